@@ -1,0 +1,90 @@
+"""Protocol messages of TensorFlow Serving, TensorFlow and gRPC health, without TensorFlow.
+
+The classes come from descriptors.binpb and live in a descriptor pool of their own, so that they can stand
+beside an imported TensorFlow. They are not TensorFlow's classes: pass bytes from one to the other.
+
+    from clients.wire import messages as pb
+    pb.PredictRequest()
+    pb.get("tensorflow.serving.LogMetadata")     # any message, by full name
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.internal import enum_type_wrapper
+
+POOL = descriptor_pool.DescriptorPool()
+"""Pass it to `text_format.Parse(..., descriptor_pool=POOL)` for files that hold an `Any`."""
+
+
+def _fill_pool() -> None:
+    data = Path(__file__).with_name("descriptors.binpb").read_bytes()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
+        POOL.Add(file)
+
+
+_fill_pool()
+
+
+def get(full_name: str) -> Any:
+    """The message class of a full protobuf name; KeyError when there is none."""
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(full_name))
+
+
+def enum(full_name: str) -> Any:
+    """The enum of a full protobuf name, with `Name(number)` and `Value(name)`."""
+    return enum_type_wrapper.EnumTypeWrapper(POOL.FindEnumTypeByName(full_name))
+
+
+# Prediction
+PredictRequest = get("tensorflow.serving.PredictRequest")
+PredictResponse = get("tensorflow.serving.PredictResponse")
+ClassificationRequest = get("tensorflow.serving.ClassificationRequest")
+ClassificationResponse = get("tensorflow.serving.ClassificationResponse")
+RegressionRequest = get("tensorflow.serving.RegressionRequest")
+RegressionResponse = get("tensorflow.serving.RegressionResponse")
+MultiInferenceRequest = get("tensorflow.serving.MultiInferenceRequest")
+MultiInferenceResponse = get("tensorflow.serving.MultiInferenceResponse")
+GetModelMetadataRequest = get("tensorflow.serving.GetModelMetadataRequest")
+GetModelMetadataResponse = get("tensorflow.serving.GetModelMetadataResponse")
+ModelSpec = get("tensorflow.serving.ModelSpec")
+SignatureDefMap = get("tensorflow.serving.SignatureDefMap")
+Input = get("tensorflow.serving.Input")
+
+# Status and management
+GetModelStatusRequest = get("tensorflow.serving.GetModelStatusRequest")
+GetModelStatusResponse = get("tensorflow.serving.GetModelStatusResponse")
+ModelVersionStatus = get("tensorflow.serving.ModelVersionStatus")
+StatusProto = get("tensorflow.serving.StatusProto")
+ReloadConfigRequest = get("tensorflow.serving.ReloadConfigRequest")
+ReloadConfigResponse = get("tensorflow.serving.ReloadConfigResponse")
+HealthCheckRequest = get("grpc.health.v1.HealthCheckRequest")
+HealthCheckResponse = get("grpc.health.v1.HealthCheckResponse")
+
+# Configuration files
+ModelServerConfig = get("tensorflow.serving.ModelServerConfig")
+ModelConfig = get("tensorflow.serving.ModelConfig")
+BatchingParameters = get("tensorflow.serving.BatchingParameters")
+MonitoringConfig = get("tensorflow.serving.MonitoringConfig")
+SSLConfig = get("tensorflow.serving.SSLConfig")
+PlatformConfigMap = get("tensorflow.serving.PlatformConfigMap")
+
+# Logs and warm-up
+PredictionLog = get("tensorflow.serving.PredictionLog")
+
+# TensorFlow
+TensorProto = get("tensorflow.TensorProto")
+TensorShapeProto = get("tensorflow.TensorShapeProto")
+TensorInfo = get("tensorflow.TensorInfo")
+SignatureDef = get("tensorflow.SignatureDef")
+SavedModel = get("tensorflow.SavedModel")
+MetaGraphDef = get("tensorflow.MetaGraphDef")
+Example = get("tensorflow.Example")
+
+DataType = enum("tensorflow.DataType")
+ErrorCode = enum("tensorflow.error.Code")
+State = enum("tensorflow.serving.ModelVersionStatus.State")
+ServingStatus = enum("grpc.health.v1.HealthCheckResponse.ServingStatus")

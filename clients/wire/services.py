@@ -1,0 +1,86 @@
+"""The gRPC methods of a model server: their paths and message classes, for stubs and for handlers.
+
+predict = stub(channel, PREDICTION).Predict          # grpc or grpc.aio channel
+server.add_generic_rpc_handlers([handler(PREDICTION, {"Predict": function})])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from clients.wire import messages as pb
+
+
+@dataclass(frozen=True)
+class Method:
+    """One remote procedure. `streaming`: the answer is a stream of messages."""
+
+    service: str
+    name: str
+    request: Any
+    response: Any
+    streaming: bool = False
+
+    @property
+    def path(self) -> str:
+        return f"/{self.service}/{self.name}"
+
+
+PREDICTION = "tensorflow.serving.PredictionService"
+MODEL = "tensorflow.serving.ModelService"
+HEALTH = "grpc.health.v1.Health"
+
+METHODS = (
+    Method(PREDICTION, "Predict", pb.PredictRequest, pb.PredictResponse),
+    Method(PREDICTION, "Classify", pb.ClassificationRequest, pb.ClassificationResponse),
+    Method(PREDICTION, "Regress", pb.RegressionRequest, pb.RegressionResponse),
+    Method(PREDICTION, "MultiInference", pb.MultiInferenceRequest, pb.MultiInferenceResponse),
+    Method(PREDICTION, "GetModelMetadata", pb.GetModelMetadataRequest, pb.GetModelMetadataResponse),
+    Method(MODEL, "GetModelStatus", pb.GetModelStatusRequest, pb.GetModelStatusResponse),
+    Method(MODEL, "HandleReloadConfigRequest", pb.ReloadConfigRequest, pb.ReloadConfigResponse),
+    Method(HEALTH, "Check", pb.HealthCheckRequest, pb.HealthCheckResponse),
+    Method(HEALTH, "Watch", pb.HealthCheckRequest, pb.HealthCheckResponse, streaming=True),
+)
+
+
+def methods(service: str) -> dict[str, Method]:
+    """The methods of one service by name."""
+    return {method.name: method for method in METHODS if method.service == service}
+
+
+def stub(channel: Any, service: str) -> SimpleNamespace:
+    """The service's methods as callables of `channel`, by name."""
+    calls = {}
+    for method in methods(service).values():
+        kind = channel.unary_stream if method.streaming else channel.unary_unary
+        calls[method.name] = kind(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+    return SimpleNamespace(**calls)
+
+
+def handler(service: str, functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """A generic handler for `grpc` and `grpc.aio` servers.
+
+    `functions` are `(request, context) -> response` by method name, coroutines or not as the server
+    wants them. The service's other methods answer UNIMPLEMENTED.
+    """
+    import grpc  # a REST client does without
+
+    known = methods(service)
+    table = {}
+    for name, function in functions.items():
+        method = known[name]
+        streaming = method.streaming
+        wrap = grpc.unary_stream_rpc_method_handler if streaming else grpc.unary_unary_rpc_method_handler
+        table[name] = wrap(
+            function,
+            request_deserializer=method.request.FromString,
+            response_serializer=method.response.SerializeToString,
+        )
+    return grpc.method_handlers_generic_handler(service, table)
