@@ -1,0 +1,41 @@
+"""The registry of networks: every family file of this package brings its rows in a table named NETWORKS."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import pkgutil
+
+from models._network import TASKS, Assets, Config, Network, Task
+from models._signatures import Core, Signature
+
+__all__ = ["TASKS", "Assets", "Config", "Core", "Network", "Signature", "Task", "get", "names"]
+
+
+def names() -> list[str]:
+    """The names of all networks, sorted."""
+    return sorted(_registry())
+
+
+def get(name: str) -> Network:
+    """The network of that name; KeyError names the nearest ones."""
+    try:
+        return _registry()[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, names(), n=3) or names()
+        raise KeyError(f"no network {name!r}; did you mean {' or '.join(near)}?") from None
+
+
+@functools.cache
+def _registry() -> dict[str, Network]:
+    found: dict[str, Network] = {}
+    home: dict[str, str] = {}
+    for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("_"):
+            continue
+        for network in importlib.import_module(f"{__name__}.{module.name}").NETWORKS:
+            if network.name in found:
+                raise ValueError(f"{network.name} stands in {home[network.name]}.py and in {module.name}.py")
+            found[network.name], home[network.name] = network, module.name
+    return found

@@ -1,0 +1,96 @@
+"""What the rest of Ladle knows of a network: its config, how to build it, what it serves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from models._signatures import Signature
+
+Task = Literal["classify", "sentiment", "regress", "reconstruct", "generate", "segment"]
+TASKS: tuple[Task, ...] = ("classify", "sentiment", "regress", "reconstruct", "generate", "segment")
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field that is also a command-line option; `help` gives its meaning and unit."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters that every network has; a family's own Config extends it.
+
+    A field that is also a fact of the data (`height`, `width`, `channels`, `num_classes`, `vocab_size`) is set from
+    the data set before the network is built, so one network serves grey 28×28 and colour 64×64 alike.
+    """
+
+    data: str = option("fashion_mnist", "data set (`ladle data` lists them)")
+    batch_size: int = option(128, "examples per step")
+    epochs: int = option(5, "passes over the training examples")
+    learning_rate: float = option(1e-3, "step size of the optimizer")
+    schedule: str = option("constant", "learning rate over the run: constant | cosine (with a linear warm-up)")
+    warmup: float = option(0.0, "share of the run over which the learning rate rises to its value")
+    monitor: str = option(
+        "val_loss", "figure that picks the best epoch; one with `accuracy` or `iou` in its name rises"
+    )
+    patience: int = option(0, "epochs without a better monitored figure before training stops; 0: never")
+    train_limit: int = option(0, "use only so many training examples; 0: all")
+    augment: bool = option(False, "random changes to the training images (flips, shifts), fixed by the seed")
+    seed: int = option(42, "seed of the weights, the order of examples and all noise")
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Words that travel with a model.
+
+    labels      class names in the order of their ids, or empty
+    vocabulary  words, most frequent first, or empty
+    """
+
+    labels: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """One row of a family's table.
+
+    name         registry name, folder in the repository, servable and word in the URL
+    task         what a caller asks of it: one of TASKS
+    summary      one sentence for the model card and for `ladle networks`
+    config       every hyper-parameter with its default (the published recipe)
+    build        config -> compiled keras.Model. `model.train_step` is all that the training loop calls; a model
+                 with several optimizers lists them in `model.optimizers`
+    signatures   (model, config, assets) -> served functions by name, `serving_default` among them
+    example      config -> a small batch of inputs of serving_default by name: warm-up, parity, demo
+    parameters   number of weights of `build(config)`, trainable or not (optimizer and metrics aside)
+    tiny         overrides of config that train in seconds, for tests
+    presets      overrides of config by preset name: `quick` (2 cores, minutes), `full` (the published figure)
+    source       paper in which the network was first described
+    train        only for networks taught by hand; else the one training loop
+    """
+
+    name: str
+    task: Task
+    summary: str
+    config: Config
+    build: Callable[[Any], Any]
+    signatures: Callable[[Any, Any, Assets], dict[str, Signature]]
+    example: Callable[[Any], dict[str, np.ndarray]]
+    parameters: int
+    tiny: Mapping[str, Any]
+    presets: Mapping[str, Mapping[str, Any]]
+    source: str
+    train: Callable[..., Any] | None = None
+
+    def configured(self, **overrides: Any) -> Config:
+        """The config with `overrides`; ValueError names an unknown key and the known ones."""
+        known = {f.name for f in dataclasses.fields(self.config)}
+        unknown = sorted(set(overrides) - known)
+        if unknown:
+            raise ValueError(f"{self.name}: no option {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        return dataclasses.replace(self.config, **overrides)
