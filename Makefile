@@ -1,0 +1,47 @@
+# Every target is complete on a bare machine: Python 3.11, make and git. The first run installs into .venv.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+READY := .venv/.ready
+APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
+
+.PHONY: help demo test slow lint format lock clean browser
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY)  ## train six networks and ask them over gRPC, REST and a page; ONCE=1 ends after the answers
+	@$(BIN)/ladle demo $(if $(ONCE),--once)
+
+test: $(READY) browser  ## the tests, all but the slow ones
+	@$(BIN)/python -m pytest -q
+
+slow: $(READY)  ## the tests that really train, up to an hour
+	@$(BIN)/python -m pytest -q -m slow --timeout 5400
+
+lint: $(READY)  ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(READY)  ## put the code in its one form
+	@$(BIN)/ruff check --fix --exit-zero -q . && $(BIN)/ruff format -q .
+
+lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile -q --universal --python-version 3.10 --extra dev --no-emit-package ladle \
+	    --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
+
+clean:  ## remove what the targets made, trained models included; downloads stay in the cache
+	@rm -rf .venv model_repository runs demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): requirements.lock pyproject.toml
+	@echo "installing into .venv (once, about a minute)" >&2
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+# The browser tests drive Debian's Chromium; where it cannot be installed they are skipped and say so.
+browser:
+ifeq ($(APT_ROOT),yes)
+	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } >/dev/null
+endif
