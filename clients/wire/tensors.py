@@ -1,0 +1,291 @@
+"""NumPy arrays to TensorProto and back, as TensorFlow Serving reads and writes them.
+
+Strings are object arrays of bytes. bfloat16, which NumPy lacks, is the record dtype `BFLOAT16` that holds the
+16 bits; `widen` makes it float32. Arrays of ml_dtypes' bfloat16 are taken as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from clients.wire import messages as pb
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+MAX_RANK = 32
+MAX_ELEMENTS = (2**63 - 1) // 16  # whatever the dtype, its bytes can be counted in an int64
+MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
+
+
+@dataclass(frozen=True)
+class DType:
+    """One element type: its number and name on the wire, its NumPy type, and where typed values stand.
+
+    `stored` is the type of the elements of `field`; a complex number is two of them.
+    """
+
+    number: int
+    name: str
+    numpy: np.dtype[Any]
+    field: str
+    stored: np.dtype[Any]
+    tag: bytes
+
+
+def _dtypes() -> list[DType]:
+    rows: list[tuple[str, Any, str, str]] = [
+        ("DT_FLOAT", "<f4", "float_val", "<f4"),
+        ("DT_DOUBLE", "<f8", "double_val", "<f8"),
+        ("DT_INT32", "<i4", "int_val", "<i4"),
+        ("DT_UINT8", "u1", "int_val", "<i4"),
+        ("DT_INT16", "<i2", "int_val", "<i4"),
+        ("DT_INT8", "i1", "int_val", "<i4"),
+        ("DT_STRING", "O", "string_val", "O"),
+        ("DT_COMPLEX64", "<c8", "scomplex_val", "<f4"),
+        ("DT_INT64", "<i8", "int64_val", "<i8"),
+        ("DT_BOOL", "?", "bool_val", "?"),
+        ("DT_BFLOAT16", BFLOAT16, "half_val", "<i4"),
+        ("DT_UINT16", "<u2", "int_val", "<i4"),
+        ("DT_COMPLEX128", "<c16", "dcomplex_val", "<f8"),
+        ("DT_HALF", "<f2", "half_val", "<i4"),
+        ("DT_UINT32", "<u4", "uint32_val", "<u4"),
+        ("DT_UINT64", "<u8", "uint64_val", "<u8"),
+    ]
+    fields = pb.TensorProto.DESCRIPTOR.fields_by_name
+    return [
+        DType(pb.DataType.Value(name), name, np.dtype(numpy), field, np.dtype(stored), _tag(fields[field].number))
+        for name, numpy, field, stored in rows
+    ]
+
+
+def _tag(field_number: int) -> bytes:
+    return _varint(field_number << 3 | 2)
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+DTYPES = {dtype.number: dtype for dtype in _dtypes()}
+_BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES.values()}
+STRING = DTYPES[pb.DataType.Value("DT_STRING")]
+_CONTENT_TAG = _tag(pb.TensorProto.DESCRIPTOR.fields_by_name["tensor_content"].number)
+
+
+def dtype_of(array: Array) -> DType:
+    """The wire's element type for an array; ValueError when it has none."""
+    found = _BY_NUMPY.get(array.dtype)
+    if found is not None:
+        return found
+    if array.dtype.kind in "SU":
+        return STRING
+    if array.dtype.name == "bfloat16":
+        return _BY_NUMPY[BFLOAT16]
+    found = _BY_NUMPY.get(array.dtype.newbyteorder("<"))
+    if found is None:
+        wanted = ", ".join(str(d.numpy) for d in DTYPES.values() if d.numpy.kind not in "OV")
+        raise ValueError(f"dtype {array.dtype} cannot be sent; wanted one of {wanted}, bytes or str")
+    return found
+
+
+def widen(array: Array) -> Array:
+    """`BFLOAT16` as float32, exactly; any other array as it is."""
+    if array.dtype != BFLOAT16:
+        return array
+    return (array["bfloat16"].astype("<u4") << 16).view("<f4")
+
+
+# TensorProto -> array
+
+
+def to_array(proto: Any, limit_bytes: int = MAX_BYTES) -> Array:
+    """The array that a TensorProto holds; read-only where it shares the message's bytes.
+
+    `tensor_content` must have the exact length. Of typed values, missing ones repeat the last (none at all:
+    zeros, empty strings), surplus ones are ignored, integers beyond the dtype's range wrap.
+    ValueError says what is wrong; also when repeated values would make more than `limit_bytes`.
+    """
+    dtype = DTYPES.get(proto.dtype)
+    if dtype is None:
+        raise ValueError(f"dtype {_name(proto.dtype)} is not supported; wanted one of {_names()}")
+    shape = _shape(proto.tensor_shape)
+    count = math.prod(shape)
+    content = proto.tensor_content
+    if not content:
+        return _from_values(dtype, getattr(proto, dtype.field), count, limit_bytes, shape).reshape(shape)
+    if dtype is STRING:
+        return _split_strings(content, count).reshape(shape)
+    if len(content) != count * dtype.numpy.itemsize:
+        wanted = count * dtype.numpy.itemsize
+        raise ValueError(f"tensor_content has {len(content)} bytes; {_say(dtype, shape)} needs {wanted}")
+    return np.frombuffer(content, dtype.numpy).reshape(shape)
+
+
+def _shape(proto: Any) -> tuple[int, ...]:
+    if proto.unknown_rank:
+        raise ValueError("tensor_shape has unknown rank; a value needs its dimensions")
+    shape = tuple([dim.size for dim in proto.dim])
+    if not shape:
+        return shape
+    if min(shape) < 0:
+        raise ValueError(f"tensor_shape {list(shape)} has a negative dimension; a value needs its real size")
+    if len(shape) > MAX_RANK:
+        raise ValueError(f"tensor_shape has {len(shape)} dimensions; at most {MAX_RANK} are supported")
+    if math.prod([size for size in shape if size]) > MAX_ELEMENTS:
+        raise ValueError(f"tensor_shape {list(shape)} has more elements than can be counted")
+    return shape
+
+
+def _from_values(dtype: DType, values: Any, count: int, limit_bytes: int, shape: tuple[int, ...]) -> Array:
+    per_element = 2 if dtype.numpy.kind == "c" else 1
+    present = len(values) // per_element
+    if dtype is STRING:
+        array = np.empty(present, dtype.numpy)
+        array[:] = values[:]
+    else:
+        array = np.array(values, dtype.stored)[: present * per_element]
+        array = _unstore(dtype, array)
+    if present >= count:
+        return array[:count]
+    if count * dtype.numpy.itemsize > limit_bytes:
+        needed = count * dtype.numpy.itemsize
+        raise ValueError(
+            f"{_say(dtype, shape)} needs {needed} bytes but comes with {present} values; "
+            f"more than {limit_bytes} bytes are not filled in"
+        )
+    full = np.empty(count, dtype.numpy)
+    full[:present] = array
+    full[present:] = array[-1] if present else (b"" if dtype is STRING else np.zeros((), dtype.numpy))
+    return full
+
+
+def _unstore(dtype: DType, array: Array) -> Array:
+    if dtype.field == "half_val":
+        return array.astype("<u2").view(dtype.numpy)
+    if dtype.numpy.kind == "c":
+        return array.view(dtype.numpy)
+    return array.astype(dtype.numpy, copy=False)
+
+
+def _split_strings(content: bytes, count: int) -> Array:
+    """TensorFlow's form of strings in `tensor_content`: every length as a varint, then all the bytes."""
+    lengths, at = [], 0
+    try:
+        for _ in range(count):
+            length = shift = 0
+            while content[at] > 127:
+                length |= (content[at] & 127) << shift
+                at, shift = at + 1, shift + 7
+            lengths.append(length | content[at] << shift)
+            at += 1
+    except IndexError:
+        raise ValueError(f"tensor_content holds {len(lengths)} string lengths; {count} are needed") from None
+    if at + sum(lengths) != len(content):
+        raise ValueError(f"tensor_content has {len(content)} bytes; its strings need {at + sum(lengths)}")
+    strings = np.empty(count, object)
+    for i, length in enumerate(lengths):
+        strings[i] = content[at : at + length]
+        at += length
+    return strings
+
+
+# array -> TensorProto
+
+
+def to_proto(array: Array, content: bool = False) -> Any:
+    """A TensorProto with typed values, or with `tensor_content`; ValueError for other dtypes."""
+    proto = pb.TensorProto()
+    fill(proto, array, content)
+    return proto
+
+
+def fill(proto: Any, array: Array, content: bool = False) -> None:
+    """Writes an array into an empty TensorProto, such as `response.outputs["logits"]`."""
+    dtype = dtype_of(array)
+    proto.MergeFromString(_header(dtype.number, array.shape))
+    if dtype is STRING:
+        _fill_strings(proto, array, content)
+        return
+    if array.dtype != dtype.numpy:  # big-endian, or the bfloat16 of ml_dtypes
+        array = array.view(BFLOAT16) if dtype.numpy == BFLOAT16 else array.astype(dtype.numpy)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.nbytes > MAX_BYTES:
+        raise ValueError(f"{_say(dtype, array.shape)} has {flat.nbytes} bytes; one message holds {MAX_BYTES}")
+    if content:
+        proto.tensor_content = flat.tobytes()
+    elif dtype.stored.kind in "iu":
+        flat = flat.view("<u2") if dtype.field == "half_val" else flat
+        if flat.size < 64:
+            getattr(proto, dtype.field).extend(flat.tolist())
+        else:
+            _append(proto, dtype.tag, _varints(flat))
+    elif flat.size:
+        _append(proto, dtype.tag, flat.tobytes())
+
+
+def _append(proto: Any, tag: bytes, packed: bytes) -> None:
+    # A repeated field as its wire bytes: twenty times as fast as `extend` with Python numbers.
+    proto.MergeFromString(b"".join((tag, _varint(len(packed)), packed)))
+
+
+def _fill_strings(proto: Any, array: Array, content: bool) -> None:
+    strings = array.ravel().tolist()
+    for i, string in enumerate(strings):
+        if isinstance(string, str):
+            strings[i] = string.encode()
+        elif not isinstance(string, bytes):
+            raise ValueError(f"an object array holds {type(string).__name__}; wanted bytes or str")
+    if content:
+        proto.tensor_content = b"".join([_varint(len(string)) for string in strings] + strings)
+    else:
+        proto.string_val.extend(strings)
+
+
+@lru_cache(maxsize=4096)
+def _header(number: int, shape: tuple[int, ...]) -> bytes:
+    dims = [pb.TensorShapeProto.Dim(size=size) for size in shape]
+    header: bytes = pb.TensorProto(dtype=number, tensor_shape=pb.TensorShapeProto(dim=dims)).SerializeToString()
+    return header
+
+
+def _varints(values: Array) -> bytes:
+    """Integers [n], n > 0, as packed varints; negative ones take ten bytes, as protobuf has it."""
+    rest = values.astype("<i8", copy=False).view("<u8") if values.dtype.kind == "i" else values
+    largest = int(rest.max())
+    if largest < 128:
+        return rest.astype("u1").tobytes()
+    rest = rest.astype("<u2" if largest < 2**16 else "<u8", copy=False)
+    width = -(-largest.bit_length() // 7)
+    packed = np.empty((len(rest), width), "u1")
+    used = np.empty((len(rest), width), "?")
+    used[:, 0] = True
+    for i in range(width):
+        packed[:, i] = (rest & 127) | ((rest > 127) << np.uint8(7))
+        if i + 1 < width:
+            used[:, i + 1] = rest > 127
+        rest = rest >> 7
+    return bytes(packed[used])
+
+
+def _say(dtype: DType, shape: tuple[int, ...]) -> str:
+    return f"{dtype.name} {list(shape)}"
+
+
+def _name(number: int) -> str:
+    known: str = pb.DataType.Name(number) if number in pb.DataType.values() else str(number)
+    return known
+
+
+def _names() -> str:
+    return ", ".join(sorted(dtype.name for dtype in DTYPES.values()))
