@@ -1,0 +1,96 @@
+"""The contract of every registered network: it trains, and TensorFlow, ONNX Runtime, gRPC and REST agree on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from clients.client import Client
+from clients.wire import messages as pb
+from clients.wire import tensors
+from training import session
+
+NAMES = models.names()
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every network, trained at its tiny size on generated data and exported."""
+    home = tmp_path_factory.mktemp("zoo")
+    for name in NAMES:
+        overrides = dict(models.get(name).tiny)
+        session.run(name, overrides=overrides, synthetic=True, repository=home / "models", runs=home / "runs")
+    return home / "models"
+
+
+@pytest.fixture(scope="module")
+def clients(zoo: Path, serve: Callable[..., Any]) -> Iterator[tuple[Client, Client]]:
+    """A gRPC and a REST client of one server that serves the whole zoo."""
+    server = serve("--repository", zoo, models=NAMES)
+    with Client(f"grpc://127.0.0.1:{server.grpc_port}") as grpc, Client(f"http://127.0.0.1:{server.rest_port}") as rest:
+        yield grpc, rest
+
+
+def requests(version: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The real requests that an exported version carries, one a signature."""
+    import tensorflow as tf
+
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for record in tf.data.TFRecordDataset(str(version / "assets.extra" / "tf_serving_warmup_requests")):
+        request = pb.get("tensorflow.serving.PredictionLog").FromString(record.numpy()).predict_log.request
+        found[request.model_spec.signature_name] = {
+            name: tensors.to_array(proto) for name, proto in request.inputs.items()
+        }
+    return found
+
+
+def assert_same(answer: dict[str, np.ndarray], wanted: dict[str, np.ndarray], what: str) -> None:
+    assert set(answer) == set(wanted), what
+    for name, value in wanted.items():
+        got = np.asarray(answer[name])
+        assert got.shape == value.shape, f"{what}: {name}"
+        if value.dtype.kind == "f":
+            np.testing.assert_allclose(got, value, rtol=1e-3, atol=1e-4, err_msg=f"{what}: {name}")
+        elif value.dtype == np.uint8:
+            # A rounded float may fall on the other side of a level.
+            assert int(np.abs(got.astype(int) - value.astype(int)).max()) <= 1, f"{what}: {name}"
+        elif name != "mask_png":  # compressed by another library; its pixels are compared in serving/test_steps.py
+            assert got.tolist() == value.tolist(), f"{what}: {name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_has_the_weights_its_table_says(name: str) -> None:
+    network = models.get(name)
+    assert sum(int(np.prod(v.shape)) for v in network.build(network.config).weights) == network.parameters
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_signature_has_a_verified_graph_and_a_request(name: str, zoo: Path) -> None:
+    card = json.loads((zoo / name / "1" / "assets.extra" / "card.json").read_text())
+    assert card["data"]["synthetic"] is True
+    assert set(requests(zoo / name / "1")) == set(card["signatures"])
+    for signature, entry in card["signatures"].items():
+        parity = card["onnx"][entry["graph"]]["parity"]
+        assert parity["inputs"] >= 64, signature
+        assert parity["max_abs"] <= 1e-4 or card["task"] in ("generate", "reconstruct"), signature
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tensorflow_onnx_grpc_and_rest_agree(name: str, zoo: Path, clients: tuple[Client, Client]) -> None:
+    import tensorflow as tf
+
+    saved = tf.saved_model.load(str(zoo / name / "1"))
+    grpc, rest = clients
+    for signature, inputs in requests(zoo / name / "1").items():
+        fed = {key: tf.constant(value.tolist() if value.dtype == object else value) for key, value in inputs.items()}
+        wanted = {key: value.numpy() for key, value in saved.signatures[signature](**fed).items()}
+        # The embedded server runs the ONNX graph, so this is TensorFlow against ONNX Runtime too.
+        assert_same(grpc.predict(name, inputs, signature=signature), wanted, f"gRPC {signature}")
+        if "mask_png" not in wanted:  # raw bytes in JSON are no text: over REST callers take class_map
+            assert_same(rest.predict(name, inputs, signature=signature), wanted, f"REST {signature}")
