@@ -11,7 +11,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data import _cache, _registry, _sources, fashion_mnist, imdb, synthetic
+from training.data import (
+    _cache,
+    _registry,
+    _sources,
+    boston_housing,
+    brain_slices,
+    cifar,
+    fashion_mnist,
+    image_folder,
+    imdb,
+    mask_folder,
+    mnist,
+    nuclei,
+    synthetic,
+)
 from training.data._dataset import Contents, Dataset, Kind, Provenance, Split
 from training.data._errors import DataError
 from training.data._progress import Progress, Silent, Terminal
@@ -34,8 +48,15 @@ __all__ = [
 
 _REGISTRY = _registry.Registry(
     [
+        *boston_housing.DATASETS,
+        *brain_slices.DATASETS,
+        *cifar.DATASETS,
         *fashion_mnist.DATASETS,
+        *image_folder.DATASETS,
         *imdb.DATASETS,
+        *mask_folder.DATASETS,
+        *mnist.DATASETS,
+        *nuclei.DATASETS,
         *synthetic.DATASETS,
     ]
 )
@@ -134,8 +155,9 @@ def load(
     """
     entry = _REGISTRY.get(name)
     report = progress or Silent()
-    _registry.check_options(entry, options)
-    if synthetic or entry.read is None:
+    drawn = synthetic or entry.read is None
+    _registry.check_options(entry, options, real=not drawn, drawn=drawn or allow_synthetic)
+    if drawn:
         if path is not None:
             raise DataError(f"{name}: --data PATH and generated data exclude each other")
         return _registry.generated(entry, seed, options)

@@ -17,21 +17,25 @@ from training.data._progress import Update
 POLL_SECONDS = 0.1
 
 
-def pip_download(wheel: tuple[str, ...]) -> tuple[list[str], bool]:
-    """The command that fetches a wheel into the folder named next, and whether it also unpacks it."""
+def pip_download(linux_wheel_of: str) -> tuple[list[str], bool]:
+    """The command that fetches a wheel into the folder named next, and whether it also unpacks it.
+
+    An environment made by uv has no pip; uv has no download, but unpacks into a folder of our own. Empty when
+    there is neither.
+    """
     if importlib.util.find_spec("pip"):
         pip = [sys.executable, "-m", "pip"]
     elif uv := shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent)):
-        own = ["--python-platform", wheel[-1].removeprefix("manylinux_2_28_") + "-manylinux_2_28"] if wheel else []
-        own += ["--python-version", wheel[1]] if wheel else []
-        return [uv, "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", *own, "--target"], True
+        quiet = ["--quiet", "--python", sys.executable, "--no-deps", "--only-binary", ":all:"]
+        linux = ["--python-platform", "x86_64-manylinux_2_28", "--python-version", linux_wheel_of]
+        return [uv, "pip", "install", *quiet, *(linux if linux_wheel_of else []), "--target"], True
     elif other := shutil.which("pip3") or shutil.which("pip"):
         pip = [other]
     else:
         return [], False
-    own = ["--implementation", wheel[0], "--python-version", wheel[1], "--platform", wheel[2]] if wheel else []
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
-    return [*pip, "download", *quiet, "--retries", "2", *own, "--dest"], False
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--retries", "2"]
+    linux = ["--implementation", "cp", "--python-version", linux_wheel_of, "--platform", "manylinux_2_28_x86_64"]
+    return [*pip, "download", *quiet, *(linux if linux_wheel_of else []), "--dest"], False
 
 
 def copy(stream: IO[bytes], target: Path, update: Update | None = None, before: int = 0) -> int:

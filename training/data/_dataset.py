@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +34,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a reader or a generator returns: the splits, without their history."""
+    """What a reader or a generator returns: the splits, without their history.
+
+    `files` are those that were read, for the checksum; empty means all of the folder.
+    """
 
     train: Split
     validation: Split
@@ -41,6 +45,7 @@ class Contents:
     labels: tuple[str, ...] | None
     notes: str
     columns: tuple[str, ...] | None = None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

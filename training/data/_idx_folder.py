@@ -26,25 +26,27 @@ def read(path: Path, seed: int, labels: tuple[str, ...]) -> Contents:
     if path.suffix == ".npz":
         arrays = _files.npz(path, ("x_train", "y_train", "x_test", "y_test"))
         x, y = _checked(path, arrays["x_train"], arrays["y_train"], len(labels))
-        return with_test(x, y, Split(*_checked(path, arrays["x_test"], arrays["y_test"], len(labels))), seed, labels)
+        given = Split(*_checked(path, arrays["x_test"], arrays["y_test"], len(labels)))
+        return with_test(x, y, given, seed, labels, (path,))
     folder = path if path.is_dir() else path.parent
     train = _pair(folder, "train", len(labels))
     if train is None:
         raise DataError(f"{path}: has no train-images-idx3-ubyte[.gz] and no mnist.npz; wanted {LAYOUT}")
     test = _pair(folder, "t10k", len(labels))
+    files = tuple(sorted(folder.glob("*[-.]idx[13]-ubyte*")))
     if test is not None:
-        return with_test(*train, Split(*test), seed, labels)
+        return with_test(*train, Split(*test), seed, labels, files)
     splits = deal(*train, seed, 0.1, 0.1)
     note = "no test files there: a tenth for validation and a tenth for test, drawn from the training files by seed"
-    return Contents(*splits, labels, f"{note} {seed}")
+    return Contents(*splits, labels, f"{note} {seed}", files=files)
 
 
-def with_test(x: Array, y: Array, test: Split, seed: int, labels: tuple[str, ...]) -> Contents:
+def with_test(x: Array, y: Array, test: Split, seed: int, labels: tuple[str, ...], files: tuple[Path, ...]) -> Contents:
     """Draw the validation split from x and y; keep the test split as given."""
     held = min(VALIDATION, part(len(x), 1 / 12))
     train_i, validation_i, _ = split_indices(len(x), seed, held, 0)
     note = f"test as given; {held} validation examples drawn from the training files by seed {seed}"
-    return Contents(take(x, y, train_i), take(x, y, validation_i), test, labels, note)
+    return Contents(take(x, y, train_i), take(x, y, validation_i), test, labels, note, files=files)
 
 
 def _pair(folder: Path, prefix: str, classes: int) -> tuple[Array, Array] | None:

@@ -30,9 +30,10 @@ class _Arrays(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def load(path: Path, raw: bytes) -> Any:
-    """Unpickle bytes; strings of Python 2 come as bytes. DataError names `path`."""
+def load(path: Path, raw: bytes | Path) -> Any:
+    """Unpickle bytes or a file; strings of Python 2 come as bytes. DataError names `path`."""
     try:
+        raw = raw if isinstance(raw, bytes) else raw.read_bytes()
         return _Arrays(io.BytesIO(raw), encoding="bytes").load()
     except Exception as error:  # a broken pickle can raise nearly anything
         raise DataError(f"{path}: is not a pickle of arrays ({error})") from error

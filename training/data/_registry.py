@@ -118,6 +118,7 @@ def resolve(entry: Entry, cache: Path, progress: Progress, key: str | None = Non
             _cache.fill(target, lambda folder, source=source: _fetch(source, folder, progress))  # type: ignore[misc]
         except DataError as error:
             said.append(f"{source.title}: {error}")
+            progress.say(f"{entry.name}: {said[-1]}")
             continue
         return Found(target, source, "fetched")
     if not said:
@@ -146,12 +147,12 @@ def _fetch(source: Source, folder: Path, progress: Progress) -> None:
 def read(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -> Contents:
     """Read the user's or the cache's files with the options that the reader knows."""
     assert entry.read is not None
-    return entry.read(path, seed, **_known(entry, entry.read, options))
+    return entry.read(path, seed, **_known(entry.read, options))
 
 
 def generated(entry: Entry, seed: int, options: Mapping[str, Any]) -> Dataset:
     """A generated data set, named so."""
-    contents = entry.generate(seed, **_known(entry, entry.generate, options))
+    contents = entry.generate(seed, **_known(entry.generate, options))
     instead = f"in place of {entry.name}; " if entry.name != entry.generated_name else ""
     return _dataset(
         entry.generated_name,
@@ -181,7 +182,7 @@ def from_path(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -
         source=f"user's path: {path}",
         origin=entry.origin,
         licence=entry.licence,
-        sha256=_sum(path),
+        sha256=_sum(path, contents.files),
         synthetic=False,
         notes=contents.notes,
     )
@@ -202,16 +203,15 @@ def from_source(entry: Entry, found: Found, seed: int, options: Mapping[str, Any
     return _dataset(entry.name, entry.kind, contents, provenance)
 
 
-def check_options(entry: Entry, options: Mapping[str, Any]) -> None:
-    """Refuse an option that neither the reader nor the generator knows."""
-    known = sorted({*_options(entry.read), *_options(entry.generate)} if entry.read else _options(entry.generate))
+def check_options(entry: Entry, options: Mapping[str, Any], real: bool, drawn: bool) -> None:
+    """Refuse an option that neither the reader (if `real`) nor the generator (if `drawn`) knows."""
+    known = sorted({*(_options(entry.read) if real else ()), *(_options(entry.generate) if drawn else ())})
     for name in options:
         if name not in known:
             raise DataError(f'{entry.name} has no option "{name}"; it has {", ".join(known) or "none"}')
 
 
-def _known(entry: Entry, function: Callable[..., Contents], options: Mapping[str, Any]) -> dict[str, Any]:
-    check_options(entry, options)
+def _known(function: Callable[..., Contents], options: Mapping[str, Any]) -> dict[str, Any]:
     known = _options(function)
     return {name: value for name, value in options.items() if name in known}
 
@@ -236,9 +236,9 @@ def _dataset(name: str, kind: Kind, contents: Contents, provenance: Provenance) 
     )
 
 
-def _sum(path: Path) -> str:
-    """One digest for the user's file, or for all files of the user's folder."""
-    if path.is_file():
-        return _cache.sha256(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return _cache.combine({file.relative_to(path).as_posix(): _cache.sha256(file) for file in files})
+def _sum(path: Path, files: tuple[Path, ...]) -> str:
+    """One digest for the user's files that were read."""
+    if not files:
+        files = (path,) if path.is_file() else tuple(file for file in path.rglob("*") if file.is_file())
+    base = path if path.is_dir() else path.parent
+    return _cache.combine({file.relative_to(base).as_posix(): _cache.sha256(file) for file in files})

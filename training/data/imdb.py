@@ -23,6 +23,7 @@ from training.data._sources import Download, File, PyPI
 
 LABELS = ("negative", "positive")
 VALIDATION, TEST = 2_500, 5_000
+ARCHIVES = (".tar.gz", ".tgz", ".tar")
 WHOLE = 20_000  # reviews from which on the two figures above are used; below, a tenth and a fifth
 LAYOUT = (
     "a folder with aclImdb/, aclImdb_v1.tar.gz, imdb.npz + imdb_word_index.json, or a .csv/.tsv[.gz] "
@@ -69,7 +70,9 @@ def read(path: Path, seed: int) -> Contents:
     With test files, they are the test split as given. Without, all splits are drawn by the seed. A review
     that occurs twice is kept once, so that none is in two splits.
     """
-    train, test = _reviews(path)
+    found = _find(path)
+    files = _files_of(found)
+    train, test = _reviews(found)
     if not train:
         raise DataError(f"{path}: holds no reviews; wanted {LAYOUT}")
     kept = _distinct(train, known=(text for text, _ in test))
@@ -79,31 +82,44 @@ def read(path: Path, seed: int) -> Contents:
         held = min(VALIDATION, part(len(kept), 0.1))
         train_i, validation_i, _ = split_indices(len(kept), seed, held, 0)
         note = f"test as given; {held} validation reviews drawn from the training part by seed {seed}; {dropped}"
-        return Contents(take(x, y, train_i), take(x, y, validation_i), Split(*_arrays(test)), LABELS, note)
+        return Contents(take(x, y, train_i), take(x, y, validation_i), Split(*_arrays(test)), LABELS, note, files=files)
     sizes = (VALIDATION, TEST) if len(kept) >= WHOLE else (0.1, 0.2)
     splits = deal(x, y, seed, *sizes)
     note = (
         f"{len(kept)} reviews of one part split by seed {seed} into {len(splits[0])} train, {len(splits[1])} "
         f"validation and {len(splits[2])} test: not the original test part; {dropped}"
     )
-    return Contents(*splits, LABELS, note)
+    return Contents(*splits, LABELS, note, files=files)
 
 
-def _reviews(path: Path) -> tuple[Reviews, Reviews]:
-    """Training and test reviews; the second is empty where there is one part only."""
+def _find(path: Path) -> Path:
+    """The file, or the folder with train/pos, that holds the reviews."""
     if path.is_file():
-        if path.name.endswith((".tar.gz", ".tgz", ".tar")):
-            return _tar(path)
-        return _npz(path) if path.suffix == ".npz" else (_table(path), [])
+        return path
     for folder in (path, path / "aclImdb"):
         if (folder / "train" / "pos").is_dir():
-            return _folder(folder / "train"), _folder(folder / "test") if (folder / "test").is_dir() else []
+            return folder
     files = sorted(file for file in path.iterdir() if file.is_file())
-    for ends in ((".npz",), (".tsv", ".tsv.gz", ".csv", ".csv.gz"), (".tar.gz", ".tgz")):
+    for ends in (".npz", (".tsv", ".tsv.gz", ".csv", ".csv.gz"), ARCHIVES):
         for file in files:
             if file.name.endswith(ends):
-                return _reviews(file)
+                return file
     raise DataError(f"{path}: holds no reviews; wanted {LAYOUT}")
+
+
+def _files_of(found: Path) -> tuple[Path, ...]:
+    if found.is_dir():
+        return tuple(file for part in ("train", "test") for file in found.glob(f"{part}/[pn]*/*.txt"))
+    return (found, _index(found)) if found.suffix == ".npz" else (found,)
+
+
+def _reviews(found: Path) -> tuple[Reviews, Reviews]:
+    """Training and test reviews; the second is empty where there is one part only."""
+    if found.is_dir():
+        return _folder(found / "train"), _folder(found / "test")
+    if found.name.endswith(ARCHIVES):
+        return _tar(found)
+    return _npz(found) if found.suffix == ".npz" else (_table(found), [])
 
 
 def _table(path: Path) -> Reviews:
@@ -159,11 +175,16 @@ def _tar(path: Path) -> tuple[Reviews, Reviews]:
     return parts["train"], parts["test"]
 
 
+def _index(path: Path) -> Path:
+    file = path.with_name("imdb_word_index.json")
+    if not file.is_file():
+        raise DataError(f"{path}: needs imdb_word_index.json beside it to turn ids into words")
+    return file
+
+
 def _npz(path: Path) -> tuple[Reviews, Reviews]:
     """keras.datasets' ids turned back into words: lower case, without punctuation."""
-    index_file = path.with_name("imdb_word_index.json")
-    if not index_file.is_file():
-        raise DataError(f"{path}: needs imdb_word_index.json beside it to turn ids into words")
+    index_file = _index(path)
     try:
         index = json.loads(_files.text(index_file))
         words = {int(i): word for word, i in index.items()}
