@@ -1,0 +1,85 @@
+"""What every image classifier shares: its part of the config, loss and metrics, signatures, an example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models import _steps as steps
+from models._network import Assets, Config, option
+from models._signatures import Core, Signature, Tensors
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(Config):
+    """Shape of the images and number of classes."""
+
+    monitor: str = option("val_accuracy", "figure that picks the best epoch; `accuracy` rises, `loss` falls")
+    height: int = option(28, "height of the images in pixels")
+    width: int = option(28, "width of the images in pixels")
+    channels: int = option(1, "1: grey, 3: colour")
+    num_classes: int = option(10, "number of classes")
+    top_k: int = option(3, "a second accuracy counts the true class among this many most probable ones")
+    weight_decay: float = option(0.0, "share of each kernel that a step takes away, times the learning rate")
+
+
+def compile_classifier(model: keras.Model, config: ClassifierConfig) -> keras.Model:
+    """`model` (image -> logits) with Adam, cross-entropy, accuracy and top-k accuracy."""
+    optimizer = keras.optimizers.Adam(config.learning_rate, weight_decay=config.weight_decay or None)
+    if config.weight_decay:
+        optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if v.name != "kernel"])
+    optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseTopKCategoricalAccuracy(config.top_k, name=f"top_{config.top_k}_accuracy"),
+        ],
+        jit_compile=False,
+    )
+    return model
+
+
+def signatures(model: keras.Model, config: ClassifierConfig, assets: Assets) -> dict[str, Signature]:
+    """Images as a tensor, as PNG or JPEG bytes, and as tf.Example.
+
+    serving_default  image float32 [b, h, w, c] in [0, 1] -> logits, probabilities float32 [b, k], class_id, label
+    serving_bytes    image_bytes string [b]               -> the same
+    classify         inputs string [b], tf.Example with h·w·c floats `image` -> classes string, scores float32 [b, k]
+
+    ValueError unless there is a label for each class.
+    """
+    if len(assets.labels) != config.num_classes:
+        raise ValueError(f"{len(assets.labels)} labels for {config.num_classes} classes; give one for each class")
+    shape = (config.height, config.width, config.channels)
+
+    def classify(image: tf.Tensor) -> Tensors:
+        logits = model(image, training=False)  # [b, k]
+        return {
+            "logits": logits,
+            "probabilities": tf.nn.softmax(logits),
+            "class_id": tf.argmax(logits, axis=-1, output_type=tf.int64),  # [b]
+        }
+
+    core = Core("model", classify, {"image": tf.TensorSpec([None, *shape], tf.float32, name="image")})
+    answer = ("logits", "probabilities", "class_id", "label")
+    label = steps.LookupLabel(assets.labels)
+    decode = steps.DecodeImage(config.channels, config.height, config.width)
+    parse = steps.ParseExample("image", shape)
+    top = steps.TopClasses(assets.labels)
+    return {
+        "serving_default": Signature(core, answer, after=[label]),
+        "serving_bytes": Signature(core, answer, before=[decode], after=[label]),
+        "classify": Signature(core, ("classes", "scores"), before=[parse], after=[top], method="classify"),
+    }
+
+
+def example(config: ClassifierConfig) -> dict[str, Any]:
+    """image float32 [4, h, w, c] in [0, 1]: noise."""
+    shape = (4, config.height, config.width, config.channels)
+    return {"image": np.random.default_rng(config.seed).random(shape, np.float32)}

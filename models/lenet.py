@@ -1,0 +1,75 @@
+"""LeNet: convolution and pooling in turn find strokes, dense layers read them (LeCun et al. 1998)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+
+from models._blocks import seeds
+from models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from models._network import Network, option
+
+
+@dataclass(frozen=True)
+class Config(ClassifierConfig):
+    """Widths of the five layers with weights, the last one being num_classes."""
+
+    filters: tuple[int, ...] = option((6, 16), "filters of each convolution 5×5")
+    units: tuple[int, ...] = option((120, 84), "units of each dense layer before the last")
+    dropout: float = option(0.0, "share of the dense layers' inputs that training drops")
+
+
+def build(config: Config) -> keras.Model:
+    """LeNet-5: two convolutions with a max-pool each, two dense layers, logits.
+
+    Unlike the paper: ReLU and max-pool instead of tanh and trained averages, all feature maps joined, softmax instead
+    of radial units.
+
+    Input    image   float32 [b, h, w, c]  in [0, 1]
+    Output   logits  float32 [b, num_classes]
+    Weights  61,706 at 28×28×1 and 10 classes
+    Source   LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document recognition", figure 2
+    """
+    seed = seeds(config.seed)
+    image = keras.Input((config.height, config.width, config.channels), name="image")
+    x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
+    for n, filters in enumerate(config.filters, 1):
+        x = keras.layers.Conv2D(
+            filters,
+            5,
+            padding="same" if n == 1 else "valid",
+            activation="relu",
+            kernel_initializer=keras.initializers.HeNormal(next(seed)),
+            name=f"conv{n}",
+        )(x)
+        x = keras.layers.MaxPool2D(name=f"pool{n}")(x)  # height and width halved
+    x = keras.layers.Flatten(name="flatten")(x)  # [b, 5·5·16] at 28×28
+    for n, units in enumerate(config.units, 1):
+        if config.dropout:
+            x = keras.layers.Dropout(config.dropout, seed=next(seed), name=f"dropout{n}")(x)
+        kernel = keras.initializers.HeNormal(next(seed))
+        x = keras.layers.Dense(units, activation="relu", kernel_initializer=kernel, name=f"dense{n}")(x)
+    kernel = keras.initializers.GlorotUniform(next(seed))
+    logits = keras.layers.Dense(config.num_classes, kernel_initializer=kernel, dtype="float32", name="logits")(x)
+    return compile_classifier(keras.Model(image, logits, name="lenet5"), config)
+
+
+NETWORKS = [
+    Network(
+        name="lenet5",
+        task="classify",
+        summary="LeNet-5: the first convolutional network, for small images of single things.",
+        config=Config(),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=61_706,
+        tiny={"filters": (2, 4), "units": (16, 12), "epochs": 1, "batch_size": 16},
+        presets={
+            "quick": {"epochs": 5, "learning_rate": 2e-3, "schedule": "cosine"},
+            "full": {"epochs": 40, "learning_rate": 2e-3, "schedule": "cosine", "dropout": 0.3, "augment": True},
+        },
+        source="LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition",
+    ),
+]

@@ -1,0 +1,77 @@
+"""What holds for every registered network."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+
+EVERY = pytest.mark.parametrize("name", models.names())
+
+
+@EVERY
+def test_it_has_as_many_weights_as_its_row_says(name: str) -> None:
+    network = models.get(name)
+    assert network.build(network.config).count_params() == network.parameters
+
+
+@EVERY
+def test_its_docstring_names_its_weights_and_source(name: str) -> None:
+    network = models.get(name)
+    for word in ("Input", "Output", "Weights", "Source", f"{network.parameters:,}"):
+        assert word in network.build.__doc__, word
+
+
+@EVERY
+def test_its_tiny_config_and_presets_are_known_options(name: str) -> None:
+    network = models.get(name)
+    assert set(network.presets) == {"quick", "full"}
+    for overrides in (network.tiny, *network.presets.values()):
+        assert isinstance(network.configured(**overrides), type(network.config))
+
+
+@EVERY
+def test_every_option_has_help(name: str) -> None:
+    for field in dataclasses.fields(models.get(name).config):
+        assert field.metadata.get("help"), field.name
+
+
+@EVERY
+def test_the_seed_alone_decides_the_weights(name: str, tiny: Any) -> None:
+    one, same, other = (models.get(name).build(tiny(name, seed=seed)).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    drawn = [not np.array_equal(a, b) for a, b in zip(one, other, strict=True) if np.std(a) > 0]
+    assert drawn
+    assert all(drawn)
+
+
+@EVERY
+def test_training_is_the_same_for_the_same_seed(name: str, tiny: Any, batch: Any, losses: Any) -> None:
+    config = tiny(name)
+    runs = []
+    for _ in range(2):
+        model = models.get(name).build(config)
+        losses(model, batch(name, config), steps=3)
+        runs.append([v.numpy() for v in model.weights])
+    for a, b in zip(*runs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@EVERY
+def test_signatures_answer_the_example_with_what_they_promise(name: str, tiny: Any) -> None:
+    network, config = models.get(name), tiny(name)
+    signatures = network.signatures(network.build(config), config, words(network, config))
+    answer = signatures["serving_default"](**network.example(config))
+    assert list(answer) == list(signatures["serving_default"].outputs)
+    assert set(network.example(config)) == set(signatures["serving_default"].inputs())
+
+
+def words(network: models.Network, config: Any) -> models.Assets:
+    """Labels and vocabulary of the size that `config` asks for."""
+    if network.task == "sentiment":
+        return models.Assets(("negative", "positive"), tuple(f"w{i}" for i in range(config.vocab_size - 3)))
+    return models.Assets(tuple(f"l{i}" for i in range(getattr(config, "num_classes", 0) + (network.task == "segment"))))
