@@ -1,0 +1,139 @@
+"""One question to one model version: inputs fitted to its signature, outputs picked by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from clients import images as pictures
+from clients.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from clients.metadata import Metadata, Signature, TensorInfo, describe
+from clients.transport import Transport
+from clients.wire import messages as pb
+from clients.wire.tensors import Array
+
+T = TypeVar("T")
+
+
+class Call:
+    """One question to one model version."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        name: str,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._transport, self._name, self._version, self._label = transport, name, version, label
+        self._timeout_s = timeout_s
+
+    def run(
+        self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        self._fit(signature, lambda declared: None)  # an unknown signature is answered with those there are
+        return self._transport.predict(
+            self._name, inputs, signature, self._version, self._label, self._timeout_s, outputs
+        )
+
+    def image(
+        self,
+        image: Any,
+        signature: str = "serving_default",
+        bytes_signature: str = "serving_bytes",
+        wanted: Sequence[str] = (),
+    ) -> tuple[dict[str, Array], bool]:
+        """The outputs for an image or a list of encoded ones, and whether it had no batch axis.
+
+        `wanted`: ask for these alone, as far as the signature has them.
+        """
+        encoded = isinstance(image, list) or pictures.is_encoded(image)
+        if encoded:
+            data = [pictures.read(item) for item in (image if isinstance(image, list) else [image])]
+            signature, array, single = bytes_signature, np.array(data, object), not isinstance(image, list)
+            key, _ = self._fit(signature, self._single_input)
+        else:
+
+            def fit(declared: Signature) -> tuple[str, tuple[Array, bool]]:
+                key, info = self._single_input(declared)
+                return key, pictures.batch(image, info, f'{self._name}: input "{key}"')
+
+            key, (array, single) = self._fit(signature, fit)
+        outputs = self._fit(signature, lambda declared: [name for name in wanted if name in declared.outputs])
+        return self.run(signature, {key: array}, outputs or None), single
+
+    def value(self, value: Any, signature: str = "serving_default") -> tuple[dict[str, Array], bool]:
+        """The outputs for one numeric input, and whether it had no batch axis."""
+
+        def fit(declared: Signature) -> tuple[str, Array, bool]:
+            key, info = self._single_input(declared)
+            given = np.asarray(value)
+            single = info.shape is not None and given.ndim == len(info.shape) - 1
+            array = given[None] if single else given
+            if given.dtype.kind not in "biuf" or info.dtype == "string" or not info.admits(array.shape):
+                raise InvalidArgument(f'{self._name}: input "{key}" is {describe(given)}; wanted {info}')
+            return key, array.astype(info.numpy), single
+
+        key, array, single = self._fit(signature, fit)
+        return self.run(signature, {key: array}), single
+
+    def pick(self, answer: Mapping[str, Array], *names: str) -> Array:
+        """The first of `names` that was answered, or the only output there is."""
+        for name in names:
+            if name in answer:
+                return answer[name]
+        if len(answer) == 1:
+            return next(iter(answer.values()))
+        known = ", ".join(sorted(answer))
+        raise InvalidArgument(f'{self._name} answers {known}, not "{names[0]}"; ask it with `predict`')
+
+    def labels(self) -> tuple[str, ...] | None:
+        """The labels of all classes, in order, if the server tells them; asked once of each version.
+
+        Only the `classify` signature tells them all, so it classifies a black image.
+        """
+        metadata = self._metadata()
+        key = f"{self._name}/{metadata.version}"
+        cache = self._transport.labels
+        if key not in cache:
+            cache[key] = self._ask_labels(metadata)
+        return cache[key]
+
+    def _ask_labels(self, metadata: Metadata) -> tuple[str, ...] | None:
+        declared = metadata.signatures.get("classify")
+        if declared is None or "classes" not in declared.outputs:
+            return None
+        feature, info = self._single_input(metadata.signature("serving_default"))
+        if info.shape is None or None in info.shape[1:]:
+            return None
+        example = pb.Example()
+        pixels = np.zeros([size for size in info.shape[1:] if size is not None], np.float32)
+        example.features.feature[feature].float_list.value.extend(pixels.ravel().tolist())
+        inputs = {next(iter(declared.inputs)): np.array([example.SerializeToString()], object)}
+        try:
+            answer = self._transport.predict(
+                self._name, inputs, "classify", metadata.version, None, self._timeout_s, ["classes"]
+            )
+        except (InvalidArgument, FailedPrecondition, NotFound, Unimplemented):
+            return None
+        return tuple(label.decode() for label in answer["classes"][0])
+
+    def _single_input(self, declared: Signature) -> tuple[str, TensorInfo]:
+        if len(declared.inputs) != 1:
+            names = ", ".join(declared.inputs)
+            raise InvalidArgument(f"{self._name} takes the inputs {names}; ask it with `predict`")
+        return next(iter(declared.inputs.items()))
+
+    def _fit(self, signature: str, prepare: Callable[[Signature], T]) -> T:
+        """`prepare(signature)`; a second time with fresh metadata when the cached one does not suit."""
+        try:
+            return prepare(self._metadata().signature(signature))
+        except InvalidArgument:
+            self._transport.forget(self._name)
+            return prepare(self._metadata().signature(signature))
+
+    def _metadata(self) -> Metadata:
+        return self._transport.known_metadata(self._name, self._version, self._label, self._timeout_s)
