@@ -53,15 +53,21 @@ class RestClient(transport.Transport):
         timeout_s: float = 30.0,
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        end = time.monotonic() + timeout_s
+        end = transport.ending(timeout_s)
+
+        def left_s() -> float:
+            if end <= time.monotonic():
+                raise transport.too_late(self.address, timeout_s)
+            return end - time.monotonic()
+
         arrays = self._arrays(name, inputs, signature, version, label, timeout_s)
         try:
             body = rest_json.encode_request(arrays, signature)
         except ValueError as error:
             raise InvalidArgument(f"{name}: {error}") from None
-        answer = self._ask("POST", _path(name, version, label) + ":predict", body, end - time.monotonic())
+        answer = self._ask("POST", _path(name, version, label) + ":predict", body, left_s())
         for last in (False, True):
-            declared = self.known_metadata(name, version, label, end - time.monotonic()).signature(signature)
+            declared = self.known_metadata(name, version, label, left_s()).signature(signature)
             try:
                 arrays = rest_json.decode_outputs(answer, _dtypes(declared))
                 break
@@ -249,4 +255,7 @@ def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnec
     while chunk := response.read1(1 << 20):
         chunks.append(chunk)
         _set_timeout(connection, end)
+    if response.length:  # `read1` does not mind an early end
+        raise http.client.IncompleteRead(b"", response.length)
+    response.close()
     return b"".join(chunks)

@@ -117,9 +117,7 @@ class Transport(ABC):
 
     def _retry(self, call: Callable[[float], T], timeout_s: float) -> T:
         """`call(seconds left)` until it runs; pauses double from `FIRST_PAUSE_S`."""
-        if not timeout_s > 0:
-            raise InvalidArgument(f"timeout_s is {timeout_s}; a call needs some seconds")
-        end, pause = time.monotonic() + timeout_s, FIRST_PAUSE_S
+        end, pause = ending(timeout_s), FIRST_PAUSE_S
         for attempt in range(ATTEMPTS):
             try:
                 return call(end - time.monotonic())
@@ -148,12 +146,19 @@ def as_array(value: Any, info: TensorInfo | None, what: str) -> Array:
         raise InvalidArgument(f"{what} is not a tensor ({error}); wanted {info}") from None
 
 
+def ending(timeout_s: float) -> float:
+    """The moment, in monotonic time, when a call that starts now must have ended."""
+    if not timeout_s > 0:
+        raise InvalidArgument(f"timeout_s is {timeout_s:g}; a call needs some seconds")
+    return time.monotonic() + timeout_s
+
+
 def nothing_answers(address: str) -> Unavailable:
     return Unavailable(f"nothing answers at {address}; start it with `ladle serve`")
 
 
 def too_late(address: str, timeout_s: float) -> DeadlineExceeded:
-    return DeadlineExceeded(f"no answer from {address} within {timeout_s:g} s")
+    return DeadlineExceeded(f"no answer from {address} within {timeout_s:.3g} s")
 
 
 def closed(address: str) -> Cancelled:
