@@ -1,0 +1,250 @@
+"""From a data set to batches: what the network takes, in memory once, and tf.data pipelines over it.
+
+Images stay uint8 in memory and become float32 [0, 1] batch by batch. The order of an epoch and its augmentation are
+fixed by (seed, epoch), so that a run can be resumed at any step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models import Assets, Config, Network, Task
+from models._steps import FILTERED, FIRST_WORD, Tokenize
+from training.data._dataset import Array, Dataset, Kind, Split
+from training.data._errors import DataError
+
+WANTED: dict[Task, Kind] = {
+    "classify": "images",
+    "sentiment": "text",
+    "regress": "table",
+    "reconstruct": "images",
+    "generate": "images",
+    "segment": "masks",
+}
+SEPARATORS = bytes.maketrans(FILTERED.encode(), b" " * len(FILTERED))
+TOKENIZED_AT_ONCE = 2048
+SHIFT = 2
+"""By how many pixels augmentation moves an image at most: a pixel's share of 28, more in larger images."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as the network takes it, but for the scale.
+
+    x  uint8 [n, h, w, c], int32 [n, max_length] or float32 [n, d]
+    y  class ids [n], masks [n, h, w], figures [n], or None when the task needs no target
+    """
+
+    x: tf.Tensor
+    y: tf.Tensor | None
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def inputs(self, rows: slice | Array = slice(None)) -> Array:
+        """Some inputs as the network takes them: images float32 in [0, 1], all else unchanged."""
+        x = _view(self.x)[rows]
+        return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
+
+    def targets(self, rows: slice | Array = slice(None)) -> Array:
+        assert self.y is not None
+        return _view(self.y)[rows]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set made ready for one network.
+
+    config   the network's config with the facts of the data filled in
+    assets   labels and vocabulary that travel with the model
+    dataset  the data set it came from
+    """
+
+    task: Task
+    config: Config
+    assets: Assets
+    dataset: Dataset
+    train: Part
+    validation: Part
+    test: Part
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.config.batch_size, self.train_size)
+
+    @property
+    def train_size(self) -> int:
+        """Training examples in use: all, or train_limit of them."""
+        limit = self.config.train_limit
+        return min(limit, len(self.train)) if limit else len(self.train)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch; the examples that fill no batch rest until another epoch's order."""
+        return self.train_size // self.batch_size
+
+    def training_batches(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
+        """The batches of an epoch (counted from 0) from a step on: the same ones for the same seed."""
+        order = self._order(epoch)[first_step * self.batch_size :]
+        change = Augmentation.drawn(self, epoch) if self.config.augment else None
+        return self._batches(self.train, order, self.batch_size, True, change)
+
+    def validation_batches(self, drop_remainder: bool = False) -> tf.data.Dataset:
+        """The validation split in its order."""
+        size = min(self.config.batch_size, len(self.validation))
+        return self._batches(self.validation, np.arange(len(self.validation)), size, drop_remainder, None)
+
+    def _order(self, epoch: int) -> Array:
+        seed = self.config.seed
+        chosen = np.random.default_rng([seed, 0]).permutation(len(self.train))[: self.train_size]
+        return np.random.default_rng([seed, 1, epoch]).permutation(chosen)
+
+    def _batches(
+        self, part: Part, order: Array, size: int, drop_remainder: bool, change: Augmentation | None
+    ) -> tf.data.Dataset:
+        def batch(ids: tf.Tensor) -> Any:
+            x = tf.gather(part.x, ids)
+            y = None if part.y is None else tf.gather(part.y, ids)
+            if change is not None:
+                x, y = change(ids, x, y)
+            if x.dtype == tf.uint8:
+                x = tf.cast(x, tf.float32) / 255.0
+            if y is None:
+                return x
+            return x, tf.cast(y, tf.int32 if self.task in ("classify", "segment") else tf.float32)
+
+        ids = tf.data.Dataset.from_tensor_slices(order.astype(np.int32)).batch(size, drop_remainder)
+        return ids.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def prepare(network: Network, config: Config, dataset: Dataset) -> Prepared:
+    """Make a data set ready for a network: facts of the data into the config, words into tokens.
+
+    The vocabulary is that of the training split alone. Raises DataError: a data set of another kind, images of several
+    sizes, a split without examples.
+    """
+    wanted = WANTED[network.task]
+    if dataset.kind != wanted:
+        raise DataError(f"{dataset.name} holds {dataset.kind}; {network.name} wants {wanted}: give another --data")
+    for name, size in dataset.sizes().items():
+        if not size:
+            raise DataError(f"{dataset.name} has no {name} examples; {network.name} needs some in each split")
+    vocabulary: tuple[str, ...] = ()
+    if dataset.kind == "text":
+        vocabulary = words(dataset.train.x, getattr(config, "vocab_size") - FIRST_WORD)  # noqa: B009
+    config = dataclasses.replace(config, **_facts(config, dataset, vocabulary))
+    parts = (dataset.train, dataset.validation, dataset.test)
+    if dataset.kind == "text":
+        tokenize = Tokenize(vocabulary, getattr(config, "max_length"))  # noqa: B009
+        parts = tuple(Split(_tokens(tokenize, part.x), part.y) for part in parts)  # type: ignore[assignment]
+    targets = network.task not in ("reconstruct", "generate")
+    ready = [Part(tf.constant(part.x), tf.constant(part.y) if targets else None) for part in parts]
+    # NumPy sees the tensors' memory: nothing is held twice.
+    dataset = dataclasses.replace(
+        dataset,
+        **{
+            name: Split(_view(part.x) if dataset.kind != "text" else old.x, old.y)
+            for name, part, old in zip(
+                ("train", "validation", "test"), ready, (dataset.train, dataset.validation, dataset.test), strict=True
+            )
+        },
+    )
+    return Prepared(network.task, config, Assets(dataset.labels or (), vocabulary), dataset, *ready)
+
+
+def words(texts: Iterable[bytes], count: int) -> tuple[str, ...]:
+    """The `count` most frequent words, most frequent first, split as models._steps.Tokenize does."""
+    counter: Counter[bytes] = Counter()
+    for text in texts:
+        counter.update(text.replace(b"<br />", b" ").lower().translate(SEPARATORS).split(b" "))
+    del counter[b""]
+    ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(word.decode() for word, _ in ranked[:count])
+
+
+def _tokens(tokenize: Tokenize, texts: Array) -> Array:
+    ids = [
+        tokenize({"text": tf.constant(texts[i : i + TOKENIZED_AT_ONCE].tolist())})["tokens"].numpy()
+        for i in range(0, len(texts), TOKENIZED_AT_ONCE)
+    ]
+    return np.concatenate(ids)
+
+
+def _facts(config: Config, dataset: Dataset, vocabulary: tuple[str, ...]) -> dict[str, Any]:
+    """What the data set decides, of the fields that the config has."""
+    facts: dict[str, Any] = {}
+    if dataset.kind in ("images", "masks"):
+        facts = dict(zip(("height", "width", "channels"), dataset.train.x.shape[1:], strict=True))
+    if dataset.kind == "text":
+        facts = {"vocab_size": len(vocabulary) + FIRST_WORD}
+    if dataset.kind == "table":
+        facts = {"features": dataset.train.x.shape[1]}
+    if dataset.labels:
+        facts["num_classes"] = len(dataset.labels)
+    known = {field.name for field in dataclasses.fields(config)}
+    return {name: value for name, value in facts.items() if name in known}
+
+
+def _view(tensor: tf.Tensor) -> Array:
+    """The tensor's own memory, read-only."""
+    return np.asarray(memoryview(tensor))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to the training images of one epoch, one row for each example of the split.
+
+    dy, dx  int32 [n], shift in pixels; the border is repeated
+    mirror  bool [n], left and right swapped
+    flip    bool [n], top and bottom swapped (only where up and down mean nothing: segmentation)
+    """
+
+    dy: tf.Tensor
+    dx: tf.Tensor
+    mirror: tf.Tensor
+    flip: tf.Tensor
+
+    @classmethod
+    def drawn(cls, prepared: Prepared, epoch: int) -> Augmentation:
+        random = np.random.default_rng([prepared.config.seed, 2, epoch])
+        count = len(prepared.train)
+        height, width = prepared.train.x.shape[1:3]
+        dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_most, (height, width)))
+        coins = random.integers(0, 2, (2, count), np.int8).astype(bool)
+        # A mirrored digit is another sign.
+        labels = prepared.assets.labels
+        if labels and all(label.lower().removeprefix("digit ").isdigit() for label in labels):
+            coins[:] = False
+        if prepared.task != "segment":
+            coins[1] = False
+        return cls(*map(tf.constant, (dy, dx, *coins)))
+
+    def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Change a batch, and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
+        rows = _moved(x.shape[1], tf.gather(self.dy, ids), tf.gather(self.flip, ids))  # [b, h]
+        columns = _moved(x.shape[2], tf.gather(self.dx, ids), tf.gather(self.mirror, ids))  # [b, w]
+        if y is not None and y.shape.rank == 3:
+            y = _taken(y, rows, columns)
+        return _taken(x, rows, columns), y
+
+
+def _most(pixels: int) -> int:
+    return max(1, round(SHIFT * pixels / 28))
+
+
+def _moved(size: int, shift: tf.Tensor, reverse: tf.Tensor) -> tf.Tensor:
+    """Where each pixel of an axis comes from: int32 [b, size]."""
+    place = tf.range(size)[tf.newaxis]
+    place = tf.where(reverse[:, tf.newaxis], size - 1 - place, place)
+    return tf.clip_by_value(place + shift[:, tf.newaxis], 0, size - 1)
+
+
+def _taken(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    return tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)

@@ -1,0 +1,108 @@
+"""How a run tells that it gets on, on stderr: a moving line in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol
+
+EVERY_SECONDS = 10.0
+"""How often a line is printed where stderr is no terminal."""
+
+
+class Meter(Protocol):
+    """What a training loop tells."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+
+    def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
+        """Tell where the loop is: epoch from 1, steps done of it, examples a second, time left for the run."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
+        pass
+
+
+class Lines:
+    """Plain lines."""
+
+    def __init__(self, epochs: int, steps: int) -> None:
+        self.epochs, self.steps, self._last = epochs, steps, time.monotonic()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
+        if time.monotonic() - self._last < EVERY_SECONDS:
+            return
+        self._last = time.monotonic()
+        self.say(
+            f"  epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {shown(figures)}  {pace(rate, left_seconds)}"
+        )
+
+
+class Bar(Lines):
+    """A moving line with bar, figures, rate and time left."""
+
+    def __init__(self, epochs: int, steps: int) -> None:
+        super().__init__(epochs, steps)
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (TextColumn("  epoch {task.fields[epoch]}"), BarColumn(24), TextColumn("{task.fields[text]}"))
+        self._progress = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
+        self._task = self._progress.add_task("", total=steps * epochs, epoch=f"1/{epochs}", text="first step ...")
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False)
+
+    def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
+        done = (epoch - 1) * self.steps + step
+        text = f"{shown(figures)}  {pace(rate, left_seconds)}"
+        self._progress.update(self._task, completed=done, epoch=f"{epoch}/{self.epochs}", text=text)
+
+
+def meter(epochs: int, steps: int) -> Lines:
+    """A moving line when stderr is a terminal, plain lines otherwise."""
+    return Bar(epochs, steps) if sys.stderr.isatty() else Lines(epochs, steps)
+
+
+def shown(figures: Mapping[str, float]) -> str:
+    """{"loss": 0.41234} -> 'loss 0.4123'."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+def pace(rate: float, left_seconds: float) -> str:
+    """Examples a second and time left."""
+    return f"{rate:,.0f} examples/s  {clock(left_seconds)} left"
+
+
+def clock(seconds: float) -> str:
+    """93.4 -> '1:33', 9.26 -> '9.3 s'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
