@@ -78,6 +78,7 @@ class Info:
     size_bytes: int
     sha256: str
     present: bool
+    synthetic: bool
     path: str | None
     layout: str
 
@@ -96,7 +97,7 @@ def describe(name: str, *, cache: str | Path | None = None) -> Info:
     found = _registry.locate(entry, _cache.root(cache))
     source = found.source if found else next((s for s in entry.sources if s.missing() is None), None)
     if source is None:
-        where = f"--data PATH: {entry.layout}" if entry.read else _registry.GENERATED
+        where = "your own: --data PATH" if entry.read else _registry.GENERATED
     else:
         where = f"{source.title} ({found.how})" if found else source.title
     return Info(
@@ -112,6 +113,7 @@ def describe(name: str, *, cache: str | Path | None = None) -> Info:
         size_bytes=source.size_bytes if source else 0,
         sha256=_sources.digest(source) if source else "",
         present=found is not None or entry.read is None,
+        synthetic=entry.read is None,
         path=str(found.folder) if found else None,
         layout=entry.layout,
     )

@@ -85,6 +85,8 @@ def fill(target: Path, write: Callable[[Path], None]) -> None:
         with _lock(target.with_name(f".{target.name}.lock")):
             if intact(target):
                 return
+            for left in target.parent.glob(f".{target.name}-*"):  # by a fetch that was killed: we hold the lock
+                shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
                 whole = Path(work, "whole")
                 whole.mkdir()
@@ -93,7 +95,7 @@ def fill(target: Path, write: Callable[[Path], None]) -> None:
                 if target.exists():
                     shutil.rmtree(target)
                 whole.rename(target)
-    except PermissionError as error:
+    except OSError as error:
         raise DataError(
             f"{target.parent}: the cache cannot be written ({error.strerror}); set LADLE_CACHE to a folder of yours"
         ) from error

@@ -109,7 +109,8 @@ def resolve(entry: Entry, cache: Path, progress: Progress, key: str | None = Non
     if found and _whole(found):
         return found
     said = []
-    for source in sources_of(entry, key):
+    sources = sources_of(entry, key)
+    for source in sources:
         if reason := source.missing():
             said.append(f"{source.title}: {reason}")
             continue
@@ -118,7 +119,8 @@ def resolve(entry: Entry, cache: Path, progress: Progress, key: str | None = Non
             _cache.fill(target, lambda folder, source=source: _fetch(source, folder, progress))  # type: ignore[misc]
         except DataError as error:
             said.append(f"{source.title}: {error}")
-            progress.say(f"{entry.name}: {said[-1]}")
+            if source is not sources[-1]:
+                progress.say(f"{entry.name}: {said[-1]}")
             continue
         return Found(target, source, "fetched")
     if not said:

