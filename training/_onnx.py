@@ -1,0 +1,135 @@
+"""A TensorFlow function becomes an ONNX graph that ONNX Runtime loads."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.defs
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+
+from training._simplify import graphs, simplify
+
+OPSET = 18
+"""Newest opset that tf2onnx writes; every ONNX Runtime since 1.14 reads it."""
+
+
+class NotConvertibleError(ValueError):
+    """The function has no ONNX graph; the message says why."""
+
+
+def convert(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.TensorSpec]) -> onnx.ModelProto:
+    """The ONNX graph of a function of named tensors, its weights within.
+
+    Inputs and outputs of the graph have the function's names; a free first axis is called `batch`.
+    NotConvertibleError names the reason: strings, operations without an ONNX counterpart.
+    """
+    for name, spec in inputs.items():
+        if spec.dtype in (tf.string, tf.resource, tf.variant):
+            raise NotConvertibleError(f'input "{name}" is {spec.dtype.name}, which ONNX graphs here cannot take')
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in inputs.items()]
+    traced = tf.function(lambda *tensors: function(**dict(zip(inputs, tensors, strict=True))), input_signature=specs)
+    outputs = traced.get_concrete_function().structured_outputs
+    for name, spec in outputs.items():
+        if spec.dtype in (tf.string, tf.resource, tf.variant):
+            raise NotConvertibleError(f'output "{name}" is {spec.dtype.name}, which ONNX graphs here cannot give')
+    both = sorted(set(inputs) & set(outputs))
+    if both:
+        raise NotConvertibleError(f'"{both[0]}" names an input and an output; an ONNX graph needs two names')
+    with quiet(), _without_copies():
+        try:
+            model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
+        except Exception as error:  # tf2onnx raises whatever its handlers raise
+            raise NotConvertibleError(f"tf2onnx cannot convert it: {_first_line(error)}") from error
+    missing = sorted({node.op_type for graph in graphs(model.graph) for node in graph.node if not _known(node)})
+    if missing:
+        raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
+    _name_axes(model.graph)
+    simplify(model)
+    model.producer_name, model.graph.name = "ladle", "core"
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise NotConvertibleError(f"the converted graph is not valid ONNX: {_first_line(error)}") from error
+    _same_names("input", [value.name for value in model.graph.input], list(inputs))
+    _same_names("output", [value.name for value in model.graph.output], list(outputs))
+    return model
+
+
+def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """ONNX Runtime on the CPU as a function of arrays by name; NotConvertibleError when it cannot load the graph."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        loaded = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has no common error type
+        raise NotConvertibleError(f"ONNX Runtime cannot load the graph: {_first_line(error)}") from error
+    names = [output.name for output in loaded.get_outputs()]
+
+    def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, loaded.run(names, dict(arrays)), strict=True))
+
+    return run
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep TensorFlow's and tf2onnx's remarks on a conversion from the terminal."""
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_copies() -> Iterator[None]:
+    """Keep tf2onnx from copying the whole graph before each of its passes: most of the time for 11 million weights.
+
+    It copies to be able to go on after a pass that failed; now such a failure ends the conversion.
+    """
+    name = tf2onnx.constants.ENV_TF2ONNX_CATCH_ERRORS
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _known(node: onnx.NodeProto) -> bool:
+    return bool(onnx.defs.has(node.op_type, domain=node.domain)) or node.domain == "com.microsoft"
+
+
+def _name_axes(graph: onnx.GraphProto) -> None:
+    """Free axes get names that people can read: `batch`, else the tensor's name and the axis."""
+    for value in (*graph.input, *graph.output):
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if not dimension.HasField("dim_value"):
+                dimension.dim_param = "batch" if axis == 0 else f"{value.name}_{axis}"
+
+
+def _same_names(kind: str, got: list[str], wanted: list[str]) -> None:
+    if sorted(got) != sorted(wanted):
+        raise NotConvertibleError(f"the graph's {kind}s are {', '.join(got)}; wanted are {', '.join(wanted)}")
+
+
+def _first_line(error: Any) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

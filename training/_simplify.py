@@ -1,0 +1,91 @@
+"""Take out of a converted graph what TensorFlow needs and ONNX Runtime only pays for.
+
+tf2onnx computes shapes at run time wherever the batch is free. For a small network that costs more than its layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx.shape_inference
+
+_RECURRENT = ("LSTM", "GRU", "RNN")
+
+
+def simplify(model: onnx.ModelProto) -> None:
+    """Simplify the graph in place: constant shapes of Reshape, no initial states that are zero, no unused nodes."""
+    _fix_reshapes(model)
+    _drop_zero_states(model.graph)
+    _prune(model.graph)
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and the bodies of its loops and branches."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from graphs(body)
+
+
+def _fix_reshapes(model: onnx.ModelProto) -> None:
+    """A Reshape whose result has at most one free axis gets its shape as a constant with -1 there."""
+    graph = model.graph
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {
+        value.name: [d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+    constants = {tensor.name for tensor in graph.initializer}
+    for n, node in enumerate(graph.node):
+        if node.op_type != "Reshape" or node.input[1] in constants:
+            continue
+        shape = shapes.get(node.output[0])
+        if shape and shape.count(-1) <= 1 and 0 not in shape:
+            name = f"shape_{n}"
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape, np.int64), name))
+            node.input[1] = name
+
+
+def _drop_zero_states(graph: onnx.GraphProto) -> None:
+    """A recurrent layer starts at zero by itself; one that is given zeros, expanded to the batch, need not be."""
+    made_by = {output: node for node in graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+
+    def is_zero(name: str) -> bool:
+        while name in made_by and made_by[name].op_type in ("Expand", "Unsqueeze", "Squeeze", "Identity", "Reshape"):
+            name = made_by[name].input[0]
+        return name in constants and not onnx.numpy_helper.to_array(constants[name]).any()
+
+    for node in graph.node:
+        if node.op_type in _RECURRENT:
+            for state in range(5, min(len(node.input), 7)):  # initial_h, initial_c
+                if is_zero(node.input[state]):
+                    node.input[state] = ""
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Remove nodes and constants that no output needs; nodes are in order, so one pass from the end is enough."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.isdisjoint(node.output):
+            continue
+        kept.append(node)
+        needed.update(node.input)
+        for body in [b for a in node.attribute for b in (*([a.g] if a.HasField("g") else []), *a.graphs)]:
+            for inner in graphs(body):  # bodies read names of the graph around them
+                needed.update(name for n in inner.node for name in n.input)
+                needed.update(value.name for value in inner.output)
+    nodes = list(reversed(kept))
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    if len(nodes) < len(graph.node):
+        del graph.node[:]
+        graph.node.extend(nodes)
+    if len(constants) < len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(constants)

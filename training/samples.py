@@ -1,0 +1,64 @@
+"""A few real test inputs with their truth, kept beside a model for whoever wants to try it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+FOLDER = "assets.extra/samples"
+LIMIT = 8
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs as people have them, and the truth.
+
+    images  uint8 [n, h, w, c], c is 1 or 3
+    texts   raw text, in place of images
+    labels  the true class of each, or empty
+    masks   uint8 [n, h, w] of true class ids, or None
+    """
+
+    images: np.ndarray | None = None
+    texts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    masks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts) if self.images is None else len(self.images)
+
+
+def write_samples(folder: Path, samples: Samples) -> list[dict[str, Any]]:
+    """Write the first LIMIT samples as PNG files and `samples.json`; return the entries of the latter.
+
+    An entry is {"file": "0.png", "label": "Sneaker"}, {"text": "...", "label": "positive"} or
+    {"file": "0.png", "mask": "0_mask.png"}; a mask's pixel values are class ids.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries: list[dict[str, Any]] = []
+    for i in range(min(len(samples), LIMIT)):
+        entry: dict[str, Any] = {}
+        if samples.images is not None:
+            entry["file"] = f"{i}.png"
+            (folder / entry["file"]).write_bytes(png(samples.images[i]))
+        else:
+            entry["text"] = samples.texts[i]
+        if samples.labels:
+            entry["label"] = samples.labels[i]
+        if samples.masks is not None:
+            entry["mask"] = f"{i}_mask.png"
+            (folder / entry["mask"]).write_bytes(png(samples.masks[i][..., np.newaxis]))
+        entries.append(entry)
+    (folder / "samples.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return entries
+
+
+def png(image: np.ndarray) -> bytes:
+    """An image, uint8 [h, w, c], as PNG."""
+    encoded: bytes = tf.io.encode_png(np.ascontiguousarray(image)).numpy()
+    return encoded
