@@ -10,7 +10,7 @@ import numpy as np
 from clients import images as pictures
 from clients.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from clients.metadata import Metadata, Signature, TensorInfo, describe
-from clients.transport import Transport
+from clients.transport import Deadline, Transport
 from clients.wire import messages as pb
 from clients.wire.tensors import Array
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Call:
-    """One question to one model version."""
+    """One question to one model version, to be answered within `timeout_s` in all."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class Call:
         timeout_s: float = 30.0,
     ) -> None:
         self._transport, self._name, self._version, self._label = transport, name, version, label
-        self._timeout_s = timeout_s
+        self._deadline = Deadline(transport.address, timeout_s)
 
     def run(
         self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
         self._fit(signature, lambda declared: None)  # an unknown signature is answered with those there are
         return self._transport.predict(
-            self._name, inputs, signature, self._version, self._label, self._timeout_s, outputs
+            self._name, inputs, signature, self._version, self._label, self._deadline.left_s(), outputs
         )
 
     def image(
@@ -115,7 +115,7 @@ class Call:
         inputs = {next(iter(declared.inputs)): np.array([example.SerializeToString()], object)}
         try:
             answer = self._transport.predict(
-                self._name, inputs, "classify", metadata.version, None, self._timeout_s, ["classes"]
+                self._name, inputs, "classify", metadata.version, None, self._deadline.left_s(), ["classes"]
             )
         except (InvalidArgument, FailedPrecondition, NotFound, Unimplemented):
             return None
@@ -136,4 +136,4 @@ class Call:
             return prepare(self._metadata().signature(signature))
 
     def _metadata(self) -> Metadata:
-        return self._transport.known_metadata(self._name, self._version, self._label, self._timeout_s)
+        return self._transport.known_metadata(self._name, self._version, self._label, self._deadline.left_s())

@@ -50,6 +50,7 @@ class GrpcClient(transport.Transport):
         timeout_s: float = 30.0,
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
+        deadline = transport.Deadline(self.address, timeout_s)
         request = pb.PredictRequest(output_filter=outputs)
         request.model_spec.signature_name = signature
         _fill_spec(request.model_spec, name, version, label)
@@ -58,7 +59,7 @@ class GrpcClient(transport.Transport):
                 tensors.fill(request.inputs[key], array, content=array.dtype.kind not in "OSU")
             except ValueError as error:
                 raise InvalidArgument(f'{name}: input "{key}": {error}') from None
-        response = self._call(self._prediction.Predict, request, timeout_s)
+        response = self._call(self._prediction.Predict, request, deadline.left_s())
         try:
             return {key: tensors.widen(tensors.to_array(proto)) for key, proto in response.outputs.items()}
         except ValueError as error:

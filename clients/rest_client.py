@@ -53,21 +53,15 @@ class RestClient(transport.Transport):
         timeout_s: float = 30.0,
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        end = transport.ending(timeout_s)
-
-        def left_s() -> float:
-            if end <= time.monotonic():
-                raise transport.too_late(self.address, timeout_s)
-            return end - time.monotonic()
-
+        deadline = transport.Deadline(self.address, timeout_s)
         arrays = self._arrays(name, inputs, signature, version, label, timeout_s)
         try:
             body = rest_json.encode_request(arrays, signature)
         except ValueError as error:
             raise InvalidArgument(f"{name}: {error}") from None
-        answer = self._ask("POST", _path(name, version, label) + ":predict", body, left_s())
+        answer = self._ask("POST", _path(name, version, label) + ":predict", body, deadline.left_s())
         for last in (False, True):
-            declared = self.known_metadata(name, version, label, left_s()).signature(signature)
+            declared = self.known_metadata(name, version, label, deadline.left_s()).signature(signature)
             try:
                 arrays = rest_json.decode_outputs(answer, _dtypes(declared))
                 break

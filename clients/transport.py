@@ -117,12 +117,12 @@ class Transport(ABC):
 
     def _retry(self, call: Callable[[float], T], timeout_s: float) -> T:
         """`call(seconds left)` until it runs; pauses double from `FIRST_PAUSE_S`."""
-        end, pause = ending(timeout_s), FIRST_PAUSE_S
+        deadline, pause = Deadline(self.address, timeout_s), FIRST_PAUSE_S
         for attempt in range(ATTEMPTS):
             try:
-                return call(end - time.monotonic())
+                return call(deadline.left_s())
             except NothingRan as missed:
-                if attempt + 1 == ATTEMPTS or time.monotonic() + pause >= end:
+                if attempt + 1 == ATTEMPTS or time.monotonic() + pause >= deadline.end:
                     raise missed.error from None
             time.sleep(pause)
             pause *= 2
@@ -146,11 +146,21 @@ def as_array(value: Any, info: TensorInfo | None, what: str) -> Array:
         raise InvalidArgument(f"{what} is not a tensor ({error}); wanted {info}") from None
 
 
-def ending(timeout_s: float) -> float:
-    """The moment, in monotonic time, when a call that starts now must have ended."""
-    if not timeout_s > 0:
-        raise InvalidArgument(f"timeout_s is {timeout_s:g}; a call needs some seconds")
-    return time.monotonic() + timeout_s
+class Deadline:
+    """When a call that starts now must have ended, `end` in monotonic time."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        if not timeout_s > 0:
+            raise InvalidArgument(f"timeout_s is {timeout_s:g}; a call needs some seconds")
+        self.end = time.monotonic() + timeout_s
+        self._error = too_late(address, timeout_s)
+
+    def left_s(self) -> float:
+        """The seconds left; DeadlineExceeded when there are none."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise self._error
+        return left
 
 
 def nothing_answers(address: str) -> Unavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import threading
@@ -213,6 +214,7 @@ class Server:
 
 class Http(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     model_server: Server
 
     def setup(self) -> None:
@@ -240,7 +242,8 @@ class Http(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # a client that waited no longer
+            self.wfile.write(body)
         if self.model_server.hang_up:
             self.close_connection = True
 
