@@ -15,6 +15,7 @@ from training.data._errors import DataError
 from training.data._progress import Update
 
 POLL_SECONDS = 0.1
+COMPLAINTS = ("E:", "ERROR:", "error:", "npm error", "npm ERR!", "×")  # apt, pip, uv, npm
 
 
 def pip_download(linux_wheel_of: str) -> tuple[list[str], bool]:
@@ -52,7 +53,7 @@ def copy(stream: IO[bytes], target: Path, update: Update | None = None, before: 
 def run(command: Sequence[str], folder: Path, update: Update) -> None:
     """Run a package client in `folder`, whose growth on disk is the progress.
 
-    Raises DataError with the last line of the client's complaint.
+    Raises DataError with the client's first complaint, or its last line.
     """
     log = folder / "stderr.txt"
     environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"}
@@ -73,7 +74,7 @@ def run(command: Sequence[str], folder: Path, update: Update) -> None:
             raise
     if code != 0:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        said = next((line for line in reversed(lines) if "error" in line.lower() or line.startswith("E:")), None)
+        said = next((line for line in lines if line.strip().startswith(COMPLAINTS)), None)
         tool = Path(command[0]).name if command[1] != "-m" else command[2]
         raise DataError(f"{tool} failed: {(said or (lines or [f'exit {code}'])[-1]).strip()}")
 

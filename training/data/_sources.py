@@ -210,8 +210,9 @@ class Npm:
             progress.bar(f"fetching {pin} from npm", self.size_bytes) as update,
         ):
             work = Path(scratch)
-            quiet = ["--silent", "--ignore-scripts", "--fetch-retries=2", f"--cache={work / 'npm'}"]
-            run(["npm", "pack", *quiet, pin], work, update)
+            quiet = ["--loglevel=error", "--no-update-notifier", "--ignore-scripts", f"--cache={work / 'npm'}"]
+            patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=4000"]
+            run(["npm", "pack", *quiet, *patience, pin], work, update)
             [archive] = work.glob("*.tgz")
             with tarfile.open(archive) as tar:
                 for file in self.files:
