@@ -1,0 +1,205 @@
+"""The verbs that ask a server: each prints its answer as text or JSON, and raises LadleError, OSError or ValueError."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from clients import pictures, terminal
+from clients.client import Client
+from clients.errors import NotFound
+
+STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "END": "red"}
+
+
+def status(client: Client, given: argparse.Namespace) -> None:
+    """Versions and states of models, newest version first."""
+    names = given.names or models_in(given.repository)
+    if not names:
+        raise FileNotFoundError(
+            f"{given.repository} holds no models, and a server does not list its own: name one (ladle status lenet5)"
+        )
+    found: list[dict[str, Any]] = []
+    for name in names:
+        try:
+            states = client.status(name)
+        except NotFound as error:
+            if given.names:
+                raise
+            found.append({"model": name, "version": None, "state": "NOT_SERVED", "error": str(error)})
+            continue
+        found += [
+            {"model": name, "version": state.version, "state": state.state, "error": state.error_message or None}
+            for state in states
+        ]
+    if given.json:
+        _print_json(found)
+        return
+    cells = [(row["model"], str(row["version"] or "-"), row["state"], row["error"] or "") for row in found]
+    text = terminal.table([("MODEL", "VERSION", "STATE", ""), *cells])
+    for state, style in STATE_STYLES.items():
+        text = text.replace(f" {state}", f" {terminal.paint(state, style)}")
+    print(text)
+
+
+def models_in(repository: Path) -> list[str]:
+    """The names of the folders that hold at least one version."""
+    if not repository.is_dir():
+        return []
+    return sorted(
+        child.name
+        for child in repository.iterdir()
+        if child.is_dir() and any(version.name.isdigit() for version in child.iterdir())
+    )
+
+
+def classify(client: Client, given: argparse.Namespace) -> None:
+    """The likeliest classes of each image."""
+    which = _which(given)
+    found = [(path, client.classify(given.name, path, **which)) for path in given.images]
+    if given.json:
+        _print_json(
+            [
+                {
+                    "image": str(path),
+                    "label": answer.label,
+                    "class_id": answer.class_id,
+                    "probability": answer.probability,
+                    "top": [{"label": label, "probability": p} for label, p in answer.top(given.top)],
+                }
+                for path, answer in found
+            ]
+        )
+        return
+    for path, answer in found:
+        print(f"{terminal.paint(path.name, 'dim')}  {terminal.paint(answer.label, 'bold')}")
+        print(terminal.bars(answer.top(given.top)))
+
+
+def sentiment(client: Client, given: argparse.Namespace) -> None:
+    """The mood of each text."""
+    texts = _lines(given.texts)
+    answers = client.sentiment_many(texts, given.name, **_which(given))
+    if given.json:
+        _print_json(
+            [
+                {"text": text, "label": a.label, "probability": a.probability, "positive": a.positive}
+                for text, a in zip(texts, answers, strict=True)
+            ]
+        )
+        return
+    for text, answer in zip(texts, answers, strict=True):
+        style = "green" if answer.positive >= 0.5 else "red"
+        shown = text if len(text) <= 60 else text[:59] + "…"
+        drawn = terminal.paint(terminal.bar(answer.probability, 12), style)
+        print(f"{answer.label:<8}  {drawn}  {answer.probability:6.1%}  {shown}")
+
+
+def generate(client: Client, given: argparse.Namespace) -> None:
+    """New images, as one picture."""
+    start = time.perf_counter()
+    images = client.generate(given.name, given.n, given.seed, **_which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    count, height, width, channels = images.shape
+    facts = {"n": count, "seed": given.seed, "height": height, "width": width, "channels": channels}
+    _deliver(pictures.grid(images), given.output or Path(f"{given.name}.png"), facts, took_ms, given)
+
+
+def segment(client: Client, given: argparse.Namespace) -> None:
+    """The class of each pixel, laid over the image."""
+    original = _open(given.image)
+    start = time.perf_counter()
+    answer = client.segment(given.name, given.image, **_which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    if given.mask:
+        pictures.mask(answer.class_map).save(given.mask)
+    facts = {
+        "height": answer.class_map.shape[0],
+        "width": answer.class_map.shape[1],
+        "classes": {str(class_id): share for class_id, share in answer.shares.items()},
+        "mask": str(given.mask) if given.mask else None,
+    }
+    output = given.output or given.image.with_name(f"{given.image.stem}-mask.png")
+    _deliver(pictures.overlay(original, answer.class_map, given.opacity), output, facts, took_ms, given)
+    if not given.json:
+        print(terminal.bars([(f"class {class_id}", share) for class_id, share in answer.shares.items()]))
+        if given.mask:
+            print(f"wrote {given.mask}")
+
+
+def reconstruct(client: Client, given: argparse.Namespace) -> None:
+    """An auto-encoder's copy of an image, beside the image."""
+    original = _open(given.image)
+    start = time.perf_counter()
+    copy = client.reconstruct(given.name, given.image, **_which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    height, width, channels = copy.shape
+    mode = "L" if channels == 1 else "RGB"
+    given_pixels = np.asarray(original.convert(mode).resize((width, height)), np.float32).reshape(copy.shape) / 255
+    facts = {"height": height, "width": width, "mean_error": float(np.mean(np.abs(given_pixels - copy)))}
+    output = given.output or given.image.with_name(f"{given.image.stem}-{given.name}.png")
+    _deliver(pictures.grid(np.stack([given_pixels, copy]), columns=2), output, facts, took_ms, given)
+
+
+def regress(client: Client, given: argparse.Namespace) -> None:
+    """A number for each row."""
+    lengths = sorted({len(row) for row in given.rows})
+    if len(lengths) != 1:
+        raise ValueError(f"the rows have {' and '.join(map(str, lengths))} features; wanted as many in each")
+    rows = np.array(given.rows, np.float32)
+    answers = np.asarray(client.regress(given.name, rows, **_which(given)), np.float64).reshape(len(rows), -1)
+    if given.json:
+        _print_json([{"x": row, "y": y.tolist()} for row, y in zip(given.rows, answers, strict=True)])
+        return
+    for row, y in zip(given.rows, answers, strict=True):
+        print(f"{','.join(f'{value:g}' for value in row)}  {' '.join(f'{value:.6g}' for value in y)}")
+
+
+def _which(given: argparse.Namespace) -> dict[str, Any]:
+    if given.version is not None and given.label is not None:
+        raise ValueError(f"--version {given.version} and --label {given.label} exclude each other")
+    return {"version": given.version, "label": given.label}
+
+
+def _lines(texts: list[str]) -> list[str]:
+    """The texts; `-` stands for the lines of stdin that are not blank."""
+    found: list[str] = []
+    for text in texts:
+        found += [line.strip() for line in sys.stdin if line.strip()] if text == "-" else [text]
+    if not found:
+        raise ValueError("stdin held no text; wanted one a line")
+    return found
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that can be read; wanted PNG or JPEG") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _deliver(
+    picture: Image.Image, output: Path, facts: dict[str, Any], took_ms: float, given: argparse.Namespace
+) -> None:
+    """Write the picture, show it where the terminal can, and say what it is."""
+    picture.save(output, "PNG")
+    if given.json:
+        _print_json({**facts, "output": str(output), "latency_ms": took_ms})
+        return
+    terminal.show(picture)
+    print(f"wrote {output}  {terminal.paint(f'{took_ms:.1f} ms', 'dim')}")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
