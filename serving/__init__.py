@@ -1,0 +1,1 @@
+"""The online half: serves SavedModels and their ONNX graphs as TensorFlow Serving does."""

@@ -1,0 +1,212 @@
+"""Every operation once, in NumPy: predict, classify, regress, metadata, status. Knows neither gRPC nor HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving import examples, matching
+from serving.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+)
+from serving.manager import Manager, State
+from serving.onnx_engine import cpu_count
+from serving.saved_model import Signature
+from serving.servable import Servable
+from serving.watcher import Watcher
+
+Array = np.ndarray[Any, np.dtype[Any]]
+DEFAULT_SIGNATURE = "serving_default"
+_METHODS = tuple(f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which version is asked: by number, by label, or the latest. `signature` is "" for serving_default."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    signature: str = ""
+
+    @property
+    def signature_name(self) -> str:
+        return self.signature or DEFAULT_SIGNATURE
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """A version's number, state and, unless its load failed, no error."""
+
+    version: int
+    state: State
+    error: ServingError | None
+
+
+class Core:
+    """Answers requests from the manager's versions.
+
+    Calls that should be quick run where they are, on the event loop; the others in `threads` threads.
+    """
+
+    def __init__(
+        self, manager: Manager, watcher: Watcher, check_method_names: bool = False, threads: int | None = None
+    ) -> None:
+        self._manager = manager
+        self._watcher = watcher
+        self._check_method_names = check_method_names
+        self._pool = ThreadPoolExecutor(threads or max(2, cpu_count()), thread_name_prefix="run")
+
+    # Which version
+
+    def find(self, spec: ModelSpec | None) -> Servable:
+        """The servable that a ModelSpec names; InvalidArgument or NotFound in upstream's words."""
+        if spec is None:
+            raise InvalidArgument("Missing ModelSpec")
+        if not spec.name:
+            raise InvalidArgument("ModelSpec has no name specified.")
+        version = spec.version
+        if spec.label is not None:
+            version = self._watcher.labels.get(spec.name, {}).get(spec.label)
+            if version is None:
+                raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
+        return self._manager.find(spec.name, version)
+
+    def find_signature(self, servable: Servable, spec: ModelSpec) -> Signature:
+        """The signature that Predict asks for; FailedPrecondition without it."""
+        signature = servable.signatures.get(spec.signature_name)
+        if signature is None:
+            raise FailedPrecondition(f'Serving signature key "{spec.signature_name}" not found.')
+        if self._check_method_names and signature.method_name not in _METHODS:
+            raise Internal(
+                f"Expected prediction signature method_name to be one of {{{', '.join(_METHODS)}}}. "
+                f"Was: {signature.method_name}"
+            )
+        return signature
+
+    # Inference
+
+    async def predict(
+        self,
+        servable: Servable,
+        signature: Signature,
+        inputs: Mapping[str, Array],
+        output_filter: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> dict[str, Array]:
+        """The outputs by alias: those of the filter, or all.
+
+        InvalidArgument for wrong names or dtypes, DeadlineExceeded after `timeout_s`, and what the graph raises.
+        """
+        matching.check_names(signature, inputs)
+        matching.check_dtypes(signature, inputs)
+        outputs = matching.choose_outputs(signature, output_filter)
+        return await self._run(servable, signature.name, matching.complete(signature, inputs), outputs, timeout_s)
+
+    async def classify(
+        self, spec: ModelSpec | None, read: Callable[[], Array], timeout_s: float | None = None
+    ) -> tuple[Servable, Array | None, Array | None]:
+        """The servable, labels bytes [n, k] and scores float32 [n, k], of which one may be missing.
+
+        read  gives the serialized tf.Example, bytes [n]; called once model and signature are known to be good
+        """
+        servable = self.find(spec)
+        assert spec is not None
+        signature = examples.find_signature(servable.signatures, spec.signature_name)
+        self._check_method(signature, "classification", "classify")
+        outputs = examples.check_classify(signature)
+        serialized = read()
+        answer = await self._run_examples(servable, signature, serialized, outputs, timeout_s)
+        return servable, *examples.read_classes(answer, len(serialized))
+
+    async def regress(
+        self, spec: ModelSpec | None, read: Callable[[], Array], timeout_s: float | None = None
+    ) -> tuple[Servable, Array]:
+        """The servable and a number for each tf.Example, float32 [n]; `read` as for classify."""
+        servable = self.find(spec)
+        assert spec is not None
+        signature = examples.find_signature(servable.signatures, spec.signature_name)
+        self._check_method(signature, "regression", "regress")
+        outputs = examples.check_regress(signature)
+        serialized = read()
+        answer = await self._run_examples(servable, signature, serialized, outputs, timeout_s)
+        return servable, examples.read_values(answer, len(serialized))
+
+    def _check_method(self, signature: Signature, word: str, method: str) -> None:
+        wanted = f"tensorflow/serving/{method}"
+        if self._check_method_names and signature.method_name != wanted:
+            raise InvalidArgument(f"Expected {word} signature method_name to be {wanted}. Was: {signature.method_name}")
+
+    async def _run_examples(
+        self,
+        servable: Servable,
+        signature: Signature,
+        serialized: Array,
+        outputs: tuple[str, ...],
+        timeout_s: float | None,
+    ) -> dict[str, Array]:
+        inputs = {examples.INPUTS: serialized}
+        matching.check_dtypes(signature, inputs)
+        return await self._run(servable, signature.name, inputs, outputs, timeout_s)
+
+    async def _run(
+        self,
+        servable: Servable,
+        signature: str,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        timeout_s: float | None,
+    ) -> dict[str, Array]:
+        servable.enter()
+        if servable.is_quick(signature, inputs):
+            try:
+                return servable.run(signature, inputs, outputs)
+            finally:
+                servable.leave()
+        call = functools.partial(servable.run, signature, inputs, outputs)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        # A caller that gives up takes a call with it that has not begun; one that runs already ends on its own.
+        try:
+            return await (future if timeout_s is None else asyncio.wait_for(future, timeout_s))
+        except asyncio.TimeoutError:  # in Python 3.10 not yet the built-in one
+            raise DeadlineExceeded("the request was not answered in time") from None
+        finally:
+            servable.leave()
+
+    # Questions about models
+
+    def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
+        """The states of a model's versions, highest first, or of one; NotFound when there are none."""
+        found = [VersionStatus(*known) for known in self._manager.status(name)]
+        if version is not None:
+            found = [known for known in found if known.version == version]
+            if not found:
+                raise NotFound(f"Could not find version {version} of model {name}")
+        if not found:
+            raise NotFound(f"Could not find any versions of model {name}")
+        return found
+
+    def index(self) -> list[dict[str, str]]:
+        """Every version of every model: name, version, state and reason, as KServe's repository index has it."""
+        return [
+            {"name": name, "version": str(number), "state": state.name, "reason": error.message if error else ""}
+            for name in self._manager.models()
+            for number, state, error in self._manager.status(name)
+        ]
+
+    def is_ready(self) -> bool:
+        """Whether every configured model is available; of a folder's models, whether none is still loading."""
+        repository = self._watcher.repository
+        decided = self._manager.is_available if repository.requires_models else self._manager.is_settled
+        return all(decided(model) for model in repository.configured())

@@ -1,0 +1,184 @@
+"""The server's flags: TensorFlow Serving's names, syntax and defaults, and a few of our own.
+
+`--name=value`, also `--name value`; a boolean takes `true`, `false` or nothing. The last of repeated flags counts.
+An unknown flag is said and skipped, as TensorFlow Serving does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Literal
+
+Value = bool | int | float | str
+_CPUS = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    use  `yes`; `no`: accepted and without effect, since answers are the same; `refused`: starting with it would
+         promise what this server does not do
+    """
+
+    name: str
+    default: Value
+    help: str
+    group: str
+    use: Literal["yes", "no", "refused"] = "yes"
+
+
+def _group(name: str, *rows: tuple[str, Value, str] | tuple[str, Value, str, Literal["no", "refused"]]) -> list[Flag]:
+    return [Flag(row[0], row[1], row[2], name, row[3] if len(row) == 4 else "yes") for row in rows]
+
+
+FLAGS = [
+    *_group(
+        "What is served",
+        ("repository", "", "folder whose every folder <name>/<version>/ is served; models may come and go (ours)"),
+        ("model_name", "default", "name of the single model"),
+        ("model_base_path", "", "folder of the single model, which holds <version>/"),
+        ("model_config_file", "", "ModelServerConfig in text format: several models, version policies, labels"),
+        ("model_config_file_poll_wait_seconds", 0.0, "seconds between readings of that file; 0: once"),
+        ("file_system_poll_wait_seconds", 1.0, "seconds between looks for new versions; 0: once, below 0: never"),
+        ("allow_version_labels_for_unavailable_models", False, "new labels may name versions that are not loaded"),
+        ("saved_model_tags", "serve", "comma-separated tags of the MetaGraph"),
+    ),
+    *_group(
+        "Ports and limits",
+        ("host", "", "address to listen on; empty: all (ours)"),
+        ("port", 8500, "gRPC port"),
+        ("grpc_socket_path", "", "UNIX socket for gRPC beside the port"),
+        ("rest_api_port", 0, "REST port; 0: no REST"),
+        ("rest_api_timeout_in_ms", 30000, "milliseconds that a REST inference may take"),
+        ("rest_api_enable_cors_support", False, "CORS headers on REST answers"),
+        ("max_request_bytes", 64 * 1024 * 1024, "bytes of a request's body, unpacked (ours)"),
+        ("shutdown_grace_seconds", 30, "seconds for running requests after SIGTERM (ours)"),
+        ("grpc_channel_arguments", "", "comma-separated name=value for the gRPC server"),
+        ("enable_grpc_healthcheck_service", True, "grpc.health.v1; here always on", "no"),
+        ("ssl_config_file", "", "SSLConfig in text format", "refused"),
+        ("use_alts_credentials", False, "Google ALTS", "refused"),
+    ),
+    *_group(
+        "Loading",
+        ("max_num_load_retries", 5, "further attempts after a failed load (with --repository: 0)"),
+        ("load_retry_interval_micros", 60_000_000, "microseconds between attempts"),
+        ("num_load_threads", 0, "versions that load at once; 0: as many as cores"),
+        ("num_unload_threads", 0, "unloading takes no thread here", "no"),
+        ("enable_model_warmup", True, "answer assets.extra/tf_serving_warmup_requests before serving"),
+        ("num_request_iterations_for_warmup", 0, "how often each warm-up request is answered; 0: once"),
+    ),
+    *_group(
+        "Answers",
+        ("enable_serialization_as_tensor_content", False, "gRPC answers as tensor_content"),
+        ("enable_signature_method_name_check", False, "Classify and Regress look at the signature's method name"),
+    ),
+    *_group(
+        "Accepted for TensorFlow Serving's sake",
+        ("enable_batching", False, "merge concurrent requests", "no"),
+        ("batching_parameters_file", "", "BatchingParameters in text format", "no"),
+        ("enable_per_model_batching_parameters", False, "", "no"),
+        ("monitoring_config_file", "", "MonitoringConfig in text format", "no"),
+        ("rest_api_num_threads", 4 * _CPUS, "", "no"),
+        ("grpc_max_threads", 4 * _CPUS, "", "no"),
+        ("enable_profiler", True, "", "no"),
+        ("prefer_tflite_model", False, "serve model.tflite", "refused"),
+        ("num_tflite_pools", _CPUS, "", "no"),
+        ("num_tflite_interpreters_per_pool", 1, "", "no"),
+        ("tensorflow_session_parallelism", 0, "", "no"),
+        ("tensorflow_intra_op_parallelism", 0, "", "no"),
+        ("tensorflow_inter_op_parallelism", 0, "", "no"),
+        ("tensorflow_session_config_file", "", "", "no"),
+        ("platform_config_file", "", "", "no"),
+        ("thread_pool_factory_config_file", "", "", "no"),
+        ("per_process_gpu_memory_fraction", 0.0, "", "no"),
+        ("flush_filesystem_caches", True, "", "no"),
+        ("remove_unused_fields_from_bundle_metagraph", True, "", "no"),
+        ("mixed_precision", "", "", "no"),
+        ("xla_cpu_compilation_enabled", False, "", "no"),
+        ("xla_gpu_compilation_enabled", False, "", "no"),
+        ("skip_initialize_tpu", False, "", "no"),
+    ),
+]
+_BY_NAME = {flag.name: flag for flag in FLAGS}
+
+EXAMPLES = """\
+Examples:
+  python -m serving --repository=model_repository --port=8500 --rest_api_port=8501
+  python -m serving --model_name=lenet5 --model_base_path=/models/lenet5 --rest_api_port=8501
+  python -m serving --port 8500 --rest_api_port 8501 --model_config_file models.config
+"""
+
+
+class FlagError(Exception):
+    """A known flag with a value that it cannot take."""
+
+
+def parse(arguments: Sequence[str]) -> SimpleNamespace:
+    """All flags by name. FlagError for a bad value; what is unknown or has no effect is said on stderr."""
+    values: dict[str, Value] = {flag.name: flag.default for flag in FLAGS}
+    given = set()
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, text = argument.removeprefix("--").partition("=")
+        flag = _BY_NAME.get(name.replace("-", "_")) if argument.startswith("--") else None
+        if flag is None:
+            print(f"unknown argument: {argument} (skipped; --help lists the known ones)", file=sys.stderr)
+            if argument.startswith("--") and not equals and rest and not rest[0].startswith("--"):
+                print(f"unknown argument: {rest.pop(0)}", file=sys.stderr)
+            continue
+        if not equals and isinstance(flag.default, bool):
+            text = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
+        elif not equals:
+            if not rest:
+                raise FlagError(f"--{flag.name} needs a value: --{flag.name}={_kind(flag)}")
+            text = rest.pop(0)
+        values[flag.name] = _read(flag, text)
+        given.add(flag.name)
+        if flag.use == "refused" and values[flag.name] != flag.default:
+            raise FlagError(f"--{flag.name} is not supported by this server; start it without")
+        if flag.use == "no" and values[flag.name] != flag.default:
+            print(f"--{flag.name} has no effect in this server", file=sys.stderr)
+    if values["repository"] and "max_num_load_retries" not in given:
+        values["max_num_load_retries"] = 0  # there versions are renamed into place: what fails once is broken
+    return SimpleNamespace(**values)
+
+
+def _read(flag: Flag, text: str) -> Value:
+    kind = type(flag.default)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text]
+        return kind(text)
+    except (KeyError, ValueError):
+        raise FlagError(f"--{flag.name}={text}: wanted {_kind(flag)}") from None
+
+
+def _kind(flag: Flag) -> str:
+    return {bool: "true or false", int: "an integer", float: "a number", str: "text"}[type(flag.default)]
+
+
+def usage() -> str:
+    """What --help prints."""
+    lines = ["usage: python -m serving --repository=DIR | --model_base_path=DIR | --model_config_file=FILE [flags]"]
+    lines += ["", "Serves SavedModels and their verified ONNX graphs the way TensorFlow Serving does."]
+    group = ""
+    for flag in FLAGS:
+        if flag.group != group:
+            group = flag.group
+            lines += ["", f"{group}:"]
+        default = str(flag.default).lower() if isinstance(flag.default, bool) else flag.default
+        text = flag.help or "no effect here"
+        if flag.help and flag.use == "no":
+            text += "; no effect here"
+        elif flag.use == "refused":
+            text += "; not supported"
+        lines.append(f"  --{flag.name}={default if default != '' else '...'}")
+        lines.append(f"      {text}")
+    lines += ["", "  --version", "      version of the server and of its engines", "", EXAMPLES.rstrip()]
+    return "\n".join(lines)

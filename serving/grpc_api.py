@@ -1,0 +1,174 @@
+"""gRPC: TensorFlow Serving's PredictionService and ModelService, and grpc.health.v1, on the core."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import grpc
+import numpy as np
+
+from clients.wire import messages as pb
+from clients.wire import services, tensors
+from serving import matching
+from serving.core import Core, ModelSpec
+from serving.errors import NUMBERS, InvalidArgument, ServingError
+from serving.examples import pair_classes, serialize_input
+from serving.saved_model import Signature
+from serving.servable import Servable
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Handler = Callable[[Any, Any], Awaitable[Any]]
+log = logging.getLogger(__name__)
+
+_MAX_DETAILS = 1024
+_STATUS = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if code != "OK"}
+_HEALTH_SERVICES = ("", "ModelService", "PredictionService", services.MODEL, services.PREDICTION)
+
+
+class GrpcApi:
+    """The RPC methods.
+
+    content    answers carry tensor_content in place of typed values
+    max_bytes  of a tensor that a request spells with fewer values than elements
+    """
+
+    def __init__(self, core: Core, content: bool = False, max_bytes: int = 2**26) -> None:
+        self._core = core
+        self._content = content
+        self._max_bytes = max_bytes
+        self.is_draining = False
+
+    def handlers(self) -> list[Any]:
+        """Generic handlers for a grpc.aio server."""
+        prediction = {
+            "Predict": self.predict,
+            "Classify": self.classify,
+            "Regress": self.regress,
+            "GetModelMetadata": self.metadata,
+        }
+        return [
+            services.handler(services.PREDICTION, {name: _answer(method) for name, method in prediction.items()}),
+            services.handler(services.MODEL, {"GetModelStatus": _answer(self.status)}),
+            services.handler(services.HEALTH, {"Check": self.check_health}),
+        ]
+
+    async def predict(self, request: Any, context: Any) -> Any:
+        spec = _spec(request)
+        servable = self._core.find(spec)
+        assert spec is not None
+        signature = self._core.find_signature(servable, spec)
+        matching.check_names(signature, request.inputs)
+        inputs = _read_tensors(request.inputs, signature, self._max_bytes)
+        answer = await self._core.predict(servable, signature, inputs, request.output_filter)
+        response = pb.PredictResponse()
+        _echo(response, servable, spec)
+        for alias, array in answer.items():
+            tensors.fill(response.outputs[alias], array, self._content)
+        return response
+
+    async def classify(self, request: Any, context: Any) -> Any:
+        spec = _spec(request)
+        servable, classes, scores = await self._core.classify(spec, lambda: serialize_input(request.input))
+        assert spec is not None
+        response = pb.ClassificationResponse()
+        _echo(response, servable, spec)
+        for labels, numbers in pair_classes(classes, scores):
+            result = response.result.classifications.add()
+            for label, number in zip(labels, numbers, strict=True):
+                result.classes.add(label=label.decode(errors="replace"), score=number)
+        return response
+
+    async def regress(self, request: Any, context: Any) -> Any:
+        spec = _spec(request)
+        servable, values = await self._core.regress(spec, lambda: serialize_input(request.input))
+        assert spec is not None
+        response = pb.RegressionResponse()
+        _echo(response, servable, spec)
+        for value in values.tolist():
+            response.result.regressions.add(value=value)
+        return response
+
+    async def metadata(self, request: Any, context: Any) -> Any:
+        if not request.metadata_field:
+            raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise InvalidArgument(f"Metadata field {field} is not supported")
+        servable = self._core.find(_spec(request))
+        signatures = pb.SignatureDefMap()
+        for name, definition in servable.definitions.items():
+            signatures.signature_def[name].CopyFrom(definition)
+        response = pb.GetModelMetadataResponse()
+        response.model_spec.name = servable.name
+        response.model_spec.version.value = servable.version
+        response.metadata["signature_def"].Pack(signatures)
+        return response
+
+    async def status(self, request: Any, context: Any) -> Any:
+        if not request.HasField("model_spec"):
+            raise InvalidArgument("Missing ModelSpec")
+        spec = request.model_spec
+        version = spec.version.value if spec.HasField("version") else None
+        response = pb.GetModelStatusResponse()
+        for known in self._core.status(spec.name, version):
+            entry = response.model_version_status.add(version=known.version, state=int(known.state))
+            entry.status.error_code = NUMBERS[known.error.code] if known.error else 0
+            entry.status.error_message = known.error.message if known.error else ""
+        return response
+
+    async def check_health(self, request: Any, context: Any) -> Any:
+        if request.service not in _HEALTH_SERVICES:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        ready = self._core.is_ready() and not self.is_draining
+        return pb.HealthCheckResponse(status=pb.ServingStatus.Value("SERVING" if ready else "NOT_SERVING"))
+
+
+def _answer(method: Handler) -> Handler:
+    """The method with the core's errors turned into gRPC's."""
+
+    async def answer(request: Any, context: Any) -> Any:
+        try:
+            return await method(request, context)
+        except ServingError as error:
+            code, message = _STATUS[error.code], error.message
+        except Exception:
+            log.exception("%s", method.__name__)
+            code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+        if len(message) > _MAX_DETAILS:
+            message = message[:_MAX_DETAILS] + "...TRUNCATED"
+        return await context.abort(code, message)
+
+    return answer
+
+
+def _spec(request: Any) -> ModelSpec | None:
+    if not request.HasField("model_spec"):
+        return None
+    spec = request.model_spec
+    choice = spec.WhichOneof("version_choice")
+    return ModelSpec(
+        spec.name,
+        spec.version.value if choice == "version" else None,
+        spec.version_label if choice == "version_label" else None,
+        spec.signature_name,
+    )
+
+
+def _read_tensors(protos: Any, signature: Signature, max_bytes: int) -> dict[str, Array]:
+    aliases: Iterable[str] = protos
+    inputs = {}
+    for alias in aliases:
+        try:
+            inputs[alias] = tensors.to_array(protos[alias], max_bytes)
+        except ValueError as error:
+            log.info("%s: %s", signature.name, error)
+            raise InvalidArgument(f"tensor parsing error: {alias}") from None
+    return inputs
+
+
+def _echo(response: Any, servable: Servable, spec: ModelSpec) -> None:
+    response.model_spec.name = servable.name
+    response.model_spec.version.value = servable.version
+    response.model_spec.signature_name = spec.signature_name

@@ -1,0 +1,232 @@
+"""Runs signatures on ONNX Runtime: the steps of the model card around graphs verified at export."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mmap
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from serving.errors import DataLoss, InvalidArgument, ResourceExhausted
+from serving.saved_model import Signature
+from serving.steps import Step, build
+
+Array = np.ndarray[Any, np.dtype[Any]]
+log = logging.getLogger(__name__)
+
+SLOW_S = 1e-3
+"""A run that takes longer is tried with more threads."""
+_GAIN = 0.85  # of the time with fewer threads: what more threads must come down to
+
+
+@dataclass
+class Graph:
+    """An ONNX file in memory. `session` is replaced when another number of threads is quicker."""
+
+    path: Path
+    session: Any
+    threads: int = 1
+    tuned: bool = False
+
+    @property
+    def inputs(self) -> dict[str, tuple[Any, ...]]:
+        """Declared shapes by name; a free axis is None or a name."""
+        return {i.name: tuple(i.shape) for i in self.session.get_inputs()}
+
+    @property
+    def outputs(self) -> list[str]:
+        return [o.name for o in self.session.get_outputs()]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a signature is run: steps, a graph, steps.
+
+    chosen  which graph outputs and steps a set of wanted outputs needs, by that set
+    """
+
+    before: tuple[Step, ...]
+    graph: Graph
+    feeds: tuple[str, ...]
+    after: tuple[Step, ...]
+    chosen: dict[tuple[str, ...], tuple[list[str], list[Step]]] = field(default_factory=dict)
+
+
+class OnnxEngine:
+    """The signatures of one version that have a verified graph."""
+
+    name = "ONNX Runtime"
+
+    def __init__(self, folder: Path, card: Mapping[str, Any], signatures: Mapping[str, Signature]) -> None:
+        """Loads the graphs that the card verifies; DataLoss when a file is not the one that was verified."""
+        self._graphs: dict[str, Graph] = {}
+        self.plans: dict[str, Plan] = {}
+        verified = card.get("onnx") or {}
+        for name, entry in (card.get("signatures") or {}).items():
+            file = entry.get("graph")
+            signature = signatures.get(name)
+            if signature is None or not file or not (verified.get(file) or {}).get("parity"):
+                continue
+            if file not in self._graphs:
+                self._graphs[file] = _open(folder, file, verified[file].get("sha256"))
+            self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
+
+    def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        plan = self.plans[signature]
+        wanted = tuple(outputs)
+        chosen = plan.chosen.get(wanted)
+        if chosen is None:
+            chosen = plan.chosen[wanted] = _choose(plan, wanted)
+        from_graph, after = chosen
+        tensors = dict(inputs)
+        for step in plan.before:
+            step.run(tensors)
+        if from_graph:
+            feed = {name: tensors[name] for name in plan.feeds}
+            try:
+                answers = plan.graph.session.run(from_graph, feed)
+            except Exception as error:  # ONNX Runtime's exceptions have no common class
+                raise _refusal(plan.graph, feed, error) from None
+            tensors.update(zip(from_graph, answers, strict=True))
+        for step in after:
+            step.run(tensors)
+        return {name: tensors[name] for name in wanted}
+
+    def tune(self, signature: str, inputs: Mapping[str, Array]) -> None:
+        """Measures a slow graph with more threads on these inputs and keeps what is quickest."""
+        plan = self.plans[signature]
+        graph = plan.graph
+        if graph.tuned:
+            return
+        graph.tuned = True
+        tensors = dict(inputs)
+        for step in plan.before:
+            step.run(tensors)
+        feed = {name: tensors[name] for name in plan.feeds}
+        best = _measure(graph.session, feed)
+        threads = 2
+        while best > SLOW_S and threads <= cpu_count():
+            session = _session(graph.path, threads)
+            seconds = _measure(session, feed)
+            if seconds < best * _GAIN:
+                graph.session, graph.threads, best = session, threads, seconds
+            threads *= 2
+
+    def example(self, signature: str) -> dict[str, Array] | None:
+        """Inputs of ones for a signature without steps before its graph, to tune it; None for others."""
+        plan = self.plans[signature]
+        if plan.before:
+            return None
+        example: dict[str, Array] = {}
+        for given in plan.graph.session.get_inputs():
+            dtype = _NUMPY.get(given.type)
+            if dtype is None:
+                return None
+            shape = [d if isinstance(d, int) else 1 if axis == 0 else 64 for axis, d in enumerate(given.shape)]
+            example[given.name] = np.ones(shape, dtype)
+        return example
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_NUMPY = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _open(folder: Path, file: str, sha256: str | None) -> Graph:
+    if Path(file).name != file:
+        raise DataLoss(f"card.json names the graph {file!r}; wanted a file of the version's folder")
+    path = folder / file
+    try:
+        with path.open("rb") as opened:
+            found = hashlib.sha256(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)).hexdigest()
+    except (OSError, ValueError):  # ValueError: an empty file
+        raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
+    if found != sha256:
+        raise DataLoss(f"{file} is not the graph that was verified (its sha256 differs); export the version again")
+    try:
+        return Graph(path, _session(path, threads=1))
+    except Exception as error:
+        log.error("%s: %s", path, error)
+        raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None
+
+
+def _session(path: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # Idle threads that spin would take the cores from other models and from the event loop.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: Path) -> Plan:
+    before = tuple(build(step, assets) for step in entry.get("before") or [])
+    after = tuple(build(step, assets) for step in entry.get("after") or [])
+    known = {*signature.inputs, *(name for step in before for name in step.adds)}
+    feeds = tuple(graph.inputs)
+    missing = [name for name in feeds if name not in known]
+    known |= {*graph.outputs, *(name for step in after for name in step.adds)}
+    missing += [name for name in signature.outputs if name not in known]
+    if missing:
+        raise DataLoss(
+            f"card.json and saved_model.pb disagree on signature {signature.name}: nothing provides "
+            f"{', '.join(missing)}; export the version again"
+        )
+    return Plan(before, graph, feeds, after)
+
+
+def _choose(plan: Plan, wanted: tuple[str, ...]) -> tuple[list[str], list[Step]]:
+    needed = set(wanted)
+    after: list[Step] = []
+    for step in reversed(plan.after):
+        if needed & set(step.adds):
+            needed |= set(step.reads)
+            after.insert(0, step)
+    return [name for name in plan.graph.outputs if name in needed], after
+
+
+def _measure(session: Any, feed: Mapping[str, Array]) -> float:
+    """Seconds of a run, the best of a few after a first one."""
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        session.run(None, feed)
+        best = min(best, time.perf_counter() - start)
+        if best > 0.5:
+            break
+    return best
+
+
+def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Exception:
+    log.info("%s: %s", graph.path, error)
+    if "allocate" in str(error).lower():
+        return ResourceExhausted("the request needs more memory than there is; send fewer rows at a time")
+    for name, shape in graph.inputs.items():
+        given = feed[name].shape
+        fits = len(given) == len(shape) and all(
+            not isinstance(size, int) or size == g for size, g in zip(shape, given, strict=True)
+        )
+        if not fits:
+            wanted = [size if isinstance(size, int) else -1 for size in shape]
+            return InvalidArgument(f'input "{name}" has shape {list(given)}; wanted {wanted}, where -1 is any size')
+    given_inputs = ", ".join(f'"{name}" {array.dtype} {list(array.shape)}' for name, array in feed.items())
+    return InvalidArgument(f"the graph cannot run inputs of these shapes: {given_inputs}")

@@ -1,0 +1,53 @@
+"""How long calls take, by the size of their input: decides what may run on the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+QUICK_S = 500e-6
+"""A call expected to take no longer runs on the event loop; any other goes to a thread."""
+_WEIGHT = 0.1  # of the newest call in the running mean
+
+
+class Pace:
+    """A running mean of seconds a call, one for each power of two of input elements."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def record(self, size: int, seconds: float) -> None:
+        power = size.bit_length()
+        known = self._seconds.get(power)
+        self._seconds[power] = seconds if known is None else known + _WEIGHT * (seconds - known)
+
+    def is_quick(self, size: int) -> bool:
+        """Whether a call of this size should end within QUICK_S; unknown ones are not quick."""
+        expected = self.expected_s(size)
+        return expected is not None and expected <= QUICK_S
+
+    def expected_s(self, size: int) -> float | None:
+        """Seconds that a call of this size should take; None before the first call.
+
+        Between measured sizes the estimate errs on the long side: time grows no faster than the input.
+        """
+        power = size.bit_length()
+        known = self._seconds.get(power)
+        if known is not None or not self._seconds:
+            return known
+        smaller = [p for p in self._seconds if p < power]
+        if smaller:
+            nearest = max(smaller)
+            return self._seconds[nearest] * 2.0 ** (power - nearest)
+        return self._seconds[min(self._seconds)]
+
+
+def size_of(inputs: Mapping[str, Array]) -> int:
+    """Elements of all inputs; of strings, their bytes."""
+    return sum(
+        sum(map(len, array.ravel().tolist())) if array.dtype == object else array.size for array in inputs.values()
+    )

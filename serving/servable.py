@@ -1,0 +1,84 @@
+"""One loaded version of a model: its signatures, and `run(arrays) -> arrays`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from serving.errors import FailedPrecondition
+from serving.pace import Pace, size_of
+from serving.saved_model import Signature, parse_signature
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Engine(Protocol):
+    """What a servable runs on."""
+
+    name: str
+
+    def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """The outputs asked for, by alias. ServingError when the graph refuses the inputs."""
+
+
+class Servable:
+    """A version in memory.
+
+    definitions  SignatureDef messages by name, as saved_model.pb holds them
+    signatures   the same as plain values
+    engines      what runs each signature, by name
+    in_flight    requests running now; only the event loop changes it
+    """
+
+    def __init__(self, name: str, version: int, definitions: Mapping[str, Any], engines: Mapping[str, Engine]) -> None:
+        self.name = name
+        self.version = version
+        self.definitions = definitions
+        self.signatures: dict[str, Signature] = {key: parse_signature(key, d) for key, d in definitions.items()}
+        self.engines = engines
+        self.paces = {key: Pace() for key in definitions}
+        self.in_flight = 0
+        self._on_idle: Callable[[], None] | None = None
+
+    @property
+    def engine_names(self) -> str:
+        """For people: the engines behind the signatures, as in `ONNX Runtime, TensorFlow (for text)`."""
+        by_engine: dict[str, list[str]] = {}
+        for signature, engine in sorted(self.engines.items()):
+            by_engine.setdefault(engine.name, []).append(signature)
+        first, *others = sorted(by_engine, key=lambda name: -len(by_engine[name])) or ["no signatures"]
+        return ", ".join([first, *(f"{name} (for {', '.join(by_engine[name])})" for name in others)])
+
+    def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Runs a signature. Inputs have the names and dtypes of the signature; outputs are its aliases."""
+        engine = self.engines.get(signature)
+        if engine is None:
+            raise FailedPrecondition(
+                f'Serving signature key "{signature}" of {self.name} has no verified ONNX graph and TensorFlow is not '
+                "installed where the server runs."
+            )
+        start = time.perf_counter()
+        answer = engine.run(signature, inputs, outputs)
+        self.paces[signature].record(size_of(inputs), time.perf_counter() - start)
+        return answer
+
+    def is_quick(self, signature: str, inputs: Mapping[str, Array]) -> bool:
+        """Whether the call may run on the event loop."""
+        return self.paces[signature].is_quick(size_of(inputs))
+
+    def enter(self) -> None:
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        if self._on_idle is not None and not self.in_flight:
+            self._on_idle()
+
+    def retire(self, on_idle: Callable[[], None]) -> None:
+        """Calls `on_idle` once no request runs any more; at once when none does."""
+        self._on_idle = on_idle
+        if not self.in_flight:
+            on_idle()
