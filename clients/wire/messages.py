@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.internal import enum_type_wrapper
 
 POOL = descriptor_pool.DescriptorPool()
@@ -21,9 +21,18 @@ POOL = descriptor_pool.DescriptorPool()
 
 
 def _fill_pool() -> None:
+    # A FileDescriptorSet is its files one after the other, each as tag (0x0a), length (varint), bytes. Reading that
+    # here saves the import of descriptor_pb2, which takes longer than all the rest of this module.
     data = Path(__file__).with_name("descriptors.binpb").read_bytes()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
-        POOL.Add(file)
+    at = 0
+    while at < len(data):
+        at, length, shift = at + 1, 0, 0
+        while data[at] > 127:
+            length |= (data[at] & 127) << shift
+            at, shift = at + 1, shift + 7
+        length |= data[at] << shift
+        at += 1 + length
+        POOL.AddSerializedFile(data[at - length : at])
 
 
 _fill_pool()
