@@ -11,5 +11,5 @@ class UsageError(TrainingError):
     """It was asked for wrongly: an unknown option, a value of the wrong type, a preset that is not there."""
 
 
-class Interrupted(TrainingError):
+class InterruptedRunError(TrainingError):
     """Someone stopped it; a checkpoint is written, the same command goes on from there."""

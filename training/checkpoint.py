@@ -7,7 +7,6 @@ renamed, so that it is there whole or not at all. A weights-only checkpoint hold
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import zipfile
@@ -91,11 +90,13 @@ def load(path: Path, model: keras.Model) -> State:
     return State(**{k: v for k, v in told.items() if k in known}, weights=_numbered(arrays, "best"))
 
 
-def peek(path: Path) -> State:
-    """Where the run stood, without a model and without the weights."""
-    _, told = _read(path, only_state=True)
+def load_best(path: Path, model: keras.Model) -> State:
+    """Set the model's own variables to those of the best epoch, or to the last ones; its training stays as it is."""
+    arrays, told = _read(path)
+    best = _numbered(arrays, "best")
+    assign(model, best or _numbered(arrays, "v")[: len(model.variables)])
     known = {f.name for f in dataclasses.fields(State)}
-    return State(**{k: v for k, v in told.items() if k in known})
+    return State(**{k: v for k, v in told.items() if k in known}, weights=best)
 
 
 def save_weights(path: Path, model: keras.Model) -> None:
@@ -125,11 +126,11 @@ def _write(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> 
         temporary.unlink(missing_ok=True)
 
 
-def _read(path: Path, only_state: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
-        with np.load(io.BytesIO(path.read_bytes()) if not only_state else path, allow_pickle=False) as file:
+        with np.load(path, allow_pickle=False) as file:
             state = json.loads(file["state"].tobytes())
-            arrays = {} if only_state else {name: file[name] for name in file.files if name != "state"}
+            arrays = {name: file[name] for name in file.files if name != "state"}
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
@@ -148,9 +149,9 @@ def _assign(targets: Sequence[Any], arrays: Sequence[np.ndarray], source: str) -
     wanted = [tuple(target.shape) for target in targets]
     found = [array.shape for array in arrays]
     if wanted != found:
-        differ = next((f"{b} where {a} is wanted" for a, b in zip(wanted, found, strict=False) if a != b), "")
+        differ = next((f"{b} for {a}" for a, b in zip(wanted, found, strict=False) if a != b), "none")
         raise TrainingError(
-            f"{source}: holds {len(found)} variables for {len(wanted)}{differ and f', the first that differs has shape '}"
+            f"{source}: holds {len(found)} variables where {len(wanted)} are wanted, the first that differs being "
             f"{differ}; it belongs to another network or config"
         )
     for target, array in zip(targets, arrays, strict=True):

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from training import checkpoint, schedule
-from training._errors import Interrupted, TrainingError
+from training._errors import InterruptedRunError, TrainingError
 from training.checkpoint import Figures, State
 from training.data.pipeline import Prepared
 from training.progress import Meter, Silent, clock, shown
@@ -41,7 +41,7 @@ def fit(
     """Train a compiled model to the last epoch of its config, or until the monitored figure stays behind its best.
 
     file         the checkpoint: gone on from when it is there, written each epoch and every CHECKPOINT_SECONDS
-    stop         asked between calls; true: a checkpoint is written and Interrupted raised
+    stop         asked between calls; true: a checkpoint is written and InterruptedRunError raised
     after_epoch  called with the epoch (from 1) and its figures once its checkpoint is written
 
     The model ends with the weights of the best epoch. Raises TrainingError: a figure that is not a number, an unknown
@@ -146,7 +146,7 @@ class _Loop:
                 saved = time.monotonic()
             if self.stop():
                 checkpoint.save(self.file, self.model, state)
-                raise Interrupted(
+                raise InterruptedRunError(
                     f"stopped at epoch {state.epoch + 1} of {self.config.epochs}, step {state.step} of {self.steps}; "
                     "the same command goes on from there"
                 )
@@ -220,19 +220,18 @@ def _calls(
     distributed = strategy.num_replicas_in_sync > 1
     inner = tf.function(step_function, jit_compile=True, autograph=False) if xla else step_function
 
-    @tf.function(autograph=False)
-    def one(batch: Any, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        before(step)
+    def step(batch: Any, number: tf.Tensor) -> dict[str, tf.Tensor]:
+        before(number)
         if not distributed:
             return dict(inner(batch))
         answer = strategy.run(inner, (batch,))
         return {name: strategy.reduce("MEAN", value, axis=None) for name, value in answer.items()}
 
+    one = tf.function(step, autograph=False)
     traced = one.get_concrete_function(batches.element_spec, tf.TensorSpec([], tf.int64))  # type: ignore[attr-defined]
     zeros = {name: tf.zeros(s.shape, s.dtype) for name, s in traced.structured_outputs.items()}
 
-    @tf.function(autograph=False)
-    def many(batches: Any, first: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
+    def steps(batches: Any, first: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
         def body(i: tf.Tensor, _: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
             return i + 1, one(next(batches), first + i)
 
@@ -240,6 +239,5 @@ def _calls(
         figures: dict[str, tf.Tensor] = tf.while_loop(lambda i, _: i < count, body, (start, zeros))[1]
         return figures
 
-    return lambda batches, first, count: many(
-        batches, tf.constant(first, tf.int64), tf.constant(count, tf.int64)
-    )
+    many = tf.function(steps, autograph=False)
+    return lambda batches, first, count: many(batches, tf.constant(first, tf.int64), tf.constant(count, tf.int64))

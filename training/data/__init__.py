@@ -44,6 +44,7 @@ __all__ = [
     "fetch",
     "load",
     "names",
+    "options",
 ]
 
 _REGISTRY = _registry.Registry(
@@ -117,6 +118,11 @@ def describe(name: str, *, cache: str | Path | None = None) -> Info:
         path=str(found.folder) if found else None,
         layout=entry.layout,
     )
+
+
+def options(name: str, *, synthetic: bool = False) -> tuple[str, ...]:
+    """The options that `load` takes for a data set, or for the generated set in its place."""
+    return _registry.options_of(_REGISTRY.get(name), synthetic)
 
 
 def fetch(

@@ -213,6 +213,11 @@ def check_options(entry: Entry, options: Mapping[str, Any], real: bool, drawn: b
             raise DataError(f'{entry.name} has no option "{name}"; it has {", ".join(known) or "none"}')
 
 
+def options_of(entry: Entry, drawn: bool) -> tuple[str, ...]:
+    """The options of the reader, or, with `drawn` or without a reader, of the generator."""
+    return tuple(_options(entry.generate if drawn or entry.read is None else entry.read))
+
+
 def _known(function: Callable[..., Contents], options: Mapping[str, Any]) -> dict[str, Any]:
     known = _options(function)
     return {name: value for name, value in options.items() if name in known}

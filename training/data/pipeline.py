@@ -124,38 +124,34 @@ class Prepared:
         return ids.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
-def prepare(network: Network, config: Config, dataset: Dataset) -> Prepared:
+def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets | None = None) -> Prepared:
     """Make a data set ready for a network: facts of the data into the config, words into tokens.
 
-    The vocabulary is that of the training split alone. Raises DataError: a data set of another kind, images of several
-    sizes, a split without examples.
+    The vocabulary is that of the training split alone, or that of `assets` when a trained model is to be measured.
+    Raises DataError: a data set of another kind or with other labels, a split without examples.
     """
-    wanted = WANTED[network.task]
-    if dataset.kind != wanted:
-        raise DataError(f"{dataset.name} holds {dataset.kind}; {network.name} wants {wanted}: give another --data")
+    kind = WANTED[network.task]
+    if dataset.kind != kind:
+        raise DataError(f"{dataset.name} holds {dataset.kind}; {network.name} wants {kind}: give another --data")
     for name, size in dataset.sizes().items():
         if not size:
             raise DataError(f"{dataset.name} has no {name} examples; {network.name} needs some in each split")
-    vocabulary: tuple[str, ...] = ()
-    if dataset.kind == "text":
+    if assets is not None and assets.labels != (dataset.labels or ()):
+        wanted = ", ".join(assets.labels) or "none"
+        raise DataError(f"{dataset.name} has other labels than the model, which knows {wanted}: give another --data")
+    vocabulary = assets.vocabulary if assets is not None else ()
+    if dataset.kind == "text" and assets is None:
         vocabulary = words(dataset.train.x, getattr(config, "vocab_size") - FIRST_WORD)  # noqa: B009
     config = dataclasses.replace(config, **_facts(config, dataset, vocabulary))
-    parts = (dataset.train, dataset.validation, dataset.test)
+    parts = [dataset.train, dataset.validation, dataset.test]
     if dataset.kind == "text":
         tokenize = Tokenize(vocabulary, getattr(config, "max_length"))  # noqa: B009
-        parts = tuple(Split(_tokens(tokenize, part.x), part.y) for part in parts)  # type: ignore[assignment]
+        parts = [Split(_tokens(tokenize, part.x), part.y) for part in parts]
     targets = network.task not in ("reconstruct", "generate")
     ready = [Part(tf.constant(part.x), tf.constant(part.y) if targets else None) for part in parts]
-    # NumPy sees the tensors' memory: nothing is held twice.
-    dataset = dataclasses.replace(
-        dataset,
-        **{
-            name: Split(_view(part.x) if dataset.kind != "text" else old.x, old.y)
-            for name, part, old in zip(
-                ("train", "validation", "test"), ready, (dataset.train, dataset.validation, dataset.test), strict=True
-            )
-        },
-    )
+    if dataset.kind != "text":  # NumPy sees the tensors' memory: nothing is held twice
+        train, validation, test = (Split(_view(p.x), old.y) for p, old in zip(ready, parts, strict=True))
+        dataset = dataclasses.replace(dataset, train=train, validation=validation, test=test)
     return Prepared(network.task, config, Assets(dataset.labels or (), vocabulary), dataset, *ready)
 
 

@@ -1,0 +1,124 @@
+"""Figures of quality in NumPy: classification, segmentation, regression, likelihood, and how good samples are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+TINY = 1e-7
+"""Probabilities are kept that far from 0 and 1: a float32 sigmoid reaches both."""
+
+
+def accuracy(predicted: Array, truth: Array) -> float:
+    """Share of the class ids [n] that are true."""
+    return float(np.mean(predicted == truth))
+
+
+def top_k(scores: Array, truth: Array, k: int) -> float:
+    """Share of the examples whose true class is among the k highest scores [n, classes]; ties count against it."""
+    own = np.take_along_axis(scores, truth[:, None].astype(np.int64), axis=1)  # [n, 1]
+    return float(np.mean(np.sum(scores >= own, axis=1) <= k))
+
+
+def cross_entropy(probabilities: Array, truth: Array) -> float:
+    """Mean of -log p(true class), in nats; probabilities [n, classes]."""
+    own = np.take_along_axis(probabilities, truth[:, None].astype(np.int64), axis=1)
+    return float(-np.mean(np.log(np.maximum(own.astype(np.float64), TINY))))
+
+
+def confusion_matrix(predicted: Array, truth: Array, classes: int) -> Array:
+    """int64 [classes, classes]: row the truth, column the prediction; ids of any shape."""
+    pairs = truth.astype(np.int64).ravel() * classes + predicted.astype(np.int64).ravel()
+    counts = np.bincount(pairs, minlength=classes * classes)
+    return np.asarray(counts.reshape(classes, classes))
+
+
+def class_iou(confusion: Array) -> Array:
+    """Intersection over union of each class, float64 [classes]; NaN where a class is in neither."""
+    both = np.diag(confusion).astype(np.float64)
+    union = confusion.sum(0) + confusion.sum(1) - both
+    return np.asarray(np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0))
+
+
+def mean_iou(confusion: Array, background: bool = True) -> float:
+    """Mean of the classes' IoU; without `background`, class 0 does not count."""
+    return float(np.nanmean(class_iou(confusion)[0 if background else 1 :]))
+
+
+def elbo(image: Array, reconstruction: Array, mean: Array, log_var: Array) -> Array:
+    """Evidence lower bound of each image in nats, float64 [n], from one sample of the code.
+
+    E[log p(x|z)] - KL(q(z|x) || N(0, 1)), p Bernoulli with pixels [n, ...] in [0, 1] on both sides, q normal with
+    mean and log variance [n, d].
+    """
+    n = len(image)
+    x = image.reshape(n, -1).astype(np.float64)
+    p = np.clip(reconstruction.reshape(n, -1).astype(np.float64), TINY, 1 - TINY)
+    log_likelihood = np.sum(x * np.log(p) + (1 - x) * np.log1p(-p), axis=1)
+    return np.asarray(log_likelihood - kl_divergence(mean, log_var))
+
+
+def kl_divergence(mean: Array, log_var: Array) -> Array:
+    """KL(N(mean, exp log_var) || N(0, 1)) in nats, float64 [n], of [n, d]."""
+    mean, log_var = mean.astype(np.float64), log_var.astype(np.float64)
+    return np.asarray(-0.5 * np.sum(1 + log_var - mean**2 - np.exp(log_var), axis=1))
+
+
+def frechet_distance(a: Array, b: Array) -> float:
+    """Distance of the normal distributions that fit two sets of features [n, d] (Fréchet 1957; Dowson, Landau 1982).
+
+    |mean a - mean b|² + trace(A + B - 2 (A B)^½). At least two rows in each.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    covariance_a, covariance_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    root = _square_root(covariance_a)
+    # (A B)^½ has the eigenvalues of (A^½ B A^½)^½, which is symmetric.
+    eigenvalues = np.linalg.eigvalsh(root @ covariance_b @ root)
+    trace = np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sum(np.sqrt(np.maximum(eigenvalues, 0)))
+    return float(max(np.sum((a.mean(0) - b.mean(0)) ** 2) + trace, 0))
+
+
+def _square_root(matrix: Array) -> Array:
+    """Of a symmetric matrix without negative eigenvalues."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+
+
+def pairwise_distance(x: Array) -> float:
+    """Mean Euclidean distance of two different rows of [n, ...]; at least two rows."""
+    n = len(x)
+    flat = x.reshape(n, -1).astype(np.float64)
+    squares = np.sum(flat**2, axis=1)
+    distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * flat @ flat.T, 0))
+    np.fill_diagonal(distances, 0)  # rounding leaves a little
+    return float(distances.sum() / (n * (n - 1)))
+
+
+def diversity(samples: Array, real: Array) -> float:
+    """Mean distance of two samples relative to that of two real images: 1 as diverse, 0 all the same."""
+    return pairwise_distance(samples) / pairwise_distance(real)
+
+
+def covered(class_ids: Array, classes: int, share: float = 0.01) -> int:
+    """How many of the classes have at least `share` of the ids [n]."""
+    return int(np.sum(np.bincount(class_ids.astype(np.int64), minlength=classes) >= share * len(class_ids)))
+
+
+def squared_error(predicted: Array, truth: Array) -> float:
+    """Mean squared error, of any shape."""
+    return float(np.mean((predicted.astype(np.float64) - truth.astype(np.float64)) ** 2))
+
+
+def absolute_error(predicted: Array, truth: Array) -> float:
+    """Mean absolute error, of any shape."""
+    return float(np.mean(np.abs(predicted.astype(np.float64) - truth.astype(np.float64))))
+
+
+def r_squared(predicted: Array, truth: Array) -> float:
+    """Share of the variance that is explained; NaN when the truth has none."""
+    variance = float(np.var(truth.astype(np.float64)))
+    return 1 - squared_error(predicted, truth) / variance if variance else float("nan")
