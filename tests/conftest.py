@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -343,7 +344,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ru
 
 @pytest.fixture(scope="session")
 def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """half_plus_two (versions 1 and 2), half_plus_three, classifier and identities."""
+    """half_plus_two, half_plus_three, classifier and identities."""
     folder = tmp_path_factory.mktemp("repository")
     half_plus(2).write(folder / "half_plus_two", 1)
     half_plus(3).write(folder / "half_plus_three", 1)
@@ -359,10 +360,11 @@ def tiny_server(serve: Callable[..., Running], tiny_repository: Path) -> Running
     return serve("--repository", tiny_repository, models=models)
 
 
-@pytest.fixture
-def models() -> Any:
-    """Makers of tiny models: half_plus(offset), image_classifier(), identities(); each has write(base_path, version)."""
-    return sys.modules[__name__]
+@pytest.fixture(scope="session")
+def tiny() -> SimpleNamespace:
+    """Makers of tiny models, each with `write(base_path, version)`: half_plus(offset), image_classifier(), ..."""
+    makers = (half_plus, image_classifier, identities, record, free_port, Model, Signature)
+    return SimpleNamespace(**{maker.__name__: maker for maker in makers})
 
 
 @pytest.fixture
