@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "main"]
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+REPOSITORY = "model_repository"
 ROOMS = ("models", "training", "serving", "clients")
 
 
@@ -45,7 +46,7 @@ def _server_flags(arguments: list[str]) -> list[str]:
     if given & {"--help", "--helpfull", "--version", "-h"}:
         return flags
     if not given & {"--model_base_path", "--model_config_file", "--repository"}:
-        flags.append(f"--repository={Path('model_repository').resolve()}")
+        flags.append(f"--repository={Path(REPOSITORY).resolve()}")
     return flags + [default for default in ("--port=8500", "--rest_api_port=8501") if default[:-5] not in given]
 
 
@@ -55,7 +56,18 @@ def _room(module: str, *first: str) -> Callable[[list[str]], int]:
 
 
 def _serve(arguments: list[str]) -> int:
-    return _room("serving.__main__")(_server_flags(arguments))
+    """Run the model server. A repository that is only the default is made: models may come later."""
+    from serving.server import leave, main
+
+    flags = _server_flags(arguments)
+    default = Path(REPOSITORY).resolve()
+    if f"--repository={default}" in flags and not default.exists():
+        default.mkdir()
+        print(f"made {default}; `ladle train lenet5 --preset quick` puts a model there", file=sys.stderr)
+    status = main(flags)
+    sys.stdout.flush()
+    leave(FAILED if status else DONE)
+    return DONE
 
 
 def _data(arguments: list[str]) -> int:

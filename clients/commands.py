@@ -43,10 +43,7 @@ def status(client: Client, given: argparse.Namespace) -> None:
         _print_json(found)
         return
     cells = [(row["model"], str(row["version"] or "-"), row["state"], row["error"] or "") for row in found]
-    text = terminal.table([("MODEL", "VERSION", "STATE", ""), *cells])
-    for state, style in STATE_STYLES.items():
-        text = text.replace(f" {state}", f" {terminal.paint(state, style)}")
-    print(text)
+    print(terminal.table([("MODEL", "VERSION", "STATE", ""), *cells], STATE_STYLES))
 
 
 def models_in(repository: Path) -> list[str]:

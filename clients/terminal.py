@@ -6,7 +6,7 @@ import base64
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from PIL import Image
@@ -50,11 +50,15 @@ def bars(rows: Sequence[tuple[str, float]], width: int = 24, stream: TextIO | No
     return "\n".join(lines)
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows in columns; the first row is the heading."""
+def table(rows: Sequence[Sequence[str]], styles: Mapping[str, str] | None = None) -> str:
+    """Rows in columns; the first row is the heading. A cell that is a key of `styles` is painted so."""
+    styles = {**dict.fromkeys(filter(None, rows[0]), "bold"), **(styles or {})}
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([paint(lines[0], "bold"), *lines[1:]])
+    lines = []
+    for row in rows:
+        padded = [(cell, cell.ljust(width)) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(paint(text, styles[cell]) if cell in styles else text for cell, text in padded).rstrip())
+    return "\n".join(lines)
 
 
 def protocol(environment: dict[str, str] | None = None) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,20 +33,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         models=tuple(name for name in (given.models or "").split(",") if name),
         timeout_s=given.timeout,
     )
+    try:
+        _claim(given.host, given.port)
+    except OSError as error:
+        print(f"ladle gateway: {given.host}:{given.port}: {error.strerror}; --port takes another", file=sys.stderr)
+        return 1
     app = create_app(config)
     shown = "localhost" if given.host in ("127.0.0.1", "0.0.0.0", "::") else given.host  # noqa: S104
     print(f"the page: http://{shown}:{given.port}/  (model server: {given.server})", file=sys.stderr, flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         if importlib.util.find_spec("gunicorn"):
             _gunicorn(app, given)
         else:
             app.run(given.host, given.port, threaded=True)
-    except OSError as error:
-        print(f"ladle gateway: {given.host}:{given.port}: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        pass
     return 0
+
+
+def _claim(host: str, port: int) -> None:
+    """OSError when the port cannot be had: gunicorn would try for five seconds and say it eleven times."""
+    family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def _gunicorn(app: Flask, given: argparse.Namespace) -> None:
@@ -53,7 +63,7 @@ def _gunicorn(app: Flask, given: argparse.Namespace) -> None:
     class Gateway(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
             settings: dict[str, Any] = {
-                "bind": f"{given.host}:{given.port}",
+                "bind": f"[{given.host}]:{given.port}" if ":" in given.host else f"{given.host}:{given.port}",
                 "workers": given.workers,
                 "worker_class": "gthread",
                 "threads": given.threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,10 +87,11 @@ class Catalog:
 
     def _entry(self, name: str, state: Json) -> Json:
         card = self.card(name, state["version"]) or {}
-        signatures = card.get("signatures")
-        if signatures is None and state["state"] == "AVAILABLE":
-            signatures = described(self._client.metadata(name))
-        answered = verbs(signatures or {})
+        signatures = card.get("signatures") or {}
+        if state["state"] == "AVAILABLE":
+            with contextlib.suppress(LadleError):  # the card will do
+                signatures = described(self._client.transport.known_metadata(name, timeout_s=self._config.timeout_s))
+        answered = verbs(signatures)
         try:
             samples = len(self.samples(name))
         except Problem:
@@ -103,7 +105,7 @@ class Catalog:
             "description": card.get("description"),
             "headline": headline(card),
             "data": {"name": data.get("name"), "synthetic": bool(data.get("synthetic"))} if data else None,
-            "image": _image(signatures or {}),
+            "image": _image(signatures),
             "samples": samples,
         }
 

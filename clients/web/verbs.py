@@ -54,7 +54,7 @@ def generate(name: str) -> Response:
     """New images from a seed: one PNG each, or all in one picture."""
     backend = _backend(name, "generate")
     given = json_object(request) if request.get_data() else {}
-    n = _integer(given, "n", 16, 1, backend.config.max_images)
+    n = _integer(given, "n", min(16, backend.config.max_images), 1, backend.config.max_images)
     seed = _integer(given, "seed", 0, -(2**63), 2**63 - 1)
     found, took_ms = _timed(lambda: backend.client.generate(name, n, seed))
     if _wants_png():
@@ -93,6 +93,12 @@ def reconstruct(name: str) -> Response:
         return _png(copies[0], took_ms)
     results = [{"width": copy.width, "height": copy.height, "image": _base64(copy)} for copy in copies]
     return _json(name, took_ms, results=results)
+
+
+@verbs.post("/<name>:<verb>")
+def unknown(name: str, verb: str) -> Response:
+    """Every other verb."""
+    raise Problem(404, f"There is no verb :{verb}; there is :classify, :sentiment, :generate, :segment, :reconstruct.")
 
 
 def _backend(name: str, verb: str) -> Backend:

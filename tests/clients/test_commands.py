@@ -1,0 +1,176 @@
+"""The commands that ask: their answers, their files, their exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clients.__main__ import main, resolve
+
+Ask = Callable[..., str]
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def ask(request: pytest.FixtureRequest, server: Any, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Run a command against the server over one protocol; what it printed. It must end well."""
+
+    def run(*arguments: str | Path) -> str:
+        address = f"grpc://{server.grpc}" if request.param == "grpc" else server.rest
+        assert main([*map(str, arguments), "--address", address]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A light picture of 4×4 pixels with a dark left half."""
+    path = tmp_path / "picture.png"
+    pixels = np.full((4, 4), 255, np.uint8)
+    pixels[:, :2] = 60
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_classify_draws_the_likeliest_classes(ask: Ask, image: Path) -> None:
+    lines = ask("classify", "lenet5", image, image, "--top", "2").splitlines()
+    assert lines[0] == "picture.png  coat"
+    assert lines[1].split()[0] == "coat"
+    assert lines[1].endswith(" 80.0%")
+    assert len(lines) == 6
+
+
+def test_classify_answers_in_json(ask: Ask, image: Path) -> None:
+    [answer] = json.loads(ask("classify", "lenet5", image, "--json"))
+    assert answer["label"] == "coat"
+    assert answer["class_id"] == 1
+    assert answer["image"] == str(image)
+    assert [row["label"] for row in answer["top"]] == ["coat", "boot", "shirt"]
+
+
+def test_sentiment_reads_arguments_and_stdin(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask("sentiment", "a good film").startswith("positive ")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("dull\n\na good one\n"))
+    answers = json.loads(ask("sentiment", "-", "--json"))
+    assert [(answer["text"], answer["label"]) for answer in answers] == [
+        ("dull", "negative"),
+        ("a good one", "positive"),
+    ]
+
+
+def test_generate_writes_the_same_grid_for_the_same_seed(ask: Ask, tmp_path: Path) -> None:
+    one, two, other = (tmp_path / f"{name}.png" for name in ("one", "two", "other"))
+    for path, seed in ((one, 7), (two, 7), (other, 8)):
+        said = ask("generate", "vae", "-n", 4, "--seed", seed, "--output", path)
+        assert said.startswith(f"wrote {path}")
+    assert one.read_bytes() == two.read_bytes() != other.read_bytes()
+    assert Image.open(one).mode == "RGB"
+
+
+def test_segment_writes_the_overlay_and_the_raw_mask(ask: Ask, image: Path, tmp_path: Path) -> None:
+    answer = json.loads(ask("segment", "unet", image, "--mask", tmp_path / "mask.png", "--json"))
+    assert answer["classes"] == {"0": 0.5, "1": 0.5}
+    assert Path(answer["output"]) == tmp_path / "picture-mask.png"
+    assert Image.open(answer["output"]).size == (4, 4)
+    assert np.unique(np.asarray(Image.open(tmp_path / "mask.png"))).tolist() == [0, 1]
+
+
+def test_reconstruct_writes_the_image_and_its_copy_side_by_side(ask: Ask, image: Path, tmp_path: Path) -> None:
+    answer = json.loads(ask("reconstruct", "vae", image, "--output", tmp_path / "both.png", "--json"))
+    width, height = Image.open(tmp_path / "both.png").size
+    assert width > 2 * height - 10
+    assert answer["mean_error"] == pytest.approx(np.mean([60, 255]) / 255 / 2, abs=0.01)
+
+
+def test_regress_takes_a_row_for_each_example(ask: Ask) -> None:
+    assert ask("regress", "linear_regression", "1", "2.5") == "1  3\n2.5  6\n"
+    assert json.loads(ask("regress", "linear_regression", "-1", "--json")) == [{"x": [-1.0], "y": [-1.0]}]
+
+
+def test_status_shows_each_version(ask: Ask) -> None:
+    heading, row = ask("status", "unet").splitlines()
+    assert heading.split() == ["MODEL", "VERSION", "STATE"]
+    assert row.split() == ["unet", "3", "AVAILABLE"]
+
+
+def test_status_without_names_asks_about_the_repository(ask: Ask, tmp_path: Path) -> None:
+    for folder in ("unet/1", "absent/2", "notes/draft"):
+        (tmp_path / folder).mkdir(parents=True)
+    rows = json.loads(ask("status", "--repository", tmp_path, "--json"))
+    assert [(row["model"], row["state"]) for row in rows] == [("absent", "NOT_SERVED"), ("unet", "AVAILABLE")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["status", "nobody"], "Servable not found for request: Latest(nobody)", id="no-such-model"),
+        pytest.param(
+            ["classify", "lenet5", "nowhere.png"], "nowhere.png: No such file or directory", id="no-such-file"
+        ),
+        pytest.param(["segment", "unet", "nowhere.png"], "nowhere.png: No such file or directory", id="no-picture"),
+        pytest.param(["regress", "x", "1,2", "3"], "the rows have 1 and 2 features", id="ragged-rows"),
+        pytest.param(["generate", "vae", "--version", "1", "--label", "a"], "exclude each other", id="two-versions"),
+        pytest.param(["status", "--repository", "nowhere"], "nowhere holds no models", id="nothing-to-ask-about"),
+    ],
+)
+def test_what_fails_is_one_line_and_exit_1(
+    arguments: list[str], said: str, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--address", f"grpc://{server.grpc}"]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_is_no_picture_is_said_to_be_none(
+    tmp_path: Path, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.png").write_text("not a picture")
+    assert main(["segment", "unet", str(tmp_path / "notes.png"), "--address", f"grpc://{server.grpc}"]) == 1
+    assert "is not a picture that can be read; wanted PNG or JPEG" in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_answered_with_how_to_start_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "unet", "--address", "grpc://localhost:1"]) == 1
+    assert "nothing answers at localhost:1; start it with `ladle serve`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["generate", "vae", "-n", "0"], ["segment", "unet", "a.png", "--opacity", "2"], ["regress", "m", "one"], ["frob"]],
+    ids=["no-images", "opacity", "no-number", "no-such-verb"],
+)
+def test_misuse_is_exit_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "protocol", "resolved"),
+    [
+        ("grpc://localhost:8500", None, "grpc://localhost:8500"),
+        ("grpc://localhost:8500", "rest", "http://localhost:8501"),
+        ("http://box", "grpc", "grpc://box:8500"),
+        ("box", None, "grpc://box:8500"),
+        ("box:9000", "rest", "http://box:9000"),
+        ("https://box", "rest", "https://box:8501"),
+        ("grpc://[::1]:8500", "rest", "http://[::1]:8501"),
+    ],
+)
+def test_an_address_and_a_protocol_make_one_address(address: str, protocol: str | None, resolved: str) -> None:
+    assert resolve(address, protocol) == resolved
+
+
+@pytest.mark.parametrize("address", ["ftp://box", "grpc://", "grpc://box:9000"])
+def test_an_address_that_does_not_fit_is_exit_2(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "unet", "--address", address, "--protocol", "rest"]) == 2
+    assert address in capsys.readouterr().err

@@ -1,0 +1,123 @@
+"""The front door: which verb goes where, what it says when misused, and how light it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ladle
+from clients.client import Client
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """`ladle` in a process of its own, after `code`."""
+    program = f"import sys; {code}; import ladle; sys.exit(ladle.main({list(arguments)!r}))"
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_help_names_every_verb_and_ends_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for verb in ladle.VERBS:
+        assert f"\n  {verb} " in said
+    assert said.rpartition("examples:")[2].count("ladle ") >= 4
+
+
+def test_without_a_verb_the_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle.main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("usage: ladle")
+
+
+def test_a_misspelt_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle.main(["clasify"]) == 2
+    assert capsys.readouterr().err == "ladle: no verb 'clasify'; did you mean classify?\n"
+
+
+def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ladle ")
+
+
+def test_importing_ladle_loads_no_package() -> None:
+    code = "import sys, ladle; print(sorted({'numpy', 'grpc', 'clients', 'tensorflow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_client_is_the_one_of_the_library() -> None:
+    assert ladle.Client is Client
+    with pytest.raises(AttributeError, match="no attribute 'Cleint'"):
+        _ = ladle.Cleint
+
+
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        pytest.param(["--model-base-path", "/m", "--port=1"], ["--model_base_path=/m", "--port=1"], id="a-value-apart"),
+        pytest.param(
+            ["--repository", "/m", "--enable-batching"], ["--repository=/m", "--enable_batching"], id="a-switch"
+        ),
+        pytest.param(["--repository=/a-b", "--x-y", "-1"], ["--repository=/a-b", "--x_y=-1"], id="a-dash-in-a-value"),
+    ],
+)
+def test_serve_writes_flags_as_tensorflow_serving_does(given: list[str], flags: list[str]) -> None:
+    translated = ladle._server_flags(given)
+    assert translated[: len(flags)] == flags
+    assert {flag.partition("=")[0] for flag in translated} >= {"--port", "--rest_api_port"}
+
+
+def test_serve_takes_the_repository_of_this_folder_when_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ladle._server_flags([]) == [
+        f"--repository={tmp_path / 'model_repository'}",
+        "--port=8500",
+        "--rest_api_port=8501",
+    ]
+    assert ladle._server_flags(["--help"]) == ["--help"]
+
+
+def test_a_missing_extra_is_one_sentence_that_says_what_to_install() -> None:
+    done = run("gateway", code="sys.modules['flask'] = None")
+    assert done.returncode == 1
+    assert done.stderr == "ladle gateway needs flask, which is not installed: pip install 'ladle[web]'\n"
+
+
+def test_a_reader_that_leaves_early_is_no_fault() -> None:
+    command = [sys.executable, "-m", "ladle", "data", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 0
+
+
+def test_data_lists_every_data_set_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle.main(["data", "--json"]) == 0
+    names = {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+    assert names >= {"fashion_mnist", "imdb"}
+
+
+@pytest.mark.parametrize("arguments", [["get"], ["list", "mnist"], ["fetch"]], ids=["no-name", "a-name", "no-such"])
+def test_data_misused_is_exit_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        ladle.main(["data", *arguments])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("verb", [*ladle.GROUPS["ask"], "gateway", "doctor", "data"])
+def test_the_help_of_a_verb_ends_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        ladle.main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert f"ladle {verb}" in capsys.readouterr().out.rpartition("example")[2]
