@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from models import Core, Signature
 from training import _onnx, _parity, _savedmodel, card
+from training._noise import noise
 
 BATCHES = (1, 7, 64)
 """Batch sizes at which TensorFlow and ONNX Runtime are compared."""
@@ -42,14 +43,14 @@ def inputs(signatures: Mapping[str, Signature], real: Arrays) -> dict[str, dict[
     """Inputs for each core by its name, made from real inputs of serving_default.
 
     A core whose inputs are outputs of others gets those (codes from `encode` for `decode`); what no core makes is
-    seeded normal noise, or 0 and 1 for integers.
+    seeded noise.
     """
     default = signatures["serving_default"]
     tensors = {name: tf.constant(value) for name, value in real.items()}
     for step in default.before:
         tensors |= step(tensors)
     pool = {name: tensor.numpy() for name, tensor in tensors.items()}
-    rows = len(next(iter(real.values())))
+    rows, random = len(next(iter(real.values()))), np.random.default_rng(0)
     waiting = {s.core.name: s.core for s in [default, *signatures.values()]}
     chosen: dict[str, dict[str, np.ndarray]] = {}
     while waiting:
@@ -57,7 +58,8 @@ def inputs(signatures: Mapping[str, Signature], real: Arrays) -> dict[str, dict[
         core = ready[0] if ready else next(iter(waiting.values()))
         del waiting[core.name]
         chosen[core.name] = {
-            name: pool[name] if _fits(spec, pool.get(name)) else noise(spec, rows) for name, spec in core.inputs.items()
+            name: pool[name] if _fits(spec, pool.get(name)) else noise(random, spec, rows)
+            for name, spec in core.inputs.items()
         }
         if waiting:
             made = _savedmodel.run(core.function, chosen[core.name])
@@ -99,15 +101,6 @@ def batches(arrays: Arrays, rows: int) -> Iterator[dict[str, np.ndarray]]:
         yield {name: array[:size] for name, array in arrays.items()}
     for start in range(0, rows, BATCHES[-1]):
         yield {name: array[start : start + BATCHES[-1]] for name, array in arrays.items()}
-
-
-def noise(spec: tf.TensorSpec, rows: int) -> np.ndarray:
-    """Seeded values for a tensor: normal, or 0 and 1 for integers; free axes beside the batch are 32 long."""
-    shape = [rows, *(32 if axis is None else axis for axis in spec.shape.as_list()[1:])]
-    generator = np.random.default_rng(0)
-    if spec.dtype.is_floating:
-        return generator.standard_normal(shape).astype(spec.dtype.as_numpy_dtype)
-    return generator.integers(0, 2, shape).astype(spec.dtype.as_numpy_dtype)
 
 
 def _reference(core: Core) -> _parity.Run:

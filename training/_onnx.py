@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from training._simplify import graphs, simplify
 
 OPSET = 18
 """Newest opset that tf2onnx writes; every ONNX Runtime since 1.14 reads it."""
+
+_HEADINGS = ("Graph execution error", "Detected at node", "<stack traces", "File ", "in user code")
 
 
 class NotConvertibleError(ValueError):
@@ -48,7 +51,7 @@ def convert(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[st
         try:
             model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
         except Exception as error:  # tf2onnx raises whatever its handlers raise
-            raise NotConvertibleError(f"tf2onnx cannot convert it: {_first_line(error)}") from error
+            raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
     missing = sorted({node.op_type for graph in graphs(model.graph) for node in graph.node if not _known(node)})
     if missing:
         raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
@@ -58,7 +61,7 @@ def convert(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[st
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise NotConvertibleError(f"the converted graph is not valid ONNX: {_first_line(error)}") from error
+        raise NotConvertibleError(f"the converted graph is not valid ONNX: {first_line(error)}") from error
     _same_names("input", [value.name for value in model.graph.input], list(inputs))
     _same_names("output", [value.name for value in model.graph.output], list(outputs))
     return model
@@ -72,7 +75,7 @@ def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray
     try:
         loaded = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has no common error type
-        raise NotConvertibleError(f"ONNX Runtime cannot load the graph: {_first_line(error)}") from error
+        raise NotConvertibleError(f"ONNX Runtime cannot load the graph: {first_line(error)}") from error
     names = [output.name for output in loaded.get_outputs()]
 
     def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -130,6 +133,9 @@ def _same_names(kind: str, got: list[str], wanted: list[str]) -> None:
         raise NotConvertibleError(f"the graph's {kind}s are {', '.join(got)}; wanted are {', '.join(wanted)}")
 
 
-def _first_line(error: Any) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+def first_line(error: Any) -> str:
+    """What an error says in its first line, without TensorFlow's headings and cut to what fits a sentence."""
+    text = re.sub(r"\{\{.*?\}\}\s*", "", str(error))
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not line.startswith(_HEADINGS)]
+    return (said or [type(error).__name__])[0][:200]

@@ -41,9 +41,9 @@ def write(folder: Path, signatures: Mapping[str, Signature], functions: Mapping[
 
 
 def load(folder: Path) -> Any:
-    """The signatures of a SavedModel by name."""
+    """A SavedModel; its `signatures` work as long as it is held."""
     with quiet():
-        return tf.saved_model.load(str(folder)).signatures
+        return tf.saved_model.load(str(folder))
 
 
 def run(function: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -154,7 +154,7 @@ def _check_signatures(folder: Path, functions: Mapping[str, Any], requests: Mapp
     loaded = _savedmodel.load(folder)
     for name, arrays in requests.items():
         try:
-            _parity.compare(_runner(functions[name]), _runner(loaded[name]), [arrays], rows=1)
+            _parity.compare(_runner(functions[name]), _runner(loaded.signatures[name]), [arrays], rows=1)
         except (_parity.MismatchError, tf.errors.OpError) as error:
             raise ValueError(f'signature "{name}" of the written SavedModel fails: {error}') from error
 

@@ -20,6 +20,7 @@ FILE = "assets.extra/tf_serving_warmup_requests"
 Method = Literal["predict", "classify", "regress"]
 _LOG: dict[Method, int] = {"classify": 2, "regress": 3, "predict": 6}
 """Field of PredictionLog that holds the log of a method; its request is field 1 there."""
+METHODS = tuple(_LOG)
 
 
 @dataclass(frozen=True)
