@@ -86,8 +86,8 @@ def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep TensorFlow's and tf2onnx's remarks on a conversion from the terminal."""
-    loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx")]
+    """Keep the remarks of TensorFlow, Keras and tf2onnx from the terminal."""
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx", "absl")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
