@@ -45,15 +45,15 @@ def batch() -> Callable[..., Any]:
 
 @pytest.fixture
 def losses() -> Callable[..., list[float]]:
-    """The first figure of `train_step`'s logs over some steps on one batch: `losses(model, batch, steps)`."""
+    """The first figure that `train_step` tells, after each step on one batch: `losses(model, batch, steps)`."""
 
-    def trained(model: Any, batch: Any, steps: int = 30, figure: str = "loss") -> list[float]:
+    def trained(model: Any, batch: Any, steps: int = 30) -> list[float]:
         step = tf.function(model.train_step)
         values = []
         for _ in range(steps):
             for metric in model.metrics:
                 metric.reset_state()
-            values.append(float(step(batch)[figure]))
+            values.append(float(next(iter(step(batch).values()))))
         return values
 
     return trained

@@ -29,7 +29,7 @@ def test_its_docstring_names_its_weights_and_source(name: str) -> None:
 @EVERY
 def test_its_tiny_config_and_presets_are_known_options(name: str) -> None:
     network = models.get(name)
-    assert set(network.presets) == {"quick", "full"}
+    assert set(network.presets) >= {"quick", "full"}
     for overrides in (network.tiny, *network.presets.values()):
         assert isinstance(network.configured(**overrides), type(network.config))
 
@@ -44,7 +44,7 @@ def test_every_option_has_help(name: str) -> None:
 def test_the_seed_alone_decides_the_weights(name: str, tiny: Any) -> None:
     one, same, other = (models.get(name).build(tiny(name, seed=seed)).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
-    drawn = [not np.array_equal(a, b) for a, b in zip(one, other, strict=True) if np.std(a) > 0]
+    drawn = [not np.array_equal(a, b) for a, b in zip(one, other, strict=True) if a.ndim > 1]
     assert drawn
     assert all(drawn)
 
