@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,7 +101,7 @@ def _classify(subject: _Subject) -> None:
     for sample in subject.samples():
         image = subject.sample(sample["file"])
         answer, took = subject.both(
-            lambda client, image=image: client.classify(subject.name, image),
+            partial(Client.classify, name=subject.name, image=image),
             lambda a, b: a.label == b.label and abs(a.probability - b.probability) < 1e-4,
         )
         subject.check(answer.label in subject.card["labels"], f"{answer.label!r} is not a label")
@@ -115,7 +116,7 @@ def _sentiment(subject: _Subject) -> None:
     for sample in subject.samples():
         text = sample["text"]
         answer, took = subject.both(
-            lambda client, text=text: client.sentiment(text, name=subject.name),
+            partial(Client.sentiment, text=text, name=subject.name),
             lambda a, b: a.label == b.label and abs(a.probability - b.probability) < 1e-4,
         )
         subject.check(answer.label in subject.card["labels"], f"{answer.label!r} is not a label")
@@ -142,7 +143,7 @@ def _reconstruct(subject: _Subject) -> None:
     originals = [np.atleast_3d(np.asarray(Image.open(path))) for path in paths]
     for path, original in zip(paths, originals, strict=True):
         image, took = subject.both(
-            lambda client, path=path: client.reconstruct(subject.name, path), lambda a, b: np.allclose(a, b, atol=1e-4)
+            partial(Client.reconstruct, name=subject.name, image=path), lambda a, b: np.allclose(a, b, atol=1e-4)
         )
         subject.check(image.shape == original.shape, f"the reconstruction is {image.shape}, not {original.shape}")
         error = float(np.mean(np.abs(image - original / 255)))
@@ -154,7 +155,7 @@ def _segment(subject: _Subject) -> None:
     for number, sample in enumerate(subject.samples()):
         path, truth = subject.sample(sample["file"]), np.asarray(Image.open(subject.sample(sample["mask"])))
         answer, took = subject.both(
-            lambda client, path=path: client.segment(subject.name, path),
+            partial(Client.segment, name=subject.name, image=path),
             lambda a, b: float(np.mean(a.class_map == b.class_map)) > 0.999,
         )
         subject.check(answer.class_map.shape == truth.shape, f"mask is {answer.class_map.shape}, not {truth.shape}")

@@ -374,3 +374,16 @@ def repository(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with every registered network, trained at its tiny size on generated data."""
+    import models as registry
+    from training import session
+
+    home = tmp_path_factory.mktemp("zoo")
+    for name in registry.names():
+        overrides = dict(registry.get(name).tiny)
+        session.run(name, overrides=overrides, synthetic=True, repository=home / "models", runs=home / "runs")
+    return home / "models"
