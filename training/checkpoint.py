@@ -63,7 +63,7 @@ def variables(model: keras.Model) -> list[Any]:
 
 def values(model: keras.Model) -> list[np.ndarray]:
     """A copy of the model's own variables, in their order."""
-    return [np.array(variable) for variable in model.variables]
+    return [_array(variable) for variable in model.variables]
 
 
 def assign(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
@@ -73,7 +73,7 @@ def assign(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
 
 def save(path: Path, model: keras.Model, state: State) -> None:
     """Write a checkpoint; the one that was there stays until the new one is complete."""
-    arrays = {f"v{i}": np.array(variable) for i, variable in enumerate(variables(model))}
+    arrays = {f"v{i}": _array(variable) for i, variable in enumerate(variables(model))}
     arrays |= {f"best{i}": array for i, array in enumerate(state.weights)}
     shown = {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name != "weights"}
     _write(path, arrays, {"format": FORMAT, **shown})
@@ -138,6 +138,11 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if state.get("format") != FORMAT:
         raise TrainingError(f"{path}: has format {state.get('format')}; this version reads {FORMAT}")
     return arrays, state
+
+
+def _array(variable: Any) -> np.ndarray:
+    """A copy of a variable's value, mirrored ones included."""
+    return np.array(variable.value.numpy())
 
 
 def _numbered(arrays: dict[str, np.ndarray], prefix: str) -> list[np.ndarray]:

@@ -161,7 +161,7 @@ class _Loop:
 
     def _rate(self) -> float:
         optimizer = checkpoint.optimizers(self.model)[0]
-        return float(getattr(optimizer, "inner_optimizer", optimizer).learning_rate)
+        return float(schedule.rate(optimizer).value.numpy())
 
     def _finite(self, figures: Figures) -> None:
         for name, value in figures.items():

@@ -40,12 +40,17 @@ def assigner(config: Config, optimizers: list[Any], total: int) -> Callable[[tf.
     check(config)
     if config.schedule == "constant" and config.warmup == 0:
         return lambda step: None
-    inner = [getattr(optimizer, "inner_optimizer", optimizer) for optimizer in optimizers]
-    rates = [(optimizer.learning_rate, float(optimizer.learning_rate)) for optimizer in inner]
+    rates = [rate(optimizer) for optimizer in optimizers]
+    bases = [float(variable.value.numpy()) for variable in rates]
 
     def assign(step: tf.Tensor) -> None:
         scale = factor(config, step, total)
-        for rate, base in rates:
-            rate.assign(base * scale)
+        for variable, base in zip(rates, bases, strict=True):
+            variable.assign(base * scale)
 
     return assign
+
+
+def rate(optimizer: Any) -> Any:
+    """The variable that holds an optimizer's learning rate, through a wrapper that scales losses too."""
+    return getattr(optimizer, "inner_optimizer", optimizer).learning_rate

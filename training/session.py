@@ -238,7 +238,10 @@ def _build(network: Network, wanted: Config, precision: str) -> keras.Model:
     keras.backend.clear_session()
     keras.utils.set_random_seed(wanted.seed)
     with devices.precision(precision), devices.strategy().scope():
-        return network.build(wanted)
+        try:
+            return network.build(wanted)
+        except ValueError as error:
+            raise UsageError(f"{network.name} cannot be built: {error}") from error
 
 
 def _plain(network: Network, model: keras.Model, wanted: Config) -> keras.Model:

@@ -128,11 +128,13 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
     """Make a data set ready for a network: facts of the data into the config, words into tokens.
 
     The vocabulary is that of the training split alone, or that of `assets` when a trained model is to be measured.
-    Raises DataError: a data set of another kind or with other labels, a split without examples.
+    Raises DataError: a data set of another kind or with other labels, a split without examples, augmented text.
     """
     kind = WANTED[network.task]
     if dataset.kind != kind:
         raise DataError(f"{dataset.name} holds {dataset.kind}; {network.name} wants {kind}: give another --data")
+    if config.augment and kind not in ("images", "masks"):
+        raise DataError(f"{network.name}: augment changes images, and {dataset.name} holds {kind}; leave --augment out")
     for name, size in dataset.sizes().items():
         if not size:
             raise DataError(f"{dataset.name} has no {name} examples; {network.name} needs some in each split")
@@ -182,8 +184,8 @@ def _facts(config: Config, dataset: Dataset, vocabulary: tuple[str, ...]) -> dic
         facts = {"vocab_size": len(vocabulary) + FIRST_WORD}
     if dataset.kind == "table":
         facts = {"features": dataset.train.x.shape[1]}
-    if dataset.labels:
-        facts["num_classes"] = len(dataset.labels)
+    if dataset.labels:  # a network that segments does not count the background
+        facts["num_classes"] = len(dataset.labels) - (dataset.kind == "masks")
     known = {field.name for field in dataclasses.fields(config)}
     return {name: value for name, value in facts.items() if name in known}
 
