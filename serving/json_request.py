@@ -116,6 +116,8 @@ def _read_skeleton(skeleton: bytes) -> tuple[int, ...] | None:
         return None
     inner = skeleton[:-1]
     rank = len(inner) - len(inner.lstrip(b"["))
+    if rank > json_values.MAX_RANK:
+        return None
     shape: tuple[int, ...] = ()
     element = b""  # what stands for one element of the present level; for a number, nothing
     for start in range(rank, 0, -1):
@@ -124,7 +126,7 @@ def _read_skeleton(skeleton: bytes) -> tuple[int, ...] | None:
             count, end = count + 1, end + 1 + len(element)
         element = b"[" + b",".join([element] * count) + b"]"
         shape = (count, *shape)
-    return shape if element == inner and rank <= json_values.MAX_RANK else None
+    return shape if element == inner else None
 
 
 def _read_document(document: Mapping[str, Any], signature: Signature) -> dict[str, Array]:

@@ -43,9 +43,7 @@ def predict(server: Any, signature: str, body: dict[str, Any], model: str = "ide
     ],
     ids=["row", "column", "named column", "named rows", "surplus", "two rows", "two columns", "bytes", "int64"],
 )
-def test_predict_answers_in_the_form_of_the_request(
-    tiny_server: Any, signature: str, body: Any, answer: Any
-) -> None:
+def test_predict_answers_in_the_form_of_the_request(tiny_server: Any, signature: str, body: Any, answer: Any) -> None:
     assert predict(tiny_server, signature, body) == answer
 
 
@@ -188,9 +186,7 @@ def test_narrow_integers_wrap(tiny_server: Any) -> None:
         ("POST", "/v1/models/nope:classify", 400, "JSON Value: {} When method is classify, key 'examples' is expected"),
     ],
 )
-def test_a_path_that_leads_nowhere_says_so(
-    tiny_server: Any, method: str, path: str, status: int, message: str
-) -> None:
+def test_a_path_that_leads_nowhere_says_so(tiny_server: Any, method: str, path: str, status: int, message: str) -> None:
     found, answer = tiny_server.send(method, path, b"{}" if method == "POST" else None)
     assert found == status
     assert json.loads(answer)["error"].startswith(message)

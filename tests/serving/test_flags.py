@@ -1,0 +1,62 @@
+"""Flags as TensorFlow Serving reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving import flags
+
+
+def test_values_come_after_an_equals_sign_or_a_blank() -> None:
+    options = flags.parse(["--port=1", "--rest_api_port", "2", "--model_name=a=b", "--host", ""])
+    assert (options.port, options.rest_api_port, options.model_name, options.host) == (1, 2, "a=b", "")
+
+
+def test_the_last_of_repeated_flags_counts() -> None:
+    assert flags.parse(["--port=1", "--port=2"]).port == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        (["--enable_model_warmup=false"], False),
+        (["--enable_model_warmup=true"], True),
+        (["--enable_model_warmup"], True),
+        (["--enable_model_warmup", "false"], False),
+    ],
+)
+def test_booleans_are_true_or_false_or_bare(arguments: list[str], value: bool) -> None:
+    assert flags.parse([*arguments, "--port=7"]).enable_model_warmup is value
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--port=http", "--port=http: wanted an integer"),
+        ("--enable_model_warmup=1", "--enable_model_warmup=1: wanted true or false"),
+        ("--port", "--port needs a value: --port=an integer"),
+        ("--ssl_config_file=x", "--ssl_config_file is not supported by this server; start it without"),
+    ],
+)
+def test_a_bad_value_is_refused(argument: str, message: str) -> None:
+    with pytest.raises(flags.FlagError, match=message):
+        flags.parse([argument])
+
+
+def test_unknown_flags_are_said_and_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    options = flags.parse(["--tensorflow_magic=1", "--more", "magic", "stray", "--port=9"])
+    assert options.port == 9
+    said = capsys.readouterr().err
+    for argument in ("--tensorflow_magic=1", "--more", "magic", "stray"):
+        assert f"unknown argument: {argument}" in said
+
+
+def test_flags_without_effect_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    flags.parse(["--enable_batching", "--tensorflow_session_parallelism=0"])
+    assert capsys.readouterr().err == "--enable_batching has no effect in this server\n"
+
+
+def test_help_names_every_flag_and_ends_with_an_example() -> None:
+    text = flags.usage()
+    assert all(f"--{flag.name}=" in text for flag in flags.FLAGS)
+    assert text.splitlines()[-1].startswith("  python -m serving --port 8500")

@@ -1,0 +1,61 @@
+"""Which folders are versions, and which versions are wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving.repository import ConfiguredRepository, FolderRepository, ModelConfig, Policy, find_versions
+
+
+def folders(base: Path, *names: str) -> None:
+    for name in names:
+        (base / name).mkdir(parents=True)
+
+
+def test_only_whole_numbers_are_versions(tmp_path: Path) -> None:
+    folders(tmp_path, "1", "00000123", "-3", "v1", "1.5", "9tmp", ".tmp-4", "1_0", "+7", "٣", " 8", "9" * 30)
+    found = find_versions(tmp_path)
+    assert found is not None
+    assert {number: path.name for number, path in found.items()} == {1: "1", 123: "00000123", -3: "-3"}
+
+
+def test_of_two_names_for_a_number_the_last_counts(tmp_path: Path) -> None:
+    folders(tmp_path, "1", "001")
+    assert find_versions(tmp_path) == {1: tmp_path / "1"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "chosen"),
+    [
+        (Policy(), {9}),
+        (Policy("latest", 2), {7, 9}),
+        (Policy("latest", 0), {9}),
+        (Policy("all"), {1, 7, 9}),
+        (Policy("specific", versions=(1, 5)), {1}),
+        (Policy("specific"), set()),
+    ],
+    ids=["latest", "latest two", "latest none", "all", "specific", "specific none"],
+)
+def test_a_policy_chooses_versions(policy: Policy, chosen: set[int]) -> None:
+    assert policy.choose([9, 1, 7]) == chosen
+
+
+def test_a_base_path_that_goes_missing_changes_nothing(tmp_path: Path) -> None:
+    folders(tmp_path, "a/1", "b/1")
+    repository = ConfiguredRepository([ModelConfig("a", tmp_path / "a"), ModelConfig("b", tmp_path / "b")])
+    before = repository.poll()
+    assert {name: list(versions) for name, versions in before.items()} == {"a": [1], "b": [1]}
+    (tmp_path / "a").rename(tmp_path / "away")
+    folders(tmp_path, "b/2")
+    assert repository.poll() == {"a": before["a"], "b": {2: tmp_path / "b" / "2"}}
+    folders(tmp_path, "a")
+    assert repository.poll()["a"] == {}
+
+
+def test_a_folder_of_models_ignores_what_is_no_model(tmp_path: Path) -> None:
+    folders(tmp_path, "lenet5/1", "lenet5/2", ".hidden/1", "not a name/1", "empty")
+    (tmp_path / "file").write_text("")
+    assert FolderRepository(tmp_path).poll() == {"lenet5": {2: tmp_path / "lenet5" / "2"}, "empty": {}}
+    assert FolderRepository(tmp_path / "missing").poll() == {}
