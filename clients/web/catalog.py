@@ -16,7 +16,7 @@ from clients.web.problems import Problem
 
 Json = dict[str, Any]
 
-HEADLINES = ("accuracy", "mean_iou", "iou", "elbo", "frechet", "mae", "mse", "loss")
+HEADLINES = ("accuracy", "iou", "elbo", "frechet_distance", "r_squared", "diversity", "squared_error")
 """Which figure of a card stands for the model: the first of these that its test set (else validation set) has."""
 
 

@@ -17,7 +17,7 @@ class Config:
     models          names of the models, when there is no repository
     timeout_s       seconds that the model server has for an answer
     max_body_bytes  largest body of a request
-    max_pixels      largest image, width times height
+    max_pixels      pixels of all images of a request together
     max_side        images to be segmented are reduced to this many pixels on their longer side
     max_images      most images of one request, sent or generated
     max_characters  longest text

@@ -34,11 +34,16 @@ def images(request: Request, config: Config) -> list[Upload]:
 
     Problem 400: no image; 413: too large or too many; 415: another type or format; 422: damaged.
     """
-    found = [_upload(data, config) for data in _bodies(request)]
-    if not found:
+    bodies = _bodies(request)
+    if not bodies:
         raise Problem(400, f"No image came; wanted {WANTED}.")
-    if len(found) > config.max_images:
-        raise Problem(413, f"{len(found)} images came; at most {config.max_images} are taken at once.")
+    if len(bodies) > config.max_images:
+        raise Problem(413, f"{len(bodies)} images came; at most {config.max_images} are taken at once.")
+    found: list[Upload] = []
+    left = config.max_pixels  # of all together: a small file can hold a very large picture
+    for data in bodies:
+        found.append(_upload(data, left))
+        left -= found[-1].picture.width * found[-1].picture.height
     return found
 
 
@@ -78,16 +83,18 @@ def _decoded(text: str) -> bytes:
         raise Problem(400, "image is not base64.") from None
 
 
-def _upload(data: bytes, config: Config) -> Upload:
+def _upload(data: bytes, max_pixels: int) -> Upload:
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise Problem(413, f"The image has too many pixels; at most {config.max_pixels} are taken.") from None
+        raise Problem(413, f"The image has too many pixels; at most {max_pixels} are taken.") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise Problem(415, "The file is neither a PNG nor a JPEG nor a WebP image.") from None
     width, height = picture.size
-    if width * height > config.max_pixels:
-        raise Problem(413, f"The image has {width}×{height} pixels; at most {config.max_pixels} in all are taken.")
+    if width * height > max_pixels:
+        raise Problem(
+            413, f"The image has {width}×{height} pixels; at most {max_pixels} are left of what a request may hold."
+        )
     try:
         picture.load()
         turned = picture.getexif().get(ORIENTATION, 1) != 1

@@ -95,7 +95,7 @@ function gallery() {
     return el("section.empty", {}, el("h1", {}, "No models yet"),
       el("p", {}, "Train one; it appears here as soon as it is served."), el("pre", {}, el("code", {}, "ladle train lenet5 --preset quick")));
   }
-  return el("section", {}, el("h1", {}, "Models"), el("p.lead", {}, "Each of these answers now. Pick one and ask it something."),
+  return el("section", {}, el("h1", {}, "Models"), el("p.lead", {}, "Pick one and ask it something."),
     el("div.tiles", {}, ...known.map(tile)));
 }
 
@@ -166,7 +166,7 @@ function go(event) {
 function themes() {
   const button = document.getElementById("theme");
   const order = ["auto", "light", "dark"];
-  const show = (theme) => { button.replaceChildren(el("span.wide", {}, "Theme: "), theme); button.ariaLabel = `Theme: ${theme}`; };
+  const show = (theme) => { button.replaceChildren(el("span.wide", {}, "Theme:"), theme); button.ariaLabel = `Theme: ${theme}`; };
   show(localStorage.getItem("theme") ?? "auto");
   button.addEventListener("click", () => {
     const next = order[(order.indexOf(localStorage.getItem("theme") ?? "auto") + 1) % order.length];

@@ -41,7 +41,7 @@ export function figure(name, value) {
   return Number(value.toPrecision(4)).toString();
 }
 
-/** `test_mean_iou` -> `mean IoU`. */
+/** `frechet_distance` -> `Fréchet distance`. */
 export function metric(name) {
-  return name.replace(/^(test|val)_/, "").replaceAll("_", " ").replace(/\biou\b/i, "IoU").replace(/\belbo\b/i, "ELBO");
+  return name.replaceAll("_", " ").replace(/\biou\b/, "IoU").replace(/\belbo\b/, "ELBO").replace(/\bfrechet\b/, "Fréchet");
 }

@@ -206,6 +206,8 @@ def test_what_is_refused_is_a_problem_document(
 def test_too_many_images_are_refused(web: FlaskClient) -> None:
     one = base64.b64encode(LIGHT).decode()
     is_problem(post_json(web, "lenet5:classify", {"images": [one] * 9}), 413, "9 images came; at most 8")
+    large = base64.b64encode(encoded(9, size=(60, 100))).decode()
+    is_problem(post_json(web, "lenet5:classify", {"images": [large] * 2}), 413, "at most 4000 are left")
     response = post_json(web, "vae:reconstruct", {"images": [one] * 2}, Accept="image/png")
     is_problem(response, 422, "a PNG answers one")
 
