@@ -91,7 +91,7 @@ NETWORKS = [
         signatures=signatures,
         example=example,
         parameters=11_182_410,
-        tiny={"blocks": (1, 1), "filters": (4, 8), "epochs": 1, "batch_size": 16},
+        tiny={"blocks": (1, 1), "filters": (4, 8), "epochs": 1, "batch_size": 16, "learning_rate": 1e-2},
         presets={
             "quick": {"epochs": 1, "schedule": "cosine", "warmup": 0.1},
             "full": {

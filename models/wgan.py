@@ -22,7 +22,7 @@ from models._signatures import Core, Signature, Tensors
 
 KERNELS = (3, 5, 4)
 """Kernel of each transposed convolution."""
-STRIDES = {28: (3, 1, 2), 32: (4, 1, 2), 64: (3, 2, 3)}
+STRIDES = {28: (3, 1, 2), 32: (3, 3, 1), 64: (3, 2, 3)}
 """Their strides by image size, without padding: 3 -> 9 -> 21 -> 64, and 3 -> 9 -> 13 -> 28."""
 SLOPE = 0.2
 PROJECTIONS = 128
@@ -216,7 +216,7 @@ def build(config: Config) -> WGAN:
     """Wasserstein GAN with gradient penalty; the generator is that of a DCGAN, without padding.
 
     dense 3·3·512 -> transposed convolutions 256 (3×3), 128 (5×5), channels (4×4) -> tanh, with batch normalisation
-    and leaky ReLU; their strides 3, 2, 3 make 64×64. For 28×28 they are 3, 1, 2, for 32×32 they are 4, 1, 2.
+    and leaky ReLU; their strides 3, 2, 3 make 64×64. For 28×28 they are 3, 1, 2, for 32×32 they are 3, 3, 1.
     The critic: convolutions 64, 128, 256 (5×5, stride 3), leaky ReLU, dense 1.
 
     Input    z       float32 [b, latent_dim]  ~ N(0, 1)
