@@ -144,6 +144,8 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
     vocabulary = assets.vocabulary if assets is not None else ()
     if dataset.kind == "text" and assets is None:
         vocabulary = words(dataset.train.x, getattr(config, "vocab_size") - FIRST_WORD)  # noqa: B009
+        if not vocabulary:
+            raise DataError(f"{dataset.name}: its training texts hold no word; look at the files")
     config = dataclasses.replace(config, **_facts(config, dataset, vocabulary))
     parts = [dataset.train, dataset.validation, dataset.test]
     if dataset.kind == "text":
