@@ -185,7 +185,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, verb: Verb, rest: list[str]) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notes are of no use to the reader
     try:
         result = verb.run(rest)
         sys.stdout.flush()
