@@ -21,6 +21,8 @@ from training._simplify import graphs, simplify
 
 OPSET = 18
 """Newest opset that tf2onnx writes; every ONNX Runtime since 1.14 reads it."""
+PRODUCER = "ladle"
+"""Who made a graph, in its own words."""
 
 _HEADINGS = ("Graph execution error", "Detected at node", "<stack traces", "File ", "in user code")
 
@@ -57,7 +59,7 @@ def convert(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[st
         raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
     _name_axes(model.graph)
     simplify(model)
-    model.producer_name, model.graph.name = "ladle", "core"
+    model.producer_name, model.graph.name = PRODUCER, "core"
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:

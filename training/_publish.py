@@ -52,7 +52,7 @@ def publish(path: Path, complete: Callable[[int], None]) -> Path:
     `complete` is given the version's number and writes what depends on it; it is called again with a higher one when
     another writer was faster.
     """
-    _sync(path)
+    sync(path)
     while True:
         version = max(versions(path.parent), default=0) + 1
         complete(version)
@@ -128,7 +128,8 @@ def _locked_draft(folder: Path) -> tuple[Path, int]:
         os.close(lock)
 
 
-def _sync(root: Path) -> None:
+def sync(root: Path) -> None:
+    """Make all files and names below a folder survive a power cut."""
     for folder, _, files in os.walk(root):
         for name in files:
             with (Path(folder) / name).open("rb") as file:

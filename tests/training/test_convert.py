@@ -1,0 +1,218 @@
+"""SavedModels that others made get verified graphs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+
+from training import card, warmup
+from training.conversion import ConvertError, convert
+from training.convert import main
+from training.warmup import WarmUp
+
+
+class Model(tf.Module):
+    """Four signatures: one that converts, two with strings, one that takes one image size alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = tf.Variable(tf.random.stateless_normal([3, 2], seed=[1, 2]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])
+    def score(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores = tf.matmul(x, self.kernel)
+        return {"scores": scores, "class_id": tf.argmax(scores, axis=-1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def lengths(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"n": tf.strings.length(text)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def digits(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"n": tf.strings.length(tf.strings.as_string(x))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
+    def pairs(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.ensure_shape(x, [None, 48]) * 2.0}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A version of `theirs`, in a repository."""
+    model = Model()
+    signatures = {"serving_default": model.score, "text": model.lengths, "digits": model.digits, "pairs": model.pairs}
+    folder = tmp_path / "theirs" / "3"
+    tf.saved_model.save(model, str(folder), signatures=signatures)
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_graph_that_agrees_is_added_with_a_card(saved: Path) -> None:
+    before = files(saved)
+    result = convert(saved)
+    assert result.done
+    assert result.graphs == {"serving_default": "model.onnx"}
+    after = files(saved)
+    assert set(after) - set(before) == {"model.onnx", "assets.extra/card.json"}
+    assert {name: after[name] for name in before} == before
+    content = card.read(saved)
+    assert content is not None
+    assert (content["network"], content["version"], content["task"]) == ("theirs", 3, None)
+    assert content["onnx"]["model.onnx"]["parity"]["inputs"] == 64
+    x = np.random.default_rng(0).random((5, 3), np.float32)
+    session = onnxruntime.InferenceSession(saved / "model.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["scores"], {"x": x})
+    np.testing.assert_allclose(
+        scores, tf.saved_model.load(str(saved)).signatures["serving_default"](x=x)["scores"], 1e-5
+    )
+
+
+def test_what_cannot_be_converted_says_why(saved: Path) -> None:
+    reasons = convert(saved).reasons
+    assert reasons["text"].startswith('input "text" is string')
+    assert reasons["digits"] == "ONNX has no StringLength"
+    assert reasons["pairs"].startswith("it refuses made-up inputs (")
+    content = card.read(saved)
+    assert content is not None
+    assert {name: entry.get("reason") for name, entry in content["signatures"].items()} == {
+        "serving_default": None,
+        **reasons,
+    }
+
+
+def test_warm_up_requests_say_what_inputs_look_like(saved: Path) -> None:
+    (saved / "assets.extra").mkdir()
+    real = WarmUp("pairs", {"x": np.full((2, 48), 7, np.float32)})
+    warmup.write(saved / warmup.FILE, "theirs", [real])
+    result = convert(saved)
+    assert result.graphs["pairs"] == "pairs.onnx"
+    assert result.parity["pairs"]["inputs"] == 66
+
+
+def test_a_second_run_changes_nothing(saved: Path) -> None:
+    first = convert(saved)
+    before = files(saved)
+    assert convert(saved) == first
+    assert files(saved) == before
+
+
+def test_a_model_s_folder_stands_for_its_newest_version(saved: Path) -> None:
+    shutil.copytree(saved, saved.with_name("12"))
+    assert convert(saved.parent).folder == saved.with_name("12")
+
+
+def test_what_keras_exports_is_converted(tmp_path: Path) -> None:
+    inputs = keras.Input((6, 6, 1))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Conv2D(2, 3)(inputs))))
+    model.export(tmp_path / "net", verbose=False)
+    assert convert(tmp_path / "net").graphs["serving_default"] == "model.onnx"
+
+
+def test_a_saved_model_of_tensorflow_1_is_converted(tmp_path: Path) -> None:
+    graph = tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None], name="a")
+        weight = tf.compat.v1.get_variable("w", initializer=0.5)
+        session.run(weight.initializer)
+        tf.compat.v1.saved_model.simple_save(session, str(tmp_path / "half" / "1"), {"x": x}, {"y": weight * x + 2.0})
+    assert convert(tmp_path / "half").graphs == {"serving_default": "model.onnx"}
+
+
+def test_inputs_without_a_batch_are_compared_one_by_one(tmp_path: Path) -> None:
+    class Fixed(tf.Module):
+        @tf.function(
+            input_signature=[tf.TensorSpec([2, 3], tf.float32, name="x"), tf.TensorSpec([], tf.int32, name="n")]
+        )
+        def scale(self, x: tf.Tensor, n: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"y": x * tf.cast(n, tf.float32)}
+
+    model = Fixed()
+    tf.saved_model.save(model, str(tmp_path / "fixed"), signatures={"serving_default": model.scale})
+    result = convert(tmp_path / "fixed")
+    assert result.graphs == {"serving_default": "model.onnx"}
+    inputs = onnx.load(tmp_path / "fixed" / "model.onnx").graph.input
+    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in inputs}
+    assert shapes == {"x": [2, 3], "n": []}
+
+
+def test_engines_that_disagree_get_no_graph(tmp_path: Path) -> None:
+    class Random(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def noisy(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"y": x + tf.random.uniform(tf.shape(x))}
+
+    model = Random()
+    tf.saved_model.save(model, str(tmp_path / "random"), signatures={"serving_default": model.noisy})
+    before = files(tmp_path)
+    result = convert(tmp_path / "random")
+    assert not result.done
+    assert 'output "y" differs by' in result.reasons["serving_default"]
+    assert files(tmp_path) == before
+
+
+def test_a_file_of_the_user_is_never_overwritten(saved: Path) -> None:
+    (saved / "model.onnx").write_bytes(b"theirs")
+    before = files(saved)
+    with pytest.raises(ConvertError, match=r"model\.onnx is there already"):
+        convert(saved)
+    assert files(saved) == before
+
+
+def test_what_a_killed_conversion_left_is_replaced(saved: Path) -> None:
+    convert(saved)
+    (saved / card.FILE).unlink()
+    (saved / ".tmp-0123").mkdir()
+    assert convert(saved).done
+    assert not (saved / ".tmp-0123").exists()
+    assert card.read(saved) is not None
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda folder: None, "is not a folder"),
+        (lambda folder: folder.mkdir(), "holds neither saved_model.pb nor a version"),
+        (lambda folder: (folder / "net" / "1").mkdir(parents=True), "holds several models; give one of net"),
+        (lambda folder: [folder.mkdir(), (folder / "saved_model.pb").write_bytes(b"junk")], "cannot be loaded"),
+    ],
+    ids=["missing", "empty", "repository", "broken"],
+)
+def test_a_folder_without_a_saved_model_is_one_sentence(
+    prepare: Any, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(tmp_path / "given")
+    assert main([str(tmp_path / "given")]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("convert: ")
+    assert words in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_the_command_tells_each_signature(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(saved)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(saved)
+    assert lines[1].startswith("  serving_default  model.onnx: 64 inputs, largest difference ")
+    assert "  digits           not converted: ONNX has no StringLength" in lines
+
+
+def test_the_command_answers_in_json(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(saved), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["folder"] == str(saved)
+    assert told["done"] is True
+    assert told["graphs"] == {"serving_default": "model.onnx"}
+    assert set(told["reasons"]) == {"text", "digits", "pairs"}
