@@ -68,8 +68,7 @@ class PredictBody:
             return None
         if info.numpy == np.int32 and flat.size and (flat.max() > 2**31 - 1 or flat.min() < -(2**31)):
             return None
-        with np.errstate(over="ignore"):
-            return {alias: flat.astype(info.numpy).reshape(self.shape)}
+        return {alias: flat.astype(info.numpy).reshape(self.shape)}
 
 
 def parse(body: bytes) -> PredictBody:

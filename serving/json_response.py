@@ -48,22 +48,28 @@ def _check_rows(outputs: Mapping[str, Array]) -> None:
 
 
 def _rows(outputs: Mapping[str, Array]) -> bytes:
-    arrays = {
-        name: array if array.dtype != object else _strings(name, array)
-        for name, array in ((name, np.ascontiguousarray(array)) for name, array in outputs.items())
-    }
-    count = len(next(iter(arrays.values())))
+    names = list(outputs)
+    columns = [_elements(name, array) for name, array in outputs.items()]
     try:
-        rows = [{name: array[i] for name, array in arrays.items()} for i in range(count)]
-        text: bytes = orjson.dumps(rows, option=_NUMPY)
+        text: bytes = orjson.dumps(
+            [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], option=_NUMPY
+        )
         if b"null" not in text:
             return text
     except (TypeError, orjson.JSONEncodeError):
         pass  # strings that are not UTF-8
+    count = len(columns[0])
     return b"[%b]" % b", ".join(
         b"{%b}" % b", ".join(b"%b: %b" % (orjson.dumps(n), _tensor(n, a[i])) for n, a in outputs.items())
         for i in range(count)
     )
+
+
+def _elements(name: str, array: Array) -> Any:
+    """The rows of a tensor as orjson takes them: it knows no NumPy number of the C type long long."""
+    if array.dtype == object:
+        return _strings(name, array)
+    return array.tolist() if array.ndim == 1 and array.dtype.kind != "f" else np.ascontiguousarray(array)
 
 
 def _tensor(name: str, array: Any) -> bytes:
@@ -75,8 +81,11 @@ def _tensor(name: str, array: Any) -> bytes:
         except (TypeError, orjson.JSONEncodeError):
             return _raw_strings(values)
         return text
-    text = orjson.dumps(np.ascontiguousarray(array) if array.ndim else array[()], option=_NUMPY)
-    return text if b"null" not in text else _floats(np.asarray(array).tolist())
+    if array.ndim:
+        text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
+    else:
+        text = orjson.dumps(array[()] if array.dtype.kind == "f" else array.item(), option=_NUMPY)
+    return text if b"null" not in text else _floats(array.tolist())
 
 
 def _strings(name: str, array: Array) -> Any:

@@ -142,8 +142,7 @@ def _to_array(flat: list[Any], info: TensorInfo) -> Array:
         return strings
     wide = {"float": "f8", "double": "f8", "bool": "?", "uint64": "u8"}.get(info.type_name, "i8")
     try:
-        with np.errstate(over="ignore"):
-            return np.array(flat, wide).astype(info.numpy)
+        return np.array(flat, wide).astype(info.numpy)
     except OverflowError:
         raise InvalidArgument("JSON Parse error: Number too big to be stored in double.") from None
 

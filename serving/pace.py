@@ -11,11 +11,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 QUICK_S = 500e-6
 """A call expected to take no longer runs on the event loop; any other goes to a thread."""
-_WEIGHT = 0.1  # of the newest call in the running mean
+_RISE = 1.05  # a call that was held up, by another process say, lengthens the estimate by no more
 
 
 class Pace:
-    """A running mean of seconds a call, one for each power of two of input elements."""
+    """What a call takes when nothing holds it up, in seconds, for each power of two of input elements."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
@@ -23,7 +23,7 @@ class Pace:
     def record(self, size: int, seconds: float) -> None:
         power = size.bit_length()
         known = self._seconds.get(power)
-        self._seconds[power] = seconds if known is None else known + _WEIGHT * (seconds - known)
+        self._seconds[power] = seconds if known is None else min(seconds, known * _RISE)
 
     def is_quick(self, size: int) -> bool:
         """Whether a call of this size should end within QUICK_S; unknown ones are not quick."""

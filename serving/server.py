@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import grpc.aio
+import numpy as np
 import onnxruntime
 import uvicorn
 
@@ -249,6 +250,7 @@ def main(arguments: list[str]) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
     try:
         options = flags.parse(arguments)
         server = Server(options)
