@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
+from training._quiet import quiet
 from training._simplify import graphs, simplify
 
 OPSET = 18
@@ -84,20 +84,6 @@ def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray
         return dict(zip(names, loaded.run(names, dict(arrays)), strict=True))
 
     return run
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the remarks of TensorFlow, Keras and tf2onnx from the terminal."""
-    loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx", "absl")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import Signature
-from training._onnx import quiet
+from training._quiet import quiet
 
 
 def trace(signatures: Mapping[str, Signature]) -> dict[str, Any]:

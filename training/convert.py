@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training._quiet import without_stderr
+
 if TYPE_CHECKING:
     from training.conversion import Conversion
 
 # TensorFlow tells of its own start-up otherwise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, help="a version's folder, or a model's: then the newest version")
     parser.add_argument("--json", action="store_true", help="the answer as JSON")
     arguments = parser.parse_args(argv)
-    from training.conversion import ConvertError, convert
+    with without_stderr():
+        from training.conversion import ConvertError, convert
 
     try:
         result = convert(arguments.directory)

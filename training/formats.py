@@ -13,7 +13,8 @@ import h5py
 import keras
 
 import models
-from training._onnx import first_line, quiet
+from training._onnx import first_line
+from training._quiet import quiet
 
 WEIGHTS = ".weights.h5"
 WHOLE = (".keras", ".h5")
