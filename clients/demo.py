@@ -220,3 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         demo.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

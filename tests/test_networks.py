@@ -34,10 +34,15 @@ def requests(version: Path) -> dict[str, dict[str, np.ndarray]]:
 
     found: dict[str, dict[str, np.ndarray]] = {}
     for record in tf.data.TFRecordDataset(str(version / "assets.extra" / "tf_serving_warmup_requests")):
-        request = pb.get("tensorflow.serving.PredictionLog").FromString(record.numpy()).predict_log.request
-        found[request.model_spec.signature_name] = {
-            name: tensors.to_array(proto) for name, proto in request.inputs.items()
-        }
+        log = pb.get("tensorflow.serving.PredictionLog").FromString(record.numpy())
+        if log.HasField("classify_log"):
+            request = log.classify_log.request
+            examples = [example.SerializeToString() for example in request.input.example_list.examples]
+            found[request.model_spec.signature_name] = {"inputs": np.array(examples, object)}
+        else:
+            request = log.predict_log.request
+            inputs = {name: tensors.to_array(proto) for name, proto in request.inputs.items()}
+            found[request.model_spec.signature_name] = inputs
     return found
 
 

@@ -47,7 +47,7 @@ def test_a_block_of_the_readme_runs(language: str, code: str, room: tuple[Path, 
 
 def test_the_readme_names_only_targets_that_the_makefile_has() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z]+)", README))
+    named = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", README, re.MULTILINE))
     assert {"demo", "test"} <= named <= targets
 
 
