@@ -363,7 +363,7 @@ def tiny_server(serve: Callable[..., Running], tiny_repository: Path) -> Running
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """Makers of tiny models, each with `write(base_path, version)`: half_plus(offset), image_classifier(), ..."""
-    makers = (half_plus, image_classifier, identities, record, free_port, Model, Signature)
+    makers = (half_plus, image_classifier, identities, onnx_model, record, free_port, Model, Signature)
     return SimpleNamespace(**{maker.__name__: maker for maker in makers})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +61,30 @@ def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> A
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     tiny.half_plus(1).write(folder / "graph", 1)
-    return serve("--repository", folder, models=["graph", "one", "two"])
+    shutil.copytree(folder / "two", folder / "mixed")
+    graph_for_one_signature(folder / "mixed" / "1", tiny)
+    return serve("--repository", folder, models=["graph", "mixed", "one", "two"])
+
+
+def graph_for_one_signature(folder: Path, tiny: Any) -> None:
+    """Gives serving_default of a SavedModel a graph that adds 7 in place of 2, so that its answers tell it apart."""
+    from onnx import helper
+
+    x, y = {"x": ("float32", [-1, 1])}, {"y": ("float32", [-1, 1]), "same": ("float32", [-1, 1])}
+    nodes = [helper.make_node("Add", ["x", "seven"], ["y"]), helper.make_node("Identity", ["x"], ["same"])]
+    data = tiny.onnx_model(nodes, x, y, {"seven": np.float32(7)}).SerializeToString()
+    (folder / "model.onnx").write_bytes(data)
+    verified = {"sha256": hashlib.sha256(data).hexdigest(), "parity": {"inputs": 64, "max_abs": 0.0}}
+    card = {"signatures": {"serving_default": {"graph": "model.onnx"}}, "onnx": {"model.onnx": verified}}
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    (folder / "assets.extra" / "card.json").write_text(json.dumps(card))
+
+
+def test_a_signature_without_graph_runs_on_tensorflow_beside_one_with(server: Any, grpc_to: Any) -> None:
+    ask = grpc_to(server)
+    x = np.array([[1.0]], np.float32)
+    assert ask.predict("mixed", {"x": x}) == {"y": [[8.0]], "same": [[1.0]]}
+    assert ask.predict("mixed", {"word": np.array([b"a"], object)}, "look_up") == {"id": [1], "upper_bytes": [b"A"]}
 
 
 def test_a_savedmodel_without_graph_runs_on_tensorflow(server: Any, grpc_to: Any) -> None:
