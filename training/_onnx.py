@@ -16,7 +16,10 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
+from training import _parity
+from training._noise import noise
 from training._quiet import quiet
+from training._recurrent import rewrite_loops
 from training._simplify import graphs, simplify
 
 OPSET = 18
@@ -58,6 +61,7 @@ def convert(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[st
     if missing:
         raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
     _name_axes(model.graph)
+    _rewrite_loops(model, inputs)
     simplify(model)
     model.producer_name, model.graph.name = PRODUCER, "core"
     try:
@@ -84,6 +88,19 @@ def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray
         return dict(zip(names, loaded.run(names, dict(arrays)), strict=True))
 
     return run
+
+
+def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) -> None:
+    """Make recurrent layers of loops, unless made-up inputs show that they are none."""
+    before = model.SerializeToString()
+    if not rewrite_loops(model.graph):
+        return
+    random = np.random.default_rng(0)
+    arrays = {name: noise(random, spec, rows=3 if spec.shape.rank else None) for name, spec in inputs.items()}
+    try:
+        _parity.compare(session(before), session(model.SerializeToString()), [arrays], rows=3)
+    except Exception:  # whatever is wrong with the new graph, the old one is right
+        model.ParseFromString(before)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -111,6 +112,38 @@ def test_states_that_are_zero_are_left_out_and_others_kept() -> None:
         simplify(simplified)
         assert len(operations(simplified)) == left
         np.testing.assert_array_equal(run(simplified, x=x)["y"], wanted)
+
+
+class Leaking(keras.layers.SimpleRNNCell):
+    """A cell with a SimpleRNN's operations and weights, and some more."""
+
+    def call(self, sequence: Any, states: Any, training: bool = False) -> Any:
+        output, new = super().call(sequence, states, training=training)
+        return output - 0.1 * states[0], [new[0] - 0.1 * states[0]]
+
+
+@pytest.mark.parametrize(
+    ("layer", "operation"),
+    [
+        (lambda: keras.layers.LSTM(8, return_sequences=True), "LSTM"),
+        (lambda: keras.layers.GRU(8, return_sequences=True), "GRU"),
+        (lambda: keras.layers.GRU(8, use_bias=False), "GRU"),
+        (lambda: keras.layers.GRU(8, activation="relu", go_backwards=True), "GRU"),
+        (lambda: keras.layers.SimpleRNN(8), "RNN"),
+        (lambda: keras.layers.SimpleRNN(8, activation="relu", return_sequences=True), "RNN"),
+        (lambda: keras.layers.GRU(8, reset_after=False), "Loop"),
+        (lambda: keras.layers.RNN(Leaking(8)), "Loop"),
+    ],
+    ids=["lstm", "gru", "without bias", "relu and backwards", "rnn", "rnn with relu", "reset before", "own cell"],
+)
+def test_recurrent_layers_are_native_where_onnx_has_them(layer: Any, operation: str) -> None:
+    inputs = keras.Input((12, 5))
+    model, random = keras.Model(inputs, layer()(inputs)), np.random.default_rng(0)
+    model.set_weights([0.3 * random.standard_normal(w.shape).astype(w.dtype) for w in model.get_weights()])
+    converted = _onnx.convert(lambda x: {"y": model(x, training=False)}, {"x": spec(None, 12, 5)})
+    assert {"LSTM", "GRU", "RNN", "Loop"} & set(operations(converted)) == {operation}
+    x = random.standard_normal((4, 12, 5)).astype(np.float32)
+    np.testing.assert_allclose(run(converted, x=x)["y"], model(x), atol=1e-5)
 
 
 def test_what_a_loop_s_body_reads_is_kept() -> None:
