@@ -12,9 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-# TensorFlow tells of its own start-up otherwise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 DONE, FAILED, MISUSED = 0, 1, 2
 EXAMPLES = """examples:
   python -m training list
@@ -29,9 +26,9 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0 done, 1 the work failed, 2 wrong usage."""
     given = list(sys.argv[1:] if argv is None else argv)
-    # The words for help are known without TensorFlow, the options of a network are not.
-    chosen = _networks(given)
-    arguments = _parser(chosen).parse_args(given)
+    # General help comes without TensorFlow; the options of a network are known only with it.
+    arguments = _parser(_networks(given)).parse_args(given)
+    _start()
     from training._errors import TrainingError, UsageError
     from training.data import DataError
     from training.export import ExportError
@@ -152,6 +149,7 @@ def _networks(given: Sequence[str]) -> list[Any]:
     """The networks whose options the command line may hold."""
     if not given or given[0] != "train":
         return []
+    _start()
     import models
 
     named = [models.get(word) for word in given[1:] if word in models.names()]
@@ -251,6 +249,23 @@ def _print(answer: dict[str, Any], as_json: bool) -> None:
 def _failed(error: object, code: int) -> int:
     print(f"training: {error}", file=sys.stderr)
     return code
+
+
+def _start() -> None:
+    """Import TensorFlow without the lines that its libraries write of themselves; TF_CPP_MIN_LOG_LEVEL=0 keeps them."""
+    if "tensorflow" in sys.modules or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        from training import devices
+
+        devices.start()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

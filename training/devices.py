@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -14,23 +14,25 @@ import tensorflow as tf
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
+def start() -> None:
+    """Begin to use the devices: a GPU's memory is taken as it is needed, not all at once."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):  # in use already: it stays as it is
+            tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.list_logical_devices()
+
+
 def strategy(devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
     """MirroredStrategy over the given devices or all GPUs when they are several; else the default strategy.
 
     A batch is dealt out among the devices.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        try:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # in use already: it stays as it is
-            continue
-    if devices or len(gpus) > 1:
+    if devices or len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy(list(devices) if devices else None)
     return tf.distribute.get_strategy()
 
 
-@contextmanager
+@contextlib.contextmanager
 def precision(name: str) -> Iterator[None]:
     """Models that are built inside compute in that precision; their weights stay float32."""
     before = keras.config.dtype_policy()

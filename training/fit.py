@@ -227,8 +227,9 @@ def _calls(
         answer = strategy.run(inner, (batch,))
         return {name: strategy.reduce("MEAN", value, axis=None) for name, value in answer.items()}
 
+    number = tf.TensorSpec([], tf.int64)
     one = tf.function(step, autograph=False)
-    traced = one.get_concrete_function(batches.element_spec, tf.TensorSpec([], tf.int64))  # type: ignore[attr-defined]
+    traced = one.get_concrete_function(batches.element_spec, number)  # type: ignore[attr-defined]
     zeros = {name: tf.zeros(s.shape, s.dtype) for name, s in traced.structured_outputs.items()}
 
     def steps(batches: Any, first: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -239,5 +240,5 @@ def _calls(
         figures: dict[str, tf.Tensor] = tf.while_loop(lambda i, _: i < count, body, (start, zeros))[1]
         return figures
 
-    many = tf.function(steps, autograph=False)
+    many = tf.function(steps, autograph=False).get_concrete_function(batches, number, number)
     return lambda batches, first, count: many(batches, tf.constant(first, tf.int64), tf.constant(count, tf.int64))

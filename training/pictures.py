@@ -27,10 +27,13 @@ GAP, GAP_COLOUR = 2, 255
 
 
 def rgb(images: Array) -> Array:
-    """uint8 or float32 in [0, 1], [..., h, w, 1 or 3] -> uint8 [..., h, w, 3]."""
+    """uint8 or float32 in [0, 1], [..., h, w, 3] or with another number of channels, the first of which is shown.
+
+    Returns uint8 [..., h, w, 3].
+    """
     if images.dtype != np.uint8:
         images = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
-    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+    return images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
 
 
 def grid(images: Array, columns: int | None = None) -> Array:

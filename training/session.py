@@ -17,11 +17,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import models
 from models import Config, Network
 from training import checkpoint, config, data, devices, fit, report, runs, served
-from training._errors import InterruptedRunError, UsageError
+from training._errors import InterruptedRunError, TrainingError, UsageError
 from training.checkpoint import Figures, State
 from training.data._dataset import Array
 from training.data.pipeline import Prepared, prepare
@@ -235,6 +236,7 @@ def _introduce(network: Network, prepared: Prepared, request: Request, model: ke
 
 
 def _build(network: Network, wanted: Config, precision: str) -> keras.Model:
+    devices.start()
     keras.backend.clear_session()
     keras.utils.set_random_seed(wanted.seed)
     with devices.precision(precision), devices.strategy().scope():
@@ -262,16 +264,17 @@ def _fit(network: Network, model: keras.Model, prepared: Prepared, folder: runs.
         for name, image in snapshot(alive, prepared).items():
             folder.image(epoch, name, image)
 
-    with stopping() as stop, meter(prepared.config.epochs, prepared.steps) as bar:
-        return fit.fit(
-            model,
-            prepared,
-            folder.checkpoint,
-            meter=bar,
-            stop=stop,
-            after_epoch=after_epoch,
-            xla=request.xla,
-        )
+    settings: dict[str, Any] = {"after_epoch": after_epoch, "xla": request.xla}
+    try:
+        with stopping() as stop, meter(prepared.config.epochs, prepared.steps) as bar:
+            return fit.fit(model, prepared, folder.checkpoint, meter=bar, stop=stop, **settings)
+    except tf.errors.ResourceExhaustedError as error:
+        raise TrainingError(
+            f"{network.name}: the device's memory does not hold a batch of {prepared.batch_size}; "
+            "give a smaller --batch-size"
+        ) from error
+    except tf.errors.OpError as error:
+        raise TrainingError(f"{network.name}: TensorFlow failed: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from training import __main__ as command
+from training import data, runs, served, session
+from training._errors import UsageError
+from training.data import DataError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TINY = ["--filters", "2,4", "--units", "16,12", "--batch-size", "16"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository and a folder of runs, with one trained lenet5."""
+    home = tmp_path_factory.mktemp("home")
+    overrides = {**models.get("lenet5").tiny, "epochs": 2, "learning_rate": 1e-2}
+    session.run("lenet5", overrides=overrides, synthetic=True, repository=home / "models", runs=home / "runs")
+    return home
+
+
+@pytest.fixture
+def own_files(tmp_path: Path) -> Path:
+    """The user's own digits, in the layout of keras.datasets."""
+    digits = data.load("synthetic_digits", count=240, seed=3)
+    parts = {
+        "x_train": digits.train.x[..., 0],
+        "y_train": digits.train.y,
+        "x_test": digits.test.x[..., 0],
+        "y_test": digits.test.y,
+    }
+    np.savez(tmp_path / "mnist.npz", **{name: np.asarray(part) for name, part in parts.items()})
+    return tmp_path / "mnist.npz"
+
+
+def card(version: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((version / "assets.extra" / "card.json").read_text())
+    return content
+
+
+def test_a_run_ends_as_a_version_whose_card_tells_all(home: Path) -> None:
+    told = card(home / "models" / "lenet5" / "1")
+    assert told["network"] == "lenet5"
+    assert told["data"]["synthetic"] is True
+    assert told["data"]["name"] == "synthetic_digits"
+    assert told["data"]["splits"] == {"train": 840, "validation": 120, "test": 240}
+    assert told["config"]["filters"] == [2, 4]
+    assert told["epochs"] == 2
+    assert told["training_seconds"] > 0
+    assert 0.3 < told["metrics"]["test"]["accuracy"] <= 1
+    assert set(told["metrics"]["validation"]) == {"loss", "accuracy", "top_3_accuracy"}
+
+
+def test_a_run_folder_keeps_history_pictures_and_what_it_became(home: Path) -> None:
+    folder = runs.newest(home / "runs", "lenet5")
+    assert runs.read(folder)["exported"] == str(home / "models" / "lenet5" / "1")
+    history = json.loads((folder / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert {p.name for p in (folder / "report").iterdir()} == {"curves.png", "confusion.png", "mistakes.png"}
+    assert len(list((folder / "pictures").glob("predictions-epoch-*.png"))) == 2
+    assert (folder / "tensorboard" / "validation").is_dir()
+
+
+def test_evaluate_finds_in_the_exported_version_what_the_card_says(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["evaluate", "lenet5", "--repository", str(home / "models"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["synthetic"] is True
+    told = card(home / "models" / "lenet5" / "1")["metrics"]["test"]
+    assert answer["metrics"] == pytest.approx(told, rel=1e-5)
+
+
+def test_a_checkpoint_is_exported_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--repository", str(home / "again"), "--runs", str(home / "runs")]
+    assert command.main(["export", "lenet5", *places]) == 0
+    assert capsys.readouterr().out.strip() == str(home / "again" / "lenet5" / "1")
+    first, second = (card(home / repository / "lenet5" / "1") for repository in ("models", "again"))
+    assert second["metrics"] == first["metrics"]
+
+
+def test_a_card_repeats_its_run_to_the_same_weights(home: Path, tmp_path: Path) -> None:
+    file = home / "models" / "lenet5" / "1" / "assets.extra" / "card.json"
+    version = session.run("lenet5", file=file, synthetic=True, repository=tmp_path / "models", runs=tmp_path / "runs")
+    image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
+    answers = [
+        served.exported(path)("serving_default", image=image)["logits"]
+        for path in (version, home / "models" / "lenet5" / "1")
+    ]
+    np.testing.assert_array_equal(*answers)
+
+
+def test_own_files_are_trained_on_and_named(own_files: Path, tmp_path: Path) -> None:
+    places = ["--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places]) == 0
+    told = card(tmp_path / "models" / "lenet5" / "1")["data"]
+    assert told["synthetic"] is False
+    assert told["source"] == f"user's path: {own_files}"
+    assert command.main(["evaluate", "lenet5", "--data-path", str(own_files), "--repository", places[1]]) == 0
+
+
+def test_precision_of_training_does_not_reach_the_exported_model(tmp_path: Path) -> None:
+    overrides = {**models.get("lenet5").tiny, "train_limit": 64}
+    version = session.run(
+        "lenet5",
+        overrides=overrides,
+        synthetic=True,
+        precision="mixed_bfloat16",
+        repository=tmp_path / "models",
+        runs=tmp_path / "runs",
+    )
+    assert card(version)["onnx"]["model.onnx"]["parity"]["max_abs"] < 1e-4
+
+
+def test_terminated_training_says_one_line_and_goes_on_later(tmp_path: Path) -> None:
+    arguments = ["--epochs", "20", "--synthetic", "--repository", str(tmp_path / "m"), "--runs", str(tmp_path / "r")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "training", "train", "lenet5", *TINY, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    said = [next(line for line in child.stderr if "epoch 1/20" in line)]
+    child.send_signal(signal.SIGTERM)
+    said += child.stderr.readlines()
+    assert child.wait() == 1
+    assert said[-1].startswith("training: stopped at epoch ")
+    assert said[-1].endswith("the same command goes on from there\n")
+    assert "Traceback" not in "".join(said)
+    assert not (tmp_path / "m").exists()
+
+    assert command.main(["train", "lenet5", *TINY, *arguments]) == 0
+    assert len(list((tmp_path / "r" / "lenet5").iterdir())) == 1
+    history = json.loads(next((tmp_path / "r" / "lenet5").glob("*/history.json")).read_text())
+    assert [row["epoch"] for row in history] == list(range(1, 21))
+
+
+def test_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(models.names())
+    assert rows["lenet5"]["parameters"] == 61_706
+    assert rows["lenet5"]["config"]["filters"] == [6, 16]
+    assert command.main(["list"]) == 0
+    assert "lenet5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["train", "lenet55"], "did you mean lenet5", id="unknown network"),
+        pytest.param(["train"], "no network is named", id="no network"),
+        pytest.param(["train", "lenet5", "--preset", "fast"], "its presets: quick, full", id="unknown preset"),
+        pytest.param(["train", "lenet5", "--schedule", "x", "--synthetic"], 'no schedule "x"', id="unknown schedule"),
+        pytest.param(["train", "lenet5", "--config", "none.json"], "none.json: cannot be read", id="no config file"),
+        pytest.param(
+            ["train", "wgan_gp", "--synthetic", "--height", "20", "--width", "20"],
+            "wgan_gp cannot be built: images are 20×20; wanted are squares of 28, 32, 64",
+            id="unfit shape",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["train", "lenet5", "--epochs", "x"], "'x' is not an integer", id="wrong type"),
+        pytest.param(
+            ["train", "lenet5", "--latent-dim", "3"], "unrecognized arguments: --latent-dim", id="not its own"
+        ),
+        pytest.param(["tain"], "invalid choice: 'tain'", id="unknown command"),
+    ],
+)
+def test_an_unknown_option_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["evaluate", "lenet5"], "has no version; train it first", id="nothing to evaluate"),
+        pytest.param(["export", "lenet5"], "has no run with a checkpoint", id="nothing to export"),
+        pytest.param(["train", "lenet5", "--data", "fashion"], "fashion_mnist", id="unknown data set"),
+        pytest.param(["train", "lenet5", "--data", "imdb", "--synthetic"], "holds text", id="unfit data"),
+    ],
+)
+def test_work_that_fails_is_one_line_and_exit_code_1(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 1
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_images_of_another_shape_than_asked_for_are_refused(own_files: Path) -> None:
+    request = session.Request(overrides={"height": 32, "width": 32}, data_path=own_files)
+    with pytest.raises(UsageError, match=r"height is 32, but \w+ has 28; leave the option out"):
+        session.load(models.get("lenet5"), request)
+
+
+def test_generated_images_have_the_shape_asked_for() -> None:
+    request = session.Request(overrides={"height": 32, "width": 24, "channels": 3}, synthetic=True)
+    assert session.load(models.get("vae"), request).train.x.shape[1:] == (32, 24, 3)
+
+
+def test_a_model_is_not_measured_on_data_with_other_labels(home: Path, tmp_path: Path) -> None:
+    version = home / "models" / "lenet5" / "1"
+    for label in "ab":
+        folder = tmp_path / "images" / label
+        folder.mkdir(parents=True)
+        import tensorflow as tf
+
+        for i in range(20):
+            picture = tf.io.encode_png(np.full((28, 28, 1), i, np.uint8)).numpy()
+            (folder / f"{i}.png").write_bytes(picture)
+    with pytest.raises(DataError):
+        session.of_version(version, tmp_path / "images", synthetic=False)
+
+
+def test_samples_show_each_class_in_turn() -> None:
+    request = session.Request(synthetic=True)
+    chosen = session.samples(session.load(models.get("lenet5"), request))
+    assert len(chosen) == session.SAMPLES
+    assert chosen.labels == tuple(f"digit {k}" for k in range(8))
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_parity_inputs_are_enough_and_fit_serving_default(name: str) -> None:
+    network = models.get(name)
+    request = session.Request(overrides=network.tiny, synthetic=True)
+    prepared = session.load(network, request)
+    model = network.build(prepared.config)
+    inputs = session.parity_inputs(network, model, prepared)
+    spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs()
+    assert set(inputs) == set(spec)
+    for key, array in inputs.items():
+        assert len(array) == 64
+        assert spec[key].shape.is_compatible_with(array.shape)
+        assert array.dtype == spec[key].dtype.as_numpy_dtype
