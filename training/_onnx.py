@@ -143,4 +143,4 @@ def first_line(error: Any) -> str:
     text = re.sub(r"\{\{.*?\}\}\s*", "", str(error))
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(_HEADINGS)]
-    return (said or [type(error).__name__])[0][:200]
+    return (said or [type(error).__name__])[0][:300]

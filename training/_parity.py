@@ -58,7 +58,8 @@ def compare(reference: Run, other: Run, requests: Iterable[Arrays], rows: int) -
         try:
             got = other(request)
         except Exception as error:  # engines have no common error type
-            raise MismatchError(f"it fails on inputs that the other takes: {str(error)[:200]}") from error
+            said = str(error).partition("\n")[0]
+            raise MismatchError(f"it fails on inputs that the other takes: {said[:200]}") from error
         if sorted(wanted) != sorted(got):
             raise MismatchError(f"outputs are {', '.join(sorted(got))}; wanted are {', '.join(sorted(wanted))}")
         for name, a in wanted.items():

@@ -1,7 +1,8 @@
 """Verified ONNX graphs for a SavedModel that someone else made.
 
 Each signature is converted by itself and compared with TensorFlow; graphs that agree are written beside the
-SavedModel, and the model card says which signature runs which. Nothing else in the folder changes.
+SavedModel, and the model card says which signature runs which. Nothing else in the folder changes. A SavedModel is a
+program and is run for the comparison: convert only what you would serve.
 """
 
 from __future__ import annotations

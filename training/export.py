@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from models import Assets, Config, Network, Signature
 from training import _graphs, _parity, _publish, _savedmodel, card, warmup
+from training._onnx import first_line
 from training._requests import TEXT, request
 from training.samples import FOLDER as SAMPLES
 from training.samples import Samples, write_samples
@@ -99,7 +100,7 @@ def export(
             }
             return _publish.publish(folder, lambda version: _write_card(folder, {**entry, "version": version}))
     except (ValueError, OSError, tf.errors.OpError) as error:
-        raise ExportError(f"{network.name} was not exported: {error}") from error
+        raise ExportError(f"{network.name} was not exported: {first_line(error)}") from error
 
 
 def _card(network: Network, model: Any, config: Config, assets: Assets, run: Run) -> dict[str, Any]:
