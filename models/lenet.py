@@ -68,7 +68,7 @@ NETWORKS = [
         tiny={"filters": (2, 4), "units": (16, 12), "epochs": 1, "batch_size": 16},
         presets={
             "quick": {"epochs": 5, "learning_rate": 2e-3, "schedule": "cosine"},
-            "full": {"epochs": 40, "learning_rate": 2e-3, "schedule": "cosine", "dropout": 0.3, "augment": True},
+            "full": {"epochs": 20, "learning_rate": 2e-3, "schedule": "cosine", "dropout": 0.2},
         },
         source="LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition",
     ),

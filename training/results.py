@@ -28,7 +28,9 @@ def records(repository: Path) -> list[Record]:
         versions = sorted((child for child in model.iterdir() if child.name.isdigit()), key=lambda v: int(v.name))
         card = versions[-1] / "assets.extra" / "card.json" if versions else None
         if card is not None and card.is_file():
-            found.append(record(json.loads(card.read_text())))
+            read = json.loads(card.read_text())
+            if read["metrics"].get("test"):  # none: converted from somebody's SavedModel, or never measured
+                found.append(record(read))
     return found
 
 
