@@ -157,7 +157,7 @@ def _assign(targets: Sequence[Any], arrays: Sequence[np.ndarray], source: str) -
         differ = next((f"{b} for {a}" for a, b in zip(wanted, found, strict=False) if a != b), "none")
         raise TrainingError(
             f"{source}: holds {len(found)} variables where {len(wanted)} are wanted, the first that differs being "
-            f"{differ}; it belongs to another network or config"
+            f"{differ}; it belongs to another network or config (--no-resume begins a new run)"
         )
     for target, array in zip(targets, arrays, strict=True):
         target.assign(array)

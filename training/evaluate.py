@@ -135,8 +135,9 @@ def _generate(served: Served, prepared: Prepared, part: Part) -> Evaluation:
 def _generation(served: Served, prepared: Prepared, split: str, repository: Path) -> Evaluation:
     """Diversity of samples, and their Fréchet distance where the repository has a classifier for such images."""
     real = np.asarray(getattr(prepared.dataset, split).x)[:SAMPLES]
-    count = max(2, len(real))
-    samples = draw(served, count)
+    if len(real) < 2:
+        return Evaluation({}, {"samples": draw(served, SHOWN)}, [f"no diversity: {len(real)} {split} image is too few"])
+    samples = draw(served, len(real))
     figures: dict[str, Any] = {"diversity": metrics.diversity(samples[:DIVERSE], real[:DIVERSE])}
     answers = {"samples": samples[:SHOWN]}
     features = judge(repository, real.shape[1:], prepared.dataset.provenance.name)

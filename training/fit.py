@@ -98,6 +98,8 @@ class _Loop:
             told = {name: value for name, value in figures.items() if name != "learning_rate"}
             self.meter.say(f"  epoch {state.epoch}/{self.config.epochs}  {shown(told)}  {clock(state.seconds)}{mark}")
             self.after_epoch(state.epoch, figures)
+            if self.stop():
+                raise self._interrupted()
         if state.weights and state.best != state.epoch:
             checkpoint.assign(self.model, state.weights)
         return state
@@ -141,16 +143,19 @@ class _Loop:
             rate = self.prepared.batch_size / self.pace.step_seconds
             left = (self.total - state.epoch * self.steps - state.step) * self.pace.step_seconds
             self.meter.step(state.epoch + 1, state.step, figures, rate, left)
-            if state.step < self.steps and (self.stop() or now - saved > CHECKPOINT_SECONDS):
+            stopped = self.stop()
+            if state.step < self.steps and (stopped or now - saved > CHECKPOINT_SECONDS):
                 checkpoint.save(self.file, self.model, state)
                 saved = time.monotonic()
-            if self.stop():
-                checkpoint.save(self.file, self.model, state)
-                raise InterruptedRunError(
-                    f"stopped at epoch {state.epoch + 1} of {self.config.epochs}, step {state.step} of {self.steps}; "
-                    "the same command goes on from there"
-                )
+                if stopped:
+                    raise self._interrupted()
         return figures
+
+    def _interrupted(self) -> InterruptedRunError:
+        place = f"epoch {self.state.epoch + 1} of {self.config.epochs}, step {self.state.step} of {self.steps}"
+        if self.state.epoch == self.config.epochs:
+            place = "the end of its last epoch"
+        return InterruptedRunError(f"stopped at {place}; the same command goes on from there")
 
     def _validated(self) -> Figures:
         self.model.reset_metrics()

@@ -195,7 +195,9 @@ def _samples(prepared: Prepared, result: Evaluation, source: str) -> Figure:
         ],
         axis=1,
     )
-    told = f"left: generated; right: {source}\ndiversity {result.metrics['diversity']:.2f} (real images: 1)"
+    told = f"left: generated; right: {source}"
+    if "diversity" in result.metrics:
+        told += f"\ndiversity {result.metrics['diversity']:.2f} (real images: 1)"
     if "frechet_distance" in result.metrics:
         m = result.metrics
         told += (

@@ -79,6 +79,22 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_weights(ready: Ready, tmp
     assert whole.best == resumed.best
 
 
+def test_a_run_that_is_stopped_at_the_end_of_an_epoch_keeps_its_figures(ready: Ready, tmp_path: Path) -> None:
+    model, prepared = ready(count=60, epochs=2)
+    done: list[int] = []
+    with pytest.raises(InterruptedRunError, match="stopped at epoch 2 of 2, step 0"):
+        fit.fit(
+            model,
+            prepared,
+            tmp_path / "checkpoint.npz",
+            stop=lambda: bool(done),
+            after_epoch=lambda epoch, figures: done.append(epoch),
+        )
+    again, _ = ready(count=60, epochs=2)
+    state = fit.fit(again, prepared, tmp_path / "checkpoint.npz")
+    assert [set(row) for row in state.history] == [set(state.history[0])] * 2
+
+
 VICTIM = """
 import sys
 from pathlib import Path

@@ -30,6 +30,8 @@ WANTED: dict[Task, Kind] = {
 }
 SEPARATORS = bytes.maketrans(FILTERED.encode(), b" " * len(FILTERED))
 TOKENIZED_AT_ONCE = 2048
+HOST = "CPU:0"
+"""Where the data stay, GPU or not."""
 SHIFT = 2
 """By how many pixels augmentation moves an image at most: a pixel's share of 28, more in larger images."""
 
@@ -120,8 +122,10 @@ class Prepared:
                 return x
             return x, tf.cast(y, tf.int32 if self.task in ("classify", "segment") else tf.float32)
 
-        ids = tf.data.Dataset.from_tensor_slices(order.astype(np.int32)).batch(size, drop_remainder)
-        return ids.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+        with tf.device(HOST):
+            ids = tf.data.Dataset.from_tensor_slices(order.astype(np.int32)).batch(size, drop_remainder)
+            batches = ids.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets | None = None) -> Prepared:
@@ -152,7 +156,8 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
         tokenize = Tokenize(vocabulary, getattr(config, "max_length"))  # noqa: B009
         parts = [Split(_tokens(tokenize, part.x), part.y) for part in parts]
     targets = network.task not in ("reconstruct", "generate")
-    ready = [Part(tf.constant(part.x), tf.constant(part.y) if targets else None) for part in parts]
+    with tf.device(HOST):
+        ready = [Part(tf.constant(part.x), tf.constant(part.y) if targets else None) for part in parts]
     if dataset.kind != "text":  # NumPy sees the tensors' memory: nothing is held twice
         train, validation, test = (Split(_view(p.x), old.y) for p, old in zip(ready, parts, strict=True))
         dataset = dataclasses.replace(dataset, train=train, validation=validation, test=test)
@@ -224,7 +229,8 @@ class Augmentation:
             coins[:] = False
         if prepared.task != "segment":
             coins[1] = False
-        return cls(*map(tf.constant, (dy, dx, *coins)))
+        with tf.device(HOST):
+            return cls(*map(tf.constant, (dy, dx, *coins)))
 
     def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Change a batch, and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
