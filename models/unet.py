@@ -217,7 +217,7 @@ NETWORKS = [
         parameters=1_940_834,
         tiny={"filters": 4, "depth": 2, "epochs": 1, "batch_size": 4, "learning_rate": 1e-2},
         presets={
-            "quick": {"epochs": 20, "schedule": "cosine"},
+            "quick": {"epochs": 15, "schedule": "cosine"},
             "full": {"schedule": "cosine", "warmup": 0.02, "dropout": 0.3},
         },
         source="Ronneberger, Fischer, Brox 2015, U-Net, arXiv:1505.04597",
