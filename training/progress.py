@@ -11,6 +11,9 @@ from typing import Protocol
 EVERY_SECONDS = 10.0
 """How often a line is printed where stderr is no terminal."""
 
+WIDE = 100
+"""Columns of a terminal from which two figures stand beside the bar."""
+
 
 class Meter(Protocol):
     """What a training loop tells."""
@@ -64,7 +67,7 @@ class Bar(Lines):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = (TextColumn("  epoch {task.fields[epoch]}"), BarColumn(24), TextColumn("{task.fields[text]}"))
+        columns = (TextColumn("  epoch {task.fields[epoch]}"), BarColumn(20), TextColumn("{task.fields[text]}"))
         self._progress = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
         self._task = self._progress.add_task("", total=steps * epochs, epoch=f"1/{epochs}", text="first step ...")
 
@@ -76,11 +79,12 @@ class Bar(Lines):
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False)
+        self._progress.console.print(text, markup=False, soft_wrap=True)
 
     def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
         done = (epoch - 1) * self.steps + step
-        text = f"{shown(figures)}  {pace(rate, left_seconds)}"
+        room = 2 if self._progress.console.width >= WIDE else 1
+        text = f"{shown(dict(list(figures.items())[:room]))}  {pace(rate, left_seconds)}"
         self._progress.update(self._task, completed=done, epoch=f"{epoch}/{self.epochs}", text=text)
 
 
