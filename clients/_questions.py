@@ -18,6 +18,8 @@ from clients.client import Client
 
 SAMPLES = 4
 """Real inputs asked of each model."""
+SHOWN = 3
+"""Figures of the card that the headline has room for."""
 GENERATED = 16
 SEED = 7
 
@@ -84,7 +86,8 @@ def ask(name: str, folder: Path, grpc: Client, rest: Client, output: Path) -> An
 def headline(name: str, card: dict[str, Any]) -> str:
     """One line of the card: figures, data, time."""
     test = card["metrics"].get("test", {})
-    figures = ", ".join(f"{key} {value:.4g}" for key, value in test.items() if isinstance(value, int | float))
+    told = [f"{key} {value:.4g}" for key, value in test.items() if isinstance(value, int | float)]
+    figures = ", ".join(told[:SHOWN])
     data = f"{card['data']['name']} (SYNTHETIC)" if card["data"]["synthetic"] else card["data"]["name"]
     trained = f"trained in {card['training_seconds']:.0f} s"
     return f"{name} version {card['version']}: {figures or 'no figures'} on {data}, {trained}"
@@ -152,7 +155,8 @@ def _reconstruct(subject: _Subject) -> None:
 
 
 def _segment(subject: _Subject) -> None:
-    for number, sample in enumerate(subject.samples()):
+    shown: list[np.ndarray[Any, Any]] = []
+    for sample in subject.samples():
         path, truth = subject.sample(sample["file"]), np.asarray(Image.open(subject.sample(sample["mask"])))
         answer, took = subject.both(
             partial(Client.segment, name=subject.name, image=path),
@@ -160,11 +164,13 @@ def _segment(subject: _Subject) -> None:
         )
         subject.check(answer.class_map.shape == truth.shape, f"mask is {answer.class_map.shape}, not {truth.shape}")
         height, width = truth.shape
-        subject.answers.lines.append(
-            f"mask of {width}×{height}, IoU with the truth {_iou(answer.class_map, truth):.3f}  {took}"
-        )
-        if number == 0:
-            subject.save(pictures.overlay(Image.open(path), answer.class_map), f"{subject.name}-mask.png")
+        iou = f"IoU with the truth {_iou(answer.class_map, truth):.3f}"
+        subject.answers.lines.append(f"mask of {width}×{height}, {iou}  {took}")
+        image = Image.open(path)
+        shown += [np.asarray(image.convert("RGB"))]
+        shown += [np.asarray(pictures.overlay(image, class_map)) for class_map in (answer.class_map, truth)]
+    subject.save(pictures.grid(np.stack(shown), columns=3), f"{subject.name}-masks.png")
+    subject.answers.lines[-1] += "  (image, answer, truth)"
 
 
 def _iou(prediction: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
