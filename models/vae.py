@@ -55,7 +55,8 @@ class VAE(keras.Model):  # type: ignore[misc]
         z = keras.Input((config.latent_dim,), name="z")
         x = _dense(config.units, next(seed), "decoder_dense", "relu")(z)
         x = _dense(int(np.prod(image.shape[1:])), next(seed), "logits")(x)
-        self.decoder = keras.Model(z, keras.layers.Reshape(image.shape[1:], name="image")(x), name="decoder")
+        x = keras.layers.Reshape(image.shape[1:], dtype="float32", name="image")(x)
+        self.decoder = keras.Model(z, x, name="decoder")
         self.noise = keras.random.SeedGenerator(next(seed))
         self._figures = [keras.metrics.Mean(name=name) for name in ("loss", "reconstruction", "kl")]
         self.built = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -59,6 +60,17 @@ def test_training_is_the_same_for_the_same_seed(name: str, tiny: Any, batch: Any
         runs.append([v.numpy() for v in model.weights])
     for a, b in zip(*runs, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@EVERY
+def test_it_trains_in_mixed_precision_with_weights_and_losses_in_float32(
+    name: str, tiny: Any, batch: Any, losses: Any, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(lambda: keras.config.set_dtype_policy("float32"))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = models.get(name).build(tiny(name))
+    assert np.isfinite(losses(model, batch(name, tiny(name)), steps=2)).all()
+    assert {w.dtype for w in model.weights} == {"float32"}
 
 
 @EVERY
