@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from training._quiet import without_stderr
+
 DONE, FAILED, MISUSED = 0, 1, 2
 EXAMPLES = """examples:
   python -m training list
@@ -255,17 +257,10 @@ def _start() -> None:
     """Import TensorFlow without the lines that its libraries write of themselves; TF_CPP_MIN_LOG_LEVEL=0 keeps them."""
     if "tensorflow" in sys.modules or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
+    with without_stderr():
         from training import devices
 
         devices.start()
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

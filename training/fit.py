@@ -80,7 +80,7 @@ class _Loop:
 
     def run(self) -> State:
         state = self.state
-        if state.epoch or state.step:
+        if (state.epoch or state.step) and state.epoch < self.config.epochs:
             self.meter.say(f"  goes on at epoch {state.epoch + 1}, step {state.step}, from {self.file}")
         while state.epoch < self.config.epochs and not self._behind():
             started = time.monotonic()
@@ -111,7 +111,8 @@ class _Loop:
                 self.model.optimizer.build(self.model.trainable_variables)
             if self.model.loss is not None:
                 batch = next(iter(self.prepared.validation_batches()))
-                self.strategy.run(self.model.test_step, (batch,))
+                few = tf.nest.map_structure(lambda rows: rows[:2], batch)
+                self.strategy.run(self.model.test_step, (few,))
             self.model.reset_metrics()
 
     def _training(self, epoch: int, first_step: int) -> Iterator[Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
-EVERY_SECONDS = 10.0
+EVERY_SECONDS = 15.0
 """How often a line is printed where stderr is no terminal."""
 
 WIDE = 100
@@ -110,3 +111,22 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Phases:
+    """How long each part of a run took."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0) + time.monotonic() - started
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name} {clock(seconds)}" for name, seconds in self._seconds.items())
+        return f"{each}; {clock(sum(self._seconds.values()))} in all"

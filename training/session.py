@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 import models
 from models import Config, Network
 from training import checkpoint, config, data, devices, fit, report, runs, served
-from training._errors import InterruptedRunError, TrainingError, UsageError
+from training._errors import TrainingError, UsageError
 from training.checkpoint import Figures, State
-from training.data._dataset import Array
 from training.data.pipeline import Prepared, prepare
 from training.evaluate import Evaluation, evaluate
-from training.export import PARITY_INPUTS, Run, Samples, export
-from training.progress import clock, meter, shown
+from training.export import Run, export
+from training.inputs import parity_inputs, samples
+from training.progress import Phases, meter, shown
+from training.signals import stopping
 from training.snapshot import snapshot
 
 SHAPE = ("height", "width", "channels")
-SAMPLES = 8
-SMALL = 64
-"""Pixels of the sides of parity inputs, where a network takes images of any size."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,7 @@ def run(name: str, preset: str | None = None, overrides: Mapping[str, Any] | Non
 def train(name: str, request: Request) -> Path:
     """`run` with its settings in one object."""
     network = get(name)
-    phases = _Phases()
+    phases = Phases()
     say(f"{name}: {network.summary}")
     with phases("data"):
         prepared = load(network, request)
@@ -101,10 +93,10 @@ def finish(
     state: State,
     request: Request,
     folder: Path,
-    phases: _Phases | None = None,
+    phases: Phases | None = None,
 ) -> Path:
     """Evaluate, draw and export a trained model; the folder of the new version."""
-    phases = phases or _Phases()
+    phases = phases or Phases()
     with phases("evaluate"):
         alive = served.live(network, model, prepared.config, prepared.assets)
         result = evaluate(alive, prepared, request.repository)
@@ -277,83 +269,6 @@ def _fit(network: Network, model: keras.Model, prepared: Prepared, folder: runs.
         raise TrainingError(f"{network.name}: TensorFlow failed: {str(error).splitlines()[0]}") from error
 
 
-@contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGINT and SIGTERM only set what the yielded function returns; a second one ends at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = threading.Event()
-
-    def heard(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise InterruptedRunError("stopped at once; the same command goes on from the last checkpoint")
-        asked.set()
-
-    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def parity_inputs(network: Network, model: keras.Model, prepared: Prepared) -> dict[str, Array]:
-    """At least PARITY_INPUTS real inputs of serving_default by name: of the test split, then of the others.
-
-    Noise where the network takes noise. A network for images of any size gets their corners.
-    """
-    spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs()
-    name, tensor = next(iter(spec.items()))
-    if name not in ("image", "tokens", "x"):
-        noise = np.random.default_rng(prepared.config.seed).standard_normal((PARITY_INPUTS, *tensor.shape[1:]))
-        return {name: noise.astype(np.float32)}
-    parts = [part.inputs(slice(0, PARITY_INPUTS)) for part in (prepared.test, prepared.validation, prepared.train)]
-    inputs = np.concatenate(parts)
-    inputs = np.concatenate([inputs] * math.ceil(PARITY_INPUTS / len(inputs)))[:PARITY_INPUTS]
-    if name == "image" and tensor.shape[1] is None:
-        inputs = inputs[:, :SMALL, :SMALL]
-    return {name: inputs}
-
-
-def samples(prepared: Prepared) -> Samples:
-    """Some real test inputs with their truth, each class in turn where there are classes."""
-    test, labels = prepared.dataset.test, prepared.assets.labels
-    rows = np.arange(len(test))
-    classes = prepared.task in ("classify", "sentiment")
-    if classes:
-        truth = np.asarray(test.y)
-        first = [np.flatnonzero(truth == c)[:SAMPLES] for c in range(len(labels))]
-        rows = np.array([r for i in range(SAMPLES) for found in first for r in found[i : i + 1]])
-    rows = rows[:SAMPLES]
-    told = tuple(labels[int(test.y[row])] for row in rows) if classes and test.y is not None else ()
-    if prepared.dataset.kind == "text":
-        return Samples(texts=tuple(test.x[row].decode(errors="replace") for row in rows), labels=told)
-    if prepared.dataset.kind == "table":
-        return Samples()
-    masks = np.asarray(test.y)[rows] if prepared.task == "segment" else None
-    return Samples(images=np.asarray(test.x)[rows], labels=told, masks=masks)
-
-
 def _finite(figures: Mapping[str, Any]) -> dict[str, Any]:
     """JSON knows no NaN: a figure that is not a number is left out."""
     return {name: value for name, value in figures.items() if not isinstance(value, float) or math.isfinite(value)}
-
-
-class _Phases:
-    """How long each part of a run took."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0) + time.monotonic() - started
-
-    def __str__(self) -> str:
-        each = ", ".join(f"{name} {clock(seconds)}" for name, seconds in self._seconds.items())
-        return f"{each}; {clock(sum(self._seconds.values()))} in all"

@@ -12,7 +12,7 @@ import pytest
 
 import models
 from training import __main__ as command
-from training import data, runs, served, session
+from training import data, inputs, runs, served, session
 from training._errors import UsageError
 from training.data import DataError
 
@@ -245,8 +245,8 @@ def test_a_model_is_not_measured_on_data_with_other_labels(home: Path, tmp_path:
 
 def test_samples_show_each_class_in_turn() -> None:
     request = session.Request(synthetic=True)
-    chosen = session.samples(session.load(models.get("lenet5"), request))
-    assert len(chosen) == session.SAMPLES
+    chosen = inputs.samples(session.load(models.get("lenet5"), request))
+    assert len(chosen) == inputs.SAMPLES
     assert chosen.labels == tuple(f"digit {k}" for k in range(8))
 
 
@@ -256,10 +256,10 @@ def test_parity_inputs_are_enough_and_fit_serving_default(name: str) -> None:
     request = session.Request(overrides=network.tiny, synthetic=True)
     prepared = session.load(network, request)
     model = network.build(prepared.config)
-    inputs = session.parity_inputs(network, model, prepared)
+    chosen = inputs.parity_inputs(network, model, prepared)
     spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs()
-    assert set(inputs) == set(spec)
-    for key, array in inputs.items():
+    assert set(chosen) == set(spec)
+    for key, array in chosen.items():
         assert len(array) == 64
         assert spec[key].shape.is_compatible_with(array.shape)
         assert array.dtype == spec[key].dtype.as_numpy_dtype
