@@ -36,6 +36,12 @@ def rgb(images: Array) -> Array:
     return images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
 
 
+def stretched(image: Array) -> Array:
+    """An image with its darkest 1 % black and its brightest 1 % white: uint8 [h, w, 3]."""
+    low, high = np.percentile(image, (1, 99))
+    return rgb(((image - low) / max(high - low, 1e-6)).astype(np.float32))
+
+
 def grid(images: Array, columns: int | None = None) -> Array:
     """Images [n, h, w, c] side by side on white: uint8 [H, W, 3]; about as many rows as columns by default."""
     tiles = rgb(images)

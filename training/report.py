@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from models import Task
@@ -37,7 +38,7 @@ STYLE = {
     "legend.frameon": False,
 }
 NOT_CURVES = ("epoch", "seconds", "learning_rate")
-PANELS = 4
+PANELS, ACROSS = 6, 3
 MISTAKES = 15
 ANSWERED_TEXTS = 6
 
@@ -73,23 +74,26 @@ def _curves(name: str, history: Sequence[Figures], best: int) -> Figure:
     """A panel for each figure, training and validation together."""
     figures = [key for key in history[-1] if key not in NOT_CURVES]
     bases = list(dict.fromkeys(key.removeprefix("val_") for key in figures))[:PANELS]
-    figure = Figure((3.4 * len(bases), 2.9), layout="constrained")
+    across, down = min(len(bases), ACROSS), -(-len(bases) // ACROSS)
+    figure = Figure((3.4 * across, 2.6 * down + 0.4), layout="constrained")
     epochs = [int(row["epoch"]) for row in history]
     marker = "o" if len(epochs) < 30 else None
+    kinds = (("training", "", ACCENT), ("validation", "val_", SECOND))
     for i, base in enumerate(bases):
-        axes = figure.add_subplot(1, len(bases), i + 1)
-        for key, colour, label in ((base, ACCENT, "training"), (f"val_{base}", SECOND, "validation")):
-            if key in figures:
-                values = [row.get(key, float("nan")) for row in history]
-                axes.plot(epochs, values, color=colour, label=label, marker=marker, markersize=3)
+        axes = figure.add_subplot(down, across, i + 1)
+        for _, prefix, colour in kinds:
+            if prefix + base in figures:
+                values = [row.get(prefix + base, float("nan")) for row in history]
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=3)
         if 0 < best <= epochs[-1]:
             axes.axvline(best, color=MUTED, linewidth=0.8, linestyle=":")
         axes.set_title(base.replace("_", " "))
-        axes.set_xlabel("epoch")
+        if i >= len(bases) - across:
+            axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", alpha=0.25)
         if i == 0:
-            axes.legend()
+            axes.legend([Line2D([], [], color=colour) for *_, colour in kinds], [label for label, *_ in kinds])
     figure.suptitle(f"{name}: figures by epoch (dotted: epoch {best}, whose weights were kept)", fontsize=10)
     return figure
 
@@ -221,16 +225,18 @@ def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     order = np.argsort(each)
     chosen = order[np.unique(np.linspace(0, len(order) - 1, 6).round().astype(int))]
     figure = Figure((6.2, 2.05 * len(chosen) + 0.4), layout="constrained")
-    figure.suptitle(f"{source}: IoU {result.metrics['iou']:.3f}; from the worst image to the best", fontsize=10)
+    told = f"{source}: IoU {result.metrics['iou']:.3f}; from the worst image to the best, brightness stretched"
+    figure.suptitle(told, fontsize=10)
     for row, place in enumerate(chosen):
+        image = pictures.stretched(images[place])[None]
         shown = [
-            ("image", pictures.rgb(images[place])),
-            ("true", pictures.overlay(images[place][None], truth[place][None])[0]),
-            (f"predicted, IoU {each[place]:.2f}", pictures.overlay(images[place][None], predicted[place][None])[0]),
+            ("image", image[0]),
+            ("true", pictures.overlay(image, truth[place][None])[0]),
+            (f"predicted, IoU {each[place]:.2f}", pictures.overlay(image, predicted[place][None])[0]),
         ]
-        for column, (title, image) in enumerate(shown):
+        for column, (title, picture) in enumerate(shown):
             axes = figure.add_subplot(len(chosen), 3, 3 * row + column + 1)
-            axes.imshow(image)
+            axes.imshow(picture)
             axes.set_axis_off()
             if row == 0 or column == 2:
                 axes.set_title(title, fontsize=8, loc="left")
