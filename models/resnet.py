@@ -93,7 +93,7 @@ NETWORKS = [
         parameters=11_182_410,
         tiny={"blocks": (1, 1), "filters": (4, 8), "epochs": 1, "batch_size": 16, "learning_rate": 1e-2},
         presets={
-            "quick": {"epochs": 1, "batch_size": 64, "train_limit": 16_000, "schedule": "cosine", "warmup": 0.15},
+            "quick": {"epochs": 1, "batch_size": 64, "train_limit": 20_000, "schedule": "cosine", "warmup": 0.1},
             "full": {
                 "epochs": 40,
                 "schedule": "cosine",
