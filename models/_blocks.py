@@ -1,11 +1,13 @@
-"""What families share that is neither a network nor a signature: seeds of the weights, configs read back."""
+"""What families share that is neither a network nor a signature: seeds, configs read back, the loss of an own step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 C = TypeVar("C")
 
@@ -20,3 +22,11 @@ def seeds(seed: int) -> Iterator[int]:
 def from_saved(config: type[C], fields: Mapping[str, Any]) -> C:
     """The config whose fields a model file holds; JSON turned tuples into lists."""
     return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+def scaled_loss(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
+    """The mean loss of a batch as an own `train_step` differentiates it.
+
+    Divided by the replicas of the strategy, which adds their gradients up, and scaled for mixed precision.
+    """
+    return optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)

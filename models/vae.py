@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import _steps as steps
-from models._blocks import from_saved, seeds
+from models._blocks import from_saved, scaled_loss, seeds
 from models._network import Assets, Network, option
 from models._network import Config as BaseConfig
 from models._signatures import Core, Signature, Tensors
@@ -86,7 +86,7 @@ class VAE(keras.Model):  # type: ignore[misc]
         epsilon = keras.random.normal((tf.shape(image)[0], self.config.latent_dim), seed=self.noise)
         with tf.GradientTape() as tape:
             losses = self.losses_of(image, epsilon, training=True)
-            scaled = self.optimizer.scale_loss(losses[0])
+            scaled = scaled_loss(self.optimizer, losses[0])
         self.optimizer.apply(tape.gradient(scaled, self.trainable_variables), self.trainable_variables)
         return self._told(image, losses)
 

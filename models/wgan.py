@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import _steps as steps
-from models._blocks import from_saved, seeds
+from models._blocks import from_saved, scaled_loss, seeds
 from models._network import Assets, Network, option
 from models._network import Config as BaseConfig
 from models._signatures import Core, Signature, Tensors
@@ -170,7 +170,7 @@ class WGAN(keras.Model):  # type: ignore[misc]
             self._critic_step(2.0 * tf.gather(image, rows) - 1.0)
         with tf.GradientTape() as tape:
             loss = -tf.reduce_mean(self.critic(self.generator(self._z(share), training=True), training=True))
-            scaled = self.optimizer.scale_loss(loss)
+            scaled = scaled_loss(self.optimizer, loss)
         weights = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, weights), weights)
         self._figures["generator_loss"].update_state(loss)
@@ -184,7 +184,7 @@ class WGAN(keras.Model):  # type: ignore[misc]
             scores = tf.reduce_mean(self.critic(real, training=True)), tf.reduce_mean(self.critic(fake, training=True))
             penalty = gradient_penalty(lambda x: self.critic(x, training=True), real, fake, t)
             loss = scores[1] - scores[0] + self.config.penalty * penalty
-            scaled = self.critic_optimizer.scale_loss(loss)
+            scaled = scaled_loss(self.critic_optimizer, loss)
         weights = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(scaled, weights), weights)
         for name, value in {"critic_loss": loss, "wasserstein": scores[0] - scores[1], "penalty": penalty}.items():

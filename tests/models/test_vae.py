@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -119,3 +122,38 @@ def test_a_saved_model_file_reads_back_to_equal_reconstructions(vae: Any, batch:
     read = keras.saving.load_model(tmp_path / "vae.keras")
     assert read.config == vae.config
     np.testing.assert_array_equal(read(image), vae(image))
+
+
+TWO_REPLICAS = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+from models._blocks import scaled_loss
+
+def trained(strategy):
+    with strategy.scope():
+        weight = keras.Variable(np.float32(1.0))
+        optimizer = keras.optimizers.SGD(0.5)
+        optimizer.build([weight])
+
+    @tf.function
+    def step():
+        def replica():
+            with tf.GradientTape() as tape:
+                loss = scaled_loss(optimizer, 3.0 * weight.value)
+            optimizer.apply(tape.gradient(loss, [weight.value]), [weight])
+        strategy.run(replica)
+
+    step()
+    return float(weight.numpy())
+
+print(trained(tf.distribute.get_strategy()), trained(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])))
+"""
+
+
+def test_an_own_step_on_two_replicas_is_as_long_as_on_one() -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["-0.5", "-0.5"]
