@@ -77,18 +77,27 @@ def _list(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     import models
     from training import session
-    from training._errors import UsageError
+    from training._errors import InterruptedRunError, TrainingError, UsageError
+    from training.data import DataError
+    from training.export import ExportError
 
     names = models.names() if arguments.all else list(dict.fromkeys(arguments.names))
     if not names:
         raise UsageError("no network is named; give names or --all: python -m training list")
     wanted = [session.get(name) for name in names]
     requests = {network.name: _request(network, arguments) for network in wanted}
+    code = DONE
     for name, request in requests.items():
-        version = session.train(name, request)
+        try:
+            version = session.train(name, request)
+        except (InterruptedRunError, UsageError):
+            raise
+        except (TrainingError, DataError, ExportError) as error:  # the others are trained all the same
+            code = _failed(error, FAILED)
+            continue
         card = json.loads((version / "assets.extra" / "card.json").read_text(encoding="utf-8"))
         _print({"network": name, "version": str(version), "metrics": card["metrics"]["test"]}, arguments.json)
-    return DONE
+    return code
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

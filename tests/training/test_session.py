@@ -218,6 +218,19 @@ def test_work_that_fails_is_one_line_and_exit_code_1(
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_network_that_fails_does_not_stop_the_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", "synthetic_digits", "--epochs", "1", "--train-limit", "64"]
+    assert command.main(["train", "sentiment_lstm", "lenet5", *arguments]) == 1
+    said = capsys.readouterr()
+    assert [line for line in said.err.splitlines() if line.startswith("training: ")] == [
+        "training: synthetic_digits holds images; sentiment_lstm wants text: give another --data"
+    ]
+    assert said.out.startswith(str(Path("model_repository") / "lenet5" / "1"))
+
+
 def test_images_of_another_shape_than_asked_for_are_refused(own_files: Path) -> None:
     request = session.Request(overrides={"height": 32, "width": 32}, data_path=own_files)
     with pytest.raises(UsageError, match=r"height is 32, but \w+ has 28; leave the option out"):
