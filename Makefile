@@ -43,5 +43,7 @@ $(READY): requirements.lock pyproject.toml
 # The browser tests drive Debian's Chromium; where it cannot be installed they are skipped and say so.
 browser:
 ifeq ($(APT_ROOT),yes)
-	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } >/dev/null
+	@command -v chromedriver >/dev/null || { echo "installing Debian's chromium for the browser tests" >&2; \
+	    apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } >/dev/null || \
+	    echo "chromium cannot be installed: the browser tests will be skipped" >&2
 endif

@@ -28,6 +28,8 @@ from clients.errors import LadleError
 LANES = (("lenet5", "resnet18"), ("sentiment_lstm", "unet", "vae", "wgan_gp"))
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.2
+INTERRUPTED = 130
+"""Exit code of a command that a signal ended, as shells count it."""
 
 EPILOG = """examples:
   ladle demo                       train, ask, and stay up for the page until Ctrl-C
@@ -36,12 +38,17 @@ EPILOG = """examples:
 """
 
 
+class ChildError(Exception):
+    """A server, gateway or model that the showcase cannot do without does not come up; the message says what."""
+
+
 @dataclass
 class Demo:
     """What runs, and where its files are. Ports are those that were free."""
 
     repository: Path
     output: Path
+    runs: Path
     retrain: bool
     started: float = field(default_factory=time.monotonic)
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -52,14 +59,20 @@ class Demo:
         print(f"[{minutes}:{seconds:02d}] {text}", flush=True)
 
     def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """A child of ours whose words go to `<output>/<name>.log`."""
+        """A child of ours whose words go to `<output>/<name>.log`.
+
+        In a session of its own: Ctrl-C reaches us alone, and `stop` tells the child once.
+        """
         log = (self.output / f"{name}.log").open("wb")
-        child = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
         self.logs.append(log)
         self.children.append(child)
         return child
 
     def log_tail(self, name: str, lines: int = 5) -> str:
+        """The last words of a child."""
         text = (self.output / f"{name}.log").read_text(errors="replace").strip()
         return "\n".join("    " + line for line in text.splitlines()[-lines:])
 
@@ -94,14 +107,15 @@ def versions(repository: Path, name: str) -> set[int]:
     return {int(child.name) for child in folder.iterdir() if child.name.isdigit()} if folder.is_dir() else set()
 
 
-def wait_until_listening(port: int, child: subprocess.Popen[bytes]) -> None:
-    """Return when something accepts connections at `port`; OSError when the child ends or time runs out."""
+def wait_until_listening(demo: Demo, name: str, child: subprocess.Popen[bytes], port: int) -> None:
+    """Return when something accepts connections at `port`; ChildError when the child ends or time runs out."""
     deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and child.poll() is None:
+    while child.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(POLL_SECONDS)
-    raise OSError(f"nothing answers at port {port} after {READY_SECONDS:.0f} s")
+    what = "ended" if child.poll() is not None else f"does not answer after {READY_SECONDS:.0f} s"
+    raise ChildError(f"the {name} {what}; its last words:\n{demo.log_tail(name)}")
 
 
 def lanes(demo: Demo) -> list[tuple[str, ...]]:
@@ -120,6 +134,7 @@ def trained(demo: Demo) -> Iterator[str]:
     for number, lane in enumerate(lanes(demo), start=1):
         demo.say(f"training {', '.join(lane)}  (log: {demo.output / f'training-{number}.log'})")
         command = ["training", "train", *lane, "--preset", "quick", "--repository", str(demo.repository)]
+        command += ["--runs", str(demo.runs), "--synthetic-if-missing"]
         running[f"training-{number}"] = (demo.start(f"training-{number}", command), list(lane))
     coming = {name for _, lane in running.values() for name in lane}
     for name in (name for name in before if name not in coming):
@@ -139,7 +154,7 @@ def trained(demo: Demo) -> Iterator[str]:
 
 
 def wait_until_served(client: Client, name: str, version: int) -> None:
-    """Return when the server has that version AVAILABLE; LadleError when it failed, TimeoutError after a minute."""
+    """Return when the server has that version AVAILABLE; ChildError when it failed to load or a minute has passed."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(LadleError):
@@ -147,9 +162,9 @@ def wait_until_served(client: Client, name: str, version: int) -> None:
                 if state.version == version and state.state == "AVAILABLE":
                     return
                 if state.version == version and state.error_message:
-                    raise RuntimeError(f"{name} version {version} did not load: {state.error_message}")
+                    raise ChildError(f"version {version} did not load: {state.error_message}")
         threading.Event().wait(POLL_SECONDS)
-    raise TimeoutError(f"{name} version {version} is not served after {READY_SECONDS:.0f} s")
+    raise ChildError(f"version {version} is not served after {READY_SECONDS:.0f} s")
 
 
 def run(demo: Demo, once: bool) -> int:
@@ -159,9 +174,16 @@ def run(demo: Demo, once: bool) -> int:
     grpc_port, rest_port, page_port = free_port(8500), free_port(8501), free_port(8080)
     server = demo.start(
         "server",
-        ["serving", f"--port={grpc_port}", f"--rest_api_port={rest_port}", f"--repository={demo.repository.resolve()}"],
+        [
+            "serving",
+            "--host=127.0.0.1",
+            f"--port={grpc_port}",
+            f"--rest_api_port={rest_port}",
+            f"--repository={demo.repository.resolve()}",
+        ],
     )
-    wait_until_listening(grpc_port, server)
+    for port in (grpc_port, rest_port):
+        wait_until_listening(demo, "server", server, port)
     demo.say(f"the model server answers at grpc://localhost:{grpc_port} and http://localhost:{rest_port}")
     gateway = ["clients.web", "--port", str(page_port), "--server", f"grpc://localhost:{grpc_port}"]
     page = demo.start("gateway", [*gateway, "--repository", str(demo.repository)])
@@ -173,7 +195,7 @@ def run(demo: Demo, once: bool) -> int:
             try:
                 wait_until_served(grpc, name, version)
                 answers = _questions.ask(name, demo.repository / name / str(version), grpc, rest, demo.output)
-            except (LadleError, OSError, RuntimeError) as error:
+            except (LadleError, OSError, ChildError) as error:
                 faults.append(f"{name}: {error}")
                 continue
             demo.say(answers.headline)
@@ -185,11 +207,14 @@ def run(demo: Demo, once: bool) -> int:
     for fault in faults:
         demo.say(f"FAULT  {fault}")
     demo.say(f"{len(answered)} of {sum(map(len, LANES))} networks answered over gRPC and REST")
-    wait_until_listening(page_port, page)
+    wait_until_listening(demo, "gateway", page, page_port)
     demo.say(f"the page: http://localhost:{page_port}/")
     if not once:
         print("       Ctrl-C ends it all.", flush=True)
-        server.wait()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.wait()
+            raise ChildError(f"the server ended; its last words:\n{demo.log_tail('server')}")
+        demo.say("stopping")
     return 1 if faults else 0
 
 
@@ -205,18 +230,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--retrain", action="store_true", help="train new versions even where some are there")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="pictures and logs (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    demo = Demo(arguments.repository, arguments.output, arguments.retrain)
+    demo = Demo(arguments.repository, arguments.output, arguments.runs, arguments.retrain)
     # `kill` and a closed terminal end the children as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return run(demo, arguments.once)
     except KeyboardInterrupt:
-        demo.say("stopping; what was training goes on from its checkpoint next time")
-        return 0
-    except OSError as error:
-        print(f"ladle demo: {error}\n{demo.log_tail('server')}", file=sys.stderr)
+        demo.say("stopping before all have answered; what was training goes on from its checkpoint next time")
+        return INTERRUPTED
+    except (ChildError, OSError) as error:
+        print(f"ladle demo: {error}", file=sys.stderr)
         return 1
     finally:
         demo.stop()

@@ -62,7 +62,7 @@ class Network:
     name         registry name, folder in the repository, servable and word in the URL
     task         what a caller asks of it: one of TASKS
     summary      one sentence for the model card and for `ladle networks`
-    config       every hyper-parameter with its default (the published recipe)
+    config       every hyper-parameter with its default
     build        config -> compiled keras.Model. `model.train_step` is all that the training loop calls; a model
                  with several optimizers lists them in `model.optimizers`
     signatures   (model, config, assets) -> served functions by name, `serving_default` among them

@@ -296,6 +296,7 @@ NETWORKS = [
                 "critic_filters": (32, 64, 128),
             },
             "full": {},
+            "faces": {"data": "image_folder", "height": 64, "width": 64, "channels": 3},
         },
         source="Gulrajani et al. 2017, Improved training of Wasserstein GANs, arXiv:1704.00028",
     ),

@@ -86,7 +86,10 @@ class ConfiguredRepository:
     def poll(self) -> Wanted:
         wanted: Wanted = {}
         for name, model in self._models.items():
-            found = find_versions(model.base_path)
+            try:
+                found = find_versions(model.base_path)
+            except OSError:
+                found = None
             if found is None:
                 if name not in self._missing:
                     log.warning("%s: no folder %s; waiting for it", name, model.base_path)
@@ -109,37 +112,50 @@ class FolderRepository:
         self._folder = folder
         self._policy = policy or Policy()
         self._refused: set[str] = set()
+        self._models: dict[str, ModelConfig] = {}
+        self._before: Wanted = {}
 
     def configured(self) -> dict[str, ModelConfig]:
+        """The models below the folder; those of before while it cannot be read."""
         models = {}
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder) if entry.is_dir())
-        except OSError:
-            names = []
+        except OSError as error:
+            log.warning("%s cannot be read (%s); everything goes on as it is", self._folder, error.strerror)
+            return self._models
         for name in names:
             if _MODEL.match(name):
                 models[name] = ModelConfig(name, self._folder / name, self._policy)
             elif not name.startswith(".") and name not in self._refused:
                 self._refused.add(name)
                 log.warning("%s is not a model name; wanted letters, digits, '_', '-' and '.'", name)
+        self._models = models
         return models
 
     def poll(self) -> Wanted:
         wanted: Wanted = {}
         for name, model in self.configured().items():
-            found = find_versions(model.base_path) or {}
+            try:
+                found = find_versions(model.base_path)
+            except OSError:
+                found = None
+            if found is None:  # unreadable just now; a model that went is not configured any more
+                wanted[name] = self._before.get(name, {})
+                continue
             wanted[name] = {version: found[version] for version in sorted(model.policy.choose(found))}
+        self._before = wanted
         return wanted
 
 
 def find_versions(base_path: Path) -> dict[int, Path] | None:
     """The folders whose whole name is a number, by it; None when the base path is missing.
 
-    Any other name is ignored, so a version is published by writing it under one and renaming it.
+    Any other name is ignored, so a version is published by writing it under one and renaming it. OSError when the
+    folder is there and cannot be read just now.
     """
     try:
         names = sorted(os.listdir(base_path))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     numbered = [(int(name), name) for name in names if _VERSION.match(name) and len(name) <= 64]
     return {number: base_path / name for number, name in numbered if -_INT64 <= number < _INT64}

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,17 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def demo(*arguments: str | Path) -> subprocess.Popen[str]:
+def demo(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "clients.demo", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment and {**os.environ, **environment},
+        start_new_session=True,
+    )
 
 
 def test_the_showcase_asks_every_network_over_both_protocols(zoo: Path, tmp_path: Path) -> None:
@@ -47,17 +57,38 @@ def test_the_showcase_fails_when_a_model_does_not_answer(zoo: Path, tmp_path: Pa
     assert "5 of 6 networks answered" in printed
 
 
-def test_ctrl_c_ends_the_showcase_and_its_children(zoo: Path, tmp_path: Path) -> None:
-    child = demo("--repository", zoo, "--output", tmp_path)
+def ended(child: subprocess.Popen[str], line: str) -> int:
+    """Exit code after Ctrl-C at a terminal, whose whole foreground group hears it, once `line` was printed."""
     assert child.stdout is not None
-    for line in child.stdout:
-        if "Ctrl-C ends it all" in line:
-            break
-    child.send_signal(signal.SIGINT)
+    assert any(line in printed for printed in child.stdout)
+    os.killpg(child.pid, signal.SIGINT)
     child.communicate(timeout=60)
-    assert child.returncode == 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(child.pid, 0)
+    return child.returncode
+
+
+def test_ctrl_c_ends_the_showcase_after_the_answers(zoo: Path, tmp_path: Path) -> None:
+    assert ended(demo("--repository", zoo, "--output", tmp_path), "Ctrl-C ends it all") == 0
+
+
+def test_ctrl_c_during_training_leaves_a_checkpoint(tmp_path: Path) -> None:
+    child = demo(
+        *("--repository", tmp_path / "models", "--output", tmp_path / "out", "--runs", tmp_path / "runs"),
+        # No registry in reach: what is not on this machine is generated, and named so.
+        environment={
+            "LADLE_CACHE": str(tmp_path / "cache"),
+            "PATH": str(Path(sys.executable).parent),
+            "PIP_NO_INDEX": "1",
+            "https_proxy": "http://127.0.0.1:9",
+        },
+    )
+    log = tmp_path / "out" / "training-1.log"
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("  run ") == 2):
+        assert child.poll() is None
+        time.sleep(0.1)
+    assert ended(child, "training lenet5") == 130
+    assert "the same command goes on from there" in log.read_text()
+    assert list((tmp_path / "runs" / "resnet18").glob("*/checkpoint.npz"))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The contract of every registered network: it trains, and TensorFlow, ONNX Runtime, gRPC and REST agree on it."""
+"""The contract of every registered network: exported whole, and TensorFlow, ONNX Runtime, gRPC and REST agree."""
 
 from __future__ import annotations
 

@@ -63,6 +63,13 @@ def test_training_is_the_same_for_the_same_seed(name: str, tiny: Any, batch: Any
 
 
 @EVERY
+def test_loss_falls_on_one_batch(name: str, tiny: Any, batch: Any, losses: Any) -> None:
+    config = tiny(name)
+    values = losses(models.get(name).build(config), batch(name, config), steps=60)
+    assert np.mean(values[-5:]) < np.mean(values[:5])
+
+
+@EVERY
 def test_it_trains_in_mixed_precision_with_weights_and_losses_in_float32(
     name: str, tiny: Any, batch: Any, losses: Any, request: pytest.FixtureRequest
 ) -> None:

@@ -59,3 +59,16 @@ def test_a_folder_of_models_ignores_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert FolderRepository(tmp_path).poll() == {"lenet5": {2: tmp_path / "lenet5" / "2"}, "empty": {}}
     assert FolderRepository(tmp_path / "missing").poll() == {}
+
+
+def test_a_folder_of_models_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    (folder / "m" / "1").mkdir(parents=True)
+    watched = FolderRepository(folder)
+    before = watched.poll()
+    assert before == {"m": {1: folder / "m" / "1"}}
+    folder.rename(tmp_path / "away")
+    assert watched.poll() == before
+    (tmp_path / "away").rename(folder)
+    (folder / "m" / "1").rmdir()
+    assert watched.poll() == {"m": {}}
