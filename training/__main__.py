@@ -148,6 +148,7 @@ def _request(network: Any, arguments: argparse.Namespace) -> Any:
         file=arguments.config,
         data_path=path,
         synthetic=arguments.synthetic,
+        synthetic_if_missing=arguments.synthetic_if_missing,
         repository=arguments.repository,
         runs=arguments.runs,
         resume=arguments.resume,
@@ -191,6 +192,11 @@ def _parser(chosen: Sequence[Any]) -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, metavar="FILE", help="options from a card.json or a JSON object")
     train.add_argument("--data", metavar="NAME|PATH", help="data set, or your own files in its layout: `ladle data`")
     _shared(train)
+    train.add_argument(
+        "--synthetic-if-missing",
+        action="store_true",
+        help="generated data, named so, when the real set cannot be had",
+    )
     train.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
     train.add_argument(
         "--resume",

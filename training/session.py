@@ -33,12 +33,13 @@ SHAPE = ("height", "width", "channels")
 class Request:
     """What is to be trained and how; `python -m training train` has an option for each.
 
-    overrides  options of the network's config
-    file       a model card or JSON object with options; `overrides` go over it
-    data_path  the user's own files, in the layout of the config's data set
-    synthetic  generated data in place of real ones
-    resume     go on with an interrupted run of the same description
-    xla        compile the steps with XLA
+    overrides             options of the network's config
+    file                  a model card or JSON object with options; `overrides` go over it
+    data_path             the user's own files, in the layout of the config's data set
+    synthetic             generated data in place of real ones
+    synthetic_if_missing  the same, but only when the real set cannot be had
+    resume                go on with an interrupted run of the same description
+    xla                   compile the steps with XLA
     """
 
     preset: str | None = None
@@ -46,6 +47,7 @@ class Request:
     file: Path | None = None
     data_path: Path | None = None
     synthetic: bool = False
+    synthetic_if_missing: bool = False
     repository: Path = Path("model_repository")
     runs: Path = Path("runs")
     resume: bool = True
@@ -180,12 +182,15 @@ def load(network: Network, request: Request, assets: models.Assets | None = None
     file = config.read(request.file, network) if request.file else {}
     wanted = config.compose(network, request.preset, file, request.overrides)
     asked = {**(network.presets[request.preset] if request.preset else {}), **file, **request.overrides}
-    taken = data.options(wanted.data, synthetic=request.synthetic)
+    taken = {*data.options(wanted.data, synthetic=request.synthetic)}
+    if request.synthetic_if_missing:
+        taken |= {*data.options(wanted.data, synthetic=True)}
     shape = {name: asked[name] for name in SHAPE if name in asked}
     dataset = data.load(
         wanted.data,
         path=request.data_path,
         synthetic=request.synthetic,
+        allow_synthetic=request.synthetic_if_missing,
         seed=wanted.seed,
         progress=data.Terminal(),
         **{name: value for name, value in shape.items() if name in taken},

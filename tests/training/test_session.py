@@ -231,6 +231,29 @@ def test_a_network_that_fails_does_not_stop_the_others(
     assert said.out.startswith(str(Path("model_repository") / "lenet5" / "1"))
 
 
+def test_generated_data_stand_in_for_a_set_that_cannot_be_had_and_are_named(tmp_path: Path) -> None:
+    places = ["--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    arguments = ["train", "lenet5", "--data", "image_folder", *TINY, "--height", "24", "--width", "24", *places]
+    arguments += ["--channels", "1", "--epochs", "1", "--train-limit", "64"]
+    assert command.main(arguments) == 1
+    assert command.main([*arguments, "--synthetic-if-missing"]) == 0
+    told = card(tmp_path / "models" / "lenet5" / "1")
+    assert (told["data"]["name"], told["data"]["synthetic"]) == ("synthetic_digits", True)
+    assert (told["config"]["height"], told["config"]["num_classes"]) == (24, 10)
+    assert command.main(["evaluate", "lenet5", *places[:2]]) == 0
+
+    folder = runs.newest(tmp_path / "runs", "lenet5")
+    (folder / "run.json").write_text(json.dumps({**runs.read(folder), "exported": None}))
+    assert command.main([*arguments, "--synthetic-if-missing"]) == 0
+    assert len(list((tmp_path / "runs" / "lenet5").iterdir())) == 1  # the interrupted run went on
+
+
+def test_real_data_are_taken_where_they_can_be_had(own_files: Path) -> None:
+    overrides = {"data": "mnist", "height": 28, "width": 28}
+    request = session.Request(overrides=overrides, data_path=own_files, synthetic_if_missing=True)
+    assert not session.load(models.get("lenet5"), request).dataset.provenance.synthetic
+
+
 def test_images_of_another_shape_than_asked_for_are_refused(own_files: Path) -> None:
     request = session.Request(overrides={"height": 32, "width": 32}, data_path=own_files)
     with pytest.raises(UsageError, match=r"height is 32, but \w+ has 28; leave the option out"):
