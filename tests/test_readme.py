@@ -45,6 +45,11 @@ def test_a_block_of_the_readme_runs(language: str, code: str, room: tuple[Path, 
     assert '"error"' not in done.stdout
 
 
+def test_the_readme_has_a_measured_figure_of_every_headline_network() -> None:
+    for name in ("lenet5", "resnet18", "sentiment_lstm", "unet", "vae", "wgan_gp"):
+        assert re.search(rf"^\| `{name}` \| quick \| \w+ \| test, ", README, re.MULTILINE), name
+
+
 def test_the_readme_names_only_targets_that_the_makefile_has() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", README, re.MULTILINE))
