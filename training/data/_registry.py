@@ -20,6 +20,8 @@ from training.data._progress import Progress
 from training.data._sources import Source
 
 GENERATED = "generated (synthetic)"
+OWN = "user's path: "
+"""How the source of the user's own files begins; the rest is the last name of their path, as cards are public."""
 
 
 @dataclass(frozen=True)
@@ -173,22 +175,23 @@ def generated(entry: Entry, seed: int, options: Mapping[str, Any]) -> Dataset:
 
 
 def from_path(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -> Dataset:
-    """The user's own files. DataError when there is nothing at `path`."""
+    """The user's own files: only their layout is the entry's. DataError when there is nothing at `path`."""
     if entry.read is None:
         raise DataError(f"{entry.name} is generated: it takes no --data PATH")
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; {entry.name} takes {entry.layout}")
     contents = read(entry, path, seed, options)
+    name = f"own_{entry.name}" if entry.sources else entry.name
     provenance = Provenance(
-        name=entry.name,
-        source=f"user's path: {path}",
-        origin=entry.origin,
-        licence=entry.licence,
+        name=name,
+        source=f"{OWN}{path.resolve().name}",
+        origin="the user",
+        licence="the user's",
         sha256=_sum(path, contents.files),
         synthetic=False,
         notes=contents.notes,
     )
-    return _dataset(entry.name, entry.kind, contents, provenance)
+    return _dataset(name, entry.kind, contents, provenance)
 
 
 def from_source(entry: Entry, found: Found, seed: int, options: Mapping[str, Any]) -> Dataset:

@@ -78,7 +78,8 @@ def test_what_is_loaded_says_where_it_came_from(entry: Entry, original: Path, tm
     fetched = _registry.from_source(entry, found, 42, {}).provenance
     assert (fetched.source, fetched.synthetic) == ("original: test", False)
     own = _registry.from_path(entry, original, 42, {}).provenance
-    assert own.source == f"user's path: {original}"
+    assert (own.name, own.origin, own.licence) == ("own_numbers", "the user", "the user's")
+    assert own.source == "user's path: numbers.txt"  # no more of the path
     assert own.sha256 == fetched.sha256 == hashlib.sha256(original.read_bytes()).hexdigest()
     drawn = _registry.generated(entry, 42, {})
     assert drawn.name == drawn.provenance.name == "synthetic_table"
