@@ -135,11 +135,14 @@ def finish(
 def of_version(version: Path, data_path: Path | None, synthetic: bool) -> Prepared:
     """The data set that an exported version was trained on, ready for it.
 
-    Own files are needed again when it was trained on those; a model of generated data is measured on such.
+    Own files are needed again when it was trained on those, UsageError without; a model of generated data is measured
+    on such.
     """
     card = served.read_card(version)
     network = get(card["network"])
     synthetic = synthetic or (card["data"]["synthetic"] and data_path is None)
+    if not synthetic:
+        _ask_for_own(str(version), card["data"], data_path)
     request = Request(file=version / "assets.extra" / "card.json", data_path=data_path, synthetic=synthetic)
     return load(network, request, served.read_assets(version))
 
@@ -147,12 +150,13 @@ def of_version(version: Path, data_path: Path | None, synthetic: bool) -> Prepar
 def export_run(name: str, folder: Path, repository: Path, data_path: Path | None = None) -> Path:
     """Evaluate and export what a run's checkpoint holds; the folder of the new version.
 
-    The best epoch's weights, or the last ones where no epoch is done.
+    The best epoch's weights, or the last ones where no epoch is done. UsageError when the data are not the run's.
     """
     told = runs.read(folder)["what"]
     network = get(name)
     if told["network"] != name:
         raise UsageError(f"{folder} is a run of {told['network']}, not of {name}")
+    _ask_for_own(str(folder), told["data"], data_path)
     request = Request(
         preset=told["preset"],
         overrides=config.checked(network, told["config"], str(folder)),
@@ -161,6 +165,7 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
         repository=repository,
     )
     prepared = load(network, request)
+    _check_same(folder, told["data"], prepared)
     model = _build(network, prepared.config, "float32")
     state = checkpoint.load_best(folder / runs.CHECKPOINT, model)
     return finish(network, model, prepared, state, request, folder)
@@ -216,6 +221,23 @@ def tell(result: Evaluation) -> None:
             say(f"            {name}: {words}")
     for note in result.notes:
         say(f"            {note}")
+
+
+def _ask_for_own(what: str, trained_on: Mapping[str, Any], data_path: Path | None) -> None:
+    """Own files are known by name only: they must be given again."""
+    source = str(trained_on["source"])
+    if source.startswith(data.OWN) and data_path is None:
+        raise UsageError(f"{what} was trained on your own {source.removeprefix(data.OWN)}; give it with --data-path")
+
+
+def _check_same(folder: Path, trained_on: Mapping[str, Any], prepared: Prepared) -> None:
+    found = prepared.dataset.provenance
+    if (found.name, found.sha256) != (trained_on["name"], trained_on["sha256"]):
+        raise UsageError(
+            f"{folder} was trained on {trained_on['name']} from {trained_on['source']} (sha256 "
+            f"{trained_on['sha256'][:12] or 'none'}), not on {found.name} from {found.source} "
+            f"({found.sha256[:12] or 'none'}); give the files of the run with --data-path"
+        )
 
 
 def _introduce(network: Network, prepared: Prepared, request: Request, model: keras.Model, folder: Path) -> None:

@@ -105,8 +105,32 @@ def test_own_files_are_trained_on_and_named(own_files: Path, tmp_path: Path) -> 
     assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places]) == 0
     told = card(tmp_path / "models" / "lenet5" / "1")["data"]
     assert told["synthetic"] is False
-    assert told["source"] == f"user's path: {own_files}"
+    assert (told["name"], told["source"]) == ("own_fashion_mnist", "user's path: mnist.npz")
+    assert (told["origin"], told["licence"]) == ("the user", "the user's")
+    assert str(tmp_path) not in json.dumps(told)
     assert command.main(["evaluate", "lenet5", "--data-path", str(own_files), "--repository", places[1]]) == 0
+
+
+def test_a_run_on_own_files_is_measured_and_exported_with_the_same_files_only(
+    own_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--repository", str(tmp_path / "models")]
+    run = ["--runs", str(tmp_path / "runs")]
+    assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places, *run]) == 0
+    for arguments in (["evaluate", "lenet5", *places], ["export", "lenet5", *places, *run]):
+        assert command.main(arguments) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.endswith("was trained on your own mnist.npz; give it with --data-path")
+    export = ["export", "lenet5", *places, *run, "--data-path", str(own_files)]
+    assert command.main(export) == 0
+
+    with np.load(own_files) as arrays:
+        changed = {**arrays, "x_train": arrays["x_train"][::-1]}
+    np.savez(own_files, **changed)
+    assert command.main(export) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "was trained on own_fashion_mnist from user's path: mnist.npz (sha256 " in said
+    assert said.endswith("give the files of the run with --data-path")
 
 
 def test_precision_of_training_does_not_reach_the_exported_model(tmp_path: Path) -> None:

@@ -29,8 +29,10 @@ from training.data import (
 from training.data._dataset import Contents, Dataset, Kind, Provenance, Split
 from training.data._errors import DataError
 from training.data._progress import Progress, Silent, Terminal
+from training.data._registry import OWN
 
 __all__ = [
+    "OWN",
     "Contents",
     "DataError",
     "Dataset",
