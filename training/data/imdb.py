@@ -151,9 +151,18 @@ def _table(path: Path) -> Reviews:
     return reviews
 
 
+def _utf8(file: str | Path, text: bytes) -> bytes:
+    """The text as it is; DataError when it is no UTF-8."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
+    return text
+
+
 def _folder(folder: Path) -> Reviews:
     return [
-        (file.read_bytes(), label)
+        (_utf8(file, file.read_bytes()), label)
         for label, name in enumerate(("neg", "pos"))
         for file in sorted((folder / name).glob("*.txt"))
     ]
@@ -169,7 +178,7 @@ def _tar(path: Path) -> tuple[Reviews, Reviews]:
                 if member.isfile() and len(names) == 4 and names[1] in parts and names[2] in ("neg", "pos"):
                     stream = tar.extractfile(member)
                     assert stream is not None
-                    parts[names[1]].append((stream.read(), int(names[2] == "pos")))
+                    parts[names[1]].append((_utf8(f"{path}/{member.name}", stream.read()), int(names[2] == "pos")))
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{path}: cannot be read to the end ({error}); get it again") from error
     return parts["train"], parts["test"]

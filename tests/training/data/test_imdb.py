@@ -126,3 +126,14 @@ def test_a_broken_table_is_named(tmp_path: Path, content: str | bytes, says: str
 def test_an_empty_folder_says_what_was_wanted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no reviews; wanted a folder with aclImdb/"):
         data.load("imdb", path=tmp_path)
+
+
+def test_a_review_that_is_not_utf8_is_named(original: Path, tmp_path: Path) -> None:
+    (original / "aclImdb" / "train" / "pos" / "99_7.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(DataError, match=r"aclImdb/train/pos/99_7\.txt: is not UTF-8 text"):
+        data.load("imdb", path=original)
+    archive = tmp_path / "aclImdb_v1.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(original / "aclImdb", "aclImdb")
+    with pytest.raises(DataError, match=r"tar\.gz/aclImdb/train/pos/99_7\.txt: is not UTF-8 text"):
+        data.load("imdb", path=archive)
