@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +101,14 @@ def split_indices(count: int, seed: int, validation: int, test: int) -> tuple[Ar
 def part(count: int, fraction: float) -> int:
     """A fraction of `count` examples, but one at least."""
     return max(1, round(count * fraction))
+
+
+def distinct(x: Array, order: Iterable[int] | None = None) -> Array:
+    """Rows of x without doubles (by sha256), ascending int64; of equal rows the first in `order` is kept."""
+    seen: dict[bytes, int] = {}
+    for i in range(len(x)) if order is None else order:
+        seen.setdefault(hashlib.sha256(np.ascontiguousarray(x[i]).data).digest(), int(i))
+    return np.array(sorted(seen.values()), np.int64)
 
 
 def take(x: Array, y: Array | None, indices: Array) -> Split:

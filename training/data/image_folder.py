@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from training.data import _images, synthetic
-from training.data._dataset import Array, Contents, deal, part, split_indices, take
+from training.data._dataset import Array, Contents, deal, distinct, part, split_indices, take
 from training.data._errors import DataError
 from training.data._registry import Entry
 
@@ -17,6 +17,7 @@ LAYOUT = (
     "or train/ and test/ (and validation/) with a folder a class"
 )
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+RANK = {"test": 0, "validation": 1, "train": 2}
 
 
 def read(path: Path, seed: int, *, height: int | None = None, width: int | None = None, channels: int = 3) -> Contents:
@@ -25,7 +26,8 @@ def read(path: Path, seed: int, *, height: int | None = None, width: int | None 
     height, width  pixels; pictures are scaled to cover them and cut at the centre. Without, all must agree
     channels       3 colour, 1 grey
 
-    Without split folders, a tenth is validation and a tenth test, drawn by the seed. DataError: no pictures,
+    Without split folders, a tenth is validation and a tenth test, drawn by the seed. Of pictures with the same pixels
+    one is kept, that of test/ before that of validation/ and train/. DataError: no pictures,
     a class that train/ lacks, sizes that differ, a file that is no picture.
     """
     if channels not in _images.MODES:
@@ -44,20 +46,26 @@ def read(path: Path, seed: int, *, height: int | None = None, width: int | None 
     else:
         given_split = None
     labels, y = _classes(path, parents)
+    order = None if given_split is None else np.argsort([RANK[name] for name in given_split], kind="stable")
+    kept = distinct(x, order)
+    doubles = f"; {len(x) - len(kept)} pictures that occur twice left out" if len(kept) < len(x) else ""
+    if doubles:
+        x, y = x[kept], None if y is None else y[kept]
+        given_split = None if given_split is None else given_split[kept]
     if given_split is None:
-        note = f"a tenth for validation and a tenth for test, drawn by seed {seed}"
+        note = f"a tenth for validation and a tenth for test, drawn by seed {seed}{doubles}"
         return Contents(*deal(x, y, seed, 0.1, 0.1), labels, note)
     train, validation, test = (np.flatnonzero(given_split == name) for name in ("train", "validation", "test"))
     note = "splits as the folders give them"
     if not len(validation):
-        kept, held, _ = split_indices(len(train), seed, part(len(train), 0.1), 0)
-        train, validation = train[kept], train[held]
+        rest, held, _ = split_indices(len(train), seed, part(len(train), 0.1), 0)
+        train, validation = train[rest], train[held]
         note = f"test as given; a tenth of train drawn for validation by seed {seed}"
     if y is not None and labels is not None:
         for held in np.setdiff1d(y, y[train]):
             raise DataError(f"{path}: class {labels[held]} has pictures to test on but none in train/")
     splits = take(x, y, train), take(x, y, validation), take(x, y, test)
-    return Contents(*splits, labels, note)
+    return Contents(*splits, labels, note + doubles)
 
 
 def _folders(files: Iterable[str]) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data import _images, synthetic
-from training.data._dataset import Array, Contents, Split, part, split_indices
+from training.data._dataset import Array, Contents, Split, distinct, part, split_indices
 from training.data._errors import DataError
 from training.data._registry import Entry
 
@@ -34,10 +34,16 @@ def read(
 
     Masks whose values are 0 and one more (255, say) become 0 and 1. `labels.txt`, one name a line, names the
     classes. A tenth of the pictures is validation, a fifth test; pieces of one picture are never in two splits.
+    Of pictures with the same pixels the first by name is kept.
     DataError: no pairs, a picture without a mask, sizes that differ, a colour mask.
     """
     pairs = _pairs(path)
     x, y = _load(pairs, channels, tile)
+    per = len(x) // len(pairs)
+    kept = distinct(x.reshape(len(pairs), -1))
+    if len(kept) < len(pairs):
+        pieces = (kept[:, None] * per + np.arange(per)).ravel()
+        x, y = x[pieces], y[pieces]
     ids = np.unique(y)
     if len(ids) == 2 and ids[0] == 0:
         np.minimum(y, 1, out=y)
@@ -48,7 +54,7 @@ def read(
             "are wanted, or 0 and 255 (JPEG blurs masks: keep them as PNG)"
         )
     labels = _labels(path, int(ids[-1]) + 1)
-    count = len(pairs)
+    count = len(kept)
     validation, test = part(count, 0.1), part(count, 0.2)
     train_i, validation_i, test_i = split_indices(count, seed, validation, test)
     how = f"drawn by seed {seed}"
@@ -56,13 +62,14 @@ def read(
         cuts = np.split(np.arange(count), [count - validation - test, count - test])
         train_i, validation_i, test_i = cuts
         how = "the last ones by name"
-    per = len(x) // count
     splits = []
     for indices in (train_i, validation_i, test_i):
         pieces = (indices[:, None] * per + np.arange(per)).ravel()
         splits.append(Split(x[pieces], y[pieces]))
     note = f"{count} pictures, a tenth for validation and a fifth for test, {how}"
     note += f"; each cut into {per} pieces of {tile}x{tile}" if tile else ""
+    doubles = len(pairs) - count
+    note += f"; {doubles} pictures that occur twice left out" if doubles else ""
     files = tuple(file for pair in pairs for file in pair)
     return Contents(splits[0], splits[1], splits[2], labels, note, files=files)
 

@@ -51,33 +51,55 @@ def test_train_and_test_folders_are_kept(tmp_path: Path, write_picture: Write) -
     assert sorted(dataset.test.x[:, 0, 0, 0].tolist()) == [100, 101, 102, 103]
 
 
+def test_a_picture_that_occurs_twice_is_kept_once(tmp_path: Path, write_picture: Write) -> None:
+    for i in range(12):
+        write_picture(tmp_path / f"{i}.png", colour(i % 10))
+    dataset = data.load("image_folder", path=tmp_path)
+    assert sum(dataset.sizes().values()) == 10
+    assert dataset.provenance.notes.endswith("2 pictures that occur twice left out")
+
+
+def test_no_picture_of_test_is_trained_on(tmp_path: Path, write_picture: Write) -> None:
+    for part, values in (("train", range(12)), ("test", range(10, 14))):
+        for i in values:
+            write_picture(tmp_path / part / ("cat", "dog")[i % 2] / f"{i}.png", colour(i))
+    dataset = data.load("image_folder", path=tmp_path)
+    assert dataset.sizes() == {"train": 9, "validation": 1, "test": 4}
+    assert sorted(dataset.test.x[:, 0, 0, 0].tolist()) == [10, 11, 12, 13]
+    assert dataset.train.y is not None
+    assert (dataset.train.y == dataset.train.x[:, 0, 0, 0] % 2).all()
+    assert "2 pictures that occur twice left out" in dataset.provenance.notes
+
+
 def test_a_class_that_is_only_tested_on_is_refused(tmp_path: Path, write_picture: Write) -> None:
-    for name in ("train/cat/1.png", "train/cat/2.png", "train/cat/3.png", "test/dog/4.png"):
-        write_picture(tmp_path / name, colour(1))
+    for i, name in enumerate(("train/cat/1.png", "train/cat/2.png", "train/cat/3.png", "test/dog/4.png")):
+        write_picture(tmp_path / name, colour(i))
     with pytest.raises(DataError, match="class dog has pictures to test on but none in train/"):
         data.load("image_folder", path=tmp_path)
 
 
 def test_pictures_are_scaled_to_cover_and_cut_at_the_centre(tmp_path: Path, write_picture: Write) -> None:
     wide = colour(0, 8, 16)
-    wide[:, 4:12] = 200
     for i in range(3):
+        wide[:, 4:12] = 200 + i
         write_picture(tmp_path / f"{i}.png", wide)
     dataset = data.load("image_folder", path=tmp_path, height=8, width=8)
     assert dataset.train.x.shape == (1, 8, 8, 3)
-    assert (dataset.train.x == 200).all()
+    assert (dataset.train.x >= 200).all()
 
 
 def test_grey_is_one_channel(tmp_path: Path, write_picture: Write) -> None:
     for i in range(3):
-        write_picture(tmp_path / f"{i}.jpg", colour(60))
+        write_picture(tmp_path / f"{i}.jpg", colour(60 * i))
     assert data.load("image_folder", path=tmp_path, channels=1).train.x.shape == (1, 8, 8, 1)
 
 
 def test_sixteen_bit_greys_are_scaled_not_clipped(tmp_path: Path) -> None:
     for i in range(3):
-        Image.fromarray(np.full((4, 4), 257 * 100, np.uint16)).save(tmp_path / f"{i}.png")
-    assert (data.load("image_folder", path=tmp_path, channels=1).train.x == 100).all()
+        Image.fromarray(np.full((4, 4), 257 * (100 + i), np.uint16)).save(tmp_path / f"{i}.png")
+    dataset = data.load("image_folder", path=tmp_path, channels=1)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert {int(value) for split in splits for value in np.unique(split.x)} == {100, 101, 102}
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".zip"])

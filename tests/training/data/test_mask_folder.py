@@ -89,6 +89,19 @@ def test_tiles_of_one_picture_stay_in_one_split(cells: Path) -> None:
     assert (dataset.train.y[1::2] == 0).all()
 
 
+@pytest.mark.parametrize("tile", [None, 4])
+def test_a_picture_that_occurs_twice_is_kept_once(cells: Path, tile: int | None) -> None:
+    for folder in ("image", "mask"):
+        for i in (3, 7):
+            (cells / folder / f"copy{i}.png").write_bytes((cells / folder / f"{i:02}.png").read_bytes())
+    dataset = data.load("mask_folder", path=cells, tile=tile)
+    assert sum(dataset.sizes().values()) == 10 * (4 if tile else 1)
+    values = [set(split.x[:, 0, 0, 0].tolist()) for split in (dataset.train, dataset.validation, dataset.test)]
+    assert [len(found) for found in values] == [7, 1, 2]
+    assert set.union(*values) == set(range(10))
+    assert dataset.provenance.notes.endswith("2 pictures that occur twice left out")
+
+
 def test_slices_of_a_stack_are_tested_on_the_last(cells: Path) -> None:
     dataset = data.load("mask_folder", path=cells, in_order=True)
     assert dataset.test.x[:, 0, 0, 0].tolist() == [8, 9]
