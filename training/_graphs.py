@@ -92,8 +92,15 @@ def write(
         except _parity.MismatchError as error:
             raise _parity.MismatchError(f"ONNX Runtime and TensorFlow disagree on {core.file}: {error}") from error
         (folder / core.file).write_bytes(content)
-        entries[core.file] = card.graph(content, _onnx.OPSET, parity.as_dict())
+        repeated = {"distinct": count} if (count := distinct(arrays)) < rows else {}
+        entries[core.file] = card.graph(content, _onnx.OPSET, parity.as_dict() | repeated)
     return entries, reasons
+
+
+def distinct(arrays: Arrays) -> int:
+    """How many rows differ: a small data set fills the parity inputs with repeats."""
+    rows = len(next(iter(arrays.values())))
+    return len({b"".join(array[i].tobytes() for array in arrays.values()) for i in range(rows)})
 
 
 def batches(arrays: Arrays, rows: int) -> Iterator[dict[str, np.ndarray]]:

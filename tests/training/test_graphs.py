@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,16 @@ def test_a_core_gets_what_another_one_makes() -> None:
     chosen = _graphs.inputs(signatures, IMAGE)
     np.testing.assert_array_equal(chosen["encode"]["image"], IMAGE["image"])
     np.testing.assert_allclose(chosen["decode"]["code"], IMAGE["image"][:, :2] * 3.0)
+
+
+@pytest.mark.parametrize(("rows", "told"), [(64, None), (10, 10)], ids=["all differ", "repeated"])
+def test_parity_on_repeated_rows_says_how_many_differ(tmp_path: Path, rows: int, told: int | None) -> None:
+    image = np.resize(IMAGE["image"][:rows], (64, 4))
+    entries, _ = _graphs.write(
+        tmp_path, {"serving_default": Signature(ENCODE, ("code",))}, {"encode": {"image": image}}
+    )
+    parity = entries["encode.onnx"]["parity"]
+    assert (parity["inputs"], parity.get("distinct")) == (64, told)
 
 
 def test_what_no_core_makes_is_seeded_noise() -> None:
