@@ -192,6 +192,7 @@ def _parser(chosen: Sequence[Any]) -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, metavar="FILE", help="options from a card.json or a JSON object")
     train.add_argument("--data", metavar="NAME|PATH", help="data set, or your own files in its layout: `ladle data`")
     _shared(train)
+    _synthetic(train)
     train.add_argument(
         "--synthetic-if-missing",
         action="store_true",
@@ -224,6 +225,7 @@ def _parser(chosen: Sequence[Any]) -> argparse.ArgumentParser:
     evaluate.add_argument("name", metavar="NAME", help="network")
     evaluate.add_argument("--split", choices=("test", "validation"), default="test", help="default: %(default)s")
     _shared(evaluate)
+    _synthetic(evaluate)
 
     export = _command(commands, "export", "export the checkpoint of a run", _export)
     export.add_argument("name", metavar="NAME", help="network")
@@ -247,10 +249,13 @@ def _command(commands: Any, name: str, what: str, run: Any) -> argparse.Argument
 
 def _shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-path", type=Path, metavar="PATH", help="your own files, in the data set's layout")
-    parser.add_argument("--synthetic", action="store_true", help="generated data in place of real ones, named so")
     default = Path("model_repository")
     parser.add_argument("--repository", type=Path, default=default, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
+
+
+def _synthetic(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--synthetic", action="store_true", help="generated data in place of real ones, named so")
 
 
 def _print(answer: dict[str, Any], as_json: bool) -> None:

@@ -11,8 +11,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
 
 def start() -> None:
     """Begin to use the devices: a GPU's memory is taken as it is needed, not all at once."""

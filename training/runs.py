@@ -35,10 +35,6 @@ class RunFolder:
     def checkpoint(self) -> Path:
         return self.path / CHECKPOINT
 
-    @property
-    def report(self) -> Path:
-        return self.path / "report"
-
     def told(self) -> dict[str, Any]:
         """What run.json says."""
         return _told(self.path)

@@ -211,6 +211,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
         pytest.param(
             ["train", "lenet5", "--latent-dim", "3"], "unrecognized arguments: --latent-dim", id="not its own"
         ),
+        pytest.param(["export", "lenet5", "--synthetic"], "unrecognized arguments: --synthetic", id="not of export"),
         pytest.param(["tain"], "invalid choice: 'tain'", id="unknown command"),
     ],
 )
