@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -150,7 +149,7 @@ def trained(demo: Demo) -> Iterator[str]:
                 del running[log]
                 if waiting:
                     demo.say(f"training ended without {', '.join(waiting)}:\n{demo.log_tail(log)}")
-        threading.Event().wait(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def wait_until_served(client: Client, name: str, version: int) -> None:
@@ -163,7 +162,7 @@ def wait_until_served(client: Client, name: str, version: int) -> None:
                     return
                 if state.version == version and state.error_message:
                     raise ChildError(f"version {version} did not load: {state.error_message}")
-        threading.Event().wait(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
     raise ChildError(f"version {version} is not served after {READY_SECONDS:.0f} s")
 
 

@@ -25,7 +25,7 @@ EXTRAS = {
     "web": ("flask", "gunicorn"),
     "train": ("tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "rich"),
 }
-"""The modules that each extra of the package brings; the client needs none."""
+"""The modules that the bare install (client) and each extra bring."""
 PACKAGES = {"grpc": "grpcio", "PIL": "pillow", "google.protobuf": "protobuf", "simdjson": "pysimdjson"}
 """Names in the package index, where they differ from the module's."""
 PYTHON, TRAINING_PYTHON = (3, 10), (3, 11)
@@ -128,9 +128,7 @@ def _installed(module: str) -> bool:
 
 
 def _version(module: str) -> str:
-    package = {"grpc": "grpcio", "PIL": "pillow", "google.protobuf": "protobuf", "simdjson": "pysimdjson"}.get(
-        module, module
-    )
+    package = PACKAGES.get(module, module)
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
