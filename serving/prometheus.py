@@ -1,0 +1,109 @@
+"""Metrics as the text that Prometheus reads: TensorFlow Serving's names, labels and buckets, and our own.
+
+Ours begin with `:ladle:serving:`; those of the process have the names that every exporter gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+
+def _exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
+    return tuple(scale * growth**k for k in range(count))
+
+
+LATENCY_LIMITS = _exponential(10, 1.8, 33)
+"""Microseconds: 10 to about 25 minutes."""
+QUEUE_LIMITS = _exponential(100, 1.2, 52)
+"""Microseconds: 100 to about a second."""
+SIZE_LIMITS = _exponential(1, 2, 15)
+EXAMPLE_LIMITS = _exponential(1, 2, 15)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """name as Prometheus sees it; kind counter, gauge or histogram; limits of a histogram's buckets."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...] = ()
+    limits: tuple[float, ...] = ()
+
+
+_TF = ":tensorflow:serving:"
+_BATCHING = f"{_TF}batching_session:"
+_OWN = ":ladle:serving:"
+_ASKED = ("model_name", "signature", "API", "entrypoint")
+METRICS = {
+    "request_count": Metric(f"{_TF}request_count", "counter", ("model_name", "status")),
+    "request_latency": Metric(
+        f"{_TF}request_latency", "histogram", ("model_name", "API", "entrypoint"), LATENCY_LIMITS
+    ),
+    "runtime_latency": Metric(f"{_TF}runtime_latency", "histogram", ("model_name", "API", "runtime"), LATENCY_LIMITS),
+    "request_example_counts": Metric(f"{_TF}request_example_counts", "histogram", ("model",), EXAMPLE_LIMITS),
+    "request_example_count_total": Metric(f"{_TF}request_example_count_total", "counter", ("model",)),
+    "model_warmup_latency": Metric(f"{_TF}model_warmup_latency", "histogram", ("model_path", "status"), LATENCY_LIMITS),
+    "model_warmup_records_read": Metric(f"{_TF}model_warmup_records_read", "counter", ("model_path", "status")),
+    "queuing_latency": Metric(f"{_BATCHING}queuing_latency", "histogram", ("thread_pool_name",), QUEUE_LIMITS),
+    "padding_size": Metric(f"{_BATCHING}padding_size", "histogram", ("execution_batch_size",), SIZE_LIMITS),
+    "input_batch_size": Metric(f"{_BATCHING}input_batch_size", "histogram", (), SIZE_LIMITS),
+    "processed_batch_size": Metric(f"{_BATCHING}processed_batch_size", "histogram", (), SIZE_LIMITS),
+    "wrapped_run_count": Metric(f"{_BATCHING}wrapped_run_count", "counter"),
+    "own_request_count": Metric(f"{_OWN}request_count", "counter", (*_ASKED, "status")),
+    "own_request_latency": Metric(f"{_OWN}request_latency", "histogram", _ASKED, LATENCY_LIMITS),
+    "own_runtime_latency": Metric(
+        f"{_OWN}runtime_latency", "histogram", ("model_name", "signature", "API"), LATENCY_LIMITS
+    ),
+    "own_rows": Metric(f"{_OWN}row_count", "counter", ("model_name", "signature", "API")),
+    "own_queue_depth": Metric(f"{_OWN}queue_depth", "gauge", ("model_name",)),
+    "own_batch_size": Metric(f"{_OWN}batch_size", "histogram", ("model_name", "signature"), SIZE_LIMITS),
+    "own_load_latency": Metric(f"{_OWN}load_latency", "histogram", ("model_name", "status"), LATENCY_LIMITS),
+    "own_versions": Metric(f"{_OWN}loaded_version", "gauge", ("model_name", "version")),
+    "own_processes": Metric(f"{_OWN}processes", "gauge"),
+    "process_cpu_seconds": Metric("process_cpu_seconds_total", "counter"),
+    "process_memory": Metric("process_resident_memory_bytes", "gauge"),
+    "process_open_fds": Metric("process_open_fds", "gauge"),
+}
+
+
+def render(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
+    """The snapshots of one or several processes, added up."""
+    lines = []
+    for key, metric in sorted(METRICS.items(), key=lambda item: item[1].name):
+        total: dict[tuple[str, ...], Any] = {}
+        for snapshot in snapshots:
+            for labels, value in snapshot.get(key, ()):
+                before = total.get(tuple(labels))
+                total[tuple(labels)] = value if before is None else _sum(before, value)
+        if total:
+            lines.append(f"# TYPE {metric.name} {metric.kind}")
+        for labels, value in sorted(total.items()):
+            lines += _histogram(metric, labels, value) if metric.limits else [_line(metric.name, metric, labels, value)]
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return [x + y for x, y in zip(a, b, strict=True)] if isinstance(a, list) else a + b
+
+
+def _histogram(metric: Metric, labels: Sequence[str], cells: Sequence[float]) -> list[str]:
+    limits = [*(f"{limit:.6g}" for limit in metric.limits), "+Inf"]
+    counts = list(accumulate(cells[:-1]))
+    lines = [
+        _line(f"{metric.name}_bucket", metric, labels, count, f'le="{limit}"')
+        for limit, count in zip(limits, counts, strict=True)
+    ]
+    lines.append(_line(f"{metric.name}_sum", metric, labels, cells[-1]))
+    return [*lines, _line(f"{metric.name}_count", metric, labels, counts[-1])]
+
+
+def _line(name: str, metric: Metric, labels: Sequence[str], value: float, *more: str) -> str:
+    pairs = [f'{label}="{_escape(text)}"' for label, text in zip(metric.labels, labels, strict=True)]
+    return f"{name}{{{','.join([*pairs, *more])}}} {value:.15g}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
