@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -103,19 +104,21 @@ class Core:
         signature: Signature,
         inputs: Mapping[str, Array],
         output_filter: Sequence[str] = (),
-        timeout_s: float | None = None,
+        deadline: float | None = None,
     ) -> dict[str, Array]:
         """The outputs by alias: those of the filter, or all.
 
-        InvalidArgument for wrong names or dtypes, DeadlineExceeded after `timeout_s`, and what the graph raises.
+        deadline  `time.monotonic()` seconds by which the caller wants the answer; None: no matter when
+
+        InvalidArgument for wrong names or dtypes, DeadlineExceeded after `deadline`, and what the graph raises.
         """
         matching.check_names(signature, inputs)
         matching.check_dtypes(signature, inputs)
         outputs = matching.choose_outputs(signature, output_filter)
-        return await self._run(servable, signature.name, matching.complete(signature, inputs), outputs, timeout_s)
+        return await self._run(servable, signature.name, matching.complete(signature, inputs), outputs, deadline)
 
     async def classify(
-        self, spec: ModelSpec | None, read: Callable[[], Array], timeout_s: float | None = None
+        self, spec: ModelSpec | None, read: Callable[[], Array], deadline: float | None = None
     ) -> tuple[Servable, Array | None, Array | None]:
         """The servable, labels bytes [n, k] and scores float32 [n, k], of which one may be missing.
 
@@ -127,11 +130,11 @@ class Core:
         self._check_method(signature, "classification", "classify")
         outputs = examples.check_classify(signature)
         serialized = read()
-        answer = await self._run_examples(servable, signature, serialized, outputs, timeout_s)
+        answer = await self._run_examples(servable, signature, serialized, outputs, deadline)
         return servable, *examples.read_classes(answer, len(serialized))
 
     async def regress(
-        self, spec: ModelSpec | None, read: Callable[[], Array], timeout_s: float | None = None
+        self, spec: ModelSpec | None, read: Callable[[], Array], deadline: float | None = None
     ) -> tuple[Servable, Array]:
         """The servable and a number for each tf.Example, float32 [n]; `read` as for classify."""
         servable = self.find(spec)
@@ -140,7 +143,7 @@ class Core:
         self._check_method(signature, "regression", "regress")
         outputs = examples.check_regress(signature)
         serialized = read()
-        answer = await self._run_examples(servable, signature, serialized, outputs, timeout_s)
+        answer = await self._run_examples(servable, signature, serialized, outputs, deadline)
         return servable, examples.read_values(answer, len(serialized))
 
     def _check_method(self, signature: Signature, word: str, method: str) -> None:
@@ -154,11 +157,11 @@ class Core:
         signature: Signature,
         serialized: Array,
         outputs: tuple[str, ...],
-        timeout_s: float | None,
+        deadline: float | None,
     ) -> dict[str, Array]:
         inputs = {examples.INPUTS: serialized}
         matching.check_dtypes(signature, inputs)
-        return await self._run(servable, signature.name, inputs, outputs, timeout_s)
+        return await self._run(servable, signature.name, inputs, outputs, deadline)
 
     async def _run(
         self,
@@ -166,8 +169,10 @@ class Core:
         signature: str,
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
-        timeout_s: float | None,
+        deadline: float | None,
     ) -> dict[str, Array]:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise DeadlineExceeded("the request was not answered in time")
         servable.enter()
         if servable.is_quick(signature, inputs):
             try:
@@ -178,7 +183,7 @@ class Core:
         future = asyncio.get_running_loop().run_in_executor(self._pool, call)
         # A caller that gives up takes a call with it that has not begun; one that runs already ends on its own.
         try:
-            return await (future if timeout_s is None else asyncio.wait_for(future, timeout_s))
+            return await (future if deadline is None else asyncio.wait_for(future, deadline - time.monotonic()))
         except asyncio.TimeoutError:  # in Python 3.10 not yet the built-in one
             raise DeadlineExceeded("the request was not answered in time") from None
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -61,7 +62,7 @@ class GrpcApi:
         signature = self._core.find_signature(servable, spec)
         matching.check_names(signature, request.inputs)
         inputs = _read_tensors(request.inputs, signature, self._max_bytes)
-        answer = await self._core.predict(servable, signature, inputs, request.output_filter)
+        answer = await self._core.predict(servable, signature, inputs, request.output_filter, _deadline(context))
         response = pb.PredictResponse()
         _echo(response, servable, spec)
         for alias, array in answer.items():
@@ -70,7 +71,9 @@ class GrpcApi:
 
     async def classify(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
-        servable, classes, scores = await self._core.classify(spec, lambda: serialize_input(request.input))
+        servable, classes, scores = await self._core.classify(
+            spec, lambda: serialize_input(request.input), _deadline(context)
+        )
         assert spec is not None
         response = pb.ClassificationResponse()
         _echo(response, servable, spec)
@@ -82,7 +85,7 @@ class GrpcApi:
 
     async def regress(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
-        servable, values = await self._core.regress(spec, lambda: serialize_input(request.input))
+        servable, values = await self._core.regress(spec, lambda: serialize_input(request.input), _deadline(context))
         assert spec is not None
         response = pb.RegressionResponse()
         _echo(response, servable, spec)
@@ -141,6 +144,12 @@ def _answer(method: Handler) -> Handler:
         return await context.abort(code, message)
 
     return answer
+
+
+def _deadline(context: Any) -> float | None:
+    """When the caller gives up, in `time.monotonic()` seconds."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
 
 
 def _spec(request: Any) -> ModelSpec | None:

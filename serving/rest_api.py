@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -54,13 +55,14 @@ class RestApi:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        deadline = time.monotonic() + self._timeout_s if self._timeout_s > 0 else None
         method, query = scope["method"], scope["query_string"]
         path = (scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
         route = find_route(method, path)
         verb = self._verbs.get(route.operation)
         try:
             if verb is not None:
-                status, content = await verb(route, await self._read(scope, receive))
+                status, content = await verb(route, await self._read(scope, receive), deadline)
             elif method == "OPTIONS" and path.startswith("/v1/"):
                 origin = dict(scope["headers"]).get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
@@ -108,7 +110,7 @@ class RestApi:
 
     # Inference
 
-    async def _predict(self, route: Route, body: bytes) -> Answer:
+    async def _predict(self, route: Route, body: bytes, deadline: float | None) -> Answer:
         request = json_request.parse(body)
         spec = _spec(route, request.signature_name)
         servable = self._core.find(spec)
@@ -119,23 +121,23 @@ class RestApi:
         if not signature.inputs:
             raise InvalidArgument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
         inputs = request.read(signature)
-        outputs = await self._core.predict(servable, signature, inputs, timeout_s=self._timeout_s)
+        outputs = await self._core.predict(servable, signature, inputs, deadline=deadline)
         return 200, json_response.write_predict(outputs, request.is_row)
 
-    async def _classify(self, route: Route, body: bytes) -> Answer:
+    async def _classify(self, route: Route, body: bytes, deadline: float | None) -> Answer:
         request = json_examples.parse(body, "classify")
         spec = _spec(route, request.signature_name)
-        _, classes, scores = await self._core.classify(spec, lambda: request.serialized, self._timeout_s)
+        _, classes, scores = await self._core.classify(spec, lambda: request.serialized, deadline)
         results = [
             [[label.decode(errors="replace"), np.float32(score)] for label, score in zip(labels, numbers, strict=True)]
             for labels, numbers in pair_classes(classes, scores)
         ]
         return 200, json_response.write_results(results)
 
-    async def _regress(self, route: Route, body: bytes) -> Answer:
+    async def _regress(self, route: Route, body: bytes, deadline: float | None) -> Answer:
         request = json_examples.parse(body, "regress")
         spec = _spec(route, request.signature_name)
-        _, values = await self._core.regress(spec, lambda: request.serialized, self._timeout_s)
+        _, values = await self._core.regress(spec, lambda: request.serialized, deadline)
         return 200, json_response.write_results(list(values))
 
     # Questions
