@@ -33,6 +33,7 @@ class Config(BaseConfig):
     filters: int = option(16, "filters of the first stage; each stage doubles them")
     depth: int = option(4, "stages, each of which halves height and width")
     dropout: float = option(0.0, "share of the features at the bottom that training drops")
+    standardize: bool = option(False, "each image to mean 0 and variance 1: for pictures whose exposures differ")
     border_weight: float = option(4.0, "how much more a pixel at an object's border weighs than one far from any")
     border_width: int = option(3, "pixels from the border over which that weight fades")
 
@@ -70,6 +71,19 @@ class CropLike(keras.layers.Layer):  # type: ignore[misc]
         self, x_shape: tuple[int | None, ...], image_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
         return (x_shape[0], image_shape[1], image_shape[2], x_shape[3])
+
+
+@keras.saving.register_keras_serializable("ladle")
+class Standardize(keras.layers.Layer):  # type: ignore[misc]
+    """[b, h, w, c] -> each image less its mean, over its standard deviation; a plain one becomes zeros."""
+
+    def call(self, image: tf.Tensor) -> tf.Tensor:
+        centred = image - tf.reduce_mean(image, [1, 2, 3], keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), [1, 2, 3], keepdims=True)
+        return centred / tf.sqrt(variance + 1e-6)  # 1e-6: far below one level of 255
+
+    def compute_output_shape(self, image_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return image_shape
 
 
 def border_weights(mask: tf.Tensor, classes: int, weight: float, width: int) -> tf.Tensor:
@@ -130,7 +144,10 @@ def build(config: Config) -> keras.Model:
     """
     seed = seeds(config.seed)
     image = keras.Input((None, None, config.channels), name="image")
-    x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
+    if config.standardize:  # in float32, whatever the layers after it compute in
+        x = Standardize(dtype="float32", name="standardize")(image)
+    else:
+        x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
     x = PadToMultiple(2**config.depth, name="pad")(x)
     skips = []
     for stage in range(config.depth):

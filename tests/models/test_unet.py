@@ -112,3 +112,14 @@ def test_a_saved_model_file_reads_back_to_equal_masks(unet: Any, tmp_path: Any) 
     read = keras.saving.load_model(tmp_path / "unet.keras")
     image = tf.random.stateless_uniform([1, 10, 13, 1], seed=[0, 0])
     np.testing.assert_array_equal(read(image), unet(image))
+
+
+def test_standardized_images_do_not_depend_on_their_exposure(tiny: Any) -> None:
+    model = models.get("unet").build(tiny("unet", standardize=True))
+    image = np.random.default_rng(0).random((2, 16, 16, 1), np.float32)
+    bright = model(tf.constant(image))
+    dark = model(tf.constant(0.1 * image + 0.02))
+    np.testing.assert_allclose(dark, bright, atol=1e-2)
+    plain = models.get("unet").build(tiny("unet"))
+    assert np.abs(plain(tf.constant(image)) - plain(tf.constant(0.1 * image + 0.02))).max() > 0.1
+    assert np.isfinite(model(tf.ones([1, 16, 16, 1]))).all(), "a plain image has no variance"

@@ -11,7 +11,7 @@ import tensorflow as tf
 import models
 from models._steps import Tokenize
 from training import data
-from training.data import DataError, Dataset, Provenance, Split
+from training.data import DataError, Dataset, Kind, Provenance, Split
 from training.data.pipeline import Prepared, prepare, words
 
 PROVENANCE = Provenance("made", "here", "us", "none", "", True, "")
@@ -119,6 +119,26 @@ def test_augmentation_moves_masks_with_their_images() -> None:
     ours = prepare(network, network.configured(batch_size=4, augment=True), dataset)
     for image, mask in ours.training_batches(0).as_numpy_iterator():
         np.testing.assert_array_equal(image[..., 0], mask)
+
+
+def test_cells_come_in_every_orientation_and_shirts_never_lie_down() -> None:
+    side = 12
+    x = np.zeros((200, side, side, 1), np.uint8)
+    x[:, :6, :2] = 255  # a block in one corner, higher than wide by more than a shift changes
+    part = Split(x, x[..., 0] // 255)
+    classes = Split(x, np.zeros(200, int))
+
+    def orientations(network: str, kind: Kind, part: Split) -> set[tuple[bool, bool, bool]]:
+        dataset = Dataset("made", kind, part, part, part, ("background", "thing"), PROVENANCE)
+        found = models.get(network)
+        ours = prepare(found, found.configured(batch_size=200, augment=True), dataset)
+        images, _ = next(ours.training_batches(0).as_numpy_iterator())
+        rows, columns = images[..., 0].max(2), images[..., 0].max(1)  # [b, side]
+        high = rows.sum(1) > columns.sum(1)
+        return {*zip(rows[:, 0] > 0, columns[:, 0] > 0, high, strict=True)}
+
+    assert len(orientations("unet", "masks", part)) == 8
+    assert {(top, high) for top, _, high in orientations("lenet5", "images", classes)} == {(True, True)}
 
 
 def test_digits_are_not_mirrored() -> None:

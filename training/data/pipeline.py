@@ -209,12 +209,14 @@ class Augmentation:
     dy, dx  int32 [n], shift in pixels; the border is repeated
     mirror  bool [n], left and right swapped
     flip    bool [n], top and bottom swapped (only where up and down mean nothing: segmentation)
+    turn    bool [n], rows and columns swapped (likewise, and only square images): with the others, any right angle
     """
 
     dy: tf.Tensor
     dx: tf.Tensor
     mirror: tf.Tensor
     flip: tf.Tensor
+    turn: tf.Tensor
 
     @classmethod
     def drawn(cls, prepared: Prepared, epoch: int) -> Augmentation:
@@ -222,13 +224,15 @@ class Augmentation:
         count = len(prepared.train)
         height, width = prepared.train.x.shape[1:3]
         dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_most, (height, width)))
-        coins = random.integers(0, 2, (2, count), np.int8).astype(bool)
+        coins = random.integers(0, 2, (3, count), np.int8).astype(bool)
         # A mirrored digit is another sign.
         labels = prepared.assets.labels
         if labels and all(label.lower().removeprefix("digit ").isdigit() for label in labels):
             coins[:] = False
         if prepared.task != "segment":
-            coins[1] = False
+            coins[1:] = False
+        if height != width:
+            coins[2] = False
         with tf.device(HOST):
             return cls(*map(tf.constant, (dy, dx, *coins)))
 
@@ -236,9 +240,10 @@ class Augmentation:
         """Change a batch, and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
         rows = _moved(x.shape[1], tf.gather(self.dy, ids), tf.gather(self.flip, ids))  # [b, h]
         columns = _moved(x.shape[2], tf.gather(self.dx, ids), tf.gather(self.mirror, ids))  # [b, w]
+        turn = tf.gather(self.turn, ids)  # [b]
         if y is not None and y.shape.rank == 3:
-            y = _taken(y, rows, columns)
-        return _taken(x, rows, columns), y
+            y = _turned(_taken(y, rows, columns), turn)
+        return _turned(_taken(x, rows, columns), turn), y
 
 
 def _most(pixels: int) -> int:
@@ -254,3 +259,10 @@ def _moved(size: int, shift: tf.Tensor, reverse: tf.Tensor) -> tf.Tensor:
 
 def _taken(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+
+
+def _turned(x: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
+    if x.shape[1] != x.shape[2]:
+        return x
+    order = [0, 2, 1, 3][: x.shape.rank]
+    return tf.where(tf.reshape(turn, [-1] + [1] * (x.shape.rank - 1)), tf.transpose(x, order), x)
