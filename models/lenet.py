@@ -69,6 +69,14 @@ NETWORKS = [
         presets={
             "quick": {"epochs": 5, "learning_rate": 2e-3, "schedule": "cosine"},
             "full": {"epochs": 20, "learning_rate": 2e-3, "schedule": "cosine", "dropout": 0.2},
+            "mnist": {
+                "data": "mnist",
+                "epochs": 40,
+                "learning_rate": 2e-3,
+                "schedule": "cosine",
+                "dropout": 0.2,
+                "augment": True,
+            },
         },
         source="LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition",
     ),
