@@ -18,24 +18,18 @@ import numpy as np
 import onnxruntime
 import uvicorn
 
-from serving import config, flags
+from serving import flags, lifecycle
 from serving.core import Core
-from serving.errors import InvalidArgument, ServingError
+from serving.errors import ServingError
 from serving.grpc_api import GrpcApi
+from serving.lifecycle import StartError
 from serving.loading import Loader
-from serving.manager import Manager
 from serving.onnx_engine import cpu_count
-from serving.repository import ConfiguredRepository, FolderRepository, ModelConfig, Repository
 from serving.rest_api import RestApi
-from serving.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 _MAX_GRPC_BYTES = 2**31 - 1
-
-
-class StartError(Exception):
-    """Why the server does not start: `<CODE>: <message>`."""
 
 
 class Server:
@@ -45,22 +39,10 @@ class Server:
         """StartError when the flags contradict each other or the configuration is not acceptable."""
         self._options = options
         try:
-            _check(options)
-            self._repository = _repository(options)
-            self._manager = Manager(
-                _loader(options),
-                retries=max(0, options.max_num_load_retries),
-                retry_interval_s=max(0.0, options.load_retry_interval_micros / 1e6),
-                threads=options.num_load_threads if options.num_load_threads > 0 else cpu_count(),
-            )
-            self._watcher = Watcher(
-                self._repository,
-                self._manager,
-                poll_wait_s=options.file_system_poll_wait_seconds,
-                config_file=Path(options.model_config_file) if options.model_config_file else None,
-                config_poll_wait_s=options.model_config_file_poll_wait_seconds,
-                allow_unavailable_labels=options.allow_version_labels_for_unavailable_models,
-            )
+            lifecycle.check(options)
+            self._repository = lifecycle.make_repository(options)
+            self._manager = lifecycle.make_manager(options, _loader(options), cpu_count())
+            self._watcher = lifecycle.make_watcher(options, self._repository, self._manager)
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
         self._core = Core(self._manager, self._watcher, options.enable_signature_method_name_check)
@@ -99,14 +81,7 @@ class Server:
             await settled
             if self._stop.is_set():
                 return False
-        failed = [version for model in models if (version := self._manager.failure(model)) is not None]
-        if failed and not self._manager.available():
-            reasons = "".join(
-                f"{{{{name: {v.model} version: {v.number}}} due to error: {v.error.code}: {v.error.message}}}, "
-                for v in failed
-                if v.error is not None
-            )
-            raise StartError(f"UNKNOWN: {len(failed)} servable(s) did not become available: {{{reasons}}}")
+        lifecycle.check_start(self._manager, models)
         return True
 
     async def _start_grpc(self) -> grpc.aio.Server:
@@ -182,36 +157,6 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _check(options: SimpleNamespace) -> None:
-    if not options.port and not options.grpc_socket_path:
-        raise InvalidArgument(
-            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
-        )
-    if not options.repository and not options.model_base_path and not options.model_config_file:
-        raise InvalidArgument(
-            "Both server_options.model_base_path and server_options.model_config_file are empty! "
-            "Name one of them, or --repository=DIR."
-        )
-    if options.repository and (options.model_base_path or options.model_config_file):
-        raise InvalidArgument("--repository stands alone; leave out --model_base_path and --model_config_file")
-    if options.batching_parameters_file and not options.enable_batching:
-        raise InvalidArgument(
-            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
-        )
-
-
-def _repository(options: SimpleNamespace) -> Repository:
-    if options.repository:
-        folder = Path(options.repository).absolute()
-        if not folder.is_dir():
-            raise InvalidArgument(f"--repository={options.repository} is not a folder; make it, models may come later")
-        return FolderRepository(folder)
-    if options.model_config_file:
-        return ConfiguredRepository(config.read_models(Path(options.model_config_file)))
-    config.check_base_path(options.model_name, options.model_base_path)
-    return ConfiguredRepository([ModelConfig(options.model_name, Path(options.model_base_path))])
 
 
 def _loader(options: SimpleNamespace) -> Loader:
