@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import models
-from models.wgan import gradient_penalty, sliced_wasserstein
+from models._gan import sliced_wasserstein
+from models.wgan import gradient_penalty
 
 
 @pytest.fixture
@@ -132,5 +133,5 @@ def test_a_saved_model_file_reads_back_to_equal_images(gan: Any, batch: Any, tmp
     read = keras.saving.load_model(tmp_path / "gan.keras")
     z = tf.random.stateless_normal([3, gan.config.latent_dim], seed=[0, 0])
     np.testing.assert_array_equal(read(z), gan(z))
-    for mine, theirs in zip(read.critic_optimizer.variables, gan.critic_optimizer.variables, strict=True):
+    for mine, theirs in zip(read.judge_optimizer.variables, gan.judge_optimizer.variables, strict=True):
         np.testing.assert_array_equal(mine, theirs)
