@@ -35,16 +35,24 @@ class Layers:
         x = self.norm(self.conv(x, filters, size, f"{name}_conv", stride), f"{name}_norm")
         return keras.layers.ReLU(name=f"{name}_relu")(x)
 
-    def dense(self, x: keras.KerasTensor, units: int, name: str) -> keras.KerasTensor:
-        """Dense layer with ReLU; [b, d] -> [b, units]."""
+    def dense(self, x: keras.KerasTensor, units: int, name: str, l2: float = 0.0) -> keras.KerasTensor:
+        """Dense layer with ReLU; [b, d] -> [b, units]. `l2`: regularisation of its kernel."""
         kernel = keras.initializers.HeNormal(next(self._seed))
-        return keras.layers.Dense(units, activation="relu", kernel_initializer=kernel, name=name)(x)
+        return keras.layers.Dense(
+            units, activation="relu", kernel_initializer=kernel, kernel_regularizer=_l2(l2), name=name
+        )(x)
 
     def dropout(self, x: keras.KerasTensor, share: float, name: str) -> keras.KerasTensor:
         """`x` with a share of it dropped in training; without a layer where the share is 0."""
         return keras.layers.Dropout(share, seed=next(self._seed), name=name)(x) if share else x
 
-    def logits(self, x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
+    def logits(self, x: keras.KerasTensor, classes: int, l2: float = 0.0) -> keras.KerasTensor:
         """The last layer, in float32 also under mixed precision; [b, d] -> [b, classes]."""
         kernel = keras.initializers.GlorotUniform(next(self._seed))
-        return keras.layers.Dense(classes, kernel_initializer=kernel, dtype="float32", name="logits")(x)
+        return keras.layers.Dense(
+            classes, kernel_initializer=kernel, kernel_regularizer=_l2(l2), dtype="float32", name="logits"
+        )(x)
+
+
+def _l2(weight: float) -> keras.regularizers.Regularizer | None:
+    return keras.regularizers.L2(weight) if weight else None
