@@ -33,7 +33,7 @@ class Config(AutoencoderConfig):
     units: tuple[int, ...] = option((256, 128), "units of the encoder's hidden layers; the decoder's are the reverse")
     noise: float = option(0.0, "standard deviation of the noise that training adds to the pixels")
     dropout: float = option(0.0, "share of the pixels that training drops")
-    adversarial: float = option(0.0, "weight of the discriminator that pulls the codes to N(0, 1); 0: none")
+    adversarial: bool = option(False, "a discriminator pulls the codes to N(0, 1), step by step with the loss")
 
 
 @keras.saving.register_keras_serializable("ladle")
@@ -130,7 +130,7 @@ class Autoencoder(Saved):
         with tf.GradientTape() as tape:
             fake = self.discriminator(self.encoder(image, training=True), training=True)
             loss = _entropy(1.0, fake)
-            scaled = scaled_loss(of_encoder, self.config.adversarial * loss)
+            scaled = scaled_loss(of_encoder, loss)
         weights = self.encoder.trainable_variables
         of_encoder.apply(tape.gradient(scaled, weights), weights)
         self._figures["encoder_loss"].update_state(loss)
@@ -224,6 +224,6 @@ NETWORKS = [
         "Adversarial auto-encoder: a discriminator makes the codes normal, so that noise becomes images.",
         "Makhzani et al. 2015, Adversarial autoencoders, arXiv:1511.05644",
         parameters=492_965,
-        adversarial=1.0,
+        adversarial=True,
     ),
 ]
