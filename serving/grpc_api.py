@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from clients.wire import messages as pb
 from clients.wire import services, tensors
@@ -16,6 +17,7 @@ from serving import matching
 from serving.core import Core, ModelSpec
 from serving.errors import NUMBERS, InvalidArgument, ServingError
 from serving.examples import pair_classes, serialize_input
+from serving.health import Health
 from serving.saved_model import Signature
 from serving.servable import Servable
 
@@ -25,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _MAX_DETAILS = 1024
 _STATUS = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if code != "OK"}
-_HEALTH_SERVICES = ("", "ModelService", "PredictionService", services.MODEL, services.PREDICTION)
 
 
 class GrpcApi:
@@ -39,21 +40,25 @@ class GrpcApi:
         self._core = core
         self._content = content
         self._max_bytes = max_bytes
-        self.is_draining = False
+        self._health = Health(core.is_ready)
 
-    def handlers(self) -> list[Any]:
-        """Generic handlers for a grpc.aio server."""
+    def methods(self) -> dict[str, dict[str, Any]]:
+        """The methods by service and name: coroutines `(bytes, context) -> bytes`, and Watch, which gives a stream."""
         prediction = {
-            "Predict": self.predict,
-            "Classify": self.classify,
-            "Regress": self.regress,
-            "GetModelMetadata": self.metadata,
+            "Predict": _answer(self.predict, pb.PredictRequest),
+            "Classify": _answer(self.classify, pb.ClassificationRequest),
+            "Regress": _answer(self.regress, pb.RegressionRequest),
+            "GetModelMetadata": _answer(self.metadata, pb.GetModelMetadataRequest),
         }
-        return [
-            services.handler(services.PREDICTION, {name: _answer(method) for name, method in prediction.items()}),
-            services.handler(services.MODEL, {"GetModelStatus": _answer(self.status)}),
-            services.handler(services.HEALTH, {"Check": self.check_health}),
-        ]
+        return {
+            services.PREDICTION: prediction,
+            services.MODEL: {"GetModelStatus": _answer(self.status, pb.GetModelStatusRequest)},
+            services.HEALTH: {"Check": _answer(self._health.check, pb.HealthCheckRequest), "Watch": self._health.watch},
+        }
+
+    def drain(self) -> None:
+        """From now on the health service says NOT_SERVING, and ends the streams that watch it."""
+        self._health.drain()
 
     async def predict(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
@@ -121,19 +126,20 @@ class GrpcApi:
             entry.status.error_message = known.error.message if known.error else ""
         return response
 
-    async def check_health(self, request: Any, context: Any) -> Any:
-        if request.service not in _HEALTH_SERVICES:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-        ready = self._core.is_ready() and not self.is_draining
-        return pb.HealthCheckResponse(status=pb.ServingStatus.Value("SERVING" if ready else "NOT_SERVING"))
 
+def _answer(method: Handler, kind: Any) -> Handler:
+    """The method from bytes to bytes, with the core's errors turned into gRPC's. kind: class of its requests."""
+    parse = kind.FromString
 
-def _answer(method: Handler) -> Handler:
-    """The method with the core's errors turned into gRPC's."""
-
-    async def answer(request: Any, context: Any) -> Any:
+    async def answer(payload: bytes, context: Any) -> bytes:
         try:
-            return await method(request, context)
+            try:
+                request = parse(payload)
+            except DecodeError:
+                raise InvalidArgument(f"the request is not a {kind.DESCRIPTOR.full_name}") from None
+            response = await method(request, context)
+            serialized: bytes = response.SerializeToString()
+            return serialized
         except ServingError as error:
             code, message = _STATUS[error.code], error.message
         except Exception:
@@ -141,7 +147,8 @@ def _answer(method: Handler) -> Handler:
             code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
         if len(message) > _MAX_DETAILS:
             message = message[:_MAX_DETAILS] + "...TRUNCATED"
-        return await context.abort(code, message)
+        await context.abort(code, message)
+        raise AssertionError("abort does not return")
 
     return answer
 

@@ -41,6 +41,7 @@ class PredictBody:
     document: dict[str, Any] | None
     numbers: Any = None
     shape: tuple[int, ...] = ()
+    max_depth: int = 0
 
     def read(self, signature: Signature) -> dict[str, Array]:
         """The inputs by alias; InvalidArgument or Unimplemented in upstream's words."""
@@ -49,7 +50,7 @@ class PredictBody:
             if array is not None:
                 return array
         if self.document is None:
-            self.document = parse_object(self.body)
+            self.document = parse_object(self.body, self.max_depth)
         return _read_document(self.document, signature)
 
     def _read_numbers(self, signature: Signature) -> dict[str, Array] | None:
@@ -71,14 +72,17 @@ class PredictBody:
         return {alias: flat.astype(info.numpy).reshape(self.shape)}
 
 
-def parse(body: bytes) -> PredictBody:
-    """Checks the syntax and finds the signature's name; InvalidArgument for what is not a JSON object."""
+def parse(body: bytes, max_depth: int = 0) -> PredictBody:
+    """Checks the syntax and finds the signature's name; InvalidArgument for what is not a JSON object.
+
+    max_depth  of lists and objects in each other; 0: any
+    """
     head = _HEAD.match(body)
     if head is not None:
         quick = _parse_numbers(body, head)
         if quick is not None:
             return quick
-    document = parse_object(body)
+    document = parse_object(body, max_depth)
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise InvalidArgument(

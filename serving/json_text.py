@@ -12,9 +12,11 @@ from typing import Any
 import orjson
 
 from serving.errors import InvalidArgument
+from serving.json_depth import check_depth
 
 _QUOTED_BYTES = 256
-_STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"|\bInf\b', re.DOTALL)
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'  # one without an end goes to the text's: never searched twice
+_STRING_OR_INF = re.compile(_STRING + r"|\bInf\b", re.DOTALL)
 _REASONS = {
     "Expecting value": "Invalid value.",
     "Expecting property name enclosed in double quotes": "Missing a name for object member.",
@@ -28,8 +30,9 @@ _REASONS = {
 }
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The object that a body holds; InvalidArgument `JSON Parse error: ... at offset: <n>`."""
+def parse_object(body: bytes, max_depth: int = 0) -> dict[str, Any]:
+    """The object that a body holds; InvalidArgument `JSON Parse error: ... at offset: <n>`, or when nested too deep."""
+    check_depth(body, max_depth)
     try:
         value = orjson.loads(body)
     except ValueError:
@@ -64,7 +67,7 @@ def _parse_leniently(body: bytes) -> Any:
 def _reason(error: json.JSONDecodeError) -> str:
     if error.msg == "Expecting ',' delimiter":
         opened = []
-        for mark in re.sub(r'"(?:[^"\\]|\\.)*"', "", error.doc[: error.pos]):
+        for mark in re.sub(_STRING, "", error.doc[: error.pos], flags=re.DOTALL):
             if mark in "[{":
                 opened.append(mark)
             elif mark in "]}" and opened:

@@ -8,28 +8,25 @@ import logging
 import os
 import signal
 import socket
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import grpc.aio
 import numpy as np
 import onnxruntime
-import uvicorn
 
-from serving import flags, lifecycle
+from serving import flags, grpc_backend, lifecycle, tls
 from serving.core import Core
 from serving.errors import ServingError
 from serving.grpc_api import GrpcApi
+from serving.http_messages import Limits
+from serving.http_server import HttpServer
 from serving.lifecycle import StartError
+from serving.listening import listen, raise_file_limit
 from serving.loading import Loader
 from serving.onnx_engine import cpu_count
 from serving.rest_api import RestApi
 
 log = logging.getLogger(__name__)
-
-_MAX_GRPC_BYTES = 2**31 - 1
 
 
 class Server:
@@ -43,13 +40,20 @@ class Server:
             self._repository = lifecycle.make_repository(options)
             self._manager = lifecycle.make_manager(options, _loader(options), cpu_count())
             self._watcher = lifecycle.make_watcher(options, self._repository, self._manager)
+            self._settings = _grpc_settings(options)
+            self._backend, self._backend_reason = grpc_backend.choose(self._settings)
+            self._credentials = tls.read_credentials(Path(options.ssl_config_file)) if options.ssl_config_file else None
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
         self._core = Core(self._manager, self._watcher, options.enable_signature_method_name_check)
         limit = options.max_request_bytes
         self._grpc = GrpcApi(self._core, options.enable_serialization_as_tensor_content, limit)
         self._rest = RestApi(
-            self._core, options.rest_api_timeout_in_ms / 1000, limit, options.rest_api_enable_cors_support
+            self._core,
+            options.rest_api_timeout_in_ms / 1000,
+            limit,
+            options.rest_api_enable_cors_support,
+            options.max_json_depth,
         )
         self._stop = asyncio.Event()
 
@@ -57,21 +61,32 @@ class Server:
         """Serves until SIGTERM or SIGINT, then finishes what runs. StartError when it cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._end)
+        raise_file_limit()
         self._watcher.start()
         if self._repository.requires_models and not await self._load():
             return
-        grpc_server = await self._start_grpc()
-        rest = _Uvicorn(self._rest, self._rest_sockets(), self._options.shutdown_grace_seconds)
-        rest_task = asyncio.create_task(rest.run())
-        log.info("%s", self._ready_line(bool(rest.sockets)))
+        grpc_server = await grpc_backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
+        rest = HttpServer(self._rest, _limits(self._options))
+        sockets = self._rest_sockets()
+        await rest.start(sockets)
+        log.info("gRPC backend %s: %s", self._backend, self._backend_reason)
+        log.info("%s", self._ready_line(bool(sockets)))
         await self._stop.wait()
         log.info("stopping: finishing running requests")
-        self._grpc.is_draining = self._rest.is_draining = True
+        self._grpc.drain()
+        self._rest.is_draining = True
         self._watcher.stop()
-        rest.should_exit = True
-        await asyncio.gather(grpc_server.stop(self._options.shutdown_grace_seconds), rest_task)
+        grace_s = self._options.shutdown_grace_seconds
+        await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
         log.info("stopped")
+
+    def _end(self) -> None:
+        """Starts the end; when it has started already, ends at once."""
+        if self._stop.is_set():
+            log.info("told twice: ending without waiting for running requests")
+            leave(1)
+        self._stop.set()
 
     async def _load(self) -> bool:
         """Waits until each configured model is available or has failed; False when told to end before."""
@@ -84,28 +99,6 @@ class Server:
         lifecycle.check_start(self._manager, models)
         return True
 
-    async def _start_grpc(self) -> grpc.aio.Server:
-        options = [
-            ("grpc.max_receive_message_length", min(self._options.max_request_bytes, _MAX_GRPC_BYTES)),
-            ("grpc.max_send_message_length", _MAX_GRPC_BYTES),
-            ("grpc.so_reuseport", 0),
-            *_channel_arguments(self._options.grpc_channel_arguments),
-        ]
-        server = grpc.aio.server(options=options)
-        server.add_generic_rpc_handlers(self._grpc.handlers())
-        host = self._options.host or "0.0.0.0"  # noqa: S104 (as TensorFlow Serving; --host narrows it)
-        address = f"[{host}]:{self._options.port}" if ":" in host else f"{host}:{self._options.port}"
-        try:
-            if self._options.port:
-                server.add_insecure_port(address)
-            if self._options.grpc_socket_path:
-                _remove_stale_socket(Path(self._options.grpc_socket_path))
-                server.add_insecure_port(f"unix:{self._options.grpc_socket_path}")
-        except RuntimeError:
-            raise StartError(f"UNKNOWN: gRPC cannot listen on {address}; is it in use?") from None
-        await server.start()
-        return server
-
     def _rest_sockets(self) -> list[socket.socket]:
         port = self._options.rest_api_port
         if not port:
@@ -114,7 +107,7 @@ class Server:
             log.error("REST is off: its port %d is the gRPC port; choose another", port)
             return []
         try:
-            return [_listen(self._options.host, port)]
+            return [listen(self._options.host, port)]
         except OSError as error:
             log.error("REST is off: it cannot listen on port %d: %s", port, error.strerror)
             return []
@@ -131,58 +124,35 @@ class Server:
         return f"serving {', '.join(where)}; engine {engine}; models: {models or 'none yet'}"
 
 
-class _Uvicorn(uvicorn.Server):
-    """Uvicorn inside our own loop: our signals, our sockets."""
-
-    def __init__(self, app: RestApi, sockets: list[socket.socket], grace_s: int) -> None:
-        self.sockets = sockets
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=grace_s,
-            )
-        )
-
-    async def run(self) -> None:  # type: ignore[override]
-        if self.sockets:
-            await self.serve(sockets=self.sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _loader(options: SimpleNamespace) -> Loader:
     tags = tuple(tag for tag in options.saved_model_tags.split(",") if tag)
     return Loader(tags, options.enable_model_warmup, max(1, options.num_request_iterations_for_warmup))
 
 
-def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    return [(name, int(value) if value.lstrip("-").isdigit() else value) for name, _, value in pairs]
+def _grpc_settings(options: SimpleNamespace) -> grpc_backend.Settings:
+    return grpc_backend.Settings(
+        backend=options.grpc_backend,
+        host=options.host,
+        port=options.port,
+        socket_path=options.grpc_socket_path,
+        ssl_file=options.ssl_config_file,
+        arguments=options.grpc_channel_arguments,
+        max_bytes=options.max_request_bytes,
+        max_metadata=options.max_header_bytes,
+        max_streams=options.max_concurrent_streams,
+        max_connections=options.max_connections,
+        handshake_s=options.request_read_seconds,
+    )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    if socket.has_dualstack_ipv6():
-        with contextlib.suppress(OSError):
-            return socket.create_server(("::", port), family=socket.AF_INET6, backlog=2048, dualstack_ipv6=True)
-    return socket.create_server(("", port), backlog=2048)
-
-
-def _remove_stale_socket(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()
+def _limits(options: SimpleNamespace) -> Limits:
+    return Limits(
+        body_bytes=options.max_request_bytes,
+        header_bytes=options.max_header_bytes,
+        read_timeout_s=options.request_read_seconds,
+        keep_alive_s=options.keep_alive_seconds,
+        connections=options.max_connections,
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -194,7 +164,6 @@ def main(arguments: list[str]) -> int:
         print(_version())
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
     try:
         options = flags.parse(arguments)
