@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from clients.philox import stateless_normal
 from clients.wire import messages as pb
 from serving.errors import FailedPrecondition, InvalidArgument
-from serving.philox import stateless_normal
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = dict[str, Array]
