@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serving import matching, warmup
-from serving.errors import FailedPrecondition, of_code
+from serving.errors import FailedPrecondition, ServingError, of_code
+from serving.metrics import Metrics
 from serving.onnx_engine import OnnxEngine
 from serving.saved_model import parse_signature, read_card, read_signature_defs
 from serving.savedmodel_engine import SavedModelEngine, is_available
@@ -33,15 +34,31 @@ class Loader:
     tags               of the MetaGraph that is served
     warm_up            whether recorded requests are answered before the version is served
     warm_up_iterations how often each
+    metrics            where loads and warm-ups are counted
     """
 
     tags: tuple[str, ...] = ("serve",)
     warm_up: bool = True
     warm_up_iterations: int = 1
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __call__(self, name: str, version: int, folder: Path) -> Servable:
         """ServingError says why the version cannot be served."""
         start = time.perf_counter()
+        code = "UNKNOWN"
+        try:
+            servable = self._load(name, version, folder)
+            code = "OK"
+        except ServingError as error:
+            code = error.code
+            raise
+        finally:
+            self.metrics.loaded(name, version, code, time.perf_counter() - start)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        log.info("%s version %d: %s, loaded in %.0f ms", name, version, servable.engine_names, milliseconds)
+        return servable
+
+    def _load(self, name: str, version: int, folder: Path) -> Servable:
         definitions = read_signature_defs(folder, self.tags)
         engines, onnx = self._engines(folder, definitions)
         servable = Servable(name, version, definitions, engines)
@@ -52,8 +69,6 @@ class Loader:
                 example = onnx.example(signature)
                 if example is not None:
                     _tune(onnx, signature, example)
-        milliseconds = 1000 * (time.perf_counter() - start)
-        log.info("%s version %d: %s, loaded in %.0f ms", name, version, servable.engine_names, milliseconds)
         return servable
 
     def _engines(self, folder: Path, definitions: Mapping[str, Any]) -> tuple[dict[str, Engine], OnnxEngine | None]:
@@ -74,11 +89,26 @@ class Loader:
         return engines, onnx
 
     def _warm_up(self, servable: Servable, folder: Path, onnx: OnnxEngine | None) -> None:
-        for name, inputs in warmup.read_requests(folder):
+        start, records, code = time.perf_counter(), 0, "UNKNOWN"
+        try:
+            for records in self._replay(servable, folder, onnx):  # noqa: B007
+                pass
+            code = "OK"
+        except ServingError as error:
+            code = error.code
+            raise
+        finally:
+            if records or code != "OK":
+                self.metrics.warmup(str(folder), code, time.perf_counter() - start, records)
+
+    def _replay(self, servable: Servable, folder: Path, onnx: OnnxEngine | None) -> Iterator[int]:
+        """Answers the recorded requests; gives how many have been."""
+        for count, (name, inputs) in enumerate(warmup.read_requests(folder), 1):
             signature = servable.signatures.get(name)
             if signature is None:
                 raise FailedPrecondition(f'warm-up: Serving signature key "{name}" not found.')
             if onnx is not None and name not in onnx.plans:
+                yield count
                 continue  # would import TensorFlow for a signature that may never be asked for
             matching.check_names(signature, inputs)
             matching.check_dtypes(signature, inputs)
@@ -96,6 +126,7 @@ class Loader:
             if time.perf_counter() - start < _MEASURED_BELOW_S:
                 for _ in range(_MEASURED_RUNS):
                     servable.run(name, inputs, outputs)
+            yield count
 
 
 def _tune(onnx: OnnxEngine, signature: str, inputs: Mapping[str, Array]) -> None:

@@ -22,6 +22,8 @@ Snapshot = dict[str, list[Any]]
 MAX_REFUSED = 1000
 """Names that only refused requests know: as many are kept apart, the rest are counted under OTHER."""
 OTHER = "(other)"
+_COUNTED = ("Predict", "Classify", "Regress")
+"""The gRPC methods that upstream's metrics know; ours know all."""
 
 
 class Metrics:
@@ -52,7 +54,7 @@ class Metrics:
     def request(self, model: str, api: str, entrypoint: str, code: str, seconds: float, signature: str = "") -> None:
         """An answered request.
 
-        api         Predict, Classify, Regress over gRPC; predict, classify, regress over REST; "" for a GET
+        api         Predict, Classify, ... over gRPC; predict, classify, regress over REST; "" for a GET
         entrypoint  GRPC or REST
         code        canonical, OK included
         """
@@ -145,11 +147,14 @@ class Metrics:
         by_code: dict[tuple[str, ...], float] = {}
         for (model, signature, api, entrypoint, code), cells in list(self._requests.items()):
             number = sum(cells[:-1])
-            counts[model, code] = counts.get((model, code), 0) + number
             by_code[model, signature, api, entrypoint, code] = number
             if code == "OK":
-                _add(latencies, (model, api, entrypoint), cells)
                 by_signature[model, signature, api, entrypoint] = list(cells)
+            if entrypoint == "GRPC" and api not in _COUNTED:
+                continue
+            counts[model, code] = counts.get((model, code), 0) + number
+            if code == "OK":
+                _add(latencies, (model, api, entrypoint), cells)
         runs: dict[tuple[str, str, str], list[float]] = {}
         for (model, _, api), cells in list(self._runs.items()):
             _add(runs, (model, api, "TF1"), cells)

@@ -15,6 +15,7 @@ def _exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
     return tuple(scale * growth**k for k in range(count))
 
 
+PATH = "/monitoring/prometheus/metrics"
 LATENCY_LIMITS = _exponential(10, 1.8, 33)
 """Microseconds: 10 to about 25 minutes."""
 QUEUE_LIMITS = _exponential(100, 1.2, 52)

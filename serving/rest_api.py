@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 import zlib
 from collections.abc import Callable
 
-import numpy as np
 from google.protobuf import json_format
 
 from serving import json_examples, json_request, json_response
@@ -17,9 +17,11 @@ from serving.errors import InvalidArgument, ServingError
 from serving.examples import pair_classes
 from serving.http_messages import JSON, Answer, Request
 from serving.json_text import error_body
-from serving.rest_routes import Route, find_route
+from serving.metrics import Metrics
+from serving.rest_routes import UNCOUNTED, Route, find_route
 
 Content = tuple[int, bytes]
+Inferred = tuple[str, bytes]
 log = logging.getLogger(__name__)
 
 _CORS = (
@@ -45,6 +47,7 @@ class RestApi:
     max_bytes      of a body once unpacked
     max_depth      of lists and objects in each other in a JSON body; 0: any
     cors           adds CORS headers
+    metrics        where what is below /v1/ is counted
     scrape         gives the text of the metrics, which is served at `metrics_path`; "" for nowhere
     """
 
@@ -55,6 +58,7 @@ class RestApi:
         max_bytes: int = 2**26,
         cors: bool = False,
         max_depth: int = 100,
+        metrics: Metrics | None = None,
         scrape: Callable[[], bytes] | None = None,
         metrics_path: str = "",
     ) -> None:
@@ -62,6 +66,7 @@ class RestApi:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._max_depth = max_depth
+        self._metrics = metrics or Metrics()
         self._scrape = scrape
         self._metrics_path = metrics_path if scrape is not None else ""
         self._headers = JSON + (_CORS if cors else b"")
@@ -73,13 +78,14 @@ class RestApi:
         route = find_route(method, path)
         verb = self._verbs.get(route.operation)
         headers = self._headers
+        status, code, signature = 200, "OK", ""
         try:
             if verb is not None:
                 body = request.body
                 if b"gzip" in request.headers.get(b"content-encoding", b""):
                     body = await self._unpack(body)
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
-                status, content = await verb(route, body, deadline)
+                signature, content = await verb(route, body, deadline)
             elif route.operation == "unknown":
                 return self._answer_elsewhere(method, path)
             elif method == "OPTIONS":
@@ -87,13 +93,19 @@ class RestApi:
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
             else:
                 status, content = self._ask(route, method, path)
+                code = "OK" if status == 200 else "INVALID_ARGUMENT"
         except ServingError as error:
-            status, content = error.http_status, error_body(error.message)
+            status, code, content = error.http_status, error.code, error_body(error.message)
         except BodyError:
+            code = "RESOURCE_EXHAUSTED"
             status, content = 413, error_body(f"the request's body is larger than {self._max_bytes} bytes")
         except Exception:
             log.exception("%s %s", method, path)
+            code = "INTERNAL"
             status, content = 500, error_body("internal error; the server's log has the details")
+        if route.operation not in UNCOUNTED and method != "OPTIONS":
+            api = route.operation if verb is not None else ""
+            self._metrics.request(route.name, api, "REST", code, time.monotonic() - request.arrived, signature)
         if status in (429, 503):
             headers += _RETRY
         return Answer(status, content, headers)
@@ -124,9 +136,9 @@ class RestApi:
         assert self._scrape is not None
         return Answer(200, self._scrape(), _TEXT)
 
-    # Inference
+    # Inference: the signature that answered, and the answer
 
-    async def _predict(self, route: Route, body: bytes, deadline: float | None) -> Content:
+    async def _predict(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
         request = json_request.parse(body, self._max_depth)
         spec = _spec(route, request.signature_name)
         servable = self._core.find(spec)
@@ -138,23 +150,19 @@ class RestApi:
             raise InvalidArgument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
         inputs = request.read(signature)
         outputs = await self._core.predict(servable, signature, inputs, deadline=deadline)
-        return 200, json_response.write_predict(outputs, request.is_row)
+        return signature.name, json_response.write_predict(outputs, request.is_row)
 
-    async def _classify(self, route: Route, body: bytes, deadline: float | None) -> Content:
+    async def _classify(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
         request = json_examples.parse(body, "classify", self._max_depth, self._max_bytes)
         spec = _spec(route, request.signature_name)
         _, classes, scores = await self._core.classify(spec, lambda: request.serialized, deadline)
-        results = [
-            [[label.decode(errors="replace"), np.float32(score)] for label, score in zip(labels, numbers, strict=True)]
-            for labels, numbers in pair_classes(classes, scores)
-        ]
-        return 200, json_response.write_results(results)
+        return spec.signature_name, json_response.write_classes(pair_classes(classes, scores))
 
-    async def _regress(self, route: Route, body: bytes, deadline: float | None) -> Content:
+    async def _regress(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
         request = json_examples.parse(body, "regress", self._max_depth, self._max_bytes)
         spec = _spec(route, request.signature_name)
         _, values = await self._core.regress(spec, lambda: request.serialized, deadline)
-        return 200, json_response.write_results(list(values))
+        return spec.signature_name, json_response.write_values(values)
 
     # Questions
 
