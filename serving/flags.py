@@ -85,10 +85,30 @@ FLAGS = [
         ("enable_signature_method_name_check", False, "Classify and Regress look at the signature's method name"),
     ),
     *_group(
+        "Running",
+        ("engine", "auto", "onnx: verified graphs; tensorflow: the SavedModel; auto: a graph where there is one (ours)"),
+        ("enable_batching", False, "merge requests that wait while all engines are busy; none waits for others"),
+        ("batching_parameters_file", "", "BatchingParameters in text format; needs enable_batching"),
+        (
+            "enable_per_model_batching_parameters",
+            False,
+            "read batching_params.pbtxt in each version's folder instead; a version without one is not merged",
+        ),
+        ("max_queued_requests", 1000, "requests that may wait for an engine, of all models; 0: any (ours)"),
+        ("max_queued_requests_per_model", 500, "requests that may wait for an engine, of one model; 0: any (ours)"),
+        ("max_queued_bytes", 256 * 1024 * 1024, "bytes of the inputs of all waiting requests; 0: any (ours)"),
+    ),
+    *_group(
+        "Metrics",
+        (
+            "monitoring_config_file",
+            "",
+            "MonitoringConfig in text format: whether Prometheus finds metrics on the REST port, and under which path",
+        ),
+        ("enable_metrics", False, "without that file: metrics at /monitoring/prometheus/metrics (ours)"),
+    ),
+    *_group(
         "Accepted for TensorFlow Serving's sake",
-        ("enable_batching", False, "merge concurrent requests", "no"),
-        ("batching_parameters_file", "", "BatchingParameters in text format", "no"),
-        ("enable_per_model_batching_parameters", False, "", "no"),
         ("monitoring_config_file", "", "MonitoringConfig in text format", "no"),
         ("rest_api_num_threads", 4 * _CPUS, "one event loop answers REST", "no"),
         ("grpc_max_threads", 4 * _CPUS, "one event loop answers gRPC", "no"),

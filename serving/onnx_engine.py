@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import mmap
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from serving.cores import cpu_count as cpu_count
 from serving.errors import DataLoss, InvalidArgument, ResourceExhausted
 from serving.saved_model import Signature
 from serving.steps import Step, build
@@ -133,11 +133,6 @@ class OnnxEngine:
             shape = [d if isinstance(d, int) else 1 if axis == 0 else 64 for axis, d in enumerate(given.shape)]
             example[given.name] = np.ones(shape, dtype)
         return example
-
-
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _NUMPY = {

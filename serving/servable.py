@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from serving.batching_config import Batching
 from serving.errors import FailedPrecondition
 from serving.pace import Pace, size_of
 from serving.saved_model import Signature, parse_signature
@@ -30,15 +31,24 @@ class Servable:
     definitions  SignatureDef messages by name, as saved_model.pb holds them
     signatures   the same as plain values
     engines      what runs each signature, by name
-    in_flight    requests running now; only the event loop changes it
+    batching     how concurrent requests are merged; None: they are not
+    in_flight    requests waiting or running now; only the event loop changes it
     """
 
-    def __init__(self, name: str, version: int, definitions: Mapping[str, Any], engines: Mapping[str, Engine]) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        definitions: Mapping[str, Any],
+        engines: Mapping[str, Engine],
+        batching: Batching | None = None,
+    ) -> None:
         self.name = name
         self.version = version
         self.definitions = definitions
         self.signatures: dict[str, Signature] = {key: parse_signature(key, d) for key, d in definitions.items()}
         self.engines = engines
+        self.batching = batching
         self.paces = {key: Pace() for key in definitions}
         self.in_flight = 0
         self._on_idle: Callable[[], None] | None = None
@@ -64,10 +74,6 @@ class Servable:
         answer = engine.run(signature, inputs, outputs)
         self.paces[signature].record(size_of(inputs), time.perf_counter() - start)
         return answer
-
-    def is_quick(self, signature: str, inputs: Mapping[str, Array]) -> bool:
-        """Whether the call may run on the event loop."""
-        return self.paces[signature].is_quick(size_of(inputs))
 
     def enter(self) -> None:
         self.in_flight += 1

@@ -1,0 +1,111 @@
+"""A batch: requests of one kind that wait together and run together, in a thread or on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from serving import batching
+from serving.batching_config import Batching
+from serving.pace import size_of
+from serving.servable import Servable
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Tensors = Mapping[str, Array]
+Outputs = dict[str, Array]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a request asks: a signature of a servable, its outputs by alias, and for which API (for the metrics)."""
+
+    servable: Servable
+    signature: str
+    outputs: tuple[str, ...]
+    api: str
+
+
+@dataclass(eq=False)
+class Task:
+    """A request, or a part of a large one, that waits or runs.
+
+    size_bytes         what its inputs take
+    deadline, arrived  `time.monotonic()` seconds
+    """
+
+    inputs: Tensors
+    rows: int
+    size_bytes: int
+    future: asyncio.Future[Outputs]
+    deadline: float | None = None
+    batch: Batch | None = None
+    arrived: float = field(default_factory=time.monotonic)
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(eq=False)
+class Batch:
+    """Tasks of one call and kind. `batching` is None for a request that runs as it came, `kind` is of no use then."""
+
+    call: Call
+    batching: Batching | None
+    kind: Hashable
+    tasks: list[Task] = field(default_factory=list)
+    rows: int = 0
+    is_waiting: bool = True
+
+    def has_room(self, rows: int) -> bool:
+        return self.batching is not None and self.rows + rows <= self.batching.limit
+
+    def is_quick(self) -> bool:
+        """Whether it may run on the event loop. (A request that runs as it came would not have waited.)"""
+        if self.batching is None:
+            return False
+        size = sum(size_of(task.inputs) for task in self.tasks)
+        return self.call.servable.paces[self.call.signature].is_quick(size)
+
+    def run(self) -> tuple[list[Outputs | Exception], float]:
+        """The outputs or the error of each task, and the seconds taken.
+
+        When merged requests fail, each is run by itself, so that only the one at fault fails.
+        """
+        start = time.perf_counter()
+        results: list[Outputs | Exception] = []
+        try:
+            results.extend(self._run(self.tasks))
+        except Exception as error:
+            if len(self.tasks) == 1:
+                results = [error]
+            else:
+                log.info("%s: a merged run failed, its requests run one by one", self.call.servable.name)
+                results = [self._run_alone(task) for task in self.tasks]
+        return results, time.perf_counter() - start
+
+    def _run_alone(self, task: Task) -> Outputs | Exception:
+        try:
+            return self._run([task])[0]
+        except Exception as error:
+            return error
+
+    def _run(self, tasks: Sequence[Task]) -> list[Outputs]:
+        requests, sizes = [task.inputs for task in tasks], [task.rows for task in tasks]
+        return run_merged(self.call, self.batching, requests, sizes)
+
+
+def run_merged(
+    call: Call, parameters: Batching | None, requests: Sequence[Tensors], sizes: Sequence[int]
+) -> list[Outputs]:
+    """The outputs of each request, run together; without parameters there is one, which runs as it came."""
+    if parameters is None:
+        return [call.servable.run(call.signature, requests[0], call.outputs)]
+    rows = sum(sizes)
+    padding = parameters.padded(rows) - rows
+    merged = batching.merge(requests, padding, parameters.pad_variable_length_inputs)
+    return batching.split(call.servable.run(call.signature, merged, call.outputs), sizes, padding)
