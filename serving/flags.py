@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Literal
 
+from serving.repository import MODEL_NAMES
+
 Value = bool | int | float | str
 _CPUS = os.cpu_count() or 1
 
@@ -44,13 +46,19 @@ FLAGS = [
         ("model_base_path", "", "folder of the single model, which holds <version>/"),
         ("model_config_file", "", "ModelServerConfig in text format: several models, version policies, labels"),
         ("model_config_file_poll_wait_seconds", 0.0, "seconds between readings of that file; 0: once"),
-        ("file_system_poll_wait_seconds", 1.0, "seconds between looks for new versions; 0: once, below 0: never"),
+        ("allow_config_reload", False, "HandleReloadConfigRequest may replace the models; needs config_root (ours)"),
+        ("config_root", "", "folder that must hold the base paths of configurations over gRPC; /: any (ours)"),
+        ("file_system_poll_wait_seconds", 1.0, "seconds between looks for new versions; 0: once, below 0: at a reload"),
+        ("missing_base_path_stops_poll", False, "one missing base path leaves all models as they are (upstream's way)"),
         ("allow_version_labels_for_unavailable_models", False, "new labels may name versions that are not loaded"),
         ("saved_model_tags", "serve", "comma-separated tags of the MetaGraph"),
+        ("model_name_pattern", MODEL_NAMES, "what a folder of --repository must be called to be a model (ours)"),
+        ("allow_symlinks", False, "symbolic links may lead out of the repository, or out of a base path (ours)"),
     ),
     *_group(
         "Ports and limits",
         ("host", "", "address to listen on; empty: all (ours)"),
+        ("workers", 1, "processes that share the ports, each with all models (ours)"),
         ("port", 8500, "gRPC port"),
         ("grpc_socket_path", "", "UNIX socket for gRPC beside the port"),
         ("rest_api_port", 0, "REST port; 0: no REST"),
@@ -75,6 +83,12 @@ FLAGS = [
         ("max_num_load_retries", 5, "further attempts after a failed load (with --repository: 0)"),
         ("load_retry_interval_micros", 60_000_000, "microseconds between attempts"),
         ("num_load_threads", 0, "versions that load at once; 0: as many as cores"),
+        ("wait_for_models", False, "ports stay closed until every configured model is loaded (upstream's way)"),
+        (
+            "version_transition_policy",
+            "availability",
+            "availability: load the new, then unload; resource: unload first (ours)",
+        ),
         ("num_unload_threads", 0, "unloading takes no thread here", "no"),
         ("enable_model_warmup", True, "answer assets.extra/tf_serving_warmup_requests before serving"),
         ("num_request_iterations_for_warmup", 0, "how often each warm-up request is answered; 0: once"),
@@ -109,7 +123,6 @@ FLAGS = [
     ),
     *_group(
         "Accepted for TensorFlow Serving's sake",
-        ("monitoring_config_file", "", "MonitoringConfig in text format", "no"),
         ("rest_api_num_threads", 4 * _CPUS, "one event loop answers REST", "no"),
         ("grpc_max_threads", 4 * _CPUS, "one event loop answers gRPC", "no"),
         ("enable_profiler", True, "", "no"),

@@ -17,6 +17,7 @@ from serving import matching
 from serving.core import Core, ModelSpec
 from serving.errors import NUMBERS, InvalidArgument, ServingError
 from serving.examples import pair_classes, serialize_input
+from serving.grpc_reload import ReloadApi
 from serving.health import Health
 from serving.saved_model import Signature
 from serving.servable import Servable
@@ -36,11 +37,14 @@ class GrpcApi:
     max_bytes  of a tensor that a request spells with fewer values than elements
     """
 
-    def __init__(self, core: Core, content: bool = False, max_bytes: int = 2**26) -> None:
+    def __init__(
+        self, core: Core, content: bool = False, max_bytes: int = 2**26, reload: ReloadApi | None = None
+    ) -> None:
         self._core = core
         self._content = content
         self._max_bytes = max_bytes
         self._health = Health(core.is_ready)
+        self._reload = reload or ReloadApi(core, allowed=False)
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """The methods by service and name: coroutines `(bytes, context) -> bytes`, and Watch, which gives a stream."""
@@ -52,7 +56,10 @@ class GrpcApi:
         }
         return {
             services.PREDICTION: prediction,
-            services.MODEL: {"GetModelStatus": _answer(self.status, pb.GetModelStatusRequest)},
+            services.MODEL: {
+                "GetModelStatus": _answer(self.status, pb.GetModelStatusRequest),
+                "HandleReloadConfigRequest": _answer(self._reload.reload, pb.ReloadConfigRequest),
+            },
             services.HEALTH: {"Check": _answer(self._health.check, pb.HealthCheckRequest), "Watch": self._health.watch},
         }
 

@@ -18,6 +18,7 @@ from serving import flags, grpc_backend, lifecycle, tls
 from serving.core import Core
 from serving.errors import ServingError
 from serving.grpc_api import GrpcApi
+from serving.grpc_reload import ReloadApi
 from serving.http_messages import Limits
 from serving.http_server import HttpServer
 from serving.lifecycle import StartError
@@ -47,7 +48,12 @@ class Server:
             raise StartError(f"{error.code}: {error.message}") from None
         self._core = Core(self._manager, self._watcher, options.enable_signature_method_name_check)
         limit = options.max_request_bytes
-        self._grpc = GrpcApi(self._core, options.enable_serialization_as_tensor_content, limit)
+        self._grpc = GrpcApi(
+            self._core,
+            options.enable_serialization_as_tensor_content,
+            limit,
+            reload=ReloadApi(self._core, options.allow_config_reload),
+        )
         self._rest = RestApi(
             self._core,
             options.rest_api_timeout_in_ms / 1000,
@@ -64,7 +70,7 @@ class Server:
             loop.add_signal_handler(number, self._end)
         raise_file_limit()
         self._watcher.start()
-        if self._repository.requires_models and not await self._load():
+        if not await self._load():
             return
         grpc_server = await grpc_backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
         rest = HttpServer(self._rest, _limits(self._options))
@@ -90,13 +96,10 @@ class Server:
 
     async def _load(self) -> bool:
         """Waits until each configured model is available or has failed; False when told to end before."""
-        models = list(self._repository.configured())
-        while not self._manager.wait_until_settled(models, timeout_s=0):
-            settled = asyncio.to_thread(self._manager.wait_until_settled, models, 0.2)
-            await settled
+        while not lifecycle.is_loaded(self._options, self._manager, self._watcher):
             if self._stop.is_set():
                 return False
-        lifecycle.check_start(self._manager, models)
+            await asyncio.sleep(0.005)
         return True
 
     def _rest_sockets(self) -> list[socket.socket]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from serving.errors import DataLoss, FailedPrecondition, NotFound
-from serving.manager import Manager, State
+from serving.manager import Manager
 from serving.servable import Servable
+from serving.versions import State
 
 
 class Loads:

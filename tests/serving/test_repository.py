@@ -54,6 +54,18 @@ def test_a_base_path_that_goes_missing_changes_nothing(tmp_path: Path) -> None:
     assert repository.poll()["a"] == {}
 
 
+def test_upstreams_way_a_missing_base_path_holds_up_all_models(tmp_path: Path) -> None:
+    folders(tmp_path, "a/1", "b/1")
+    models = [ModelConfig("a", tmp_path / "a"), ModelConfig("b", tmp_path / "b")]
+    repository = ConfiguredRepository(models, missing_stops=True)
+    before = repository.poll()
+    (tmp_path / "a").rename(tmp_path / "away")
+    folders(tmp_path, "b/2")
+    assert repository.poll() == before
+    (tmp_path / "away").rename(tmp_path / "a")
+    assert repository.poll()["b"] == {2: tmp_path / "b" / "2"}
+
+
 def test_a_folder_of_models_ignores_what_is_no_model(tmp_path: Path) -> None:
     folders(tmp_path, "lenet5/1", "lenet5/2", ".hidden/1", "not a name/1", "empty")
     (tmp_path / "file").write_text("")
