@@ -108,3 +108,13 @@ def _line(name: str, metric: Metric, labels: Sequence[str], value: float, *more:
 
 def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def counters(snapshot: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    """The counters by name, over all labels; upstream's also as TensorFlow spells them, `/tensorflow/serving/...`."""
+    found = {}
+    for key, metric in METRICS.items():
+        if metric.kind == "counter":
+            total = sum(value for _, value in snapshot.get(key, ()))
+            found[metric.name] = found[metric.name.replace(":", "/")] = total
+    return found
