@@ -7,40 +7,45 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from serving import matching, warmup
+from serving.batching_config import Batching, read_batching, read_batching_of
+from serving.engines import EngineOptions, engine_options, open_engines
 from serving.errors import FailedPrecondition, ServingError, of_code
 from serving.metrics import Metrics
 from serving.onnx_engine import OnnxEngine
-from serving.saved_model import parse_signature, read_card, read_signature_defs
-from serving.savedmodel_engine import SavedModelEngine, is_available
-from serving.servable import Engine, Servable
+from serving.saved_model import read_signature_defs
+from serving.servable import Servable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
 
 _MEASURED_RUNS = 2
 _MEASURED_BELOW_S = 0.05
-_INIT_OP = "__saved_model_init_op"
 
 
 @dataclass(frozen=True)
 class Loader:
     """Makes a Servable of a version's folder.
 
-    tags               of the MetaGraph that is served
+    options            which engines, and which MetaGraph
     warm_up            whether recorded requests are answered before the version is served
     warm_up_iterations how often each
     metrics            where loads and warm-ups are counted
+    batching           how concurrent requests are merged; None: they are not
+    own_batching       versions bring their own parameters, and are not merged without
     """
 
-    tags: tuple[str, ...] = ("serve",)
+    options: EngineOptions = field(default_factory=EngineOptions)
     warm_up: bool = True
     warm_up_iterations: int = 1
     metrics: Metrics = field(default_factory=Metrics)
+    batching: Batching | None = None
+    own_batching: bool = False
 
     def __call__(self, name: str, version: int, folder: Path) -> Servable:
         """ServingError says why the version cannot be served."""
@@ -59,9 +64,12 @@ class Loader:
         return servable
 
     def _load(self, name: str, version: int, folder: Path) -> Servable:
-        definitions = read_signature_defs(folder, self.tags)
-        engines, onnx = self._engines(folder, definitions)
-        servable = Servable(name, version, definitions, engines)
+        definitions = read_signature_defs(folder, self.options.tags)
+        batching = read_batching_of(folder) if self.batching and self.own_batching else self.batching
+        if batching is not None:
+            batching.check()
+        engines, onnx = open_engines(folder, definitions, self.options)
+        servable = Servable(name, version, definitions, engines, batching)
         if self.warm_up:
             self._warm_up(servable, folder, onnx)
         if onnx is not None:
@@ -70,23 +78,6 @@ class Loader:
                 if example is not None:
                     _tune(onnx, signature, example)
         return servable
-
-    def _engines(self, folder: Path, definitions: Mapping[str, Any]) -> tuple[dict[str, Engine], OnnxEngine | None]:
-        signatures = {name: parse_signature(name, definition) for name, definition in definitions.items()}
-        card = read_card(folder)
-        onnx = OnnxEngine(folder, card, signatures) if card else None
-        if onnx is not None and not onnx.plans:
-            onnx = None
-        tensorflow = SavedModelEngine(folder, self.tags, signatures)
-        if onnx is None:
-            tensorflow.load()
-        engines: dict[str, Engine] = {}
-        for name in definitions:
-            if onnx is not None and name in onnx.plans:
-                engines[name] = onnx
-            elif name != _INIT_OP and (onnx is None or is_available()):
-                engines[name] = tensorflow
-        return engines, onnx
 
     def _warm_up(self, servable: Servable, folder: Path, onnx: OnnxEngine | None) -> None:
         start, records, code = time.perf_counter(), 0, "UNKNOWN"
@@ -127,6 +118,19 @@ class Loader:
                 for _ in range(_MEASURED_RUNS):
                     servable.run(name, inputs, outputs)
             yield count
+
+
+def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
+    """The loader that the flags describe; InvalidArgument when they cannot be met."""
+    file = Path(options.batching_parameters_file) if options.batching_parameters_file else None
+    return Loader(
+        options=engine_options(options),
+        warm_up=options.enable_model_warmup,
+        warm_up_iterations=max(1, options.num_request_iterations_for_warmup),
+        metrics=metrics,
+        batching=read_batching(file) if options.enable_batching else None,
+        own_batching=options.enable_per_model_batching_parameters,
+    )
 
 
 def _tune(onnx: OnnxEngine, signature: str, inputs: Mapping[str, Array]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from serving.cores import cpu_count as cpu_count
+from serving.cores import cpu_count
 from serving.errors import DataLoss, InvalidArgument, ResourceExhausted
 from serving.saved_model import Signature
 from serving.steps import Step, build
@@ -65,8 +65,13 @@ class OnnxEngine:
 
     name = "ONNX Runtime"
 
-    def __init__(self, folder: Path, card: Mapping[str, Any], signatures: Mapping[str, Signature]) -> None:
-        """Loads the graphs that the card verifies; DataLoss when a file is not the one that was verified."""
+    def __init__(
+        self, folder: Path, card: Mapping[str, Any], signatures: Mapping[str, Signature], threads: int = 0
+    ) -> None:
+        """Loads the graphs that the card verifies; DataLoss when a file is not the one that was verified.
+
+        threads  that a run may take; 0: `tune` finds out
+        """
         self._graphs: dict[str, Graph] = {}
         self.plans: dict[str, Plan] = {}
         verified = card.get("onnx") or {}
@@ -76,7 +81,7 @@ class OnnxEngine:
             if signature is None or not file or not (verified.get(file) or {}).get("parity"):
                 continue
             if file not in self._graphs:
-                self._graphs[file] = _open(folder, file, verified[file].get("sha256"))
+                self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads)
             self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -145,7 +150,7 @@ _NUMPY = {
 }
 
 
-def _open(folder: Path, file: str, sha256: str | None) -> Graph:
+def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
     if Path(file).name != file:
         raise DataLoss(f"card.json names the graph {file!r}; wanted a file of the version's folder")
     path = folder / file
@@ -157,7 +162,7 @@ def _open(folder: Path, file: str, sha256: str | None) -> Graph:
     if found != sha256:
         raise DataLoss(f"{file} is not the graph that was verified (its sha256 differs); export the version again")
     try:
-        return Graph(path, _session(path, threads=1))
+        return Graph(path, _session(path, threads or 1), threads or 1, tuned=threads > 0)
     except Exception as error:
         log.error("%s: %s", path, error)
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None

@@ -16,6 +16,7 @@ import onnxruntime
 
 from serving import flags, grpc_backend, lifecycle, tls
 from serving.core import Core
+from serving.cores import cpu_count
 from serving.errors import ServingError
 from serving.grpc_api import GrpcApi
 from serving.grpc_reload import ReloadApi
@@ -23,9 +24,10 @@ from serving.http_messages import Limits
 from serving.http_server import HttpServer
 from serving.lifecycle import StartError
 from serving.listening import listen, raise_file_limit
-from serving.loading import Loader
-from serving.onnx_engine import cpu_count
+from serving.loading import make_loader
+from serving.metrics import Metrics
 from serving.rest_api import RestApi
+from serving.scheduler import Scheduler, scheduler_limits
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +38,21 @@ class Server:
     def __init__(self, options: SimpleNamespace) -> None:
         """StartError when the flags contradict each other or the configuration is not acceptable."""
         self._options = options
+        self._metrics = Metrics()
         try:
             lifecycle.check(options)
             self._repository = lifecycle.make_repository(options)
-            self._manager = lifecycle.make_manager(options, _loader(options), cpu_count())
+            loader = make_loader(options, self._metrics)
+            self._manager = lifecycle.make_manager(options, loader, cpu_count())
             self._watcher = lifecycle.make_watcher(options, self._repository, self._manager)
             self._settings = _grpc_settings(options)
             self._backend, self._backend_reason = grpc_backend.choose(self._settings)
             self._credentials = tls.read_credentials(Path(options.ssl_config_file)) if options.ssl_config_file else None
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
-        self._core = Core(self._manager, self._watcher, options.enable_signature_method_name_check)
+        threads = loader.batching.threads if loader.batching else None
+        scheduler = Scheduler(threads, scheduler_limits(options), self._metrics)
+        self._core = Core(self._manager, self._watcher, options.enable_signature_method_name_check, scheduler)
         limit = options.max_request_bytes
         self._grpc = GrpcApi(
             self._core,
@@ -125,11 +131,6 @@ class Server:
         )
         engine = f"ONNX Runtime {onnxruntime.__version__}"
         return f"serving {', '.join(where)}; engine {engine}; models: {models or 'none yet'}"
-
-
-def _loader(options: SimpleNamespace) -> Loader:
-    tags = tuple(tag for tag in options.saved_model_tags.split(",") if tag)
-    return Loader(tags, options.enable_model_warmup, max(1, options.num_request_iterations_for_warmup))
 
 
 def _grpc_settings(options: SimpleNamespace) -> grpc_backend.Settings:

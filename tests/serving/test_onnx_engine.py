@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from serving.errors import DataLoss, InvalidArgument
-from serving.onnx_engine import OnnxEngine, cpu_count
+from serving.cores import cpu_count
+from serving.onnx_engine import OnnxEngine
 from serving.saved_model import parse_signature, read_card, read_signature_defs
 
 
