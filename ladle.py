@@ -14,20 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clients.async_client import AsyncClient
     from clients.client import Client
+    from clients.errors import LadleError
 
-__all__ = ["Client", "main"]
+__all__ = ["AsyncClient", "Client", "LadleError", "main"]
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 REPOSITORY = "model_repository"
 ROOMS = ("models", "training", "serving", "clients")
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Client":
-        from clients.client import Client
+LIBRARY = {"Client": "clients.client", "AsyncClient": "clients.async_client", "LadleError": "clients.errors"}
+"""What `from ladle import ...` gives, and where it is."""
 
-        return Client
+
+def __getattr__(name: str) -> Any:
+    if name in LIBRARY:
+        return getattr(importlib.import_module(LIBRARY[name]), name)
     raise AttributeError(f"module 'ladle' has no attribute {name!r}")
 
 

@@ -1,10 +1,10 @@
-"""grpc.health.v1: whether the server is ready, once (Check) or whenever it changes (Watch)."""
+"""grpc.health.v1: whether the server is ready, once (Check) or whenever it changes (Watch), and its models (List)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -20,10 +20,11 @@ _MAX_WATCHERS = 1024
 
 
 class Health:
-    """The service. `is_ready` says whether every configured model is available."""
+    """The service. `is_ready` says whether every configured model is available, `index` which versions there are."""
 
-    def __init__(self, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, is_ready: Callable[[], bool], index: Callable[[], Iterable[Mapping[str, str]]] = tuple) -> None:
         self._is_ready = is_ready
+        self._index = index
         self._draining: asyncio.Event = asyncio.Event()
         self._watchers = 0
 
@@ -35,6 +36,17 @@ class Health:
         if request.service not in SERVICES:
             raise NotFound("unknown service")
         return pb.HealthCheckResponse(status=self._status())
+
+    async def list(self, request: Any, context: Any) -> Any:
+        """The services, and every model by its name: serving when a version is available."""
+        statuses = dict.fromkeys(SERVICES, self._status())
+        available = {row["name"] for row in self._index() if row["state"] == "AVAILABLE"}
+        for row in self._index():
+            statuses[row["name"]] = pb.ServingStatus.Value("SERVING" if row["name"] in available else "NOT_SERVING")
+        response = pb.HealthListResponse()
+        for name, status in statuses.items():
+            response.statuses.add(key=name).value.status = status
+        return response
 
     async def watch(self, payload: bytes, context: Any) -> AsyncIterator[bytes]:
         """Serialized HealthCheckResponse: the status now, then each change."""

@@ -153,6 +153,7 @@ MODELS: dict[str, dict[str, Function]] = {
         )
     },
     "a/b:c ü": echo("DT_FLOAT"),
+    "slow": echo("DT_FLOAT"),
 } | {f"echo_{dtype.name}": echo(dtype.name) for dtype in tensors.DTYPES.values()}
 
 
