@@ -336,8 +336,8 @@ def grpc_server(server: Server) -> grpc.Server:
     return made
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
     running = Server()
     over_grpc = grpc_server(running)
     running.grpc = f"localhost:{over_grpc.add_insecure_port('localhost:0')}"
@@ -353,6 +353,19 @@ def server() -> Iterator[Server]:
     thread.join()
     over_http.server_close()
     over_grpc.stop(None).wait()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def steady_server() -> Iterator[Server]:
+    """For tests that change nothing of it."""
+    with running_server() as running:
+        yield running
 
 
 @pytest.fixture(params=["grpc", "rest"])
