@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,6 +20,7 @@ from serving.errors import NUMBERS, InvalidArgument, ServingError
 from serving.examples import pair_classes, serialize_input
 from serving.grpc_reload import ReloadApi
 from serving.health import Health
+from serving.metrics import Metrics
 from serving.saved_model import Signature
 from serving.servable import Servable
 
@@ -27,6 +29,8 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 log = logging.getLogger(__name__)
 
 _MAX_DETAILS = 1024
+_NO_SPEC = pb.ModelSpec()
+_APIS = {"Predict": "Predict", "Classification": "Classify", "Regression": "Regress"}
 _STATUS = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if code != "OK"}
 
 
@@ -35,37 +39,52 @@ class GrpcApi:
 
     content    answers carry tensor_content in place of typed values
     max_bytes  of a tensor that a request spells with fewer values than elements
+    metrics    where requests are counted
     """
 
     def __init__(
-        self, core: Core, content: bool = False, max_bytes: int = 2**26, reload: ReloadApi | None = None
+        self,
+        core: Core,
+        content: bool = False,
+        max_bytes: int = 2**26,
+        metrics: Metrics | None = None,
+        reload: ReloadApi | None = None,
     ) -> None:
         self._core = core
         self._content = content
         self._max_bytes = max_bytes
-        self._health = Health(core.is_ready)
+        self._metrics = metrics or Metrics()
+        self._health = Health(core.is_ready, core.index)
         self._reload = reload or ReloadApi(core, allowed=False)
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """The methods by service and name: coroutines `(bytes, context) -> bytes`, and Watch, which gives a stream."""
         prediction = {
-            "Predict": _answer(self.predict, pb.PredictRequest),
-            "Classify": _answer(self.classify, pb.ClassificationRequest),
-            "Regress": _answer(self.regress, pb.RegressionRequest),
-            "GetModelMetadata": _answer(self.metadata, pb.GetModelMetadataRequest),
+            "Predict": self._counted(self.predict, pb.PredictRequest),
+            "Classify": self._counted(self.classify, pb.ClassificationRequest),
+            "Regress": self._counted(self.regress, pb.RegressionRequest),
+            "GetModelMetadata": self._counted(self.metadata, pb.GetModelMetadataRequest),
         }
         return {
             services.PREDICTION: prediction,
             services.MODEL: {
-                "GetModelStatus": _answer(self.status, pb.GetModelStatusRequest),
+                "GetModelStatus": self._counted(self.status, pb.GetModelStatusRequest),
                 "HandleReloadConfigRequest": _answer(self._reload.reload, pb.ReloadConfigRequest),
             },
-            services.HEALTH: {"Check": _answer(self._health.check, pb.HealthCheckRequest), "Watch": self._health.watch},
+            services.HEALTH: {
+                "Check": _answer(self._health.check, pb.HealthCheckRequest),
+                "List": _answer(self._health.list, pb.HealthListRequest),
+                "Watch": self._health.watch,
+            },
         }
 
     def drain(self) -> None:
         """From now on the health service says NOT_SERVING, and ends the streams that watch it."""
         self._health.drain()
+
+    def _counted(self, method: Handler, kind: Any) -> Handler:
+        name = kind.DESCRIPTOR.name.removesuffix("Request")
+        return _answer(method, kind, self._metrics, _APIS.get(name, name))
 
     async def predict(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
@@ -134,11 +153,16 @@ class GrpcApi:
         return response
 
 
-def _answer(method: Handler, kind: Any) -> Handler:
-    """The method from bytes to bytes, with the core's errors turned into gRPC's. kind: class of its requests."""
+def _answer(method: Handler, kind: Any, metrics: Metrics | None = None, api: str = "") -> Handler:
+    """The method from bytes to bytes, with the core's errors turned into gRPC's.
+
+    kind  class of its requests        api  the name under which `metrics` counts them
+    """
     parse = kind.FromString
 
     async def answer(payload: bytes, context: Any) -> bytes:
+        start = time.perf_counter()
+        request = None
         try:
             try:
                 request = parse(payload)
@@ -146,18 +170,34 @@ def _answer(method: Handler, kind: Any) -> Handler:
                 raise InvalidArgument(f"the request is not a {kind.DESCRIPTOR.full_name}") from None
             response = await method(request, context)
             serialized: bytes = response.SerializeToString()
+            if metrics is not None:
+                spec = response.model_spec if api in _APIS.values() else _asked(request)
+                metrics.request(spec.name, api, "GRPC", "OK", time.perf_counter() - start, spec.signature_name)
             return serialized
         except ServingError as error:
             code, message = _STATUS[error.code], error.message
+        except asyncio.CancelledError:
+            if metrics is not None:
+                metrics.request(_asked(request).name, api, "GRPC", "CANCELLED", time.perf_counter() - start)
+            raise
         except Exception:
             log.exception("%s", method.__name__)
             code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+        if metrics is not None:
+            metrics.request(_asked(request).name, api, "GRPC", code.name, time.perf_counter() - start)
         if len(message) > _MAX_DETAILS:
             message = message[:_MAX_DETAILS] + "...TRUNCATED"
         await context.abort(code, message)
         raise AssertionError("abort does not return")
 
     return answer
+
+
+def _asked(request: Any) -> Any:
+    """The ModelSpec of a request of any kind; of None, an empty one."""
+    if hasattr(request, "tasks"):
+        return request.tasks[0].model_spec if request.tasks else _NO_SPEC
+    return request.model_spec if hasattr(request, "model_spec") else _NO_SPEC
 
 
 def _deadline(context: Any) -> float | None:

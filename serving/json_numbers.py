@@ -6,8 +6,8 @@ after whole numbers; and NaN, Infinity, -Infinity.
 Formatting number by number takes 600 ns each. A float tensor goes another way, at 50 ns each: NumPy rounds it to the
 decimals that upstream shows, as doubles, and orjson writes the shortest digits that read back: just those decimals. (No
 decimal of six digits is so near to the middle between two floats that an inexact scale could decide wrongly: all were
-tried.) The two lay numbers out alike from 0.0001 to 999999. Below and above it, the exponents are put right in the text, and what
-cannot be is written one by one, in the place of a `null`.
+tried.) The two lay numbers out alike from 0.0001 to 999999. Below and above, exponents are put right in the text, and
+what cannot be is written one by one, in the place of a `null`.
 """
 
 from __future__ import annotations

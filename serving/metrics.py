@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from serving import prometheus
@@ -134,10 +134,10 @@ class Metrics:
             if code == "OK":
                 self._versions[model, str(version)] = 1
 
-    def unloaded(self, model: str, version: int) -> None:
-        """A version has been taken out of memory."""
+    def serves(self, available: Mapping[str, Iterable[int]]) -> None:
+        """The versions of each model that answer now."""
         with self._lock:
-            self._versions.pop((model, str(version)), None)
+            self._versions = {(model, str(version)): 1 for model, versions in available.items() for version in versions}
 
     def snapshot(self) -> Snapshot:
         """All of it now, for `render` here or in another process."""

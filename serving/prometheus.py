@@ -79,8 +79,7 @@ def render(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
             for labels, value in snapshot.get(key, ()):
                 before = total.get(tuple(labels))
                 total[tuple(labels)] = value if before is None else _sum(before, value)
-        if total:
-            lines.append(f"# TYPE {metric.name} {metric.kind}")
+        lines.append(f"# TYPE {metric.name} {metric.kind}")
         for labels, value in sorted(total.items()):
             lines += _histogram(metric, labels, value) if metric.limits else [_line(metric.name, metric, labels, value)]
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")

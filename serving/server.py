@@ -14,10 +14,11 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 
-from serving import flags, grpc_backend, lifecycle, tls
+from clients.wire import messages as pb
+from serving import config, flags, grpc_backend, lifecycle, prometheus, tls
 from serving.core import Core
 from serving.cores import cpu_count
-from serving.errors import ServingError
+from serving.errors import InvalidArgument, ServingError
 from serving.grpc_api import GrpcApi
 from serving.grpc_reload import ReloadApi
 from serving.http_messages import Limits
@@ -25,7 +26,7 @@ from serving.http_server import HttpServer
 from serving.lifecycle import StartError
 from serving.listening import listen, raise_file_limit
 from serving.loading import make_loader
-from serving.metrics import Metrics
+from serving.metrics import Metrics, Snapshot
 from serving.rest_api import RestApi
 from serving.scheduler import Scheduler, scheduler_limits
 
@@ -40,10 +41,11 @@ class Server:
         self._options = options
         self._metrics = Metrics()
         try:
+            self._metrics_path = _metrics_path(options)
             lifecycle.check(options)
             self._repository = lifecycle.make_repository(options)
             loader = make_loader(options, self._metrics)
-            self._manager = lifecycle.make_manager(options, loader, cpu_count())
+            self._manager = lifecycle.make_manager(options, loader, cpu_count(), unloaded=self._metrics.unloaded)
             self._watcher = lifecycle.make_watcher(options, self._repository, self._manager)
             self._settings = _grpc_settings(options)
             self._backend, self._backend_reason = grpc_backend.choose(self._settings)
@@ -58,7 +60,8 @@ class Server:
             self._core,
             options.enable_serialization_as_tensor_content,
             limit,
-            reload=ReloadApi(self._core, options.allow_config_reload),
+            self._metrics,
+            ReloadApi(self._core, options.allow_config_reload, self._counters),
         )
         self._rest = RestApi(
             self._core,
@@ -66,6 +69,9 @@ class Server:
             limit,
             options.rest_api_enable_cors_support,
             options.max_json_depth,
+            self._metrics,
+            self._scrape,
+            self._metrics_path,
         )
         self._stop = asyncio.Event()
 
@@ -92,6 +98,18 @@ class Server:
         grace_s = self._options.shutdown_grace_seconds
         await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
         log.info("stopped")
+
+    def _counters(self) -> dict[str, float]:
+        """The process's counters by upstream's names."""
+        return prometheus.counters(self._snapshot())
+
+    def _scrape(self) -> bytes:
+        return Metrics.render([self._snapshot()])
+
+    def _snapshot(self) -> Snapshot:
+        """What this process has counted."""
+        self._metrics.serves(self._manager.available())
+        return self._metrics.snapshot()
 
     def _end(self) -> None:
         """Starts the end; when it has started already, ends at once."""
@@ -131,6 +149,17 @@ class Server:
         )
         engine = f"ONNX Runtime {onnxruntime.__version__}"
         return f"serving {', '.join(where)}; engine {engine}; models: {models or 'none yet'}"
+
+
+def _metrics_path(options: SimpleNamespace) -> str:
+    """Where the metrics are served; "" for nowhere."""
+    if not options.monitoring_config_file:
+        return prometheus.PATH if options.enable_metrics else ""
+    wanted = config.read_text_proto(Path(options.monitoring_config_file), pb.MonitoringConfig).prometheus_config
+    path = wanted.path or prometheus.PATH
+    if path.lower().startswith(("/v1/", "/v2/")) or not path.startswith("/"):
+        raise InvalidArgument(f"Monitoring path {path} is no path of its own; wanted one as {prometheus.PATH}")
+    return path if wanted.enable else ""
 
 
 def _grpc_settings(options: SimpleNamespace) -> grpc_backend.Settings:
