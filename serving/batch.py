@@ -109,3 +109,17 @@ def run_merged(
     padding = parameters.padded(rows) - rows
     merged = batching.merge(requests, padding, parameters.pad_variable_length_inputs)
     return batching.split(call.servable.run(call.signature, merged, call.outputs), sizes, padding)
+
+
+def rows_of(inputs: Tensors) -> int:
+    """Rows of the first input; 1 for a scalar and for none."""
+    first = next(iter(inputs.values()), None)
+    return len(first) if first is not None and first.ndim else 1
+
+
+def bytes_of(inputs: Tensors) -> int:
+    """What the inputs take in memory, about."""
+    return sum(
+        array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
+        for array in inputs.values()
+    )

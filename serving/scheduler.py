@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from serving import batching
-from serving.batch import Batch, Call, Outputs, Task, Tensors, run_merged
+from serving.batch import Batch, Call, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
 from serving.batching_config import Batching
 from serving.cores import cpu_count, step_back
 from serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
@@ -75,6 +75,11 @@ class Scheduler:
         self._served_s = 0.0  # spent_s of the lane served last
         self._will_dispatch = False
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for an engine."""
+        return self._waiting
+
     async def run(self, call: Call, inputs: Tensors, deadline: float | None = None) -> Outputs:
         """The outputs by alias.
 
@@ -93,14 +98,14 @@ class Scheduler:
         if expected is not None and expected <= (MERGED_FROM_S if parameters else QUICK_S):
             return self._run_here(call, parameters, inputs, rows)
         if parameters is None:
-            return await self._wait(Batch(call, None, None), [inputs], [_rows(inputs)], deadline)
+            return await self._wait(Batch(call, None, None), [inputs], [rows_of(inputs)], deadline)
         kind = call.servable, call.signature, batching.kind_of(call.outputs, inputs, parameters)
         parts = [inputs]
         if parameters.enable_large_batch_splitting:
             lane = self._lanes.get(call.servable.name)
             growing = lane.growing.get(kind) if lane is not None else None
             parts = batching.cut(inputs, rows, parameters.limit - growing.rows if growing else 0, parameters.limit)
-        return await self._wait(Batch(call, parameters, kind), parts, [_rows(part) for part in parts], deadline)
+        return await self._wait(Batch(call, parameters, kind), parts, [rows_of(part) for part in parts], deadline)
 
     def _run_here(self, call: Call, parameters: Batching | None, inputs: Tensors, rows: int) -> Outputs:
         start = time.perf_counter()
@@ -111,7 +116,7 @@ class Scheduler:
             call.servable.leave()
             if self._metrics is not None:
                 self._metrics.runtime(
-                    call.servable.name, call.signature, time.perf_counter() - start, rows or _rows(inputs), call.api
+                    call.servable.name, call.signature, time.perf_counter() - start, rows or rows_of(inputs), call.api
                 )
                 if parameters is not None:
                     self._metrics.batch(call.servable.name, call.signature, rows, parameters.padded(rows) - rows, 0.0)
@@ -123,7 +128,7 @@ class Scheduler:
     ) -> Outputs:
         loop = asyncio.get_running_loop()
         tasks = [
-            Task(part, n, _bytes(part), loop.create_future(), deadline) for part, n in zip(parts, rows, strict=True)
+            Task(part, n, bytes_of(part), loop.create_future(), deadline) for part, n in zip(parts, rows, strict=True)
         ]
         self._admit(like, tasks)
         for task in tasks:
@@ -294,15 +299,3 @@ class Scheduler:
 def scheduler_limits(options: SimpleNamespace) -> Limits:
     """What may wait, by the flags."""
     return Limits(options.max_queued_requests, options.max_queued_requests_per_model, options.max_queued_bytes)
-
-
-def _rows(inputs: Tensors) -> int:
-    first = next(iter(inputs.values()), None)
-    return len(first) if first is not None and first.ndim else 1
-
-
-def _bytes(inputs: Tensors) -> int:
-    return sum(
-        array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
-        for array in inputs.values()
-    )
