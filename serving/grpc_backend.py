@@ -124,9 +124,9 @@ async def start(settings: Settings, backend: str, methods: Methods, credentials:
     """
     arguments = _channel_arguments(settings, backend)
     if backend == "native":
-        from pygrpc_native import aio
+        import pygrpc_native.aio  # `from pygrpc_native import aio` recurses for ever in 0.5.0
 
-        server: Any = aio.server(options=arguments)
+        server: Any = pygrpc_native.aio.server(options=arguments)
     else:
         server = grpc.aio.server(options=arguments)
     for service, functions in methods.items():
