@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from serving.cores import step_back
 from serving.errors import Cancelled, Internal, NotFound, ServingError
 from serving.versions import Failure, Loaded, State
 
@@ -217,6 +218,7 @@ class Manager(Generic[L]):
     # Threads of the manager
 
     def _work(self) -> None:
+        step_back()
         while True:
             self._attempt(self._jobs.get())
 

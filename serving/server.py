@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -197,6 +198,7 @@ def main(arguments: list[str]) -> int:
         print(_version())
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
+    sys.setswitchinterval(1e-3)  # seconds that a thread may keep the event loop from Python
     np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
     try:
         options = flags.parse(arguments)
