@@ -10,9 +10,9 @@ from typing import Any
 
 from serving import config
 from serving.errors import InvalidArgument
-from serving.manager import L, Load, Manager
+from serving.manager import Load, Manager
 from serving.repository import ConfiguredRepository, FolderRepository, ModelConfig, Repository
-from serving.versions import describe
+from serving.versions import L, describe
 from serving.watcher import Watcher
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from serving import matching, warmup
 from serving.batching_config import Batching, read_batching, read_batching_of
+from serving.confine import check_version
 from serving.engines import EngineOptions, engine_options, open_engines
 from serving.errors import FailedPrecondition, ServingError, of_code
 from serving.metrics import Metrics
@@ -38,6 +39,7 @@ class Loader:
     metrics            where loads and warm-ups are counted
     batching           how concurrent requests are merged; None: they are not
     own_batching       versions bring their own parameters, and are not merged without
+    confine            refuses versions that leave `root`, or else their base path, through a symbolic link
     """
 
     options: EngineOptions = field(default_factory=EngineOptions)
@@ -46,6 +48,8 @@ class Loader:
     metrics: Metrics = field(default_factory=Metrics)
     batching: Batching | None = None
     own_batching: bool = False
+    confine: bool = True
+    root: Path | None = None
 
     def __call__(self, name: str, version: int, folder: Path) -> Servable:
         """ServingError says why the version cannot be served."""
@@ -64,6 +68,8 @@ class Loader:
         return servable
 
     def _load(self, name: str, version: int, folder: Path) -> Servable:
+        if self.confine:
+            check_version(folder, self.root or folder.parent)
         definitions = read_signature_defs(folder, self.options.tags)
         batching = read_batching_of(folder) if self.batching and self.own_batching else self.batching
         if batching is not None:
@@ -130,6 +136,8 @@ def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
         metrics=metrics,
         batching=read_batching(file) if options.enable_batching else None,
         own_batching=options.enable_per_model_batching_parameters,
+        confine=not options.allow_symlinks,
+        root=Path(options.repository).absolute() if options.repository else None,
     )
 
 

@@ -12,16 +12,15 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic
 
 from serving.cores import step_back
-from serving.errors import Cancelled, Internal, NotFound, ServingError
-from serving.versions import Failure, Loaded, State
+from serving.errors import Cancelled, Internal, ServingError
+from serving.versions import Failure, L, Serving, State
 
 log = logging.getLogger(__name__)
 
 
-L = TypeVar("L", bound=Loaded)
 Load = Callable[[str, int, Path], L]
 
 
@@ -37,14 +36,6 @@ class Version(Generic[L]):
     error: ServingError | None = None
     attempts: int = 0
     servable: L | None = None
-
-
-@dataclass(frozen=True)
-class _Serving(Generic[L]):
-    """What requests can reach: versions by model and number, and each model's highest."""
-
-    versions: Mapping[str, Mapping[int, L]]
-    latest: Mapping[str, L]
 
 
 class Manager(Generic[L]):
@@ -73,7 +64,7 @@ class Manager(Generic[L]):
         self._unload_first = unload_first
         self._show = show
         self._versions: dict[str, dict[int, Version[L]]] = {}
-        self._serving: _Serving[L] = _Serving({}, {})
+        self._serving: Serving[L] = Serving({})
         self._changed = threading.Condition()  # guards everything above
         self._jobs: queue.SimpleQueue[Version[L]] = queue.SimpleQueue()
         for i in range(threads):
@@ -83,16 +74,7 @@ class Manager(Generic[L]):
 
     def find(self, model: str, version: int | None = None) -> L:
         """The servable of a version, or of the highest that is available; NotFound in upstream's words."""
-        serving = self._serving
-        if version is None:
-            servable = serving.latest.get(model)
-            if servable is None:
-                raise NotFound(f"Servable not found for request: Latest({model})")
-            return servable
-        servable = serving.versions.get(model, {}).get(version)
-        if servable is None:
-            raise NotFound(f"Servable not found for request: Specific({model}, {version})")
-        return servable
+        return self._serving.find(model, version)
 
     def status(self, model: str) -> list[tuple[int, State, ServingError | None]]:
         """Number, state and error of every version ever seen, highest first; empty for an unknown model."""
@@ -107,7 +89,11 @@ class Manager(Generic[L]):
 
     def available(self) -> dict[str, list[int]]:
         """The available versions by model."""
-        return {model: sorted(versions) for model, versions in sorted(self._serving.versions.items())}
+        return self._serving.numbers()
+
+    def serving(self) -> Serving[L]:
+        """What requests can reach now."""
+        return self._serving
 
     def is_available(self, model: str) -> bool:
         return model in self._serving.latest
@@ -208,12 +194,9 @@ class Manager(Generic[L]):
         versions = {name: dict(known) for name, known in self._serving.versions.items()}
         if servable is None:
             versions[model].pop(number)
-            if not versions[model]:
-                del versions[model]
         else:
             versions.setdefault(model, {})[number] = servable
-        latest = {name: known[max(known)] for name, known in versions.items()}
-        self._serving = _Serving(versions, latest)
+        self._serving = Serving(versions)
 
     # Threads of the manager
 

@@ -46,7 +46,7 @@ class Server:
             lifecycle.check(options)
             self._repository = lifecycle.make_repository(options)
             loader = make_loader(options, self._metrics)
-            self._manager = lifecycle.make_manager(options, loader, cpu_count(), unloaded=self._metrics.unloaded)
+            self._manager = lifecycle.make_manager(options, loader, cpu_count())
             self._watcher = lifecycle.make_watcher(options, self._repository, self._manager)
             self._settings = _grpc_settings(options)
             self._backend, self._backend_reason = grpc_backend.choose(self._settings)

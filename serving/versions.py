@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from serving.errors import ServingError
+from serving.errors import NotFound, ServingError
 
 
 class State(enum.IntEnum):
@@ -43,6 +43,33 @@ class Loaded(Protocol):
 
     def retire(self, on_idle: Callable[[], None]) -> None:
         """Calls `on_idle` once no request runs any more."""
+
+
+L = TypeVar("L", bound=Loaded)
+
+
+class Serving(Generic[L]):
+    """What requests can reach, never changed: versions by model and number, and each model's highest."""
+
+    def __init__(self, versions: Mapping[str, Mapping[int, L]]) -> None:
+        self.versions = {model: known for model, known in versions.items() if known}
+        self.latest = {model: known[max(known)] for model, known in self.versions.items()}
+
+    def find(self, model: str, version: int | None = None) -> L:
+        """The version, or the highest; NotFound in upstream's words."""
+        if version is None:
+            latest = self.latest.get(model)
+            if latest is None:
+                raise NotFound(f"Servable not found for request: Latest({model})")
+            return latest
+        found = self.versions.get(model, {}).get(version)
+        if found is None:
+            raise NotFound(f"Servable not found for request: Specific({model}, {version})")
+        return found
+
+    def numbers(self) -> dict[str, list[int]]:
+        """The versions by model."""
+        return {model: sorted(versions) for model, versions in sorted(self.versions.items())}
 
 
 class Versions(Protocol):

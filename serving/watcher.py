@@ -75,11 +75,10 @@ class Watcher:
 
     def is_ready(self) -> bool:
         """Whether every configured model is available; of a folder's models, whether each was once decided on."""
-        models = self.repository.configured()
         if self.repository.requires_models:
-            return all(self.manager.is_available(model) for model in models)
+            return all(self.manager.is_available(model) for model in self.repository.configured())
         # Models that come later do not take back the readiness of the others.
-        self._was_ready = self._was_ready or all(self.manager.is_settled(model) for model in models)
+        self._was_ready = self._was_ready or all(map(self.manager.is_settled, self.repository.configured()))
         return self._was_ready
 
     def reload(self, config: Any) -> list[str]:
