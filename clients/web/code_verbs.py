@@ -57,7 +57,7 @@ class CodeVerbs(Verb):
                 {**steps, **WITH_CODES},
                 Body(
                     obj({"from": end, "to": end, **steps, **common}, ("from", "to")),
-                    {"from": False, "to": False},
+                    {"from": 1, "to": 1},
                     wanted="JSON, or a form with the images from and to",
                 ),
                 has_picture=True,
@@ -127,10 +127,12 @@ class CodeVerbs(Verb):
         end: Mapping[str, Any] = given.value.get(which, {})
         model, latent = question.model, question.model.signatures.latent
         assert latent is not None
+        code: Array
         if "code" in end:
-            return _codes(model, [end["code"]])[0]
+            code = _codes(model, [end["code"]])[0]
+            return code
         if "seed" in end:
-            code: Array = stateless_normal((1, latent.dim), end["seed"])[0]
+            code = stateless_normal((1, latent.dim), int(end["seed"]))[0]
             return code
         if given.files.get(which):
             data = given.files[which][0]

@@ -95,7 +95,7 @@ def _bodies(route: Route) -> dict[str, Any]:
     assert body is not None
     content: dict[str, Any] = {JSON: {"schema": body.json}}
     if body.files:
-        files = {name: array(_BINARY, 1) if many else _BINARY for name, many in body.files.items()}
+        files = {name: array(_BINARY, 1, most) if most > 1 else _BINARY for name, most in body.files.items()}
         needed = [name for name in body.files if name != "truth"]
         content["multipart/form-data"] = {"schema": obj({**files, **route.options}, tuple(needed))}
     for kind in body.raw:

@@ -29,10 +29,10 @@ class ModelConverter(BaseConverter):
 
 @dataclass(frozen=True)
 class Body:
-    """What a POST takes. `json`: its schema; `files`: parts of a form, True for several; `raw`: media types."""
+    """What a POST takes. `json`: its schema; `files`: parts of a form, at most so many of each; `raw`: media types."""
 
     json: Schema
-    files: Mapping[str, bool] = field(default_factory=dict)
+    files: Mapping[str, int] = field(default_factory=dict)
     raw: tuple[str, ...] = ()
     required: bool = True
     wanted: str = JSON
@@ -94,7 +94,7 @@ def read(route: Route) -> Given:
         if kind == JSON or (not kind and not route.body.required and not request.get_data()):
             value = json_object() if request.get_data() or route.body.required else {}
             schema.check(value, route.body.json, "The body")
-            options |= {name: value[name] for name in route.options if name in value}
+            options |= {name: schema.exact(value[name], route.options[name]) for name in route.options if name in value}
         elif kind == "multipart/form-data" and route.body.files:
             options |= _options(request.form.to_dict(flat=False), route.options, route.body.files)
             files = _files(route.body.files)
@@ -159,14 +159,14 @@ def _options(given: Mapping[str, list[str]], known: Mapping[str, Schema], files:
     return found
 
 
-def _files(known: Mapping[str, bool]) -> dict[str, list[bytes]]:
+def _files(known: Mapping[str, int]) -> dict[str, list[bytes]]:
     found = {}
     for name in request.files:
         if name not in known:
             raise Problem(400, f"The file {schema.shown(name)} is not known; wanted {', '.join(known)}.")
         found[name] = [file.read() for file in request.files.getlist(name)]
-        if len(found[name]) > 1 and not known[name]:
-            raise Problem(400, f"{len(found[name])} files {name} came; wanted one.")
+        if len(found[name]) > known[name]:
+            raise Problem(413, f"{name} came {len(found[name])} times; at most {known[name]} are taken at once.")
     return found
 
 

@@ -22,6 +22,8 @@ _TYPES = {
     "integer": "a whole number",
     "boolean": "true or false",
 }
+MAX_EXACT = 2**53
+"""Up to here every whole number is a float."""
 _SHOWN = 40
 """Characters of a refused value that the answer repeats."""
 
@@ -108,6 +110,11 @@ def parsed(text: str, schema: Schema, what: str) -> Any:
     return value
 
 
+def exact(value: Any, schema: Schema) -> Any:
+    """A checked value; a whole number as int, also when it was written as 3.0."""
+    return int(value) if schema.get("type") == "integer" else value
+
+
 def shown(value: Any) -> str:
     """A refused value, short."""
     if isinstance(value, str):
@@ -121,6 +128,8 @@ def shown(value: Any) -> str:
 
 def _check_any(value: Any, schemas: list[Schema], what: str) -> None:
     refusals = []
+    if isinstance(value, dict):  # only what has the members that the alternative needs is meant for it
+        schemas = [each for each in schemas if set(each.get("required", ())) <= set(value)] or schemas
     for schema in schemas:
         try:
             check(value, schema, what)
@@ -164,6 +173,8 @@ def _is(value: Any, kind: str) -> bool:
     if kind == "number":
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "integer":
+        if isinstance(value, float):  # 3.0 is a whole number in JSON
+            return value.is_integer() and abs(value) <= MAX_EXACT
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, {"object": dict, "array": list, "string": str, "boolean": bool}[kind])
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from flask import Response
 
+from clients.client import Client
+from clients.pictures import Array
 from clients.results import Sentiment
 from clients.web import words
+from clients.web.backend import Model
 from clients.web.problems import Problem
 from clients.web.routes import Body, Given, Route
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, string
@@ -75,7 +79,7 @@ class ValueVerbs(Verb):
     def regress(self, given: Given, name: str) -> Response:
         question = self.question(name, "regress", given)
         client = self.backend.client
-        found = question.ask(lambda model: client.regress(name, given.value["x"], version=model.version))
+        found = question.ask(lambda model: _regressed(client, model, given.value["x"]))
         return self.reply(question, y=found.tolist())
 
     def _texts(self, given: Given) -> list[str]:
@@ -97,6 +101,19 @@ class ValueVerbs(Verb):
         except UnicodeEncodeError:
             raise Problem(400, "A text holds half a surrogate pair: it is not Unicode.") from None
         return texts
+
+
+def _regressed(client: Client, model: Model, x: Any) -> Array:
+    """y in the form of x; where the model takes rows of one number, the rows may be left out."""
+    try:
+        values = np.asarray(x, np.float64)
+    except ValueError:
+        raise Problem(422, "x is a list of lists of different lengths; wanted the same length.") from None
+    [info] = model.signatures.described["serving_default"]["inputs"].values()
+    if list(info.get("shape") or ())[1:] == [1] and values.ndim < 2:
+        found = client.regress(model.name, values.reshape(-1, 1), version=model.version)
+        return np.asarray(found).reshape(values.shape)
+    return np.asarray(client.regress(model.name, values, version=model.version))
 
 
 _PLAIN: dict[str, Any] = {"pieces": None, "explained": None}

@@ -79,7 +79,9 @@ class Verb:
         forms = {"image": IMAGE, "images": array(IMAGE, 1, self.config.max_images), "sample": SAMPLE}
         rest = {**more, **options, "version": VERSION}
         schema = {"anyOf": [obj({key: form, **rest}, (key,)) for key, form in forms.items()]}
-        return Body(schema, {"image": True, **dict.fromkeys(more, False)}, uploads.RAW, wanted=uploads.WANTED)
+        return Body(
+            schema, {"image": self.config.max_images, **dict.fromkeys(more, 1)}, uploads.RAW, wanted=uploads.WANTED
+        )
 
     def images(self, given: Given, name: str) -> tuple[list[Upload], Json | None]:
         """The images that came; and, when it is one of the model's samples, what its list says of it."""
