@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving import examples, matching
+from serving import examples, matching, multi_inference
 from serving.batch import Call
 from serving.errors import (
     FailedPrecondition,
@@ -18,6 +18,7 @@ from serving.errors import (
     ServingError,
 )
 from serving.reload import replace_models
+from serving.multi_inference import Inference, Result
 from serving.saved_model import Signature
 from serving.scheduler import Scheduler
 from serving.servable import Servable
@@ -144,6 +145,28 @@ class Core:
         serialized = read()
         answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Regress")
         return servable, examples.read_values(answer, len(serialized))
+
+    async def multi_inference(
+        self,
+        spec: ModelSpec | None,
+        tasks: Sequence[Inference],
+        read: Callable[[], Array],
+        deadline: float | None = None,
+    ) -> tuple[Servable, list[Result]]:
+        """The servable and each task's result; `spec` is the first task's, `read` as for classify."""
+        servable = self.find(spec or ModelSpec(""))
+        chosen = multi_inference.check(servable, tasks)
+        for (signature, _), task in zip(chosen, tasks, strict=True):
+            if task.method == multi_inference.CLASSIFY:
+                self._check_method(signature, "classification", "classify")
+            else:
+                self._check_method(signature, "regression", "regress")
+        serialized = read()
+        results = []
+        for (signature, outputs), task in zip(chosen, tasks, strict=True):
+            answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "MultiInference")
+            results.append(multi_inference.read(task, answer, len(serialized)))
+        return servable, results
 
     def _check_method(self, signature: Signature, word: str, method: str) -> None:
         wanted = f"tensorflow/serving/{method}"

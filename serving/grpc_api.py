@@ -21,6 +21,7 @@ from serving.examples import pair_classes, serialize_input
 from serving.grpc_reload import ReloadApi
 from serving.health import Health
 from serving.metrics import Metrics
+from serving.multi_inference import Inference
 from serving.saved_model import Signature
 from serving.servable import Servable
 
@@ -63,6 +64,7 @@ class GrpcApi:
             "Predict": self._counted(self.predict, pb.PredictRequest),
             "Classify": self._counted(self.classify, pb.ClassificationRequest),
             "Regress": self._counted(self.regress, pb.RegressionRequest),
+            "MultiInference": _answer(self.multi_inference, pb.MultiInferenceRequest),
             "GetModelMetadata": self._counted(self.metadata, pb.GetModelMetadataRequest),
         }
         return {
@@ -108,10 +110,7 @@ class GrpcApi:
         assert spec is not None
         response = pb.ClassificationResponse()
         _echo(response, servable, spec)
-        for labels, numbers in pair_classes(classes, scores):
-            result = response.result.classifications.add()
-            for label, number in zip(labels, numbers, strict=True):
-                result.classes.add(label=label.decode(errors="replace"), score=number)
+        _fill_classes(response.result, classes, scores)
         return response
 
     async def regress(self, request: Any, context: Any) -> Any:
@@ -120,8 +119,37 @@ class GrpcApi:
         assert spec is not None
         response = pb.RegressionResponse()
         _echo(response, servable, spec)
-        for value in values.tolist():
-            response.result.regressions.add(value=value)
+        _fill_values(response.result, values)
+        return response
+
+    async def multi_inference(self, request: Any, context: Any) -> Any:
+        specs = [_spec(task) or ModelSpec("") for task in request.tasks]
+        tasks = [
+            Inference(spec.name, spec.signature_name, task.method_name)
+            for spec, task in zip(specs, request.tasks, strict=True)
+        ]
+        count = 0
+
+        def read() -> Array:
+            nonlocal count
+            serialized = serialize_input(request.input)
+            count = len(serialized)
+            return serialized
+
+        servable, results = await self._core.multi_inference(
+            specs[0] if specs else None, tasks, read, _deadline(context)
+        )
+        self._metrics.examples(servable.name, count)
+        response = pb.MultiInferenceResponse()
+        for spec, result in zip(specs, results, strict=True):
+            answer = response.results.add()
+            _echo(answer, servable, spec)
+            if result.values is None:
+                answer.classification_result.SetInParent()
+                _fill_classes(answer.classification_result, result.classes, result.scores)
+            else:
+                answer.regression_result.SetInParent()
+                _fill_values(answer.regression_result, result.values)
         return response
 
     async def metadata(self, request: Any, context: Any) -> Any:
@@ -229,6 +257,18 @@ def _read_tensors(protos: Any, signature: Signature, max_bytes: int) -> dict[str
             log.info("%s: %s", signature.name, error)
             raise InvalidArgument(f"tensor parsing error: {alias}") from None
     return inputs
+
+
+def _fill_classes(result: Any, classes: Array | None, scores: Array | None) -> None:
+    for labels, numbers in pair_classes(classes, scores):
+        classification = result.classifications.add()
+        for label, number in zip(labels, numbers, strict=True):
+            classification.classes.add(label=label.decode(errors="replace"), score=number)
+
+
+def _fill_values(result: Any, values: Array) -> None:
+    for value in values.tolist():
+        result.regressions.add(value=value)
 
 
 def _echo(response: Any, servable: Servable, spec: ModelSpec) -> None:
