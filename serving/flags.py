@@ -7,6 +7,7 @@ An unknown flag is said and skipped, as TensorFlow Serving does.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,13 +65,14 @@ FLAGS = [
         ("rest_api_port", 0, "REST port; 0: no REST"),
         ("rest_api_timeout_in_ms", 30000, "milliseconds from its arrival that a REST inference may take; 0: any"),
         ("rest_api_enable_cors_support", False, "CORS headers on REST answers"),
-        ("grpc_backend", "auto", "gRPC server: grpcio, native (Rust: quicker, for trusted networks) or auto (ours)"),
+        ("grpc_backend", "auto", "gRPC server: native (quick), grpcio (TLS, more channel arguments) or auto (ours)"),
         ("grpc_channel_arguments", "", "comma-separated name=value for the gRPC server"),
         ("ssl_config_file", "", "TLS of the gRPC port and socket: SSLConfig in text format, PEM contents inside"),
         ("enable_grpc_healthcheck_service", True, "grpc.health.v1; here always on", "no"),
         ("use_alts_credentials", False, "Google ALTS", "refused"),
         ("shutdown_grace_seconds", 30, "seconds for running requests after SIGTERM; a second one ends at once (ours)"),
         ("max_request_bytes", 64 * 1024 * 1024, "bytes of a request's body, before and after gzip (ours)"),
+        ("max_buffered_bytes", 2**30, "bytes of all requests that are arriving, REST and gRPC each (ours)"),
         ("max_header_bytes", 64 * 1024, "bytes of a request's headers (ours)"),
         ("max_json_depth", 100, "lists and objects in each other in a JSON body; 0: any (ours)"),
         ("max_connections", 4096, "connections at once, REST and gRPC each; 0: any (ours)"),
@@ -100,7 +102,11 @@ FLAGS = [
     ),
     *_group(
         "Running",
-        ("engine", "auto", "onnx: verified graphs; tensorflow: the SavedModel; auto: a graph where there is one (ours)"),
+        (
+            "engine",
+            "auto",
+            "onnx: verified graphs; tensorflow: the SavedModel; auto: a graph where there is one (ours)",
+        ),
         ("enable_batching", False, "merge requests that wait while all engines are busy; none waits for others"),
         ("batching_parameters_file", "", "BatchingParameters in text format; needs enable_batching"),
         (
@@ -158,8 +164,9 @@ class FlagError(Exception):
     """A known flag with a value that it cannot take."""
 
 
-def parse(arguments: Sequence[str]) -> SimpleNamespace:
-    """All flags by name. FlagError for a bad value; what is unknown or has no effect is said on stderr."""
+def parse(arguments: Sequence[str], say: bool = True) -> SimpleNamespace:
+    """All flags by name. FlagError for a bad value; what is unknown or has no effect is said on stderr, with `say`."""
+    doubts: list[str] = []
     values: dict[str, Value] = {flag.name: flag.default for flag in FLAGS}
     given = set()
     rest = list(arguments)
@@ -168,9 +175,9 @@ def parse(arguments: Sequence[str]) -> SimpleNamespace:
         name, equals, text = argument.removeprefix("--").partition("=")
         flag = _BY_NAME.get(name.replace("-", "_")) if argument.startswith("--") else None
         if flag is None:
-            print(f"unknown argument: {argument} (skipped; --help lists the known ones)", file=sys.stderr)
+            doubts.append(f"unknown argument: {argument} (skipped; --help lists the known ones)")
             if argument.startswith("--") and not equals and rest and not rest[0].startswith("--"):
-                print(f"unknown argument: {rest.pop(0)}", file=sys.stderr)
+                doubts.append(f"unknown argument: {rest.pop(0)}")
             continue
         if not equals and isinstance(flag.default, bool):
             text = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
@@ -183,20 +190,26 @@ def parse(arguments: Sequence[str]) -> SimpleNamespace:
         if flag.use == "refused" and values[flag.name] != flag.default:
             raise FlagError(f"--{flag.name} is not supported by this server; start it without")
         if flag.use == "no" and values[flag.name] != flag.default:
-            print(f"--{flag.name} has no effect in this server", file=sys.stderr)
+            doubts.append(f"--{flag.name} has no effect in this server")
+    if say and doubts:
+        print(*doubts, sep="\n", file=sys.stderr)
     if values["repository"] and "max_num_load_retries" not in given:
         values["max_num_load_retries"] = 0  # there versions are renamed into place: what fails once is broken
     return SimpleNamespace(**values)
 
 
 def _read(flag: Flag, text: str) -> Value:
-    kind = type(flag.default)
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text]
-        return kind(text)
-    except (KeyError, ValueError):
-        raise FlagError(f"--{flag.name}={text}: wanted {_kind(flag)}") from None
+    if isinstance(flag.default, str):
+        return text
+    if isinstance(flag.default, bool):
+        if text in ("true", "false"):
+            return text == "true"
+    elif isinstance(flag.default, int):
+        if re.fullmatch("-?[0-9]{1,18}", text):
+            return int(text)
+    elif re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,3})?", text, re.ASCII | re.IGNORECASE):
+        return float(text)
+    raise FlagError(f"--{flag.name}={text}: wanted {_kind(flag)}")
 
 
 def _kind(flag: Flag) -> str:

@@ -13,13 +13,14 @@ JSON = b"content-type: application/json\r\n"
 @dataclass(frozen=True)
 class Limits:
     """body_bytes and header_bytes of a request; seconds to send one, or to take its answer; seconds that a connection
-    may be idle; connections at once, 0 for any number."""
+    may be idle; connections at once, 0 for any number; bytes of all bodies that are arriving."""
 
     body_bytes: int = 2**26
     header_bytes: int = 2**16
     read_timeout_s: float = 60.0
     keep_alive_s: float = 75.0
     connections: int = 0
+    buffered_bytes: int = 2**30
 
 
 class Request(NamedTuple):

@@ -31,16 +31,14 @@ Application = Callable[[Request], Coroutine[Any, Any, Answer]]
 
 
 class HttpServer:
-    """Serves `application` on sockets that listen.
-
-    Requests of one connection are answered one after another, in their order.
-    """
+    """Serves `application` on sockets that listen. A connection's requests are answered one after another."""
 
     def __init__(self, application: Application, limits: Limits) -> None:
         self.application = application
         self.limits = limits
         self.connections: set[_Connection] = set()
         self.draining = False
+        self.buffered = 0  # bytes of bodies that are arriving
         self.date = b""
         self._servers: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
@@ -93,6 +91,7 @@ class _Connection(asyncio.Protocol):
         self._at_end = False  # the client has sent all that it will
         self._since = time.monotonic()  # of the last change between idle, reading, running, blocked
         self._on_wire = 0  # bytes of the present request
+        self._held = 0  # those of its body
         self._in_head = False
         self._path, self._body, self._size = b"", b"", 0
         self._parts: bytearray | None = None
@@ -111,6 +110,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
+        self._release()
         self._refused = True
         self._waiting.clear()
         if self._task is not None:
@@ -193,6 +193,10 @@ class _Connection(asyncio.Protocol):
             if self._parts is None:
                 self._parts = bytearray(self._body)
             self._parts += body
+        self._server.buffered += len(body)
+        self._held += len(body)
+        if self._server.buffered > self._limits.buffered_bytes:
+            self._refuse(503, "too many large requests arrive at once; try again later", b"retry-after: 1\r\n")
 
     def on_message_complete(self) -> None:
         if self._refused:
@@ -202,12 +206,18 @@ class _Connection(asyncio.Protocol):
         method = self._parser.get_method().decode("latin-1")
         request = Request(method, self._path, self._headers, body, now)
         keep_alive = self._parser.should_keep_alive() and method != "CONNECT"
-        self._body, self._parts, self._reading, self._on_wire, self._since = b"", None, False, 0, now
+        self._reading, self._on_wire, self._since = False, 0, now
+        self._release()
         if self._running or self._waiting or self._blocked:
             self._waiting.append((request, keep_alive))
             self._pause()
         else:
             self._start(request, keep_alive)
+
+    def _release(self) -> None:
+        """Forgets the body that has come."""
+        self._server.buffered -= self._held
+        self._body, self._parts, self._held = b"", None, 0
 
     # Answers
 
@@ -260,6 +270,7 @@ class _Connection(asyncio.Protocol):
         if self._refused:
             return
         self._refused, self._since = True, time.monotonic()
+        self._release()
         if self._running or self._waiting:  # the answers that come first would be taken for this one
             self._transport.close()
             return

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 
 from clients.wire import messages as pb
-from serving import config, flags, grpc_backend, lifecycle, prometheus, tls
+from serving import config, flags, grpc_backend, http2_frames, lifecycle, prometheus, tls
 from serving.core import Core
 from serving.cores import cpu_count
 from serving.errors import InvalidArgument, ServingError
@@ -35,27 +35,37 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """One server process, made from its flags (`flags.parse`)."""
+    """One server process, made from its flags (`flags.parse`).
 
-    def __init__(self, options: SimpleNamespace) -> None:
+    follower  in a worker: serves what the supervisor says, on ports that it shares
+    """
+
+    def __init__(self, options: SimpleNamespace, follower: Follower | None = None) -> None:
         """StartError when the flags contradict each other or the configuration is not acceptable."""
         self._options = options
+        self._follower = follower
         self._metrics = Metrics()
         try:
             self._metrics_path = _metrics_path(options)
             lifecycle.check(options)
-            self._repository = lifecycle.make_repository(options)
-            loader = make_loader(options, self._metrics)
-            self._manager = lifecycle.make_manager(options, loader, cpu_count())
-            self._watcher = lifecycle.make_watcher(options, self._repository, self._manager)
-            self._settings = _grpc_settings(options)
+            self._loader = make_loader(options, self._metrics)
+            self._watcher: Watcher | None = None
+            self._manager: Versions
+            configuration: Configuration
+            if follower is not None:
+                self._manager = configuration = follower
+            else:
+                repository = lifecycle.make_repository(options)
+                self._manager = manager = lifecycle.make_manager(options, self._loader, cpu_count())
+                configuration = self._watcher = lifecycle.make_watcher(options, repository, manager)
+            self._settings = _grpc_settings(options, share=follower is not None)
             self._backend, self._backend_reason = grpc_backend.choose(self._settings)
             self._credentials = tls.read_credentials(Path(options.ssl_config_file)) if options.ssl_config_file else None
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
-        threads = loader.batching.threads if loader.batching else None
+        threads = self._loader.batching.threads if self._loader.batching else None
         scheduler = Scheduler(threads, scheduler_limits(options), self._metrics)
-        self._core = Core(self._manager, self._watcher, options.enable_signature_method_name_check, scheduler)
+        self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
         limit = options.max_request_bytes
         self._grpc = GrpcApi(
             self._core,
@@ -82,7 +92,6 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         raise_file_limit()
-        self._watcher.start()
         if not await self._load():
             return
         grpc_server = await grpc_backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
@@ -90,12 +99,16 @@ class Server:
         sockets = self._rest_sockets()
         await rest.start(sockets)
         log.info("gRPC backend %s: %s", self._backend, self._backend_reason)
-        log.info("%s", self._ready_line(bool(sockets)))
+        if self._follower is not None:
+            self._follower.say_open()
+        else:
+            log.info("%s", self._ready_line(bool(sockets)))
         await self._stop.wait()
         log.info("stopping: finishing running requests")
         self._grpc.drain()
         self._rest.is_draining = True
-        self._watcher.stop()
+        if self._watcher is not None:
+            self._watcher.stop()
         grace_s = self._options.shutdown_grace_seconds
         await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
         log.info("stopped")
@@ -104,8 +117,9 @@ class Server:
         """The process's counters by upstream's names."""
         return prometheus.counters(self._snapshot())
 
-    def _scrape(self) -> bytes:
-        return Metrics.render([self._snapshot()])
+    async def _scrape(self) -> bytes:
+        snapshots = [self._snapshot()] if self._follower is None else await self._follower.scrape()
+        return Metrics.render(snapshots)
 
     def _snapshot(self) -> Snapshot:
         """What this process has counted."""
@@ -120,12 +134,23 @@ class Server:
         self._stop.set()
 
     async def _load(self) -> bool:
-        """Waits until each configured model is available or has failed; False when told to end before."""
-        while not lifecycle.is_loaded(self._options, self._manager, self._watcher):
+        """Waits until the ports may be opened; False when told to end before."""
+        if self._watcher is not None:
+            self._watcher.start()
+        else:
+            assert self._follower is not None
+            end = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, self._stop.set)
+            self._follower.start(self._loader, self._snapshot, end)
+        while not self._may_open():
             if self._stop.is_set():
                 return False
             await asyncio.sleep(0.005)
         return True
+
+    def _may_open(self) -> bool:
+        if self._watcher is not None:
+            return lifecycle.is_loaded(self._options, self._manager, self._watcher)
+        return self._follower is not None and self._follower.is_told_to_open()
 
     def _rest_sockets(self) -> list[socket.socket]:
         port = self._options.rest_api_port
@@ -135,7 +160,7 @@ class Server:
             log.error("REST is off: its port %d is the gRPC port; choose another", port)
             return []
         try:
-            return [listen(self._options.host, port)]
+            return [listen(self._options.host, port, share=self._follower is not None)]
         except OSError as error:
             log.error("REST is off: it cannot listen on port %d: %s", port, error.strerror)
             return []
@@ -163,7 +188,7 @@ def _metrics_path(options: SimpleNamespace) -> str:
     return path if wanted.enable else ""
 
 
-def _grpc_settings(options: SimpleNamespace) -> grpc_backend.Settings:
+def _grpc_settings(options: SimpleNamespace, share: bool) -> grpc_backend.Settings:
     return grpc_backend.Settings(
         backend=options.grpc_backend,
         host=options.host,
@@ -172,10 +197,14 @@ def _grpc_settings(options: SimpleNamespace) -> grpc_backend.Settings:
         ssl_file=options.ssl_config_file,
         arguments=options.grpc_channel_arguments,
         max_bytes=options.max_request_bytes,
-        max_metadata=options.max_header_bytes,
-        max_streams=options.max_concurrent_streams,
-        max_connections=options.max_connections,
-        handshake_s=options.request_read_seconds,
+        share=share,
+        max_buffered=options.max_buffered_bytes,
+        limits=http2_frames.Limits(
+            header_bytes=options.max_header_bytes,
+            streams=options.max_concurrent_streams,
+            connections=options.max_connections,
+            read_timeout_s=options.request_read_seconds,
+        ),
     )
 
 
@@ -186,6 +215,7 @@ def _limits(options: SimpleNamespace) -> Limits:
         read_timeout_s=options.request_read_seconds,
         keep_alive_s=options.keep_alive_seconds,
         connections=options.max_connections,
+        buffered_bytes=options.max_buffered_bytes,
     )
 
 
@@ -202,8 +232,7 @@ def main(arguments: list[str]) -> int:
     np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
     try:
         options = flags.parse(arguments)
-        server = Server(options)
-        _run(server)
+        _run(Server(options))
     except flags.FlagError as error:
         print(error)
         print(flags.usage())
@@ -212,6 +241,24 @@ def main(arguments: list[str]) -> int:
         print(f"Failed to start server. Error: {error}", flush=True)
         return 255
     return 0
+
+
+def work(connection: Connection, number: str, arguments: list[str]) -> int:
+    """Runs a worker with these flags; `connection` is its supervisor's. Its exit status."""
+    _set_up(f"worker {number}: ")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    options = flags.parse(arguments, say=False)
+    try:
+        _run(Server(options, Follower(connection, options.wait_for_models)))
+    except StartError as error:
+        print(f"Failed to start worker {number}. Error: {error}", flush=True)
+        return 255
+    return 0
+
+
+def _set_up(name: str = "") -> None:
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname).1s {name}%(message)s")
+    np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
 
 
 def _run(server: Server) -> None:
