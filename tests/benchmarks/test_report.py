@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
-
-from benchmarks import payloads, report
+from benchmarks import report
 from benchmarks.contenders import Contender, Launch
 from benchmarks.engines import Comparison
 from benchmarks.front import Client, Gateway
@@ -23,20 +21,18 @@ def load(per_second: float, p99_ms: float = 2.0) -> Load:
     return Load(int(per_second), 0, 1.0, 400.0, 1.0, p99_ms)
 
 
+def check_nothing(answer: bytes) -> None:
+    pass
+
+
 def contender(name: str, kind: str) -> Contender:
-    wanted = np.zeros(1, np.float32)
-    return Contender(
-        name, kind, False, "/", b"", lambda port, folder: Launch([]), lambda c: payloads.check_json(c, wanted)
-    )
+    return Contender(name, kind, False, "/", b"", lambda port, folder: Launch([]), check_nothing)
 
 
 def results() -> Results:
     rounds = Rounds()
-    figures = {
-        ("empty handler (uvicorn)", "empty"): [100, 50],
-        ("Ladle", "ladle"): [80, 30],
-        ("mosec", "rival"): [10, 10],
-    }
+    figures = {("empty handler (uvicorn)", "empty"): [100, 50], ("Ladle", "ladle"): [80, 30]}
+    figures[("mosec", "rival")] = [10, 10]
     for (name, kind), values in figures.items():
         title = f"{name} REST"
         rounds.contenders[title] = contender(name, kind)
@@ -64,11 +60,8 @@ def test_ratios_are_medians_of_the_rounds_ratios_and_targets_say_whether_they_ar
 def test_the_report_names_every_contender_and_what_was_left_out() -> None:
     found = results()
     text = report.markdown(found)
-    for words in (
-        "| Ladle REST |",
-        "| mosec REST |",
-        "Left out: Ray Serve REST: ended with 1: no",
-        "no --workers flag",
-    ):
-        assert words in text
+    assert "| Ladle REST |" in text
+    assert "| mosec REST |" in text
+    assert "Left out: Ray Serve REST: ended with 1: no" in text
+    assert "no --workers flag" in text
     assert json.loads(json.dumps(found.as_dict()))["rounds"]["turns"]["mosec REST"][0]["many"]["requests"] == 10
