@@ -17,8 +17,8 @@ from serving.errors import (
     NotFound,
     ServingError,
 )
-from serving.reload import replace_models
 from serving.multi_inference import Inference, Result
+from serving.reload import replace_models
 from serving.saved_model import Signature
 from serving.scheduler import Scheduler
 from serving.servable import Servable
