@@ -61,7 +61,8 @@ def _room(module: str, *first: str) -> Callable[[list[str]], int]:
 
 def _serve(arguments: list[str]) -> int:
     """Run the model server. A repository that is only the default is made: models may come later."""
-    from serving.server import leave, main
+    from serving.command import main
+    from serving.lifecycle import leave
 
     flags = _server_flags(arguments)
     default = Path(REPOSITORY).resolve()

@@ -70,9 +70,7 @@ def check_paths(config: Any, root: Path | None = None) -> None:
     for entry in config.model_config_list.config:
         check_base_path(entry.name, entry.base_path)
         if root is not None and not is_inside(_path(entry.base_path), root):
-            raise PermissionDenied(
-                f"The base path of model {entry.name} is not below the server's --config_root"
-            )
+            raise PermissionDenied(f"The base path of model {entry.name} is not below the server's --config_root")
 
 
 def check_platform(entry: Any) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from serving import config
 from serving.errors import InvalidArgument
 from serving.manager import Load, Manager
 from serving.repository import ConfiguredRepository, FolderRepository, ModelConfig, Repository
-from serving.versions import L, describe
+from serving.versions import L, Versions, describe
 from serving.watcher import Watcher
 
 
@@ -109,7 +112,7 @@ def make_watcher(options: SimpleNamespace, repository: Repository, manager: Mana
     )
 
 
-def is_loaded(options: SimpleNamespace, manager: Manager[Any], watcher: Watcher) -> bool:
+def is_loaded(options: SimpleNamespace, manager: Versions, watcher: Watcher) -> bool:
     """Whether the ports may be opened: each configured model is available or has failed.
 
     A model whose base path is missing, or holds no version, is waited for with --wait_for_models alone.
@@ -125,3 +128,11 @@ def is_loaded(options: SimpleNamespace, manager: Manager[Any], watcher: Watcher)
     if failures and (options.wait_for_models or not manager.available()):
         raise StartError(f"UNKNOWN: {len(failures)} servable(s) did not become available: {{{describe(failures)}}}")
     return not options.wait_for_models or all(manager.is_available(model) for model in models)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process at once: threads that still load a model do not hold it up."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -117,3 +117,17 @@ def counters(snapshot: Mapping[str, Sequence[Any]]) -> dict[str, float]:
             total = sum(value for _, value in snapshot.get(key, ()))
             found[metric.name] = found[metric.name.replace(":", "/")] = total
     return found
+
+
+def lasting(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+    """What is left of processes that have ended, as one snapshot: counters and histograms, added up."""
+    found = {}
+    for key, metric in METRICS.items():
+        total: dict[tuple[str, ...], Any] = {}
+        for snapshot in snapshots:
+            for labels, value in snapshot.get(key, ()):
+                before = total.get(tuple(labels))
+                total[tuple(labels)] = value if before is None else _sum(before, value)
+        if metric.kind != "gauge":
+            found[key] = [[list(labels), value] for labels, value in total.items()]
+    return found

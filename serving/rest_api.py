@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from google.protobuf import json_format
 
@@ -59,7 +59,7 @@ class RestApi:
         cors: bool = False,
         max_depth: int = 100,
         metrics: Metrics | None = None,
-        scrape: Callable[[], bytes] | None = None,
+        scrape: Callable[[], Awaitable[bytes]] | None = None,
         metrics_path: str = "",
     ) -> None:
         self._core = core
@@ -87,7 +87,7 @@ class RestApi:
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
                 signature, content = await verb(route, body, deadline)
             elif route.operation == "unknown":
-                return self._answer_elsewhere(method, path)
+                return await self._answer_elsewhere(method, path)
             elif method == "OPTIONS":
                 origin = request.headers.get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
@@ -126,7 +126,7 @@ class RestApi:
             raise BodyError
         return unpacked if unpacker.eof else b""
 
-    def _answer_elsewhere(self, method: str, path: str) -> Answer:
+    async def _answer_elsewhere(self, method: str, path: str) -> Answer:
         """Paths outside /v1/ and /v2/: the metrics, or a page that says that there is nothing."""
         where, mark, _ = path.partition("?")
         if not self._metrics_path or where != self._metrics_path or method != "GET":
@@ -134,7 +134,7 @@ class RestApi:
         if mark:
             return Answer(400, f"Unexpected path: {path}. Should be {where}".encode(), _TEXT)
         assert self._scrape is not None
-        return Answer(200, self._scrape(), _TEXT)
+        return Answer(200, await self._scrape(), _TEXT)
 
     # Inference: the signature that answered, and the answer
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -16,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from clients.wire import messages as pb
-from serving import config, flags, grpc_backend, http2_frames, lifecycle, prometheus, tls
+from serving import config, grpc_backend, http2_frames, lifecycle, prometheus, tls
 from serving.core import Core
 from serving.cores import cpu_count
 from serving.errors import InvalidArgument, ServingError
@@ -30,6 +29,9 @@ from serving.loading import make_loader
 from serving.metrics import Metrics, Snapshot
 from serving.rest_api import RestApi
 from serving.scheduler import Scheduler, scheduler_limits
+from serving.versions import Configuration, Versions
+from serving.watcher import Watcher
+from serving.workers import Follower
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ class Server:
         """Starts the end; when it has started already, ends at once."""
         if self._stop.is_set():
             log.info("told twice: ending without waiting for running requests")
-            leave(1)
+            lifecycle.leave(1)
         self._stop.set()
 
     async def _load(self) -> bool:
@@ -139,8 +141,8 @@ class Server:
             self._watcher.start()
         else:
             assert self._follower is not None
-            end = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, self._stop.set)
-            self._follower.start(self._loader, self._snapshot, end)
+            loop = asyncio.get_running_loop()
+            self._follower.start(self._loader, self._snapshot, lambda: _tell(loop, self._stop))
         while not self._may_open():
             if self._stop.is_set():
                 return False
@@ -208,6 +210,11 @@ def _grpc_settings(options: SimpleNamespace, share: bool) -> grpc_backend.Settin
     )
 
 
+def _tell(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended before
+        loop.call_soon_threadsafe(stop.set)
+
+
 def _limits(options: SimpleNamespace) -> Limits:
     return Limits(
         body_bytes=options.max_request_bytes,
@@ -219,66 +226,13 @@ def _limits(options: SimpleNamespace) -> Limits:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the server with these flags; the exit status is 0 when stopped and 255 when it cannot start."""
-    if any(argument in ("--help", "-h", "help") for argument in arguments):
-        print(flags.usage())
-        return 0
-    if any(argument.startswith("--version") for argument in arguments):
-        print(_version())
-        return 0
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
+def run(server: Server) -> None:
+    """Runs a server until it ends."""
+    np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
     sys.setswitchinterval(1e-3)  # seconds that a thread may keep the event loop from Python
-    np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
-    try:
-        options = flags.parse(arguments)
-        _run(Server(options))
-    except flags.FlagError as error:
-        print(error)
-        print(flags.usage())
-        return 255
-    except StartError as error:
-        print(f"Failed to start server. Error: {error}", flush=True)
-        return 255
-    return 0
-
-
-def work(connection: Connection, number: str, arguments: list[str]) -> int:
-    """Runs a worker with these flags; `connection` is its supervisor's. Its exit status."""
-    _set_up(f"worker {number}: ")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    options = flags.parse(arguments, say=False)
-    try:
-        _run(Server(options, Follower(connection, options.wait_for_models)))
-    except StartError as error:
-        print(f"Failed to start worker {number}. Error: {error}", flush=True)
-        return 255
-    return 0
-
-
-def _set_up(name: str = "") -> None:
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname).1s {name}%(message)s")
-    np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
-
-
-def _run(server: Server) -> None:
     try:
         import uvloop
     except ImportError:  # Windows
         asyncio.run(server.run())
     else:
         uvloop.run(server.run())
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return f"Ladle model server: {metadata.version('ladle')}\nONNX Runtime: {onnxruntime.__version__}"
-    return f"Ladle model server: not installed as a package\nONNX Runtime: {onnxruntime.__version__}"
-
-
-def leave(status: int) -> None:
-    """Ends the process at once: threads that still load a model do not hold it up."""
-    logging.shutdown()
-    os._exit(status)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from serving.errors import NotFound, ServingError
@@ -114,3 +114,24 @@ class Configuration(Protocol):
 
     def reload(self, config: Any) -> list[str]:
         """Replaces the configuration by a ModelServerConfig; the models it adds. ServingError when it may not be."""
+
+
+Status = tuple[int, State, ServingError | None]
+
+
+@dataclass(frozen=True)
+class View:
+    """What all workers show.
+
+    serving   the load that answers for each version, by model and number
+    statuses  of each model's versions, highest first
+    labels    versions by model and label
+    settled   models of which a wanted version is available or has failed
+    """
+
+    serving: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    statuses: Mapping[str, Sequence[Status]] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    is_ready: bool = False
