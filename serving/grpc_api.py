@@ -22,6 +22,7 @@ from serving.grpc_reload import ReloadApi
 from serving.health import Health
 from serving.metrics import Metrics
 from serving.multi_inference import Inference
+from serving.request_id import log_answer
 from serving.saved_model import Signature
 from serving.servable import Servable
 
@@ -201,6 +202,7 @@ def _answer(method: Handler, kind: Any, metrics: Metrics | None = None, api: str
             if metrics is not None:
                 spec = response.model_spec if api in _APIS.values() else _asked(request)
                 metrics.request(spec.name, api, "GRPC", "OK", time.perf_counter() - start, spec.signature_name)
+            log_answer(context, method.__name__, _asked(request).name, "OK", time.perf_counter() - start)
             return serialized
         except ServingError as error:
             code, message = _STATUS[error.code], error.message
@@ -213,6 +215,7 @@ def _answer(method: Handler, kind: Any, metrics: Metrics | None = None, api: str
             code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
         if metrics is not None:
             metrics.request(_asked(request).name, api, "GRPC", code.name, time.perf_counter() - start)
+        log_answer(context, method.__name__, _asked(request).name, code.name, time.perf_counter() - start)
         if len(message) > _MAX_DETAILS:
             message = message[:_MAX_DETAILS] + "...TRUNCATED"
         await context.abort(code, message)

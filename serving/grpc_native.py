@@ -27,10 +27,11 @@ _LAST_CALLS_S = 0.2  # how long after GOAWAY calls that were on their way are st
 class _Call:
     """A call on a stream."""
 
-    __slots__ = ("body", "deadline", "encoding", "handler", "is_open", "messages", "task", "timer")
+    __slots__ = ("body", "deadline", "encoding", "handler", "is_open", "messages", "request_id", "task", "timer")
 
-    def __init__(self, handler: Any, deadline: float | None, encoding: bytes) -> None:
+    def __init__(self, handler: Any, deadline: float | None, encoding: bytes, request_id: bytes) -> None:
         self.handler = handler
+        self.request_id = request_id
         self.deadline = deadline
         self.encoding = encoding
         self.body: bytes | bytearray = b""
@@ -115,7 +116,8 @@ class Server:
             return
         timeout_s = read_timeout(found.get(b"grpc-timeout", b""))
         deadline = None if timeout_s is None else stream.since + timeout_s
-        stream.sink = call = _Call(handler, deadline, found.get(b"grpc-encoding", b"identity"))
+        encoding, request_id = found.get(b"grpc-encoding", b"identity"), found.get(b"x-request-id", b"")
+        stream.sink = call = _Call(handler, deadline, encoding, request_id)
         if handler.request_streaming:
             call.messages = asyncio.Queue()
             self._run_stream(connection, stream, call, _receive(call.messages))
@@ -175,7 +177,7 @@ class Server:
             self._run_stream(connection, stream, call, payload)
             return
         try:
-            done = eager.start(call.handler.unary_unary(payload, Context(call.deadline)))
+            done = eager.start(call.handler.unary_unary(payload, Context(call.deadline, call.request_id)))
         except Aborted as aborted:
             self._fail(connection, stream, *aborted.args)
             return
@@ -230,7 +232,7 @@ class Server:
 
     def _run_stream(self, connection: http2.Connection, stream: Stream, call: _Call, requests: Any) -> None:
         handler = call.handler.stream_stream if call.messages is not None else call.handler.unary_stream
-        answers = handler(requests, Context(call.deadline))
+        answers = handler(requests, Context(call.deadline, call.request_id))
         task = asyncio.get_running_loop().create_task(self._send_all(connection, stream, answers))
         self._follow(connection, stream, call, task)
 

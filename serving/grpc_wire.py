@@ -9,6 +9,7 @@ import zlib
 import grpc
 
 from serving.hpack import encode
+from serving.request_id import HEADER
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,13 @@ class Aborted(Exception):  # noqa: N818
 class Context:
     """What a method is told about its call."""
 
-    def __init__(self, deadline: float | None) -> None:
+    def __init__(self, deadline: float | None, request_id: bytes = b"") -> None:
         self._deadline = deadline
+        self._request_id = request_id
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """The caller's headers, as far as a method asks for one: its request's id."""
+        return ((HEADER, self._request_id.decode("latin-1")),) if self._request_id else ()
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller gives up; None: it waits for ever."""
