@@ -65,7 +65,7 @@ class GrpcApi:
             "Predict": self._counted(self.predict, pb.PredictRequest),
             "Classify": self._counted(self.classify, pb.ClassificationRequest),
             "Regress": self._counted(self.regress, pb.RegressionRequest),
-            "MultiInference": _answer(self.multi_inference, pb.MultiInferenceRequest),
+            "MultiInference": self._counted(self.multi_inference, pb.MultiInferenceRequest),
             "GetModelMetadata": self._counted(self.metadata, pb.GetModelMetadataRequest),
         }
         return {
