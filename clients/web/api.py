@@ -112,7 +112,9 @@ class Reading:
         text = {"text/plain": string("Prometheus's text format")}
         return [
             get("/api/v1/models", "models", "Every model, with its state", self.models, JSON, listing),
-            get(model, "model", "One model: versions, signatures, card", self.model, JSON, obj(_MODEL), 404, *away),
+            get(
+                model, "model", "One model: versions, signatures, card", self.model, JSON, obj(_MODEL), 404, 405, *away
+            ),
             get(f"{model}/samples", "samples", "Real test inputs with the truth", self.samples, JSON, samples, 404),
             get(f"{model}/samples/<file>", "sample", "The image or mask of a sample", self.sample, PNG, PICTURE, 404),
             get(f"{model}/reports", "reports", "The pictures of the training report", self.reports, JSON, reports, 404),

@@ -20,7 +20,7 @@ from clients.web.problems import Problem
 from clients.web.routes import PNG, Given, Route
 from clients.web.schema import array, boolean, integer, nullable, number, obj, one_of, string
 from clients.web.uploads import Upload, decoded, reduced, upload
-from clients.web.verbs import IMAGE, PNG_BASE64, SEEN, Verb, draw, encode, seen
+from clients.web.verbs import MASK, PNG_BASE64, SEEN, Verb, draw, encode, seen
 
 TOP = {"top": integer(1, 1000, 10, "classes to tell, the likeliest first")}
 SEEN_OPTION = {"seen": boolean(False, "also the preprocessed image, as the network got it")}
@@ -47,7 +47,7 @@ class ImageVerbs(Verb):
             }
         )
         top, code = {**TOP, **SEEN_OPTION}, {**CODES, **SEEN_OPTION}
-        truth = {"truth": IMAGE}
+        truth = {"truth": MASK}
         return [
             self.route(
                 "classify",

@@ -25,6 +25,7 @@ _SAID = {
     400: "The request is malformed.",
     401: "The key is missing or unknown.",
     404: "There is no such model, file or verb of the model.",
+    405: "Another method: questions are asked with POST.",
     406: "No form of the answer suits the Accept header.",
     413: "Too large, or too many at once.",
     415: "Another type of body, or format of image.",

@@ -24,6 +24,7 @@ __all__ = ["IMAGE", "SEEN", "Verb", "array", "boolean", "encode", "integer", "nu
 ERRORS = (400, 404, 406, 413, 415, 422, 502, 503, 504)
 VERSION = integer(1, 2**63 - 1, about="the version to ask (default: the one that the model server answers with)")
 IMAGE = string("PNG, JPEG or WebP in base64, plain or URL-safe", format="base64-image", contentEncoding="base64")
+MASK = string("grey picture in base64 whose pixels are class ids", format="base64-image", contentEncoding="base64")
 PNG_BASE64 = string("PNG in base64", contentEncoding="base64")
 SAMPLE = string("file of one of the model's samples, as GET .../samples lists them", format="sample")
 SEEN = nullable(obj({"width": integer(), "height": integer(), "channels": integer(), "image": PNG_BASE64}))
