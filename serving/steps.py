@@ -93,6 +93,7 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
     }[step["dtype"]]
     numpy = np.dtype(object if word == "string" else step["dtype"])
     size = int(np.prod(shape))
+    default = None if step.get("default") is None else _default(step["default"], numpy, size)
 
     def run(tensors: Tensors) -> None:
         examples = tensors[source]
@@ -109,6 +110,8 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
             raise InvalidArgument("Could not parse example input: not a serialized tf.Example") from None
         held = features[feature]  # a message's map makes what it lacks
         if held.WhichOneof("kind") is None:
+            if default is not None:
+                return default
             raise InvalidArgument(
                 f"Name: <unknown>, Feature: {feature} (data type: {word}) is required but could not be found."
             )
@@ -123,6 +126,13 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
         return found
 
     return Step("parse_example", (source,), (target,), run)
+
+
+def _default(value: Any, dtype: np.dtype[Any], size: int) -> Array:
+    flat = [v.encode() if isinstance(v, str) else v for v in np.ravel(np.array(value, object)).tolist()]
+    filled = np.empty(size, dtype)
+    filled[:] = flat if len(flat) > 1 else flat[0]
+    return filled
 
 
 def _normal_noise(step: Mapping[str, Any], assets: Path) -> Step:
