@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.config import check_labels, check_paths, parse_models, read_platform
-from serving.errors import FailedPrecondition, InvalidArgument, NotFound, Unknown
+from serving.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unknown
 from serving.repository import ModelConfig
 from serving.versions import Configuration, Failure, Versions, describe
 
@@ -78,12 +78,15 @@ async def replace_models(configuration: Configuration, versions: Versions, confi
     """Replaces the models by those of a ModelServerConfig; returns when each that it adds is available.
 
     ServingError when the configuration is refused; Unknown, in upstream's words, when a model that it adds cannot be
-    loaded. The others go on loading and unloading meanwhile.
+    loaded; Aborted when another configuration takes one away before. The others load and unload meanwhile.
     """
     added = await asyncio.to_thread(configuration.reload, config)
     decided = versions.is_available if configuration.waits_for_models else versions.is_settled
-    while not all(decided(model) or versions.failure(model) for model in added):
+    while not all(decided(model) or versions.failure(model) for model in added if configuration.is_configured(model)):
         await asyncio.sleep(_LOOK_S)
+    gone = [model for model in added if not configuration.is_configured(model)]
+    if gone:
+        raise Aborted(f"another configuration, without {', '.join(gone)}, has replaced this one meanwhile")
     missing = [model for model in added if not versions.is_available(model)]
     if missing:
         failures = [versions.failure(model) or Failure(model, None, NotFound(_NO_VERSION)) for model in missing]

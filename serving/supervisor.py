@@ -184,7 +184,7 @@ class Supervisor:
         """Has all workers show what the manager and the watcher know now."""
         watcher, manager = self._watcher, self._manager
         models = manager.models()
-        known = sorted({*models, *watcher.repository.configured()})
+        configured = frozenset(watcher.repository.configured())
         failures = {model: failure for model in models if (failure := manager.failure(model)) is not None}
         serving = manager.serving().versions
         self._pool.show(
@@ -195,8 +195,9 @@ class Supervisor:
                 },
                 statuses={model: tuple(manager.status(model)) for model in models},
                 labels=watcher.labels,
-                settled=frozenset(model for model in known if manager.is_settled(model)),
+                settled=frozenset(model for model in {*models, *configured} if manager.is_settled(model)),
                 failures=failures,
+                configured=configured,
                 is_ready=watcher.is_ready(),
             )
         )

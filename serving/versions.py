@@ -109,6 +109,9 @@ class Configuration(Protocol):
     def labels(self) -> Mapping[str, Mapping[str, int]]:
         """Versions by model and label."""
 
+    def is_configured(self, model: str) -> bool:
+        """Whether the model should be there."""
+
     def is_ready(self) -> bool:
         """Whether every configured model is available; of a folder's models, whether each has been tried."""
 
@@ -123,10 +126,11 @@ Status = tuple[int, State, ServingError | None]
 class View:
     """What all workers show.
 
-    serving   the load that answers for each version, by model and number
-    statuses  of each model's versions, highest first
-    labels    versions by model and label
-    settled   models of which a wanted version is available or has failed
+    serving     the load that answers for each version, by model and number
+    statuses    of each model's versions, highest first
+    labels      versions by model and label
+    settled     models of which a wanted version is available or has failed
+    configured  models that should be there
     """
 
     serving: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
@@ -134,4 +138,5 @@ class View:
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     failures: Mapping[str, Failure] = field(default_factory=dict)
+    configured: frozenset[str] = frozenset()
     is_ready: bool = False

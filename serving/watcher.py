@@ -73,6 +73,9 @@ class Watcher:
         with self._changing:
             self.manager.set_wanted(self.repository.poll())
 
+    def is_configured(self, model: str) -> bool:
+        return model in self.repository.configured()
+
     def is_ready(self) -> bool:
         """Whether every configured model is available; of a folder's models, whether each was once decided on."""
         if self.repository.requires_models:

@@ -123,6 +123,9 @@ class Follower:
     def labels(self) -> Mapping[str, Mapping[str, int]]:
         return self._view.labels
 
+    def is_configured(self, model: str) -> bool:
+        return model in self._view.configured
+
     def is_ready(self) -> bool:
         return self._view.is_ready
 
