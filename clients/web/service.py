@@ -73,7 +73,7 @@ def of_server(text: str) -> Scrape:
     """TensorFlow Serving's metrics, and where there are any Ladle's own."""
     found: Scrape = defaultdict(Counts)
     for sample in _samples(text):
-        labels, name = sample.labels, sample.name
+        labels, name = sample.labels, sample.name.removesuffix("_total")  # the parser adds it to every counter
         counts = found[labels["model_name"]] if labels.get("model_name") else None
         if counts is None:
             continue
