@@ -77,10 +77,12 @@ def of_server(text: str) -> Scrape:
         counts = found[labels["model_name"]] if labels.get("model_name") else None
         if counts is None:
             continue
-        if name == f"{_TF}request_count":
+        if name == f"{_TF}request_count" and labels.get("status") != "OK":
             counts.requests += sample.value
-            counts.errors += sample.value if labels.get("status") != "OK" else 0
-        elif name == f"{_TF}request_latency_bucket" and labels.get("API"):  # "": a question for status or metadata
+            counts.errors += sample.value
+        elif name == f"{_TF}request_latency_count" and labels.get("API"):  # "": a question for status or metadata
+            counts.requests += sample.value
+        elif name == f"{_TF}request_latency_bucket" and labels.get("API"):
             counts.buckets[float(labels["le"]) / 1000] += sample.value
         elif name == f"{_OWN}runtime_latency_count":
             counts.runs += sample.value

@@ -17,13 +17,15 @@ from clients.web.service import Counts, Source, quantile
 
 SERVED = """
 # TYPE :tensorflow:serving:request_count counter
-:tensorflow:serving:request_count{model_name="lenet5",status="OK"} 90
+:tensorflow:serving:request_count{model_name="lenet5",status="OK"} 97
 :tensorflow:serving:request_count{model_name="lenet5",status="NOT_FOUND"} 10
 # TYPE :tensorflow:serving:request_latency histogram
 :tensorflow:serving:request_latency_bucket{model_name="lenet5",API="Predict",entrypoint="GRPC",le="1000"} 45
 :tensorflow:serving:request_latency_bucket{model_name="lenet5",API="Predict",entrypoint="GRPC",le="2000"} 90
 :tensorflow:serving:request_latency_bucket{model_name="lenet5",API="Predict",entrypoint="GRPC",le="+Inf"} 90
+:tensorflow:serving:request_latency_count{model_name="lenet5",API="Predict",entrypoint="GRPC"} 90
 :tensorflow:serving:request_latency_bucket{model_name="lenet5",API="",entrypoint="REST",le="1000"} 7
+:tensorflow:serving:request_latency_count{model_name="lenet5",API="",entrypoint="REST"} 7
 # TYPE :ladle:serving:row_count counter
 :ladle:serving:row_count{model_name="lenet5",signature="serving_default",API="Predict"} 300
 # TYPE :ladle:serving:runtime_latency histogram
