@@ -40,7 +40,7 @@ def parse_object(body: bytes, max_depth: int = 0) -> dict[str, Any]:
     check_depth(body, max_depth)
     try:
         value = _parse_leniently(body) if _repeats_key(body) else orjson.loads(body)
-    except ValueError:
+    except (ValueError, RuntimeError):  # simdjson's word for an integer beyond 64 bits is RuntimeError
         value = _parse_leniently(body)
     if not isinstance(value, dict):
         raise InvalidArgument(f"JSON Value: {quote(value)} Is not object")
