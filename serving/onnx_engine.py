@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from serving import confine, onnx_file
 from serving.cores import cpu_count
 from serving.errors import DataLoss, InvalidArgument, ResourceExhausted
 from serving.saved_model import Signature
@@ -29,17 +30,35 @@ _GAIN = 0.85  # of the time with fewer threads: what more threads must come down
 
 @dataclass
 class Graph:
-    """An ONNX file in memory. `session` is replaced when another number of threads is quicker."""
+    """An ONNX graph in memory. `session` is replaced when another number of threads is quicker.
 
-    path: Path
+    source  its file, or its bytes
+    """
+
+    source: str | bytes
     session: Any
     threads: int = 1
     tuned: bool = False
+
+    def open(self, threads: int) -> Any:
+        """A session of the graph."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        # Idle threads that spin would take the cores from other models and from the event loop.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return onnxruntime.InferenceSession(self.source, options, providers=["CPUExecutionProvider"])
 
     @property
     def inputs(self) -> dict[str, tuple[Any, ...]]:
         """Declared shapes by name; a free axis is None or a name."""
         return {i.name: tuple(i.shape) for i in self.session.get_inputs()}
+
+    @property
+    def is_fed_by_numpy(self) -> bool:
+        """Whether NumPy has the dtypes of all inputs and outputs; not so bfloat16, nor bytes as ONNX has strings."""
+        return all(tensor.type in _NUMPY for tensor in (*self.session.get_inputs(), *self.session.get_outputs()))
 
     @property
     def outputs(self) -> list[str]:
@@ -82,7 +101,8 @@ class OnnxEngine:
                 continue
             if file not in self._graphs:
                 self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads)
-            self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
+            if self._graphs[file].is_fed_by_numpy:
+                self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
@@ -119,7 +139,7 @@ class OnnxEngine:
         best = _measure(graph.session, feed)
         threads = 2
         while best > SLOW_S and threads <= cpu_count():
-            session = _session(graph.path, threads)
+            session = graph.open(threads)
             seconds = _measure(session, feed)
             if seconds < best * _GAIN:
                 graph.session, graph.threads, best = session, threads, seconds
@@ -140,13 +160,12 @@ class OnnxEngine:
         return example
 
 
-_NUMPY = {
+_NUMPY: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(uint8)": np.uint8,
+    "tensor(float16)": np.float16,
     "tensor(bool)": np.bool_,
+    **{f"tensor({name}{bits})": np.dtype(f"{name}{bits}") for name in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
 
 
@@ -155,27 +174,30 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
         raise DataLoss(f"card.json names the graph {file!r}; wanted a file of the version's folder")
     path = folder / file
     try:
-        with path.open("rb") as opened:
-            found = hashlib.sha256(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)).hexdigest()
-    except (OSError, ValueError):  # ValueError: an empty file
+        with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            if hashlib.sha256(mapped).hexdigest() != sha256:
+                raise DataLoss(
+                    f"{file} is not the graph that was verified (its sha256 differs); export the version again"
+                )
+            with memoryview(mapped) as model:
+                free = _look_into(model, folder, file)
+    except (OSError, ValueError):  # ValueError: an empty file, or no protobuf message
         raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
-    if found != sha256:
-        raise DataLoss(f"{file} is not the graph that was verified (its sha256 differs); export the version again")
+    graph = Graph(free or str(path), None, threads or 1, tuned=threads > 0)
     try:
-        return Graph(path, _session(path, threads or 1), threads or 1, tuned=threads > 0)
+        graph.session = graph.open(graph.threads)
     except Exception as error:
         log.error("%s: %s", path, error)
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None
+    return graph
 
 
-def _session(path: Path, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # Idle threads that spin would take the cores from other models and from the event loop.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _look_into(model: memoryview, folder: Path, file: str) -> bytes | None:
+    """The graph with inputs of any shape, when it can take them; DataLoss when its weights lie elsewhere."""
+    others = onnx_file.external_files(model)
+    if not all(confine.is_inside(folder / name, folder) for name in others):
+        raise DataLoss(f"{file} has weights outside of the version's folder; export the version again")
+    return onnx_file.with_free_shapes(model) if not others and onnx_file.is_elementwise(model) else None
 
 
 def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: Path) -> Plan:
@@ -217,11 +239,13 @@ def _measure(session: Any, feed: Mapping[str, Array]) -> float:
 
 
 def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Exception:
-    log.info("%s: %s", graph.path, error)
+    log.info("the graph refused its inputs: %s", error)
     if "allocate" in str(error).lower():
         return ResourceExhausted("the request needs more memory than there is; send fewer rows at a time")
     for name, shape in graph.inputs.items():
         given = feed[name].shape
+        if isinstance(graph.source, bytes):
+            break  # made for any shape
         fits = len(given) == len(shape) and all(
             not isinstance(size, int) or size == g for size, g in zip(shape, given, strict=True)
         )
