@@ -54,6 +54,8 @@ class AsyncRestClient(AsyncTransport):
             writer.write(self._head(request, headers) + (request.body or b""))
             await writer.drain()
             answer, keep = await _read(reader, self.protocol.max_message_bytes)
+        except asyncio.IncompleteReadError:
+            raise ConnectionResetError("it ended before the answer was whole") from None
         finally:
             if keep and not self._closed:
                 self._idle.append(connection)

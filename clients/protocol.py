@@ -36,7 +36,7 @@ class Protocol(ABC):
         if max_message_bytes < 1:
             raise InvalidArgument(f"max_message_bytes is {max_message_bytes}; a message needs some bytes")
         self.address, self.hosts, self.max_message_bytes = address, tuple(hosts), max_message_bytes
-        self._access = access
+        self.access = access
         self._rotation = Rotation(len(hosts))
         self._known: dict[tuple[str, int | None, str | None], tuple[float, Metadata]] = {}
         self.labels: dict[str, tuple[str, ...] | None] = {}  # a cache of `clients.call`, by name/version
@@ -144,7 +144,7 @@ class Protocol(ABC):
         while True:
             target = self._rotation.take()
             try:
-                answer = self.read((yield Send(request, target, self._access.headers(), deadline.left_s())))
+                answer = self.read((yield Send(request, target, self.access.headers(), deadline.left_s())))
             except Exception as error:
                 raised = (
                     error

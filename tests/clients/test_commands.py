@@ -78,6 +78,7 @@ def test_generate_writes_the_same_grid_for_the_same_seed(ask: Ask, tmp_path: Pat
 def test_segment_writes_the_overlay_and_the_raw_mask(ask: Ask, image: Path, tmp_path: Path) -> None:
     answer = json.loads(ask("segment", "unet", image, "--mask", tmp_path / "mask.png", "--json"))
     assert answer["classes"] == {"0": 0.5, "1": 0.5}
+    assert answer["labels"] == {"0": "class 0", "1": "class 1"}
     assert Path(answer["output"]) == tmp_path / "picture-mask.png"
     assert Image.open(answer["output"]).size == (4, 4)
     assert np.unique(np.asarray(Image.open(tmp_path / "mask.png"))).tolist() == [0, 1]
@@ -118,7 +119,11 @@ def test_status_without_names_asks_about_the_repository(ask: Ask, tmp_path: Path
         pytest.param(["segment", "unet", "nowhere.png"], "nowhere.png: No such file or directory", id="no-picture"),
         pytest.param(["regress", "x", "1,2", "3"], "the rows have 1 and 2 features", id="ragged-rows"),
         pytest.param(["generate", "vae", "--version", "1", "--label", "a"], "exclude each other", id="two-versions"),
-        pytest.param(["status", "--repository", "nowhere"], "nowhere holds no models", id="nothing-to-ask-about"),
+        pytest.param(
+            ["status", "--repository", "nowhere"],
+            "has no way to list its models, and nowhere holds none",
+            id="nothing-to-ask-about",
+        ),
     ],
 )
 def test_what_fails_is_one_line_and_exit_1(
