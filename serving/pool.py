@@ -24,6 +24,7 @@ from serving.versions import View
 log = logging.getLogger(__name__)
 
 _SHOW_S = 10.0  # a worker that takes longer to show a view hangs
+_RETURN_S = 30.0  # that a worker is waited for which was started again
 _MAX_DEATHS = 2
 
 
@@ -81,12 +82,14 @@ class Pool:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._workers))
+                if deaths:  # another is to try it, beside one that serves
+                    self._changed.wait_for(lambda: len(self._workers) > 1, _RETURN_S)
                 lacking = [worker for worker in self._workers if spread.number not in worker.loads]
                 if not lacking:
                     self._held[spread.number] = spread
                     return spread
                 if self._view.serving and len(lacking) == len(self._workers):
-                    del lacking[1:]
+                    del lacking[:-1]
                 begun = [(worker, self._begin_load(worker, spread)) for worker in lacking]
             wait([future for _, future in begun])
             errors = []
