@@ -129,12 +129,15 @@ class Loader:
 def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
     """The loader that the flags describe; InvalidArgument when they cannot be met."""
     file = Path(options.batching_parameters_file) if options.batching_parameters_file else None
+    batching = read_batching(file) if options.enable_batching else None
+    if batching is not None:
+        metrics.thread_pool = batching.thread_pool_name
     return Loader(
         options=engine_options(options),
         warm_up=options.enable_model_warmup,
         warm_up_iterations=max(1, options.num_request_iterations_for_warmup),
         metrics=metrics,
-        batching=read_batching(file) if options.enable_batching else None,
+        batching=batching,
         own_batching=options.enable_per_model_batching_parameters,
         confine=not options.allow_symlinks,
         root=Path(options.repository).absolute() if options.repository else None,
