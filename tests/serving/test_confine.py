@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 from serving.confine import check_version, is_inside
@@ -73,4 +75,36 @@ def test_models_and_versions_behind_links_are_served_only_when_allowed(
         assert str(tmp_path) not in status["error_message"]
     server.stop()
     server = serve("--repository", served, "--allow_symlinks", models=["good", "whole", "version", "file"])
+    server.stop()
+
+
+def refusal(server: Any, model: str) -> dict[str, str]:
+    """Why version 1 of the model is not served."""
+    server.wait_for_state(model, 1, "END")
+    status: dict[str, str] = json.loads(server.get(f"/v1/models/{model}")[1])["model_version_status"][0]["status"]
+    return status
+
+
+def test_a_graph_and_its_card_read_nothing_outside_of_their_version(serve: Any, tiny: Any, repository: Path) -> None:
+    (repository / "m").mkdir()
+    (repository / "m" / "secret").write_bytes(np.ones(1, np.float32).tobytes())
+    model = tiny.half_plus(1)
+    for graph in model.graphs.values():
+        for weight in graph.graph.initializer:
+            weight.ClearField("raw_data")
+            weight.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in (("location", "../secret"), ("length", "4")):
+                weight.external_data.add(key=key, value=value)
+    model.write(repository / "m", 1)
+    labelled = tiny.image_classifier()
+    labelled.signatures["serving_default"].after[0]["labels"] = "../../../m/secret"
+    labelled.write(repository / "labelled", 1)
+    server = serve("--repository", repository)
+    status = refusal(server, "m")
+    assert status["error_code"] == "DATA_LOSS"
+    assert "outside" in status["error_message"]
+    assert "secret" not in status["error_message"]
+    assert refusal(server, "labelled")["error_message"] == (
+        "card.json names the word list '../../../m/secret'; wanted a file of the version's assets"
+    )
     server.stop()
