@@ -69,7 +69,7 @@ FLAGS = [
         ("grpc_channel_arguments", "", "comma-separated name=value for the gRPC server"),
         ("ssl_config_file", "", "TLS of the gRPC port and socket: SSLConfig in text format, PEM contents inside"),
         ("enable_grpc_healthcheck_service", True, "grpc.health.v1; here always on", "no"),
-        ("use_alts_credentials", False, "Google ALTS", "refused"),
+        ("use_alts_credentials", False, "Google ALTS; not supported: use --ssl_config_file"),
         ("shutdown_grace_seconds", 30, "seconds for running requests after SIGTERM; a second one ends at once (ours)"),
         ("max_request_bytes", 64 * 1024 * 1024, "bytes of a request's body, before and after gzip (ours)"),
         ("max_buffered_bytes", 2**30, "bytes of all requests that are arriving, REST and gRPC each (ours)"),

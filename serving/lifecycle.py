@@ -42,6 +42,8 @@ def check(options: SimpleNamespace) -> None:
         )
     if options.use_alts_credentials and options.ssl_config_file:
         raise InvalidArgument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if options.use_alts_credentials:
+        raise InvalidArgument("--use_alts_credentials is not supported by this server; use --ssl_config_file")
     parallelism = (
         options.tensorflow_session_parallelism,
         options.tensorflow_intra_op_parallelism,
