@@ -38,7 +38,6 @@ class Connection(asyncio.Protocol):
         self._refused = False  # nothing more is read; the connection closes
         self._blocked = False  # the client does not take its answers
         self._paused = False
-        self._at_end = False  # the client has sent all that it will
         self._since = time.monotonic()  # of the last change between idle, reading, running, blocked
         self._on_wire = 0  # bytes of the present request
         self._held = 0  # those of its body
@@ -65,10 +64,6 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
-
-    def eof_received(self) -> bool:
-        self._at_end = True
-        return self._running or bool(self._waiting)  # a client that is done sending may wait for its answers
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -195,7 +190,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request, answer: Answer, keep_alive: bool) -> None:
         self._running, self._since = False, time.monotonic()
-        close = not keep_alive or self._refused or ((self._server.draining or self._at_end) and not self._waiting)
+        close = not keep_alive or self._refused or (self._server.draining and not self._waiting)
         body = answer.body if request.method != "HEAD" else b""
         lines = head(answer.status, answer.headers, self._server.date, close)
         self._transport.write(b"%b%d\r\n\r\n%b" % (lines, len(answer.body), body))
