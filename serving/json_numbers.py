@@ -13,6 +13,7 @@ what cannot be is written one by one, in the place of a `null`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import frexp
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import orjson
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_FEW = 12
+_FEW = 16
 """Up to so many numbers, one by one is quicker."""
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _ALIKE_FROM, _ALIKE_TO = (int(np.float32(limit).view("<u4")) for limit in (1e-4, 1e6))
@@ -50,11 +51,26 @@ _POWERS = np.array([float(f"1e{exponent}") for exponent in range(23)])
 """All powers of ten that a double holds exactly: what is multiplied or divided by one is rounded once."""
 
 
+def _near() -> list[tuple[float, float]]:
+    """By `frexp`'s exponent + 149: the scale that makes nine digits or more of a float32, and half the distance to the
+    next one at that scale, and a little; a number farther than that from a thousand needs more than six digits.
+    """
+    near = [(0.0, 0.0)] * 278
+    for biased in range(1, 255):
+        scale = float(_SCALES[2 * biased])
+        near[biased - 126 + 149] = scale, 2.0 ** (biased - 151) * scale * 1.01
+    return near
+
+
+_NEAR = _near()
+
+
 def write(array: Array) -> bytes:
     """float32 or float64 of any shape as nested JSON lists."""
-    if array.dtype.itemsize == 8 or array.size <= _FEW:
-        digits = 9 if array.dtype.itemsize == 4 else 17
-        return nest([text_of(number, digits) for number in array.ravel().tolist()], array.shape)
+    if array.dtype.itemsize == 8:
+        return nest([text_of(number, 17) for number in array.ravel().tolist()], array.shape)
+    if array.size <= _FEW:
+        return nest(_write_few(array.ravel().tolist()), array.shape)
     with np.errstate(invalid="ignore"):
         return _write_floats(np.ascontiguousarray(array))
 
@@ -122,6 +138,19 @@ def _mend_exponents(text: bytes) -> bytes:
         letters[coded + 3] = 48 + exponents % 10
     short = marks[letters[marks + 3] - 48 > 9]  # a comma or bracket, also in unsigned arithmetic
     return np.insert(letters, short + 2, 48).tobytes() if short.size else letters.tobytes()
+
+
+def _write_few(numbers: Sequence[float]) -> list[bytes]:
+    """float32 numbers one by one; six digits are not tried where they would be too far off."""
+    texts = []
+    for number in numbers:
+        scale, half = _NEAR[frexp(number)[1] + 149]
+        if (number * scale + half) % 1000.0 > 2 * half:
+            text = b"%.9g" % number
+            texts.append(text if b"." in text or b"e" in text else text + b".0")
+        else:
+            texts.append(text_of(number))
+    return texts
 
 
 def text_of(number: float, digits: int = 9) -> bytes:

@@ -49,6 +49,8 @@ def check(array: np.ndarray) -> None:  # type: ignore[type-arg]
     wanted = [reference(number, kind) for number in array.ravel().tolist()]
     texts = write(array).decode().replace("[", "").replace("]", "").split(",") if array.size else []
     assert texts == wanted
+    few = [write(array.ravel()[i : i + 8]).decode()[1:-1] for i in range(0, array.size, 8)]
+    assert ",".join(few) == ",".join(wanted)
     digits = 9 if kind is np.float32 else 17
     assert [text_of(number, digits).decode() for number in array.ravel().tolist()] == wanted
 
