@@ -128,8 +128,11 @@ def shown(value: Any) -> str:
 
 def _check_any(value: Any, schemas: list[Schema], what: str) -> None:
     refusals = []
-    if isinstance(value, dict):  # only what has the members that the alternative needs is meant for it
-        schemas = [each for each in schemas if set(each.get("required", ())) <= set(value)] or schemas
+    if isinstance(value, dict):  # only what has the members that an alternative needs is meant for it
+        needed = [each["required"][0] for each in schemas if each.get("required")]
+        schemas = [each for each in schemas if set(each.get("required", ())) <= set(value)]
+        if not schemas and needed:
+            raise Problem(400, f"{what} has none of {', '.join(needed)}; wanted one of them.")
     for schema in schemas:
         try:
             check(value, schema, what)
@@ -145,12 +148,12 @@ def _check_object(value: dict[str, Any], schema: Schema, what: str) -> None:
     properties = schema.get("properties", {})
     for name in schema.get("required", ()):
         if name not in value:
-            raise Problem(400, f"{_said(what)} has no {name}; wanted {', '.join(properties)}.")
+            raise Problem(400, f"{what} has no {name}; wanted {', '.join(properties)}.")
     for name, item in value.items():
         if name in properties:
             check(item, properties[name], name if what == "The body" else f"{what}.{name}")
         elif schema.get("additionalProperties") is False:
-            raise Problem(400, f"{_said(what)} has {shown(name)}, which is not known; wanted {', '.join(properties)}.")
+            raise Problem(400, f"{what} has {shown(name)}, which is not known; wanted {', '.join(properties)}.")
 
 
 def _check_length(size: int, schema: Schema, keyword: str, what: str, unit: str) -> None:
@@ -186,7 +189,3 @@ def _ranged(kind: str, low: float | None, high: float | None, default: float | N
 
 def _described(schema: Schema, about: str) -> Schema:
     return {**schema, "description": about} if about else schema
-
-
-def _said(what: str) -> str:
-    return what[0].upper() + what[1:]

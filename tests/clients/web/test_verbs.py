@@ -157,9 +157,11 @@ TORN = encoded(100, size=(60, 60))[:-40]
     ("verb", "data", "type", "status", "said"),
     [
         pytest.param("lenet5:classify", b"", "image/png", 400, "No image came", id="nothing"),
-        pytest.param("lenet5:classify", b"{}", "application/json", 400, "The body has no image", id="no-image"),
+        pytest.param("lenet5:classify", b"{}", "application/json", 400, "none of image, images, sample", id="no-image"),
         pytest.param("lenet5:classify", b"[1", "application/json", 400, "not a JSON object", id="no-json"),
-        pytest.param("lenet5:classify", b'{"image": 1}', "application/json", 400, "image is 1; wanted a string", id="a-number"),
+        pytest.param(
+            "lenet5:classify", b'{"image": 1}', "application/json", 400, "image is 1; wanted a string", id="a-number"
+        ),
         pytest.param("lenet5:classify", b'{"image": "***"}', "application/json", 400, "not base64", id="no-base64"),
         pytest.param(
             "lenet5:classify", b"x=1", "application/x-www-form-urlencoded", 415, "wanted a multipart", id="form"
@@ -172,8 +174,15 @@ TORN = encoded(100, size=(60, 60))[:-40]
             "lenet5:classify", encoded(9, size=(101, 100)), "image/png", 413, "101×100 pixels", id="too-large"
         ),
         pytest.param("lenet5:classify", bytes(200_001), "image/png", 413, "", id="too-long"),
-        pytest.param("sentiment_lstm:sentiment", b"{}", "application/json", 400, "The body has no text", id="no-text"),
-        pytest.param("sentiment_lstm:sentiment", b'{"text": 3}', "application/json", 400, "text is 3; wanted a string", id="text-3"),
+        pytest.param("sentiment_lstm:sentiment", b"{}", "application/json", 400, "none of text, texts", id="no-text"),
+        pytest.param(
+            "sentiment_lstm:sentiment",
+            b'{"text": 3}',
+            "application/json",
+            400,
+            "text is 3; wanted a string",
+            id="text-3",
+        ),
         pytest.param("sentiment_lstm:sentiment", b'{"text": " "}', "application/json", 422, "blank", id="blank"),
         pytest.param("sentiment_lstm:sentiment", b"\xff", "text/plain", 400, "not UTF-8", id="latin-1"),
         pytest.param(
@@ -182,7 +191,9 @@ TORN = encoded(100, size=(60, 60))[:-40]
         pytest.param("sentiment_lstm:sentiment", b"a" * 101, "text/plain", 413, "101 characters", id="long-text"),
         pytest.param("vae:generate", b'{"n": 0}', "application/json", 422, "n is 0; wanted 1 to 8", id="none"),
         pytest.param("vae:generate", b'{"n": 9}', "application/json", 422, "n is 9; wanted 1 to 8", id="too-many"),
-        pytest.param("vae:generate", b'{"n": 1.5}', "application/json", 400, "n is 1.5; wanted a whole number", id="a-part"),
+        pytest.param(
+            "vae:generate", b'{"n": 1.5}', "application/json", 400, "n is 1.5; wanted a whole number", id="a-part"
+        ),
         pytest.param(
             "vae:generate", b'{"n": true}', "application/json", 400, "n is true; wanted a whole number", id="a-boolean"
         ),
