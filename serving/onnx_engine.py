@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 SLOW_S = 1e-3
 """A run that takes longer is tried with more threads."""
-_GAIN = 0.85  # of the time with fewer threads: what more threads must come down to
+_LONG_S = 5e-3
+_GAIN, _LONG_GAIN = 0.85, 1.0  # of the time with fewer threads: what more must come down to, in a long run no higher
 
 
 @dataclass
@@ -141,7 +142,7 @@ class OnnxEngine:
         while best > SLOW_S and threads <= cpu_count():
             session = graph.open(threads)
             seconds = _measure(session, feed)
-            if seconds < best * _GAIN:
+            if seconds < best * (_GAIN if best < _LONG_S else _LONG_GAIN):
                 graph.session, graph.threads, best = session, threads, seconds
             threads *= 2
 
