@@ -63,6 +63,8 @@ def check(options: SimpleNamespace) -> None:
             "--allow_config_reload needs --config_root=DIR: the folder that must hold the base paths of "
             "configurations that come over gRPC; --config_root=/ allows any"
         )
+    if options.workers < 1:
+        raise InvalidArgument(f"--workers={options.workers}: wanted 1 or more")
     if options.workers > 1 and options.grpc_socket_path:
         raise InvalidArgument("--grpc_socket_path is served by one process; leave out --workers, or listen on --port")
     try:
