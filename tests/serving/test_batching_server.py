@@ -88,7 +88,7 @@ def test_concurrent_requests_are_merged_answered_each_or_shed(ask: Any, refused:
     text = server.get("/monitoring/prometheus/metrics")[1].decode()
     of = dict(line.rsplit(" ", 1) for line in text.splitlines() if ":processed_batch_size_" in line)
     name = ":tensorflow:serving:batching_session:processed_batch_size"
-    assert float(of[f"{name}_sum"]) / float(of[f"{name}_count"]) > 2  # a single request is padded to 2 at least
+    assert float(of[f"{name}_sum{{}}"]) / float(of[f"{name}_count{{}}"]) > 2  # a single request is padded to 2 at least
 
 
 FAULTS = {
