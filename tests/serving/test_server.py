@@ -116,32 +116,40 @@ def test_a_killed_writer_leaves_nothing_that_is_served(serve: Any, tiny: Any, re
     assert set(server.states("m")) == {1, 4}
 
 
-def test_versions_change_under_load_without_an_error(serve: Any, tiny: Any, repository: Path) -> None:
+def test_versions_change_and_roll_back_under_load_without_an_error(
+    serve: Any, tiny: Any, repository: Path, grpc_to: Any
+) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, models=["m"])
+    asker = grpc_to(server)
     wrong: list[Any] = []
     seen: set[Any] = set()
     done = threading.Event()
 
-    def load() -> None:
+    def load(ask: Any) -> None:
         while not done.is_set():
-            found = answer(server)
-            seen.add(found)
-            if found is None:
-                wrong.append(found)
+            try:
+                seen.add(ask())
+            except Exception as error:
+                wrong.append(error)
 
-    threads = [threading.Thread(target=load) for _ in range(4)]
+    asks = [lambda: answer(server), lambda: asker.predict("m", {"x": X})["y"][0][0]] * 2
+    threads = [threading.Thread(target=load, args=(ask,)) for ask in asks]
     for thread in threads:
         thread.start()
-    for version in range(2, 6):
+    for version in (2, 3, 4):
         tiny.half_plus(version).write(repository / "m", version)
         server.wait_for_state("m", version, "AVAILABLE")
         server.wait_for_state("m", version - 1, "END")
+    for version in (4, 3):
+        (repository / "m" / str(version)).rename(repository / "m" / f"withdrawn-{version}")
+        server.wait_for_state("m", version, "END")
+        server.wait_for_state("m", version - 1, "AVAILABLE")
     done.set()
     for thread in threads:
         thread.join()
     assert not wrong
-    assert {1.5, 5.5} <= seen
+    assert {1.5, 4.5, 2.5} <= seen <= {1.5, 2.5, 3.5, 4.5}
 
 
 def test_a_config_file_names_models_policies_and_labels(serve: Any, tiny: Any, repository: Path, grpc_to: Any) -> None:
