@@ -17,6 +17,8 @@ from serving.errors import InvalidArgument
 from serving.json_depth import check_depth
 
 _QUOTED_BYTES = 256
+_TOKEN_LENGTH = 1024
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _STRING = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'  # one without an end goes to the text's: never searched twice
 _STRING_OR_INF = re.compile(_STRING + r"|\bInf\b", re.DOTALL)
 _STRING_OR_NUMBER = re.compile(_STRING + r"|(-?[0-9][0-9.eE+-]*)", re.DOTALL)
@@ -131,10 +133,13 @@ def _reason(error: json.JSONDecodeError) -> str:
 
 
 def quote(value: Any) -> str:
-    """A value for an error message; cut when long."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return text if len(text) <= _QUOTED_BYTES else text[:_QUOTED_BYTES]
+    """A value for an error message; it ends after the token that takes it beyond 256 bytes, and not much later."""
+    text = ""
+    for token in _ENCODER.iterencode(value):  # as far as is needed: a body may be large
+        text += token[:_TOKEN_LENGTH].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if len(text) > _QUOTED_BYTES:
+            break
+    return text
 
 
 def error_body(message: str) -> bytes:
