@@ -8,9 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from serving import tflite_engine
 from serving.errors import FailedPrecondition, InvalidArgument
 from serving.onnx_engine import OnnxEngine
-from serving.saved_model import parse_signature, read_card
+from serving.saved_model import parse_signature, read_card, read_signature_defs
 from serving.savedmodel_engine import SavedModelEngine, is_available
 from serving.servable import Engine
 
@@ -25,12 +26,14 @@ class EngineOptions:
     kind                onnx, tensorflow or auto: a signature's verified graph where there is one
     tags                of the MetaGraph that is served
     intra_op, inter_op  threads within and between operations; 0: measured (ONNX Runtime), all cores (TensorFlow)
+    tflite_interpreters how many run a version's model.tflite, where it has one; 0: it is not looked for
     """
 
     kind: str = "auto"
     tags: tuple[str, ...] = ("serve",)
     intra_op: int = 0
     inter_op: int = 0
+    tflite_interpreters: int = 0
 
 
 def engine_options(options: SimpleNamespace) -> EngineOptions:
@@ -43,16 +46,33 @@ def engine_options(options: SimpleNamespace) -> EngineOptions:
         tags=tuple(tag for tag in options.saved_model_tags.split(",") if tag),
         intra_op=max(0, options.tensorflow_intra_op_parallelism) or both,
         inter_op=max(0, options.tensorflow_inter_op_parallelism) or both,
+        tflite_interpreters=(
+            max(1, options.num_tflite_pools) * max(1, options.num_tflite_interpreters_per_pool)
+            if options.prefer_tflite_model
+            else 0
+        ),
     )
+
+
+def open_version(
+    folder: Path, options: EngineOptions
+) -> tuple[Mapping[str, Any], dict[str, Engine], OnnxEngine | None]:
+    """The SignatureDef messages by name, the engine of each, and ONNX Runtime's if it is among them.
+
+    NotFound without saved_model.pb, FailedPrecondition when no engine can run the version, DataLoss when its files
+    are damaged.
+    """
+    if options.tflite_interpreters and (folder / tflite_engine.FILE).exists():
+        tflite = tflite_engine.TfliteEngine(folder, options.tflite_interpreters)
+        return tflite.definitions, dict.fromkeys(tflite.definitions, tflite), None
+    definitions = read_signature_defs(folder, options.tags)
+    return definitions, *open_engines(folder, definitions, options)
 
 
 def open_engines(
     folder: Path, definitions: Mapping[str, Any], options: EngineOptions
 ) -> tuple[dict[str, Engine], OnnxEngine | None]:
-    """The engine of each signature, and ONNX Runtime's if it is among them.
-
-    FailedPrecondition when none can run the version, DataLoss when its files are damaged.
-    """
+    """The engine of each signature of a SavedModel, and ONNX Runtime's if it is among them; errors as above."""
     signatures = {name: parse_signature(name, definition) for name, definition in definitions.items()}
     onnx = None if options.kind == "tensorflow" else _open_onnx(folder, signatures, options)
     tensorflow = SavedModelEngine(folder, options.tags, signatures, options.intra_op, options.inter_op)

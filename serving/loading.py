@@ -15,11 +15,10 @@ import numpy as np
 from serving import matching, warmup
 from serving.batching_config import Batching, read_batching, read_batching_of
 from serving.confine import check_version
-from serving.engines import EngineOptions, engine_options, open_engines
+from serving.engines import EngineOptions, engine_options, open_version
 from serving.errors import FailedPrecondition, ServingError, of_code
 from serving.metrics import Metrics
 from serving.onnx_engine import OnnxEngine
-from serving.saved_model import read_signature_defs
 from serving.servable import Servable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -70,11 +69,10 @@ class Loader:
     def _load(self, name: str, version: int, folder: Path) -> Servable:
         if self.confine:
             check_version(folder, self.root or folder.parent)
-        definitions = read_signature_defs(folder, self.options.tags)
         batching = read_batching_of(folder) if self.batching and self.own_batching else self.batching
         if batching is not None:
             batching.check()
-        engines, onnx = open_engines(folder, definitions, self.options)
+        definitions, engines, onnx = open_version(folder, self.options)
         servable = Servable(name, version, definitions, engines, batching)
         if self.warm_up:
             self._warm_up(servable, folder, onnx)
