@@ -15,7 +15,7 @@ export function card(model) {
     written.data?.synthetic ? el("p.notice.warn", {}, "This model learned from generated data: its figures say nothing of real ones.") : "",
     el("div.columns", {}, figures(written), data(written)),
     pictures(model), el("div.columns", {}, training(written), parity(written)),
-    versions(model), signatures(written.signatures ?? model.signatures));
+    versions(model), signatures(Object.keys(model.signatures ?? {}).length ? model.signatures : written.signatures));
 }
 
 const part = (title, ...children) => el("section.card", {}, el("h2", {}, title), ...children);
@@ -54,6 +54,7 @@ function data({ data: set = {}, labels = [] }) {
 
 function pictures(model) {
   const node = el("div.reports");
+  if (!model.reports?.length) return "";
   fetchReports(model.name).then((found) => node.append(...found.map(({ file, title }) => {
     const about = `${title} of ${model.name}`;
     const image = load(el("img", { alt: about, loading: "lazy" }), reportUrl(model.name, file));
@@ -82,7 +83,7 @@ function training(written) {
 
 function parity({ onnx = {} }) {
   const rows = Object.entries(onnx).map(([file, graph]) => [file, graph.parity ? graph.parity.max_abs.toExponential(1) : "not measured",
-    graph.parity ? count(graph.parity.inputs) : "", graph.parity ? (graph.parity.argmax_equal ? "yes" : "no") : "", bytes(graph.size_bytes)]);
+    graph.parity ? count(graph.parity.inputs) : "", graph.parity?.argmax_equal === undefined ? "" : graph.parity.argmax_equal ? "yes" : "no", graph.size_bytes ? bytes(graph.size_bytes) : ""]);
   return part("Parity", el("p.hint", {}, "The same inputs through TensorFlow and through ONNX Runtime, at export."),
     rows.length ? table("Parity of each graph", ["Graph", "Largest difference", "Inputs", "Same classes", "Size"], rows) : el("p", {}, "No ONNX graph: TensorFlow answers."));
 }
@@ -93,7 +94,7 @@ function versions(model) {
 }
 
 function signatures(all = {}) {
-  const written = (tensors) => Object.entries(tensors).map(([name, { dtype, shape }]) =>
+  const written = (tensors = {}) => Object.entries(tensors).map(([name, { dtype, shape }]) =>
     `${name} ${dtype} ${shape ? `[${shape.map((axis) => axis ?? "·").join(", ")}]` : ""}`).join("\n");
   const rows = Object.entries(all).map(([key, { method, inputs, outputs }]) =>
     [key, method ?? "", el("code", {}, written(inputs)), el("code", {}, written(outputs))]);

@@ -22,19 +22,16 @@ export function drawing(model, onimage) {
   const said = el("span.unseen", { role: "status" });
   const save = el("a.button.quiet", { download: "drawing.png", hidden: true }, icon("download"), "Save");
   const past = [];
-  let [tool, brush, last, at, down, sent] = ["pen", BRUSH, null, [SIDE / 2, SIDE / 2], false, 0];
+  let [tool, brush, last, at, down, pending] = ["pen", BRUSH, null, [SIDE / 2, SIDE / 2], false, 0];
 
   const publish = (live) => canvas.toBlob((blob) => {
+    if (!canvas.isConnected) return;
     const url = URL.createObjectURL(blob);
     save.hidden = false;
     save.href = url;
     onimage({ blob, source: { file: "drawing.png", type: "image/png" }, url, live });
   });
-  const soon = () => {
-    if (performance.now() - sent < LIVE_MS) return;
-    sent = performance.now();
-    publish(true);
-  };
+  const soon = () => { pending ||= setTimeout(() => { pending = 0; publish(true); }, LIVE_MS); };
   const keep = () => {
     past.push(context.getImageData(0, 0, SIDE, SIDE));
     if (past.length > UNDONE) past.shift();
@@ -52,7 +49,7 @@ export function drawing(model, onimage) {
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
     context.moveTo(...from);
-    context.lineTo(...to);
+    context.lineTo(to[0] + 0.01, to[1]); // a line of no length would not be drawn
     context.stroke();
   };
 

@@ -8,7 +8,8 @@ export const modelHref = (name, view) => `#/models/${encodeURIComponent(name)}${
 
 /** A dot and a word for the state of a model. */
 export function stateOf(model) {
-  const words = model.state === "AVAILABLE" && model.version ? `version ${model.version}` : STATES[model.state] ?? "available";
+  const words = model.state === "AVAILABLE" && model.version ? `version ${model.version}`
+    : model.state === "END" && model.error ? "failed" : STATES[model.state] ?? "available";
   return el("span.state", { "data-state": model.state }, el("span.dot", { "aria-hidden": "true" }), words);
 }
 

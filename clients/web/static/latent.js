@@ -13,13 +13,15 @@ const SWEEP = [-3, -2, -1, 0, 1, 2, 3];
 const PATH = { steps: 9 };
 export const MOST_SLIDERS = 24;
 
-/** The signature that takes codes: {key, input}, from what the server says of the model. */
+/** The signature that takes codes, from what the server says of the model. */
 function decoder(model) {
-  for (const [key, { inputs, outputs }] of Object.entries(model.signatures)) {
-    const [[input, info], ...more] = Object.entries(inputs);
-    if (!more.length && "images" in outputs && info.shape?.length === 2) return { key, input };
+  for (const key of ["decode", "serving_default"]) {
+    const { inputs = {}, outputs = {} } = model.signatures[key] ?? {};
+    const [[input, info] = [], ...more] = Object.entries(inputs);
+    const output = ["images", "image"].find((name) => name in outputs);
+    if (output && !more.length && info?.shape?.length === 2) return { key, input, output };
   }
-  return { key: "decode", input: "code" };
+  return { key: "decode", input: "code", output: "images" };
 }
 
 const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
@@ -30,7 +32,7 @@ const rounded = (value) => Math.round(100 * Math.min(Math.max(value, -REACH), RE
 export function explore(model, samples) {
   const bench = new Bench(model);
   const { dim } = model.latent;
-  const { key, input } = decoder(model);
+  const { key, input, output } = decoder(model);
   let moved = 0;
   const sliders = Array.from({ length: dim }, (_, i) => slider(`z${i + 1}`, {
     id: `z${i + 1}`, min: -REACH, max: REACH, step: 0.01, value: 0, show: (value) => value.toFixed(2).replace("-", "−"), oninput: () => { moved = i; ask(true); },
@@ -49,7 +51,7 @@ export function explore(model, samples) {
         el("button", { type: "button", onclick: () => download(model, wanted, "code") }, icon("download"), "Download the image"),
       ],
       code: jsonCode(model.name, "generate", wanted, { signature_name: key, instances: [{ [input]: now }] }, [
-        `images = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(now)}]}, signature=${literal(key)})["images"]`,
+        `images = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(now)}]}, signature=${literal(key)})[${literal(output)}]`,
         "print(images.shape, images.mean())"], `${model.name}.png`),
     });
   };

@@ -11,12 +11,15 @@ export function modelPage(name, wanted) {
   const body = el("article.page", {}, el("p.hint", {}, "Loading"));
   const state = el("p.row.tight.wrap");
   let views = null; // open(view), once the model is known
-  let seen = ""; // state and version that the page was made of
+  let whole = false; // whether the model was there when the page was made
+  let seen = ""; // state and version that the page shows
 
   const load = async () => {
     try {
-      const [model, samples] = await Promise.all([fetchModel(name), fetchSamples(name).catch(() => [])]);
+      const model = await fetchModel(name);
+      const samples = model.samples ? await fetchSamples(name).catch(() => []) : [];
       seen = `${model.state} ${model.version}`;
+      whole = model.state === "AVAILABLE";
       const links = el("nav.views", { "aria-label": `Views of ${name}` });
       const place = el("div.place");
       views = (view) => {
@@ -32,6 +35,7 @@ export function modelPage(name, wanted) {
       views(wanted);
     } catch (error) {
       views = null;
+      whole = false;
       seen = "";
       document.title = `${name} · Ladle`;
       body.replaceChildren(el("h1", {}, name), el("p.notice.bad", { role: "alert" }, error.message), error.passes ? el("p.hint", {}, "This page goes on by itself when the model is there.") : "");
@@ -55,9 +59,8 @@ export function modelPage(name, wanted) {
       }
       const mine = models.find((model) => model.name === name);
       if (!mine) return;
-      if (!seen && mine.state === "AVAILABLE") load();
-      else if (seen && `${mine.state} ${mine.version}` !== seen) {
-        if (mine.state === "AVAILABLE" && !seen.startsWith("AVAILABLE")) load();
+      if (!whole && mine.state === "AVAILABLE") load();
+      else if (`${mine.state} ${mine.version}` !== seen) {
         seen = `${mine.state} ${mine.version}`;
         state.replaceChildren(stateOf(mine), source(mine) ?? "");
       }

@@ -11,10 +11,8 @@ const MOST_FIELDS = 24;
 
 /** The signature that takes numbers: {key, input, width}; width 0 where one number is one row. */
 function taker(model) {
-  const found = Object.entries(model.signatures).find(([, { inputs }]) => Object.values(inputs).length === 1 && /float/.test(Object.values(inputs)[0].dtype));
-  const [key, { inputs }] = found ?? ["serving_default", { inputs: { x: { shape: [null, 1] } } }];
-  const [[input, { shape }]] = Object.entries(inputs);
-  return { key, input, width: shape?.length === 2 ? shape[1] ?? 1 : 0 };
+  const [[input, { shape }]] = Object.entries(model.signatures.serving_default?.inputs ?? { x: { shape: [null, 1] } });
+  return { key: "serving_default", input, width: shape?.length === 2 ? shape[1] ?? 1 : 0 };
 }
 
 export function regress(model) {

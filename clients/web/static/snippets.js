@@ -90,7 +90,7 @@ export function json(name, verb, body, rest, lines, output) {
 }
 
 /** The way between two images: the gateway makes the codes, the model server draws them. `files` names those on disk. */
-export function path(name, body, files, { key: signature, input }) {
+export function path(name, body, files, { key: signature, input, output }) {
   const target = verbUrl(name, "interpolate");
   const marks = ["from", "to"].map((side) => (body[side].image ? { image: `@${side}@` } : body[side]));
   const question = { ...body, from: marks[0], to: marks[1] };
@@ -103,7 +103,7 @@ export function path(name, body, files, { key: signature, input }) {
   const turn = `import json, sys; print(json.dumps({"signature_name": ${literal(signature)}, "inputs": {${literal(input)}: json.load(sys.stdin)["codes"]}}))`;
   return {
     curl: posted(question),
-    python: python([`images = client.predict(${literal(name)}, {${literal(input)}: codes}, signature=${literal(signature)})["images"]`, "print(images.shape, images.mean())"],
+    python: python([`images = client.predict(${literal(name)}, {${literal(input)}: codes}, signature=${literal(signature)})[${literal(output)}]`, "print(images.shape, images.mean())"],
       ["import base64", "import json", "import urllib.request", `question = ${coded}`,
         `request = urllib.request.Request(${literal(absolute(target))}, json.dumps(question).encode(), ${headers})`,
         `codes = json.load(urllib.request.urlopen(request))["codes"]`]),
