@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from clients.philox import stateless_normal
 from clients.wire import messages as pb
+from clients.wire.philox import stateless_normal
 from serving.errors import FailedPrecondition, InvalidArgument
 
 Array = np.ndarray[Any, np.dtype[Any]]

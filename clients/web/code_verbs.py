@@ -9,7 +9,6 @@ import numpy as np
 from flask import Response
 
 from clients import pictures
-from clients.philox import stateless_normal
 from clients.pictures import Array
 from clients.web.backend import Model, Question
 from clients.web.preprocess import pixels
@@ -18,6 +17,7 @@ from clients.web.routes import PNG, Body, Given, Route
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, one_of
 from clients.web.uploads import decoded, upload
 from clients.web.verbs import IMAGE, PNG_BASE64, SAMPLE, VERSION, Verb, draw, encode
+from clients.wire.philox import stateless_normal
 
 SEED = integer(-(2**63), 2**63 - 1, 0, "the same seed gives the same images")
 CODE = array(number(-1000, 1000), 1, 10_000, "a code, as many numbers as the model's `latent.dim`")
