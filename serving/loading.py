@@ -17,6 +17,7 @@ from serving.batching_config import Batching, read_batching, read_batching_of
 from serving.confine import check_version
 from serving.engines import EngineOptions, engine_options, open_version
 from serving.errors import FailedPrecondition, ServingError, of_code
+from serving.memory import give_back
 from serving.metrics import Metrics
 from serving.onnx_engine import OnnxEngine
 from serving.servable import Servable
@@ -62,6 +63,7 @@ class Loader:
             raise
         finally:
             self.metrics.loaded(name, version, code, time.perf_counter() - start)
+            give_back()
         milliseconds = 1000 * (time.perf_counter() - start)
         log.info("%s version %d: %s, loaded in %.0f ms", name, version, servable.engine_names, milliseconds)
         return servable

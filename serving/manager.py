@@ -16,6 +16,7 @@ from typing import Generic
 
 from serving.cores import step_back
 from serving.errors import Cancelled, Internal, ServingError
+from serving.memory import give_back_soon
 from serving.versions import Failure, L, Serving, State
 
 log = logging.getLogger(__name__)
@@ -185,6 +186,7 @@ class Manager(Generic[L]):
                 return
             version.state = State.END
             log.info("%s version %d: unloaded", version.model, version.number)
+            give_back_soon()
             if version.wanted:  # again, since it began to leave
                 self._versions[version.model][version.number] = Version(version.model, version.number, version.folder)
             self._step(version.model)

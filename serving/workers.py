@@ -17,6 +17,7 @@ from typing import Any
 
 from serving.channel import Channel, ChannelClosed
 from serving.errors import Unavailable
+from serving.memory import give_back_soon
 from serving.servable import Servable
 from serving.versions import Failure, Serving, Status, View
 
@@ -74,6 +75,7 @@ class Follower:
             idle = threading.Event()
             servable.retire(idle.set)
             idle.wait()
+            give_back_soon()
 
     def _open(self) -> None:
         self._opening.set()
