@@ -23,10 +23,12 @@ EPILOG = """examples:
   ladle gateway --models lenet5,unet                         no repository at hand: names alone
   ladle gateway --api-keys keys.txt --rate 600/minute        who may ask, and how often
 
-in production, with gunicorn's own command line; a variable LADLE_GATEWAY_<OPTION> for each option:
+in production, with gunicorn's own command line; LADLE_GATEWAY_<FIELD> sets each field of clients.web.Config:
   LADLE_GATEWAY_SERVER=grpc://localhost:8500 LADLE_GATEWAY_REPOSITORY=/models \\
   gunicorn --bind 0.0.0.0:8080 --worker-class gthread --threads 16 'clients.web:create_app()'
 With several workers each counts rates for itself; PROMETHEUS_MULTIPROC_DIR, an empty folder, adds their metrics up.
+$LADLE_GATEWAY_SERVER_KEY is the key that the model server wants. A slow caller holds a thread: in the open, put a
+reverse proxy that buffers requests in front, and say --proxies 1.
 """
 
 
@@ -70,6 +72,9 @@ def _config(given: argparse.Namespace) -> Config:
     keys += tuple(key for key in os.environ.get("LADLE_GATEWAY_KEYS", "").split(",") if key)
     return Config(
         server=given.server,
+        server_key=os.environ.get("LADLE_GATEWAY_SERVER_KEY"),
+        ca=given.ca,
+        proxies=given.proxies,
         rest=given.rest,
         monitoring_url=given.monitoring_url,
         repository=None if given.models else given.repository,
@@ -134,6 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=os.environ.get("LADLE_ADDRESS", Config.server),
         help="model server, grpc://HOST:PORT (default: $LADLE_ADDRESS, now %(default)s)",
     )
+    add("--ca", type=Path, metavar="FILE", help="CA of the model server's certificate, for grpcs://HOST:PORT")
     add("--rest", metavar="URL", help="REST address of the same server: for the page's examples and the metrics")
     add(
         "--monitoring-url",
@@ -171,6 +177,12 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         default=Config.max_pixels,
         help="pixels of all images of a request together (default: %(default)s)",
+    )
+    add(
+        "--proxies",
+        type=int,
+        default=0,
+        help="reverse proxies in front, whose X-Forwarded-For is believed (default: %(default)s)",
     )
     add("--workers", type=int, default=1, help="processes (default: %(default)s)")
     add("--threads", type=int, default=16, help="threads of each (default: %(default)s)")

@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import Any
 
 from flask import Blueprint, Flask, Response, render_template
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from clients.web import openapi, problems, reference, routes, trail
 from clients.web.api import Reading
@@ -55,6 +56,11 @@ def create_app(config: Config | None = None) -> Flask:
     problems.install(app)
     trail.install(app, backend.measures, config.access_log)
     Guard(config).install(app, frozenset(f"api.{route.name}" for route in known if route.guarded) | {"api.unknown"})
+    if config.proxies:
+        count = config.proxies
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=count, x_proto=count, x_host=count, x_prefix=count
+        )
     return app
 
 

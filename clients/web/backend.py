@@ -50,7 +50,10 @@ class Backend:
         if self._client is None:
             with self._opening:
                 if self._client is None:
-                    self._client = Client(self.config.server, timeout_s=self.config.timeout_s)
+                    config = self.config
+                    self._client = Client(
+                        config.server, timeout_s=config.timeout_s, ca=config.ca, api_key=config.server_key
+                    )
         return self._client
 
     @cached_property

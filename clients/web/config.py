@@ -11,6 +11,7 @@ from typing import Any
 MIB = 2**20
 PREFIX = "LADLE_GATEWAY_"
 METRICS_PATH = "/monitoring/prometheus/metrics"
+"""Where a model server has them, unless it is told another place."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Config:
     """Where the models are, who may ask, and the limits of a request.
 
     server          address of the model server, grpc://host:port or http://host:port
+    server_key      key that the model server wants, sent as a bearer token
+    ca              PEM file of the CA of the model server's certificate, for grpcs:// and https://
     rest            REST address of the same server, http://host:port; for the page's examples and the metrics
     monitoring_url  Prometheus metrics of the model server (default: below `rest`)
     repository      folder of the models that the server serves: names, cards, samples and reports come from it
@@ -27,6 +30,7 @@ class Config:
     rate            requests of one key, as "1200/minute"; without keys, of one address ("": no limit, the default
                     without keys)
     origins         origins whose pages may ask (CORS)
+    proxies         reverse proxies in front: the caller's address is that many from the end of X-Forwarded-For
     access_log      write a JSON line for each request to stdout
     max_body_bytes  largest body of a request
     max_pixels      pixels of all images of a request together
@@ -37,6 +41,8 @@ class Config:
     """
 
     server: str = "grpc://localhost:8500"
+    server_key: str | None = None
+    ca: Path | None = None
     rest: str | None = None
     monitoring_url: str | None = None
     repository: Path | None = None
@@ -45,6 +51,7 @@ class Config:
     keys: tuple[str, ...] = ()
     rate: str | None = None
     origins: tuple[str, ...] = ()
+    proxies: int = 0
     access_log: bool = False
     max_body_bytes: int = 16 * MIB
     max_pixels: int = 16_000_000

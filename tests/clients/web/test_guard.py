@@ -109,6 +109,13 @@ def test_without_keys_a_rate_is_counted_for_each_address(config: Config) -> None
     assert [web.get(MODELS, environ_base=base).status_code for base in (here, here, there)] == [200, 429, 200]
 
 
+def test_behind_a_proxy_the_address_is_the_callers(config: Config) -> None:
+    web = gateway(config, rate="1/minute", proxies=1)
+    callers = ["10.0.0.1", "10.0.0.2", "made-up, 10.0.0.1"]
+    statuses = [web.get(MODELS, headers={"X-Forwarded-For": caller}).status_code for caller in callers]
+    assert statuses == [200, 200, 429]
+
+
 def test_there_is_no_rate_without_keys_and_one_with_them(config: Config) -> None:
     assert config.limit == ""
     assert replace(config, keys=("ann first",)).limit == "1200/minute"
