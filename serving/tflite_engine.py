@@ -93,7 +93,7 @@ def _interpreter(content: bytes) -> Any:
 
 def _read_definitions(content: bytes) -> dict[str, Any]:
     """The signatures in the file's metadata; none without."""
-    from flatbuffers import flexbuffers
+    from flatbuffers import flexbuffers  # type: ignore[import-untyped]
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)

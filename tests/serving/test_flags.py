@@ -35,7 +35,6 @@ def test_booleans_are_true_or_false_or_bare(arguments: list[str], value: bool) -
         ("--port=http", "--port=http: wanted an integer"),
         ("--enable_model_warmup=1", "--enable_model_warmup=1: wanted true or false"),
         ("--port", "--port needs a value: --port=an integer"),
-        ("--use_alts_credentials", "--use_alts_credentials is not supported by this server; start it without"),
     ],
 )
 def test_a_bad_value_is_refused(argument: str, message: str) -> None:
