@@ -37,6 +37,8 @@ class Metrics:
         self._requests: dict[tuple[str, str, str, str, str], list[float]] = {}
         self._refused = 0
         self._runs: dict[tuple[str, str, str], list[float]] = {}
+        self._queued_runs: dict[tuple[str, str, str], list[float]] = {}
+        self._spent: dict[tuple[str, str, str], list[float]] = {}
         self._rows: dict[tuple[str, str, str], int] = {}
         self._queued: dict[str, int] = {}
         self._batches: dict[tuple[str, str], list[float]] = {}
@@ -76,17 +78,34 @@ class Metrics:
             self._refused += not is_known and key not in self._requests
         return self._requests.setdefault(key, _cells(LATENCY_LIMITS))
 
-    def runtime(self, model: str, signature: str, seconds: float, rows: int, api: str = "Predict") -> None:
-        """A run of an engine for `rows` rows; api Predict, Classify, Regress or MultiInference over both protocols."""
+    def runtime(
+        self,
+        model: str,
+        signature: str,
+        seconds: float,
+        rows: int,
+        api: str = "Predict",
+        spent: Sequence[float] = (),
+    ) -> None:
+        """A run of an engine for `rows` rows.
+
+        api    Predict, Classify, Regress or MultiInference, over both protocols
+        spent  seconds that each request took whose rows they are, its wait included; none: one, which did not wait
+        """
         key = (model, signature, api)
-        cells = self._runs.get(key)
+        runs = self._runs if not spent else self._queued_runs
+        cells = runs.get(key)
         if cells is None:
-            cells = self._runs[key] = _cells(LATENCY_LIMITS)
-            self._rows[key] = 0
+            cells = runs[key] = _cells(LATENCY_LIMITS)
+            self._rows.setdefault(key, 0)
         micros = seconds * 1e6
         cells[bisect_left(LATENCY_LIMITS, micros)] += 1
         cells[-1] += micros
         self._rows[key] += rows
+        if spent:
+            cells = self._spent.setdefault(key, _cells(LATENCY_LIMITS))
+            for seconds in spent:
+                _observe(cells, LATENCY_LIMITS, seconds * 1e6)
 
     def queued(self, model: str, delta: int) -> None:
         """Requests that joined (> 0) or left (< 0) a queue."""
@@ -155,21 +174,24 @@ class Metrics:
             counts[model, code] = counts.get((model, code), 0) + number
             if code == "OK":
                 _add(latencies, (model, api, entrypoint), cells)
-        runs: dict[tuple[str, str, str], list[float]] = {}
-        for (model, _, api), cells in list(self._runs.items()):
-            _add(runs, (model, api, "TF1"), cells)
+        runs = dict(self._runs)
+        for key, cells in self._queued_runs.items():
+            _add(runs, key, cells)
+        requests: dict[tuple[str, str, str], list[float]] = {}
+        for (model, _, api), cells in [*self._runs.items(), *self._spent.items()]:
+            _add(requests, (model, api, "TF1"), cells)
         with self._lock:
             found: dict[str, Mapping[Any, Any]] = {
                 "request_count": counts,
                 "request_latency": latencies,
-                "runtime_latency": runs,
+                "runtime_latency": requests,
                 "request_example_counts": self._examples,
                 "request_example_count_total": {model: cells[-1] for model, cells in self._examples.items()},
                 "model_warmup_latency": self._warmups,
                 "model_warmup_records_read": self._warmup_records,
                 "own_request_count": by_code,
                 "own_request_latency": by_signature,
-                "own_runtime_latency": self._runs,
+                "own_runtime_latency": runs,
                 "own_rows": self._rows,
                 "own_queue_depth": self._queued,
                 "own_batch_size": self._batches,

@@ -286,7 +286,9 @@ class Scheduler:
     def _finish(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
         call = batch.call
         if self._metrics is not None:
-            self._metrics.runtime(call.servable.name, call.signature, seconds, batch.rows, call.api)
+            now = time.monotonic()
+            spent = [now - task.arrived for task in batch.tasks]
+            self._metrics.runtime(call.servable.name, call.signature, seconds, batch.rows, call.api, spent)
         for task, result in zip(batch.tasks, results, strict=True):
             if not task.future.done():
                 if isinstance(result, Exception):

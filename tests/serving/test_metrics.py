@@ -129,6 +129,20 @@ def test_names_that_callers_make_up_do_not_grow_without_end() -> None:
     assert value(text, ":tensorflow:serving:request_count", model_name="known", status="INVALID_ARGUMENT") == 1
 
 
+def test_a_merged_run_is_one_run_of_several_requests() -> None:
+    metrics = Metrics()
+    metrics.runtime("m", "s", 0.001, 1)
+    metrics.runtime("m", "s", 0.002, 6, "Predict", [0.003, 0.004, 0.005])
+    text = Metrics.render([metrics.snapshot()])
+    upstream = {"model_name": "m", "API": "Predict", "runtime": "TF1"}
+    assert value(text, ":tensorflow:serving:runtime_latency_count", **upstream) == 4
+    assert value(text, ":tensorflow:serving:runtime_latency_sum", **upstream) == pytest.approx(13000)
+    own = {"model_name": "m", "signature": "s", "API": "Predict"}
+    assert value(text, ":ladle:serving:runtime_latency_count", **own) == 2
+    assert value(text, ":ladle:serving:runtime_latency_sum", **own) == pytest.approx(3000)
+    assert value(text, ":ladle:serving:row_count", **own) == 7
+
+
 @pytest.mark.parametrize(("micros", "bucket"), [(0, 0), (10, 0), (10.1, 1), (18, 1), (1e12, 33)])
 def test_a_latency_falls_in_the_bucket_of_the_next_limit(micros: float, bucket: int) -> None:
     metrics = Metrics()
@@ -145,7 +159,8 @@ def test_a_latency_falls_in_the_bucket_of_the_next_limit(micros: float, bucket: 
 def monitored(serve: Any, tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     file = tmp_path_factory.mktemp("monitoring") / "monitoring.config"
     file.write_text("prometheus_config { enable: true }")
-    server = serve("--repository", tiny_repository, f"--monitoring_config_file={file}", models=["half_plus_two"])
+    flags = [f"--monitoring_config_file={file}", "--enable_batching"]
+    server = serve("--repository", tiny_repository, *flags, models=["half_plus_two"])
     yield server
     server.stop()
 
@@ -192,7 +207,9 @@ def test_the_calls_that_upstream_counts_are_counted(monitored: Any, scrape: Any,
         (name.removeprefix(":tensorflow:serving:"), *sorted(dict(labels).values())): number - before.get(key, 0)
         for key, number in after.items()
         for name, labels in [key]
-        if name.startswith(":tensorflow:") and not name.endswith(("_bucket", "_sum")) and number != before.get(key, 0)
+        if name.startswith(":tensorflow:serving:r")
+        and not name.endswith(("_bucket", "_sum"))
+        and number != before.get(key, 0)
     }
     assert grown == {
         ("request_count", "OK", model): 8,  # REST: three inferences, status, metadata; gRPC: three inferences
@@ -229,6 +246,24 @@ def test_own_metrics_tell_signature_protocol_and_rows(monitored: Any, scrape: An
     assert after[":ladle:serving:loaded_version", frozenset({"model_name": "half_plus_two", "version": "1"}.items())]
     assert after["process_resident_memory_bytes", frozenset()] > 2**20
     assert after["process_cpu_seconds_total", frozenset()] >= before["process_cpu_seconds_total", frozenset()] > 0
+
+
+def test_batches_are_counted(monitored: Any, scrape: Any) -> None:
+    def session(samples: dict[Any, float], name: str, **labels: str) -> float:
+        return samples.get((f":tensorflow:serving:batching_session:{name}", frozenset(labels.items())), 0)
+
+    before = scrape()
+    monitored.send("POST", "/v1/models/half_plus_two:predict", b'{"inputs": [[1.0], [2.0], [3.0]]}')
+    after = scrape()
+    pool = {"thread_pool_name": "model_server_batch_threads"}
+    for name, labels, grown in (
+        ("input_batch_size_sum", {}, 3),
+        ("processed_batch_size_count", {}, 1),
+        ("wrapped_run_count", {}, 1),
+        ("queuing_latency_count", pool, 1),
+        ("padding_size_count", {"execution_batch_size": "3"}, 1),
+    ):
+        assert session(after, name, **labels) - session(before, name, **labels) == grown, name
 
 
 def test_a_query_is_refused_in_upstreams_words(monitored: Any) -> None:
