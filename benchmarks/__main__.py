@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -102,16 +103,19 @@ def _measure(given: argparse.Namespace) -> Results:
 
 
 def _contenders(lenet: Subject, repository: Path, pythons: dict[str, Path], quick: bool) -> list[Contender]:
-    """Ours next to the empty handler of its transport, then the rivals."""
+    """Ours next to empty handlers, then the rivals."""
     rest = contenders.ladle(lenet, repository, grpc=False)
-    found = [contenders.empty("rest", lenet, _answer(rest)), rest]
-    for backend in ("native", "grpcio"):
-        ours = contenders.ladle(
-            lenet, repository, grpc=True, flags=[f"--grpc_backend={backend}"], name=f"Ladle ({backend})"
-        )
-        found += [contenders.empty(backend, lenet, _answer(ours)), ours]
+    grpc = contenders.ladle(lenet, repository, grpc=True)
+    json_answer, message = _answer(rest), _answer(grpc)
+    found = [contenders.empty("http", lenet, json_answer), rest, contenders.empty("uvicorn", lenet, json_answer)]
+    found += [contenders.empty("http2", lenet, message), grpc]
+    if importlib.util.find_spec("pygrpc_native"):
+        found.append(contenders.empty("pygrpc-native", lenet, message))
     if not quick:
-        found += [contenders.ladle(lenet, repository, grpc=grpc, workers=2) for grpc in (False, True)]
+        flags = ["--grpc_backend=grpcio"]
+        found.append(contenders.empty("grpcio", lenet, message))
+        found.append(contenders.ladle(lenet, repository, grpc=True, flags=flags, name="Ladle (grpcio)"))
+        found += [contenders.ladle(lenet, repository, grpc=protocol, workers=2) for protocol in (False, True)]
         found += [rival for workers in (1, 2) for rival in contenders.rivals(lenet, pythons, workers)]
     return found
 

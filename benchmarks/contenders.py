@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import payloads, v2
+from benchmarks.empty import SERVERS
 from benchmarks.load import Target
 from benchmarks.models import ROOT, Array, Subject
 from benchmarks.processes import Child, free_port
@@ -141,18 +142,17 @@ def _json(wanted: Array) -> Callable[[bytes], None]:
     return functools.partial(payloads.check_json, wanted=wanted)
 
 
-def empty(backend: str, subject: Subject, answer: bytes) -> Contender:
-    """A transport alone: `rest`, `grpcio` or `native`; it answers our server's answer."""
-    grpc = backend != "rest"
+def empty(kind: str, subject: Subject, answer: bytes) -> Contender:
+    """A transport alone, one of `empty.SERVERS`; it answers our server's answer."""
+    grpc, title, _ = SERVERS[kind]
     path, request, check = _tensorflow_serving(subject, grpc)
 
     def launch(port: int, folder: Path) -> Launch:
         file = folder / "answer"
         file.write_bytes(answer)
-        return Launch([sys.executable, "-m", "benchmarks.empty", backend, str(port), str(file)])
+        return Launch([sys.executable, "-m", "benchmarks.empty", kind, str(port), str(file)])
 
-    title = {"rest": "empty handler (uvicorn)", "grpcio": "empty handler (grpcio)", "native": "empty handler (native)"}
-    return Contender(title[backend], "empty", grpc, path, request, launch, check)
+    return Contender(f"empty handler ({title})", "empty", grpc, path, request, launch, check)
 
 
 def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[Contender]:

@@ -154,4 +154,6 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[-200:]
+    """The line of a log that names the error, or its end."""
+    lines = [line for line in text.splitlines() if "Error" in line] or [text]
+    return " ".join(lines[-1].split())[-200:]

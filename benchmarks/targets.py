@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from benchmarks.results import Results
 from benchmarks.throughput import Rounds
 
-REST = ("Ladle REST", "empty handler (uvicorn) REST")
-GRPC = {
-    "native": ("Ladle (native) gRPC", "empty handler (native) gRPC"),
-    "grpcio": ("Ladle (grpcio) gRPC", "empty handler (grpcio) gRPC"),
-}
+OURS = ("Ladle REST", "Ladle gRPC")
+EMPTY = (
+    ("REST over its empty handler", "Ladle REST", "empty handler (ours) REST"),
+    ("REST over uvicorn's empty handler", "Ladle REST", "empty handler (uvicorn) REST"),
+    ("gRPC over its empty handler", "Ladle gRPC", "empty handler (ours) gRPC"),
+    ("gRPC on grpcio over its empty handler", "Ladle (grpcio) gRPC", "empty handler (grpcio) gRPC"),
+    ("gRPC over pygrpc-native's empty handler", "Ladle gRPC", "empty handler (pygrpc-native) gRPC"),
+)
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,11 @@ def _throughput(rounds: Rounds, results: Results) -> Iterator[Target]:
             name = "gRPC" if protocol else "REST"
             detail = f"{quickest} over {best}"
             yield Target(f"{name} over the best rival", rounds.ratio(quickest, best), limit, True, "×", detail)
-    yield Target("REST over its empty handler", rounds.ratio(*REST) * 100, 75, True, " %")
-    for backend, pair in GRPC.items():
-        yield Target(f"gRPC ({backend}) over its empty handler", rounds.ratio(*pair) * 100, 75, True, " %")
+    for text, server, empty in EMPTY:
+        yield Target(text, rounds.ratio(server, empty) * 100, 75, True, " %")
     if results.in_process:
         tensorflow = results.in_process_p50_ms
-        for title in (REST[0], GRPC["native"][0], GRPC["grpcio"][0]):
+        for title in OURS:
             one = rounds.median(title, lambda turn: turn.one.p50_ms) / tensorflow
             detail = f"TensorFlow in process: {tensorflow:.3f} ms"
             yield Target(f"p50 of one caller, {title}, over TensorFlow in process", one, 1, False, "×", detail)
