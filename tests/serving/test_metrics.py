@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from clients.wire import messages as pb
+from clients.wire import tensors
+from serving.errors import FailedPrecondition
+from serving.loading import Loader
 from serving.metrics import MAX_REFUSED, OTHER, Metrics
 from serving.prometheus import LATENCY_LIMITS, METRICS, PATH
 
@@ -150,6 +154,30 @@ def test_a_latency_falls_in_the_bucket_of_the_next_limit(micros: float, bucket: 
     cells = metrics.snapshot()["request_latency"][0][1]
     assert len(cells) == len(LATENCY_LIMITS) + 2
     assert cells[bucket] == 1
+
+
+def test_loads_and_warm_ups_are_counted(tiny: Any, tmp_path: Path) -> None:
+    metrics = Metrics()
+    load = Loader(metrics=metrics)
+    model = tiny.half_plus(2)
+    log = pb.PredictionLog()
+    tensors.fill(log.predict_log.request.inputs["x"], np.ones((2, 1), np.float32))
+    model.warm_up = [log, log]
+    good = model.write(tmp_path, 1)
+    load("m", 1, good)
+    log.predict_log.request.model_spec.signature_name = "missing"
+    bad = model.write(tmp_path, 2)
+    with pytest.raises(FailedPrecondition):
+        load("m", 2, bad)
+    text = Metrics.render([metrics.snapshot()])
+    upstream, own = ":tensorflow:serving:model_warmup_", ":ladle:serving:"
+    assert value(text, f"{upstream}latency_count", model_path=str(good), status="OK") == 1
+    assert value(text, f"{upstream}records_read", model_path=str(good), status="OK") == 2
+    assert value(text, f"{upstream}latency_count", model_path=str(bad), status="FAILED_PRECONDITION") == 1
+    assert value(text, f"{own}load_latency_count", model_name="m", status="OK") == 1
+    assert value(text, f"{own}load_latency_count", model_name="m", status="FAILED_PRECONDITION") == 1
+    assert value(text, f"{own}loaded_version", model_name="m", version="1") == 1
+    assert value(text, f"{own}loaded_version", model_name="m", version="2") is None
 
 
 # Over a real server
