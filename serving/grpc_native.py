@@ -15,6 +15,7 @@ from serving import eager, http2
 from serving.grpc_wire import Aborted, Context, read_timeout, status_of, trailers, unpack
 from serving.hpack import Headers, encode
 from serving.http2_frames import ENHANCE_YOUR_CALM, Limits, Stream
+from serving.listening import settle
 
 _ACCEPTED = (b"grpc-accept-encoding", b"identity,deflate,gzip")
 _HEADERS = encode([(b":status", b"200"), (b"content-type", b"application/grpc")])
@@ -70,8 +71,7 @@ class Server:
     async def stop(self, grace_s: float) -> None:
         """Takes no more connections and calls, answers what has arrived; after `grace_s` seconds ends in any case."""
         deadline = time.monotonic() + grace_s
-        for _ in range(3):  # connections that the system has accepted already become ours
-            await asyncio.sleep(0)
+        await settle(self._connections)
         for server in self._servers:
             server.close()
         for connection in list(self._connections):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ class Connection(asyncio.Protocol):
         self._blocked = False  # the client does not take its answers
         self._paused = False
         self._since = time.monotonic()  # of the last change between idle, reading, running, blocked
+        self._late: float | None = None  # `_since`, if the last check found it too long ago
         self._on_wire = 0  # bytes of the present request
         self._held = 0  # those of its body
         self._in_head = False
@@ -233,21 +235,28 @@ class Connection(asyncio.Protocol):
         self._transport.write_eof()
 
     def check(self, now: float) -> None:
-        """Ends a connection that has taken too long."""
-        waited = now - self._since
-        if self._refused:
-            if waited > _LINGER_S and not self._running:
-                self._transport.close() if not self._blocked else self.abort()
-        elif self._blocked:
-            if waited > self._limits.read_timeout_s:
+        """Ends a connection that has taken too long, as two checks in a row found: between them the event loop, which
+        may have been busy, has read whatever had come."""
+        late = now - self._since > self._patience_s()
+        if late and self._late == self._since:
+            if self._refused:
+                self.abort() if self._blocked else self._transport.close()
+            elif self._blocked:
                 self.abort()
-        elif self._reading:
-            if waited > self._limits.read_timeout_s:
+            elif self._reading:
                 self._refuse(408, f"the request did not arrive within {self._limits.read_timeout_s:g} seconds")
-        elif not self._running and not self._waiting:
-            idle = _IDLE_CLOSE_S if self._server.draining else self._limits.keep_alive_s
-            if waited > idle:
+            else:
                 self._transport.close()
+        self._late = self._since if late else None
+
+    def _patience_s(self) -> float:
+        if self._refused:
+            return _LINGER_S
+        if self._blocked or self._reading:
+            return self._limits.read_timeout_s
+        if self._running or self._waiting:
+            return math.inf
+        return _IDLE_CLOSE_S if self._server.draining else self._limits.keep_alive_s
 
     def abort(self) -> None:
         self._transport.abort()

@@ -11,6 +11,7 @@ from typing import Any
 
 from serving.http_connection import Connection
 from serving.http_messages import Answer, Limits, Request
+from serving.listening import settle
 
 _SWEEP_S = 0.25
 
@@ -40,8 +41,7 @@ class HttpServer:
     async def stop(self, grace_s: float) -> None:
         """Takes no more connections, answers what has arrived, closes; after `grace_s` seconds, in any case."""
         self.draining = True
-        for _ in range(3):  # connections that the system has accepted already become ours
-            await asyncio.sleep(0)
+        await settle(self.connections)
         for server in self._servers:
             server.close()
         deadline = time.monotonic() + grace_s

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import stat
+from collections.abc import Sized
 from pathlib import Path
 
 _BACKLOG = 2048
@@ -31,6 +33,16 @@ def remove_stale_socket(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.stat().st_mode):
             path.unlink()
+
+
+async def settle(connections: Sized) -> None:
+    """Returns once no connection has been accepted for a moment: those that wait in the system's queue are not lost
+    when its socket is closed."""
+    for _ in range(20):
+        count = len(connections)
+        await asyncio.sleep(0.05)
+        if len(connections) <= count:
+            return
 
 
 def raise_file_limit() -> None:
