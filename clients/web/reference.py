@@ -20,6 +20,7 @@ th, td { text-align: left; vertical-align: top; padding: 0.25rem 1rem 0.25rem 0;
 .method { font-weight: 700; }
 a { color: inherit; }
 """
+_FORMATS = {"binary": "file", "base64-image": "base64 of an image"}
 _PAGE = Markup(
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
     ' initial-scale=1"><title>{title}</title><link rel="stylesheet" href="docs/style.css"></head><body><main><h1>'
@@ -120,7 +121,7 @@ def form(schema: dict[str, Any], indent: str = "") -> str:
         ]
         text = "{\n" + "\n".join(rows) + f"\n{indent}}}" if rows else "{…}"
     else:
-        text = schema.get("format") or schema.get("type", "any")
+        text = _FORMATS.get(schema.get("format", "")) or schema.get("type", "any")
         low, high = schema.get("minimum"), schema.get("maximum")
         if low is not None and high is not None:
             text += f" {low}..{high}"

@@ -92,6 +92,8 @@ def check(value: Any, schema: Schema, what: str) -> None:
             check(item, schema["items"], f"{what}[{position}]")
     elif kind == "string":
         _check_length(len(value), schema, "Length", what, "characters")
+        if "pattern" in schema and not re.search(schema["pattern"], value):
+            raise Problem(422, f"{what} is {shown(value)}; wanted {schema.get('description', 'another form')}.")
     elif kind in ("number", "integer"):
         _check_range(value, schema, what)
 

@@ -26,7 +26,7 @@ class ValueVerbs(Verb):
     """Text in, moods out; numbers in, numbers out."""
 
     def routes(self) -> list[Route]:
-        text = string("wanted in UTF-8", minLength=1, maxLength=self.config.max_characters, format="text")
+        text = string("not blank", pattern=r"\S", maxLength=self.config.max_characters)
         rest = {**EXPLAIN, "version": VERSION}
         texts = {"text": text, "texts": array(text, 1, self.config.max_images)}
         mood = {

@@ -78,8 +78,12 @@ class Verb:
         """Images as files, raw bytes or JSON. `more`: further images, files in a form and base64 in JSON."""
         more = more or {}
         forms = {"image": IMAGE, "images": array(IMAGE, 1, self.config.max_images), "sample": SAMPLE}
-        rest = {**more, **options, "version": VERSION}
-        schema = {"anyOf": [obj({key: form, **rest}, (key,)) for key, form in forms.items()]}
+        rest = {**options, "version": VERSION}
+        schema = {
+            "anyOf": [
+                obj({key: form, **(more if key != "images" else {}), **rest}, (key,)) for key, form in forms.items()
+            ]
+        }
         return Body(
             schema, {"image": self.config.max_images, **dict.fromkeys(more, 1)}, uploads.RAW, wanted=uploads.WANTED
         )

@@ -70,7 +70,7 @@ def mood(text: np.ndarray[Any, Any]) -> Arrays:
 
 
 def noise(n: np.ndarray[Any, Any], seed: np.ndarray[Any, Any]) -> Arrays:
-    return {"images": np.random.default_rng(int(seed)).integers(0, 256, (int(n), 4, 4, 3)).astype(np.uint8)}
+    return {"images": np.random.default_rng(int(seed) % 2**64).integers(0, 256, (int(n), 4, 4, 3)).astype(np.uint8)}
 
 
 def masks(pixels: np.ndarray[Any, Any]) -> Arrays:
