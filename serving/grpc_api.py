@@ -188,6 +188,7 @@ def _answer(method: Handler, kind: Any, metrics: Metrics | None = None, api: str
     kind  class of its requests        api  the name under which `metrics` counts them
     """
     parse = kind.FromString
+    echoes = api in _APIS.values()  # the answer names the model and signature
 
     async def answer(payload: bytes, context: Any) -> bytes:
         start = time.perf_counter()
@@ -199,10 +200,10 @@ def _answer(method: Handler, kind: Any, metrics: Metrics | None = None, api: str
                 raise InvalidArgument(f"the request is not a {kind.DESCRIPTOR.full_name}") from None
             response = await method(request, context)
             serialized: bytes = response.SerializeToString()
+            spec, seconds = response.model_spec if echoes else _asked(request), time.perf_counter() - start
             if metrics is not None:
-                spec = response.model_spec if api in _APIS.values() else _asked(request)
-                metrics.request(spec.name, api, "GRPC", "OK", time.perf_counter() - start, spec.signature_name)
-            log_answer(context, method.__name__, _asked(request).name, "OK", time.perf_counter() - start)
+                metrics.request(spec.name, api, "GRPC", "OK", seconds, spec.signature_name)
+            log_answer(context, method.__name__, spec.name, "OK", seconds)
             return serialized
         except ServingError as error:
             code, message = _STATUS[error.code], error.message
@@ -213,9 +214,10 @@ def _answer(method: Handler, kind: Any, metrics: Metrics | None = None, api: str
         except Exception:
             log.exception("%s", method.__name__)
             code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+        name, seconds = _asked(request).name, time.perf_counter() - start
         if metrics is not None:
-            metrics.request(_asked(request).name, api, "GRPC", code.name, time.perf_counter() - start)
-        log_answer(context, method.__name__, _asked(request).name, code.name, time.perf_counter() - start)
+            metrics.request(name, api, "GRPC", code.name, seconds)
+        log_answer(context, method.__name__, name, code.name, seconds)
         if len(message) > _MAX_DETAILS:
             message = message[:_MAX_DETAILS] + "...TRUNCATED"
         await context.abort(code, message)
