@@ -25,7 +25,7 @@ export function classify(model, samples) {
   const onimage = (image) => bench.ask({
     verb: "classify", ...asked(image, { seen: true }), stream: image.live, draw: draw(image),
     say: ({ results: [answer] }) => `${answer.label}, ${percent(answer.probability)} sure`,
-    code: imageCode(model.name, "classify", image.source, "serving_bytes", (given) => [
+    code: () => imageCode(model.name, "classify", image.source, "serving_bytes", (given) => [
       `answer = client.classify(${JSON.stringify(model.name)}, ${given})`, "print(answer.label, answer.probability)"]),
   });
   return bench.frame(picker(model, samples, { canDraw: drawable(model), onimage, onerror: (error) => bench.fail(error) }));
@@ -43,7 +43,7 @@ export function reconstruct(model, samples) {
   const onimage = (image) => bench.ask({
     verb: "reconstruct", ...asked(image, model.latent ? { with_codes: true } : {}), stream: image.live, draw: draw(image),
     say: () => "Reconstructed",
-    code: imageCode(model.name, "reconstruct", image.source, "reconstruct_bytes", (given) => [
+    code: () => imageCode(model.name, "reconstruct", image.source, "reconstruct_bytes", (given) => [
       `copy = client.reconstruct(${JSON.stringify(model.name)}, ${given})`, "print(copy.shape, copy.mean())"]),
   });
   return bench.frame(picker(model, samples, { canDraw: drawable(model), onimage, onerror: (error) => bench.fail(error) }));

@@ -20,7 +20,7 @@ export function generate(model) {
     const wanted = body();
     return bench.ask({
       verb: "generate", body: wanted, stream, draw: ({ images }) => grid(images, isSmall(model)), say: () => `${wanted.n} images from seed ${wanted.seed}`,
-      code: jsonCode(model.name, "generate", wanted, { signature_name: "generate", inputs: wanted }, [
+      code: () => jsonCode(model.name, "generate", wanted, { signature_name: "generate", inputs: wanted }, [
         `images = client.generate(${JSON.stringify(model.name)}, n=${wanted.n}, seed=${wanted.seed})`, "print(images.shape, images.mean())"], `${model.name}-${wanted.seed}.png`),
     });
   };

@@ -50,7 +50,7 @@ export function explore(model, samples) {
         el("div.stack.tight", {}, el("h3", {}, `z${number + 1} from −${REACH} to ${REACH}, the others as they are`), grid(strip, isSmall(model), SWEEP.length)),
         el("button", { type: "button", onclick: () => download(model, wanted, "code") }, icon("download"), "Download the image"),
       ],
-      code: jsonCode(model.name, "generate", wanted, { signature_name: key, instances: [{ [input]: now }] }, [
+      code: () => jsonCode(model.name, "generate", wanted, { signature_name: key, instances: [{ [input]: now }] }, [
         `images = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(now)}]}, signature=${literal(key)})[${literal(output)}]`,
         "print(images.shape, images.mean())"], `${model.name}.png`),
     });
@@ -86,7 +86,8 @@ export function interpolate(model, samples) {
   const ask = (stream = false) => {
     if (!ends.from || !ends.to) return;
     const body = { from: ends.from.end, to: ends.to.end, steps: Number(steps.input.value) };
-    bench.ask({ verb: "interpolate", body, stream, code: pathCode(model.name, body, [ends.from.file, ends.to.file], decoder(model)),
+    const files = [ends.from.file, ends.to.file];
+    bench.ask({ verb: "interpolate", body, stream, code: () => pathCode(model.name, body, files, decoder(model)),
       say: ({ images }) => `${images.length} images from the first to the second`, draw: ({ images, path }) => way(model, images, path, body) });
   };
   const end = (side, legend, start) => {

@@ -7,6 +7,8 @@ import { choice, el } from "./dom.js";
 const TYPES = ["image/png", "image/jpeg", "image/webp"];
 const LARGEST = 16 * 2 ** 20; // bytes; the gateway's own limit may be lower and says so
 
+const FREED_MS = 60000;
+
 let pickers = 0;
 
 /**
@@ -35,11 +37,12 @@ export function picker(model, samples, { canDraw, onimage, onerror, start = 0, l
 
 export const isSmall = (model) => Boolean(model.image?.height && model.image.height <= 64);
 
-/** Frees the address of the image before. */
+/** Frees the address of the image before, once no answer can show it any more. */
 function fresh(onimage) {
   let shown = "";
   return (image) => {
-    if (shown.startsWith("blob:") && shown !== image.url) URL.revokeObjectURL(shown);
+    const before = shown;
+    if (before.startsWith("blob:") && before !== image.url) setTimeout(() => URL.revokeObjectURL(before), FREED_MS);
     shown = image.url;
     onimage(image);
   };

@@ -34,7 +34,7 @@ export function regress(model) {
         el("p.answer", {}, Number(flat(first).toPrecision(7)).toString()),
         line.length ? lineChart({ title: `Answer for inputs from ${line[0]} to ${line.at(-1)}`, x: line, series: [{ name: "answer", values: rest.map(flat) }], mark: [values[0], flat(first)], bare: true }) : "",
       ],
-      code: jsonCode(model.name, "regress", { x: [row(values)] }, { signature_name: key, instances: [{ [input]: row(values) }] }, [
+      code: () => jsonCode(model.name, "regress", { x: [row(values)] }, { signature_name: key, instances: [{ [input]: row(values) }] }, [
         `answer = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(row(values))}]}, signature=${literal(key)})`, "print(answer)"]),
     });
   };

@@ -36,7 +36,7 @@ export function sentiment(model, samples) {
         return [...mood(answer, truth), place];
       },
       say: ({ results: [answer] }) => `${answer.label}, ${percent(answer.probability)} sure`,
-      code: jsonCode(model.name, "sentiment", { text: given }, { signature_name: "text", instances: [given] }, [
+      code: () => jsonCode(model.name, "sentiment", { text: given }, { signature_name: "text", instances: [given] }, [
         `answer = client.sentiment(${JSON.stringify(given)}, ${JSON.stringify(model.name)})`, "print(answer.label, answer.positive)"]),
     });
   };

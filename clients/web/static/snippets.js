@@ -9,23 +9,30 @@ const ASKS = {
   python: "Asks the model server over gRPC.",
   rest: "Asks the model server over REST, as TensorFlow Serving has it.",
 };
+const MOVED = "ladle-servers"; // an event of the document: the addresses are other ones
 let chosen = "curl"; // kept from panel to panel
 let servers = { grpc: "localhost:8500", rest: null };
 
 /** Where the model server is, as the gateway knows it: `{grpc: "host:port", rest: url}`, null for what it does not know. */
 export function reaches({ grpc, rest }) {
   servers = { grpc: grpc ?? servers.grpc, rest: rest ?? servers.rest };
+  document.dispatchEvent(new Event(MOVED));
 }
 
-/** The block with its switch and its copy button; `show(code)` with `{curl, python, rest}` fills it. */
+/** The block with its switch and its copy button; `show(make)` fills it with what `make()` gives: {curl, python, rest}. */
 export function snippets() {
   const code = el("code");
   const note = el("p.hint");
-  let texts = {};
+  let make = null;
   const draw = () => {
-    code.textContent = texts[chosen] ?? "";
+    code.textContent = make()[chosen];
     note.textContent = ASKS[chosen];
   };
+  const again = () => {
+    if (!node.isConnected) document.removeEventListener(MOVED, again);
+    else if (make) draw();
+  };
+  document.addEventListener(MOVED, again);
   const words = el("span", {}, "Copy");
   const copy = el("button.quiet", { type: "button", onclick: async () => {
     await copied(code);
@@ -36,7 +43,7 @@ export function snippets() {
     el("div.row.wrap", {}, el("h3", {}, "The same request"),
       choice("Language", LANGUAGES, chosen, (language) => { chosen = language; draw(); }), copy),
     el("pre", { tabIndex: 0, role: "region", "aria-label": "Code" }, code), note);
-  return { node, show: (given) => { node.hidden = false; texts = given; draw(); } };
+  return { node, show: (given) => { node.hidden = false; make = given; draw(); } };
 }
 
 /** Browsers give the clipboard to https and localhost alone, so elsewhere by a selection. */

@@ -48,7 +48,7 @@ def test_a_drawing_is_classified_undone_erased_and_cleared(page: Any) -> None:
     page.one(".answer", "coat")
     assert not page.all(".truth")
     seen = lambda: pixels(page.all(".plate img")[1].get_attribute("src"))  # noqa: E731
-    page.wait(lambda: seen()[0, 1] > 40)
+    page.wait(lambda: seen()[0, 1] > 10)
     lit = int(seen()[0, 1])
     page.one(".choice label", "Eraser").click()
     drag(page, 0)
