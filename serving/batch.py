@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ Outputs = dict[str, Array]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Call:
     """What a request asks: a signature of a servable, its outputs by alias, and for which API (for the metrics)."""
 
@@ -97,6 +98,21 @@ class Batch:
     def _run(self, tasks: Sequence[Task]) -> list[Outputs]:
         requests, sizes = [task.inputs for task in tasks], [task.rows for task in tasks]
         return run_merged(self.call, self.batching, requests, sizes)
+
+
+@dataclass(eq=False)
+class Lane:
+    """What waits for the versions of one model, in order of arrival.
+
+    growing  the last batch of each kind, which may still grow    counts  batches of each kind
+    spent_s  engine time that the model had; one that was idle has not saved any up
+    """
+
+    batches: deque[Batch] = field(default_factory=deque)
+    growing: dict[Hashable, Batch] = field(default_factory=dict)
+    counts: dict[Hashable, int] = field(default_factory=dict)
+    waiting: int = 0
+    spent_s: float = 0.0
 
 
 def run_merged(

@@ -33,13 +33,20 @@ _GAIN, _LONG_GAIN = 0.85, 1.0  # of the time with fewer threads: what more must 
 class Graph:
     """An ONNX graph in memory. `session` is replaced when another number of threads is quicker.
 
-    source  its file, or its bytes
+    source  its file, or its bytes        call  runs it: (outputs, inputs by name, None) -> arrays
     """
 
     source: str | bytes
-    session: Any
+    session: Any = None
+    call: Any = None
     threads: int = 1
     tuned: bool = False
+
+    def use(self, session: Any, threads: int) -> None:
+        """Runs on this session from now on."""
+        self.session, self.threads = session, threads
+        # What InferenceSession.run checks once more, and what takes longer than all of our own, has been checked.
+        self.call = getattr(session, "_sess", session).run
 
     def open(self, threads: int) -> Any:
         """A session of the graph."""
@@ -107,7 +114,7 @@ class OnnxEngine:
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
-        wanted = tuple(outputs)
+        wanted = outputs if type(outputs) is tuple else tuple(outputs)
         chosen = plan.chosen.get(wanted)
         if chosen is None:
             chosen = plan.chosen[wanted] = _choose(plan, wanted)
@@ -118,7 +125,7 @@ class OnnxEngine:
         if from_graph:
             feed = {name: tensors[name] for name in plan.feeds}
             try:
-                answers = plan.graph.session.run(from_graph, feed)
+                answers = plan.graph.call(from_graph, feed, None)
             except Exception as error:  # ONNX Runtime's exceptions have no common class
                 raise _refusal(plan.graph, feed, error) from None
             tensors.update(zip(from_graph, answers, strict=True))
@@ -143,7 +150,8 @@ class OnnxEngine:
             session = graph.open(threads)
             seconds = _measure(session, feed)
             if seconds < best * (_GAIN if best < _LONG_S else _LONG_GAIN):
-                graph.session, graph.threads, best = session, threads, seconds
+                graph.use(session, threads)
+                best = seconds
             threads *= 2
 
     def example(self, signature: str) -> dict[str, Array] | None:
@@ -184,9 +192,9 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
                 free = _look_into(model, folder, file)
     except (OSError, ValueError):  # ValueError: an empty file, or no protobuf message
         raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
-    graph = Graph(free or str(path), None, threads or 1, tuned=threads > 0)
+    graph = Graph(free or str(path), tuned=threads > 0)
     try:
-        graph.session = graph.open(graph.threads)
+        graph.use(graph.open(threads or 1), threads or 1)
     except Exception as error:
         log.error("%s: %s", path, error)
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None

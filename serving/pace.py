@@ -48,6 +48,7 @@ class Pace:
 
 def size_of(inputs: Mapping[str, Array]) -> int:
     """Elements of all inputs; of strings, their bytes."""
-    return sum(
-        sum(map(len, array.ravel().tolist())) if array.dtype == object else array.size for array in inputs.values()
-    )
+    size = 0
+    for array in inputs.values():
+        size += array.size if array.dtype.kind != "O" else sum(map(len, array.ravel().tolist()))
+    return size

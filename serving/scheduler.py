@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 from serving import batching
-from serving.batch import Batch, Call, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
+from serving.batch import Batch, Call, Lane, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
 from serving.batching_config import Batching
 from serving.cores import cpu_count, step_back
 from serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
@@ -41,21 +40,6 @@ class Limits:
     size_bytes: int = 2**28
 
 
-@dataclass(eq=False)
-class _Lane:
-    """What waits for the versions of one model, in order of arrival.
-
-    growing  the last batch of each kind, which may still grow    counts  batches of each kind
-    spent_s  engine time that the model had; one that was idle has not saved any up
-    """
-
-    batches: deque[Batch] = field(default_factory=deque)
-    growing: dict[Hashable, Batch] = field(default_factory=dict)
-    counts: dict[Hashable, int] = field(default_factory=dict)
-    waiting: int = 0
-    spent_s: float = 0.0
-
-
 class Scheduler:
     """Runs requests on their servables.
 
@@ -69,7 +53,7 @@ class Scheduler:
         self._pool = ThreadPoolExecutor(self._free, thread_name_prefix="run", initializer=step_back)
         self._limits = limits or Limits()
         self._metrics = metrics
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._waiting = 0
         self._waiting_bytes = 0
         self._served_s = 0.0  # spent_s of the lane served last
@@ -94,9 +78,10 @@ class Scheduler:
         rows = batching.count_rows(inputs, parameters) if parameters is not None else 0
         if not rows:
             parameters = None  # merging is off, or there is nothing to merge
-        expected = call.servable.paces[call.signature].expected_s(size_of(inputs))
+        size = size_of(inputs)
+        expected = call.servable.paces[call.signature].expected_s(size)
         if expected is not None and expected <= (MERGED_FROM_S if parameters else QUICK_S):
-            return self._run_here(call, parameters, inputs, rows)
+            return self._run_here(call, parameters, inputs, rows, size)
         if parameters is None:
             return await self._wait(Batch(call, None, None), [inputs], [rows_of(inputs)], deadline)
         kind = call.servable, call.signature, batching.kind_of(call.outputs, inputs, parameters)
@@ -107,10 +92,12 @@ class Scheduler:
             parts = batching.cut(inputs, rows, parameters.limit - growing.rows if growing else 0, parameters.limit)
         return await self._wait(Batch(call, parameters, kind), parts, [rows_of(part) for part in parts], deadline)
 
-    def _run_here(self, call: Call, parameters: Batching | None, inputs: Tensors, rows: int) -> Outputs:
+    def _run_here(self, call: Call, parameters: Batching | None, inputs: Tensors, rows: int, size: int) -> Outputs:
         start = time.perf_counter()
         call.servable.enter()
         try:
+            if parameters is None:
+                return call.servable.run(call.signature, inputs, call.outputs, size)
             return run_merged(call, parameters, [inputs], [rows])[0]
         finally:
             call.servable.leave()
@@ -178,7 +165,7 @@ class Scheduler:
         """Puts the task into the batch of its kind that waits, or into a new one."""
         name = like.call.servable.name
         like.call.servable.enter()
-        lane = self._lanes.setdefault(name, _Lane())
+        lane = self._lanes.setdefault(name, Lane())
         if not lane.waiting:
             lane.spent_s = max(lane.spent_s, self._served_s)
         batch = lane.growing.get(like.kind) if like.batching is not None else None

@@ -62,8 +62,10 @@ class Servable:
         first, *others = sorted(by_engine, key=lambda name: -len(by_engine[name])) or ["no signatures"]
         return ", ".join([first, *(f"{name} (for {', '.join(by_engine[name])})" for name in others)])
 
-    def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Runs a signature. Inputs have the names and dtypes of the signature; outputs are its aliases."""
+    def run(
+        self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str], size: int | None = None
+    ) -> dict[str, Array]:
+        """Runs a signature. Inputs have its names and dtypes, and this size (`size_of`); outputs are its aliases."""
         engine = self.engines.get(signature)
         if engine is None:
             raise FailedPrecondition(
@@ -72,7 +74,7 @@ class Servable:
             )
         start = time.perf_counter()
         answer = engine.run(signature, inputs, outputs)
-        self.paces[signature].record(size_of(inputs), time.perf_counter() - start)
+        self.paces[signature].record(size_of(inputs) if size is None else size, time.perf_counter() - start)
         return answer
 
     def enter(self) -> None:
