@@ -59,7 +59,7 @@ FLAGS = [
     *_group(
         "Ports and limits",
         ("host", "", "address to listen on; empty: all (ours)"),
-        ("workers", 1, "processes that share the ports, each with all models (ours)"),
+        ("workers", 1, "processes that share the ports; each has all models, and limits count for each (ours)"),
         ("port", 8500, "gRPC port"),
         ("grpc_socket_path", "", "UNIX socket for gRPC beside the port"),
         ("rest_api_port", 0, "REST port; 0: no REST"),

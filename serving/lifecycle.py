@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,8 @@ def check(options: SimpleNamespace) -> None:
         )
     if options.workers < 1:
         raise InvalidArgument(f"--workers={options.workers}: wanted 1 or more")
+    if options.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise InvalidArgument("--workers needs ports that processes can share, which this system has not")
     if options.workers > 1 and options.grpc_socket_path:
         raise InvalidArgument("--grpc_socket_path is served by one process; leave out --workers, or listen on --port")
     try:

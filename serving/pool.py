@@ -164,8 +164,14 @@ class Pool:
                     is_open = self._is_open
                     break
             for spread in lacking:
-                self._begin_load(worker, spread).result()
-                worker.loads.add(spread.number)
+                try:
+                    self._begin_load(worker, spread).result()
+                except ServingError:
+                    with self._changed:
+                        if spread.number in self._held:  # else it has left meanwhile, and perhaps its files
+                            raise
+                else:
+                    worker.loads.add(spread.number)
         if is_open:
             worker.channel.call("open")
 

@@ -251,6 +251,23 @@ def test_a_version_that_ends_processes_is_given_up_while_one_goes_on_serving(
     server.wait_for(lambda: len(one_each(server)) == 2)
 
 
+@pytest.mark.slow
+def test_workers_killed_while_versions_change_come_back_to_one_view(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, "--workers=3", models=["m"])
+    for version in range(2, 30):
+        if version % 7 == 0:
+            os.kill(children(server.process.pid)[version % 3], signal.SIGKILL)
+        tiny.half_plus(version).write(repository / "m", version)
+        server.wait_for_state("m", version, "AVAILABLE")
+        shutil.rmtree(repository / "m" / str(version - 1))
+    server.wait_for(lambda: len(children(server.process.pid)) == 3)
+    for view in one_each(server).values():
+        server.wait_for(lambda view=view: set(view.states("m").values()) == {"AVAILABLE", "END"})
+        assert view.answer() == 29.5
+    assert server.stop() == 0
+
+
 def test_sigterm_lets_all_workers_finish(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, "--workers=2", models=["m"])
