@@ -41,7 +41,7 @@ def classify(client: Client, given: argparse.Namespace) -> None:
         return
     for path, answer in found:
         if given.inline is not False:
-            inline.show(pictures.enlarged(_open(path)), given.inline)
+            inline.show(_open(path), given.inline)
         print(f"{terminal.paint(path.name, 'dim')}  {terminal.paint(answer.label, 'bold')}")
         print(terminal.bars(answer.top(given.top)))
 

@@ -16,8 +16,10 @@ from PIL import Image
 
 KITTY_CHUNK = 4096
 """Bytes of base64 that one escape sequence of kitty's protocol may carry."""
-WIDEST = 80
-"""Columns that half-blocks take at most."""
+WIDEST, HIGHEST = 80, 28
+"""Columns and lines that half-blocks take at most."""
+SMALL_PIXELS = 168
+"""Smaller pictures are enlarged by a whole factor, up to this, where a terminal shows true pixels."""
 SIXEL_COLOURS = 256
 
 
@@ -63,6 +65,9 @@ def drawn(image: Image.Image, kind: str, columns: int = WIDEST) -> str:
     """The picture as text of the protocol `kind`; half-blocks are at most `columns` wide."""
     if kind == "blocks":
         return half_blocks(image, columns)
+    factor = max(1, SMALL_PIXELS // max(image.size))
+    if factor > 1:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     if kind == "sixel":
         return sixel(image)
     buffer = io.BytesIO()
@@ -83,7 +88,7 @@ def escape(png: bytes, kind: str) -> str:
 
 def half_blocks(image: Image.Image, columns: int) -> str:
     """Two pixels a cell: the upper one is the colour of the half-block, the lower one what it stands on."""
-    width = min(image.width, columns)
+    width = max(1, min(image.width, columns, 2 * HIGHEST * image.width // image.height))
     height = max(2, round(image.height * width / image.width / 2) * 2)
     resample = Image.Resampling.BOX if width < image.width else Image.Resampling.NEAREST
     pixels = np.asarray(image.convert("RGB").resize((width, height), resample))  # [h, w, 3]

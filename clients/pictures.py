@@ -38,12 +38,6 @@ def to_image(pixels: Array) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def enlarged(image: Image.Image) -> Image.Image:
-    """A small picture by a whole factor, so that it can be seen; a large one as it is."""
-    factor = max(1, SHOWN // max(image.size))
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-
-
 def grid(images: Array, columns: int | None = None) -> Image.Image:
     """Images uint8 [n, h, w, 1|3], or float in [0, 1], side by side in a picture as square as it gets."""
     count, height, width = images.shape[:3]

@@ -48,7 +48,7 @@ def test_the_form_is_the_one_that_the_terminal_announces(environment: dict[str, 
 
 
 def test_a_picture_reaches_kitty_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = Image.effect_noise((80, 80), 90)
+    picture = Image.effect_noise((90, 90), 90)
     monkeypatch.setenv("TERM", "xterm-kitty")
     stream = Terminal()
     assert inline.show(picture, stream=stream)
