@@ -113,6 +113,13 @@ def test_a_signature_without_graph_runs_on_tensorflow_beside_one_with(server: An
     assert ask.predict("mixed", {"word": np.array([b"a"], object)}, "look_up") == {"id": [1], "upper_bytes": [b"A"]}
 
 
+def test_the_engine_can_be_tensorflow_for_every_signature(server: Any, serve: Any, grpc_to: Any) -> None:
+    repository = next(Path(part) for part in server.process.args if "savedmodels" in part)
+    flags = ("--model_name=mixed", f"--model_base_path={repository / 'mixed'}", "--engine=tensorflow")
+    ask = grpc_to(serve(*flags, "--tensorflow_session_parallelism=1", models=["mixed"]))
+    assert ask.predict("mixed", {"x": np.array([[1.0]], np.float32)}) == {"y": [[2.5]], "same": [[1.0]]}
+
+
 def test_a_savedmodel_without_graph_runs_on_tensorflow(server: Any, grpc_to: Any) -> None:
     ask = grpc_to(server)
     x = np.array([[1.0], [3.0]], np.float32)
