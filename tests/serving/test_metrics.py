@@ -220,7 +220,7 @@ def test_the_calls_that_upstream_counts_are_counted(monitored: Any, scrape: Any,
         monitored.send("POST", f"{spec}:predict", b"{}")[0],
         monitored.send("POST", "/v1/models/nope:predict", b"{}")[0],
         monitored.get("/v1/nothing")[0],
-        monitored.get("/v2/health/ready")[0],
+        monitored.get("/v2/health/live")[0],
     ] == [200, 200, 200, 200, 200, 400, 404, 400, 200]
     grpc = grpc_to(monitored)
     grpc.predict(model, {"x": np.ones((3, 1), np.float32)})
