@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -168,4 +169,24 @@ def test_a_model_that_comes_later_does_not_take_back_readiness(serve: Any, tiny:
     status = json.loads(server.get("/v1/models/b")[1])["model_version_status"][0]["status"]
     assert status["error_code"] == "NOT_FOUND"  # of its first attempt; the next one comes in a minute
     assert server.get("/v2/health/ready")[0] == 200
+    server.stop()
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_200_versions(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(0).write(repository / "m", 1)
+    server = serve("--repository", repository, models=["m"])
+
+    def memory() -> int:
+        lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024
+
+    early = 0
+    for version in range(2, 202):
+        tiny.half_plus(version).write(repository / "m", version)
+        server.wait_for_state("m", version - 1, "END")
+        shutil.rmtree(repository / "m" / str(version - 1))
+        if version == 20:
+            early = memory()
+    assert memory() < early + 10 * 2**20
     server.stop()
