@@ -22,6 +22,7 @@ from serving.grpc_reload import ReloadApi
 from serving.health import Health
 from serving.metrics import Metrics
 from serving.multi_inference import Inference
+from serving.predict_response import PredictResponse
 from serving.request_id import log_answer
 from serving.saved_model import Signature
 from serving.servable import Servable
@@ -97,11 +98,7 @@ class GrpcApi:
         matching.check_names(signature, request.inputs)
         inputs = _read_tensors(request.inputs, signature, self._max_bytes)
         answer = await self._core.predict(servable, signature, inputs, request.output_filter, _deadline(context))
-        response = pb.PredictResponse()
-        _echo(response, servable, spec)
-        for alias, array in answer.items():
-            tensors.fill(response.outputs[alias], array, self._content)
-        return response
+        return PredictResponse(servable.name, servable.version, spec.signature_name, answer, self._content)
 
     async def classify(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
