@@ -14,7 +14,7 @@ from serving import reflection
 from serving.errors import InvalidArgument
 from serving.http2_frames import Limits
 from serving.lifecycle import StartError
-from serving.listening import listen, remove_stale_socket
+from serving.listening import listen, remove_stale_socket, settle
 
 MAX_BYTES = 2**31 - 1
 _INT32 = range(-(2**31), 2**31)
@@ -154,8 +154,10 @@ async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) ->
         arguments["grpc.max_allowed_incoming_connections"] = limits.connections
     arguments.update(parse_arguments(settings.arguments))
     server = grpc.aio.server(options=list(arguments.items()))
-    handlers = [grpc.method_handlers_generic_handler(service, by_name) for service, by_name in table.items()]
-    server.add_generic_rpc_handlers(handlers)
+    calls = _Calls()
+    for service, by_name in table.items():
+        counted = {name: calls.counted(handler) for name, handler in by_name.items()}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, counted)])
     for address in _addresses(settings):
         try:
             if credentials is None:
@@ -165,7 +167,38 @@ async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) ->
         except RuntimeError:
             raise StartError(f"UNKNOWN: gRPC cannot listen on {address}; is it in use?") from None
     await server.start()
-    return server
+    return _Grpcio(server, calls)
+
+
+class _Calls:
+    """How many unary calls have begun."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def counted(self, handler: Any) -> Any:
+        method = handler.unary_unary
+        if method is None:
+            return handler
+
+        async def begin(payload: bytes, context: Any) -> bytes:
+            self.begun += 1
+            answer: bytes = await method(payload, context)
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(begin)
+
+
+@dataclass(frozen=True)
+class _Grpcio:
+    """grpcio's server; it cancels calls that it has received and not begun, so those come first."""
+
+    server: Any
+    calls: _Calls
+
+    async def stop(self, grace_s: float) -> None:
+        await settle(lambda: self.calls.begun, grace_s)
+        await self.server.stop(grace_s)
 
 
 def _addresses(settings: Settings) -> list[str]:

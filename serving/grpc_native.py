@@ -54,6 +54,7 @@ class Server:
         self._max_bytes = max_bytes
         self._max_buffered = max_buffered
         self._buffered = 0
+        self._accepted = 0
         self._connections: set[http2.Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
@@ -71,7 +72,7 @@ class Server:
     async def stop(self, grace_s: float) -> None:
         """Takes no more connections and calls, answers what has arrived; after `grace_s` seconds ends in any case."""
         deadline = time.monotonic() + grace_s
-        await settle(self._connections)
+        await settle(lambda: self._accepted, grace_s)
         for server in self._servers:
             server.close()
         for connection in list(self._connections):
@@ -89,6 +90,7 @@ class Server:
     def _connect(self) -> asyncio.Protocol:
         connection = http2.Connection(self, self._limits, self._connections.discard)
         self._connections.add(connection)
+        self._accepted += 1
         if self._limits.connections and len(self._connections) > self._limits.connections:
             asyncio.get_running_loop().call_soon(connection.close, ENHANCE_YOUR_CALM)
         return connection

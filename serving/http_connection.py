@@ -54,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         connections = self._server.connections
         limit = self._limits.connections
+        self._server.accepted += 1
         full = bool(limit) and len(connections) >= limit
         connections.add(self)
         if full:

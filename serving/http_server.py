@@ -25,6 +25,7 @@ class HttpServer:
         self.application = application
         self.limits = limits
         self.connections: set[Connection] = set()
+        self.accepted = 0  # connections since the start
         self.draining = False
         self.buffered = 0  # bytes of bodies that are arriving
         self.date = b""
@@ -41,7 +42,7 @@ class HttpServer:
     async def stop(self, grace_s: float) -> None:
         """Takes no more connections, answers what has arrived, closes; after `grace_s` seconds, in any case."""
         self.draining = True
-        await settle(self.connections)
+        await settle(lambda: self.accepted, grace_s)
         for server in self._servers:
             server.close()
         deadline = time.monotonic() + grace_s

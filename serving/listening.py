@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import socket
 import stat
-from collections.abc import Sized
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 _BACKLOG = 2048
+_SETTLE_S = 5.0
+_SETTLE_TURNS = 12
 
 
 def listen(host: str, port: int, share: bool = False) -> socket.socket:
@@ -35,14 +38,17 @@ def remove_stale_socket(path: Path) -> None:
             path.unlink()
 
 
-async def settle(connections: Sized) -> None:
-    """Returns once no connection has been accepted for a moment: those that wait in the system's queue are not lost
-    when its socket is closed."""
-    for _ in range(20):
-        count = len(connections)
-        await asyncio.sleep(0.05)
-        if len(connections) <= count:
-            return
+async def settle(count: Callable[[], int], limit_s: float) -> None:
+    """Returns once `count` has stood still for some turns of the event loop, or after `limit_s` and at most five seconds.
+
+    What waits in a queue of the system, connections say, is lost when a server stops before it has taken them.
+    """
+    end = time.monotonic() + min(limit_s, _SETTLE_S)
+    last, turns = count(), 0
+    while turns < _SETTLE_TURNS and time.monotonic() < end:
+        await asyncio.sleep(0.005)
+        now = count()
+        last, turns = now, turns + 1 if now == last else 0
 
 
 def raise_file_limit() -> None:
