@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from serving import flags
 from serving.lifecycle import StartError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 def main(arguments: list[str]) -> int:

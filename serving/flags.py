@@ -159,6 +159,8 @@ _BY_NAME = {flag.name: flag for flag in FLAGS}
 EXAMPLES = """\
 Examples:
   python -m serving --repository=model_repository --port=8500 --rest_api_port=8501
+  python -m serving --repository=model_repository --rest_api_port=8501 --workers=4 --enable_metrics
+  python -m serving --model_config_file=models.config --allow_config_reload --config_root=/models
   python -m serving --model_name=lenet5 --model_base_path=/models/lenet5 --rest_api_port=8501
   python -m serving --port 8500 --rest_api_port 8501 --model_config_file models.config
 """

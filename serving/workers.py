@@ -11,15 +11,17 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving.channel import Channel, ChannelClosed
 from serving.errors import Unavailable
 from serving.memory import give_back_soon
 from serving.servable import Servable
 from serving.versions import Failure, Serving, Status, View
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 class Follower:
