@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]
 Outputs = dict[str, Array]
 log = logging.getLogger(__name__)
+
+_GAIN = 0.95  # of the time of a row alone: what a row of a merged run must come down to
 
 
 @dataclass(eq=False, slots=True)
@@ -72,6 +75,21 @@ class Batch:
         size = sum(size_of(task.inputs) for task in self.tasks)
         return self.call.servable.paces[self.call.signature].is_quick(size)
 
+    def gains(self) -> bool:
+        """Whether a row takes less in the merged run than alone, as far as calls of these sizes have been measured."""
+        if self.batching is None or self.batching.allowed_batch_sizes or len(self.tasks) < 2:
+            return True
+        pace, sizes = self.call.servable.paces[self.call.signature], [size_of(task.inputs) for task in self.tasks]
+        alone, merged = pace.measured_s(sizes[0]), pace.measured_s(sum(sizes))
+        return alone is None or merged is None or merged / self.rows <= _GAIN * alone / self.tasks[0].rows
+
+    def take_first(self) -> Batch:
+        """A batch of the first task alone, which leaves this one."""
+        task = self.tasks.pop(0)
+        self.rows -= task.rows
+        task.batch = Batch(self.call, self.batching, self.kind, [task], task.rows, is_waiting=False)
+        return task.batch
+
     def run(self) -> tuple[list[Outputs | Exception], float]:
         """The outputs or the error of each task, and the seconds taken.
 
@@ -105,6 +123,7 @@ class Lane:
     """What waits for the versions of one model, in order of arrival.
 
     growing  the last batch of each kind, which may still grow    counts  batches of each kind
+    alone    requests that ran by themselves because merging had not paid
     spent_s  engine time that the model had; one that was idle has not saved any up
     """
 
@@ -112,6 +131,7 @@ class Lane:
     growing: dict[Hashable, Batch] = field(default_factory=dict)
     counts: dict[Hashable, int] = field(default_factory=dict)
     waiting: int = 0
+    alone: int = 0
     spent_s: float = 0.0
 
 
@@ -139,3 +159,20 @@ def bytes_of(inputs: Tensors) -> int:
         array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
         for array in inputs.values()
     )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may wait for an engine; 0: no limit.
+
+    requests  of all models    model_requests  of one model    size_bytes  inputs of all that wait
+    """
+
+    requests: int = 1000
+    model_requests: int = 500
+    size_bytes: int = 2**28
+
+
+def scheduler_limits(options: SimpleNamespace) -> Limits:
+    """What may wait, by the flags."""
+    return Limits(options.max_queued_requests, options.max_queued_requests_per_model, options.max_queued_bytes)

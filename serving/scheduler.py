@@ -11,11 +11,9 @@ import contextlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 from serving import batching
-from serving.batch import Batch, Call, Lane, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
+from serving.batch import Batch, Call, Lane, Limits, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
 from serving.batching_config import Batching
 from serving.cores import cpu_count, step_back
 from serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
@@ -24,20 +22,9 @@ from serving.pace import QUICK_S, size_of
 
 LATE = "the request was not answered in time"
 LATE_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
+_TRY_AGAIN = 32  # requests that run alone, merging not having paid, before it is tried once more
 MERGED_FROM_S = 100e-6
 """Runs that take less are not worth merging: what they would gain, waiting for one another costs."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may wait for an engine; 0: no limit.
-
-    requests  of all models    model_requests  of one model    size_bytes  inputs of all that wait
-    """
-
-    requests: int = 1000
-    model_requests: int = 500
-    size_bytes: int = 2**28
 
 
 class Scheduler:
@@ -237,26 +224,46 @@ class Scheduler:
                     self._finish(batch, *batch.run())
         while self._free and (waiting := [lane for lane in lanes if lane.batches]):
             lane = min(waiting, key=lambda lane: lane.spent_s)
-            batch = lane.batches.popleft()
-            if self._start(batch):
+            if (chosen := self._next(lane)) is not None:
                 self._served_s = lane.spent_s
                 self._free -= 1
-                self._pool.submit(self._work, batch, asyncio.get_running_loop())
+                self._pool.submit(self._work, chosen, asyncio.get_running_loop())
+
+    def _next(self, lane: Lane) -> Batch | None:
+        """What the lane runs next: its first batch, or a single request of it where merging has not paid."""
+        batch = lane.batches[0]
+        self._expire_late(batch)
+        if batch.is_waiting and not batch.gains():
+            lane.alone += 1
+            if lane.alone % _TRY_AGAIN:
+                first = batch.take_first()
+                self._count(batch, first.tasks, -1)
+                self._note(first)
+                return first
+        lane.batches.popleft()
+        return batch if self._start(batch) else None
 
     def _start(self, batch: Batch) -> bool:
         """Takes the batch out of the queue; False when nobody waits for it any more."""
-        now = time.monotonic()
-        for task in [task for task in batch.tasks if task.deadline is not None and now >= task.deadline]:
-            self._expire(task)
+        self._expire_late(batch)
         if not batch.is_waiting:
             return False
         self._count(batch, batch.tasks, -1)
         self._close(batch)
+        self._note(batch)
+        return True
+
+    def _expire_late(self, batch: Batch) -> None:
+        now = time.monotonic()
+        for task in [task for task in batch.tasks if task.deadline is not None and now >= task.deadline]:
+            self._expire(task)
+
+    def _note(self, batch: Batch) -> None:
+        now = time.monotonic()
         if self._metrics is not None and batch.batching is not None:
             waited, sizes = [now - task.arrived for task in batch.tasks], [task.rows for task in batch.tasks]
             padding = batch.batching.padded(batch.rows) - batch.rows
             self._metrics.batch(batch.call.servable.name, batch.call.signature, batch.rows, padding, waited, sizes)
-        return True
 
     def _work(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread."""
@@ -283,8 +290,3 @@ class Scheduler:
                 else:
                     task.future.set_result(result)
             call.servable.leave()
-
-
-def scheduler_limits(options: SimpleNamespace) -> Limits:
-    """What may wait, by the flags."""
-    return Limits(options.max_queued_requests, options.max_queued_requests_per_model, options.max_queued_bytes)

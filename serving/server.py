@@ -16,6 +16,7 @@ import onnxruntime
 
 from clients.wire import messages as pb
 from serving import config, grpc_backend, http2_frames, lifecycle, prometheus, tls
+from serving.batch import scheduler_limits
 from serving.core import Core
 from serving.cores import cpu_count
 from serving.errors import InvalidArgument, ServingError
@@ -28,7 +29,7 @@ from serving.listening import listen, raise_file_limit
 from serving.loading import make_loader
 from serving.metrics import Metrics, Snapshot
 from serving.rest_api import RestApi
-from serving.scheduler import Scheduler, scheduler_limits
+from serving.scheduler import Scheduler
 from serving.versions import Configuration, Versions
 from serving.watcher import Watcher
 from serving.workers import Follower

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from clients.wire import messages as pb
-from serving.batch import Call
+from serving.batch import Call, Limits
 from serving.batching_config import Batching
 from serving.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
 from serving.metrics import Metrics
-from serving.scheduler import Limits, Scheduler
+from serving.scheduler import Scheduler
 from serving.servable import Servable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -270,6 +270,18 @@ def test_a_model_with_many_requests_does_not_hold_up_another() -> None:
     calls = [*(scheduler.run(ask(busy), x(i)) for i in range(1, 21)), scheduler.run(ask(other), x(99))]
     behind_a_shut_gate(engine, scheduler, ask(busy), open_after(engine, *calls))
     assert [99] in [values for _, values in engine.runs[:4]]
+
+
+def test_what_does_not_gain_by_merging_runs_alone_but_for_a_try_now_and_then() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    of = servable(engine, batching=Batching())
+    of.paces["s"].record(1, 10e-3)
+    of.paces["s"].record(3, 40e-3)
+    calls = [scheduler.run(ask(of), x(i)) for i in (1, 2, 3)]
+    results = behind_a_shut_gate(engine, scheduler, ask(of), open_after(engine, *calls))
+    assert [result["y"].tolist() for result in results] == [[2], [4], [6]]
+    assert engine.runs[1] == ("s", [1])
+    assert of.in_flight == scheduler.waiting == 0
 
 
 def test_requests_for_a_model_run_in_order_of_arrival() -> None:
