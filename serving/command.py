@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from serving import flags
+from serving.cores import share_cores
 from serving.lifecycle import StartError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def work(connection: Connection, number: str, arguments: list[str]) -> int:
     _set_up_log(f"worker {number}: ")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options = flags.parse(arguments, say=False)
+    share_cores(options.workers)
     try:
         run(Server(options, Follower(connection, options.wait_for_models)))
     except StartError as error:

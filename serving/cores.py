@@ -10,9 +10,18 @@ NICE = 5
 """Niceness of threads that compute: the event loop gets a core as soon as it wants one."""
 
 
+_processes = [1]
+
+
+def share_cores(processes: int) -> None:
+    """Says that this process is one of so many that share the cores; before anything asks for their number."""
+    _processes[0] = processes
+
+
 def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use; its share of them where there are workers."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // _processes[0])
 
 
 def step_back() -> None:
