@@ -75,6 +75,7 @@ FLAGS = [
         ("max_buffered_bytes", 2**30, "bytes of all requests that are arriving, REST and gRPC each (ours)"),
         ("max_header_bytes", 64 * 1024, "bytes of a request's headers (ours)"),
         ("max_json_depth", 100, "lists and objects in each other in a JSON body; 0: any (ours)"),
+        ("max_image_pixels", 2**24, "pixels of an image that is decoded, PNG or JPEG; 0: any (ours)"),
         ("max_connections", 4096, "connections at once, REST and gRPC each; 0: any (ours)"),
         ("max_concurrent_streams", 256, "requests at once on one gRPC connection (ours)"),
         ("request_read_seconds", 60.0, "seconds in which a request must have arrived, or its answer be taken (ours)"),

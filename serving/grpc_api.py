@@ -103,7 +103,7 @@ class GrpcApi:
     async def classify(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
         servable, classes, scores = await self._core.classify(
-            spec, lambda: serialize_input(request.input), _deadline(context)
+            spec, lambda: serialize_input(request.input, self._max_bytes), _deadline(context)
         )
         assert spec is not None
         response = pb.ClassificationResponse()
@@ -113,7 +113,9 @@ class GrpcApi:
 
     async def regress(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
-        servable, values = await self._core.regress(spec, lambda: serialize_input(request.input), _deadline(context))
+        servable, values = await self._core.regress(
+            spec, lambda: serialize_input(request.input, self._max_bytes), _deadline(context)
+        )
         assert spec is not None
         response = pb.RegressionResponse()
         _echo(response, servable, spec)
@@ -130,7 +132,7 @@ class GrpcApi:
 
         def read() -> Array:
             nonlocal count
-            serialized = serialize_input(request.input)
+            serialized = serialize_input(request.input, self._max_bytes)
             count = len(serialized)
             return serialized
 

@@ -39,7 +39,7 @@ def remove_stale_socket(path: Path) -> None:
 
 
 async def settle(count: Callable[[], int], limit_s: float) -> None:
-    """Returns once `count` has stood still for some turns of the event loop, or after `limit_s` and at most five seconds.
+    """Returns once `count` has stood still for some turns of the event loop; after five seconds, or `limit_s`, anyhow.
 
     What waits in a queue of the system, connections say, is lost when a server stops before it has taken them.
     """

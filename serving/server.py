@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from clients.wire import messages as pb
-from serving import config, grpc_backend, http2_frames, lifecycle, prometheus, tls
+from serving import config, grpc_backend, http2_frames, images, lifecycle, prometheus, tls
 from serving.batch import scheduler_limits
 from serving.core import Core
 from serving.cores import cpu_count
@@ -69,6 +69,7 @@ class Server:
         threads = self._loader.batching.threads if self._loader.batching else None
         scheduler = Scheduler(threads, scheduler_limits(options), self._metrics)
         self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
+        images.set_max_pixels(options.max_image_pixels)
         limit = options.max_request_bytes
         self._grpc = GrpcApi(
             self._core,
