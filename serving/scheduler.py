@@ -23,7 +23,7 @@ from serving.pace import QUICK_S, size_of
 LATE = "the request was not answered in time"
 LATE_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
 _TRY_AGAIN = 32  # requests that run alone, merging not having paid, before it is tried once more
-MERGED_FROM_S = 100e-6
+MERGED_FROM_S = 200e-6
 """Runs that take less are not worth merging: what they would gain, waiting for one another costs."""
 
 
