@@ -9,6 +9,8 @@ log = logging.getLogger(__name__)
 
 HEADER = "x-request-id"
 MAX_CHARACTERS = 128
+LOOKING = ("status", "metadata")
+"""Methods that run no model: a page asks them every few seconds, so their lines are for DEBUG."""
 
 
 def log_answer(context: Any, method: str, model: str, code: str, seconds: float) -> None:
@@ -16,5 +18,6 @@ def log_answer(context: Any, method: str, model: str, code: str, seconds: float)
     for key, value in context.invocation_metadata() or ():
         if key == HEADER:
             if isinstance(value, str) and len(value) <= MAX_CHARACTERS and value.isascii() and value.isprintable():
-                log.info("request %s: %s %s: %s in %.3f ms", value, method, model, code, 1000 * seconds)
+                level = logging.DEBUG if method in LOOKING else logging.INFO
+                log.log(level, "request %s: %s %s: %s in %.3f ms", value, method, model, code, 1000 * seconds)
             return

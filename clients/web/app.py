@@ -54,7 +54,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.register_blueprint(blueprint)
     app.add_url_rule("/", view_func=page)
     problems.install(app)
-    trail.install(app, backend.measures, config.access_log)
+    trail.install(app, backend.measures, backend.knows, config.access_log)
     Guard(config).install(app, frozenset(f"api.{route.name}" for route in known if route.guarded) | {"api.unknown"})
     if config.proxies:
         count = config.proxies

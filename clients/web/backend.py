@@ -76,6 +76,10 @@ class Backend:
             self._models[key] = (time.monotonic(), model)
         return model
 
+    def knows(self, name: str) -> bool:
+        """Whether the server has told of the model lately: names that callers make up are not counted."""
+        return (name, None) in self._models
+
     def forget(self, name: str) -> None:
         for key in [key for key in self._models if key[0] == name]:
             self._models.pop(key, None)
@@ -94,7 +98,7 @@ class Question:
         if verb not in self.model.signatures.verbs:
             answered = ", ".join(f":{each}" for each in self.model.signatures.verbs) or "nothing here"
             raise Problem(404, f"{name} does not answer :{verb}; it answers {answered}.")
-        g.model, g.verb = name, verb
+        g.verb = verb
 
     def ask(self, question: Callable[[Model], T]) -> T:
         """`question(model)`; once more with the version that has taken its place when it is gone."""

@@ -39,7 +39,7 @@ HEADERS = {
 EXPOSED = "X-Request-ID, Server-Timing, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
 TAKEN = "Accept, Authorization, Content-Type, X-API-Key, X-Request-ID"
 PREFLIGHT_AGE_S = 600
-ANYBODY = "anybody"
+ANYBODY = ""
 
 
 class Keys:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from flask import Flask, Response, g, has_app_context
+from flask import Flask, Response, current_app, g, has_app_context
 from werkzeug.exceptions import HTTPException
 
 from clients.errors import LadleError
@@ -66,6 +66,9 @@ def _of_client(error: LadleError) -> Response:
 
 
 def _of_http(error: HTTPException) -> Response:
+    if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        most = current_app.config["MAX_CONTENT_LENGTH"]
+        return document(error.code, f"The body, or a part of its form, is too large; at most {most} bytes are taken.")
     kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Location")}
     return document(error.code or 500, error.description or "", kept)
 

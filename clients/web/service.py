@@ -88,7 +88,7 @@ def of_server(text: str) -> Scrape:
             counts.runs += sample.value
         elif name == f"{_OWN}row_count":
             counts.rows += sample.value
-    return dict(found)
+    return {name: counts for name, counts in found.items() if counts.requests}
 
 
 def of_gateway(text: str) -> Scrape:

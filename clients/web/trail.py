@@ -8,6 +8,7 @@ import re
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 from flask import Flask, Response, g, request
@@ -21,8 +22,11 @@ ACCEPTED = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 log = logging.getLogger("ladle.gateway.access")
 
 
-def install(app: Flask, measures: Measures, access_log: bool) -> None:
-    """Ids, times and log lines for every request. The id goes on to the model server as metadata x-request-id."""
+def install(app: Flask, measures: Measures, knows: Callable[[str], bool], access_log: bool) -> None:
+    """Ids, times and log lines for every request. The id goes on to the model server as metadata x-request-id.
+
+    knows  whether a name is a model's
+    """
     if access_log and not log.handlers:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
@@ -48,7 +52,9 @@ def install(app: Flask, measures: Measures, access_log: bool) -> None:
         response.headers["Server-Timing"] = ", ".join(timing)
         response.headers[HEADER] = g.request_id
         rule = request.url_rule.rule if request.url_rule else ""
-        measures.answered(rule, _method(), response.status_code, g.get("model", NO_MODEL), seconds)
+        model = (request.view_args or {}).get("name", NO_MODEL)
+        g.model = model if knows(model) else NO_MODEL
+        measures.answered(rule, _method(), response.status_code, g.model, seconds)
         if access_log:
             log.info("%s", json.dumps(_line(response, seconds)))
         return response
@@ -70,10 +76,10 @@ def _line(response: Response, seconds: float) -> dict[str, object]:
         "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "request_id": g.request_id,
         "client": request.remote_addr,
-        "key": g.get("key"),
+        "key": g.get("key") or None,
         "method": request.method,
         "path": request.path,
-        "model": g.get("model"),
+        "model": g.model or None,
         "verb": g.get("verb"),
         "status": response.status_code,
         "bytes_in": request.content_length or 0,

@@ -173,7 +173,7 @@ TORN = encoded(100, size=(60, 60))[:-40]
         pytest.param(
             "lenet5:classify", encoded(9, size=(101, 100)), "image/png", 413, "101×100 pixels", id="too-large"
         ),
-        pytest.param("lenet5:classify", bytes(200_001), "image/png", 413, "", id="too-long"),
+        pytest.param("lenet5:classify", bytes(200_001), "image/png", 413, "at most 200000 bytes", id="too-long"),
         pytest.param("sentiment_lstm:sentiment", b"{}", "application/json", 400, "none of text, texts", id="no-text"),
         pytest.param(
             "sentiment_lstm:sentiment",
