@@ -22,6 +22,7 @@ DONE, FAILED, MISUSED = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code: 0 done, 1 failed, 2 misused."""
     given = build_parser().parse_args(argv)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what went wrong is said by us
     try:
         # `bench` may ask over both; it resolves the two addresses itself.
         both = given.protocol == "both"

@@ -169,13 +169,17 @@ def test_misuse_is_exit_2(arguments: list[str]) -> None:
         ("box:9000", "rest", "http://box:9000"),
         ("https://box", "rest", "https://box:8501"),
         ("grpc://[::1]:8500", "rest", "http://[::1]:8501"),
+        ("grpcs://box", "rest", "https://box:8501"),
+        ("grpc://a,b:9000", None, "grpc://a:8500,b:9000"),
+        ("grpc://unix:/run/ladle.sock", None, "grpc://unix:/run/ladle.sock"),
+        ("https://box/models/", None, "https://box:8501/models"),
     ],
 )
 def test_an_address_and_a_protocol_make_one_address(address: str, protocol: str | None, resolved: str) -> None:
     assert resolve(address, protocol) == resolved
 
 
-@pytest.mark.parametrize("address", ["ftp://box", "grpc://", "grpc://box:9000"])
+@pytest.mark.parametrize("address", ["ftp://box", "grpc://", "grpc://box:9000", "grpc://a:9000,b"])
 def test_an_address_that_does_not_fit_is_exit_2(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "unet", "--address", address, "--protocol", "rest"]) == 2
-    assert address in capsys.readouterr().err
+    assert address.partition("://")[2] in capsys.readouterr().err
