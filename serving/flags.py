@@ -85,6 +85,7 @@ FLAGS = [
         "Loading",
         ("max_num_load_retries", 5, "further attempts after a failed load (with --repository: 0)"),
         ("load_retry_interval_micros", 60_000_000, "microseconds between attempts"),
+        ("retry_changed_versions", True, "a version that failed to load is tried again when its files change (ours)"),
         ("num_load_threads", 0, "versions that load at once; 0: as many as cores"),
         ("wait_for_models", False, "ports stay closed until every configured model is loaded (upstream's way)"),
         (

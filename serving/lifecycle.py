@@ -100,6 +100,7 @@ def make_manager(
         retries=max(0, options.max_num_load_retries),
         retry_interval_s=max(0.0, options.load_retry_interval_micros / 1e6),
         threads=options.num_load_threads if options.num_load_threads > 0 else threads,
+        retry_changed=options.retry_changed_versions,
         unload_first=options.version_transition_policy == "resource",
         show=show,
     )

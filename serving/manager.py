@@ -17,6 +17,7 @@ from typing import Generic
 from serving.cores import step_back
 from serving.errors import Cancelled, Internal, ServingError
 from serving.memory import give_back_soon
+from serving.repository import stamp
 from serving.versions import Failure, L, Serving, State
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,10 @@ Load = Callable[[str, int, Path], L]
 
 @dataclass
 class Version(Generic[L]):
-    """A version that the manager knows of. `error`: why its last attempt to load failed."""
+    """A version that the manager knows of.
+
+    error  why its last attempt to load failed        stamp  its files before that attempt
+    """
 
     model: str
     number: int
@@ -36,6 +40,7 @@ class Version(Generic[L]):
     wanted: bool = True
     error: ServingError | None = None
     attempts: int = 0
+    stamp: object = None
     servable: L | None = None
 
 
@@ -46,6 +51,7 @@ class Manager(Generic[L]):
     retries           further attempts after a failed load
     retry_interval_s  pause between them
     threads           how many versions load at once
+    retry_changed     tries a version that failed again once its files have changed
     unload_first      lets go of old versions before it loads new ones, for models of which two have no room
     show              called after each change of versions or states, in the order of the changes
     """
@@ -56,12 +62,14 @@ class Manager(Generic[L]):
         retries: int = 0,
         retry_interval_s: float = 60.0,
         threads: int = 2,
+        retry_changed: bool = False,
         unload_first: bool = False,
         show: Callable[[], None] = lambda: None,
     ) -> None:
         self._load = load
         self._retries = retries
         self._retry_interval_s = retry_interval_s
+        self._retry_changed = retry_changed
         self._unload_first = unload_first
         self._show = show
         self._versions: dict[str, dict[int, Version[L]]] = {}
@@ -147,12 +155,16 @@ class Manager(Generic[L]):
                     version.error = Cancelled("Loading of servable cancelled")
         for number, folder in folders.items():
             version_known = known.get(number)
-            if version_known is None or (version_known.state is State.END and not version_known.wanted):
+            if version_known is None or (version_known.state is State.END and self._is_worth_another(version_known)):
                 known[number] = Version(model, number, folder)
             else:
                 if not version_known.wanted:
                     version_known.folder = folder
                 version_known.wanted = True
+
+    def _is_worth_another(self, version: Version[L]) -> bool:
+        """Whether a version that has ended, and is wanted now, is loaded afresh."""
+        return not version.wanted or (self._retry_changed and stamp(version.folder) != version.stamp)
 
     def _step(self, model: str) -> None:
         """Unloads what is superseded and loads what is wanted, as the transition policy has it."""
@@ -211,6 +223,7 @@ class Manager(Generic[L]):
         if version.state is not State.LOADING:
             return
         version.attempts += 1
+        version.stamp = stamp(version.folder)
         try:
             servable = self._load(version.model, version.number, version.folder)
         except ServingError as error:

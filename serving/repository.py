@@ -211,3 +211,17 @@ def find_versions(base_path: Path) -> dict[int, Path] | None:
 def _say_double(base_path: Path, number: int, name: str) -> None:
     """Logged once."""
     log.warning("%s: several names are version %d; %r counts, remove the others", base_path, number, name)
+
+
+def stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """What tells that a version's files have changed: names, sizes and times."""
+    found = []
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(where, name)
+            try:
+                status = os.lstat(path)
+            except OSError:
+                continue
+            found.append((path, status.st_size, status.st_mtime_ns))
+    return tuple(sorted(found))

@@ -82,6 +82,25 @@ def test_a_broken_version_leaves_the_good_one(serve: Any, tiny: Any, repository:
     server.wait_for_state("m", 1, "END")
 
 
+def test_a_version_that_is_copied_into_place_is_served_when_it_is_whole(
+    serve: Any, tiny: Any, repository: Path
+) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, models=["m"])
+    whole = tiny.half_plus(2).write(repository / ".elsewhere", 2)
+    copy = repository / "m" / "2"
+    copy.mkdir()
+    shutil.copytree(whole / "assets.extra", copy / "assets.extra")
+    server.wait_for_state("m", 2, "END")
+    assert answer(server) == 1.5
+    for file in whole.iterdir():
+        if file.is_file() and file.name != "saved_model.pb":
+            shutil.copy(file, copy)
+    shutil.copy(whole / "saved_model.pb", copy)
+    server.wait_for(lambda: answer(server) == 2.5)
+    server.wait_for_state("m", 1, "END")
+
+
 def test_no_error_tells_a_path(serve: Any, tiny: Any, repository: Path) -> None:
     (repository / "empty" / "1").mkdir(parents=True)
     (repository / "file").mkdir()
