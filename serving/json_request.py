@@ -80,7 +80,7 @@ def parse(body: bytes, max_depth: int = 0) -> PredictBody:
     head = _HEAD.match(body)
     if head is not None:
         quick = _parse_numbers(body, head)
-        if quick is not None:
+        if quick is not None and (len(quick.shape) < max_depth or not max_depth):
             return quick
     document = parse_object(body, max_depth)
     name = document.get("signature_name", "")
