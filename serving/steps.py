@@ -155,7 +155,14 @@ def _lookup_label(step: Mapping[str, Any], assets: Path) -> Step:
     source, target, labels = step["input"], step["output"], _array(_lines(assets / step["labels"]))
 
     def run(tensors: Tensors) -> None:
-        tensors[target] = labels[tensors[source]]
+        ids = tensors[source]
+        try:
+            if ids.min(initial=0) < 0:
+                raise IndexError
+            tensors[target] = labels[ids]
+        except IndexError:
+            at = tuple(int(axis) for axis in np.argwhere((ids < 0) | (ids >= len(labels)))[0])
+            raise InvalidArgument(f"indices{list(at)} = {ids[at]} is not in [0, {len(labels)})") from None
 
     return Step("lookup_label", (source,), (target,), run)
 
