@@ -85,6 +85,7 @@ def start(tmp_path: Path, tiny: Any) -> Iterator[Callable[[int], list[Gateway]]]
     yield make
     for gateway in running:
         gateway.process.send_signal(signal.SIGTERM)
+    for gateway in running:
         gateway.process.wait(DEADLINE_S)
 
 
