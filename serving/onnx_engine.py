@@ -6,7 +6,7 @@ import hashlib
 import logging
 import mmap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,9 @@ class OnnxEngine:
         for step in after:
             step.run(tensors)
         return {name: tensors[name] for name in wanted}
+
+    def clock(self, signature: str) -> Callable[[], float]:
+        return time.thread_time if self.plans[signature].graph.threads == 1 else time.perf_counter
 
     def tune(self, signature: str, inputs: Mapping[str, Array]) -> None:
         """Measures a slow graph with more threads on these inputs and keeps what is quickest."""

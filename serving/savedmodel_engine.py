@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,9 @@ class SavedModelEngine:
         except Exception as error:
             raise _refusal(error) from None
         return {alias: _fetch(answer) for alias, answer in zip(wanted, answers, strict=True)}
+
+    def clock(self, signature: str) -> Callable[[], float]:
+        return time.perf_counter
 
     def _prepare(self, signature: Signature, outputs: tuple[str, ...]) -> Callable[..., Any]:
         from tensorflow.core.protobuf import config_pb2

@@ -43,6 +43,9 @@ class Doubling:
             raise InvalidArgument("thirteen")
         return {name: {"y": 2 * x, "z": -x, "scalar": np.float32(1), "one": x[:1]}[name] for name in outputs}
 
+    def clock(self, signature: str) -> Callable[[], float]:
+        return time.perf_counter
+
 
 def servable(engine: Doubling, name: str = "m", batching: Batching | None = None) -> Servable:
     return Servable(name, 1, {"s": pb.SignatureDef(), "t": pb.SignatureDef()}, {"s": engine, "t": engine}, batching)
