@@ -159,7 +159,7 @@ class Metrics:
             self._versions = {(model, str(version)): 1 for model, versions in available.items() for version in versions}
 
     def snapshot(self) -> Snapshot:
-        """All of it now, for `render` here or in another process."""
+        """All of it now, for `render` here or in another process. Any thread: what grows is copied first."""
         counts: dict[tuple[str, str], float] = {}
         latencies: dict[tuple[str, str, str], list[float]] = {}
         by_signature: dict[tuple[str, ...], list[float]] = {}
@@ -175,10 +175,10 @@ class Metrics:
             if code == "OK":
                 _add(latencies, (model, api, entrypoint), cells)
         runs = dict(self._runs)
-        for key, cells in self._queued_runs.items():
+        for key, cells in list(self._queued_runs.items()):
             _add(runs, key, cells)
         requests: dict[tuple[str, str, str], list[float]] = {}
-        for (model, _, api), cells in [*self._runs.items(), *self._spent.items()]:
+        for (model, _, api), cells in [*list(self._runs.items()), *list(self._spent.items())]:
             _add(requests, (model, api, "TF1"), cells)
         with self._lock:
             found: dict[str, Mapping[Any, Any]] = {
@@ -186,7 +186,7 @@ class Metrics:
                 "request_latency": latencies,
                 "runtime_latency": requests,
                 "request_example_counts": self._examples,
-                "request_example_count_total": {model: cells[-1] for model, cells in self._examples.items()},
+                "request_example_count_total": {model: cells[-1] for model, cells in list(self._examples.items())},
                 "model_warmup_latency": self._warmups,
                 "model_warmup_records_read": self._warmup_records,
                 "own_request_count": by_code,
@@ -202,13 +202,15 @@ class Metrics:
             if self._batches:
                 found |= {
                     "queuing_latency": {self.thread_pool: self._queueing},
-                    "padding_size": {str(size): cells for size, cells in self._padding.items()},
+                    "padding_size": {str(size): cells for size, cells in list(self._padding.items())},
                     "input_batch_size": {(): self._task_sizes},
                     "processed_batch_size": {(): self._batch_sizes},
                     "wrapped_run_count": {(): sum(self._task_sizes[:-1])},
                 }
             return {
-                metric: [[[key] if isinstance(key, str) else list(key), _copy(value)] for key, value in values.items()]
+                metric: [
+                    [[key] if isinstance(key, str) else list(key), _copy(value)] for key, value in list(values.items())
+                ]
                 for metric, values in found.items()
             }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,25 @@ def test_a_merged_run_is_one_run_of_several_requests() -> None:
     assert value(text, ":ladle:serving:runtime_latency_count", **own) == 2
     assert value(text, ":ladle:serving:runtime_latency_sum", **own) == pytest.approx(3000)
     assert value(text, ":ladle:serving:row_count", **own) == 7
+
+
+def test_a_snapshot_may_be_taken_while_requests_are_counted() -> None:
+    metrics = Metrics()
+
+    def count() -> None:
+        for number in range(2000):
+            metrics.request(f"m{number}", "Predict", "GRPC", "OK", 1e-4, "s")
+            metrics.runtime(f"m{number}", "s", 1e-4, 1)
+            metrics.queued(f"m{number}", 1)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    sizes = []
+    while thread.is_alive():
+        sizes.append(len(metrics.snapshot()["own_queue_depth"]))
+    thread.join()
+    assert sizes == sorted(sizes)
+    assert len(metrics.snapshot()["own_queue_depth"]) == 2000
 
 
 @pytest.mark.parametrize(("micros", "bucket"), [(0, 0), (10, 0), (10.1, 1), (18, 1), (1e12, 33)])
