@@ -43,7 +43,7 @@ export function lineChart({ title, x, series, floor, mark, bare, axis = short, s
   const drawing = svg("svg.chart", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}: ${newest.join(", ")}` },
     ...grid.map((value) => svg("g", {}, svg("line.rule", { x1: LEFT, x2: WIDTH - RIGHT, y1: up(value), y2: up(value) }),
       svg("text.tick", { x: LEFT - 6, y: up(value) + 4, "text-anchor": "end" }, short(value)))),
-    svg("text.tick", { x: LEFT, y: HEIGHT - 6 }, axis(x[0])), svg("text.tick", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, axis(x.at(-1))),
+    axis(x[0]) === axis(x.at(-1)) ? null : svg("text.tick", { x: LEFT, y: HEIGHT - 6 }, axis(x[0])), svg("text.tick", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, axis(x.at(-1))),
     ...series.map(({ values: all }, i) => svg(`path.line.s${i}`, { d: path(all) })),
     mark && svg("circle.mark", { cx: across(mark[0]), cy: up(mark[1]), r: 5 }));
   return el("figure.plot", {}, drawing, bare ? "" : el("figcaption", {}, ...series.map(({ name, values: all }, i) =>

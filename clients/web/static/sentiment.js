@@ -99,7 +99,7 @@ function words({ pieces, explained }) {
   const left = explained && explained.words < explained.of
     ? ` ${explained.words} of ${explained.of} words were tried.` : "";
   return [
-    moved.length ? el("p.read", {}, ...shown) : el("p.hint", {}, "No single word did: without any one of them the verdict stays."),
+    moved.length ? el("p.read", { tabIndex: 0, role: "group", "aria-label": "The text, its words marked" }, ...shown) : el("p.hint", {}, "No single word did: without any one of them the verdict stays."),
     moved.length ? el("div.sides", {}, list("towards positive", "up", 1), list("towards negative", "down", -1)) : "",
     el("p.hint", {}, `Points of per cent by which “positive” falls when the word is left out.${left}`)];
 }

@@ -294,6 +294,10 @@ class Page:
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)
 
+    def sources(self, selector: str) -> list[str]:
+        """What the images of that selector show, all read at once."""
+        return list(self.run("return [...document.querySelectorAll(arguments[0])].map((i) => i.src)", selector))
+
     def write(self, field: Any, text: str) -> None:
         """Replace what stands in a field, by keys."""
         field.send_keys(Keys.CONTROL + "a", Keys.DELETE)

@@ -26,8 +26,9 @@ VIEWS = {  # and what has to be there before it is looked at
 CHECK = """
     const done = arguments[arguments.length - 1];
     axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })
-      .then((found) => done(found.violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
-        .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`)), (e) => done([String(e)]));"""
+      .then(({ violations }) => violations.filter(({ impact }) => ["serious", "critical"].includes(impact)))
+      .then((found) => found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 99)).join(" | ")}`))
+      .then(done, (error) => done([String(error)]));"""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,8 @@ def test_no_view_is_wider_than_the_window_and_every_target_is_large(page: Any, w
         if page.run("return document.documentElement.scrollWidth > document.documentElement.clientWidth"):
             wide.append(route)
         small += page.run(
-            """return [...document.querySelectorAll("button, .button, nav a, summary, input[type=range], input[type=number]")]
+            """const kinds = "button, .button, nav a, summary, input[type=range], input[type=number]";
+            return [...document.querySelectorAll(kinds)]
             .filter((node) => node.offsetParent && node.getBoundingClientRect().height < 43.5)
             .map((node) => `${arguments[0]}: ${node.outerHTML.slice(0, 120)}`)""",
             route,
@@ -121,7 +123,8 @@ def test_the_focus_can_be_seen(page: Any) -> None:
     hidden = []
     for _ in range(24):
         page.press(Keys.TAB)
-        outline = """const at = document.activeElement, shown = (node) => getComputedStyle(node).outlineStyle !== "none";
-            return shown(at) || (at.nextElementSibling && shown(at.nextElementSibling)) ? "" : at.outerHTML.slice(0, 120);"""
+        outline = """const at = document.activeElement, next = at.nextElementSibling;
+            const shown = (node) => getComputedStyle(node).outlineStyle !== "none";
+            return shown(at) || (next && shown(next)) ? "" : at.outerHTML.slice(0, 120);"""
         hidden.append(page.run(outline))
     assert not [each for each in hidden if each and not each.startswith("<body")]

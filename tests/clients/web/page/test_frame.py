@@ -74,22 +74,29 @@ def test_the_service_shows_what_is_asked(page: Any) -> None:
     assert "model server" in charts[0]
 
 
-@pytest.fixture
-def other(page: Any, serve: Callable[..., Any], tiny: Any, site: Any, tmp_path: Path) -> Iterator[Any]:
-    """A site that a test may break."""
-    starter = type(site)
-    home = tmp_path / "models"
+@pytest.fixture(scope="module")
+def breakable(
+    serve: Callable[..., Any], tiny: Any, site: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """A site whose servers a test may stop, and starts again."""
+    home = tmp_path_factory.mktemp("breakable") / "models"
     shutil.copytree(site.repository / "classifier", home / "classifier")
     server = serve("--repository", home, models=["classifier"])
     command = [*site.command[:3], "--repository", str(home), "--server", f"grpc://127.0.0.1:{server.grpc_port}"]
-    other = starter("", server, home, [*command, "--timeout", "5"], tmp_path / "gateway.log")
-    page.forgiven += ["503", "ERR_CONNECTION", "504"]
+    other = type(site)("", server, home, [*command, "--timeout", "5"], home.parent / "gateway.log")
     try:
-        page.url = other.url = other.start_gateway(tiny.free_port())
+        other.url = other.start_gateway(tiny.free_port())
         yield other
     finally:
         while other.started:
             other.stop_gateway()
+
+
+@pytest.fixture
+def other(page: Any, breakable: Any) -> Any:
+    page.forgiven += ["503", "ERR_CONNECTION", "504"]
+    page.url = breakable.url
+    return breakable
 
 
 def test_a_question_is_asked_again_when_the_model_server_is_back(
@@ -101,7 +108,9 @@ def test_a_question_is_asked_again_when_the_model_server_is_back(
     page.one("#server", "The model server does not answer")
     page.all(".sample")[1].click()
     page.one(".result [role=alert]", "does not answer")
-    serve("--repository", other.repository, f"--port={other.server.grpc_port}", models=["classifier"])
+    port = other.server.grpc_port
+    other.server = serve("--repository", other.repository, f"--port={port}", models=["classifier"])
+    other.server.grpc_port = port
     page.one("#server", "1 model is served")
     page.one(".answer", "coat")
 

@@ -26,7 +26,7 @@ def test_a_sample_is_classified_and_compared_with_the_truth(page: Any) -> None:
     assert page.one(".bars .label").text.startswith("shirt")
     page.one(".latency", "Model server")
     page.one(".latency", "Round trip")
-    assert pixels(page.all(".plate img")[1].get_attribute("src")).tolist() == [[0, 0], [255, 0]]  # what the network saw
+    assert pixels(page.sources(".plate img")[1]).tolist() == [[0, 0], [255, 0]]  # what the network saw
 
 
 def drag(page: Any, row: int) -> None:
@@ -47,7 +47,7 @@ def test_a_drawing_is_classified_undone_erased_and_cleared(page: Any) -> None:
     drag(page, 0)
     page.one(".answer", "coat")
     assert not page.all(".truth")
-    seen = lambda: pixels(page.all(".plate img")[1].get_attribute("src"))  # noqa: E731
+    seen = lambda: pixels(page.sources(".plate img")[1])  # noqa: E731
     page.wait(lambda: seen()[0, 1] > 10)
     lit = int(seen()[0, 1])
     page.one(".choice label", "Eraser").click()
@@ -84,7 +84,8 @@ def test_an_image_is_dropped_and_another_pasted(page: Any) -> None:
         return canvas.convertToBlob().then((blob) => {
           const data = new DataTransfer();
           data.items.add(new File([blob], "given.png", { type: "image/png" }));
-          if (kind === "drop") document.querySelector(".picker").dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
+          const picker = document.querySelector(".picker");
+          if (kind === "drop") picker.dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
           else document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
         });"""
     page.run(give, "drop", 1)
@@ -132,7 +133,7 @@ def test_generated_images_follow_the_seed_and_the_count(page: Any) -> None:
     page.open("models/painter/generate")
 
     def sources() -> list[str]:
-        return [str(image.get_attribute("src")) for image in page.all(".grid img")]
+        return list(page.sources(".grid img"))
 
     first = page.wait(lambda: sources() if len(sources()) == 16 else None)
     page.one("button", "Roll").click()
@@ -146,7 +147,7 @@ def test_generated_images_follow_the_seed_and_the_count(page: Any) -> None:
 
 def test_sliders_draw_the_image_of_a_code(page: Any) -> None:
     page.open("models/autoencoder/explore")
-    large = lambda: pixels(page.one(".large img").get_attribute("src"))  # noqa: E731
+    large = lambda: pixels(page.wait(lambda: page.sources(".large img"))[0])  # noqa: E731
     page.wait(lambda: large().tolist() == [[255, 0], [0, 0]])  # it starts at the first sample
     page.all(".samples .sample")[1].click()
     page.wait(lambda: large().tolist() == [[0, 255], [0, 0]])
@@ -154,8 +155,7 @@ def test_sliders_draw_the_image_of_a_code(page: Any) -> None:
     page.wait(lambda: not large().any())
     page.one("#z4").send_keys(Keys.ARROW_RIGHT * 20)
     page.wait(lambda: large().tolist() == [[0, 0], [0, 51]])
-    strip = page.all(".grid img")
-    assert [pixels(image.get_attribute("src"))[1, 1] for image in strip] == [0, 0, 0, 0, 255, 255, 255]
+    assert [pixels(source)[1, 1] for source in page.sources(".grid img")] == [0, 0, 0, 0, 255, 255, 255]
 
 
 def test_the_way_between_two_images_is_drawn(page: Any) -> None:
@@ -163,12 +163,12 @@ def test_the_way_between_two_images_is_drawn(page: Any) -> None:
     page.wait(lambda: len(page.all(".way img")) == 9)
     ends = page.all("fieldset.end")
     ends[1].find_elements("css selector", ".sample")[1].click()
-    last = lambda: pixels(page.all(".way img")[-1].get_attribute("src")).tolist()  # noqa: E731
+    last = lambda: pixels(page.sources(".way img")[-1]).tolist()  # noqa: E731
     page.wait(lambda: last() == [[0, 255], [0, 0]])
-    middle = pixels(page.one(".large img").get_attribute("src"))
+    middle = pixels(page.wait(lambda: page.sources(".large img"))[0])
     assert middle[0].tolist() == [127, 127]
     page.one("#way").send_keys(Keys.END)
-    assert pixels(page.one(".large img").get_attribute("src")).tolist() == [[0, 255], [0, 0]]
+    assert pixels(page.wait(lambda: page.sources(".large img"))[0]).tolist() == [[0, 255], [0, 0]]
     page.one("#steps").send_keys(Keys.ARROW_LEFT)
     page.wait(lambda: len(page.all(".way img")) == 8)
 
@@ -176,10 +176,10 @@ def test_the_way_between_two_images_is_drawn(page: Any) -> None:
 def test_two_seeds_are_interpolated_where_images_have_no_code(page: Any) -> None:
     page.open("models/painter/interpolate")
     page.wait(lambda: len(page.all(".way img")) == 9)
-    before = page.all(".way img")[0].get_attribute("src")
+    before = page.sources(".way img")[0]
     seed = page.one("#seed-from")
     page.write(seed, "99" + Keys.TAB)
-    page.wait(lambda: page.all(".way img")[0].get_attribute("src") != before)
+    page.wait(lambda: page.sources(".way img")[0] != before)
 
 
 def test_a_mask_lies_over_its_image_with_its_overlap_and_the_opacity_chosen(page: Any) -> None:
@@ -190,7 +190,8 @@ def test_a_mask_lies_over_its_image_with_its_overlap_and_the_opacity_chosen(page
     before = float(layer.value_of_css_property("opacity"))
     page.one("#opacity").send_keys(Keys.ARROW_LEFT * 20)
     assert float(layer.value_of_css_property("opacity")) < before
-    colour = "const c = document.querySelector('.layer'); return [...c.getContext('2d').getImageData(arguments[0], 3, 1, 1).data]"
+    colour = """const context = document.querySelector('.layer').getContext('2d');
+        return [...context.getImageData(arguments[0], 3, 1, 1).data]"""
     assert page.run(colour, 3) == [0, 0, 0, 0]
     assert page.run(colour, 12)[3] == 255
     assert page.run(colour, 5)[3] == 0
@@ -203,7 +204,7 @@ def test_a_mask_lies_over_its_image_with_its_overlap_and_the_opacity_chosen(page
 
 def test_an_image_is_reconstructed(page: Any) -> None:
     page.open("models/autoencoder")
-    copy = lambda: pixels(page.all(".pair img")[1].get_attribute("src")).tolist()  # noqa: E731
+    copy = lambda: pixels(page.sources(".pair img")[1]).tolist()  # noqa: E731
     page.wait(lambda: len(page.all(".pair img")) == 2 and copy() == [[255, 0], [0, 0]])
     page.all(".sample")[2].click()
     page.wait(lambda: copy() == [[0, 0], [255, 0]])

@@ -1,4 +1,4 @@
-"""The code that the page shows, run as it stands: curl, Python over gRPC and REST give the answer that the page shows."""
+"""The code that the page shows, run as it stands: curl, Python over gRPC and REST give the answer of the page."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_of_a_text(page: Any, tmp_path: Path) -> None:
 
 def test_of_generated_images(page: Any, tmp_path: Path) -> None:
     page.open("models/painter/generate")
-    shown = page.wait(lambda: [str(i.get_attribute("src")) for i in page.all(".grid img")] or None)
+    shown = page.wait(lambda: page.sources(".grid img"))
     printed = run(page, tmp_path)
     images = json.loads(printed["REST"])["outputs"]
     assert printed["Python, gRPC"].strip() == described(images) == described(pictures(shown))
@@ -140,8 +140,7 @@ def _bright(page: Any, level: int) -> str | None:
 @pytest.mark.parametrize("model", ["autoencoder", "painter"])
 def test_of_the_way_between_two_ends(page: Any, tmp_path: Path, model: str) -> None:
     page.open(f"models/{model}/interpolate")
-    page.wait(lambda: len(page.all(".way img")) == 9)
-    shown = [str(image.get_attribute("src")) for image in page.all(".way img")]
+    shown = page.wait(lambda: page.sources(".way img"))
     gateway, python, rest = answers(page, tmp_path)
     assert python == described(rest["outputs"]) == described(pictures(shown)) == described(pictures(gateway["images"]))
 
