@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,7 +139,9 @@ class Supervisor:
         """Starts a worker and lets it serve; its exit status when it has ended."""
         ours, its = socket.socketpair()
         command = [sys.executable, "-m", "serving.work", str(its.fileno()), str(slot)]
-        process = subprocess.Popen([*command, *self._arguments], pass_fds=[its.fileno()], start_new_session=True)
+        process = subprocess.Popen(
+            [*command, *self._arguments], pass_fds=[its.fileno()], start_new_session=True, env=_environment()
+        )
         its.close()
         operations: dict[str, Callable[..., Any]] = {"reload": self._reload, "scrape": self._pool.snapshots}
         channel = Channel(Connection(ours.detach()), operations)
@@ -205,6 +208,14 @@ class Supervisor:
     def _reload(self, config: bytes) -> list[str]:
         added: list[str] = self._watcher.reload(pb.ModelServerConfig.FromString(config))
         return added
+
+
+def _environment() -> dict[str, str]:
+    """This process's, in which a worker finds this package also where it is not installed."""
+    root = Path(__file__).resolve().parents[1]
+    if root.name == "site-packages":
+        return dict(os.environ)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
 
 
 def _hold(host: str, port: int) -> socket.socket:
