@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import limits
 from flask import Flask, Response, g, request
@@ -98,7 +99,9 @@ class Guard:
                 self._count(g.key)
             return None
 
-        app.after_request(self._leave)
+        if self._origins or self._rate is not None:
+            app.after_request(self._leave)
+        app.wsgi_app = _with_headers(app.wsgi_app)  # type: ignore[method-assign]
 
     def _owner(self) -> str:
         """The name of the caller's key. Problem 401: there is none, or nobody knows it."""
@@ -142,8 +145,6 @@ class Guard:
         return response
 
     def _leave(self, response: Response) -> Response:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
         response.headers.update(g.get("rate", {}))
         if self._origins:
             response.vary.add("Origin")
@@ -153,3 +154,19 @@ class Guard:
                 response.headers["Access-Control-Expose-Headers"] = EXPOSED
                 response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         return response
+
+
+def _with_headers(application: Callable[..., Any]) -> Callable[..., Any]:
+    """The WSGI application with HEADERS in every answer that does not set them; Werkzeug would check each one anew."""
+
+    def wrapped(environ: Any, start_response: Callable[..., Any]) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            present = {name.lower() for name, _ in headers}
+            return start_response(status, headers + [each for each in _LIST if each[0].lower() not in present], *error)
+
+        return application(environ, start)
+
+    return wrapped
+
+
+_LIST = list(HEADERS.items())

@@ -9,6 +9,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -123,8 +124,9 @@ def read(source: Source | None) -> tuple[dict[str, Any] | None, str | None]:
         return source.figures(), None
     except urllib.error.HTTPError as error:
         log.warning("metrics of the model server: %s", error)
-        return None, f"The model server answers {error.code} where its metrics should be; are they on?"
-    except (OSError, ValueError) as error:
+        said = "the model server has metrics with --enable_metrics"
+        return None, f"The answer is {error.code} where metrics should be; {said}."
+    except (OSError, ValueError, HTTPException) as error:
         log.warning("metrics of the model server: %s", error)
         return None, "The model server's metrics do not answer."
 

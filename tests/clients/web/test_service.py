@@ -75,20 +75,22 @@ def test_the_gateway_tells_its_own_figures(web: FlaskClient) -> None:
     assert {entry["name"]: entry["version"] for entry in answer["models"]}["lenet5"] == 3
 
 
-@pytest.mark.parametrize("address", ["http://localhost:1", "http://localhost:1/", "nonsense"])
-def test_metrics_that_do_not_answer_are_said_so(config: Config, address: str) -> None:
-    answer = create_app(replace(config, rest=address)).test_client().get("/api/v1/service").json
+@pytest.mark.parametrize("address", ["http://localhost:1", "http://localhost:x", "nonsense", "http://{grpc}"])
+def test_metrics_that_do_not_answer_are_said_so(config: Config, server: Any, address: str) -> None:
+    there = replace(config, rest=address.format(grpc=server.grpc))
+    answer = create_app(there).test_client().get("/api/v1/service").json
     assert answer["server"] is None
     assert answer["note"] == "The model server's metrics do not answer."
 
 
-def test_the_model_servers_figures_are_told(
-    serve: Callable[..., Any], tiny_repository: Path, config: Config, tmp_path: Path
-) -> None:
-    monitoring = tmp_path / "monitoring.config"
-    monitoring.write_text("prometheus_config { enable: true }")
-    flags = ("--repository", tiny_repository, f"--monitoring_config_file={monitoring}")
-    server = serve(*flags, models=["half_plus_two"])
+def test_metrics_that_are_off_are_said_so(config: Config, server: Any) -> None:
+    answer = create_app(replace(config, rest=server.rest)).test_client().get("/api/v1/service").json
+    assert "The answer is 404" in answer["note"]
+    assert "--enable_metrics" in answer["note"]
+
+
+def test_the_model_servers_figures_are_told(serve: Callable[..., Any], tiny_repository: Path, config: Config) -> None:
+    server = serve("--repository", tiny_repository, "--enable_metrics", models=["half_plus_two"])
     with Client(f"grpc://127.0.0.1:{server.grpc_port}") as client:
         for _ in range(5):
             client.predict("half_plus_two", {"x": np.ones((2, 1), np.float32)})
