@@ -154,12 +154,23 @@ class GrpcProtocol(Protocol):
         if any(words in details for words in _TLS) and details.startswith(_NEVER_SENT):
             return Unavailable(f"{host} answers, but not over this TLS: {_tls_reason(details)}")
         if details.startswith(_NEVER_SENT):
-            return NothingRan(nothing_answers(host), unheard=True)
+            return NothingRan(_unreached(host, details), unheard=True)
         if details.startswith(_QUEUE_FULL) or pushback_s is not None:
             return NothingRan(Unavailable(details), retry_after_s=pushback_s)
         if _BROKEN.search(details):
             return BrokenConnection(Unavailable(f"{host} broke the connection: {details}"))
         return Unavailable(f"{host}: {details}")
+
+
+def _unreached(host: str, details: str) -> Unavailable:
+    """Why no connection came about."""
+    if "Failed parsing HTTP/2" in details:
+        return Unavailable(f"{host} speaks HTTP/1, not gRPC; is it the REST port? Then wanted is http://{host}")
+    if "esolving" in details or "resolution" in details or "Domain name" in details:
+        return Unavailable(f"the host name in {host} is not known")
+    if "Socket closed" in details or "Connection reset" in details:
+        return Unavailable(f"{host} hangs up at once; does it want TLS (grpcs), or a client certificate?")
+    return nothing_answers(host)
 
 
 def _pushback_s(call: Any) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from clients.access import Access
 from clients.errors import InvalidArgument, LadleError, NotFound, Unimplemented
-from clients.exchange import BrokenConnection, Deadline, NothingRan, Pause, Rotation, Send, Steps
+from clients.exchange import BrokenConnection, Deadline, NothingRan, Pause, Rotation, Send, Steps, nothing_answers
 from clients.inputs import checked
 from clients.metadata import Metadata, VersionStatus
 from clients.wire.tensors import Array
@@ -141,22 +141,23 @@ class Protocol(ABC):
     def ask(self, request: Any, deadline: Deadline, changes_nothing: bool = False) -> Steps[Any]:
         """Send until something answers or nothing may be tried any more."""
         pause_s, attempt = FIRST_PAUSE_S, 1
+        told: LadleError | None = None
         while True:
             target = self._rotation.take()
+            host = self.hosts[target]
             try:
                 answer = self.read((yield Send(request, target, self.access.headers(), deadline.left_s())))
             except Exception as error:
-                raised = (
-                    error
-                    if isinstance(error, LadleError)
-                    else self.explain(error, deadline.timeout_s, self.hosts[target])
-                )
+                raised = error if isinstance(error, LadleError) else self.explain(error, deadline.timeout_s, host)
             else:
                 self._rotation.heard(target)
                 return answer
             retry_after_s = None
             if isinstance(raised, NothingRan):
                 final: LadleError = raised.error
+                if raised.unheard:
+                    # Of a name's several addresses one refuses and another says why.
+                    final = told = told if told and final.args == nothing_answers(host).args else final
                 retry_after_s = raised.retry_after_s
                 if raised.unheard and self._rotation.unheard(target):
                     continue  # another address is there: no pause

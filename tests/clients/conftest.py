@@ -325,6 +325,7 @@ def grpc_server(server: Server) -> grpc.Server:
         return response
 
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    unlimited.append(("grpc.so_reuseport", 0))  # a port is ours alone
     made = grpc.server(futures.ThreadPoolExecutor(8), options=unlimited)
     prediction = {"Predict": guarded(predict), "GetModelMetadata": guarded(metadata)}
     made.add_generic_rpc_handlers(

@@ -293,6 +293,35 @@ def test_a_server_of_an_unknown_ca_is_not_trusted(secure: str, certificates: Pat
         client.status("m")
 
 
+def test_what_hangs_up_at_once_may_want_tls_or_a_certificate(certificates: Path) -> None:
+    read = {name: (certificates / name).read_bytes() for name in ("ca.crt", "server.crt", "server.key")}
+    pair = [(read["server.key"], read["server.crt"])]
+    credentials = grpc.ssl_server_credentials(pair, read["ca.crt"], require_client_auth=True)
+    with Status(credentials=credentials) as server:
+        for target, ca in ((f"grpc://localhost:{server.port}", None), (f"grpcs://localhost:{server.port}", "ca.crt")):
+            with (
+                Client(target, ca=certificates / ca if ca else None, timeout_s=10) as client,
+                pytest.raises(errors.Unavailable, match=r"hangs up at once; does it want TLS \(grpcs\), or a client"),
+            ):
+                client.status("m")
+
+
+def test_an_address_that_is_not_grpc_or_not_known_is_told_apart() -> None:
+    with (
+        Http() as server,
+        Client(f"grpc://localhost:{server.port}", timeout_s=10) as client,
+        pytest.raises(errors.Unavailable, match=f"speaks HTTP/1, not gRPC; .* http://localhost:{server.port}"),
+    ):
+        client.status("m")
+    with (
+        Client("grpc://no-such-host.invalid", timeout_s=5) as client,
+        pytest.raises(
+            errors.LadleError, match=r"host name in no-such-host.invalid:8500 is not known|no answer from no-such"
+        ),
+    ):
+        client.status("m")
+
+
 def test_files_for_tls_are_read_before_anything_is_sent(certificates: Path, tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidArgument, match=r"cannot read .*absent.crt: No such file"):
         Client("grpcs://localhost:1", ca=tmp_path / "absent.crt")
