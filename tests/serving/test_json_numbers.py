@@ -117,3 +117,11 @@ def test_the_array_is_not_changed_and_need_not_be_contiguous() -> None:
     before = array.copy()
     assert write(array) == write(before)
     np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize(
+    "shape", [(20_000,), (1, 128, 128, 2), (3, 5000), (20_000, 1), (2, 1, 10_000), (9000, 0)], ids=str
+)
+def test_large_arrays_are_written_in_parts(shape: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(np.float32)
+    assert write(array).decode() == str(array.tolist()).replace(" ", "")
