@@ -8,6 +8,7 @@ import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from google.protobuf import json_format
 
@@ -21,6 +22,7 @@ from serving.metrics import Metrics
 from serving.rest_routes import UNCOUNTED, Route, find_route
 
 Content = tuple[int, bytes]
+T = TypeVar("T")
 Inferred = tuple[str, bytes]
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ _HTML = b"content-type: text/html\r\n"
 _TEXT = b"content-type: text/plain\r\n"
 _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
-_LARGE = 2**18  # bytes: unpacked in a thread
+_LARGE = 2**18  # bytes: unpacked, read and written in a thread, so that nobody waits for them
 
 
 class BodyError(Exception):
@@ -70,6 +72,7 @@ class RestApi:
         self._scrape = scrape
         self._metrics_path = metrics_path if scrape is not None else ""
         self._headers = JSON + (_CORS if cors else b"")
+        self._large = asyncio.Semaphore(2)
         self.is_draining = False
         self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
 
@@ -139,7 +142,7 @@ class RestApi:
     # Inference: the signature that answered, and the answer
 
     async def _predict(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
-        request = json_request.parse(body, self._max_depth)
+        request = await self._apart(len(body), lambda: json_request.parse(body, self._max_depth))
         spec = _spec(route, request.signature_name)
         servable = self._core.find(spec)
         name = request.signature_name
@@ -148,21 +151,33 @@ class RestApi:
         signature = self._core.find_signature(servable, spec)
         if not signature.inputs:
             raise InvalidArgument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-        inputs = request.read(signature)
+        inputs = await self._apart(len(body), lambda: request.read(signature))
         outputs = await self._core.predict(servable, signature, inputs, deadline=deadline)
-        return signature.name, json_response.write_predict(outputs, request.is_row)
+        size = sum(array.nbytes for array in outputs.values())
+        return signature.name, await self._apart(size, lambda: json_response.write_predict(outputs, request.is_row))
 
     async def _classify(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
-        request = json_examples.parse(body, "classify", self._max_depth, self._max_bytes)
+        request = await self._examples(body, "classify")
         spec = _spec(route, request.signature_name)
         _, classes, scores = await self._core.classify(spec, lambda: request.serialized, deadline)
         return spec.signature_name, json_response.write_classes(pair_classes(classes, scores))
 
     async def _regress(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
-        request = json_examples.parse(body, "regress", self._max_depth, self._max_bytes)
+        request = await self._examples(body, "regress")
         spec = _spec(route, request.signature_name)
         _, values = await self._core.regress(spec, lambda: request.serialized, deadline)
         return spec.signature_name, json_response.write_values(values)
+
+    async def _examples(self, body: bytes, method: str) -> json_examples.ExamplesBody:
+        return await self._apart(len(body), lambda: json_examples.parse(body, method, self._max_depth, self._max_bytes))
+
+    async def _apart(self, size: int, work: Callable[[], T]) -> T:
+        """What `work` gives; in a thread if it is about as many bytes as would hold up others, and few at once:
+        a body as Python values takes many times its size."""
+        if size < _LARGE:
+            return work()
+        async with self._large:
+            return await asyncio.to_thread(work)
 
     # Questions
 
