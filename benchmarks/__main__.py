@@ -26,7 +26,7 @@ from benchmarks.throughput import Settings, measure
 SECTIONS = ("throughput", "engines", "workers", "batching", "tails", "start", "gateway", "client")
 QUICK = ("throughput", "tails", "start", "gateway", "client")
 EPILOG = """examples:
-  python -m benchmarks                        everything, about half an hour; writes docs/benchmarks.md and .json
+  python -m benchmarks                        everything, about twenty minutes; writes docs/benchmarks.md and .json
   python -m benchmarks --quick                no rivals, one or two rounds, under two minutes; writes nothing
   python -m benchmarks --only throughput --rivals mosec,MLServer --rounds 5 --output /tmp/figures
 wrk and h2load come from Debian: apt-get install wrk nghttp2-client
