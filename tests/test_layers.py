@@ -19,7 +19,7 @@ ALLOWED = {
     "clients": {"clients"},
 }
 HEAVY = {"tensorflow", "keras", "tf2onnx", "onnx", "matplotlib"}
-MAY_LOAD_TENSORFLOW = {"serving/savedmodel_engine.py"}
+MAY_LOAD_TENSORFLOW = {"serving/savedmodel_engine.py", "serving/tflite_engine.py"}
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
