@@ -223,7 +223,7 @@ class Site:
     def stop_gateway(self) -> None:
         """Stop the one that was started last."""
         process = self.started.pop()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)  # gunicorn: at once, without waiting for open connections
         process.wait(20)
 
 
