@@ -88,7 +88,7 @@ class Pool:
                 if not lacking:
                     self._held[spread.number] = spread
                     return spread
-                if self._view.serving and len(lacking) == len(self._workers):
+                if self._is_open and self._view.serving and len(lacking) == len(self._workers):
                     del lacking[:-1]
                 begun = [(worker, self._begin_load(worker, spread)) for worker in lacking]
             wait([future for _, future in begun])
