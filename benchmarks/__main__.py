@@ -41,8 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given.cache.mkdir(parents=True, exist_ok=True)
     try:
         results = _measure(given)
-    except (load.LoadError, StartError, payloads.WrongAnswerError, subprocess.CalledProcessError) as error:
+    except (load.LoadError, StartError, payloads.WrongAnswerError) as error:
         return _failed(str(error))
+    except subprocess.CalledProcessError as error:
+        return _failed(f"{' '.join(map(str, error.cmd))}: {str(error.stderr or error).strip()[-500:]}")
     text = report.markdown(results)
     print(text)
     if given.output is not None:

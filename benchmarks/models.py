@@ -58,7 +58,8 @@ def collect(given: Path, cache: Path, say: Any, names: Sequence[str] = NAMES) ->
             version = newest(kept, name)
             if version is None:
                 say(f"{name} is not in {given}: exporting it with untrained weights (speed does not depend on them)")
-                subprocess.run([sys.executable, "-m", "benchmarks.untrained", name, str(kept)], check=True, cwd=ROOT)
+                command = [sys.executable, "-m", "benchmarks.untrained", name, str(kept)]
+                subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
                 version = newest(kept, name)
                 assert version is not None
             else:
