@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -43,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "" if error.filename else "; --port takes another"
         print(f"ladle gateway: {where}: {error.strerror}{hint}", file=sys.stderr)
         return 1
+    shared = None
     if given.workers > 1 and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="ladle-gateway-")
+        shared = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="ladle-gateway-")
 
     def load() -> Flask:
         from clients.web.app import create_app  # prometheus_client looks for its folder when it is imported
@@ -58,11 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     shown = "localhost" if given.host in ("127.0.0.1", "0.0.0.0", "::") else given.host  # noqa: S104
     print(f"the page: http://{shown}:{given.port}/  (model server: {config.server})", file=sys.stderr, flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        if importlib.util.find_spec("gunicorn"):
-            _gunicorn(load, given)
-        else:
-            app.run(given.host, given.port, threaded=True)
+    us = os.getpid()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            if importlib.util.find_spec("gunicorn"):
+                _gunicorn(load, given)
+            else:
+                app.run(given.host, given.port, threaded=True)
+    finally:
+        if shared is not None and os.getpid() == us:  # gunicorn's workers leave by here too
+            shutil.rmtree(shared, ignore_errors=True)
     return 0
 
 
@@ -112,6 +119,7 @@ def _gunicorn(load: Callable[[], Flask], given: argparse.Namespace) -> None:
                 "graceful_timeout": 5,
                 "loglevel": "warning",
                 "proc_name": "ladle-gateway",
+                "child_exit": _forget,
                 "preload_app": False,  # each worker makes its own application, channel and locks
             }
             for key, value in settings.items():
@@ -121,6 +129,14 @@ def _gunicorn(load: Callable[[], Flask], given: argparse.Namespace) -> None:
             return load()
 
     Gateway().run()
+
+
+def _forget(server: Any, worker: Any) -> None:
+    """A worker that has ended answers nothing any more: its gauges count no longer."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def build_parser() -> argparse.ArgumentParser:
