@@ -115,12 +115,14 @@ class Scheduler:
         try:
             if len(tasks) == 1:
                 return await tasks[0].future
-            return batching.join(await asyncio.gather(*(task.future for task in tasks)))
-        except ValueError:
-            raise FailedPrecondition("the parts of the split request have outputs of different inner sizes") from None
+            outputs = await asyncio.gather(*(task.future for task in tasks))
         finally:
             for task in tasks:
                 self._leave(task)
+        try:
+            return batching.join(outputs)
+        except ValueError:
+            raise FailedPrecondition("the parts of the split request have outputs of different inner sizes") from None
 
     def _admit(self, like: Batch, tasks: Sequence[Task]) -> None:
         """Raises when there is no room for these tasks to wait."""
