@@ -24,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 ROOT = Path(__file__).resolve().parents[4]
 NETWORKS = ("lenet5", "sentiment_lstm", "unet", "vae")
 TRAINING_S = 900
-NO_DATA = "no place has"  # what training says of data that is not to be had
+NO_DATA = "could not be fetched"  # what training says of data that is not to be had
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(len(NETWORKS) * TRAINING_S)]
 
