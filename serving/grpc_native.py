@@ -245,6 +245,8 @@ class Server:
         connection.send_headers(stream, _HEADERS)
         try:
             async for answer in answers:
+                if stream.sink is None:
+                    return
                 connection.send_data(stream, b"\0" + len(answer).to_bytes(4, "big") + answer)
                 while len(stream.out) > _MAX_WAITING:
                     await asyncio.sleep(0.05)

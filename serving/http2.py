@@ -183,7 +183,8 @@ class Connection(Receiver, asyncio.Protocol):
         is_stuck = self._blocked or not self._has_preface or self._closing
         if (is_stuck and silent > limit) or (self._pinged and silent > keepalive + _PING_ANSWER_S):
             self.transport.abort()
-        elif not self._pinged and silent > keepalive and self._has_preface and not self._closing:
+            return
+        if not self._pinged and silent > keepalive and self._has_preface and not self._closing:
             self._pinged = True
             self.transport.write(frame(PING, 0, 0, b"thereyet"))
         for stream in list(self.streams.values()):

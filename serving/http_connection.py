@@ -193,6 +193,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request, answer: Answer, keep_alive: bool) -> None:
         self._running, self._since = False, time.monotonic()
+        if self._transport.is_closing():  # the client has left, or was sent away
+            return
         close = not keep_alive or self._refused or (self._server.draining and not self._waiting)
         body = answer.body if request.method != "HEAD" else b""
         lines = head(answer.status, answer.headers, self._server.date, close)
@@ -223,7 +225,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str, headers: bytes = b"") -> None:
         """Answers a request that is not read to its end, and closes."""
-        if self._refused:
+        if self._refused or self._transport.is_closing():
             return
         self._refused, self._since = True, time.monotonic()
         self._release()
