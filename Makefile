@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
 
-.PHONY: help demo test slow lint format lock clean browser
+.PHONY: help demo test slow bench lint format lock clean browser
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ test: $(READY) browser  ## the tests, all but the slow ones
 
 slow: $(READY)  ## the tests that really train, up to an hour
 	@$(BIN)/python -m pytest -q -m slow --timeout 5400
+
+bench: $(READY)  ## load our servers and others with wrk and h2load; QUICK=1 takes two minutes
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
