@@ -16,7 +16,7 @@ from serving import matching, warmup
 from serving.errors import ServingError
 from serving.onnx_engine import OnnxEngine
 from serving.saved_model import Signature, parse_signature, read_card, read_signature_defs
-from serving.savedmodel_engine import SavedModelEngine
+from serving.savedmodel_engine import SavedModelEngine, is_available
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -29,9 +29,8 @@ def recheck(folder: Path, compare: Compare) -> str:
 
     ValueError names the signature that differs, or why nothing can be compared; ModuleNotFoundError: no TensorFlow.
     """
-    import importlib
-
-    importlib.import_module("tensorflow")
+    if not is_available():
+        raise ModuleNotFoundError("TensorFlow is not installed", name="tensorflow")
     try:
         signatures = {name: parse_signature(name, made) for name, made in read_signature_defs(folder).items()}
         onnx = OnnxEngine(folder, read_card(folder) or {}, signatures)
