@@ -2,7 +2,7 @@
 
 import { el, svg } from "./dom.js";
 
-const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [480, 180, 46, 24, 10, 10];
+const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [480, 190, 54, 28, 12, 10];
 const LINES = 4;
 
 /** Round values from `low` to `high` for the lines of a grid. */

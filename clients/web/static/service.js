@@ -16,7 +16,7 @@ const time = (value) => (value === null || value === undefined ? "–" : millise
 async function read() {
   const now = await fetchService();
   reaches(now);
-  history.push({ at: performance.now(), ...now });
+  history.push({ ...now, at: performance.now() });
   if (history.length > KEPT) history.shift();
   return now;
 }

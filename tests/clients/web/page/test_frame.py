@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ def test_the_service_shows_what_is_asked(page: Any) -> None:
     charts = [chart.get_attribute("aria-label") for chart in page.all("svg.chart")]
     assert [label.partition(":")[0] for label in charts[:2]] == ["Requests a second", "Latency, milliseconds"]
     assert "model server" in charts[0]
+    page.wait(lambda: re.search(r"-\d+ s", page.one(".plot").text))  # the axis is time before now
 
 
 @pytest.fixture(scope="module")
