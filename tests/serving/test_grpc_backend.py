@@ -17,6 +17,7 @@ from clients.wire import services, tensors
 from serving import grpc_backend
 from serving.errors import InvalidArgument
 from serving.grpc_backend import Settings
+from serving.grpc_wire import read_timeout
 
 PREDICT = f"/{services.PREDICTION}/Predict"
 
@@ -141,10 +142,21 @@ def test_more_calls_than_streams_wait_for_each_other(server: Any, channel: Any) 
     assert all(list(answer.result().outputs["y"].float_val) == [2.5] for answer in answers)
 
 
-def test_a_deadline_that_has_passed_is_told(channel: Any) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        services.stub(channel, services.PREDICTION).Predict(predict_request(), timeout=0)
-    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (b"5S", 5.0),
+        (b"250m", 0.25),
+        (b"2H", 7200.0),
+        (b"99999999u", 99.999999),
+        (b"", None),
+        (b"5", None),
+        (b"-1S", None),
+    ],
+    ids=["seconds", "milliseconds", "hours", "microseconds", "none", "no unit", "negative"],
+)
+def test_the_callers_timeout_is_read(text: bytes, seconds: float | None) -> None:
+    assert read_timeout(text) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_a_silent_connection_is_closed(server: Any) -> None:

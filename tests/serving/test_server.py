@@ -326,7 +326,7 @@ def test_without_tensorflow_the_others_go_on(serve: Any, tiny: Any, repository: 
 
 def test_warm_up_requests_are_answered_before_the_version(serve: Any, tiny: Any, repository: Path) -> None:
     good, bad = tiny.half_plus(1), tiny.half_plus(1)
-    good.warm_up, bad.warm_up = [warm_up(X)], [warm_up(np.zeros((1, 2), np.float32))]
+    good.warm_up, bad.warm_up = [warm_up(X)], [warm_up(np.zeros((1, 1), np.int64))]
     good.write(repository / "good", 1)
     bad.write(repository / "bad", 1)
     damaged = tiny.half_plus(1).write(repository / "other", 1)
@@ -334,7 +334,7 @@ def test_warm_up_requests_are_answered_before_the_version(serve: Any, tiny: Any,
     server = serve("--repository", repository, models=["good"])
     server.wait_for_state("bad", 1, "END")
     server.wait_for_state("other", 1, "END")
-    assert b"a recorded warm-up request failed" in server.get("/v1/models/bad")[1]
+    assert b"Expects arg[0] to be float but int64 is provided" in server.get("/v1/models/bad")[1]
     assert b"Please verify your warmup data is in TFRecord format." in server.get("/v1/models/other")[1]
 
 
