@@ -23,7 +23,7 @@ STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
 
 EXTRAS = {
     "client": ("grpc", "numpy", "PIL", "google.protobuf", "shtab"),
-    "serve": ("onnxruntime", "orjson", "simdjson", "uvloop", "httptools", "grpc_reflection"),
+    "serve": ("onnxruntime", "orjson", "simdjson", "httptools", "grpc_reflection"),
     "web": ("flask", "gunicorn", "apispec", "limits", "prometheus_client"),
     "train": ("tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "rich"),
 }
