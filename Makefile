@@ -14,7 +14,7 @@ demo: $(READY)  ## train six networks and ask them over gRPC, REST and a page; O
 	@$(BIN)/ladle demo $(if $(ONCE),--once)
 
 test: $(READY) browser  ## the tests, all but the slow ones
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 slow: $(READY)  ## the tests that really train, up to an hour
 	@$(BIN)/python -m pytest -q -m slow --timeout 5400
@@ -47,6 +47,6 @@ $(READY): requirements.lock pyproject.toml
 browser:
 ifeq ($(APT_ROOT),yes)
 	@command -v chromedriver >/dev/null || { echo "installing Debian's chromium for the browser tests" >&2; \
-	    apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } >/dev/null || \
+	    apt-get update -qq && apt-get install -y -qq chromium chromium-driver wrk nghttp2-client; } >/dev/null || \
 	    echo "chromium cannot be installed: the browser tests will be skipped" >&2
 endif
