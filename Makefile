@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
 
-.PHONY: help demo test slow lint format lock clean browser
+.PHONY: help demo test slow bench lint format lock clean browser
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,10 +14,13 @@ demo: $(READY)  ## train six networks and ask them over gRPC, REST and a page; O
 	@$(BIN)/ladle demo $(if $(ONCE),--once)
 
 test: $(READY) browser  ## the tests, all but the slow ones
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 slow: $(READY)  ## the tests that really train, up to an hour
 	@$(BIN)/python -m pytest -q -m slow --timeout 5400
+
+bench: $(READY)  ## load our servers and others with wrk and h2load; QUICK=1 takes two minutes
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -44,6 +47,6 @@ $(READY): requirements.lock pyproject.toml
 browser:
 ifeq ($(APT_ROOT),yes)
 	@command -v chromedriver >/dev/null || { echo "installing Debian's chromium for the browser tests" >&2; \
-	    apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } >/dev/null || \
+	    apt-get update -qq && apt-get install -y -qq chromium chromium-driver wrk nghttp2-client; } >/dev/null || \
 	    echo "chromium cannot be installed: the browser tests will be skipped" >&2
 endif

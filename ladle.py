@@ -10,24 +10,29 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clients.async_client import AsyncClient
     from clients.client import Client
+    from clients.errors import LadleError
 
-__all__ = ["Client", "main"]
+__all__ = ["AsyncClient", "Client", "LadleError", "main"]
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 REPOSITORY = "model_repository"
 ROOMS = ("models", "training", "serving", "clients")
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Client":
-        from clients.client import Client
+LIBRARY = {"Client": "clients.client", "AsyncClient": "clients.async_client", "LadleError": "clients.errors"}
+"""What `from ladle import ...` gives, and where it is."""
 
-        return Client
+
+def __getattr__(name: str) -> Any:
+    if name in LIBRARY:
+        return getattr(importlib.import_module(LIBRARY[name]), name)
     raise AttributeError(f"module 'ladle' has no attribute {name!r}")
 
 
@@ -57,7 +62,8 @@ def _room(module: str, *first: str) -> Callable[[list[str]], int]:
 
 def _serve(arguments: list[str]) -> int:
     """Run the model server. A repository that is only the default is made: models may come later."""
-    from serving.server import leave, main
+    from serving.command import main
+    from serving.lifecycle import leave
 
     flags = _server_flags(arguments)
     default = Path(REPOSITORY).resolve()
@@ -95,7 +101,49 @@ def _data(arguments: list[str]) -> int:
 def _doctor(arguments: list[str]) -> int:
     from clients import doctor
 
-    return doctor.main(arguments, data=_data_at_hand)
+    return doctor.main(arguments, data=_data_at_hand, compare=_compare_engines)
+
+
+def _compare_engines(version: Path) -> str:
+    """Both engines on the inputs that a version came with; how far they are apart.
+
+    ValueError: too far, or they cannot be compared; ModuleNotFoundError: a package is not here.
+    """
+    from serving.recheck import recheck
+    from training._parity import compare
+
+    return recheck(version, compare)
+
+
+def _completion(arguments: list[str]) -> int:
+    from clients import completion
+
+    return completion.main(arguments, _parsers)
+
+
+def _parsers() -> dict[str, tuple[str, argparse.ArgumentParser | None]]:
+    """The summary and the options of every verb; no options where its packages are not here."""
+    from clients import completion
+
+    found: dict[str, tuple[str, argparse.ArgumentParser | None]] = {}
+    for name, verb in VERBS.items():
+        if name == "serve":
+            parser: argparse.ArgumentParser | None = _server_parser()
+        else:
+            parser = completion.captured(partial(verb.run, []))
+        inner = {"networks": "list"}.get(name, name)
+        found[name] = verb.summary, parser and completion.of_verb(parser, inner)
+    return found
+
+
+def _server_parser() -> argparse.ArgumentParser:
+    """The server's flags in Ladle's spelling."""
+    from serving.flags import FLAGS
+
+    parser = argparse.ArgumentParser()
+    for flag in FLAGS:
+        parser.add_argument(f"--{flag.name.replace('_', '-')}", help=flag.help.replace("%", "%%") or None)
+    return parser
 
 
 def _data_at_hand() -> dict[str, bool]:
@@ -132,16 +180,24 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
     "ask": {
         "status": _client("status", "which models a server has, in which version and state"),
+        "metadata": _client("metadata", "the signatures of a model"),
+        "predict": _client("predict", "any signature, asked with numbers, text or files"),
         "classify": _client("classify", "what an image shows"),
         "sentiment": _client("sentiment", "whether a text is positive or negative"),
         "generate": _client("generate", "draw new images from a seed"),
         "segment": _client("segment", "which class each pixel of an image belongs to"),
         "reconstruct": _client("reconstruct", "an image as an auto-encoder sees it"),
+        "interpolate": _client("interpolate", "the way from one image to another through codes"),
+        "encode": _client("encode", "the code that an auto-encoder gives an image"),
+        "decode": _client("decode", "the image of an auto-encoder's code"),
         "regress": _client("regress", "a number for each row of features"),
     },
     "look": {
         "demo": Verb("train six networks, ask each of them, show the page", _room("clients.demo"), "train"),
+        "report": Verb("curves, confusion matrix, mistakes and card of a model", _room("clients.report")),
+        "bench": _client("bench", "how fast a running server answers"),
         "doctor": Verb("check this machine and say how to mend it", _doctor),
+        "completion": Verb("completion for bash, zsh and tcsh", _completion),
     },
 }
 VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}

@@ -1,1 +1,1 @@
-"""Ask a model server: `from clients.client import Client`. Never imports TensorFlow, nor anything of ours."""
+"""Ask a model server: `from ladle import Client, AsyncClient`. Never imports TensorFlow, nor anything of ours."""

@@ -1,4 +1,4 @@
-"""One question to one model version: inputs fitted to its signature, outputs picked by name."""
+"""One question to one model version: inputs fitted to its signature, outputs picked by name. Methods are steps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from clients import images as pictures
 from clients.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from clients.exchange import Steps
 from clients.metadata import Metadata, Signature, TensorInfo, describe
-from clients.transport import Deadline, Transport
+from clients.protocol import Protocol
 from clients.wire import messages as pb
 from clients.wire.tensors import Array
 
@@ -22,21 +23,20 @@ class Call:
 
     def __init__(
         self,
-        transport: Transport,
+        protocol: Protocol,
         name: str,
         version: int | None = None,
         label: str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self._transport, self._name, self._version, self._label = transport, name, version, label
-        self._deadline = Deadline(transport.address, timeout_s)
+        self._protocol, self._name, self._version, self._label = protocol, name, version, label
+        self._deadline = protocol.deadline(timeout_s)
 
     def run(
         self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
-    ) -> dict[str, Array]:
-        self._fit(signature, lambda declared: None)  # an unknown signature is answered with those there are
-        return self._transport.predict(
-            self._name, inputs, signature, self._version, self._label, self._deadline.left_s(), outputs
+    ) -> Steps[dict[str, Array]]:
+        return self._protocol.predict(
+            self._name, inputs, signature, self._version, self._label, self._deadline, outputs
         )
 
     def image(
@@ -45,7 +45,7 @@ class Call:
         signature: str = "serving_default",
         bytes_signature: str = "serving_bytes",
         wanted: Sequence[str] = (),
-    ) -> tuple[dict[str, Array], bool]:
+    ) -> Steps[tuple[dict[str, Array], bool]]:
         """The outputs for an image or a list of encoded ones, and whether it had no batch axis.
 
         `wanted`: ask for these alone, as far as the signature has them.
@@ -54,18 +54,27 @@ class Call:
         if encoded:
             data = [pictures.read(item) for item in (image if isinstance(image, list) else [image])]
             signature, array, single = bytes_signature, np.array(data, object), not isinstance(image, list)
-            key, _ = self._fit(signature, self._single_input)
+            key, _ = yield from self._fit(signature, self._single_input)
         else:
 
             def fit(declared: Signature) -> tuple[str, tuple[Array, bool]]:
                 key, info = self._single_input(declared)
                 return key, pictures.batch(image, info, f'{self._name}: input "{key}"')
 
-            key, (array, single) = self._fit(signature, fit)
-        outputs = self._fit(signature, lambda declared: [name for name in wanted if name in declared.outputs])
-        return self.run(signature, {key: array}, outputs or None), single
+            key, (array, single) = yield from self._fit(signature, fit)
+        outputs = yield from self._fit(signature, lambda known: [name for name in wanted if name in known.outputs])
+        return (yield from self.run(signature, {key: array}, outputs or None)), single
 
-    def value(self, value: Any, signature: str = "serving_default") -> tuple[dict[str, Array], bool]:
+    def pixels(self, image: Any, signature: str) -> Steps[Array]:
+        """A path or encoded bytes as the image that a signature takes, for those that decode none themselves."""
+
+        def fit(declared: Signature) -> Array:
+            key, info = self._single_input(declared)
+            return pictures.pixels(image, info, f'{self._name}: input "{key}"')
+
+        return (yield from self._fit(signature, fit))
+
+    def value(self, value: Any, signature: str = "serving_default") -> Steps[tuple[dict[str, Array], bool]]:
         """The outputs for one numeric input, and whether it had no batch axis."""
 
         def fit(declared: Signature) -> tuple[str, Array, bool]:
@@ -77,8 +86,8 @@ class Call:
                 raise InvalidArgument(f'{self._name}: input "{key}" is {describe(given)}; wanted {info}')
             return key, array.astype(info.numpy), single
 
-        key, array, single = self._fit(signature, fit)
-        return self.run(signature, {key: array}), single
+        key, array, single = yield from self._fit(signature, fit)
+        return (yield from self.run(signature, {key: array})), single
 
     def pick(self, answer: Mapping[str, Array], *names: str) -> Array:
         """The first of `names` that was answered, or the only output there is."""
@@ -90,19 +99,19 @@ class Call:
         known = ", ".join(sorted(answer))
         raise InvalidArgument(f'{self._name} answers {known}, not "{names[0]}"; ask it with `predict`')
 
-    def labels(self) -> tuple[str, ...] | None:
+    def labels(self) -> Steps[tuple[str, ...] | None]:
         """The labels of all classes, in order, if the server tells them; asked once of each version.
 
         Only the `classify` signature tells them all, so it classifies a black image.
         """
-        metadata = self._metadata()
+        metadata = yield from self._metadata()
         key = f"{self._name}/{metadata.version}"
-        cache = self._transport.labels
+        cache = self._protocol.labels
         if key not in cache:
-            cache[key] = self._ask_labels(metadata)
+            cache[key] = yield from self._ask_labels(metadata)
         return cache[key]
 
-    def _ask_labels(self, metadata: Metadata) -> tuple[str, ...] | None:
+    def _ask_labels(self, metadata: Metadata) -> Steps[tuple[str, ...] | None]:
         declared = metadata.signatures.get("classify")
         if declared is None or "classes" not in declared.outputs:
             return None
@@ -114,8 +123,8 @@ class Call:
         example.features.feature[feature].float_list.value.extend(pixels.ravel().tolist())
         inputs = {next(iter(declared.inputs)): np.array([example.SerializeToString()], object)}
         try:
-            answer = self._transport.predict(
-                self._name, inputs, "classify", metadata.version, None, self._deadline.left_s(), ["classes"]
+            answer = yield from self._protocol.predict(
+                self._name, inputs, "classify", metadata.version, None, self._deadline, ["classes"]
             )
         except (InvalidArgument, FailedPrecondition, NotFound, Unimplemented):
             return None
@@ -127,13 +136,13 @@ class Call:
             raise InvalidArgument(f"{self._name} takes the inputs {names}; ask it with `predict`")
         return next(iter(declared.inputs.items()))
 
-    def _fit(self, signature: str, prepare: Callable[[Signature], T]) -> T:
+    def _fit(self, signature: str, prepare: Callable[[Signature], T]) -> Steps[T]:
         """`prepare(signature)`; a second time with fresh metadata when the cached one does not suit."""
         try:
-            return prepare(self._metadata().signature(signature))
+            return prepare((yield from self._metadata()).signature(signature))
         except InvalidArgument:
-            self._transport.forget(self._name)
-            return prepare(self._metadata().signature(signature))
+            self._protocol.forget(self._name)
+            return prepare((yield from self._metadata()).signature(signature))
 
-    def _metadata(self) -> Metadata:
-        return self._transport.known_metadata(self._name, self._version, self._label, self._deadline.left_s())
+    def _metadata(self) -> Steps[Metadata]:
+        return self._protocol.known_metadata(self._name, self._version, self._label, self._deadline)

@@ -6,26 +6,25 @@ with Client("grpc://localhost:8500") as client:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
-
-from clients import images as pictures
+from clients import questions
+from clients.access import Access, File
 from clients.call import Call
-from clients.errors import InvalidArgument
+from clients.exchange import Deadline
 from clients.images import Image
 from clients.metadata import Metadata, VersionStatus
+from clients.protocol import MAX_MESSAGE_BYTES
 from clients.results import Classification, Segmentation, Sentiment
-from clients.transport import Transport
+from clients.transport import Transport, connect
 from clients.wire.tensors import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-T = TypeVar("T")
+__all__ = ["Client", "Which", "connect"]
 
 
 class Which(TypedDict, total=False):
@@ -36,30 +35,35 @@ class Which(TypedDict, total=False):
     timeout_s: float | None
 
 
-def connect(target: str) -> Transport:
-    """The transport of `grpc://host:port`, `http://host:port` or `https://host:port`."""
-    scheme, _, rest = target.partition("://")
-    if scheme == "grpc" and rest:
-        from clients.grpc_client import GrpcClient
-
-        host = rest.rstrip("/")
-        return GrpcClient(host if re.search(r":\d+$", host) else f"{host}:8500")
-    if scheme in ("http", "https"):
-        from clients.rest_client import RestClient
-
-        return RestClient(target)
-    raise InvalidArgument(f'"{target}" is not an address; wanted grpc://host:port or http://host:port')
-
-
 class Client:
-    """A client of one server, over either protocol; threads may share it.
+    """A client of one server, over either protocol; threads and forked processes may share it.
+
+    target             grpc://host:8500, several as grpc://a:8500,b:8500 (each in turn), http://host:8501;
+                       over TLS grpcs:// and https://
+    timeout_s          seconds that a call may take in all, tries included
+    ca                 PEM file of the CA that signed the server's certificate (default: the system's)
+    certificate        PEM file of the client's own certificate, with `private_key`
+    api_key            sent as `authorization: Bearer ...`
+    max_message_bytes  largest request sent and answer taken
 
     Every method takes `version` or `label` (default: the latest version) and `timeout_s` (default: the client's).
-    Errors are `clients.errors.LadleError`s. Arrays are checked against the model's metadata before they are sent.
+    Errors are `clients.errors.LadleError`s. Inputs are checked against the model's metadata before they are sent.
     """
 
-    def __init__(self, target: str | Transport = "grpc://localhost:8500", timeout_s: float = 30.0) -> None:
-        self.transport = connect(target) if isinstance(target, str) else target
+    def __init__(
+        self,
+        target: str | Transport = "grpc://localhost:8500",
+        timeout_s: float = 30.0,
+        *,
+        ca: File | None = None,
+        certificate: File | None = None,
+        private_key: File | None = None,
+        api_key: str | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        if isinstance(target, str):
+            target = connect(target, Access(ca, certificate, private_key, api_key), max_message_bytes)
+        self.transport = target
         self.timeout_s = timeout_s
 
     def __enter__(self) -> Client:
@@ -75,6 +79,25 @@ class Client:
 
     # Any model
 
+    def models(
+        self, names: Sequence[str] | None = None, timeout_s: float | None = None
+    ) -> dict[str, list[VersionStatus]]:
+        """The state of every version of every model, or of `names` as far as they are served.
+
+        Unimplemented without `names`: the server has no way to list its models. TensorFlow Serving has none.
+        """
+        return self.transport.run(self.transport.protocol.models(names, self._deadline(timeout_s)))
+
+    def status(self, name: str, version: int | None = None, timeout_s: float | None = None) -> list[VersionStatus]:
+        """The state of every version ever seen, or of one; the highest first."""
+        return self.transport.status(name, version, self._timeout_s(timeout_s))
+
+    def metadata(
+        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
+    ) -> Metadata:
+        """The signatures of a model version."""
+        return self.transport.metadata(name, version, label, self._timeout_s(timeout_s))
+
     def predict(
         self,
         name: str,
@@ -86,68 +109,41 @@ class Client:
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
         """Run a signature: arrays by name -> arrays by name. See `Transport.predict`."""
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        return self.transport.predict(name, inputs, signature, version, label, timeout_s, outputs)
-
-    def metadata(self, name: str, version: int | None = None, label: str | None = None) -> Metadata:
-        """The signatures of a model version."""
-        return self.transport.metadata(name, version, label, self.timeout_s)
-
-    def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """The state of every version ever seen, or of one; the highest first."""
-        return self.transport.status(name, version, self.timeout_s)
+        return self.transport.predict(name, inputs, signature, version, label, self._timeout_s(timeout_s), outputs)
 
     # Images
 
     def classify(self, name: str, image: Image, **which: Unpack[Which]) -> Classification:
         """The class of one image."""
-        return _one(self.classify_many(name, _batch_of_one(image), **which), name)
+        return self.transport.run(questions.classify_one(self._call(name, **which), name, image))
 
     def classify_many(self, name: str, images: Sequence[Image] | Array, **which: Unpack[Which]) -> list[Classification]:
         """The classes of several images, in one request: all paths or bytes, or all arrays."""
-        call = self._call(name, **which)
-        answer, _ = call.image(_stack(images), wanted=("probabilities", "class_id", "label"))
-        probabilities = call.pick(answer, "probabilities")
-        labels = call.labels()
-        if labels is None or len(labels) != probabilities.shape[-1]:
-            labels = tuple(str(i) for i in range(probabilities.shape[-1]))
-        class_ids = answer.get("class_id", probabilities.argmax(-1))
-        results = []
-        for i, row in enumerate(probabilities):
-            class_id = int(class_ids[i])
-            text = answer["label"][i].decode() if "label" in answer else labels[class_id]
-            results.append(Classification(text, float(row[class_id]), class_id, labels, row))
-        return results
+        return self.transport.run(questions.classify(self._call(name, **which), images))
 
     def segment(self, name: str, image: Image, **which: Unpack[Which]) -> Segmentation:
         """The class of every pixel of one image."""
-        call = self._call(name, **which)
-        answer, _ = call.image(_batch_of_one(image), wanted=("class_map",))
-        return Segmentation(_one(list(call.pick(answer, "class_map")), name))
+        return self.transport.run(questions.segment(self._call(name, **which), name, image))
 
     def reconstruct(self, name: str, image: Image, **which: Unpack[Which]) -> Array:
         """An auto-encoder's copy: float32 [h, w, c] of one image, [b, h, w, c] of a batch."""
-        call = self._call(name, **which)
-        answer, single = call.image(image, bytes_signature="reconstruct_bytes")
-        return _unbatch(call.pick(answer, "reconstruction", "image"), single)
+        return self.transport.run(questions.reconstruct(self._call(name, **which), image))
 
-    def encode(self, name: str, image: Any, **which: Unpack[Which]) -> Array:
-        """The code of an image array: float32 [latent_dim], or [b, latent_dim] of a batch."""
-        call = self._call(name, **which)
-        answer, single = call.image(np.asarray(image), signature="encode")
-        return _unbatch(call.pick(answer, "code"), single)
+    def encode(self, name: str, image: Image, **which: Unpack[Which]) -> Array:
+        """The code of an image: float32 [latent_dim], or [b, latent_dim] of a batch of arrays."""
+        return self.transport.run(questions.encode(self._call(name, **which), image))
 
     def decode(self, name: str, code: Any, **which: Unpack[Which]) -> Array:
         """The image of a code, [latent_dim] or [b, latent_dim]: uint8 [h, w, c] or [b, h, w, c]."""
-        call = self._call(name, **which)
-        answer, single = call.value(code, signature="decode")
-        return _unbatch(call.pick(answer, "images", "image"), single)
+        return self.transport.run(questions.decode(self._call(name, **which), code))
+
+    def interpolate(self, name: str, first: Image, second: Image, steps: int = 8, **which: Unpack[Which]) -> Array:
+        """The way from one image to another through an auto-encoder's codes: uint8 [steps, h, w, c]."""
+        return self.transport.run(questions.interpolate(self._call(name, **which), first, second, steps))
 
     def generate(self, name: str, n: int = 1, seed: int = 0, **which: Unpack[Which]) -> Array:
         """`n` new images, uint8 [n, h, w, c]; the same seed gives the same images."""
-        call = self._call(name, **which)
-        inputs: dict[str, Array] = {"n": np.array(n, np.int32), "seed": np.array(seed, np.int64)}
-        return call.pick(call.run("generate", inputs), "images")
+        return self.transport.run(questions.generate(self._call(name, **which), n, seed))
 
     # Text and numbers
 
@@ -159,50 +155,19 @@ class Client:
         self, texts: Sequence[str], name: str = "sentiment_lstm", **which: Unpack[Which]
     ) -> list[Sentiment]:
         """The moods of several texts, in one request."""
-        call = self._call(name, **which)
-        answer = call.run("text", {"text": np.array([text.encode() for text in texts], object)})
-        results = []
-        for positive, label in zip(call.pick(answer, "probability"), call.pick(answer, "label"), strict=True):
-            likely = float(max(positive, 1 - positive))
-            results.append(Sentiment(label.decode(), likely, float(positive)))
-        return results
+        return self.transport.run(questions.sentiment(self._call(name, **which), texts))
 
     def regress(self, name: str, x: Any, **which: Unpack[Which]) -> Array:
         """A model's single output for its single input, with or without a batch axis."""
-        call = self._call(name, **which)
-        answer, single = call.value(x)
-        return _unbatch(call.pick(answer, "y", "outputs"), single)
+        return self.transport.run(questions.regress(self._call(name, **which), x))
 
     def _call(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
     ) -> Call:
-        return Call(self.transport, name, version, label, self.timeout_s if timeout_s is None else timeout_s)
+        return Call(self.transport.protocol, name, version, label, self._timeout_s(timeout_s))
 
+    def _timeout_s(self, timeout_s: float | None) -> float:
+        return self.timeout_s if timeout_s is None else timeout_s
 
-def _batch_of_one(image: Any) -> Any:
-    return [image] if pictures.is_encoded(image) else image
-
-
-def _stack(images: Any) -> Any:
-    """A list of paths or bytes as it is; arrays as one."""
-    if isinstance(images, np.ndarray):
-        return images
-    encoded = [pictures.is_encoded(image) for image in images]
-    if any(encoded):
-        if not all(encoded):
-            raise InvalidArgument("paths or bytes came together with arrays; wanted all of one kind")
-        return list(images)
-    shapes = sorted({np.shape(image) for image in images})
-    if len(shapes) != 1:
-        raise InvalidArgument(f"the images have shapes {shapes}; wanted at least one, all of the same shape")
-    return np.stack([np.asarray(image) for image in images])
-
-
-def _one(results: list[T], name: str) -> T:
-    if len(results) != 1:
-        raise InvalidArgument(f"{name}: {len(results)} images came; wanted one")
-    return results[0]
-
-
-def _unbatch(array: Array, single: bool) -> Array:
-    return array[0] if single else array
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return self.transport.protocol.deadline(self._timeout_s(timeout_s))

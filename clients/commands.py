@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -12,57 +11,22 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from clients import pictures, terminal
+from clients import arrays, cards, inline, pictures, terminal
+from clients.arrays import print_json, which
 from clients.client import Client
-from clients.errors import NotFound
-
-STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "END": "red"}
-
-
-def status(client: Client, given: argparse.Namespace) -> None:
-    """Versions and states of models, newest version first."""
-    names = given.names or models_in(given.repository)
-    if not names:
-        raise FileNotFoundError(
-            f"{given.repository} holds no models, and a server does not list its own: name one (ladle status lenet5)"
-        )
-    found: list[dict[str, Any]] = []
-    for name in names:
-        try:
-            states = client.status(name)
-        except NotFound as error:
-            if given.names:
-                raise
-            found.append({"model": name, "version": None, "state": "NOT_SERVED", "error": str(error)})
-            continue
-        found += [
-            {"model": name, "version": state.version, "state": state.state, "error": state.error_message or None}
-            for state in states
-        ]
-    if given.json:
-        _print_json(found)
-        return
-    cells = [(row["model"], str(row["version"] or "-"), row["state"], row["error"] or "") for row in found]
-    print(terminal.table([("MODEL", "VERSION", "STATE", ""), *cells], STATE_STYLES))
-
-
-def models_in(repository: Path) -> list[str]:
-    """The names of the folders that hold at least one version."""
-    if not repository.is_dir():
-        return []
-    return sorted(
-        child.name
-        for child in repository.iterdir()
-        if child.is_dir() and any(version.name.isdigit() for version in child.iterdir())
-    )
+from clients.results import Classification
 
 
 def classify(client: Client, given: argparse.Namespace) -> None:
     """The likeliest classes of each image."""
-    which = _which(given)
-    found = [(path, client.classify(given.name, path, **which)) for path in given.images]
+    version = which(given)
+    found: list[tuple[Path, Classification]] = []
+    with terminal.Progress("classifying", len(given.images)) as progress:
+        for path in given.images:
+            found.append((path, client.classify(given.name, path, **version)))
+            progress.at(len(found), path.name)
     if given.json:
-        _print_json(
+        print_json(
             [
                 {
                     "image": str(path),
@@ -76,6 +40,8 @@ def classify(client: Client, given: argparse.Namespace) -> None:
         )
         return
     for path, answer in found:
+        if given.inline is not False:
+            inline.show(_open(path), given.inline)
         print(f"{terminal.paint(path.name, 'dim')}  {terminal.paint(answer.label, 'bold')}")
         print(terminal.bars(answer.top(given.top)))
 
@@ -83,9 +49,9 @@ def classify(client: Client, given: argparse.Namespace) -> None:
 def sentiment(client: Client, given: argparse.Namespace) -> None:
     """The mood of each text."""
     texts = _lines(given.texts)
-    answers = client.sentiment_many(texts, given.name, **_which(given))
+    answers = client.sentiment_many(texts, given.name, **which(given))
     if given.json:
-        _print_json(
+        print_json(
             [
                 {"text": text, "label": a.label, "probability": a.probability, "positive": a.positive}
                 for text, a in zip(texts, answers, strict=True)
@@ -102,7 +68,7 @@ def sentiment(client: Client, given: argparse.Namespace) -> None:
 def generate(client: Client, given: argparse.Namespace) -> None:
     """New images, as one picture."""
     start = time.perf_counter()
-    images = client.generate(given.name, given.n, given.seed, **_which(given))
+    images = client.generate(given.name, given.n, given.seed, **which(given))
     took_ms = 1000 * (time.perf_counter() - start)
     count, height, width, channels = images.shape
     facts = {"n": count, "seed": given.seed, "height": height, "width": width, "channels": channels}
@@ -113,20 +79,23 @@ def segment(client: Client, given: argparse.Namespace) -> None:
     """The class of each pixel, laid over the image."""
     original = _open(given.image)
     start = time.perf_counter()
-    answer = client.segment(given.name, given.image, **_which(given))
+    answer = client.segment(given.name, given.image, **which(given))
     took_ms = 1000 * (time.perf_counter() - start)
+    labels = cards.labels(given.repository, given.name, given.version)
     if given.mask:
         pictures.mask(answer.class_map).save(given.mask)
     facts = {
         "height": answer.class_map.shape[0],
         "width": answer.class_map.shape[1],
         "classes": {str(class_id): share for class_id, share in answer.shares.items()},
+        "labels": {str(class_id): _label(labels, class_id) for class_id in answer.shares},
         "mask": str(given.mask) if given.mask else None,
     }
     output = given.output or given.image.with_name(f"{given.image.stem}-mask.png")
     _deliver(pictures.overlay(original, answer.class_map, given.opacity), output, facts, took_ms, given)
     if not given.json:
-        print(terminal.bars([(f"class {class_id}", share) for class_id, share in answer.shares.items()]))
+        largest = sorted(answer.shares.items(), key=lambda entry: -entry[1])
+        print(terminal.bars([(_label(labels, class_id), share) for class_id, share in largest]))
         if given.mask:
             print(f"wrote {given.mask}")
 
@@ -135,7 +104,7 @@ def reconstruct(client: Client, given: argparse.Namespace) -> None:
     """An auto-encoder's copy of an image, beside the image."""
     original = _open(given.image)
     start = time.perf_counter()
-    copy = client.reconstruct(given.name, given.image, **_which(given))
+    copy = client.reconstruct(given.name, given.image, **which(given))
     took_ms = 1000 * (time.perf_counter() - start)
     height, width, channels = copy.shape
     mode = "L" if channels == 1 else "RGB"
@@ -145,24 +114,44 @@ def reconstruct(client: Client, given: argparse.Namespace) -> None:
     _deliver(pictures.grid(np.stack([given_pixels, copy]), columns=2), output, facts, took_ms, given)
 
 
+def interpolate(client: Client, given: argparse.Namespace) -> None:
+    """The images between two, as one row."""
+    start = time.perf_counter()
+    images = client.interpolate(given.name, given.first, given.second, given.steps, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    count, height, width, channels = images.shape
+    facts = {"steps": count, "height": height, "width": width, "channels": channels}
+    output = given.output or Path(f"{given.name}-interpolation.png")
+    _deliver(pictures.grid(images, columns=count), output, facts, took_ms, given)
+
+
+def decode(client: Client, given: argparse.Namespace) -> None:
+    """The image of a code, or the images of several."""
+    code = arrays.read_npy(given.code) if isinstance(given.code, Path) else np.array(given.code)
+    start = time.perf_counter()
+    images = client.decode(given.name, code, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    images = images if images.ndim == 4 else images[None]
+    facts = {"n": len(images), "height": images.shape[1], "width": images.shape[2], "channels": images.shape[3]}
+    _deliver(pictures.grid(images), given.output or Path(f"{given.name}-decoded.png"), facts, took_ms, given)
+
+
 def regress(client: Client, given: argparse.Namespace) -> None:
     """A number for each row."""
     lengths = sorted({len(row) for row in given.rows})
     if len(lengths) != 1:
         raise ValueError(f"the rows have {' and '.join(map(str, lengths))} features; wanted as many in each")
     rows = np.array(given.rows, np.float32)
-    answers = np.asarray(client.regress(given.name, rows, **_which(given)), np.float64).reshape(len(rows), -1)
+    answers = np.asarray(client.regress(given.name, rows, **which(given)), np.float64).reshape(len(rows), -1)
     if given.json:
-        _print_json([{"x": row, "y": y.tolist()} for row, y in zip(given.rows, answers, strict=True)])
+        print_json([{"x": row, "y": y.tolist()} for row, y in zip(given.rows, answers, strict=True)])
         return
     for row, y in zip(given.rows, answers, strict=True):
         print(f"{','.join(f'{value:g}' for value in row)}  {' '.join(f'{value:.6g}' for value in y)}")
 
 
-def _which(given: argparse.Namespace) -> dict[str, Any]:
-    if given.version is not None and given.label is not None:
-        raise ValueError(f"--version {given.version} and --label {given.label} exclude each other")
-    return {"version": given.version, "label": given.label}
+def _label(labels: list[str], class_id: int) -> str:
+    return labels[class_id] if class_id < len(labels) else f"class {class_id}"
 
 
 def _lines(texts: list[str]) -> list[str]:
@@ -192,11 +181,7 @@ def _deliver(
     """Write the picture, show it where the terminal can, and say what it is."""
     picture.save(output, "PNG")
     if given.json:
-        _print_json({**facts, "output": str(output), "latency_ms": took_ms})
+        print_json({**facts, "output": str(output), "latency_ms": took_ms})
         return
-    terminal.show(picture)
+    inline.show(picture, given.inline)
     print(f"wrote {output}  {terminal.paint(f'{took_ms:.1f} ms', 'dim')}")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -179,12 +179,14 @@ def run(demo: Demo, once: bool) -> int:
             f"--port={grpc_port}",
             f"--rest_api_port={rest_port}",
             f"--repository={demo.repository.resolve()}",
+            "--enable_metrics",
         ],
     )
     for port in (grpc_port, rest_port):
         wait_until_listening(demo, "server", server, port)
     demo.say(f"the model server answers at grpc://localhost:{grpc_port} and http://localhost:{rest_port}")
     gateway = ["clients.web", "--port", str(page_port), "--server", f"grpc://localhost:{grpc_port}"]
+    gateway += ["--rest", f"http://localhost:{rest_port}"]
     page = demo.start("gateway", [*gateway, "--repository", str(demo.repository)])
     answered: set[str] = set()
     faults: list[str] = []

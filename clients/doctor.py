@@ -12,25 +12,36 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from clients.terminal import paint
+from clients import cards
+from clients.terminal import Progress, paint
 
+Compare = Callable[[Path], str]
 State = Literal["ok", "note", "broken"]
 STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
 
 EXTRAS = {
-    "client": ("grpc", "numpy", "PIL", "google.protobuf"),
-    "serve": ("onnxruntime", "orjson", "simdjson", "uvicorn", "httptools"),
-    "web": ("flask", "gunicorn"),
+    "client": ("grpc", "numpy", "PIL", "google.protobuf", "shtab"),
+    "serve": ("onnxruntime", "orjson", "simdjson", "httptools", "grpc_reflection"),
+    "web": ("flask", "gunicorn", "apispec", "limits", "prometheus_client"),
     "train": ("tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "rich"),
 }
 """The modules that the bare install (client) and each extra bring."""
-PACKAGES = {"grpc": "grpcio", "PIL": "pillow", "google.protobuf": "protobuf", "simdjson": "pysimdjson"}
+PACKAGES = {
+    "grpc": "grpcio",
+    "grpc_reflection": "grpcio-reflection",
+    "PIL": "pillow",
+    "google.protobuf": "protobuf",
+    "simdjson": "pysimdjson",
+    "prometheus_client": "prometheus-client",
+}
 """Names in the package index, where they differ from the module's."""
 PYTHON, TRAINING_PYTHON = (3, 10), (3, 11)
 PORTS = {8500: "model server, gRPC", 8501: "model server, REST", 8080: "page"}
 PROBE_S = 0.5
+PARITY = 1e-4
+"""How far ONNX Runtime may be from TensorFlow, in absolute terms, or a hundredth of that of the largest value."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +87,11 @@ def ports() -> Iterator[Finding]:
             yield Finding(f"port {port}", "ok", f"answers ({use})")
 
 
-def repository(folder: Path) -> Iterator[Finding]:
-    """Whether each version in the model repository is whole: SavedModel, card, graphs with their checksums."""
+def repository(folder: Path, compare: Compare | None = None) -> Iterator[Finding]:
+    """Whether each version in the model repository is whole: SavedModel, card, graphs with checksum and parity.
+
+    compare  runs both engines anew on what the version came with, and says how far they are apart
+    """
     if not folder.is_dir():
         yield Finding("repository", "note", f"{folder} is not there", "ladle train lenet5 --preset quick")
         return
@@ -90,7 +104,37 @@ def repository(folder: Path) -> Iterator[Finding]:
         what = f"model {version.parent.name}/{version.name}"
         fault = _fault(version)
         again = f"remove {version}, then: ladle train {version.parent.name}"
+        if fault is None and (doubt := _doubt(version)):
+            yield Finding(what, "note", doubt, f"ladle convert {version}")
+            continue
         yield Finding(what, "broken", fault, again) if fault else Finding(what, "ok", _summary(version))
+        if compare is not None and fault is None and _card(version):
+            yield _compared(version, compare)
+
+
+def _compared(version: Path, compare: Compare) -> Finding:
+    what = f"parity {version.parent.name}/{version.name}"
+    try:
+        return Finding(what, "ok", compare(version))
+    except ModuleNotFoundError as error:
+        return Finding(what, "note", f"not run: {error.name} is not installed", "pip install 'ladle[train]'")
+    except ValueError as error:
+        return Finding(what, "broken", str(error), f"ladle convert {version}")
+
+
+def _doubt(version: Path) -> str | None:
+    """What is not wrong, but leaves the version without a graph that is known to be right."""
+    for name, graph in (_card(version).get("onnx") or {}).items():
+        parity = graph.get("parity") or {}
+        if not parity:
+            return f"{name} was never compared with TensorFlow, so it is not served"
+        if parity.get("max_abs", 0) > PARITY and parity.get("max_rel", 0) > PARITY / 100:
+            return f"{name} is {parity['max_abs']:.1e} from TensorFlow; at most {PARITY:g} is right"
+    return None
+
+
+def _card(version: Path) -> dict[str, Any]:
+    return cards.read(version) or {}
 
 
 def _fault(version: Path) -> str | None:
@@ -112,12 +156,15 @@ def _fault(version: Path) -> str | None:
 
 
 def _summary(version: Path) -> str:
-    try:
-        card = json.loads((version / "assets.extra" / "card.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    card = _card(version)
+    if not card:
         return "no card: `ladle convert` writes one"
-    data = card.get("data") or {}
-    return f"{card.get('task')}, {'SYNTHETIC data' if data.get('synthetic') else data.get('name')}"
+    data, graphs = card.get("data") or {}, card.get("onnx") or {}
+    farthest = max(((graph.get("parity") or {}).get("max_abs", 0.0) for graph in graphs.values()), default=0.0)
+    told = f"{card.get('task')}, {'SYNTHETIC data' if data.get('synthetic') else data.get('name')}"
+    if not graphs:
+        return f"{told}, no ONNX graph"
+    return f"{told}, {len(graphs)} graph{'s' if len(graphs) > 1 else ''} as verified, parity {farthest:.0e}"
 
 
 def _installed(module: str) -> bool:
@@ -163,21 +210,38 @@ def _data(look: Callable[[], dict[str, bool]]) -> Iterator[Finding]:
         yield Finding("data", "note", f"not here: {', '.join(absent)}", f"ladle data get {absent[0]}")
 
 
-def main(argv: Sequence[str] | None = None, data: Callable[[], dict[str, bool]] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    data: Callable[[], dict[str, bool]] | None = None,
+    compare: Compare | None = None,
+) -> int:
     """Look at everything and say so; the exit code is 1 when something is broken.
 
-    `data` tells which data sets are on this machine; the client does not know them.
+    data     tells which data sets are on this machine; the client does not know them
+    compare  runs both engines on a version's own inputs; the client has neither
     """
     parser = argparse.ArgumentParser(
         prog="ladle doctor",
         description="Check Python, packages, ports, model repository and data, and say how to mend what is not right.",
-        epilog="example:\n  ladle doctor --json",
+        epilog="example:\n  ladle doctor --json\n  ladle doctor --deep",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="run every graph beside TensorFlow again, on the inputs that came with the model (some seconds a model)",
+    )
     parser.add_argument("--json", action="store_true", help="answer in JSON")
     given = parser.parse_args(argv)
-    found = [*python(), *ports(), *repository(given.repository), *(_data(data) if data else ())]
+    deep = compare if given.deep else None
+    found = []
+    looks = (python(), ports(), repository(given.repository, deep), _data(data) if data else ())
+    with Progress("looking", len(looks)) as progress:
+        for number, look in enumerate(looks):
+            for finding in look:
+                found.append(finding)
+                progress.at(number, finding.what)
     if given.json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
     else:

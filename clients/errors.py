@@ -93,10 +93,13 @@ _BY_STATUS: dict[int, type[LadleError]] = {
     401: Unauthenticated,
     403: PermissionDenied,
     404: NotFound,
+    408: DeadlineExceeded,
     409: Aborted,
+    413: ResourceExhausted,
     429: ResourceExhausted,
     499: Cancelled,
     501: Unimplemented,
+    502: Unavailable,
     503: Unavailable,
     504: DeadlineExceeded,
 }

@@ -1,124 +1,132 @@
-"""TensorFlow Serving's gRPC API with arrays in and out."""
+"""gRPC channels: one an address, opened when first used, in this process or this event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import os
+import threading
 from typing import Any
 
 import grpc
 
-from clients import transport
-from clients.errors import Internal, InvalidArgument, LadleError, Unavailable, from_code
-from clients.metadata import Metadata, VersionStatus, metadata_from_proto, statuses_from_proto
-from clients.wire import messages as pb
-from clients.wire import services, tensors
-from clients.wire.tensors import Array
+from clients.access import Access
+from clients.address import Address
+from clients.exchange import ClosedError, Send
+from clients.grpc_protocol import GrpcProtocol, GrpcRequest
+from clients.protocol import MAX_MESSAGE_BYTES
+from clients.transport import AsyncTransport, Transport
 
 OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),  # so that each of our own tries really connects
+    ("grpc.max_reconnect_backoff_ms", 1000),  # a server that comes back is found at once
+    ("grpc.min_reconnect_backoff_ms", 3000),  # this is gRPC's name for the time that a connection may take
+    ("grpc.keepalive_time_ms", 300_000),  # as often as servers allow
+    # A name with several addresses, such as a headless service, is balanced too.
+    ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
+    ("grpc.enable_retries", 0),  # ours say what was safe
 ]
-_NEVER_SENT = ("failed to connect to all addresses", "errors resolving", "DNS resolution failed")
-_QUEUE_FULL = "The batch scheduling queue"
 
 
-class GrpcClient(transport.Transport):
-    """A client of `host:port` or `unix:/path`; with `credentials` over TLS.
+class _Channels:
+    """What both kinds of client open a channel with."""
 
-    bfloat16 outputs come as float32. One channel, opened when first used.
-    """
+    def __init__(self, address: Address, access: Access, max_message_bytes: int) -> None:
+        self.hosts = address.hosts
+        self.credentials = access.grpc_credentials() if address.is_secure else None
+        self.options = [
+            *OPTIONS,
+            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.max_receive_message_length", max_message_bytes),
+        ]
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
-        super().__init__()
-        self.address = address
-        if credentials is None:
-            self._channel = grpc.insecure_channel(address, OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(address, credentials, OPTIONS)
-        self._prediction = services.stub(self._channel, services.PREDICTION)
-        self._model = services.stub(self._channel, services.MODEL)
+    def open(self, module: Any, target: int) -> Any:
+        """A channel of `grpc` or `grpc.aio`."""
+        if self.credentials is None:
+            return module.insecure_channel(self.hosts[target], self.options)
+        return module.secure_channel(self.hosts[target], self.credentials, self.options)
+
+
+class GrpcClient(Transport):
+    """A client of one or more hosts, in turn."""
+
+    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.protocol = GrpcProtocol(",".join(address.hosts), address.hosts, access, max_message_bytes)
+        self._channels = _Channels(address, access, max_message_bytes)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._open: dict[int, Any] = {}
+        self._methods: dict[tuple[int, str], Any] = {}
         self._closed = False
 
-    def predict(
-        self,
-        name: str,
-        inputs: Mapping[str, Any],
-        signature: str = "serving_default",
-        version: int | None = None,
-        label: str | None = None,
-        timeout_s: float = 30.0,
-        outputs: Sequence[str] | None = None,
-    ) -> dict[str, Array]:
-        deadline = transport.Deadline(self.address, timeout_s)
-        request = pb.PredictRequest(output_filter=outputs)
-        request.model_spec.signature_name = signature
-        _fill_spec(request.model_spec, name, version, label)
-        for key, array in self._arrays(name, inputs, signature, version, label, timeout_s).items():
-            try:
-                tensors.fill(request.inputs[key], array, content=array.dtype.kind not in "OSU")
-            except ValueError as error:
-                raise InvalidArgument(f'{name}: input "{key}": {error}') from None
-        response = self._call(self._prediction.Predict, request, deadline.left_s())
+    def send(self, step: Send) -> Any:
+        request: GrpcRequest = step.request
+        if self._pid != os.getpid():
+            self._after_fork()
+        method = self._methods.get((step.target, request.path)) or self._method(step.target, request)
         try:
-            return {key: tensors.widen(tensors.to_array(proto)) for key, proto in response.outputs.items()}
-        except ValueError as error:
-            raise Internal(f"{self.address} sent a malformed tensor: {error}") from None
-
-    def metadata(
-        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float = 30.0
-    ) -> Metadata:
-        request = pb.GetModelMetadataRequest(metadata_field=["signature_def"])
-        _fill_spec(request.model_spec, name, version, label)
-        response = self._call(self._prediction.GetModelMetadata, request, timeout_s)
-        signatures = pb.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        return metadata_from_proto(name, response.model_spec.version.value, signatures)
-
-    def status(self, name: str, version: int | None = None, timeout_s: float = 30.0) -> list[VersionStatus]:
-        request = pb.GetModelStatusRequest()
-        _fill_spec(request.model_spec, name, version, None)
-        return statuses_from_proto(self._call(self._model.GetModelStatus, request, timeout_s))
+            return method(request.data, timeout=step.timeout_s, metadata=step.headers)
+        except (grpc.RpcError, ValueError) as error:
+            if self._closed and (isinstance(error, ValueError) or error.code() is grpc.StatusCode.CANCELLED):
+                raise ClosedError from None
+            raise
 
     def close(self) -> None:
-        self._closed = True
-        self._channel.close()
+        with self._lock:
+            self._closed = True
+            channels, self._open, self._methods = list(self._open.values()), {}, {}
+        for channel in channels:
+            channel.close()
 
-    def _call(self, method: Callable[..., Any], request: Any, timeout_s: float) -> Any:
-        def attempt(left_s: float) -> Any:
+    def _method(self, target: int, request: GrpcRequest) -> Any:
+        with self._lock:
             if self._closed:
-                raise transport.closed(self.address)
-            try:
-                return method(request, timeout=left_s)
-            except grpc.RpcError as error:
-                raise self._explain(error, timeout_s) from None
-            except ValueError:  # closed by another thread since
-                raise transport.closed(self.address) from None
+                raise ClosedError
+            channel = self._open.get(target)
+            if channel is None:
+                channel = self._open[target] = self._channels.open(grpc, target)
+            method = channel.unary_unary(request.path, None, request.response.FromString)
+            self._methods[target, request.path] = method
+            return method
 
-        return self._retry(attempt, timeout_s)
-
-    def _explain(self, error: Any, timeout_s: float) -> Exception:
-        code, details = error.code().name, error.details() or ""
-        if code == "UNAVAILABLE":
-            if details.startswith(_NEVER_SENT):
-                return transport.NothingRan(transport.nothing_answers(self.address))
-            if details.startswith(_QUEUE_FULL):
-                return transport.NothingRan(Unavailable(details))
-            return Unavailable(f"{self.address}: {details}")
-        if code == "DEADLINE_EXCEEDED" and details in ("", "Deadline Exceeded"):
-            return transport.too_late(self.address, timeout_s)
-        if code == "CANCELLED" and self._closed:
-            return transport.closed(self.address)
-        answer: LadleError = from_code(code, details)
-        return answer
+    def _after_fork(self) -> None:
+        # A channel does not survive a fork, and a lock may be held by a thread that is not here.
+        self._lock, self._open, self._methods = threading.Lock(), {}, {}
+        self._pid = os.getpid()
 
 
-def _fill_spec(spec: Any, name: str, version: int | None, label: str | None) -> None:
-    spec.name = name
-    try:
-        if version is not None:
-            spec.version.value = version
-        elif label is not None:
-            spec.version_label = label
-    except (ValueError, TypeError):
-        raise InvalidArgument(f"{name}: version {version!r} is not a version number") from None
+class AsyncGrpcClient(AsyncTransport):
+    """The same on `grpc.aio`."""
+
+    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.protocol = GrpcProtocol(",".join(address.hosts), address.hosts, access, max_message_bytes)
+        self._channels = _Channels(address, access, max_message_bytes)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open: dict[int, Any] = {}
+        self._closed = False
+
+    async def send(self, step: Send) -> Any:
+        request: GrpcRequest = step.request
+        if self._closed:
+            raise ClosedError
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # the channels of a loop that has ended are of no use
+            self._loop, self._open = loop, {}
+        channel = self._open.get(step.target)
+        if channel is None:
+            import grpc.aio
+
+            channel = self._open[step.target] = self._channels.open(grpc.aio, step.target)
+        method = channel.unary_unary(request.path, None, request.response.FromString)
+        try:
+            return await method(request.data, timeout=step.timeout_s, metadata=step.headers)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise ClosedError from None
+            raise
+
+    async def close(self) -> None:
+        self._closed = True
+        channels, self._open = list(self._open.values()), {}
+        if self._loop is asyncio.get_running_loop():  # a loop that has ended has let go of its connections
+            for channel in channels:
+                await channel.close()

@@ -121,7 +121,13 @@ def statuses_from_proto(response: Any) -> list[VersionStatus]:
     ]
 
 
+def dtype_name(array: Array) -> str:
+    """The dtype as `TensorInfo` names it."""
+    if array.dtype == tensors.BFLOAT16:
+        return "bfloat16"
+    return "string" if array.dtype.kind in "OSU" else array.dtype.name
+
+
 def describe(array: Array) -> str:
     """An array's dtype and shape, written as `TensorInfo` writes them."""
-    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-    return f"{dtype} [{', '.join(map(str, array.shape))}]"
+    return f"{dtype_name(array)} [{', '.join(map(str, array.shape))}]"

@@ -1,178 +1,59 @@
-"""TensorFlow Serving's REST API with arrays in and out, on the standard library's HTTP."""
+"""Keep-alive HTTP connections on the standard library, one for each thread that is asking."""
 
 from __future__ import annotations
 
 import http.client
-import json
+import os
 import selectors
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
-from urllib.parse import quote, urlsplit
 
-from clients import transport
-from clients.errors import Internal, InvalidArgument, NotFound, Unavailable, from_status
-from clients.metadata import Metadata, Signature, VersionStatus, metadata_from_proto, statuses_from_proto
-from clients.wire import messages as pb
-from clients.wire import rest_json
-from clients.wire.tensors import Array
-
-_QUEUE_FULL = "The batch scheduling queue"
+from clients.access import Access
+from clients.address import Address
+from clients.exchange import ClosedError, Send
+from clients.protocol import MAX_MESSAGE_BYTES
+from clients.rest_protocol import HttpAnswer, HttpRequest, NoConnectionError, RestProtocol, TooLargeError
+from clients.transport import Transport
 
 
-class RestClient(transport.Transport):
-    """A client of `http://host:port` (or https). Connections are kept and reused.
+class RestClient(Transport):
+    """A client of one host; connections are kept and used again."""
 
-    JSON carries no dtypes: outputs get those of the model's metadata, as over gRPC. REST has no form for half,
-    bfloat16, uint16 and complex; and every status 400 is `InvalidArgument`.
-    """
+    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.protocol = RestProtocol(address, access, max_message_bytes)
+        host, _, port = address.hosts[0].rpartition(":")
+        self._pool = _Pool(host.strip("[]"), int(port), access.ssl_context() if address.is_secure else None)
 
-    def __init__(self, url: str, ssl_context: ssl.SSLContext | None = None) -> None:
-        super().__init__()
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = None
-        if not host or parts.scheme not in ("http", "https"):
-            raise InvalidArgument(f'"{url}" is not an address of REST; wanted http://host:port')
-        self.address = parts.netloc
-        self._prefix = parts.path.rstrip("/")
-        self._pool = _Pool(parts.scheme, host, port, ssl_context)
-
-    def predict(
-        self,
-        name: str,
-        inputs: Mapping[str, Any],
-        signature: str = "serving_default",
-        version: int | None = None,
-        label: str | None = None,
-        timeout_s: float = 30.0,
-        outputs: Sequence[str] | None = None,
-    ) -> dict[str, Array]:
-        deadline = transport.Deadline(self.address, timeout_s)
-        arrays = self._arrays(name, inputs, signature, version, label, timeout_s)
-        try:
-            body = rest_json.encode_request(arrays, signature)
-        except ValueError as error:
-            raise InvalidArgument(f"{name}: {error}") from None
-        answer = self._ask("POST", _path(name, version, label) + ":predict", body, deadline.left_s())
-        for last in (False, True):
-            declared = self.known_metadata(name, version, label, deadline.left_s()).signature(signature)
-            try:
-                arrays = rest_json.decode_outputs(answer, _dtypes(declared))
-                break
-            except ValueError as error:
-                if last:
-                    raise Internal(f"{self.address} does not fit its own metadata of {name}: {error}") from None
-                self.forget(name)  # a new version may have come since
-        return arrays if outputs is None else _only(arrays, outputs)
-
-    def metadata(
-        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float = 30.0
-    ) -> Metadata:
-        from google.protobuf import json_format
-
-        answer = self._ask("GET", _path(name, version, label) + "/metadata", None, timeout_s)
-        try:
-            signatures = json_format.ParseDict(
-                answer["metadata"]["signature_def"], pb.SignatureDefMap(), ignore_unknown_fields=True
-            )
-            return metadata_from_proto(name, int(answer["model_spec"]["version"]), signatures)
-        except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
-            raise Internal(f"{self.address} sent unreadable metadata of {name}: {error}") from None
-
-    def status(self, name: str, version: int | None = None, timeout_s: float = 30.0) -> list[VersionStatus]:
-        from google.protobuf import json_format
-
-        answer = self._ask("GET", _path(name, version, None), None, timeout_s)
-        try:
-            return statuses_from_proto(
-                json_format.ParseDict(answer, pb.GetModelStatusResponse(), ignore_unknown_fields=True)
-            )
-        except json_format.ParseError as error:
-            raise Internal(f"{self.address} sent an unreadable status of {name}: {error}") from None
+    def send(self, step: Send) -> HttpAnswer:
+        return self._pool.exchange(step.request, step.headers, step.timeout_s, self.protocol.max_message_bytes)
 
     def close(self) -> None:
         self._pool.close()
 
-    def _ask(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Any:
-        return self._retry(lambda left_s: self._attempt(method, path, body, left_s, timeout_s), timeout_s)
-
-    def _attempt(self, method: str, path: str, body: bytes | None, left_s: float, timeout_s: float) -> Any:
-        try:
-            status, data = self._pool.exchange(method, self._prefix + path, body, left_s)
-        except _ClosedPoolError:
-            raise transport.closed(self.address) from None
-        except _NoConnectionError:
-            raise transport.NothingRan(transport.nothing_answers(self.address)) from None
-        except TimeoutError:
-            raise transport.too_late(self.address, timeout_s) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"{self.address} broke the connection: {error}") from None
-        try:
-            answer = rest_json.decode(data)
-        except ValueError:
-            answer = None
-        if status == 200 and answer is not None:
-            return answer
-        if not isinstance(answer, dict) or "error" not in answer:
-            kind = NotFound if status == 404 else Internal
-            raise kind(f"{self.address} answered {status} and no JSON; is it the REST port of a model server?")
-        message = str(answer["error"])
-        if status == 503 and message.startswith(_QUEUE_FULL):
-            raise transport.NothingRan(Unavailable(message))
-        raise from_status(status, message)
-
-
-def _path(name: str, version: int | None, label: str | None) -> str:
-    path = f"/v1/models/{quote(name, safe='')}"
-    if version is not None:
-        return f"{path}/versions/{version}"
-    return path if label is None else f"{path}/labels/{quote(label, safe='')}"
-
-
-def _dtypes(signature: Signature) -> dict[str, Any]:
-    return {name: info.numpy for name, info in signature.outputs.items()}
-
-
-def _only(arrays: dict[str, Array], names: Sequence[str]) -> dict[str, Array]:
-    try:
-        return {name: arrays[name] for name in names}
-    except KeyError as error:
-        known = ", ".join(sorted(arrays))
-        raise InvalidArgument(f"output {json.dumps(error.args[0])} is not in the signature; it has {known}") from None
-
-
-class _ClosedPoolError(Exception):
-    pass
-
-
-class _NoConnectionError(Exception):
-    pass
-
 
 class _Pool:
-    """Keep-alive connections to one server; a thread takes one for the time of an exchange."""
+    """Connections to one server; a thread takes one for the time of an exchange."""
 
-    def __init__(self, scheme: str, host: str, port: int | None, context: ssl.SSLContext | None) -> None:
-        self._scheme, self._host, self._port, self._context = scheme, host, port, context
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        self._host, self._port, self._context = host, port, context
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._closed = False
 
-    def exchange(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
-        """Status and body. _NoConnectionError: nothing was sent."""
+    def exchange(
+        self, request: HttpRequest, headers: tuple[tuple[str, str], ...], timeout_s: float, max_bytes: int
+    ) -> HttpAnswer:
+        """NoConnectionError: nothing was sent."""
         end = time.monotonic() + timeout_s
         connection = self._take(end)
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        fields = dict(headers) if request.body is None else {"content-type": "application/json", **dict(headers)}
         try:
-            connection.request(method, path, body, headers)
+            connection.request(request.method, request.path, request.body, fields)
             response = connection.getresponse()
-            data = _read(response, connection, end)
+            body = _read(response, connection, end, max_bytes)
         except BaseException:
             connection.close()
             raise
@@ -180,7 +61,7 @@ class _Pool:
             connection.close()
         else:
             self._put(connection)
-        return response.status, data
+        return HttpAnswer(response.status, {key.lower(): value for key, value in response.getheaders()}, body)
 
     def close(self) -> None:
         with self._lock:
@@ -190,10 +71,12 @@ class _Pool:
             connection.close()
 
     def _take(self, end: float) -> http.client.HTTPConnection:
+        if self._pid != os.getpid():  # the parent's connections are its own, and a lock may be held by no one here
+            self._lock, self._idle, self._pid = threading.Lock(), [], os.getpid()
         while True:
             with self._lock:
                 if self._closed:
-                    raise _ClosedPoolError
+                    raise ClosedError
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
                 return self._connect(end)
@@ -211,10 +94,9 @@ class _Pool:
 
     def _connect(self, end: float) -> http.client.HTTPConnection:
         timeout_s = max(end - time.monotonic(), 0.001)
-        if self._scheme == "https":
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=timeout_s, context=self._context
-            )
+        connection: http.client.HTTPConnection
+        if self._context is not None:
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._context)
         else:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
         try:
@@ -222,7 +104,7 @@ class _Pool:
         except ssl.SSLError:
             raise
         except OSError as error:
-            raise _NoConnectionError from error
+            raise NoConnectionError from error
         return connection
 
 
@@ -244,10 +126,17 @@ def _set_timeout(connection: http.client.HTTPConnection, end: float) -> None:
         sock.settimeout(left_s)
 
 
-def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, end: float) -> bytes:
-    chunks = []
+def _read(
+    response: http.client.HTTPResponse, connection: http.client.HTTPConnection, end: float, max_bytes: int
+) -> bytes:
+    chunks, size = [], 0
+    if (response.length or 0) > max_bytes:
+        raise TooLargeError
     while chunk := response.read1(1 << 20):
         chunks.append(chunk)
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLargeError
         _set_timeout(connection, end)
     if response.length:  # `read1` does not mind an early end
         raise http.client.IncompleteRead(b"", response.length)

@@ -1,21 +1,20 @@
-"""What a terminal can show: colour, bars, tables, and pictures where its protocol is announced."""
+"""What a terminal can show: colour, bars, tables, progress, and a text that is written over."""
 
 from __future__ import annotations
 
-import base64
-import io
 import os
+import re
+import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import TextIO
-
-from PIL import Image
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 """A cell filled by eighths."""
 CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
-KITTY_CHUNK = 4096
-"""Bytes of base64 that one escape sequence of kitty's protocol may carry."""
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def coloured(stream: TextIO) -> bool:
@@ -61,37 +60,71 @@ def table(rows: Sequence[Sequence[str]], styles: Mapping[str, str] | None = None
     return "\n".join(lines)
 
 
-def protocol(environment: dict[str, str] | None = None) -> str | None:
-    """`kitty` or `iterm` where the terminal announces that protocol for pictures, else None."""
-    environment = dict(os.environ) if environment is None else environment
-    if environment.get("TMUX") or environment.get("TERM", "").startswith("screen"):
-        return None
-    if environment.get("KITTY_WINDOW_ID") or environment.get("TERM") in ("xterm-kitty", "xterm-ghostty"):
-        return "kitty"
-    if environment.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm"):
-        return "iterm"
-    return None
+def is_live(stream: TextIO) -> bool:
+    """Whether what was written to the stream can be written over."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def show(image: Image.Image, stream: TextIO | None = None) -> bool:
-    """Write the picture into the terminal; False where that is not possible."""
-    stream = stream or sys.stdout
-    kind = protocol() if stream.isatty() else None
-    if kind is None:
-        return False
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    stream.write(escape(buffer.getvalue(), kind) + "\n")
-    stream.flush()
-    return True
+class Screen:
+    """A text that takes the place of the one before it, without flicker: only what differs is cleared."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines = 0
+        stream.write("\x1b[?25l")  # the cursor is hidden
+
+    def show(self, text: str) -> None:
+        size = shutil.get_terminal_size()
+        lines = [_cut(line, size.columns) for line in text.splitlines()][: max(1, size.lines - 1)]
+        up = f"\x1b[{self._lines}A\r" if self._lines else ""
+        self._stream.write(up + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
+        self._stream.flush()
+        self._lines = len(lines)
+
+    def close(self) -> None:
+        self._stream.write("\x1b[?25h")
+        self._stream.flush()
 
 
-def escape(png: bytes, kind: str) -> str:
-    """The escape sequence that draws a PNG in the protocol `kind`."""
-    data = base64.b64encode(png).decode()
-    if kind == "iterm":
-        return f"\x1b]1337;File=inline=1;size={len(png)}:{data}\a"
-    chunks = [data[i : i + KITTY_CHUNK] for i in range(0, len(data), KITTY_CHUNK)]
-    more = [f"m={int(i + 1 < len(chunks))}" for i in range(len(chunks))]
-    more[0] = f"a=T,f=100,{more[0]}"
-    return "".join(f"\x1b_G{keys};{chunk}\x1b\\" for keys, chunk in zip(more, chunks, strict=True))
+def _cut(line: str, columns: int) -> str:
+    """The line in at most so many cells; one that is cut loses its colours."""
+    plain = _ESCAPES.sub("", line)
+    return line if len(plain) <= columns else plain[: columns - 1] + "…"
+
+
+class Progress:
+    """A bar on stderr while long work runs; nothing where stderr is no terminal.
+
+    with Progress("measuring", 10.0) as progress:
+        progress.at(2.5)
+    """
+
+    PAUSE_S = 0.1
+
+    def __init__(self, what: str, total: float, stream: TextIO | None = None) -> None:
+        self._what, self._total = what, total
+        self._stream = stream or sys.stderr
+        self._live = is_live(self._stream)
+        self._next = 0.0
+
+    def at(self, done: float, note: str = "") -> None:
+        """`done` of the total is done."""
+        now = time.monotonic()
+        if not self._live or (now < self._next and done < self._total):
+            return
+        self._next = now + self.PAUSE_S
+        share = done / self._total if self._total else 1.0
+        text = f"{self._what}  {bar(share, 24, self._stream)}  {min(share, 1):4.0%}  {note}"
+        self._stream.write("\r" + _cut(text, shutil.get_terminal_size().columns) + "\x1b[K")
+        self._stream.flush()
+
+    def __enter__(self) -> Progress:
+        self.at(0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()

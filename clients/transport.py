@@ -1,49 +1,44 @@
-"""What both transports share: the methods' form, cached metadata, and the patience with a server that is not there."""
+"""A server's methods with arrays in and out, over either protocol, for threads and for event loops."""
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-import numpy as np
-
-from clients.errors import Cancelled, DeadlineExceeded, InvalidArgument, Unavailable
-from clients.metadata import Metadata, TensorInfo, VersionStatus
+from clients.access import Access
+from clients.address import Address, parse
+from clients.errors import InvalidArgument
+from clients.exchange import Send, Steps, drive, drive_async
+from clients.metadata import Metadata, VersionStatus
+from clients.protocol import MAX_MESSAGE_BYTES, Protocol
 from clients.wire.tensors import Array
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="Transport")
 
-METADATA_AGE_S = 10.0
-FIRST_PAUSE_S = 0.1
-ATTEMPTS = 4
-
-
-class NothingRan(Exception):  # noqa: N818
-    """A try that reached no model; `error` is what the caller gets when there are no tries left."""
-
-    def __init__(self, error: Unavailable) -> None:
-        super().__init__(str(error))
-        self.error = error
-
 
 class Transport(ABC):
-    """A client of one server. Threads may share it.
+    """A client of one server. Threads may share it, and forked processes: each opens its own connections."""
 
-    Every call ends within `timeout_s` seconds, retries included, and raises `LadleError`s alone. Only a call
-    that certainly ran nothing is tried again: no connection, or a full batching queue.
-    """
-
-    address: str
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, int | None, str | None], tuple[float, Metadata]] = {}
-        self.labels: dict[str, tuple[str, ...] | None] = {}  # a cache of `clients.call`, by name/version
+    protocol: Protocol
 
     @abstractmethod
+    def send(self, step: Send) -> Any:
+        """One exchange; raises what `protocol.explain` understands."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections. A closed client answers Cancelled."""
+
+    @property
+    def address(self) -> str:
+        return self.protocol.address
+
+    def run(self, steps: Steps[T]) -> T:
+        return drive(steps, self.send)
+
     def predict(
         self,
         name: str,
@@ -59,20 +54,25 @@ class Transport(ABC):
         An array is sent with the dtype it has; lists, numbers, bytes and str get the signature's dtype.
         Without `version` or `label`: the latest version. `outputs`: only these; over gRPC no other is sent.
         """
+        return self.run(
+            self.protocol.predict(name, inputs, signature, version, label, self.protocol.deadline(timeout_s), outputs)
+        )
 
-    @abstractmethod
     def metadata(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float = 30.0
     ) -> Metadata:
         """The signatures of a model version, asked afresh."""
+        return self.run(self.protocol.metadata(name, version, label, self.protocol.deadline(timeout_s)))
 
-    @abstractmethod
+    def known_metadata(
+        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float = 30.0
+    ) -> Metadata:
+        """The metadata, at most `protocol.METADATA_AGE_S` old."""
+        return self.run(self.protocol.known_metadata(name, version, label, self.protocol.deadline(timeout_s)))
+
     def status(self, name: str, version: int | None = None, timeout_s: float = 30.0) -> list[VersionStatus]:
         """The state of every version ever seen, or of one; the highest first."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of connections. A closed client answers Cancelled."""
+        return self.run(self.protocol.status(name, version, self.protocol.deadline(timeout_s)))
 
     def __enter__(self: Self) -> Self:
         return self
@@ -82,94 +82,52 @@ class Transport(ABC):
     ) -> None:
         self.close()
 
-    def known_metadata(
-        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float = 30.0
-    ) -> Metadata:
-        """The metadata, at most `METADATA_AGE_S` old."""
-        key = (name, version, label)
-        asked, metadata = self._known.get(key, (-METADATA_AGE_S, None))
-        if metadata is None or time.monotonic() - asked > METADATA_AGE_S:
-            metadata = self.metadata(name, version, label, timeout_s)
-            self._known[key] = (time.monotonic(), metadata)
-        return metadata
 
-    def forget(self, name: str) -> None:
-        """Drop a model's cached metadata, because an answer did not fit it."""
-        for key in [key for key in self._known if key[0] == name]:
-            self._known.pop(key, None)
+class AsyncTransport(ABC):
+    """The same for an event loop; connections belong to the loop that is running when they are first used."""
 
-    def _arrays(
-        self,
-        name: str,
-        inputs: Mapping[str, Any],
-        signature: str,
-        version: int | None,
-        label: str | None,
-        timeout_s: float,
-    ) -> dict[str, Array]:
-        """Inputs as arrays; the signature is asked for only when something is not an array yet."""
-        if version is not None and label is not None:
-            raise InvalidArgument(f'version {version} and label "{label}" were given; name one of them')
-        if all(isinstance(value, (np.ndarray, np.generic)) for value in inputs.values()):
-            return {key: np.asarray(value) for key, value in inputs.items()}
-        declared = self.known_metadata(name, version, label, timeout_s).signature(signature).inputs
-        return {key: as_array(value, declared.get(key), f'{name}: input "{key}"') for key, value in inputs.items()}
+    protocol: Protocol
 
-    def _retry(self, call: Callable[[float], T], timeout_s: float) -> T:
-        """`call(seconds left)` until it runs; pauses double from `FIRST_PAUSE_S`."""
-        deadline, pause = Deadline(self.address, timeout_s), FIRST_PAUSE_S
-        for attempt in range(ATTEMPTS):
-            try:
-                return call(deadline.left_s())
-            except NothingRan as missed:
-                if attempt + 1 == ATTEMPTS or time.monotonic() + pause >= deadline.end:
-                    raise missed.error from None
-            time.sleep(pause)
-            pause *= 2
-        raise AssertionError("unreachable")
+    @abstractmethod
+    async def send(self, step: Send) -> Any:
+        """One exchange; raises what `protocol.explain` understands."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of connections. A closed client answers Cancelled."""
+
+    async def run(self, steps: Steps[T]) -> T:
+        return await drive_async(steps, self.send)
 
 
-def as_array(value: Any, info: TensorInfo | None, what: str) -> Array:
-    """A list, number, bytes or str as an array of the declared dtype; arrays keep their own."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return np.asarray(value)
-    try:
-        if info is None:
-            return np.asarray(value)
-        if info.dtype == "string":
-            return np.array(value, object)
-        array = np.asarray(value)
-        if array.size and not np.can_cast(array.dtype, info.numpy, "same_kind"):
-            raise InvalidArgument(f"{what} is {array.dtype}; wanted {info}")
-        return array.astype(info.numpy)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidArgument(f"{what} is not a tensor ({error}); wanted {info}") from None
+def connect(target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Transport:
+    """The transport of an address; nothing is sent yet. InvalidArgument: no address, or unusable files for TLS."""
+    address, access = _checked(target, access)
+    if address.is_rest:
+        from clients.rest_client import RestClient
+
+        return RestClient(address, access, max_message_bytes)
+    from clients.grpc_client import GrpcClient
+
+    return GrpcClient(address, access, max_message_bytes)
 
 
-class Deadline:
-    """When a call that starts now must have ended, `end` in monotonic time."""
+def connect_async(
+    target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> AsyncTransport:
+    """As `connect`, for an event loop."""
+    address, access = _checked(target, access)
+    if address.is_rest:
+        from clients.async_rest import AsyncRestClient
 
-    def __init__(self, address: str, timeout_s: float) -> None:
-        if not timeout_s > 0:
-            raise InvalidArgument(f"timeout_s is {timeout_s:g}; a call needs some seconds")
-        self.end = time.monotonic() + timeout_s
-        self._error = too_late(address, timeout_s)
+        return AsyncRestClient(address, access, max_message_bytes)
+    from clients.grpc_client import AsyncGrpcClient
 
-    def left_s(self) -> float:
-        """The seconds left; DeadlineExceeded when there are none."""
-        left = self.end - time.monotonic()
-        if left <= 0:
-            raise self._error
-        return left
+    return AsyncGrpcClient(address, access, max_message_bytes)
 
 
-def nothing_answers(address: str) -> Unavailable:
-    return Unavailable(f"nothing answers at {address}; start it with `ladle serve`")
-
-
-def too_late(address: str, timeout_s: float) -> DeadlineExceeded:
-    return DeadlineExceeded(f"no answer from {address} within {timeout_s:.3g} s")
-
-
-def closed(address: str) -> Cancelled:
-    return Cancelled(f"this client of {address} is closed; make another")
+def _checked(target: str, access: Access | None) -> tuple[Address, Access]:
+    address, access = parse(target), access or Access()
+    if access.has_tls and not address.is_secure:
+        raise InvalidArgument(f"{address} is not over TLS, but a CA or a certificate was given; wanted grpcs or https")
+    return address, access

@@ -114,7 +114,10 @@ class Tokenize(_Step):
 
 
 class ParseExample(_Step):
-    """Serialized tf.Example, string [b] -> [b, *shape] of one feature that every example must hold."""
+    """Serialized tf.Example, string [b] -> [b, *shape] of one feature.
+
+    Every example must hold it, unless there is a `default`: one value, or as many as `shape` has elements.
+    """
 
     op = "parse_example"
 
@@ -125,16 +128,19 @@ class ParseExample(_Step):
         dtype: tf.DType = tf.float32,
         input: str = "inputs",
         output: str | None = None,
+        default: Any = None,
     ) -> None:
         self.feature, self.shape, self.dtype = feature, list(shape), tf.as_dtype(dtype)
-        self.input, self.output = input, output or feature
+        self.input, self.output, self.default = input, output or feature, default
 
     def __call__(self, tensors: Tensors) -> Tensors:
-        wanted = {self.feature: tf.io.FixedLenFeature(self.shape, self.dtype)}
+        default = None if self.default is None else tf.constant(self.default, self.dtype, self.shape)
+        wanted = {self.feature: tf.io.FixedLenFeature(self.shape, self.dtype, default)}
         return {self.output: tf.io.parse_example(tensors[self.input], wanted)[self.feature]}
 
     def describe(self) -> dict[str, Any]:
-        return self._described(feature=self.feature, dtype=self.dtype.name, shape=self.shape)
+        default = {} if self.default is None else {"default": self.default}
+        return self._described(feature=self.feature, dtype=self.dtype.name, shape=self.shape, **default)
 
 
 class NormalNoise(_Step):

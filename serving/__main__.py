@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from serving.server import leave, main
+from serving.command import main
+from serving.lifecycle import leave
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    leave(status)
+    leave(main(sys.argv[1:]))

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from serving import examples, matching
+from serving import examples, matching, multi_inference
+from serving.batch import Call
 from serving.errors import (
-    DeadlineExceeded,
     FailedPrecondition,
     Internal,
     InvalidArgument,
     NotFound,
     ServingError,
 )
-from serving.manager import Manager, State
-from serving.onnx_engine import cpu_count
+from serving.multi_inference import Inference, Result
+from serving.reload import replace_models
 from serving.saved_model import Signature
+from serving.scheduler import Scheduler
 from serving.servable import Servable
-from serving.watcher import Watcher
+from serving.versions import Configuration, State, Versions
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DEFAULT_SIGNATURE = "serving_default"
@@ -56,18 +53,19 @@ class VersionStatus:
 
 
 class Core:
-    """Answers requests from the manager's versions.
-
-    Calls that should be quick run where they are, on the event loop; the others in `threads` threads.
-    """
+    """Answers requests from the manager's versions, which `scheduler` runs."""
 
     def __init__(
-        self, manager: Manager, watcher: Watcher, check_method_names: bool = False, threads: int | None = None
+        self,
+        manager: Versions,
+        watcher: Configuration,
+        check_method_names: bool = False,
+        scheduler: Scheduler | None = None,
     ) -> None:
         self._manager = manager
         self._watcher = watcher
         self._check_method_names = check_method_names
-        self._pool = ThreadPoolExecutor(threads or max(2, cpu_count()), thread_name_prefix="run")
+        self._scheduler = scheduler or Scheduler()
 
     # Which version
 
@@ -82,7 +80,8 @@ class Core:
             version = self._watcher.labels.get(spec.name, {}).get(spec.label)
             if version is None:
                 raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
-        return self._manager.find(spec.name, version)
+        servable: Servable = self._manager.find(spec.name, version)
+        return servable
 
     def find_signature(self, servable: Servable, spec: ModelSpec) -> Signature:
         """The signature that Predict asks for; FailedPrecondition without it."""
@@ -115,7 +114,8 @@ class Core:
         matching.check_names(signature, inputs)
         matching.check_dtypes(signature, inputs)
         outputs = matching.choose_outputs(signature, output_filter)
-        return await self._run(servable, signature.name, matching.complete(signature, inputs), outputs, deadline)
+        call = Call(servable, signature.name, outputs, "Predict")
+        return await self._scheduler.run(call, matching.complete(signature, inputs), deadline)
 
     async def classify(
         self, spec: ModelSpec | None, read: Callable[[], Array], deadline: float | None = None
@@ -130,7 +130,7 @@ class Core:
         self._check_method(signature, "classification", "classify")
         outputs = examples.check_classify(signature)
         serialized = read()
-        answer = await self._run_examples(servable, signature, serialized, outputs, deadline)
+        answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Classify")
         return servable, *examples.read_classes(answer, len(serialized))
 
     async def regress(
@@ -143,8 +143,30 @@ class Core:
         self._check_method(signature, "regression", "regress")
         outputs = examples.check_regress(signature)
         serialized = read()
-        answer = await self._run_examples(servable, signature, serialized, outputs, deadline)
+        answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Regress")
         return servable, examples.read_values(answer, len(serialized))
+
+    async def multi_inference(
+        self,
+        spec: ModelSpec | None,
+        tasks: Sequence[Inference],
+        read: Callable[[], Array],
+        deadline: float | None = None,
+    ) -> tuple[Servable, list[Result]]:
+        """The servable and each task's result; `spec` is the first task's, `read` as for classify."""
+        servable = self.find(spec or ModelSpec(""))
+        chosen = multi_inference.check(servable, tasks)
+        for (signature, _), task in zip(chosen, tasks, strict=True):
+            if task.method == multi_inference.CLASSIFY:
+                self._check_method(signature, "classification", "classify")
+            else:
+                self._check_method(signature, "regression", "regress")
+        serialized = read()
+        results = []
+        for (signature, outputs), task in zip(chosen, tasks, strict=True):
+            answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "MultiInference")
+            results.append(multi_inference.read(task, answer, len(serialized)))
+        return servable, results
 
     def _check_method(self, signature: Signature, word: str, method: str) -> None:
         wanted = f"tensorflow/serving/{method}"
@@ -158,36 +180,11 @@ class Core:
         serialized: Array,
         outputs: tuple[str, ...],
         deadline: float | None,
+        api: str,
     ) -> dict[str, Array]:
         inputs = {examples.INPUTS: serialized}
         matching.check_dtypes(signature, inputs)
-        return await self._run(servable, signature.name, inputs, outputs, deadline)
-
-    async def _run(
-        self,
-        servable: Servable,
-        signature: str,
-        inputs: Mapping[str, Array],
-        outputs: Sequence[str],
-        deadline: float | None,
-    ) -> dict[str, Array]:
-        if deadline is not None and time.monotonic() >= deadline:
-            raise DeadlineExceeded("the request was not answered in time")
-        servable.enter()
-        if servable.is_quick(signature, inputs):
-            try:
-                return servable.run(signature, inputs, outputs)
-            finally:
-                servable.leave()
-        call = functools.partial(servable.run, signature, inputs, outputs)
-        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
-        # A caller that gives up takes a call with it that has not begun; one that runs already ends on its own.
-        try:
-            return await (future if deadline is None else asyncio.wait_for(future, deadline - time.monotonic()))
-        except asyncio.TimeoutError:  # in Python 3.10 not yet the built-in one
-            raise DeadlineExceeded("the request was not answered in time") from None
-        finally:
-            servable.leave()
+        return await self._scheduler.run(Call(servable, signature.name, outputs, api), inputs, deadline)
 
     # Questions about models
 
@@ -211,7 +208,9 @@ class Core:
         ]
 
     def is_ready(self) -> bool:
-        """Whether every configured model is available; of a folder's models, whether none is still loading."""
-        repository = self._watcher.repository
-        decided = self._manager.is_available if repository.requires_models else self._manager.is_settled
-        return all(decided(model) for model in repository.configured())
+        """Whether every configured model is available; of a folder's models, whether each was once decided on."""
+        return self._watcher.is_ready()
+
+    async def reload(self, config: Any) -> None:
+        """Replaces the models by those of a ModelServerConfig; returns when each that it adds is there."""
+        await replace_models(self._watcher, self._manager, config)

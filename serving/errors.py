@@ -57,6 +57,10 @@ class ServingError(Exception):
         return HTTP.get(self.code, 500)
 
 
+class Unknown(ServingError):
+    code = "UNKNOWN"
+
+
 class InvalidArgument(ServingError):
     code = "INVALID_ARGUMENT"
 
@@ -75,6 +79,10 @@ class Unimplemented(ServingError):
 
 class DeadlineExceeded(ServingError):
     code = "DEADLINE_EXCEEDED"
+
+
+class PermissionDenied(ServingError):
+    code = "PERMISSION_DENIED"
 
 
 class ResourceExhausted(ServingError):

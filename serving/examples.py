@@ -19,8 +19,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 INPUTS, CLASSES, SCORES, OUTPUTS = "inputs", "classes", "scores", "outputs"
 
 
-def serialize_input(message: Any) -> Array:
-    """An Input message -> serialized tf.Example, bytes [n]; the context is merged into each."""
+def serialize_input(message: Any, max_bytes: int = 2**26) -> Array:
+    """An Input message -> serialized tf.Example, bytes [n]; the context is merged into each.
+
+    InvalidArgument without examples, and when the context makes them larger than `max_bytes` together.
+    """
     kind = message.WhichOneof("kind")
     context = b""
     examples: Any = ()
@@ -31,6 +34,10 @@ def serialize_input(message: Any) -> Array:
         context = message.example_list_with_context.context.SerializeToString()
     if not examples:
         raise InvalidArgument("Input is empty.")
+    if len(context) * len(examples) > max_bytes:
+        raise InvalidArgument(
+            f"The context, merged into {len(examples)} examples, makes more than {max_bytes} bytes; send fewer examples"
+        )
     array = np.empty(len(examples), object)
     array[:] = [context + example.SerializeToString() for example in examples]
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -9,6 +10,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from clients.wire import messages as pb
 from clients.wire import services, tensors
@@ -16,6 +18,12 @@ from serving import matching
 from serving.core import Core, ModelSpec
 from serving.errors import NUMBERS, InvalidArgument, ServingError
 from serving.examples import pair_classes, serialize_input
+from serving.grpc_reload import ReloadApi
+from serving.health import Health
+from serving.metrics import Metrics
+from serving.multi_inference import Inference
+from serving.predict_response import PredictResponse
+from serving.request_id import log_answer
 from serving.saved_model import Signature
 from serving.servable import Servable
 
@@ -24,8 +32,9 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 log = logging.getLogger(__name__)
 
 _MAX_DETAILS = 1024
+_NO_SPEC = pb.ModelSpec()
+_APIS = {"Predict": "Predict", "Classification": "Classify", "Regression": "Regress"}
 _STATUS = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if code != "OK"}
-_HEALTH_SERVICES = ("", "ModelService", "PredictionService", services.MODEL, services.PREDICTION)
 
 
 class GrpcApi:
@@ -33,27 +42,53 @@ class GrpcApi:
 
     content    answers carry tensor_content in place of typed values
     max_bytes  of a tensor that a request spells with fewer values than elements
+    metrics    where requests are counted
     """
 
-    def __init__(self, core: Core, content: bool = False, max_bytes: int = 2**26) -> None:
+    def __init__(
+        self,
+        core: Core,
+        content: bool = False,
+        max_bytes: int = 2**26,
+        metrics: Metrics | None = None,
+        reload: ReloadApi | None = None,
+    ) -> None:
         self._core = core
         self._content = content
         self._max_bytes = max_bytes
-        self.is_draining = False
+        self._metrics = metrics or Metrics()
+        self._health = Health(core.is_ready, core.index)
+        self._reload = reload or ReloadApi(core, allowed=False)
 
-    def handlers(self) -> list[Any]:
-        """Generic handlers for a grpc.aio server."""
+    def methods(self) -> dict[str, dict[str, Any]]:
+        """The methods by service and name: coroutines `(bytes, context) -> bytes`, and Watch, which gives a stream."""
         prediction = {
-            "Predict": self.predict,
-            "Classify": self.classify,
-            "Regress": self.regress,
-            "GetModelMetadata": self.metadata,
+            "Predict": self._counted(self.predict, pb.PredictRequest),
+            "Classify": self._counted(self.classify, pb.ClassificationRequest),
+            "Regress": self._counted(self.regress, pb.RegressionRequest),
+            "MultiInference": self._counted(self.multi_inference, pb.MultiInferenceRequest),
+            "GetModelMetadata": self._counted(self.metadata, pb.GetModelMetadataRequest),
         }
-        return [
-            services.handler(services.PREDICTION, {name: _answer(method) for name, method in prediction.items()}),
-            services.handler(services.MODEL, {"GetModelStatus": _answer(self.status)}),
-            services.handler(services.HEALTH, {"Check": self.check_health}),
-        ]
+        return {
+            services.PREDICTION: prediction,
+            services.MODEL: {
+                "GetModelStatus": self._counted(self.status, pb.GetModelStatusRequest),
+                "HandleReloadConfigRequest": _answer(self._reload.reload, pb.ReloadConfigRequest),
+            },
+            services.HEALTH: {
+                "Check": _answer(self._health.check, pb.HealthCheckRequest),
+                "List": _answer(self._health.list, pb.HealthListRequest),
+                "Watch": self._health.watch,
+            },
+        }
+
+    def drain(self) -> None:
+        """From now on the health service says NOT_SERVING, and ends the streams that watch it."""
+        self._health.drain()
+
+    def _counted(self, method: Handler, kind: Any) -> Handler:
+        name = kind.DESCRIPTOR.name.removesuffix("Request")
+        return _answer(method, kind, self._metrics, _APIS.get(name, name))
 
     async def predict(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
@@ -63,34 +98,58 @@ class GrpcApi:
         matching.check_names(signature, request.inputs)
         inputs = _read_tensors(request.inputs, signature, self._max_bytes)
         answer = await self._core.predict(servable, signature, inputs, request.output_filter, _deadline(context))
-        response = pb.PredictResponse()
-        _echo(response, servable, spec)
-        for alias, array in answer.items():
-            tensors.fill(response.outputs[alias], array, self._content)
-        return response
+        return PredictResponse(servable.name, servable.version, spec.signature_name, answer, self._content)
 
     async def classify(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
         servable, classes, scores = await self._core.classify(
-            spec, lambda: serialize_input(request.input), _deadline(context)
+            spec, lambda: serialize_input(request.input, self._max_bytes), _deadline(context)
         )
         assert spec is not None
         response = pb.ClassificationResponse()
         _echo(response, servable, spec)
-        for labels, numbers in pair_classes(classes, scores):
-            result = response.result.classifications.add()
-            for label, number in zip(labels, numbers, strict=True):
-                result.classes.add(label=label.decode(errors="replace"), score=number)
+        _fill_classes(response.result, classes, scores)
         return response
 
     async def regress(self, request: Any, context: Any) -> Any:
         spec = _spec(request)
-        servable, values = await self._core.regress(spec, lambda: serialize_input(request.input), _deadline(context))
+        servable, values = await self._core.regress(
+            spec, lambda: serialize_input(request.input, self._max_bytes), _deadline(context)
+        )
         assert spec is not None
         response = pb.RegressionResponse()
         _echo(response, servable, spec)
-        for value in values.tolist():
-            response.result.regressions.add(value=value)
+        _fill_values(response.result, values)
+        return response
+
+    async def multi_inference(self, request: Any, context: Any) -> Any:
+        specs = [_spec(task) or ModelSpec("") for task in request.tasks]
+        tasks = [
+            Inference(spec.name, spec.signature_name, task.method_name)
+            for spec, task in zip(specs, request.tasks, strict=True)
+        ]
+        count = 0
+
+        def read() -> Array:
+            nonlocal count
+            serialized = serialize_input(request.input, self._max_bytes)
+            count = len(serialized)
+            return serialized
+
+        servable, results = await self._core.multi_inference(
+            specs[0] if specs else None, tasks, read, _deadline(context)
+        )
+        self._metrics.examples(servable.name, count)
+        response = pb.MultiInferenceResponse()
+        for spec, result in zip(specs, results, strict=True):
+            answer = response.results.add()
+            _echo(answer, servable, spec)
+            if result.values is None:
+                answer.classification_result.SetInParent()
+                _fill_classes(answer.classification_result, result.classes, result.scores)
+            else:
+                answer.regression_result.SetInParent()
+                _fill_values(answer.regression_result, result.values)
         return response
 
     async def metadata(self, request: Any, context: Any) -> Any:
@@ -121,29 +180,56 @@ class GrpcApi:
             entry.status.error_message = known.error.message if known.error else ""
         return response
 
-    async def check_health(self, request: Any, context: Any) -> Any:
-        if request.service not in _HEALTH_SERVICES:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-        ready = self._core.is_ready() and not self.is_draining
-        return pb.HealthCheckResponse(status=pb.ServingStatus.Value("SERVING" if ready else "NOT_SERVING"))
 
+def _answer(method: Handler, kind: Any, metrics: Metrics | None = None, api: str = "") -> Handler:
+    """The method from bytes to bytes, with the core's errors turned into gRPC's.
 
-def _answer(method: Handler) -> Handler:
-    """The method with the core's errors turned into gRPC's."""
+    kind  class of its requests        api  the name under which `metrics` counts them
+    """
+    parse = kind.FromString
+    echoes = api in _APIS.values()  # the answer names the model and signature
 
-    async def answer(request: Any, context: Any) -> Any:
+    async def answer(payload: bytes, context: Any) -> bytes:
+        start = time.perf_counter()
+        request = None
         try:
-            return await method(request, context)
+            try:
+                request = parse(payload)
+            except DecodeError:
+                raise InvalidArgument(f"the request is not a {kind.DESCRIPTOR.full_name}") from None
+            response = await method(request, context)
+            serialized: bytes = response.SerializeToString()
+            spec, seconds = response.model_spec if echoes else _asked(request), time.perf_counter() - start
+            if metrics is not None:
+                metrics.request(spec.name, api, "GRPC", "OK", seconds, spec.signature_name)
+            log_answer(context, method.__name__, spec.name, "OK", seconds)
+            return serialized
         except ServingError as error:
             code, message = _STATUS[error.code], error.message
+        except asyncio.CancelledError:
+            if metrics is not None:
+                metrics.request(_asked(request).name, api, "GRPC", "CANCELLED", time.perf_counter() - start)
+            raise
         except Exception:
             log.exception("%s", method.__name__)
             code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+        name, seconds = _asked(request).name, time.perf_counter() - start
+        if metrics is not None:
+            metrics.request(name, api, "GRPC", code.name, seconds)
+        log_answer(context, method.__name__, name, code.name, seconds)
         if len(message) > _MAX_DETAILS:
             message = message[:_MAX_DETAILS] + "...TRUNCATED"
-        return await context.abort(code, message)
+        await context.abort(code, message)
+        raise AssertionError("abort does not return")
 
     return answer
+
+
+def _asked(request: Any) -> Any:
+    """The ModelSpec of a request of any kind; of None, an empty one."""
+    if hasattr(request, "tasks"):
+        return request.tasks[0].model_spec if request.tasks else _NO_SPEC
+    return request.model_spec if hasattr(request, "model_spec") else _NO_SPEC
 
 
 def _deadline(context: Any) -> float | None:
@@ -175,6 +261,18 @@ def _read_tensors(protos: Any, signature: Signature, max_bytes: int) -> dict[str
             log.info("%s: %s", signature.name, error)
             raise InvalidArgument(f"tensor parsing error: {alias}") from None
     return inputs
+
+
+def _fill_classes(result: Any, classes: Array | None, scores: Array | None) -> None:
+    for labels, numbers in pair_classes(classes, scores):
+        classification = result.classifications.add()
+        for label, number in zip(labels, numbers, strict=True):
+            classification.classes.add(label=label.decode(errors="replace"), score=number)
+
+
+def _fill_values(result: Any, values: Array) -> None:
+    for value in values.tolist():
+        result.regressions.add(value=value)
 
 
 def _echo(response: Any, servable: Servable, spec: ModelSpec) -> None:

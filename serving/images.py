@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,16 @@ from serving.errors import InvalidArgument
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MAX_PIXELS = 2**25
-"""Largest image that is decoded, width times height."""
+_MOST = 8  # times the largest image: the pixels of all images of a request
+_max_pixels = 2**24
+
+
+def set_max_pixels(count: int) -> None:
+    """The largest image that is decoded from now on, width times height; 0: any."""
+    global _max_pixels
+    _max_pixels = count
+
+
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -25,7 +34,16 @@ def decode_batch(encoded: Array, name: str, channels: int, size: tuple[int, int]
     """
     if encoded.ndim != 1:
         raise InvalidArgument(f'input "{name}" has shape {list(encoded.shape)}; wanted [batch], one image each')
-    images = [_decode(data, f'input "{name}", image {i}', channels, size) for i, data in enumerate(encoded)]
+    images, left = [], _MOST * _max_pixels or math.inf
+    for i, data in enumerate(encoded):
+        image, pixels = _decode(data, f'input "{name}", image {i}', channels, size)
+        left -= pixels
+        if left < 0:
+            raise InvalidArgument(
+                f'input "{name}" has {len(encoded)} images of more than {_MOST * _max_pixels} pixels together; '
+                "send fewer at once"
+            )
+        images.append(image)
     if not images:
         return np.zeros((0, *(size or (0, 0)), channels), np.float32)
     different = next((image for image in images if image.shape != images[0].shape), None)
@@ -38,12 +56,14 @@ def decode_batch(encoded: Array, name: str, channels: int, size: tuple[int, int]
     return np.stack(images)
 
 
-def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None) -> Array:
+def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None) -> tuple[Array, int]:
+    """An image, float32 [h, w, channels], and how many pixels it had."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
+            count = picture.width * picture.height
+            if 0 < _max_pixels < count:
                 raise InvalidArgument(
-                    f"{what} has {picture.width}×{picture.height} pixels; at most {MAX_PIXELS} are decoded"
+                    f"{what} has {picture.width}×{picture.height} pixels; at most {_max_pixels} are decoded"
                 )
             pixels = _rgb(picture)
     except InvalidArgument:
@@ -54,11 +74,11 @@ def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None)
     if channels == 1:
         image = (image * _GREY).sum(axis=-1, keepdims=True, dtype=np.float32)  # [h, w, 1]
     if size is None or image.shape[:2] == size:
-        return image
+        return image, count
     height, width = size
     planes = [Image.fromarray(image[..., channel]) for channel in range(channels)]
     planes = [plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1), count
 
 
 def _rgb(picture: Image.Image) -> Array:

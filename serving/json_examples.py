@@ -25,9 +25,14 @@ class ExamplesBody:
     serialized: Array
 
 
-def parse(body: bytes, method: str) -> ExamplesBody:
-    """The examples of a body; InvalidArgument in upstream's words. method: `classify` or `regress`."""
-    document = parse_object(body)
+def parse(body: bytes, method: str, max_depth: int = 0, max_bytes: int = 2**26) -> ExamplesBody:
+    """The examples of a body; InvalidArgument in upstream's words.
+
+    method     `classify` or `regress`
+    max_depth  of lists and objects in each other; 0: any
+    max_bytes  of all examples once the context is merged into each
+    """
+    document = parse_object(body, max_depth)
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise InvalidArgument(
@@ -43,6 +48,10 @@ def parse(body: bytes, method: str) -> ExamplesBody:
         raise InvalidArgument(f"JSON Value: {quote(rows)} Expecting 'examples' value to be an list/array")
     if not rows:
         raise InvalidArgument(f"JSON Value: {quote(rows)} 'examples' value is an empty array")
+    if len(context) * len(rows) > max_bytes:
+        raise InvalidArgument(
+            f"The context, merged into {len(rows)} examples, makes more than {max_bytes} bytes; send fewer examples"
+        )
     serialized = np.empty(len(rows), object)
     serialized[:] = [context + _example(row) for row in rows]
     return ExamplesBody(name, serialized)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ _BUFFER = {"<f4": "d", "<f8": "d", "<i4": "i", "<i8": "i"}
 _MAX_SKELETON = 2**16
 _MAX_SHAPES = 256
 _shapes: dict[bytes, tuple[int, ...]] = {}
-_parser = simdjson.Parser()
+_local = threading.local()  # `parser`: simdjson's serve one thread each
 
 
 @dataclass
@@ -41,6 +42,7 @@ class PredictBody:
     document: dict[str, Any] | None
     numbers: Any = None
     shape: tuple[int, ...] = ()
+    max_depth: int = 0
 
     def read(self, signature: Signature) -> dict[str, Array]:
         """The inputs by alias; InvalidArgument or Unimplemented in upstream's words."""
@@ -49,7 +51,7 @@ class PredictBody:
             if array is not None:
                 return array
         if self.document is None:
-            self.document = parse_object(self.body)
+            self.document = parse_object(self.body, self.max_depth)
         return _read_document(self.document, signature)
 
     def _read_numbers(self, signature: Signature) -> dict[str, Array] | None:
@@ -71,14 +73,17 @@ class PredictBody:
         return {alias: flat.astype(info.numpy).reshape(self.shape)}
 
 
-def parse(body: bytes) -> PredictBody:
-    """Checks the syntax and finds the signature's name; InvalidArgument for what is not a JSON object."""
+def parse(body: bytes, max_depth: int = 0) -> PredictBody:
+    """Checks the syntax and finds the signature's name; InvalidArgument for what is not a JSON object.
+
+    max_depth  of lists and objects in each other; 0: any
+    """
     head = _HEAD.match(body)
     if head is not None:
         quick = _parse_numbers(body, head)
-        if quick is not None:
+        if quick is not None and (len(quick.shape) < max_depth or not max_depth):
             return quick
-    document = parse_object(body)
+    document = parse_object(body, max_depth)
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise InvalidArgument(
@@ -89,7 +94,6 @@ def parse(body: bytes) -> PredictBody:
 
 def _parse_numbers(body: bytes, head: re.Match[bytes]) -> PredictBody | None:
     """The body as one array of numbers; None when it is anything else."""
-    global _parser
     skeleton = body[head.end() :].translate(None, _NUMBERS)  # "[[,],[,]]}"
     shape = _shapes.get(skeleton)
     if shape is None:
@@ -99,9 +103,13 @@ def _parse_numbers(body: bytes, head: re.Match[bytes]) -> PredictBody | None:
         if len(skeleton) <= _MAX_SKELETON and len(_shapes) < _MAX_SHAPES:
             _shapes[skeleton] = shape
     try:
-        document: Any = _parser.parse(body)
+        parser = _local.parser
+    except AttributeError:
+        parser = _local.parser = simdjson.Parser()
+    try:
+        document: Any = parser.parse(body)
     except RuntimeError:  # a request that failed still holds a part of its document
-        _parser = simdjson.Parser()
+        _local.parser = simdjson.Parser()
         return None
     except ValueError:
         return None
@@ -120,12 +128,23 @@ def _read_skeleton(skeleton: bytes) -> tuple[int, ...] | None:
     shape: tuple[int, ...] = ()
     element = b""  # what stands for one element of the present level; for a number, nothing
     for start in range(rank, 0, -1):
-        count, end = 1, start + len(element)
-        while inner[end : end + 1 + len(element)] == b"," + element:
-            count, end = count + 1, end + 1 + len(element)
-        element = b"[" + b",".join([element] * count) + b"]"
+        count = 1 + _repeats(inner, start + len(element), b"," + element)
+        element = b"[" + element + (b"," + element) * (count - 1) + b"]"
         shape = (count, *shape)
     return shape if element == inner else None
+
+
+def _repeats(text: bytes, at: int, pattern: bytes) -> int:
+    """How often the pattern stands in a row from `at` on; found in strides, not one by one."""
+    found, stride, is_growing = 0, 1, True
+    while stride:
+        if text.startswith(pattern * stride, at + found * len(pattern)):
+            found += stride
+            stride = stride * 2 if is_growing else stride // 2
+        else:
+            is_growing = False
+            stride //= 2
+    return found
 
 
 def _read_document(document: Mapping[str, Any], signature: Signature) -> dict[str, Array]:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
+from clients.wire import tensors
+from serving import json_numbers
 from serving.errors import InvalidArgument
 from serving.saved_model import type_name
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     """The answer to a request in row or columnar form; InvalidArgument for outputs that the form cannot hold."""
     for array in outputs.values():
         if array.dtype.str not in _WRITABLE:
-            raise InvalidArgument(f"Failed to write JSON value for tensor type: {_type(array)}")
+            number = tensors.dtype_of(array).number
+            raise InvalidArgument(f"Failed to write JSON value for tensor type: {type_name(number)}")
     if is_row:
         _check_rows(outputs)
     if len(outputs) == 1:
@@ -31,7 +36,9 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     if not is_row:
         members = [b"%b: %b" % (orjson.dumps(name), _tensor(name, array)) for name, array in outputs.items()]
         return b'{"outputs": {%b}}\n' % b", ".join(members)
-    return b'{"predictions": %b}\n' % _rows(outputs)
+    columns = [_rows(name, array) for name, array in outputs.items()]
+    row = b"{%b}" % b", ".join(orjson.dumps(name).replace(b"%", b"%%") + b": %b" for name in outputs)
+    return b'{"predictions": [%b]}\n' % b", ".join([row % values for values in zip(*columns, strict=True)])
 
 
 def _check_rows(outputs: Mapping[str, Array]) -> None:
@@ -47,86 +54,63 @@ def _check_rows(outputs: Mapping[str, Array]) -> None:
             )
 
 
-def _rows(outputs: Mapping[str, Array]) -> bytes:
-    names = list(outputs)
-    columns = [_elements(name, array) for name, array in outputs.items()]
-    try:
-        text: bytes = orjson.dumps(
-            [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], option=_NUMPY
-        )
-        if b"null" not in text:
-            return text
-    except (TypeError, orjson.JSONEncodeError):
-        pass  # strings that are not UTF-8
-    count = len(columns[0])
-    return b"[%b]" % b", ".join(
-        b"{%b}" % b", ".join(b"%b: %b" % (orjson.dumps(n), _tensor(n, a[i])) for n, a in outputs.items())
-        for i in range(count)
-    )
-
-
-def _elements(name: str, array: Array) -> Any:
-    """The rows of a tensor as orjson takes them: it knows no NumPy number of the C type long long."""
+def _tensor(name: str, array: Array) -> bytes:
+    """A tensor as nested lists, or one value."""
+    if array.dtype.kind == "f":
+        return json_numbers.write(array)
     if array.dtype == object:
+        return json_numbers.nest(_strings(name, array), array.shape)
+    if not array.ndim:
+        return orjson.dumps(array.item())
+    # orjson knows NumPy's types by their sizes, and no number of the C type long long
+    known = np.ascontiguousarray(array, dtype=array.dtype.str)
+    return orjson.dumps(known, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _rows(name: str, array: Array) -> Sequence[bytes]:
+    """The text of each row of a tensor of rank 1 or more."""
+    if array.ndim == 1 and array.dtype == object:
         return _strings(name, array)
-    return array.tolist() if array.ndim == 1 and array.dtype.kind != "f" else np.ascontiguousarray(array)
+    text = _tensor(name, array)
+    if array.ndim == 1:
+        return text[1:-1].split(b",") if len(array) else []
+    if array.dtype == object or not array.size:
+        return [_tensor(name, row) for row in array]
+    closed, opened = b"]" * (array.ndim - 1), b"[" * (array.ndim - 1)
+    rows = text[array.ndim : -array.ndim].split(closed + b"," + opened)
+    return [b"%b%b%b" % (opened, row, closed) for row in rows]
 
 
-def _tensor(name: str, array: Any) -> bytes:
-    """A tensor as nested lists. Not finite numbers and strings of any bytes included."""
-    if isinstance(array, bytes) or array.dtype == object:
-        values = _strings(name, np.asarray(array, object))
-        try:
-            text: bytes = orjson.dumps(values)
-        except (TypeError, orjson.JSONEncodeError):
-            return _raw_strings(values)
-        return text
-    if array.ndim:
-        text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
-    else:
-        text = orjson.dumps(array[()] if array.dtype.kind == "f" else array.item(), option=_NUMPY)
-    return text if b"null" not in text else _floats(array.tolist())
+def _strings(name: str, array: Array) -> list[bytes]:
+    """The elements as JSON strings, or as {"b64": ...} where the name ends in `_bytes`."""
+    write: Callable[[bytes], bytes] = _base64 if name.endswith("_bytes") else write_string
+    return [write(value.encode() if isinstance(value, str) else value) for value in array.ravel().tolist()]
 
 
-def _strings(name: str, array: Array) -> Any:
-    """Nested lists of text, or of {"b64": ...} where the name ends in `_bytes`."""
-    is_base64 = name.endswith("_bytes")
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, list):
-            return [convert(element) for element in value]
-        data = value.encode() if isinstance(value, str) else value
-        return {"b64": base64.b64encode(data).decode()} if is_base64 else data.decode("utf-8", "surrogateescape")
-
-    return convert(array.tolist())
+def _base64(data: bytes) -> bytes:
+    return b'{"b64": "%b"}' % base64.b64encode(data)
 
 
-def _raw_strings(value: Any) -> bytes:
-    """Text with bytes that are not UTF-8 as they are; only quotes, backslashes and control characters escaped."""
-    if isinstance(value, list):
-        return b"[%b]" % b",".join(map(_raw_strings, value))
-    escaped = "".join(f"\\{c}" if c in '"\\' else f"\\u{ord(c):04x}" if c < " " else c for c in value)
+def write_string(data: bytes) -> bytes:
+    """Text as a JSON string: bytes that are no UTF-8 stay; quotes, backslashes and control characters are escaped."""
+    text = data.decode("utf-8", "surrogateescape")
+    escaped = _ESCAPED.sub(lambda m: _ESCAPES.get(m[0]) or f"\\u{ord(m[0]):04X}", text)
     return b'"%b"' % escaped.encode("utf-8", "surrogateescape")
 
 
-def _floats(value: Any) -> bytes:
-    if isinstance(value, list):
-        return b"[%b]" % b",".join(map(_floats, value))
-    if value != value:
-        return b"NaN"
-    if value in (float("inf"), float("-inf")):
-        return b"Infinity" if value > 0 else b"-Infinity"
-    return repr(value).encode()
+def write_classes(pairs: Iterable[tuple[Sequence[bytes], Sequence[float]]]) -> bytes:
+    """`{"results": [[["label", score], ...], ...]}`; labels and float32 scores of each example in turn."""
+    examples = [
+        b"[%b]"
+        % b",".join(
+            b"[%b,%b]" % (write_string(label), json_numbers.text_of(score))
+            for label, score in zip(labels, scores, strict=True)
+        )
+        for labels, scores in pairs
+    ]
+    return b'{"results": [%b]}\n' % b",".join(examples)
 
 
-def write_results(results: Iterable[Any]) -> bytes:
-    """`{"results": [...]}` of Classify ([label, score] pairs by example) and Regress (numbers)."""
-    rows = list(results)
-    text: bytes = orjson.dumps(rows, option=_NUMPY)
-    return b'{"results": %b}\n' % text
-
-
-def _type(array: Array) -> str:
-    from clients.wire import tensors
-
-    return type_name(tensors.dtype_of(array).number)
+def write_values(values: Array) -> bytes:
+    """`{"results": [...]}` of Regress; float32 [n]."""
+    return b'{"results": %b}\n' % json_numbers.write(values)

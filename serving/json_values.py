@@ -17,6 +17,8 @@ from serving.saved_model import TensorInfo
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_RANK = 32
+_BLANKS = re.compile(r"[ \t\n\v\f\r]+")
+_URL_SAFE = str.maketrans("-_", "+/")
 _INT32 = (-(2**31), 2**31 - 1)
 _RANGES = {
     "int32": _INT32,
@@ -125,12 +127,16 @@ def is_base64(value: Any) -> bool:
 
 
 def decode_base64(value: dict[str, Any]) -> bytes:
-    """The bytes of `{"b64": "<text>"}`: standard alphabet, padding optional, white space ignored."""
+    """The bytes of `{"b64": "<text>"}`: standard or URL-safe alphabet, padding optional, white space ignored."""
     if not is_base64(value):
         raise InvalidArgument(f"JSON Value: {quote(value)} not formatted correctly for base64 data")
-    text = re.sub(r"\s|=", "", value["b64"])
+    text = _BLANKS.sub("", value["b64"]).translate(_URL_SAFE)
+    bare = text.rstrip("=")
+    padding = "=" * (-len(bare) % 4)
+    if text not in (bare, bare + padding):
+        raise InvalidArgument("Unable to base64 decode")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return base64.b64decode(bare + padding, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidArgument("Unable to base64 decode") from None
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NoReturn
 
 from serving import config
 from serving.errors import InvalidArgument
 from serving.manager import Load, Manager
 from serving.repository import ConfiguredRepository, FolderRepository, ModelConfig, Repository
+from serving.versions import L, Versions, describe
 from serving.watcher import Watcher
 
 
@@ -33,6 +41,39 @@ def check(options: SimpleNamespace) -> None:
         raise InvalidArgument(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )
+    if options.use_alts_credentials and options.ssl_config_file:
+        raise InvalidArgument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if options.use_alts_credentials:
+        raise InvalidArgument("--use_alts_credentials is not supported by this server; use --ssl_config_file")
+    parallelism = (
+        options.tensorflow_session_parallelism,
+        options.tensorflow_intra_op_parallelism,
+        options.tensorflow_inter_op_parallelism,
+    )
+    if all(threads > 0 for threads in parallelism):
+        raise InvalidArgument(
+            "Either configure server_options.tensorflow_session_parallelism or (server_options.tensorflow_intra_op_"
+            "parallelism, server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all."
+        )
+    if options.version_transition_policy not in ("availability", "resource"):
+        raise InvalidArgument(
+            f"--version_transition_policy={options.version_transition_policy} is none; wanted availability or resource"
+        )
+    if options.allow_config_reload and not options.config_root:
+        raise InvalidArgument(
+            "--allow_config_reload needs --config_root=DIR: the folder that must hold the base paths of "
+            "configurations that come over gRPC; --config_root=/ allows any"
+        )
+    if options.workers < 1:
+        raise InvalidArgument(f"--workers={options.workers}: wanted 1 or more")
+    if options.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise InvalidArgument("--workers needs ports that processes can share, which this system has not")
+    if options.workers > 1 and options.grpc_socket_path:
+        raise InvalidArgument("--grpc_socket_path is served by one process; leave out --workers, or listen on --port")
+    try:
+        re.compile(options.model_name_pattern)
+    except re.error as error:
+        raise InvalidArgument(f"--model_name_pattern is not a regular expression: {error}") from None
 
 
 def make_repository(options: SimpleNamespace) -> Repository:
@@ -41,24 +82,31 @@ def make_repository(options: SimpleNamespace) -> Repository:
         folder = Path(options.repository).absolute()
         if not folder.is_dir():
             raise InvalidArgument(f"--repository={options.repository} is not a folder; make it, models may come later")
-        return FolderRepository(folder)
+        return FolderRepository(folder, names=options.model_name_pattern)
     if options.model_config_file:
-        return ConfiguredRepository(config.read_models(Path(options.model_config_file)))
-    config.check_base_path(options.model_name, options.model_base_path)
-    return ConfiguredRepository([ModelConfig(options.model_name, Path(options.model_base_path))])
+        models = config.read_models(Path(options.model_config_file))
+    else:
+        config.check_base_path(options.model_name, options.model_base_path)
+        models = [ModelConfig(options.model_name, Path(options.model_base_path))]
+    return ConfiguredRepository(models, options.missing_base_path_stops_poll)
 
 
-def make_manager(options: SimpleNamespace, load: Load, threads: int) -> Manager:
+def make_manager(
+    options: SimpleNamespace, load: Load[L], threads: int, show: Callable[[], None] = lambda: None
+) -> Manager[L]:
     """A manager that loads with `load`, `threads` versions at once unless the flags say how many."""
     return Manager(
         load,
         retries=max(0, options.max_num_load_retries),
         retry_interval_s=max(0.0, options.load_retry_interval_micros / 1e6),
         threads=options.num_load_threads if options.num_load_threads > 0 else threads,
+        retry_changed=options.retry_changed_versions,
+        unload_first=options.version_transition_policy == "resource",
+        show=show,
     )
 
 
-def make_watcher(options: SimpleNamespace, repository: Repository, manager: Manager) -> Watcher:
+def make_watcher(options: SimpleNamespace, repository: Repository, manager: Manager[Any]) -> Watcher:
     """Polls as the flags say; FailedPrecondition when a label may not be given."""
     return Watcher(
         repository,
@@ -67,16 +115,32 @@ def make_watcher(options: SimpleNamespace, repository: Repository, manager: Mana
         config_file=Path(options.model_config_file) if options.model_config_file else None,
         config_poll_wait_s=options.model_config_file_poll_wait_seconds,
         allow_unavailable_labels=options.allow_version_labels_for_unavailable_models,
+        config_root=Path(options.config_root) if options.config_root else None,
+        waits_for_models=options.wait_for_models,
     )
 
 
-def check_start(manager: Manager, models: list[str]) -> None:
-    """StartError when models have failed to load and none is available."""
-    failed = [version for model in models if (version := manager.failure(model)) is not None]
-    if failed and not manager.available():
-        reasons = "".join(
-            f"{{{{name: {v.model} version: {v.number}}} due to error: {v.error.code}: {v.error.message}}}, "
-            for v in failed
-            if v.error is not None
-        )
-        raise StartError(f"UNKNOWN: {len(failed)} servable(s) did not become available: {{{reasons}}}")
+def is_loaded(options: SimpleNamespace, manager: Versions, watcher: Watcher) -> bool:
+    """Whether the ports may be opened: each configured model is available or has failed.
+
+    A model whose base path is missing, or holds no version, is waited for with --wait_for_models alone.
+    StartError when models have failed and none is available; with --wait_for_models, when one has failed.
+    """
+    repository = watcher.repository
+    if not repository.requires_models:
+        return True
+    models = list(repository.configured())
+    if not all(manager.is_settled(model) for model in models):
+        return False
+    failures = [failure for model in models if (failure := manager.failure(model)) is not None]
+    if failures and (options.wait_for_models or not manager.available()):
+        raise StartError(f"UNKNOWN: {len(failures)} servable(s) did not become available: {{{describe(failures)}}}")
+    return not options.wait_for_models or all(manager.is_available(model) for model in models)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process at once: threads that still load a model do not hold it up."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -6,35 +6,32 @@ requests find their version without a lock.
 
 from __future__ import annotations
 
-import enum
 import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
-from serving.errors import Cancelled, Internal, NotFound, ServingError
-from serving.servable import Servable
+from serving.cores import step_back
+from serving.errors import Cancelled, Internal, ServingError
+from serving.memory import give_back_soon
+from serving.repository import stamp
+from serving.versions import Failure, L, Serving, State
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[str, int, Path], Servable]
 
-
-class State(enum.IntEnum):
-    """Where a version is in its life, numbered as on the wire."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
+Load = Callable[[str, int, Path], L]
 
 
 @dataclass
-class Version:
-    """A version that the manager knows of. `error`: why its last attempt to load failed."""
+class Version(Generic[L]):
+    """A version that the manager knows of.
+
+    error  why its last attempt to load failed        stamp  its files before that attempt
+    """
 
     model: str
     number: int
@@ -43,51 +40,50 @@ class Version:
     wanted: bool = True
     error: ServingError | None = None
     attempts: int = 0
-    servable: Servable | None = None
+    stamp: object = None
+    servable: L | None = None
 
 
-@dataclass(frozen=True)
-class _Serving:
-    """What requests can reach: versions by model and number, and each model's highest."""
-
-    versions: Mapping[str, Mapping[int, Servable]]
-    latest: Mapping[str, Servable]
-
-
-class Manager:
+class Manager(Generic[L]):
     """The versions of all models and their states.
 
     load              makes a servable of (model, version, folder), or raises ServingError
     retries           further attempts after a failed load
     retry_interval_s  pause between them
     threads           how many versions load at once
+    retry_changed     tries a version that failed again once its files have changed
+    unload_first      lets go of old versions before it loads new ones, for models of which two have no room
+    show              called after each change of versions or states, in the order of the changes
     """
 
-    def __init__(self, load: Load, retries: int = 0, retry_interval_s: float = 60.0, threads: int = 2) -> None:
+    def __init__(
+        self,
+        load: Load[L],
+        retries: int = 0,
+        retry_interval_s: float = 60.0,
+        threads: int = 2,
+        retry_changed: bool = False,
+        unload_first: bool = False,
+        show: Callable[[], None] = lambda: None,
+    ) -> None:
         self._load = load
         self._retries = retries
         self._retry_interval_s = retry_interval_s
-        self._versions: dict[str, dict[int, Version]] = {}
-        self._serving = _Serving({}, {})
+        self._retry_changed = retry_changed
+        self._unload_first = unload_first
+        self._show = show
+        self._versions: dict[str, dict[int, Version[L]]] = {}
+        self._serving: Serving[L] = Serving({})
         self._changed = threading.Condition()  # guards everything above
-        self._jobs: queue.SimpleQueue[Version] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Version[L]] = queue.SimpleQueue()
         for i in range(threads):
             threading.Thread(target=self._work, name=f"load-{i}", daemon=True).start()
 
     # Reading
 
-    def find(self, model: str, version: int | None = None) -> Servable:
+    def find(self, model: str, version: int | None = None) -> L:
         """The servable of a version, or of the highest that is available; NotFound in upstream's words."""
-        serving = self._serving
-        if version is None:
-            servable = serving.latest.get(model)
-            if servable is None:
-                raise NotFound(f"Servable not found for request: Latest({model})")
-            return servable
-        servable = serving.versions.get(model, {}).get(version)
-        if servable is None:
-            raise NotFound(f"Servable not found for request: Specific({model}, {version})")
-        return servable
+        return self._serving.find(model, version)
 
     def status(self, model: str) -> list[tuple[int, State, ServingError | None]]:
         """Number, state and error of every version ever seen, highest first; empty for an unknown model."""
@@ -101,32 +97,37 @@ class Manager:
             return sorted(self._versions)
 
     def available(self) -> dict[str, list[int]]:
-        """The available versions by model, for people."""
-        return {model: sorted(versions) for model, versions in sorted(self._serving.versions.items())}
+        """The available versions by model."""
+        return self._serving.numbers()
 
-    def is_settled(self, model: str) -> bool:
-        """Whether the model's newest wanted version that is no longer loading is known: available or failed."""
-        with self._changed:
-            return self._settled(model)
+    def serving(self) -> Serving[L]:
+        """What requests can reach now."""
+        return self._serving
 
     def is_available(self, model: str) -> bool:
         return model in self._serving.latest
 
-    def failure(self, model: str) -> Version | None:
-        """The highest wanted version, if it failed to load."""
+    def is_settled(self, model: str) -> bool:
+        """Whether a wanted version is available or has failed, or none is wanted."""
         with self._changed:
-            wanted = [v for v in self._versions.get(model, {}).values() if v.wanted]
-            newest = max(wanted, key=lambda v: v.number, default=None)
-            return newest if newest is not None and newest.state is State.END else None
+            return self._settled(model)
 
-    def wait_until_settled(self, models: list[str], timeout_s: float | None = None) -> bool:
-        """Blocks until each of the models is available or has failed; False after `timeout_s`."""
+    def failure(self, model: str) -> Failure | None:
+        """Why the model is not there: the highest wanted version that was decided on, if it failed to load."""
         with self._changed:
-            return self._changed.wait_for(lambda: all(self._settled(m) for m in models), timeout_s)
+            decided = self._decided(model)
+            if decided is None or decided.error is None or decided.state is not State.END:
+                return None
+            return Failure(model, decided.number, decided.error)
 
     def _settled(self, model: str) -> bool:
-        wanted = [v for v in self._versions.get(model, {}).values() if v.wanted]
-        return not wanted or max(wanted, key=lambda v: v.number).state in (State.AVAILABLE, State.END)
+        wanted = any(v.wanted for v in self._versions.get(model, {}).values())
+        return not wanted or self._decided(model) is not None
+
+    def _decided(self, model: str) -> Version[L] | None:
+        known = self._versions.get(model, {}).values()
+        decided = [v for v in known if v.wanted and v.state in (State.AVAILABLE, State.END)]
+        return max(decided, key=lambda v: v.number, default=None)
 
     # Changing
 
@@ -136,7 +137,11 @@ class Manager:
             for model in {*wanted, *self._versions}:
                 self._want(model, wanted.get(model, {}))
                 self._step(model)
-            self._changed.notify_all()
+            self._tell()
+
+    def _tell(self) -> None:
+        self._show()
+        self._changed.notify_all()
 
     def _want(self, model: str, folders: Mapping[int, Path]) -> None:
         if not folders and model not in self._versions:
@@ -150,61 +155,75 @@ class Manager:
                     version.error = Cancelled("Loading of servable cancelled")
         for number, folder in folders.items():
             version_known = known.get(number)
-            if version_known is None or (version_known.state is State.END and not version_known.wanted):
+            if version_known is None or (version_known.state is State.END and self._is_worth_another(version_known)):
                 known[number] = Version(model, number, folder)
             else:
+                if not version_known.wanted:
+                    version_known.folder = folder
                 version_known.wanted = True
 
+    def _is_worth_another(self, version: Version[L]) -> bool:
+        """Whether a version that has ended, and is wanted now, is loaded afresh."""
+        return not version.wanted or (self._retry_changed and stamp(version.folder) != version.stamp)
+
     def _step(self, model: str) -> None:
-        """The availability-preserving policy: unload what is superseded, load what is wanted."""
+        """Unloads what is superseded and loads what is wanted, as the transition policy has it."""
         known = self._versions.get(model, {})
         ready = sorted((v for v in known.values() if v.state is State.AVAILABLE), key=lambda v: v.number)
         unwanted = [v for v in ready if not v.wanted]
         replaced = any(v.wanted for v in ready) or not any(v.wanted for v in known.values())
-        for version in unwanted if replaced else unwanted[:-1]:
+        for version in unwanted if replaced or self._unload_first else unwanted[:-1]:
             self._unload(version)
+        if self._unload_first and any(v.state is State.UNLOADING for v in known.values()):
+            return
         for version in sorted(known.values(), key=lambda v: v.number, reverse=True):
             if version.state is State.START and version.wanted:
                 version.state = State.LOADING
                 self._jobs.put(version)
 
-    def _unload(self, version: Version) -> None:
+    def _unload(self, version: Version[L]) -> None:
         servable = version.servable
-        assert servable is not None
+        if servable is None:  # unloading the one before has already come to this one
+            return
         version.state = State.UNLOADING
+        self._tell()
         version.servable = None
         self._publish(version.model, version.number, None)
+        self._tell()
+        servable.retire(lambda: self._unloaded(version))
 
-        def end() -> None:
-            with self._changed:
-                if version.state is State.UNLOADING:
-                    version.state = State.END
-                    log.info("%s version %d: unloaded", version.model, version.number)
-                    self._changed.notify_all()
+    def _unloaded(self, version: Version[L]) -> None:
+        with self._changed:
+            if version.state is not State.UNLOADING:
+                return
+            version.state = State.END
+            log.info("%s version %d: unloaded", version.model, version.number)
+            give_back_soon()
+            if version.wanted:  # again, since it began to leave
+                self._versions[version.model][version.number] = Version(version.model, version.number, version.folder)
+            self._step(version.model)
+            self._tell()
 
-        servable.retire(end)
-
-    def _publish(self, model: str, number: int, servable: Servable | None) -> None:
+    def _publish(self, model: str, number: int, servable: L | None) -> None:
         versions = {name: dict(known) for name, known in self._serving.versions.items()}
         if servable is None:
             versions[model].pop(number)
-            if not versions[model]:
-                del versions[model]
         else:
             versions.setdefault(model, {})[number] = servable
-        latest = {name: known[max(known)] for name, known in versions.items()}
-        self._serving = _Serving(versions, latest)
+        self._serving = Serving(versions)
 
     # Threads of the manager
 
     def _work(self) -> None:
+        step_back()
         while True:
             self._attempt(self._jobs.get())
 
-    def _attempt(self, version: Version) -> None:
+    def _attempt(self, version: Version[L]) -> None:
         if version.state is not State.LOADING:
             return
         version.attempts += 1
+        version.stamp = stamp(version.folder)
         try:
             servable = self._load(version.model, version.number, version.folder)
         except ServingError as error:
@@ -215,17 +234,21 @@ class Manager:
         else:
             self._loaded(version, servable)
 
-    def _loaded(self, version: Version, servable: Servable) -> None:
+    def _loaded(self, version: Version[L], servable: L) -> None:
         with self._changed:
-            if version.state is State.LOADING:  # else cancelled meanwhile
-                version.servable = servable
-                self._publish(version.model, version.number, servable)
-                version.state = State.AVAILABLE
-                version.error = None
-                self._step(version.model)
-            self._changed.notify_all()
+            if version.state is not State.LOADING:  # cancelled meanwhile
+                servable.retire(lambda: None)
+                return
+            version.servable = servable
+            self._publish(version.model, version.number, servable)
+            self._show()
+            version.state = State.AVAILABLE
+            version.error = None
+            self._show()
+            self._step(version.model)
+            self._tell()
 
-    def _failed(self, version: Version, error: ServingError) -> None:
+    def _failed(self, version: Version[L], error: ServingError) -> None:
         name = f"{version.model} version {version.number}"
         with self._changed:
             if version.state is not State.LOADING:
@@ -236,13 +259,14 @@ class Manager:
                 retry = threading.Timer(max(0.0, self._retry_interval_s), self._jobs.put, [version])
                 retry.daemon = True
                 retry.start()
+                self._tell()
                 return
             log.error("%s: not loaded: %s", name, error)
             version.state = State.END
             self._step(version.model)
-            self._changed.notify_all()
+            self._tell()
 
 
 def is_worth_retrying(error: ServingError) -> bool:
     """A folder may still be incomplete; what this server cannot run, it will not learn."""
-    return error.code not in ("FAILED_PRECONDITION", "UNIMPLEMENTED", "INVALID_ARGUMENT")
+    return error.code not in ("FAILED_PRECONDITION", "UNIMPLEMENTED", "INVALID_ARGUMENT", "PERMISSION_DENIED")

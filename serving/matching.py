@@ -16,8 +16,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def check_names(signature: Signature, sent: Collection[str]) -> None:
     """InvalidArgument unless `sent` are the signature's inputs, those with defaults being optional."""
     wanted = signature.inputs
-    if len(sent) == len(wanted) and all(alias in wanted for alias in sent):
-        return
+    if len(sent) == len(wanted):
+        for alias in sent:
+            if alias not in wanted:
+                break
+        else:
+            return
     missing = sorted(set(wanted) - set(sent))
     required = [alias for alias in missing if alias not in signature.defaults]
     extra = sorted(set(sent) - set(wanted))
@@ -46,7 +50,7 @@ def check_dtypes(signature: Signature, inputs: Mapping[str, Array]) -> None:
     """InvalidArgument unless every input has the signature's dtype. Shapes are the graph's affair."""
     for i, (alias, info) in enumerate(signature.inputs.items()):
         array = inputs.get(alias)
-        if array is None or array.dtype == info.numpy:
+        if array is None or array.dtype is info.numpy or array.dtype == info.numpy:
             continue
         raise InvalidArgument(f"Expects arg[{i}] to be {info.type_name} but {_type_name(array)} is provided")
 

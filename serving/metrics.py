@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from serving import prometheus
@@ -22,6 +22,8 @@ Snapshot = dict[str, list[Any]]
 MAX_REFUSED = 1000
 """Names that only refused requests know: as many are kept apart, the rest are counted under OTHER."""
 OTHER = "(other)"
+_COUNTED = ("Predict", "Classify", "Regress")
+"""The gRPC methods that upstream's metrics know; ours know all."""
 
 
 class Metrics:
@@ -35,6 +37,8 @@ class Metrics:
         self._requests: dict[tuple[str, str, str, str, str], list[float]] = {}
         self._refused = 0
         self._runs: dict[tuple[str, str, str], list[float]] = {}
+        self._queued_runs: dict[tuple[str, str, str], list[float]] = {}
+        self._spent: dict[tuple[str, str, str], list[float]] = {}
         self._rows: dict[tuple[str, str, str], int] = {}
         self._queued: dict[str, int] = {}
         self._batches: dict[tuple[str, str], list[float]] = {}
@@ -52,7 +56,7 @@ class Metrics:
     def request(self, model: str, api: str, entrypoint: str, code: str, seconds: float, signature: str = "") -> None:
         """An answered request.
 
-        api         Predict, Classify, Regress over gRPC; predict, classify, regress over REST; "" for a GET
+        api         Predict, Classify, ... over gRPC; predict, classify, regress over REST; "" for a GET
         entrypoint  GRPC or REST
         code        canonical, OK included
         """
@@ -74,17 +78,34 @@ class Metrics:
             self._refused += not is_known and key not in self._requests
         return self._requests.setdefault(key, _cells(LATENCY_LIMITS))
 
-    def runtime(self, model: str, signature: str, seconds: float, rows: int, api: str = "Predict") -> None:
-        """A run of an engine for `rows` rows; api Predict, Classify, Regress or MultiInference over both protocols."""
+    def runtime(
+        self,
+        model: str,
+        signature: str,
+        seconds: float,
+        rows: int,
+        api: str = "Predict",
+        spent: Sequence[float] = (),
+    ) -> None:
+        """A run of an engine for `rows` rows.
+
+        api    Predict, Classify, Regress or MultiInference, over both protocols
+        spent  seconds that each request took whose rows they are, its wait included; none: one, which did not wait
+        """
         key = (model, signature, api)
-        cells = self._runs.get(key)
+        runs = self._runs if not spent else self._queued_runs
+        cells = runs.get(key)
         if cells is None:
-            cells = self._runs[key] = _cells(LATENCY_LIMITS)
-            self._rows[key] = 0
+            cells = runs[key] = _cells(LATENCY_LIMITS)
+            self._rows.setdefault(key, 0)
         micros = seconds * 1e6
         cells[bisect_left(LATENCY_LIMITS, micros)] += 1
         cells[-1] += micros
         self._rows[key] += rows
+        if spent:
+            cells = self._spent.setdefault(key, _cells(LATENCY_LIMITS))
+            for seconds in spent:
+                _observe(cells, LATENCY_LIMITS, seconds * 1e6)
 
     def queued(self, model: str, delta: int) -> None:
         """Requests that joined (> 0) or left (< 0) a queue."""
@@ -132,39 +153,45 @@ class Metrics:
             if code == "OK":
                 self._versions[model, str(version)] = 1
 
-    def unloaded(self, model: str, version: int) -> None:
-        """A version has been taken out of memory."""
+    def serves(self, available: Mapping[str, Iterable[int]]) -> None:
+        """The versions of each model that answer now."""
         with self._lock:
-            self._versions.pop((model, str(version)), None)
+            self._versions = {(model, str(version)): 1 for model, versions in available.items() for version in versions}
 
     def snapshot(self) -> Snapshot:
-        """All of it now, for `render` here or in another process."""
+        """All of it now, for `render` here or in another process. Any thread: what grows is copied first."""
         counts: dict[tuple[str, str], float] = {}
         latencies: dict[tuple[str, str, str], list[float]] = {}
         by_signature: dict[tuple[str, ...], list[float]] = {}
         by_code: dict[tuple[str, ...], float] = {}
         for (model, signature, api, entrypoint, code), cells in list(self._requests.items()):
             number = sum(cells[:-1])
-            counts[model, code] = counts.get((model, code), 0) + number
             by_code[model, signature, api, entrypoint, code] = number
             if code == "OK":
-                _add(latencies, (model, api, entrypoint), cells)
                 by_signature[model, signature, api, entrypoint] = list(cells)
-        runs: dict[tuple[str, str, str], list[float]] = {}
-        for (model, _, api), cells in list(self._runs.items()):
-            _add(runs, (model, api, "TF1"), cells)
+            if entrypoint == "GRPC" and api not in _COUNTED:
+                continue
+            counts[model, code] = counts.get((model, code), 0) + number
+            if code == "OK":
+                _add(latencies, (model, api, entrypoint), cells)
+        runs = dict(self._runs)
+        for key, cells in list(self._queued_runs.items()):
+            _add(runs, key, cells)
+        requests: dict[tuple[str, str, str], list[float]] = {}
+        for (model, _, api), cells in [*list(self._runs.items()), *list(self._spent.items())]:
+            _add(requests, (model, api, "TF1"), cells)
         with self._lock:
             found: dict[str, Mapping[Any, Any]] = {
                 "request_count": counts,
                 "request_latency": latencies,
-                "runtime_latency": runs,
+                "runtime_latency": requests,
                 "request_example_counts": self._examples,
-                "request_example_count_total": {model: cells[-1] for model, cells in self._examples.items()},
+                "request_example_count_total": {model: cells[-1] for model, cells in list(self._examples.items())},
                 "model_warmup_latency": self._warmups,
                 "model_warmup_records_read": self._warmup_records,
                 "own_request_count": by_code,
                 "own_request_latency": by_signature,
-                "own_runtime_latency": self._runs,
+                "own_runtime_latency": runs,
                 "own_rows": self._rows,
                 "own_queue_depth": self._queued,
                 "own_batch_size": self._batches,
@@ -175,13 +202,15 @@ class Metrics:
             if self._batches:
                 found |= {
                     "queuing_latency": {self.thread_pool: self._queueing},
-                    "padding_size": {str(size): cells for size, cells in self._padding.items()},
+                    "padding_size": {str(size): cells for size, cells in list(self._padding.items())},
                     "input_batch_size": {(): self._task_sizes},
                     "processed_batch_size": {(): self._batch_sizes},
                     "wrapped_run_count": {(): sum(self._task_sizes[:-1])},
                 }
             return {
-                metric: [[[key] if isinstance(key, str) else list(key), _copy(value)] for key, value in values.items()]
+                metric: [
+                    [[key] if isinstance(key, str) else list(key), _copy(value)] for key, value in list(values.items())
+                ]
                 for metric, values in found.items()
             }
 

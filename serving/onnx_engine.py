@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import mmap
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from serving import confine, onnx_file
+from serving.cores import cpu_count
 from serving.errors import DataLoss, InvalidArgument, ResourceExhausted
 from serving.saved_model import Signature
 from serving.steps import Step, build
@@ -24,22 +25,48 @@ log = logging.getLogger(__name__)
 
 SLOW_S = 1e-3
 """A run that takes longer is tried with more threads."""
-_GAIN = 0.85  # of the time with fewer threads: what more threads must come down to
+_LONG_S = 5e-3
+_GAIN, _LONG_GAIN = 0.85, 1.0  # of the time with fewer threads: what more must come down to, in a long run no higher
 
 
 @dataclass
 class Graph:
-    """An ONNX file in memory. `session` is replaced when another number of threads is quicker."""
+    """An ONNX graph in memory. `session` is replaced when another number of threads is quicker.
 
-    path: Path
-    session: Any
+    source  its file, or its bytes        call  runs it: (outputs, inputs by name, None) -> arrays
+    """
+
+    source: str | bytes
+    session: Any = None
+    call: Any = None
     threads: int = 1
     tuned: bool = False
+
+    def use(self, session: Any, threads: int) -> None:
+        """Runs on this session from now on."""
+        self.session, self.threads = session, threads
+        # What InferenceSession.run checks once more, and what takes longer than all of our own, has been checked.
+        self.call = getattr(session, "_sess", session).run
+
+    def open(self, threads: int) -> Any:
+        """A session of the graph."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        # Idle threads that spin would take the cores from other models and from the event loop.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return onnxruntime.InferenceSession(self.source, options, providers=["CPUExecutionProvider"])
 
     @property
     def inputs(self) -> dict[str, tuple[Any, ...]]:
         """Declared shapes by name; a free axis is None or a name."""
         return {i.name: tuple(i.shape) for i in self.session.get_inputs()}
+
+    @property
+    def is_fed_by_numpy(self) -> bool:
+        """Whether NumPy has the dtypes of all inputs and outputs; not so bfloat16, nor bytes as ONNX has strings."""
+        return all(tensor.type in _NUMPY for tensor in (*self.session.get_inputs(), *self.session.get_outputs()))
 
     @property
     def outputs(self) -> list[str]:
@@ -65,8 +92,13 @@ class OnnxEngine:
 
     name = "ONNX Runtime"
 
-    def __init__(self, folder: Path, card: Mapping[str, Any], signatures: Mapping[str, Signature]) -> None:
-        """Loads the graphs that the card verifies; DataLoss when a file is not the one that was verified."""
+    def __init__(
+        self, folder: Path, card: Mapping[str, Any], signatures: Mapping[str, Signature], threads: int = 0
+    ) -> None:
+        """Loads the graphs that the card verifies; DataLoss when a file is not the one that was verified.
+
+        threads  that a run may take; 0: `tune` finds out
+        """
         self._graphs: dict[str, Graph] = {}
         self.plans: dict[str, Plan] = {}
         verified = card.get("onnx") or {}
@@ -76,12 +108,13 @@ class OnnxEngine:
             if signature is None or not file or not (verified.get(file) or {}).get("parity"):
                 continue
             if file not in self._graphs:
-                self._graphs[file] = _open(folder, file, verified[file].get("sha256"))
-            self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
+                self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads)
+            if self._graphs[file].is_fed_by_numpy:
+                self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
-        wanted = tuple(outputs)
+        wanted = outputs if type(outputs) is tuple else tuple(outputs)
         chosen = plan.chosen.get(wanted)
         if chosen is None:
             chosen = plan.chosen[wanted] = _choose(plan, wanted)
@@ -92,13 +125,16 @@ class OnnxEngine:
         if from_graph:
             feed = {name: tensors[name] for name in plan.feeds}
             try:
-                answers = plan.graph.session.run(from_graph, feed)
+                answers = plan.graph.call(from_graph, feed, None)
             except Exception as error:  # ONNX Runtime's exceptions have no common class
                 raise _refusal(plan.graph, feed, error) from None
             tensors.update(zip(from_graph, answers, strict=True))
         for step in after:
             step.run(tensors)
         return {name: tensors[name] for name in wanted}
+
+    def clock(self, signature: str) -> Callable[[], float]:
+        return time.thread_time if self.plans[signature].graph.threads == 1 else time.perf_counter
 
     def tune(self, signature: str, inputs: Mapping[str, Array]) -> None:
         """Measures a slow graph with more threads on these inputs and keeps what is quickest."""
@@ -114,10 +150,11 @@ class OnnxEngine:
         best = _measure(graph.session, feed)
         threads = 2
         while best > SLOW_S and threads <= cpu_count():
-            session = _session(graph.path, threads)
+            session = graph.open(threads)
             seconds = _measure(session, feed)
-            if seconds < best * _GAIN:
-                graph.session, graph.threads, best = session, threads, seconds
+            if seconds < best * (_GAIN if best < _LONG_S else _LONG_GAIN):
+                graph.use(session, threads)
+                best = seconds
             threads *= 2
 
     def example(self, signature: str) -> dict[str, Array] | None:
@@ -135,47 +172,44 @@ class OnnxEngine:
         return example
 
 
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_NUMPY = {
+_NUMPY: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(uint8)": np.uint8,
+    "tensor(float16)": np.float16,
     "tensor(bool)": np.bool_,
+    **{f"tensor({name}{bits})": np.dtype(f"{name}{bits}") for name in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
 
 
-def _open(folder: Path, file: str, sha256: str | None) -> Graph:
+def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
     if Path(file).name != file:
         raise DataLoss(f"card.json names the graph {file!r}; wanted a file of the version's folder")
     path = folder / file
     try:
-        with path.open("rb") as opened:
-            found = hashlib.sha256(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)).hexdigest()
-    except (OSError, ValueError):  # ValueError: an empty file
+        with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            if hashlib.sha256(mapped).hexdigest() != sha256:
+                raise DataLoss(
+                    f"{file} is not the graph that was verified (its sha256 differs); export the version again"
+                )
+            with memoryview(mapped) as model:
+                free = _look_into(model, folder, file)
+    except (OSError, ValueError):  # ValueError: an empty file, or no protobuf message
         raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
-    if found != sha256:
-        raise DataLoss(f"{file} is not the graph that was verified (its sha256 differs); export the version again")
+    graph = Graph(free or str(path), tuned=threads > 0)
     try:
-        return Graph(path, _session(path, threads=1))
+        graph.use(graph.open(threads or 1), threads or 1)
     except Exception as error:
         log.error("%s: %s", path, error)
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None
+    return graph
 
 
-def _session(path: Path, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # Idle threads that spin would take the cores from other models and from the event loop.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _look_into(model: memoryview, folder: Path, file: str) -> bytes | None:
+    """The graph with inputs of any shape, when it can take them; DataLoss when its weights lie elsewhere."""
+    others = onnx_file.external_files(model)
+    if not all(confine.is_inside(folder / name, folder) for name in others):
+        raise DataLoss(f"{file} has weights outside of the version's folder; export the version again")
+    return onnx_file.with_free_shapes(model) if not others and onnx_file.is_elementwise(model) else None
 
 
 def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: Path) -> Plan:
@@ -217,11 +251,13 @@ def _measure(session: Any, feed: Mapping[str, Array]) -> float:
 
 
 def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Exception:
-    log.info("%s: %s", graph.path, error)
+    log.info("the graph refused its inputs: %s", error)
     if "allocate" in str(error).lower():
         return ResourceExhausted("the request needs more memory than there is; send fewer rows at a time")
     for name, shape in graph.inputs.items():
         given = feed[name].shape
+        if isinstance(graph.source, bytes):
+            break  # made for any shape
         fits = len(given) == len(shape) and all(
             not isinstance(size, int) or size == g for size, g in zip(shape, given, strict=True)
         )

@@ -30,6 +30,10 @@ class Pace:
         expected = self.expected_s(size)
         return expected is not None and expected <= QUICK_S
 
+    def measured_s(self, size: int) -> float | None:
+        """Seconds that calls of about this size took; None before the first of them."""
+        return self._seconds.get(size.bit_length())
+
     def expected_s(self, size: int) -> float | None:
         """Seconds that a call of this size should take; None before the first call.
 
@@ -48,6 +52,7 @@ class Pace:
 
 def size_of(inputs: Mapping[str, Array]) -> int:
     """Elements of all inputs; of strings, their bytes."""
-    return sum(
-        sum(map(len, array.ravel().tolist())) if array.dtype == object else array.size for array in inputs.values()
-    )
+    size = 0
+    for array in inputs.values():
+        size += array.size if array.dtype.kind != "O" else sum(map(len, array.ravel().tolist()))
+    return size

@@ -15,6 +15,7 @@ def _exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
     return tuple(scale * growth**k for k in range(count))
 
 
+PATH = "/monitoring/prometheus/metrics"
 LATENCY_LIMITS = _exponential(10, 1.8, 33)
 """Microseconds: 10 to about 25 minutes."""
 QUEUE_LIMITS = _exponential(100, 1.2, 52)
@@ -78,8 +79,7 @@ def render(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
             for labels, value in snapshot.get(key, ()):
                 before = total.get(tuple(labels))
                 total[tuple(labels)] = value if before is None else _sum(before, value)
-        if total:
-            lines.append(f"# TYPE {metric.name} {metric.kind}")
+        lines.append(f"# TYPE {metric.name} {metric.kind}")
         for labels, value in sorted(total.items()):
             lines += _histogram(metric, labels, value) if metric.limits else [_line(metric.name, metric, labels, value)]
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
@@ -107,3 +107,27 @@ def _line(name: str, metric: Metric, labels: Sequence[str], value: float, *more:
 
 def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def counters(snapshot: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    """The counters by name, over all labels; upstream's also as TensorFlow spells them, `/tensorflow/serving/...`."""
+    found = {}
+    for key, metric in METRICS.items():
+        if metric.kind == "counter":
+            total = sum(value for _, value in snapshot.get(key, ()))
+            found[metric.name] = found[metric.name.replace(":", "/")] = total
+    return found
+
+
+def lasting(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+    """What is left of processes that have ended, as one snapshot: counters and histograms, added up."""
+    found = {}
+    for key, metric in METRICS.items():
+        total: dict[tuple[str, ...], Any] = {}
+        for snapshot in snapshots:
+            for labels, value in snapshot.get(key, ()):
+                before = total.get(tuple(labels))
+                total[tuple(labels)] = value if before is None else _sum(before, value)
+        if metric.kind != "gauge":
+            found[key] = [[list(labels), value] for labels, value in total.items()]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -10,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from serving.confine import is_inside
+
 log = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"-?[0-9]+\Z")
-_MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+MODEL_NAMES = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+"""What a folder of a repository must be called to be a model."""
 _INT64 = 2**63
 
 Wanted = dict[str, dict[int, Path]]
@@ -38,18 +42,27 @@ class Policy:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model to serve: where its versions appear, which are wanted, and what labels name them."""
+    """A model to serve: where its versions appear, which are wanted, and what labels name them.
+
+    root  folder that the base path may not leave through a symbolic link
+    """
 
     name: str
     base_path: Path
     policy: Policy = Policy()
     labels: Mapping[str, int] = field(default_factory=dict)
+    root: Path | None = None
 
 
 class Repository(Protocol):
-    """Where models come from. `requires_models`: whether the server is not ready while one is missing."""
+    """Where models come from.
+
+    requires_models  whether the server is not ready while one is missing
+    root             folder that no version may leave through a symbolic link; None: its model's base path
+    """
 
     requires_models: bool
+    root: Path | None
 
     def poll(self) -> Wanted:
         """What is on disk now and wanted."""
@@ -62,14 +75,18 @@ class ConfiguredRepository:
     """The models of the command line or of a ModelServerConfig.
 
     A model whose base path is missing keeps the versions that were wanted before.
+
+    missing_stops  a missing base path leaves all models as they are, as upstream has it
     """
 
     requires_models = True
+    root: Path | None = None
 
-    def __init__(self, models: Collection[ModelConfig]) -> None:
+    def __init__(self, models: Collection[ModelConfig], missing_stops: bool = False) -> None:
         self._models = {model.name: model for model in models}
+        self._missing_stops = missing_stops
         self._before: Wanted = {}
-        self._missing: set[str] = set()
+        self._said: dict[str, str] = {}
 
     def configured(self) -> dict[str, ModelConfig]:
         return self._models
@@ -85,22 +102,43 @@ class ConfiguredRepository:
 
     def poll(self) -> Wanted:
         wanted: Wanted = {}
+        stop = False
         for name, model in self._models.items():
-            try:
-                found = find_versions(model.base_path)
-            except OSError:
-                found = None
+            found = self._find(model)
             if found is None:
-                if name not in self._missing:
-                    log.warning("%s: no folder %s; waiting for it", name, model.base_path)
-                self._missing.add(name)
+                stop = self._missing_stops
                 wanted[name] = self._before.get(name, {})
                 continue
-            self._missing.discard(name)
             chosen = model.policy.choose(found)
             wanted[name] = {version: found[version] for version in sorted(chosen)}
-        self._before = wanted
-        return wanted
+            self._say(name, _doubt(model, found))
+        self._before = {name: self._before.get(name, {}) for name in self._models} if stop else wanted
+        return self._before
+
+    def _find(self, model: ModelConfig) -> dict[int, Path] | None:
+        if model.root is not None and not is_inside(model.base_path, model.root):
+            self._say(model.name, f"the base path {model.base_path} leaves --config_root; waiting")
+            return None
+        try:
+            found = find_versions(model.base_path)
+        except OSError:
+            found = None
+        if found is None:
+            self._say(model.name, f"no folder {model.base_path}; waiting for it")
+        return found
+
+    def _say(self, name: str, doubt: str) -> None:
+        """Logs a doubt when it arises, not at each poll."""
+        if doubt and self._said.get(name) != doubt:
+            log.warning("%s: %s", name, doubt)
+        self._said[name] = doubt
+
+
+def _doubt(model: ModelConfig, found: Mapping[int, Path]) -> str:
+    if not found:
+        return f"{model.base_path} holds no version; put the model into a folder whose name is a number, as in 1"
+    absent = sorted(set(model.policy.versions) - set(found)) if model.policy.kind == "specific" else []
+    return f"versions {', '.join(map(str, absent))} are configured and not there" if absent else ""
 
 
 class FolderRepository:
@@ -108,9 +146,12 @@ class FolderRepository:
 
     requires_models = False
 
-    def __init__(self, folder: Path, policy: Policy | None = None) -> None:
+    def __init__(self, folder: Path, policy: Policy | None = None, names: str = MODEL_NAMES) -> None:
+        """names: a regular expression that a folder's whole name must match to be a model."""
+        self.root: Path | None = folder
         self._folder = folder
         self._policy = policy or Policy()
+        self._names = re.compile(names)
         self._refused: set[str] = set()
         self._models: dict[str, ModelConfig] = {}
         self._before: Wanted = {}
@@ -124,11 +165,11 @@ class FolderRepository:
             log.warning("%s cannot be read (%s); everything goes on as it is", self._folder, error.strerror)
             return self._models
         for name in names:
-            if _MODEL.match(name):
+            if self._names.fullmatch(name):
                 models[name] = ModelConfig(name, self._folder / name, self._policy)
             elif not name.startswith(".") and name not in self._refused:
                 self._refused.add(name)
-                log.warning("%s is not a model name; wanted letters, digits, '_', '-' and '.'", name)
+                log.warning("%r is not a model name; wanted is %s", name, self._names.pattern)
         self._models = models
         return models
 
@@ -150,12 +191,37 @@ class FolderRepository:
 def find_versions(base_path: Path) -> dict[int, Path] | None:
     """The folders whose whole name is a number, by it; None when the base path is missing.
 
-    Any other name is ignored, so a version is published by writing it under one and renaming it. OSError when the
-    folder is there and cannot be read just now.
+    Any other name is ignored, so a version is published by writing it under one and renaming it. Of several names of
+    one number the last in string order counts. OSError when the folder is there and cannot be read just now.
     """
     try:
         names = sorted(os.listdir(base_path))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    numbered = [(int(name), name) for name in names if _VERSION.match(name) and len(name) <= 64]
-    return {number: base_path / name for number, name in numbered if -_INT64 <= number < _INT64}
+    found: dict[int, Path] = {}
+    for name in names:
+        if _VERSION.match(name) and len(name) <= 64 and -_INT64 <= int(name) < _INT64:
+            if int(name) in found:
+                _say_double(base_path, int(name), name)
+            found[int(name)] = base_path / name
+    return found
+
+
+@functools.lru_cache(1024)
+def _say_double(base_path: Path, number: int, name: str) -> None:
+    """Logged once."""
+    log.warning("%s: several names are version %d; %r counts, remove the others", base_path, number, name)
+
+
+def stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """What tells that a version's files have changed: names, sizes and times."""
+    found = []
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(where, name)
+            try:
+                status = os.lstat(path)
+            except OSError:
+                continue
+            found.append((path, status.st_size, status.st_mtime_ns))
+    return tuple(sorted(found))

@@ -1,104 +1,125 @@
-"""REST: TensorFlow Serving's HTTP interface as a bare ASGI application on the core."""
+"""REST: TensorFlow Serving's HTTP interface on the core."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TypeVar
 
-import numpy as np
 from google.protobuf import json_format
 
 from serving import json_examples, json_request, json_response
 from serving.core import Core, ModelSpec
 from serving.errors import InvalidArgument, ServingError
 from serving.examples import pair_classes
+from serving.http_messages import JSON, Answer, Request
 from serving.json_text import error_body
-from serving.rest_routes import Route, find_route
+from serving.metrics import Metrics
+from serving.rest_routes import UNCOUNTED, Route, find_route
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Answer = tuple[int, bytes]
+Content = tuple[int, bytes]
+T = TypeVar("T")
+Inferred = tuple[str, bytes]
 log = logging.getLogger(__name__)
 
-_JSON = (b"content-type", b"application/json")
-_CORS = [
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-allow-methods", b"POST, GET"),
-    (b"access-control-allow-headers", b"Content-Type"),
-]
+_CORS = (
+    b"access-control-allow-origin: *\r\n"
+    b"access-control-allow-methods: POST, GET\r\n"
+    b"access-control-allow-headers: Content-Type\r\n"
+)
+_HTML = b"content-type: text/html\r\n"
+_TEXT = b"content-type: text/plain\r\n"
+_RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
+_LARGE = 2**18  # bytes: unpacked, read and written in a thread, so that nobody waits for them
 
 
 class BodyError(Exception):
-    """A body beyond the limit."""
+    """A body beyond the limit once unpacked."""
 
 
 class RestApi:
-    """The ASGI application.
+    """The application behind `http_server`.
 
-    timeout_s  of an inference            max_bytes  of a body, also once unpacked
-    cors       adds CORS headers          models     for the index: states of all models
+    timeout_s      of an inference, from the request's arrival on; 0: none
+    max_bytes      of a body once unpacked
+    max_depth      of lists and objects in each other in a JSON body; 0: any
+    cors           adds CORS headers
+    metrics        where what is below /v1/ is counted
+    scrape         gives the text of the metrics, which is served at `metrics_path`; "" for nowhere
     """
 
-    def __init__(self, core: Core, timeout_s: float = 30.0, max_bytes: int = 2**26, cors: bool = False) -> None:
+    def __init__(
+        self,
+        core: Core,
+        timeout_s: float = 30.0,
+        max_bytes: int = 2**26,
+        cors: bool = False,
+        max_depth: int = 100,
+        metrics: Metrics | None = None,
+        scrape: Callable[[], Awaitable[bytes]] | None = None,
+        metrics_path: str = "",
+    ) -> None:
         self._core = core
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._headers = [_JSON, *(_CORS if cors else [])]
+        self._max_depth = max_depth
+        self._metrics = metrics or Metrics()
+        self._scrape = scrape
+        self._metrics_path = metrics_path if scrape is not None else ""
+        self._headers = JSON + (_CORS if cors else b"")
+        self._large = asyncio.Semaphore(2)
         self.is_draining = False
         self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        deadline = time.monotonic() + self._timeout_s if self._timeout_s > 0 else None
-        method, query = scope["method"], scope["query_string"]
-        path = (scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
+    async def __call__(self, request: Request) -> Answer:
+        method, path = request.method, request.path.decode("latin-1")
         route = find_route(method, path)
         verb = self._verbs.get(route.operation)
+        headers = self._headers
+        status, code, signature = 200, "OK", ""
         try:
             if verb is not None:
-                status, content = await verb(route, await self._read(scope, receive), deadline)
-            elif method == "OPTIONS" and path.startswith("/v1/"):
-                origin = dict(scope["headers"]).get(b"origin", b"")
+                body = request.body
+                if b"gzip" in request.headers.get(b"content-encoding", b""):
+                    body = await self._unpack(body)
+                deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
+                signature, content = await verb(route, body, deadline)
+            elif route.operation == "unknown":
+                return await self._answer_elsewhere(method, path)
+            elif method == "OPTIONS":
+                origin = request.headers.get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
             else:
                 status, content = self._ask(route, method, path)
+                code = "OK" if status == 200 else "INVALID_ARGUMENT"
         except ServingError as error:
-            status, content = error.http_status, error_body(error.message)
+            status, code, content = error.http_status, error.code, error_body(error.message)
         except BodyError:
+            code = "RESOURCE_EXHAUSTED"
             status, content = 413, error_body(f"the request's body is larger than {self._max_bytes} bytes")
         except Exception:
             log.exception("%s %s", method, path)
+            code = "INTERNAL"
             status, content = 500, error_body("internal error; the server's log has the details")
-        headers = [(b"content-type", b"text/html")] if route.operation == "unknown" else self._headers
-        length = (b"content-length", b"%d" % len(content))
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-        await send({"type": "http.response.body", "body": content})
+        if route.operation not in UNCOUNTED and method != "OPTIONS":
+            api = route.operation if verb is not None else ""
+            self._metrics.request(route.name, api, "REST", code, time.monotonic() - request.arrived, signature)
+        if status in (429, 503):
+            headers += _RETRY
+        return Answer(status, content, headers)
 
-    async def _read(self, scope: dict[str, Any], receive: Receive) -> bytes:
-        packed = any(name == b"content-encoding" and b"gzip" in value for name, value in scope["headers"])
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            parts, size = [body], len(body)
-            while message.get("more_body"):
-                message = await receive()
-                part = message.get("body", b"")
-                size += len(part)
-                if size > self._max_bytes:
-                    raise BodyError
-                parts.append(part)
-            body = b"".join(parts)
-        if len(body) > self._max_bytes:
-            raise BodyError
-        return self._unpack(body) if packed else body
+    async def _unpack(self, body: bytes) -> bytes:
+        """The gzipped body; empty, as upstream has it, when it is damaged. BodyError beyond the limit."""
+        if len(body) * 1032 < _LARGE:  # deflate packs no better
+            return self._inflate(body)
+        return await asyncio.to_thread(self._inflate, body)
 
-    def _unpack(self, body: bytes) -> bytes:
+    def _inflate(self, body: bytes) -> bytes:
         unpacker = zlib.decompressobj(wbits=31)
         try:
             unpacked = unpacker.decompress(body, self._max_bytes + 1)
@@ -108,10 +129,20 @@ class RestApi:
             raise BodyError
         return unpacked if unpacker.eof else b""
 
-    # Inference
+    async def _answer_elsewhere(self, method: str, path: str) -> Answer:
+        """Paths outside /v1/ and /v2/: the metrics, or a page that says that there is nothing."""
+        where, mark, _ = path.partition("?")
+        if not self._metrics_path or where != self._metrics_path or method != "GET":
+            return Answer(404, _NOT_FOUND, _HTML)
+        if mark:
+            return Answer(400, f"Unexpected path: {path}. Should be {where}".encode(), _TEXT)
+        assert self._scrape is not None
+        return Answer(200, await self._scrape(), _TEXT)
 
-    async def _predict(self, route: Route, body: bytes, deadline: float | None) -> Answer:
-        request = json_request.parse(body)
+    # Inference: the signature that answered, and the answer
+
+    async def _predict(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
+        request = await self._apart(len(body), lambda: json_request.parse(body, self._max_depth))
         spec = _spec(route, request.signature_name)
         servable = self._core.find(spec)
         name = request.signature_name
@@ -120,29 +151,37 @@ class RestApi:
         signature = self._core.find_signature(servable, spec)
         if not signature.inputs:
             raise InvalidArgument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-        inputs = request.read(signature)
+        inputs = await self._apart(len(body), lambda: request.read(signature))
         outputs = await self._core.predict(servable, signature, inputs, deadline=deadline)
-        return 200, json_response.write_predict(outputs, request.is_row)
+        size = sum(array.nbytes for array in outputs.values())
+        return signature.name, await self._apart(size, lambda: json_response.write_predict(outputs, request.is_row))
 
-    async def _classify(self, route: Route, body: bytes, deadline: float | None) -> Answer:
-        request = json_examples.parse(body, "classify")
+    async def _classify(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
+        request = await self._examples(body, "classify")
         spec = _spec(route, request.signature_name)
         _, classes, scores = await self._core.classify(spec, lambda: request.serialized, deadline)
-        results = [
-            [[label.decode(errors="replace"), np.float32(score)] for label, score in zip(labels, numbers, strict=True)]
-            for labels, numbers in pair_classes(classes, scores)
-        ]
-        return 200, json_response.write_results(results)
+        return spec.signature_name, json_response.write_classes(pair_classes(classes, scores))
 
-    async def _regress(self, route: Route, body: bytes, deadline: float | None) -> Answer:
-        request = json_examples.parse(body, "regress")
+    async def _regress(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
+        request = await self._examples(body, "regress")
         spec = _spec(route, request.signature_name)
         _, values = await self._core.regress(spec, lambda: request.serialized, deadline)
-        return 200, json_response.write_results(list(values))
+        return spec.signature_name, json_response.write_values(values)
+
+    async def _examples(self, body: bytes, method: str) -> json_examples.ExamplesBody:
+        return await self._apart(len(body), lambda: json_examples.parse(body, method, self._max_depth, self._max_bytes))
+
+    async def _apart(self, size: int, work: Callable[[], T]) -> T:
+        """What `work` gives; in a thread if it is about as many bytes as would hold up others, and few at once:
+        a body as Python values takes many times its size."""
+        if size < _LARGE:
+            return work()
+        async with self._large:
+            return await asyncio.to_thread(work)
 
     # Questions
 
-    def _ask(self, route: Route, method: str, path: str) -> Answer:
+    def _ask(self, route: Route, method: str, path: str) -> Content:
         match route.operation:
             case "status":
                 return self._status(route)
@@ -162,11 +201,9 @@ class RestApi:
             case "version":
                 log.info("Failed to convert version: %s", path)
                 return 400, b""
-            case "unknown":
-                return 404, _NOT_FOUND
         raise InvalidArgument(f"Malformed request: {method} {path}")
 
-    def _status(self, route: Route) -> Answer:
+    def _status(self, route: Route) -> Content:
         versions = [
             {
                 "version": str(known.version),
@@ -180,7 +217,7 @@ class RestApi:
         ]
         return 200, json.dumps({"model_version_status": versions}, indent=1).encode() + b"\n"
 
-    def _metadata(self, route: Route) -> Answer:
+    def _metadata(self, route: Route) -> Content:
         servable = self._core.find(_spec(route))
         signatures = {
             name: json_format.MessageToDict(

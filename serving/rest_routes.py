@@ -17,6 +17,8 @@ _V2 = {
     ("POST", "/v2/repository/index"): "index",
 }
 VERBS = ("predict", "classify", "regress")
+UNCOUNTED = {"unknown", *_V2.values()}
+"""Operations that no metric counts: what is not below /v1/."""
 INT64 = 2**63
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -111,4 +111,15 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         raise DataLoss("the version's card.json is not JSON; export it again") from None
     if not isinstance(card, dict) or not isinstance(card.get("signatures", {}), dict):
         raise DataLoss("the version's card.json is not a model card; export it again")
+    for name in _assets(card):
+        if Path(name).name != name:
+            raise DataLoss(f"card.json names the word list {name!r}; wanted a file of the version's assets")
     return card
+
+
+def _assets(card: Mapping[str, Any]) -> Iterator[str]:
+    """The files that the card's steps read."""
+    for entry in card.get("signatures", {}).values():
+        steps = [*(entry.get("before") or ()), *(entry.get("after") or ())] if isinstance(entry, dict) else []
+        for step in steps:
+            yield from (step[key] for key in ("labels", "vocabulary") if isinstance(step, dict) and step.get(key))

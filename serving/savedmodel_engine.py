@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,19 @@ class SavedModelEngine:
 
     name = "TensorFlow"
 
-    def __init__(self, folder: Path, tags: Collection[str], signatures: Mapping[str, Signature]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tags: Collection[str],
+        signatures: Mapping[str, Signature],
+        intra_op: int = 0,
+        inter_op: int = 0,
+    ) -> None:
+        """Threads within and between operations; 0: as many as cores. Nothing is loaded yet."""
         self._folder = folder
         self._tags = list(tags)
         self._signatures = signatures
+        self._threads = intra_op, inter_op
         self._lock = threading.Lock()
         self._session: Any = None
         self._calls: dict[tuple[str, tuple[str, ...]], Callable[..., Any]] = {}
@@ -62,7 +72,11 @@ class SavedModelEngine:
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
             for gpu in tf.config.list_physical_devices("GPU"):
                 tf.config.experimental.set_memory_growth(gpu, True)
-            session = tf.compat.v1.Session(graph=tf.Graph())
+            intra_op, inter_op = self._threads
+            config = tf.compat.v1.ConfigProto(
+                intra_op_parallelism_threads=intra_op, inter_op_parallelism_threads=inter_op
+            )
+            session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
             try:
                 with session.graph.as_default():
                     tf.compat.v1.saved_model.load(session, self._tags, str(self._folder))
@@ -85,6 +99,9 @@ class SavedModelEngine:
         except Exception as error:
             raise _refusal(error) from None
         return {alias: _fetch(answer) for alias, answer in zip(wanted, answers, strict=True)}
+
+    def clock(self, signature: str) -> Callable[[], float]:
+        return time.perf_counter
 
     def _prepare(self, signature: Signature, outputs: tuple[str, ...]) -> Callable[..., Any]:
         from tensorflow.core.protobuf import config_pb2

@@ -5,51 +5,88 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
-import stat
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import grpc.aio
 import numpy as np
 import onnxruntime
-import uvicorn
 
-from serving import flags, lifecycle
+from clients.wire import messages as pb
+from serving import config, grpc_backend, http2_frames, images, lifecycle, prometheus, tls
+from serving.batch import scheduler_limits
 from serving.core import Core
-from serving.errors import ServingError
+from serving.cores import cpu_count
+from serving.errors import InvalidArgument, ServingError
 from serving.grpc_api import GrpcApi
+from serving.grpc_reload import ReloadApi
+from serving.http_messages import Limits
+from serving.http_server import HttpServer
 from serving.lifecycle import StartError
-from serving.loading import Loader
-from serving.onnx_engine import cpu_count
+from serving.listening import listen, raise_file_limit
+from serving.loading import make_loader
+from serving.metrics import Metrics, Snapshot
 from serving.rest_api import RestApi
+from serving.scheduler import Scheduler
+from serving.versions import Configuration, Versions
+from serving.watcher import Watcher
+from serving.workers import Follower
 
 log = logging.getLogger(__name__)
 
-_MAX_GRPC_BYTES = 2**31 - 1
-
 
 class Server:
-    """One server process, made from its flags (`flags.parse`)."""
+    """One server process, made from its flags (`flags.parse`).
 
-    def __init__(self, options: SimpleNamespace) -> None:
+    follower  in a worker: serves what the supervisor says, on ports that it shares
+    """
+
+    def __init__(self, options: SimpleNamespace, follower: Follower | None = None) -> None:
         """StartError when the flags contradict each other or the configuration is not acceptable."""
         self._options = options
+        self._follower = follower
+        self._metrics = Metrics()
         try:
+            self._metrics_path = _metrics_path(options)
             lifecycle.check(options)
-            self._repository = lifecycle.make_repository(options)
-            self._manager = lifecycle.make_manager(options, _loader(options), cpu_count())
-            self._watcher = lifecycle.make_watcher(options, self._repository, self._manager)
+            self._loader = make_loader(options, self._metrics)
+            self._watcher: Watcher | None = None
+            self._manager: Versions
+            configuration: Configuration
+            if follower is not None:
+                self._manager = configuration = follower
+            else:
+                repository = lifecycle.make_repository(options)
+                self._manager = manager = lifecycle.make_manager(options, self._loader, cpu_count())
+                configuration = self._watcher = lifecycle.make_watcher(options, repository, manager)
+            self._settings = _grpc_settings(options, share=follower is not None)
+            self._backend, self._backend_reason = grpc_backend.choose(self._settings)
+            self._credentials = tls.read_credentials(Path(options.ssl_config_file)) if options.ssl_config_file else None
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
-        self._core = Core(self._manager, self._watcher, options.enable_signature_method_name_check)
+        threads = self._loader.batching.threads if self._loader.batching else None
+        scheduler = Scheduler(threads, scheduler_limits(options), self._metrics)
+        self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
+        images.set_max_pixels(options.max_image_pixels)
         limit = options.max_request_bytes
-        self._grpc = GrpcApi(self._core, options.enable_serialization_as_tensor_content, limit)
+        self._grpc = GrpcApi(
+            self._core,
+            options.enable_serialization_as_tensor_content,
+            limit,
+            self._metrics,
+            ReloadApi(self._core, options.allow_config_reload, self._counters),
+        )
         self._rest = RestApi(
-            self._core, options.rest_api_timeout_in_ms / 1000, limit, options.rest_api_enable_cors_support
+            self._core,
+            options.rest_api_timeout_in_ms / 1000,
+            limit,
+            options.rest_api_enable_cors_support,
+            options.max_json_depth,
+            self._metrics,
+            self._scrape,
+            self._metrics_path,
         )
         self._stop = asyncio.Event()
 
@@ -57,54 +94,67 @@ class Server:
         """Serves until SIGTERM or SIGINT, then finishes what runs. StartError when it cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        self._watcher.start()
-        if self._repository.requires_models and not await self._load():
+            loop.add_signal_handler(number, self._end)
+        raise_file_limit()
+        if not await self._load():
             return
-        grpc_server = await self._start_grpc()
-        rest = _Uvicorn(self._rest, self._rest_sockets(), self._options.shutdown_grace_seconds)
-        rest_task = asyncio.create_task(rest.run())
-        log.info("%s", self._ready_line(bool(rest.sockets)))
+        grpc_server = await grpc_backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
+        rest = HttpServer(self._rest, _limits(self._options))
+        sockets = self._rest_sockets()
+        await rest.start(sockets)
+        log.info("gRPC backend %s: %s", self._backend, self._backend_reason)
+        if self._follower is not None:
+            self._follower.say_open()
+        else:
+            log.info("%s", self._ready_line(bool(sockets)))
         await self._stop.wait()
         log.info("stopping: finishing running requests")
-        self._grpc.is_draining = self._rest.is_draining = True
-        self._watcher.stop()
-        rest.should_exit = True
-        await asyncio.gather(grpc_server.stop(self._options.shutdown_grace_seconds), rest_task)
+        self._grpc.drain()
+        self._rest.is_draining = True
+        if self._watcher is not None:
+            self._watcher.stop()
+        grace_s = self._options.shutdown_grace_seconds
+        await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
         log.info("stopped")
 
+    def _counters(self) -> dict[str, float]:
+        """The process's counters by upstream's names."""
+        return prometheus.counters(self._snapshot())
+
+    async def _scrape(self) -> bytes:
+        snapshots = [self._snapshot()] if self._follower is None else await self._follower.scrape()
+        return Metrics.render(snapshots)
+
+    def _snapshot(self) -> Snapshot:
+        """What this process has counted."""
+        self._metrics.serves(self._manager.available())
+        return self._metrics.snapshot()
+
+    def _end(self) -> None:
+        """Starts the end; when it has started already, ends at once."""
+        if self._stop.is_set():
+            log.info("told twice: ending without waiting for running requests")
+            lifecycle.leave(1)
+        self._stop.set()
+
     async def _load(self) -> bool:
-        """Waits until each configured model is available or has failed; False when told to end before."""
-        models = list(self._repository.configured())
-        while not self._manager.wait_until_settled(models, timeout_s=0):
-            settled = asyncio.to_thread(self._manager.wait_until_settled, models, 0.2)
-            await settled
+        """Waits until the ports may be opened; False when told to end before."""
+        if self._watcher is not None:
+            self._watcher.start()
+        else:
+            assert self._follower is not None
+            loop = asyncio.get_running_loop()
+            self._follower.start(self._loader, self._snapshot, lambda: _tell(loop, self._stop))
+        while not self._may_open():
             if self._stop.is_set():
                 return False
-        lifecycle.check_start(self._manager, models)
+            await asyncio.sleep(0.005)
         return True
 
-    async def _start_grpc(self) -> grpc.aio.Server:
-        options = [
-            ("grpc.max_receive_message_length", min(self._options.max_request_bytes, _MAX_GRPC_BYTES)),
-            ("grpc.max_send_message_length", _MAX_GRPC_BYTES),
-            ("grpc.so_reuseport", 0),
-            *_channel_arguments(self._options.grpc_channel_arguments),
-        ]
-        server = grpc.aio.server(options=options)
-        server.add_generic_rpc_handlers(self._grpc.handlers())
-        host = self._options.host or "0.0.0.0"  # noqa: S104 (as TensorFlow Serving; --host narrows it)
-        address = f"[{host}]:{self._options.port}" if ":" in host else f"{host}:{self._options.port}"
-        try:
-            if self._options.port:
-                server.add_insecure_port(address)
-            if self._options.grpc_socket_path:
-                _remove_stale_socket(Path(self._options.grpc_socket_path))
-                server.add_insecure_port(f"unix:{self._options.grpc_socket_path}")
-        except RuntimeError:
-            raise StartError(f"UNKNOWN: gRPC cannot listen on {address}; is it in use?") from None
-        await server.start()
-        return server
+    def _may_open(self) -> bool:
+        if self._watcher is not None:
+            return lifecycle.is_loaded(self._options, self._manager, self._watcher)
+        return self._follower is not None and self._follower.is_told_to_open()
 
     def _rest_sockets(self) -> list[socket.socket]:
         port = self._options.rest_api_port
@@ -114,7 +164,7 @@ class Server:
             log.error("REST is off: its port %d is the gRPC port; choose another", port)
             return []
         try:
-            return [_listen(self._options.host, port)]
+            return [listen(self._options.host, port, share=self._follower is not None)]
         except OSError as error:
             log.error("REST is off: it cannot listen on port %d: %s", port, error.strerror)
             return []
@@ -131,103 +181,60 @@ class Server:
         return f"serving {', '.join(where)}; engine {engine}; models: {models or 'none yet'}"
 
 
-class _Uvicorn(uvicorn.Server):
-    """Uvicorn inside our own loop: our signals, our sockets."""
-
-    def __init__(self, app: RestApi, sockets: list[socket.socket], grace_s: int) -> None:
-        self.sockets = sockets
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=grace_s,
-            )
-        )
-
-    async def run(self) -> None:  # type: ignore[override]
-        if self.sockets:
-            await self.serve(sockets=self.sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def _metrics_path(options: SimpleNamespace) -> str:
+    """Where the metrics are served; "" for nowhere."""
+    if not options.monitoring_config_file:
+        return prometheus.PATH if options.enable_metrics else ""
+    wanted = config.read_text_proto(Path(options.monitoring_config_file), pb.MonitoringConfig).prometheus_config
+    path = wanted.path or prometheus.PATH
+    if path.lower().startswith(("/v1/", "/v2/")) or not path.startswith("/"):
+        raise InvalidArgument(f"Monitoring path {path} is no path of its own; wanted one as {prometheus.PATH}")
+    return path if wanted.enable else ""
 
 
-def _loader(options: SimpleNamespace) -> Loader:
-    tags = tuple(tag for tag in options.saved_model_tags.split(",") if tag)
-    return Loader(tags, options.enable_model_warmup, max(1, options.num_request_iterations_for_warmup))
+def _grpc_settings(options: SimpleNamespace, share: bool) -> grpc_backend.Settings:
+    return grpc_backend.Settings(
+        backend=options.grpc_backend,
+        host=options.host,
+        port=options.port,
+        socket_path=options.grpc_socket_path,
+        ssl_file=options.ssl_config_file,
+        arguments=options.grpc_channel_arguments,
+        max_bytes=options.max_request_bytes,
+        share=share,
+        max_buffered=options.max_buffered_bytes,
+        limits=http2_frames.Limits(
+            header_bytes=options.max_header_bytes,
+            streams=options.max_concurrent_streams,
+            connections=options.max_connections,
+            read_timeout_s=options.request_read_seconds,
+        ),
+    )
 
 
-def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    return [(name, int(value) if value.lstrip("-").isdigit() else value) for name, _, value in pairs]
+def _tell(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended before
+        loop.call_soon_threadsafe(stop.set)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    if socket.has_dualstack_ipv6():
-        with contextlib.suppress(OSError):
-            return socket.create_server(("::", port), family=socket.AF_INET6, backlog=2048, dualstack_ipv6=True)
-    return socket.create_server(("", port), backlog=2048)
+def _limits(options: SimpleNamespace) -> Limits:
+    return Limits(
+        body_bytes=options.max_request_bytes,
+        header_bytes=options.max_header_bytes,
+        read_timeout_s=options.request_read_seconds,
+        keep_alive_s=options.keep_alive_seconds,
+        connections=options.max_connections,
+        buffered_bytes=options.max_buffered_bytes,
+    )
 
 
-def _remove_stale_socket(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()
-
-
-def main(arguments: list[str]) -> int:
-    """Runs the server with these flags; the exit status is 0 when stopped and 255 when it cannot start."""
-    if any(argument in ("--help", "-h", "help") for argument in arguments):
-        print(flags.usage())
-        return 0
-    if any(argument.startswith("--version") for argument in arguments):
-        print(_version())
-        return 0
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+def run(server: Server) -> None:
+    """Runs a server until it ends."""
     np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
-    try:
-        options = flags.parse(arguments)
-        server = Server(options)
-        _run(server)
-    except flags.FlagError as error:
-        print(error)
-        print(flags.usage())
-        return 255
-    except StartError as error:
-        print(f"Failed to start server. Error: {error}", flush=True)
-        return 255
-    return 0
-
-
-def _run(server: Server) -> None:
+    sys.setswitchinterval(1e-3)  # seconds that a thread may keep the event loop from Python
     try:
         import uvloop
     except ImportError:  # Windows
         asyncio.run(server.run())
     else:
         uvloop.run(server.run())
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return f"Ladle model server: {metadata.version('ladle')}\nONNX Runtime: {onnxruntime.__version__}"
-    return f"Ladle model server: not installed as a package\nONNX Runtime: {onnxruntime.__version__}"
-
-
-def leave(status: int) -> None:
-    """Ends the process at once: threads that still load a model do not hold it up."""
-    logging.shutdown()
-    os._exit(status)

@@ -15,8 +15,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from clients.wire import messages as pb
+from clients.wire.philox import stateless_normal
 from serving.errors import FailedPrecondition, InvalidArgument
-from serving.philox import stateless_normal
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = dict[str, Array]
@@ -93,6 +93,7 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
     }[step["dtype"]]
     numpy = np.dtype(object if word == "string" else step["dtype"])
     size = int(np.prod(shape))
+    default = None if step.get("default") is None else _default(step["default"], numpy, size)
 
     def run(tensors: Tensors) -> None:
         examples = tensors[source]
@@ -109,6 +110,8 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
             raise InvalidArgument("Could not parse example input: not a serialized tf.Example") from None
         held = features[feature]  # a message's map makes what it lacks
         if held.WhichOneof("kind") is None:
+            if default is not None:
+                return default
             raise InvalidArgument(
                 f"Name: <unknown>, Feature: {feature} (data type: {word}) is required but could not be found."
             )
@@ -123,6 +126,13 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
         return found
 
     return Step("parse_example", (source,), (target,), run)
+
+
+def _default(value: Any, dtype: np.dtype[Any], size: int) -> Array:
+    flat = [v.encode() if isinstance(v, str) else v for v in np.ravel(np.array(value, object)).tolist()]
+    filled = np.empty(size, dtype)
+    filled[:] = flat if len(flat) > 1 else flat[0]
+    return filled
 
 
 def _normal_noise(step: Mapping[str, Any], assets: Path) -> Step:
@@ -145,7 +155,14 @@ def _lookup_label(step: Mapping[str, Any], assets: Path) -> Step:
     source, target, labels = step["input"], step["output"], _array(_lines(assets / step["labels"]))
 
     def run(tensors: Tensors) -> None:
-        tensors[target] = labels[tensors[source]]
+        ids = tensors[source]
+        try:
+            if ids.min(initial=0) < 0:
+                raise IndexError
+            tensors[target] = labels[ids]
+        except IndexError:
+            at = tuple(int(axis) for axis in np.argwhere((ids < 0) | (ids >= len(labels)))[0])
+            raise InvalidArgument(f"indices{list(at)} = {ids[at]} is not in [0, {len(labels)})") from None
 
     return Step("lookup_label", (source,), (target,), run)
 

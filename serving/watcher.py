@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from serving.config import check_labels, read_models
-from serving.errors import ServingError
+from clients.wire import messages as pb
+from serving.config import read_text_proto
+from serving.errors import FailedPrecondition, ServingError
 from serving.manager import Manager
-from serving.repository import ConfiguredRepository, ModelConfig, Repository
+from serving.reload import Acceptance
+from serving.repository import ConfiguredRepository, Repository
 
 log = logging.getLogger(__name__)
 
@@ -19,33 +22,45 @@ log = logging.getLogger(__name__)
 class Watcher:
     """Keeps the manager's wanted versions, and the labels, as the repository and the configuration say.
 
-    labels            versions by model and label; replaced as a whole
-    poll_wait_s       pause between polls of the file system; 0: poll once, below 0: never
+    poll_wait_s       pause between polls of the file system; 0: poll once, below 0: at a new configuration only
     config_file       read again every `config_poll_wait_s` if that is above 0; a bad file changes nothing
     allow_unavailable_labels   whether a new label may name a version that is not loaded
+    config_root       folder that holds the base paths of configurations that come over gRPC
+    waits_for_models  whether a model without versions is waited for, at the start and at a reload
     """
 
     def __init__(
         self,
         repository: Repository,
-        manager: Manager,
+        manager: Manager[Any],
         poll_wait_s: float = 1.0,
         config_file: Path | None = None,
         config_poll_wait_s: float = 0.0,
         allow_unavailable_labels: bool = False,
+        config_root: Path | None = None,
+        waits_for_models: bool = False,
     ) -> None:
+        """FailedPrecondition when a label may not be given."""
         self.repository = repository
         self.manager = manager
-        self.labels: Mapping[str, Mapping[str, int]] = {}
+        self.waits_for_models = waits_for_models
         self._poll_wait_s = poll_wait_s
         self._config_file = config_file
         self._config_poll_wait_s = config_poll_wait_s
-        self._allow_unavailable_labels = allow_unavailable_labels
+        self._config_root = config_root
+        self._config = read_text_proto(config_file, pb.ModelServerConfig) if config_file else None
+        self._changing = threading.RLock()  # one poll or configuration at a time
         self._stop = threading.Event()
-        self._adopt_labels(list(repository.configured().values()))
+        self._was_ready = False
+        self._acceptance = Acceptance(repository.configured().values(), self._is_available, allow_unavailable_labels)
+
+    @property
+    def labels(self) -> Mapping[str, Mapping[str, int]]:
+        """Versions by model and label."""
+        return self._acceptance.labels
 
     def start(self) -> None:
-        """Polls once, then goes on in a thread. ServingError when a label may not be given."""
+        """Polls once, then goes on in a thread."""
         if self._poll_wait_s >= 0:
             self.poll()
         if self._poll_wait_s > 0 or self._config_poll_wait_s > 0:
@@ -55,18 +70,40 @@ class Watcher:
         self._stop.set()
 
     def poll(self) -> None:
-        self.manager.set_wanted(self.repository.poll())
+        with self._changing:
+            self.manager.set_wanted(self.repository.poll())
 
-    def apply(self, models: list[ModelConfig]) -> None:
-        """Replaces the configuration; ServingError, and no change, when it is not acceptable."""
-        assert isinstance(self.repository, ConfiguredRepository)
-        self._adopt_labels(models)
-        self.repository.replace(models)
-        self.poll()
+    def is_configured(self, model: str) -> bool:
+        return model in self.repository.configured()
 
-    def _adopt_labels(self, models: list[ModelConfig]) -> None:
-        check_labels(models, self.labels, self._is_available, self._allow_unavailable_labels)
-        self.labels = {model.name: dict(model.labels) for model in models if model.labels}
+    def is_ready(self) -> bool:
+        """Whether every configured model is available; of a folder's models, whether each was once decided on."""
+        if self.repository.requires_models:
+            return all(self.manager.is_available(model) for model in self.repository.configured())
+        # Models that come later do not take back the readiness of the others.
+        self._was_ready = self._was_ready or all(map(self.manager.is_settled, self.repository.configured()))
+        return self._was_ready
+
+    def reload(self, config: Any) -> list[str]:
+        """Replaces the configuration by a ModelServerConfig that came over gRPC; the models that it adds.
+
+        ServingError, and the models as before, when it may not be.
+        """
+        return self._apply(config, self._config_root)
+
+    def _apply(self, config: Any, root: Path | None) -> list[str]:
+        repository = self.repository
+        if not isinstance(repository, ConfiguredRepository):
+            raise FailedPrecondition(
+                "This server serves the models of a folder (--repository), which no configuration can replace; "
+                "start it with --model_config_file."
+            )
+        with self._changing:
+            before = repository.configured()
+            models = self._acceptance.accept(config, root)
+            repository.replace(models)
+            self.poll()
+            return [model.name for model in models if model.name not in before]
 
     def _is_available(self, model: str, version: int) -> bool:
         return version in self.manager.available().get(model, [])
@@ -87,12 +124,15 @@ class Watcher:
                 log.exception("polling failed; the next poll tries again")
 
     def _reread(self) -> None:
+        """Applies the configuration file if it says something else than the last one read from it."""
         assert self._config_file is not None
         try:
-            models = read_models(self._config_file)
-            assert isinstance(self.repository, ConfiguredRepository)
-            if models != list(self.repository.configured().values()):
-                self.apply(models)
-                log.info("configuration read again: %s", ", ".join(model.name for model in models) or "no models")
+            config = read_text_proto(self._config_file, pb.ModelServerConfig)
+            if config == self._config:
+                return
+            self._apply(config, None)
+            self._config = config
+            models = [entry.name for entry in config.model_config_list.config]
+            log.info("configuration read again: %s", ", ".join(models) or "no models")
         except ServingError as error:
             log.error("configuration not changed: %s", error)

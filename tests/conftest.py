@@ -36,10 +36,15 @@ TYPES = {
     "float64": ("DT_DOUBLE", TensorProto.DOUBLE),
     "int64": ("DT_INT64", TensorProto.INT64),
     "int32": ("DT_INT32", TensorProto.INT32),
+    "int16": ("DT_INT16", TensorProto.INT16),
+    "int8": ("DT_INT8", TensorProto.INT8),
     "uint8": ("DT_UINT8", TensorProto.UINT8),
+    "uint16": ("DT_UINT16", TensorProto.UINT16),
+    "uint32": ("DT_UINT32", TensorProto.UINT32),
     "uint64": ("DT_UINT64", TensorProto.UINT64),
     "bool": ("DT_BOOL", TensorProto.BOOL),
     "float16": ("DT_HALF", TensorProto.FLOAT16),
+    "bfloat16": ("DT_BFLOAT16", TensorProto.BFLOAT16),
     "string": ("DT_STRING", 0),
 }
 Tensors = Mapping[str, tuple[str, Sequence[int]]]
@@ -240,9 +245,12 @@ def image_classifier() -> Model:
 def identities() -> Model:
     """One signature a dtype that answers what it is asked; `sum` adds two inputs."""
     signatures, graphs = {}, {}
-    for dtype in ("float32", "float64", "int64", "int32", "uint8", "uint64", "bool", "float16"):
+    for dtype in TYPES:
         given: Tensors = {"x": (dtype, [-1])}
         answer: Tensors = {"y": (dtype, [-1])}
+        if dtype in ("string", "bfloat16"):  # not for ONNX Runtime
+            signatures[dtype] = Signature(given, answer, graph=None)
+            continue
         graphs[f"{dtype}.onnx"] = onnx_model([helper.make_node("Identity", ["x"], ["y"])], given, answer)
         signatures[dtype] = Signature(given, answer, f"{dtype}.onnx")
     pair: Tensors = {"a": ("float32", [-1]), "b": ("float32", [-1])}

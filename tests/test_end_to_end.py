@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,12 +43,9 @@ def test_the_showcase_asks_every_network_over_both_protocols(zoo: Path, tmp_path
 
 def test_the_showcase_fails_when_a_model_does_not_answer(zoo: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
-    repository.mkdir()
-    for model in zoo.iterdir():
-        (repository / model.name).mkdir()
-        (repository / model.name / "1").symlink_to(model / "1")
-    (repository / "lenet5" / "1").unlink()
+    shutil.copytree(zoo, repository)
     broken = repository / "lenet5" / "1"
+    shutil.rmtree(broken)
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"not a model")
     child = demo("--once", "--repository", repository, "--output", tmp_path / "out")

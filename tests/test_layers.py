@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ ALLOWED = {
     "clients": {"clients"},
 }
 HEAVY = {"tensorflow", "keras", "tf2onnx", "onnx", "matplotlib"}
-MAY_LOAD_TENSORFLOW = {"serving/savedmodel_engine.py"}
+MAY_LOAD_TENSORFLOW = {"serving/savedmodel_engine.py", "serving/tflite_engine.py"}
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
@@ -115,3 +116,20 @@ def test_clients_and_serving_import_where_no_tensorflow_is_installed(bare_enviro
 def test_help_answers_where_no_tensorflow_is_installed(bare_environment: Path, arguments: list[str]) -> None:
     code = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, *{arguments!r}]).returncode)"
     assert "usage" in run_bare(bare_environment, code).lower()
+
+
+def test_the_gateway_answers_where_no_tensorflow_is_installed(bare_environment: Path, tiny_server: Any) -> None:
+    code = (
+        "import io, sys\n"
+        "from PIL import Image\n"
+        "from clients.web import Config, create_app\n"
+        f"config = Config(server='grpc://127.0.0.1:{tiny_server.grpc_port}', models=('classifier',))\n"
+        "web, file = create_app(config).test_client(), io.BytesIO()\n"
+        "Image.new('L', (2, 2), 250).save(file, 'PNG')\n"
+        "for path in ('/readyz', '/api/v1/models', '/openapi.json', '/docs', '/metrics', '/'):\n"
+        "    assert web.get(path).status_code == 200, path\n"
+        "answer = web.post('/api/v1/models/classifier:classify', data=file.getvalue(), content_type='image/png')\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "print(answer.get_json())"
+    )
+    assert "'label': " in run_bare(bare_environment, code)

@@ -5,6 +5,7 @@ tf2onnx computes shapes at run time wherever the batch is free. For a small netw
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,12 +13,14 @@ import onnx
 import onnx.numpy_helper
 import onnx.shape_inference
 
+_ELEMENTWISE = ("Add", "Div", "Mul", "Sub")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def simplify(model: onnx.ModelProto) -> None:
     """Simplify the graph in place: constant shapes of Reshape, no initial states that are zero, no unused nodes."""
     _fix_reshapes(model)
+    _reshape_before_scaling(model.graph)
     _drop_zero_states(model.graph)
     _prune(model.graph)
 
@@ -49,6 +52,44 @@ def _fix_reshapes(model: onnx.ModelProto) -> None:
             name = f"shape_{n}"
             graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape, np.int64), name))
             node.input[1] = name
+
+
+def _reshape_before_scaling(graph: onnx.GraphProto) -> None:
+    """Scaling by scalars goes after a Reshape that follows it: the same numbers.
+
+    ONNX Runtime scales [b, h, w, 1] one number at a time: in LeNet-5 that took 16 of 44 microseconds.
+    """
+    scalars = {tensor.name for tensor in graph.initializer if not tensor.dims}
+    constants = {tensor.name for tensor in graph.initializer}
+    made_by = {output: node for node in graph.node for output in node.output}
+    readers = Counter(name for body in graphs(graph) for node in body.node for name in node.input)
+    readers.update(value.name for body in graphs(graph) for value in body.output)
+    for node in graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in constants:
+            continue
+        chain: list[onnx.NodeProto] = []  # from the Reshape upwards
+        above = made_by.get(node.input[0])
+        while above is not None and above.op_type in _ELEMENTWISE and readers[above.output[0]] == 1:
+            given = [name for name in above.input if name not in scalars]
+            if len(given) != 1:
+                break
+            chain.append(above)
+            above = made_by.get(given[0])
+        if not chain:
+            continue
+        # The nodes keep their places in the graph; their contents move up by one.
+        places, moved = [node, *chain], [*chain, node]
+        contents = [onnx.NodeProto.FromString(moving.SerializeToString()) for moving in moved]
+        source = next(name for name in chain[-1].input if name not in scalars)
+        result = node.output[0]
+        for place, content in zip(places, contents, strict=True):
+            place.CopyFrom(content)
+        names = [result, *(f"{result}/scaled_{i}" for i in range(len(chain)))]
+        for i, place in enumerate(places):
+            place.output[0] = names[i]
+            at = 0 if place.op_type == "Reshape" else next(k for k, v in enumerate(place.input) if v not in scalars)
+            place.input[at] = names[i + 1] if i + 1 < len(places) else source
+        made_by.update({place.output[0]: place for place in places})
 
 
 def _drop_zero_states(graph: onnx.GraphProto) -> None:

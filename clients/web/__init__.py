@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from clients.web.app import create_app
+from typing import TYPE_CHECKING, Any
+
 from clients.web.config import Config
 
+if TYPE_CHECKING:
+    from clients.web.app import create_app
+
 __all__ = ["Config", "create_app"]
+
+
+def __getattr__(name: str) -> Any:
+    """`create_app` late: prometheus_client, which it imports, reads the environment that `ladle gateway` sets."""
+    if name == "create_app":
+        from clients.web.app import create_app
+
+        return create_app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,47 +6,94 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import shutil
 import socket
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 
-from clients.web.app import create_app
-from clients.web.config import Config
+from clients.web.config import MIB, Config
 
 EPILOG = """examples:
   ladle gateway                                              page and API at http://localhost:8080
-  ladle gateway --server grpc://gpu-box:8500 --repository /models --host 0.0.0.0
+  ladle gateway --server grpc://gpu-box:8500 --rest http://gpu-box:8501 --repository /models --host 0.0.0.0
   ladle gateway --models lenet5,unet                         no repository at hand: names alone
+  ladle gateway --api-keys keys.txt --rate 600/minute        who may ask, and how often
+
+in production, with gunicorn's own command line; LADLE_GATEWAY_<FIELD> sets each field of clients.web.Config:
+  LADLE_GATEWAY_SERVER=grpc://localhost:8500 LADLE_GATEWAY_REPOSITORY=/models \\
+  gunicorn --bind 0.0.0.0:8080 --worker-class gthread --threads 16 'clients.web:create_app()'
+With several workers each counts rates for itself; PROMETHEUS_MULTIPROC_DIR, an empty folder, adds their metrics up.
+$LADLE_GATEWAY_SERVER_KEY is the key that the model server wants. A slow caller holds a thread: in the open, put a
+reverse proxy that buffers requests in front, and say --proxies 1.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until interrupted; the exit code."""
     given = build_parser().parse_args(argv)
-    config = Config(
+    try:
+        config = _config(given)
+        _claim(given.host, given.port)
+    except OSError as error:
+        where = error.filename or f"{given.host}:{given.port}"
+        hint = "" if error.filename else "; --port takes another"
+        print(f"ladle gateway: {where}: {error.strerror}{hint}", file=sys.stderr)
+        return 1
+    shared = None
+    if given.workers > 1 and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        shared = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="ladle-gateway-")
+
+    def load() -> Flask:
+        from clients.web.app import create_app  # prometheus_client looks for its folder when it is imported
+
+        return create_app(config)
+
+    try:
+        app = load()
+    except ValueError as error:
+        print(f"ladle gateway: {error}", file=sys.stderr)
+        return 2
+    shown = "localhost" if given.host in ("127.0.0.1", "0.0.0.0", "::") else given.host  # noqa: S104
+    print(f"the page: http://{shown}:{given.port}/  (model server: {config.server})", file=sys.stderr, flush=True)
+    us = os.getpid()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            if importlib.util.find_spec("gunicorn"):
+                _gunicorn(load, given)
+            else:
+                app.run(given.host, given.port, threaded=True)
+    finally:
+        if shared is not None and os.getpid() == us:  # gunicorn's workers leave by here too
+            shutil.rmtree(shared, ignore_errors=True)
+    return 0
+
+
+def _config(given: argparse.Namespace) -> Config:
+    """OSError: the file of the keys cannot be read."""
+    keys = tuple(given.api_keys.read_text().splitlines()) if given.api_keys else ()
+    keys += tuple(key for key in os.environ.get("LADLE_GATEWAY_KEYS", "").split(",") if key)
+    return Config(
         server=given.server,
+        server_key=os.environ.get("LADLE_GATEWAY_SERVER_KEY"),
+        ca=given.ca,
+        proxies=given.proxies,
+        rest=given.rest,
+        monitoring_url=given.monitoring_url,
         repository=None if given.models else given.repository,
         models=tuple(name for name in (given.models or "").split(",") if name),
         timeout_s=given.timeout,
+        keys=keys,
+        rate=given.rate,
+        origins=tuple(given.origin),
+        access_log=given.access_log,
+        max_body_bytes=round(given.max_body_mib * MIB),
+        max_pixels=given.max_pixels,
     )
-    try:
-        _claim(given.host, given.port)
-    except OSError as error:
-        print(f"ladle gateway: {given.host}:{given.port}: {error.strerror}; --port takes another", file=sys.stderr)
-        return 1
-    app = create_app(config)
-    shown = "localhost" if given.host in ("127.0.0.1", "0.0.0.0", "::") else given.host  # noqa: S104
-    print(f"the page: http://{shown}:{given.port}/  (model server: {given.server})", file=sys.stderr, flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        if importlib.util.find_spec("gunicorn"):
-            _gunicorn(app, given)
-        else:
-            app.run(given.host, given.port, threaded=True)
-    return 0
 
 
 def _claim(host: str, port: int) -> None:
@@ -57,7 +104,7 @@ def _claim(host: str, port: int) -> None:
         probe.bind(address)
 
 
-def _gunicorn(app: Flask, given: argparse.Namespace) -> None:
+def _gunicorn(load: Callable[[], Flask], given: argparse.Namespace) -> None:
     from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
     class Gateway(BaseApplication):  # type: ignore[misc]
@@ -67,21 +114,29 @@ def _gunicorn(app: Flask, given: argparse.Namespace) -> None:
                 "workers": given.workers,
                 "worker_class": "gthread",
                 "threads": given.threads,
+                "keepalive": 75,
                 "timeout": 120,
                 "graceful_timeout": 5,
                 "loglevel": "warning",
-                "accesslog": "-" if given.access_log else None,
                 "proc_name": "ladle-gateway",
-                # A channel opened before a fork does not work after it: the application connects in the worker.
-                "preload_app": False,
+                "child_exit": _forget,
+                "preload_app": False,  # each worker makes its own application, channel and locks
             }
             for key, value in settings.items():
                 self.cfg.set(key, value)
 
         def load(self) -> Flask:
-            return app
+            return load()
 
     Gateway().run()
+
+
+def _forget(server: Any, worker: Any) -> None:
+    """A worker that has ended answers nothing any more: its gauges count no longer."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -92,26 +147,62 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=8080, help="port of the page (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--port", type=int, default=8080, help="port of the page (default: %(default)s)")
+    add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
+    add(
         "--server",
         default=os.environ.get("LADLE_ADDRESS", Config.server),
         help="model server, grpc://HOST:PORT (default: $LADLE_ADDRESS, now %(default)s)",
     )
-    parser.add_argument(
+    add("--ca", type=Path, metavar="FILE", help="CA of the model server's certificate, for grpcs://HOST:PORT")
+    add("--rest", metavar="URL", help="REST address of the same server: for the page's examples and the metrics")
+    add(
+        "--monitoring-url",
+        metavar="URL",
+        help="Prometheus metrics of the model server (default: below --rest, where TensorFlow Serving has them)",
+    )
+    add(
         "--repository",
         type=Path,
         default=Path("model_repository"),
-        help="folder of the models: names, cards, samples (default: %(default)s)",
+        help="folder of the models: names, cards, samples, reports (default: %(default)s)",
     )
-    parser.add_argument("--models", help="names with commas between, instead of a repository")
-    parser.add_argument(
-        "--timeout", type=float, default=Config.timeout_s, help="seconds for an answer (default: %(default)g)"
+    add("--models", help="names with commas between, instead of a repository")
+    add("--timeout", type=float, default=Config.timeout_s, help="seconds for an answer (default: %(default)g)")
+    add(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help='only who has a key may ask; lines "NAME KEY" or "NAME sha256:HEX" (also $LADLE_GATEWAY_KEYS)',
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=16, help="threads of each (default: %(default)s)")
-    parser.add_argument("--access-log", action="store_true", help="write a line for each request to stdout")
+    add(
+        "--rate",
+        help="requests of a key, or without keys of an address, as 600/minute"
+        " (default: 1200/minute with keys, no limit without)",
+    )
+    add("--origin", action="append", default=[], metavar="URL", help="pages of this origin may ask (CORS); repeatable")
+    add(
+        "--max-body-mib",
+        type=float,
+        default=Config.max_body_bytes / MIB,
+        help="largest body of a request, MiB (default: %(default)g)",
+    )
+    add(
+        "--max-pixels",
+        type=int,
+        default=Config.max_pixels,
+        help="pixels of all images of a request together (default: %(default)s)",
+    )
+    add(
+        "--proxies",
+        type=int,
+        default=0,
+        help="reverse proxies in front, whose X-Forwarded-For is believed (default: %(default)s)",
+    )
+    add("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    add("--threads", type=int, default=16, help="threads of each (default: %(default)s)")
+    add("--access-log", action="store_true", help="write a JSON line for each request to stdout")
     return parser
 
 

@@ -1,56 +1,66 @@
-"""The application: limits, error documents, headers, routes."""
+"""The application: routes, guard, trail, error documents, limits, the page."""
 
 from __future__ import annotations
 
 from importlib import metadata
+from typing import Any
 
-from flask import Flask, Response, render_template
+from flask import Blueprint, Flask, Response, render_template
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from clients.web import problems
-from clients.web.api import api
+from clients.web import openapi, problems, reference, routes, trail
+from clients.web.api import Reading
 from clients.web.backend import Backend
-from clients.web.config import Config
-from clients.web.verbs import verbs
+from clients.web.code_verbs import CodeVerbs
+from clients.web.config import Config, from_environment
+from clients.web.guard import Guard
+from clients.web.image_verbs import ImageVerbs
+from clients.web.problems import Problem
+from clients.web.routes import JSON, NAME, Given, Route
+from clients.web.schema import Schema, string
+from clients.web.tasks import VERBS
+from clients.web.value_verbs import ValueVerbs
 
 FORM_PARTS = 100
-HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            "img-src 'self' data: blob:",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+FORM_MEMORY_BYTES = 2**20
+"""Of the parts of a form that are no files."""
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """The gateway as a WSGI application. Nothing is connected before the first request."""
-    config = config or Config()
+    """The gateway as a WSGI application; without `config` as the environment says (`config.from_environment`).
+
+    Nothing is connected before the first request. ValueError: a key, a rate or a variable cannot be read.
+    """
+    config = config or from_environment()
     app = Flask(__name__, static_url_path="/static")
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
-    app.config["MAX_FORM_MEMORY_SIZE"] = config.max_body_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = min(FORM_MEMORY_BYTES, config.max_body_bytes)
     app.config["MAX_FORM_PARTS"] = FORM_PARTS
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0  # the page and its scripts change together
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["ladle"] = Backend(config)
-    problems.install(app)
-    app.register_blueprint(api)
-    app.register_blueprint(verbs)
+    app.url_map.converters["model"] = routes.ModelConverter
+    backend = app.extensions["ladle"] = Backend(config)
+    known = [
+        *Reading(backend).routes(),
+        *ImageVerbs(backend).routes(),
+        *CodeVerbs(backend).routes(),
+        *ValueVerbs(backend).routes(),
+    ]
+    known += _documents([*known], bool(config.keys))
+    blueprint = Blueprint("api", __name__)
+    routes.register(known, blueprint)
+    blueprint.add_url_rule(f"/api/v1/models/{NAME}:<verb>", "unknown", _unknown, methods=["POST"])
+    app.register_blueprint(blueprint)
     app.add_url_rule("/", view_func=page)
-    app.after_request(_with_headers)
+    problems.install(app)
+    trail.install(app, backend.measures, backend.knows, config.access_log)
+    Guard(config).install(app, frozenset(f"api.{route.name}" for route in known if route.guarded) | {"api.unknown"})
+    if config.proxies:
+        count = config.proxies
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=count, x_proto=count, x_host=count, x_prefix=count
+        )
     return app
 
 
@@ -59,10 +69,35 @@ def page() -> str:
     return render_template("index.html", version=_version())
 
 
-def _with_headers(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+def _documents(known: list[Route], has_keys: bool) -> list[Route]:
+    """The routes that tell of the routes, themselves included."""
+    made: dict[str, Any] = {}
+    html: Schema = string()
+    style: Schema = string()
+
+    def tell(given: Given) -> Response:
+        return routes.answer(made)
+
+    def show(given: Given) -> Response:
+        return Response(reference.page(made), mimetype="text/html")
+
+    def dress(given: Given) -> Response:
+        return Response(reference.STYLE, mimetype="text/css")
+
+    def free(path: str, name: str, summary: str, handler: Any, kind: str, schema: Schema) -> Route:
+        return Route("GET", path, name, summary, handler, {kind: schema}, {}, None, (400, 406), False, "service")
+
+    own = [
+        free("/openapi.json", "openapi", "This document", tell, JSON, {"type": "object"}),
+        free("/docs", "docs", "This document as a page", show, "text/html", html),
+        free("/docs/style.css", "style", "How that page looks", dress, "text/css", style),
+    ]
+    made.update(openapi.document([*known, *own], _version(), has_keys))
+    return own
+
+
+def _unknown(name: str, verb: str) -> Response:
+    raise Problem(404, f"There is no verb :{verb}; there is {', '.join(f':{each}' for each in VERBS)}.")
 
 
 def _version() -> str:

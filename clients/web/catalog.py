@@ -1,16 +1,15 @@
-"""Which models there are: names, cards and samples from the repository, states and signatures from the model server."""
+"""Which models there are: names, cards, samples, reports from the repository; states, signatures from the server."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from clients.client import Client
-from clients.errors import LadleError, NotFound, Unavailable
-from clients.metadata import Metadata
+from clients.errors import LadleError, NotFound
+from clients.web import tasks
 from clients.web.config import Config
 from clients.web.problems import Problem
 
@@ -18,6 +17,18 @@ Json = dict[str, Any]
 
 HEADLINES = ("accuracy", "iou", "elbo", "frechet_distance", "r_squared", "diversity", "squared_error")
 """Which figure of a card stands for the model: the first of these that its test set (else validation set) has."""
+REPORTS = {
+    "curves.png": "Training curves",
+    "confusion.png": "Confusion matrix",
+    "mistakes.png": "Worst mistakes",
+    "masks.png": "Masks beside the truth",
+    "reconstructions.png": "Reconstructions",
+    "samples.png": "Generated images",
+    "scatter.png": "Prediction against truth",
+}
+"""Pictures of a report; nothing else of its folder is given out."""
+MISSING: Json = {"state": "MISSING", "version": None, "error": None}
+UNREACHABLE: Json = {"state": "UNREACHABLE", "version": None, "error": None}
 
 
 class Catalog:
@@ -40,58 +51,99 @@ class Catalog:
         ready, entries = True, []
         for name in self.names():
             try:
-                state: Json = self._state(name) if ready else {"state": "UNREACHABLE", "version": None, "error": None}
-            except Unavailable:
-                ready, state = False, {"state": "UNREACHABLE", "version": None, "error": None}
+                state = self.state(name) if ready else UNREACHABLE
+            except LadleError:
+                ready, state = False, UNREACHABLE
             entries.append(self._entry(name, state))
-        return {"ready": ready, "models": entries}
+        return {"ready": ready if entries else self.ready(), "models": entries}
 
     def model(self, name: str) -> Json:
-        """Everything about one model: its entry, the versions, the signatures, and the card where there is one."""
-        self._known(name)
-        state = self._state(name)
+        """Everything about one model: its entry, the versions, the signatures, card and metrics where there are any."""
+        self.known(name)
+        state = self.state(name)
         if state["state"] == "MISSING":
             raise Problem(404, f"No model {name!r} is served; GET /api/v1/models lists those that are.")
-        entry = self._entry(name, state)
         versions = [
             {"version": version.version, "state": version.state, "error": version.error_message or None}
             for version in self._client.status(name)
         ]
-        signatures = described(self._client.metadata(name)) if state["state"] == "AVAILABLE" else {}
-        return {**entry, "versions": versions, "signatures": signatures, "card": self.card(name, state["version"])}
+        described: Any = {}
+        if state["state"] == "AVAILABLE":
+            described = tasks.of_metadata(self._client.metadata(name)).described
+        card = self.card(name, state["version"])
+        more = {"versions": versions, "signatures": described, "card": card, "metrics": (card or {}).get("metrics")}
+        return {**self._entry(name, state), **more}
+
+    def known(self, name: str) -> None:
+        """Problem 404: there is no such model."""
+        if name not in self.names():
+            raise Problem(404, f"There is no model {name!r}; GET /api/v1/models lists those there are.")
+
+    def state(self, name: str) -> Json:
+        """The state of the version that answers, else of the newest."""
+        try:
+            versions = self._client.status(name)
+        except NotFound:
+            return MISSING
+        if not versions:
+            return MISSING
+        shown = next((version for version in versions if version.state == "AVAILABLE"), versions[0])
+        return {"state": shown.state, "version": shown.version, "error": shown.error_message or None}
+
+    def ready(self) -> bool:
+        """Whether the model server answers at all: asked for a model that nobody has, it says so."""
+        try:
+            self._client.status("ladle-readiness-probe")
+        except NotFound:
+            return True
+        except LadleError:
+            return False
+        return True
 
     def card(self, name: str, version: int | None = None) -> Json | None:
         """The model card of a version, by default of the newest on disk; None where there is none."""
         folder = self._folder(name, version)
-        return _read_json(folder / "assets.extra" / "card.json") if folder else None
+        card = _read_json(folder / "card.json") if folder else None
+        return card if isinstance(card, dict) else None
 
-    def labels(self, name: str) -> list[str]:
+    def labels(self, name: str, version: int | None = None) -> list[str]:
         """The names of the classes, in the order of their ids; empty where nobody tells them."""
-        return list((self.card(name) or {}).get("labels") or [])
+        return list((self.card(name, version) or {}).get("labels") or [])
 
-    def samples(self, name: str) -> list[Json]:
+    def samples(self, name: str, version: int | None = None) -> list[Json]:
         """Real test inputs with the truth. Problem 404: the model has none, or the repository is not known."""
-        folder = self._folder(name, None)
-        found = _read_json(folder / "assets.extra" / "samples" / "samples.json") if folder else None
+        folder = self._folder(name, version)
+        found = _read_json(folder / "samples" / "samples.json") if folder else None
         if not isinstance(found, list):
             raise Problem(404, f"There are no samples of {name!r}.")
-        return found
+        return [sample for sample in found if isinstance(sample, dict)]
 
-    def sample(self, name: str, file: str) -> Path:
+    def sample(self, name: str, file: str, version: int | None = None) -> Path:
         """The path of a sample's image or mask. Problem 404: it is not one of the model's samples."""
-        folder = self._folder(name, None)
-        listed = {sample.get(key) for sample in self.samples(name) for key in ("file", "mask")}
+        folder = self._folder(name, version)
+        listed = {sample.get(key) for sample in self.samples(name, version) for key in ("file", "mask")}
         if folder is None or file not in listed or Path(file).name != file:
             raise Problem(404, f"{file!r} is not a sample of {name!r}.")
-        return folder / "assets.extra" / "samples" / file
+        return folder / "samples" / file
+
+    def reports(self, name: str, version: int | None = None) -> list[str]:
+        """The pictures of the model's report that there are."""
+        folder = self._folder(name, version)
+        return [file for file in REPORTS if folder and (folder / "report" / file).is_file()]
+
+    def report(self, name: str, file: str) -> Path:
+        """The path of one. Problem 404: there is no such picture."""
+        folder = self._folder(name, None)
+        if folder is None or file not in self.reports(name):
+            raise Problem(404, f"{file!r} is not a picture of the report of {name!r}.")
+        return folder / "report" / file
 
     def _entry(self, name: str, state: Json) -> Json:
         card = self.card(name, state["version"]) or {}
-        signatures = card.get("signatures") or {}
+        signatures = tasks.Signatures(card.get("signatures") or {})
         if state["state"] == "AVAILABLE":
             with contextlib.suppress(LadleError):  # the card will do
-                signatures = described(self._client.transport.known_metadata(name, timeout_s=self._config.timeout_s))
-        answered = verbs(signatures)
+                signatures = tasks.of_metadata(self._client.metadata(name))
         try:
             samples = len(self.samples(name))
         except Problem:
@@ -100,50 +152,29 @@ class Catalog:
         return {
             "name": name,
             **state,
-            "task": card.get("task") or (answered[0] if answered else None),
-            "verbs": answered,
+            "task": card.get("task") or (signatures.verbs[0] if signatures.verbs else None),
+            "verbs": signatures.verbs,
             "description": card.get("description"),
             "headline": headline(card),
-            "data": {"name": data.get("name"), "synthetic": bool(data.get("synthetic"))} if data else None,
-            "image": _image(signatures),
+            "data": {key: data.get(key) for key in ("name", "source", "origin")}
+            | {"synthetic": bool(data.get("synthetic"))}
+            if data
+            else None,
+            "image": signatures.image,
+            "latent": {"dim": signatures.latent.dim} if signatures.latent else None,
             "samples": samples,
+            "reports": self.reports(name),
         }
 
-    def _state(self, name: str) -> Json:
-        """The state of the version that answers, else of the newest."""
-        try:
-            versions = self._client.status(name)
-        except NotFound:
-            return {"state": "MISSING", "version": None, "error": None}
-        if not versions:
-            return {"state": "MISSING", "version": None, "error": None}
-        shown = next((version for version in versions if version.state == "AVAILABLE"), versions[0])
-        return {"state": shown.state, "version": shown.version, "error": shown.error_message or None}
-
-    def _known(self, name: str) -> None:
-        if name not in self.names():
-            raise Problem(404, f"There is no model {name!r}; GET /api/v1/models lists those there are.")
-
     def _folder(self, name: str, version: int | None) -> Path | None:
-        """The folder of a version, or of the newest; only of models that the repository holds."""
+        """`assets.extra` of a version, or of the newest; only of models that the repository holds."""
         if self._config.repository is None or name not in self.names():
             return None
         folders = _versions(self._config.repository / name)
-        return folders.get(version if version in folders else max(folders)) if folders else None
-
-
-def verbs(signatures: Mapping[str, Any]) -> list[str]:
-    """What a model can be asked, from the outputs of its signatures."""
-    outputs = {key: set(signature.get("outputs", ())) for key, signature in signatures.items()}
-    seen = outputs.get("serving_bytes", set())
-    rules = {
-        "classify": "probabilities" in seen and "class_map" not in seen,
-        "segment": "class_map" in seen,
-        "sentiment": "probability" in outputs.get("text", ()),
-        "reconstruct": "reconstruct_bytes" in outputs,
-        "generate": "images" in outputs.get("generate", ()),
-    }
-    return [verb for verb, holds in rules.items() if holds]
+        if not folders:  # removed just now
+            return None
+        number = version if version in folders else max(folders)
+        return folders[number] / "assets.extra"
 
 
 def headline(card: Json) -> Json | None:
@@ -151,46 +182,17 @@ def headline(card: Json) -> Json | None:
     for split in ("test", "validation"):
         metrics = (card.get("metrics") or {}).get(split) or {}
         for wanted in HEADLINES:
-            for name, value in metrics.items():
-                if name == wanted and isinstance(value, int | float):
-                    return {"name": name, "value": value, "split": split}
+            value = metrics.get(wanted)
+            if isinstance(value, int | float):
+                return {"name": wanted, "value": value, "split": split}
     return None
 
 
-def ready(client: Client) -> bool:
-    """Whether the model server answers at all: asked for a model that nobody has, it says so."""
-    try:
-        client.status("ladle-readiness-probe")
-    except NotFound:
-        return True
-    except LadleError:
-        return False
-    return True
-
-
-def described(metadata: Metadata) -> Json:
-    """The signatures as a card has them."""
-    return {
-        key: {
-            "method": signature.method,
-            "inputs": {name: {"dtype": info.dtype, "shape": info.shape} for name, info in signature.inputs.items()},
-            "outputs": {name: {"dtype": info.dtype, "shape": info.shape} for name, info in signature.outputs.items()},
-        }
-        for key, signature in metadata.signatures.items()
-    }
-
-
-def _image(signatures: Mapping[str, Any]) -> Json | None:
-    """Height, width and channels of the image that the model works on; None for a free axis."""
-    inputs = list((signatures.get("serving_default") or {}).get("inputs", {}).values())
-    shape = inputs[0].get("shape") if len(inputs) == 1 else None
-    if not shape or len(shape) != 4:
-        return None
-    return dict(zip(("height", "width", "channels"), shape[1:], strict=True))
-
-
 def _versions(folder: Path) -> dict[int, Path]:
-    return {int(child.name): child for child in folder.iterdir() if child.name.isascii() and child.name.isdigit()}
+    try:
+        return {int(child.name): child for child in folder.iterdir() if child.name.isascii() and child.name.isdigit()}
+    except OSError:
+        return {}
 
 
 def _read_json(path: Path) -> Any:

@@ -2,33 +2,110 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 MIB = 2**20
+PREFIX = "LADLE_GATEWAY_"
+METRICS_PATH = "/monitoring/prometheus/metrics"
+"""Where a model server has them, unless it is told another place."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Where the models are, and the limits of a request.
+    """Where the models are, who may ask, and the limits of a request.
 
     server          address of the model server, grpc://host:port or http://host:port
-    repository      folder of the models that the server serves: names, cards and samples come from it
+    server_key      key that the model server wants, sent as a bearer token
+    ca              PEM file of the CA of the model server's certificate, for grpcs:// and https://
+    rest            REST address of the same server, http://host:port; for the page's examples and the metrics
+    monitoring_url  Prometheus metrics of the model server (default: below `rest`)
+    repository      folder of the models that the server serves: names, cards, samples and reports come from it
     models          names of the models, when there is no repository
     timeout_s       seconds that the model server has for an answer
+    keys            a key a line, "NAME KEY" or "NAME sha256:HEX"; with none, everybody may ask
+    rate            requests of one key, as "1200/minute"; without keys, of one address ("": no limit, the default
+                    without keys)
+    origins         origins whose pages may ask (CORS)
+    proxies         reverse proxies in front: the caller's address is that many from the end of X-Forwarded-For
+    access_log      write a JSON line for each request to stdout
     max_body_bytes  largest body of a request
     max_pixels      pixels of all images of a request together
     max_side        images to be segmented are reduced to this many pixels on their longer side
-    max_images      most images of one request, sent or generated
+    max_images      most images, texts or codes of one request, sent or generated
     max_characters  longest text
+    max_words       words of a text that are explained
     """
 
     server: str = "grpc://localhost:8500"
+    server_key: str | None = None
+    ca: Path | None = None
+    rest: str | None = None
+    monitoring_url: str | None = None
     repository: Path | None = None
     models: tuple[str, ...] = ()
     timeout_s: float = 20.0
+    keys: tuple[str, ...] = ()
+    rate: str | None = None
+    origins: tuple[str, ...] = ()
+    proxies: int = 0
+    access_log: bool = False
     max_body_bytes: int = 16 * MIB
     max_pixels: int = 16_000_000
     max_side: int = 1024
     max_images: int = 64
     max_characters: int = 20_000
+    max_words: int = 200
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where the model server's metrics are, if that is known."""
+        return self.monitoring_url or (self.rest and self.rest.rstrip("/") + METRICS_PATH)
+
+    @property
+    def limit(self) -> str:
+        """The rate in force; "" for none."""
+        if self.rate is None:
+            return "1200/minute" if self.keys else ""
+        return self.rate
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
+    """LADLE_GATEWAY_SERVER, LADLE_GATEWAY_REPOSITORY and so on, a variable a field; commas between several.
+
+    For `gunicorn 'clients.web:create_app()'`. ValueError names a variable that cannot be read.
+    """
+    found: dict[str, Any] = {}
+    if "LADLE_ADDRESS" in environment:
+        found["server"] = environment["LADLE_ADDRESS"]
+    for field in fields(Config):
+        text = environment.get(PREFIX + field.name.upper())
+        if text is None:
+            continue
+        try:
+            found[field.name] = _READ[str(field.type)](text)
+        except (ValueError, KeyError):
+            raise ValueError(f"{PREFIX}{field.name.upper()} is {text!r}; wanted {field.type}") from None
+    return Config(**found)
+
+
+def _flag(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False, "": False}[text.lower()]
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.replace("\n", ",").split(",") if part.strip())
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "str | None": str,
+    "Path | None": Path,
+    "tuple[str, ...]": _several,
+    "float": float,
+    "int": int,
+    "bool": _flag,
+}

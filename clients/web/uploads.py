@@ -1,19 +1,18 @@
-"""The images of a request: a multipart file, raw bytes, or base64 in JSON; checked before the server sees them."""
+"""The images of a request: multipart files, raw bytes, or base64 in JSON; checked before the model server sees them."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from flask import Request
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clients.pictures import png
-from clients.web.config import Config
 from clients.web.problems import Problem
+from clients.web.routes import Given
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 RAW = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
@@ -29,61 +28,46 @@ class Upload:
     picture: Image.Image
 
 
-def images(request: Request, config: Config) -> list[Upload]:
-    """All images of the request, at least one.
-
-    Problem 400: no image; 413: too large or too many; 415: another type or format; 422: damaged.
-    """
-    bodies = _bodies(request)
-    if not bodies:
+def encoded(given: Given) -> list[bytes]:
+    """The files of the images that came, still encoded. Problem 400: none, or no base64."""
+    if given.raw is not None:
+        found = [given.raw] if given.raw else []
+    elif given.files:
+        found = given.files.get("image", [])
+    else:
+        texts = given.value.get("images", [given.value["image"]] if "image" in given.value else [])
+        found = [decoded(text, "image") for text in texts]
+    if not found:
         raise Problem(400, f"No image came; wanted {WANTED}.")
-    if len(bodies) > config.max_images:
-        raise Problem(413, f"{len(bodies)} images came; at most {config.max_images} are taken at once.")
+    return found
+
+
+def uploads(files: Iterable[bytes], max_images: int, max_pixels: int) -> list[Upload]:
+    """Problem 413: too large or too many; 415: another format; 422: damaged. `max_pixels`: of all together."""
+    files = list(files)
+    if len(files) > max_images:
+        raise Problem(413, f"{len(files)} images came; at most {max_images} are taken at once.")
     found: list[Upload] = []
-    left = config.max_pixels  # of all together: a small file can hold a very large picture
-    for data in bodies:
-        found.append(_upload(data, left))
+    left = max_pixels  # a small file can hold a very large picture
+    for data in files:
+        found.append(upload(data, left))
         left -= found[-1].picture.width * found[-1].picture.height
     return found
 
 
-def json_object(request: Request) -> dict[str, Any]:
-    """The JSON object of the request. Problem 400: no JSON object; 415: not said to be JSON."""
-    if request.mimetype != "application/json":
-        raise Problem(415, f"The body is {request.mimetype or 'of no type'}; wanted application/json.")
-    value = request.get_json(silent=True)
-    if not isinstance(value, dict):
-        raise Problem(400, "The body is not a JSON object.")
-    return value
-
-
-def _bodies(request: Request) -> list[bytes]:
-    if request.mimetype == "multipart/form-data":
-        return [file.read() for file in request.files.getlist("image")]
-    if request.mimetype in RAW:
-        data = request.get_data()
-        return [data] if data else []
-    if request.mimetype != "application/json":
-        raise Problem(415, f"The body is {request.mimetype or 'of no type'}; wanted {WANTED}.")
-    value = json_object(request)
-    given = value.get("images", [value["image"]] if "image" in value else [])
-    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
-        raise Problem(400, "image is not a base64 string, or images is not a list of them.")
-    return [_decoded(item) for item in given]
-
-
-def _decoded(text: str) -> bytes:
-    """Base64, plain or URL-safe, padded or not, or a data: URL."""
+def decoded(text: str, what: str) -> bytes:
+    """Base64, plain or URL-safe, padded or not, or a data: URL. Problem 400: none of these."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     text = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise Problem(400, "image is not base64.") from None
+        raise Problem(400, f"{what} is not base64.") from None
 
 
-def _upload(data: bytes, max_pixels: int) -> Upload:
+def upload(data: bytes, max_pixels: int) -> Upload:
+    """One image, decoded to its end."""
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
@@ -104,3 +88,12 @@ def _upload(data: bytes, max_pixels: int) -> Upload:
         return Upload(data, picture)
     upright = ImageOps.exif_transpose(picture).convert("RGB")
     return Upload(png(upright), upright)
+
+
+def reduced(given: Upload, side: int) -> Upload:
+    """The image on at most `side` pixels on its longer side: a photograph would keep the server busy for minutes."""
+    if max(given.picture.size) <= side:
+        return given
+    small = given.picture.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.BILINEAR)
+    return Upload(png(small), small)

@@ -1,215 +1,121 @@
-"""The questions: a route a task. Pictures, text and numbers become tensors, answers become JSON or PNG."""
+"""What all questions share: options, forms of bodies and answers, and the way from a request to a `Question`."""
 
 from __future__ import annotations
 
 import base64
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Response
 from PIL import Image
 
 from clients import pictures
-from clients.web.backend import Backend
-from clients.web.problems import Problem
-from clients.web.uploads import Upload, images, json_object
+from clients.web import uploads
+from clients.web.backend import Backend, Question
+from clients.web.config import Config
+from clients.web.preprocess import pixels
+from clients.web.routes import FAULTS, JSON, NAME, PNG, Body, Given, Route, answer
+from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, one_of, string
+from clients.web.tasks import Json, Signatures
+from clients.web.uploads import Upload
 
-T = TypeVar("T")
-verbs = Blueprint("verbs", __name__, url_prefix="/api/v1/models")
+__all__ = ["IMAGE", "SEEN", "Verb", "array", "boolean", "encode", "integer", "nullable", "number", "obj", "one_of"]
 
-TOP = 10
-"""Classes of an answer, the likeliest first."""
-
-
-@verbs.post("/<name>:classify")
-def classify(name: str) -> Response:
-    """The likeliest classes of each image."""
-    backend, uploads = _backend(name, "classify"), _images()
-    found, took_ms = _timed(lambda: backend.client.classify_many(name, [upload.data for upload in uploads]))
-    results = [
-        {
-            "label": answer.label,
-            "class_id": answer.class_id,
-            "probability": answer.probability,
-            "top": [{"label": label, "probability": probability} for label, probability in answer.top(TOP)],
-        }
-        for answer in found
-    ]
-    return _json(name, took_ms, results=results)
+ERRORS = (400, 404, 406, 413, 415, 422, 502, 503, 504)
+VERSION = integer(1, 2**63 - 1, about="the version to ask (default: the one that the model server answers with)")
+IMAGE = string("PNG, JPEG or WebP in base64, plain or URL-safe", format="base64-image", contentEncoding="base64")
+MASK = string("grey picture in base64 whose pixels are class ids", format="base64-image", contentEncoding="base64")
+PNG_BASE64 = string("PNG in base64", contentEncoding="base64")
+SAMPLE = string("file of one of the model's samples, as GET .../samples lists them", format="sample")
+SEEN = nullable(obj({"width": integer(), "height": integer(), "channels": integer(), "image": PNG_BASE64}))
+PICTURE: Schema = {"type": "string", "format": "binary"}
 
 
-@verbs.post("/<name>:sentiment")
-def sentiment(name: str) -> Response:
-    """The mood of each text."""
-    backend, texts = _backend(name, "sentiment"), _texts()
-    found, took_ms = _timed(lambda: backend.client.sentiment_many(texts, name))
-    results = [{"label": a.label, "probability": a.probability, "positive": a.positive} for a in found]
-    return _json(name, took_ms, results=results)
+class Verb:
+    """Base of the verbs' handlers: the backend, and how routes are made."""
 
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.config: Config = backend.config
 
-@verbs.post("/<name>:generate")
-def generate(name: str) -> Response:
-    """New images from a seed: one PNG each, or all in one picture."""
-    backend = _backend(name, "generate")
-    given = json_object(request) if request.get_data() else {}
-    n = _integer(given, "n", min(16, backend.config.max_images), 1, backend.config.max_images)
-    seed = _integer(given, "seed", 0, -(2**63), 2**63 - 1)
-    found, took_ms = _timed(lambda: backend.client.generate(name, n, seed))
-    if _wants_png():
-        return _png(pictures.grid(found), took_ms)
-    return _json(name, took_ms, n=n, seed=seed, images=[_base64(pictures.to_image(image)) for image in found])
-
-
-@verbs.post("/<name>:segment")
-def segment(name: str) -> Response:
-    """The class of each pixel: the raw mask, the mask in colours, and the share of each class."""
-    backend = _backend(name, "segment")
-    uploads = [_reduced(upload, backend.config.max_side) for upload in _images()]
-    if _wants_png():
-        _single(uploads)
-    found, took_ms = _timed(lambda: [backend.client.segment(name, upload.data) for upload in uploads])
-    labels = backend.catalog.labels(name)
-    if _wants_png():
-        kind = request.args.get("picture", "overlay")
-        if kind not in ("overlay", "mask"):
-            raise Problem(422, f"picture is {kind!r}; wanted overlay or mask.")
-        class_map = found[0].class_map
-        shown = pictures.mask(class_map) if kind == "mask" else pictures.overlay(uploads[0].picture, class_map)
-        return _png(shown, took_ms)
-    return _json(name, took_ms, results=[_segmented(answer.class_map, labels) for answer in found])
-
-
-@verbs.post("/<name>:reconstruct")
-def reconstruct(name: str) -> Response:
-    """Each image as the auto-encoder gives it back."""
-    backend, uploads = _backend(name, "reconstruct"), _images()
-    if _wants_png():
-        _single(uploads)
-    found, took_ms = _timed(lambda: [backend.client.reconstruct(name, upload.data) for upload in uploads])
-    copies = [pictures.to_image(np.asarray(image)) for image in found]
-    if _wants_png():
-        return _png(copies[0], took_ms)
-    results = [{"width": copy.width, "height": copy.height, "image": _base64(copy)} for copy in copies]
-    return _json(name, took_ms, results=results)
-
-
-@verbs.post("/<name>:<verb>")
-def unknown(name: str, verb: str) -> Response:
-    """Every other verb."""
-    raise Problem(404, f"There is no verb :{verb}; there is :classify, :sentiment, :generate, :segment, :reconstruct.")
-
-
-def _backend(name: str, verb: str) -> Backend:
-    """The backend. Problem 404: it does not know the model, or the model does not answer the verb."""
-    backend: Backend = current_app.extensions["ladle"]
-    answered = backend.verbs(name)
-    if verb not in answered:
-        raise Problem(404, f"{name} does not answer :{verb}; it answers {', '.join(answered) or 'nothing here'}.")
-    return backend
-
-
-def _images() -> list[Upload]:
-    backend: Backend = current_app.extensions["ladle"]
-    return images(request, backend.config)
-
-
-def _texts() -> list[str]:
-    backend: Backend = current_app.extensions["ladle"]
-    if request.mimetype == "text/plain":
-        try:
-            texts: Any = [request.get_data().decode()]
-        except UnicodeDecodeError:
-            raise Problem(400, "The text is not UTF-8.") from None
-    else:
-        given = json_object(request)
-        texts = given.get("texts", [given["text"]] if "text" in given else [])
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise Problem(400, 'No text came; wanted {"text": "..."} or {"texts": ["...", ...]}.')
-    if any(not text.strip() for text in texts):
-        raise Problem(422, "A text is blank.")
-    longest = max(len(text) for text in texts)
-    if longest > backend.config.max_characters or len(texts) > backend.config.max_images:
-        raise Problem(
-            413,
-            f"{len(texts)} texts of up to {longest} characters came; at most {backend.config.max_images} "
-            f"of {backend.config.max_characters} are taken.",
+    def route(
+        self,
+        verb: str,
+        summary: str,
+        handler: Callable[..., Response],
+        result: Mapping[str, Schema],
+        options: Mapping[str, Schema],
+        body: Body,
+        has_picture: bool = False,
+        about: str = "",
+    ) -> Route:
+        """POST /api/v1/models/<name>:<verb>. `result`: the members of its JSON answer."""
+        told = {"model": string(), "version": integer(1), "server_ms": number(0, about="time of the model calls")}
+        answers = {JSON: obj({**told, **result})} | ({PNG: PICTURE} if has_picture else {})
+        return Route(
+            "POST",
+            f"/api/v1/models/{NAME}:{verb}",
+            verb,
+            summary,
+            handler,
+            answers,
+            {**options, "version": VERSION},
+            body,
+            ERRORS + FAULTS,
+            tag="questions",
+            about=about,
         )
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        raise Problem(400, "A text holds half a surrogate pair: it is not Unicode.") from None
-    return texts
 
+    def question(self, name: str, verb: str, given: Given) -> Question:
+        return Question(self.backend, name, verb, given.options.get("version"))
 
-def _integer(given: dict[str, Any], key: str, default: int, low: int, high: int) -> int:
-    value = given.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Problem(400, f"{key} is not a whole number.")
-    if not low <= value <= high:
-        raise Problem(422, f"{key} is {value}; wanted {low} to {high}.")
-    return value
+    def reply(self, question: Question, **result: Any) -> Response:
+        """The JSON answer."""
+        told = {"model": question.model.name, "version": question.model.version}
+        return answer({**told, "server_ms": round(1000 * question.server_s, 3), **result})
 
-
-def _reduced(upload: Upload, side: int) -> Upload:
-    """The upload, on at most `side` pixels on its longer side: a photograph would keep the server busy for minutes."""
-    if max(upload.picture.size) <= side:
-        return upload
-    small = upload.picture.convert("RGB")
-    small.thumbnail((side, side), Image.Resampling.BILINEAR)
-    return Upload(pictures.png(small), small)
-
-
-def _segmented(class_map: pictures.Array, labels: list[str]) -> dict[str, Any]:
-    height, width = class_map.shape
-    colours = pictures.palette(int(class_map.max(initial=0)) + 1)
-    classes = [
-        {
-            "class_id": class_id,
-            "label": labels[class_id] if class_id < len(labels) else f"class {class_id}",
-            "share": share,
-            "color": "#" + colours[class_id].tobytes().hex(),
+    def images_body(self, options: Mapping[str, Schema], more: Mapping[str, Schema] | None = None) -> Body:
+        """Images as files, raw bytes or JSON. `more`: further images, files in a form and base64 in JSON."""
+        more = more or {}
+        forms = {"image": IMAGE, "images": array(IMAGE, 1, self.config.max_images), "sample": SAMPLE}
+        rest = {**options, "version": VERSION}
+        schema = {
+            "anyOf": [
+                obj({key: form, **(more if key != "images" else {}), **rest}, (key,)) for key, form in forms.items()
+            ]
         }
-        for class_id, share in pictures.shares(class_map).items()
-    ]
-    return {
-        "width": width,
-        "height": height,
-        "classes": classes,
-        "mask": _base64(pictures.mask(class_map)),
-        "overlay": _base64(pictures.colour_mask(class_map)),
-    }
+        return Body(
+            schema, {"image": self.config.max_images, **dict.fromkeys(more, 1)}, uploads.RAW, wanted=uploads.WANTED
+        )
+
+    def images(self, given: Given, name: str) -> tuple[list[Upload], Json | None]:
+        """The images that came; and, when it is one of the model's samples, what its list says of it."""
+        sample, found = self.sample(given.value["sample"], name) if "sample" in given.value else (None, None)
+        files = [found] if found is not None else uploads.encoded(given)
+        return uploads.uploads(files, self.config.max_images, self.config.max_pixels), sample
+
+    def sample(self, file: str, name: str) -> tuple[Json, bytes]:
+        """A sample's entry and its file. Problem 404: there is no such image."""
+        path = self.backend.catalog.sample(name, file)
+        entries = [
+            entry for entry in self.backend.catalog.samples(name) if file in (entry.get("file"), entry.get("mask"))
+        ]
+        return entries[0], path.read_bytes()
 
 
-def _single(uploads: list[Upload]) -> None:
-    if len(uploads) != 1:
-        raise Problem(422, f"{len(uploads)} images came; a PNG answers one. Accept application/json for several.")
+def seen(signatures: Signatures, upload: Upload) -> Json | None:
+    """The image as the network got it; None where the signatures do not tell its form."""
+    if signatures.image is None or signatures.image["channels"] not in (1, 3):
+        return None
+    got = pixels(upload.picture, **signatures.image)
+    height, width, channels = got.shape
+    return {"width": width, "height": height, "channels": channels, "image": encode(pictures.to_image(got))}
 
 
-def _wants_png() -> bool:
-    return request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png"
-
-
-def _timed(question: Callable[[], T]) -> tuple[T, float]:
-    start = time.perf_counter()
-    answer = question()
-    return answer, 1000 * (time.perf_counter() - start)
-
-
-def _json(name: str, took_ms: float, **answer: Any) -> Response:
-    return _with_timing(jsonify(model=name, latency_ms=round(took_ms, 3), **answer), took_ms)
-
-
-def _png(picture: Image.Image, took_ms: float) -> Response:
-    return _with_timing(Response(pictures.png(picture), mimetype="image/png"), took_ms)
-
-
-def _with_timing(response: Response, took_ms: float) -> Response:
-    response.headers["Server-Timing"] = f"model;dur={took_ms:.3f}"
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _base64(picture: Image.Image) -> str:
+def encode(picture: Image.Image) -> str:
+    """PNG in base64."""
     return base64.b64encode(pictures.png(picture)).decode()
+
+
+def draw(picture: Image.Image) -> Response:
+    return Response(pictures.png(picture), mimetype=PNG)

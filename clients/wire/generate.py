@@ -72,6 +72,9 @@ EXTRA = {
         enum HealthCheckResponse.ServingStatus {
           UNKNOWN = 0; SERVING = 1; NOT_SERVING = 2; SERVICE_UNKNOWN = 3;
         }
+        message HealthListRequest { }
+        message HealthListEntry { string key = 1; HealthCheckResponse value = 2; }
+        message HealthListResponse { repeated HealthListEntry statuses = 1; }
     """,
 }
 

@@ -72,6 +72,9 @@ ReloadConfigRequest = get("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = get("tensorflow.serving.ReloadConfigResponse")
 HealthCheckRequest = get("grpc.health.v1.HealthCheckRequest")
 HealthCheckResponse = get("grpc.health.v1.HealthCheckResponse")
+HealthListRequest = get("grpc.health.v1.HealthListRequest")
+HealthListResponse = get("grpc.health.v1.HealthListResponse")
+"""Its `statuses` is a map, which has the wire form of repeated entries."""
 
 # Configuration files
 ModelServerConfig = get("tensorflow.serving.ModelServerConfig")

@@ -42,6 +42,7 @@ METHODS = (
     Method(MODEL, "GetModelStatus", pb.GetModelStatusRequest, pb.GetModelStatusResponse),
     Method(MODEL, "HandleReloadConfigRequest", pb.ReloadConfigRequest, pb.ReloadConfigResponse),
     Method(HEALTH, "Check", pb.HealthCheckRequest, pb.HealthCheckResponse),
+    Method(HEALTH, "List", pb.HealthListRequest, pb.HealthListResponse),
     Method(HEALTH, "Watch", pb.HealthCheckRequest, pb.HealthCheckResponse, streaming=True),
 )
 

@@ -65,10 +65,16 @@ def _dtypes() -> list[DType]:
 
 
 def _tag(field_number: int) -> bytes:
-    return _varint(field_number << 3 | 2)
+    return varint(field_number << 3 | 2)
 
 
-def _varint(number: int) -> bytes:
+_BYTES = [bytes([number]) for number in range(128)]
+
+
+def varint(number: int) -> bytes:
+    """A number from 0 on as protobuf writes integers and lengths."""
+    if number < 128:
+        return _BYTES[number]
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)
@@ -211,45 +217,43 @@ def to_proto(array: Array, content: bool = False) -> Any:
 
 
 def fill(proto: Any, array: Array, content: bool = False) -> None:
-    """Writes an array into an empty TensorProto, such as `response.outputs["logits"]`."""
+    """Writes an array into an empty TensorProto, such as `request.inputs["image"]`."""
+    proto.MergeFromString(serialize(array, content))
+
+
+def serialize(array: Array, content: bool = False) -> bytes:
+    """The bytes of `to_proto(array, content)`, several times as fast as by way of the message."""
     dtype = dtype_of(array)
-    proto.MergeFromString(_header(dtype.number, array.shape))
+    header = _header(dtype.number, array.shape)
     if dtype is STRING:
-        _fill_strings(proto, array, content)
-        return
+        strings = _encoded(array)
+        if not content:
+            return header + b"".join([part for text in strings for part in (dtype.tag, varint(len(text)), text)])
+        tag, packed = _CONTENT_TAG, b"".join([varint(len(text)) for text in strings] + strings)
+        return b"".join((header, tag, varint(len(packed)), packed))
     if array.dtype != dtype.numpy:  # big-endian, or the bfloat16 of ml_dtypes
         array = array.view(BFLOAT16) if dtype.numpy == BFLOAT16 else array.astype(dtype.numpy)
     flat = np.ascontiguousarray(array).reshape(-1)
     if flat.nbytes > MAX_BYTES:
         raise ValueError(f"{_say(dtype, array.shape)} has {flat.nbytes} bytes; one message holds {MAX_BYTES}")
-    if content:
-        proto.tensor_content = flat.tobytes()
-    elif dtype.stored.kind in "iu":
-        flat = flat.view("<u2") if dtype.field == "half_val" else flat
-        if flat.size < 64:
-            getattr(proto, dtype.field).extend(flat.tolist())
-        else:
-            _append(proto, dtype.tag, _varints(flat))
-    elif flat.size:
-        _append(proto, dtype.tag, flat.tobytes())
+    if not flat.size:
+        return header
+    tag = _CONTENT_TAG if content else dtype.tag
+    if content or dtype.stored.kind not in "iu":
+        packed = flat.tobytes()
+    else:
+        packed = _varints(flat.view("<u2") if dtype.field == "half_val" else flat)
+    return b"".join((header, tag, varint(len(packed)), packed))
 
 
-def _append(proto: Any, tag: bytes, packed: bytes) -> None:
-    # A repeated field as its wire bytes: twenty times as fast as `extend` with Python numbers.
-    proto.MergeFromString(b"".join((tag, _varint(len(packed)), packed)))
-
-
-def _fill_strings(proto: Any, array: Array, content: bool) -> None:
+def _encoded(array: Array) -> list[bytes]:
     strings = array.ravel().tolist()
     for i, string in enumerate(strings):
         if isinstance(string, str):
             strings[i] = string.encode()
         elif not isinstance(string, bytes):
             raise ValueError(f"an object array holds {type(string).__name__}; wanted bytes or str")
-    if content:
-        proto.tensor_content = b"".join([_varint(len(string)) for string in strings] + strings)
-    else:
-        proto.string_val.extend(strings)
+    return strings
 
 
 @lru_cache(maxsize=4096)
@@ -261,6 +265,8 @@ def _header(number: int, shape: tuple[int, ...]) -> bytes:
 
 def _varints(values: Array) -> bytes:
     """Integers [n], n > 0, as packed varints; negative ones take ten bytes, as protobuf has it."""
+    if values.size < 64:
+        return b"".join([varint(value & 0xFFFF_FFFF_FFFF_FFFF) for value in values.tolist()])
     rest = values.astype("<i8", copy=False).view("<u8") if values.dtype.kind == "i" else values
     largest = int(rest.max())
     if largest < 128:

@@ -70,7 +70,7 @@ def mood(text: np.ndarray[Any, Any]) -> Arrays:
 
 
 def noise(n: np.ndarray[Any, Any], seed: np.ndarray[Any, Any]) -> Arrays:
-    return {"images": np.random.default_rng(int(seed)).integers(0, 256, (int(n), 4, 4, 3)).astype(np.uint8)}
+    return {"images": np.random.default_rng(int(seed) % 2**64).integers(0, 256, (int(n), 4, 4, 3)).astype(np.uint8)}
 
 
 def masks(pixels: np.ndarray[Any, Any]) -> Arrays:
@@ -153,6 +153,7 @@ MODELS: dict[str, dict[str, Function]] = {
         )
     },
     "a/b:c ü": echo("DT_FLOAT"),
+    "slow": echo("DT_FLOAT"),
 } | {f"echo_{dtype.name}": echo(dtype.name) for dtype in tensors.DTYPES.values()}
 
 
@@ -324,6 +325,7 @@ def grpc_server(server: Server) -> grpc.Server:
         return response
 
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    unlimited.append(("grpc.so_reuseport", 0))  # a port is ours alone
     made = grpc.server(futures.ThreadPoolExecutor(8), options=unlimited)
     prediction = {"Predict": guarded(predict), "GetModelMetadata": guarded(metadata)}
     made.add_generic_rpc_handlers(
@@ -335,8 +337,8 @@ def grpc_server(server: Server) -> grpc.Server:
     return made
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
     running = Server()
     over_grpc = grpc_server(running)
     running.grpc = f"localhost:{over_grpc.add_insecure_port('localhost:0')}"
@@ -352,6 +354,19 @@ def server() -> Iterator[Server]:
     thread.join()
     over_http.server_close()
     over_grpc.stop(None).wait()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def steady_server() -> Iterator[Server]:
+    """For tests that change nothing of it."""
+    with running_server() as running:
+        yield running
 
 
 @pytest.fixture(params=["grpc", "rest"])

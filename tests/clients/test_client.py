@@ -10,7 +10,7 @@ from PIL import Image
 
 from clients.call import Call
 from clients.client import Client
-from clients.errors import InvalidArgument, NotFound
+from clients.errors import InvalidArgument, NotFound, Unimplemented
 
 GREY = np.full((4, 4), 128, np.uint8)
 BRIGHT = np.full((4, 4), 255, np.uint8)
@@ -128,7 +128,7 @@ def test_what_a_model_cannot_do_is_said_with_what_it_can(client: Client) -> None
     with pytest.raises(InvalidArgument, match='unet answers class_map, mask_png, not "probabilities"'):
         client.classify("unet", GREY)
     with pytest.raises(InvalidArgument, match="vae takes the inputs n, seed"):
-        Call(client.transport, "vae").value(3, "generate")
+        client.transport.run(Call(client.transport.protocol, "vae").value(3, "generate"))
 
 
 def test_which_version_answers_can_be_chosen(client: Client) -> None:
@@ -140,7 +140,50 @@ def test_which_version_answers_can_be_chosen(client: Client) -> None:
         client.classify("lenet5", GREY, version=3, label="stable")
 
 
-@pytest.mark.parametrize("target", ["localhost:8500", "ftp://x", "grpc://", "http://", "http://h:port", ""])
+@pytest.mark.parametrize(
+    "target",
+    ["localhost:8500", "ftp://x", "grpc://", "http://", "http://h:port", "http://a,b", "grpc://a/b", "grpc://a b", ""],
+)
 def test_an_address_of_another_kind_is_refused(target: str) -> None:
-    with pytest.raises(InvalidArgument, match="is not an address"):
+    with pytest.raises(InvalidArgument, match=r"is not an address|several are for gRPC"):
         Client(target)
+
+
+def test_models_are_asked_about_by_name_where_the_server_cannot_list_them(client: Client) -> None:
+    with pytest.raises(Unimplemented, match="has no way to list its models, as TensorFlow Serving has none; name"):
+        client.models()
+    found = client.models(["unet", "nobody", "vae"])
+    assert {name: [status.version for status in states] for name, states in found.items()} == {"unet": [3], "vae": [3]}
+
+
+def test_an_array_of_another_dtype_shape_or_name_is_refused_before_it_is_sent(client: Client, server: Any) -> None:
+    wanted = r"; wanted float32 \[\?, 4, 4, 1\]"
+    for array, came in (
+        (np.zeros((1, 4, 4, 1)), r"float64 \[1, 4, 4, 1\]"),
+        (np.zeros((1, 28, 28, 1), np.float32), r"float32 \[1, 28, 28, 1\]"),
+        ([[1, 2]], r"float32 \[1, 2\]"),
+    ):
+        with pytest.raises(InvalidArgument, match=f'lenet5: input "image" is {came}{wanted}'):
+            client.predict("lenet5", {"image": array})
+    with pytest.raises(InvalidArgument, match='input "pixels" is not in the signature; it has image: float32'):
+        client.predict("lenet5", {"pixels": np.zeros((1, 4, 4, 1), np.float32)})
+    assert server.predictions == 0
+
+
+def test_an_interpolation_starts_and_ends_at_the_two_images(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "bright.png"
+    path.write_bytes(png(BRIGHT))
+    assert client.interpolate("vae", GREY, path, steps=4).shape == (4, 4, 4, 3)
+    with pytest.raises(InvalidArgument, match="steps is 1; an interpolation has 2 or more"):
+        client.interpolate("vae", GREY, GREY, steps=1)
+
+
+def test_a_path_is_decoded_to_the_size_and_channels_of_a_signature_without_bytes(
+    client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "large.png"
+    Image.new("RGB", (9, 7), (255, 255, 255)).save(path)
+    np.testing.assert_allclose(client.encode("vae", path), [1, 1], atol=1e-5)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InvalidArgument, match="is not a readable PNG or JPEG image"):
+        client.encode("vae", tmp_path / "text.png")

@@ -78,6 +78,7 @@ def test_generate_writes_the_same_grid_for_the_same_seed(ask: Ask, tmp_path: Pat
 def test_segment_writes_the_overlay_and_the_raw_mask(ask: Ask, image: Path, tmp_path: Path) -> None:
     answer = json.loads(ask("segment", "unet", image, "--mask", tmp_path / "mask.png", "--json"))
     assert answer["classes"] == {"0": 0.5, "1": 0.5}
+    assert answer["labels"] == {"0": "class 0", "1": "class 1"}
     assert Path(answer["output"]) == tmp_path / "picture-mask.png"
     assert Image.open(answer["output"]).size == (4, 4)
     assert np.unique(np.asarray(Image.open(tmp_path / "mask.png"))).tolist() == [0, 1]
@@ -118,7 +119,11 @@ def test_status_without_names_asks_about_the_repository(ask: Ask, tmp_path: Path
         pytest.param(["segment", "unet", "nowhere.png"], "nowhere.png: No such file or directory", id="no-picture"),
         pytest.param(["regress", "x", "1,2", "3"], "the rows have 1 and 2 features", id="ragged-rows"),
         pytest.param(["generate", "vae", "--version", "1", "--label", "a"], "exclude each other", id="two-versions"),
-        pytest.param(["status", "--repository", "nowhere"], "nowhere holds no models", id="nothing-to-ask-about"),
+        pytest.param(
+            ["status", "--repository", "nowhere"],
+            "has no way to list its models, and nowhere holds none",
+            id="nothing-to-ask-about",
+        ),
     ],
 )
 def test_what_fails_is_one_line_and_exit_1(
@@ -164,13 +169,17 @@ def test_misuse_is_exit_2(arguments: list[str]) -> None:
         ("box:9000", "rest", "http://box:9000"),
         ("https://box", "rest", "https://box:8501"),
         ("grpc://[::1]:8500", "rest", "http://[::1]:8501"),
+        ("grpcs://box", "rest", "https://box:8501"),
+        ("grpc://a,b:9000", None, "grpc://a:8500,b:9000"),
+        ("grpc://unix:/run/ladle.sock", None, "grpc://unix:/run/ladle.sock"),
+        ("https://box/models/", None, "https://box:8501/models"),
     ],
 )
 def test_an_address_and_a_protocol_make_one_address(address: str, protocol: str | None, resolved: str) -> None:
     assert resolve(address, protocol) == resolved
 
 
-@pytest.mark.parametrize("address", ["ftp://box", "grpc://", "grpc://box:9000"])
+@pytest.mark.parametrize("address", ["ftp://box", "grpc://", "grpc://box:9000", "grpc://a:9000,b"])
 def test_an_address_that_does_not_fit_is_exit_2(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "unet", "--address", address, "--protocol", "rest"]) == 2
-    assert address in capsys.readouterr().err
+    assert address.partition("://")[2] in capsys.readouterr().err

@@ -21,15 +21,23 @@ def version(tmp_path: Path) -> Path:
     card = {
         "task": "classify",
         "data": {"name": "mnist", "synthetic": False},
-        "onnx": {"model.onnx": {"sha256": hashlib.sha256(b"graph").hexdigest()}},
+        "onnx": {
+            "model.onnx": {
+                "sha256": hashlib.sha256(b"graph").hexdigest(),
+                "parity": {"inputs": 64, "max_abs": 2e-6, "max_rel": 1e-7},
+            }
+        },
     }
     (folder / "assets.extra" / "card.json").write_text(json.dumps(card))
     return folder
 
 
+DETAIL = "classify, mnist, 1 graph as verified, parity 2e-06"
+
+
 def test_a_whole_version_is_well(version: Path) -> None:
     [finding] = doctor.repository(version.parent.parent)
-    assert (finding.what, finding.state, finding.detail) == ("model lenet5/1", "ok", "classify, mnist")
+    assert (finding.what, finding.state, finding.detail) == ("model lenet5/1", "ok", DETAIL)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +58,43 @@ def test_a_version_that_is_not_whole_is_broken(version: Path, file: str, content
     assert finding.state == "broken"
     assert said in finding.detail
     assert "ladle train lenet5" in str(finding.mend)
+
+
+@pytest.mark.parametrize(
+    ("parity", "said"),
+    [
+        (None, "was never compared with TensorFlow, so it is not served"),
+        ({"inputs": 64, "max_abs": 0.5, "max_rel": 0.1}, "is 5.0e-01 from TensorFlow; at most 0.0001 is right"),
+    ],
+    ids=["none", "far"],
+)
+def test_a_graph_whose_parity_is_in_doubt_is_noted(version: Path, parity: object, said: str) -> None:
+    path = version / "assets.extra" / "card.json"
+    card = json.loads(path.read_text())
+    card["onnx"]["model.onnx"]["parity"] = parity
+    path.write_text(json.dumps(card))
+    [finding] = doctor.repository(version.parent.parent)
+    assert (finding.state, finding.detail) == ("note", f"model.onnx {said}")
+    assert finding.mend == f"ladle convert {version}"
+
+
+def test_deep_runs_both_engines_on_what_the_version_came_with(version: Path) -> None:
+    def missing(folder: Path) -> str:
+        raise ModuleNotFoundError("no TensorFlow", name="tensorflow")
+
+    def differing(folder: Path) -> str:
+        raise ValueError("they differ")
+
+    looked = {}
+    for name, compare in (("agree", str), ("missing", missing), ("differ", differing)):
+        _, finding = doctor.repository(version.parent.parent, compare)
+        assert finding.what == "parity lenet5/1"
+        looked[name] = (finding.state, finding.detail)
+    assert looked == {
+        "agree": ("ok", str(version)),
+        "missing": ("note", "not run: tensorflow is not installed"),
+        "differ": ("broken", "they differ"),
+    }
 
 
 def test_what_is_broken_is_exit_1_and_told_in_json(version: Path, capsys: pytest.CaptureFixture[str]) -> None:

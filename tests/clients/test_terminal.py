@@ -1,15 +1,12 @@
-"""Bars, tables and pictures for a terminal."""
+"""Bars, tables, progress and a text that is written over, for a terminal."""
 
 from __future__ import annotations
 
-import base64
 import io
-import re
 
 import pytest
-from PIL import Image
 
-from clients import pictures, terminal
+from clients import terminal
 
 
 class Terminal(io.StringIO):
@@ -55,30 +52,28 @@ def test_a_table_has_even_columns() -> None:
     assert terminal.table([("A", "B"), ("long", "x")]) == "A     B\nlong  x"
 
 
-@pytest.mark.parametrize(
-    ("environment", "kind"),
-    [
-        ({"TERM": "xterm-kitty"}, "kitty"),
-        ({"KITTY_WINDOW_ID": "1"}, "kitty"),
-        ({"TERM_PROGRAM": "iTerm.app"}, "iterm"),
-        ({"TERM": "xterm-256color"}, None),
-        ({"TERM": "xterm-kitty", "TMUX": "x"}, None),
-    ],
-)
-def test_pictures_are_for_terminals_that_announce_them(environment: dict[str, str], kind: str | None) -> None:
-    assert terminal.protocol(environment) == kind
-
-
 @pytest.mark.usefixtures("colours")
-def test_a_picture_reaches_the_terminal_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = Image.effect_noise((80, 80), 90)
-    assert not terminal.show(picture, Terminal())
-    monkeypatch.setenv("TERM", "xterm-kitty")
+def test_progress_is_drawn_over_itself_and_leaves_nothing_behind() -> None:
     stream = Terminal()
-    assert terminal.show(picture, stream)
-    chunks = re.findall(r"\x1b_G([^;]*);([^\x1b]*)\x1b\\", stream.getvalue())
-    assert len(chunks) > 1
-    assert chunks[0][0] == "a=T,f=100,m=1"
-    assert chunks[-1][0] == "m=0"
-    assert base64.b64decode("".join(data for _, data in chunks)) == pictures.png(picture)
-    assert terminal.escape(b"x", "iterm") == "\x1b]1337;File=inline=1;size=1:eA==\a"
+    with terminal.Progress("work", 4, stream) as progress:
+        progress.at(4, "last")
+    drawn = stream.getvalue().split("\r")
+    assert "0%" in drawn[1]
+    assert "100%  last" in drawn[2]
+    assert drawn[-1] == "\x1b[K"
+    silent = io.StringIO()
+    with terminal.Progress("work", 4, silent) as progress:
+        progress.at(4)
+    assert silent.getvalue() == ""
+
+
+def test_a_screen_writes_over_what_it_showed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "10")
+    stream = Terminal()
+    screen = terminal.Screen(stream)
+    screen.show("one\ntwo")
+    before = len(stream.getvalue())
+    screen.show("a line that is too long")
+    assert stream.getvalue()[before:] == "\x1b[2A\ra line th…\x1b[K\n\x1b[J"
+    screen.close()
+    assert stream.getvalue().endswith("\x1b[?25h")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients import errors, transport
+from clients import errors, exchange
 from clients.client import Client
-from clients.grpc_client import GrpcClient
 from clients.metadata import TensorInfo
+from clients.protocol import ATTEMPTS
 from clients.rest_client import RestClient
+from clients.transport import connect
 from clients.wire import tensors
 
 REST_CANNOT = {"DT_COMPLEX64", "DT_COMPLEX128", "DT_BFLOAT16"}
@@ -53,7 +54,7 @@ def test_lists_and_text_get_the_dtype_of_the_signature(client: Client) -> None:
     assert client.predict("echo_DT_FLOAT", {"x": [[1, 2]]})["y"].dtype == np.float32
     assert client.predict("echo_DT_INT8", {"x": 3})["y"].dtype == np.int8
     assert client.predict("echo_DT_STRING", {"x": ["a", "ü"]})["y"].tolist() == [b"a", "ü".encode()]
-    with pytest.raises(errors.InvalidArgument, match='input "x" is float64; wanted int8 of any rank'):
+    with pytest.raises(errors.InvalidArgument, match=r'input "x" is float64 \[1\]; wanted int8 of any rank'):
         client.predict("echo_DT_INT8", {"x": [1.5]})
     with pytest.raises(errors.InvalidArgument, match='input "x" is not a tensor'):
         client.predict("echo_DT_INT8", {"x": [[1], [2, 3]]})
@@ -98,12 +99,10 @@ def test_errors_are_ours_and_carry_the_servers_words(client: Client) -> None:
         with pytest.raises(errors.NotFound, match=r"Servable not found for request: Latest\(none\)") as caught:
             ask("none")
         assert caught.value.code == "NOT_FOUND"
-    with pytest.raises((errors.FailedPrecondition, errors.InvalidArgument), match='"nope" not found'):
+    with pytest.raises(errors.InvalidArgument, match='no signature "nope"; it has classify, serving_bytes'):
         client.predict("lenet5", {"x": np.zeros(1)}, "nope")
     with pytest.raises(errors.InvalidArgument, match="Unrecognized servable version label: x"):
         client.metadata("lenet5", label="x")
-    with pytest.raises(errors.InvalidArgument, match="dtype datetime64"):
-        client.predict("lenet5", {"x": np.array(["2020-01-01"], "M8[D]")})
 
 
 def test_a_late_answer_is_a_deadline_exceeded(client: Client, server: Any) -> None:
@@ -122,7 +121,7 @@ def test_a_full_queue_is_asked_again(client: Client, server: Any) -> None:
     server.refuse("UNAVAILABLE", full, times=9)
     with pytest.raises(errors.Unavailable, match="queue to which this task was submitted is full"):
         client.predict("echo_DT_FLOAT", {"x": np.float32(1)})
-    assert server.predictions == 3 + transport.ATTEMPTS
+    assert server.predictions == 3 + ATTEMPTS
 
 
 def test_what_may_have_run_is_not_asked_again(client: Client, server: Any) -> None:
@@ -158,7 +157,7 @@ def test_a_server_that_comes_late_is_still_found(protocol: str, server: Any, mon
                 came[0].start()
             threading.Event().wait(seconds)
 
-        monkeypatch.setattr(transport.time, "sleep", arrive)
+        monkeypatch.setattr(exchange.time, "sleep", arrive)
         with Client(f"{protocol}://localhost:{front.getsockname()[1]}") as client:
             assert client.status("lenet5")[0].version == 3
         assert came
@@ -190,7 +189,7 @@ def test_a_connection_that_breaks_is_unavailable(protocol: str) -> None:
     with socket.create_server(("localhost", 0)) as rude:
 
         def hang_up() -> None:
-            for _ in range(transport.ATTEMPTS):
+            for _ in range(ATTEMPTS):
                 try:
                     connection, _ = rude.accept()
                     connection.recv(1)
@@ -223,7 +222,7 @@ def test_threads_share_a_client(client: Client) -> None:
 
 
 def test_rest_keeps_its_connection(server: Any) -> None:
-    with RestClient(server.rest) as client:
+    with connect(server.rest) as client:
         for _ in range(5):
             client.status("lenet5")
         assert server.connections == 1
@@ -235,7 +234,7 @@ def test_rest_keeps_its_connection(server: Any) -> None:
         assert server.connections == 2
 
 
-def wait_until_closed(client: RestClient) -> None:
+def wait_until_closed(client: Any) -> None:
     (idle,) = client._pool._idle
     idle.sock.settimeout(10)
     assert idle.sock.recv(1, socket.MSG_PEEK) == b""
@@ -243,17 +242,17 @@ def wait_until_closed(client: RestClient) -> None:
 
 def test_what_is_no_model_server_is_told_apart(server: Any) -> None:
     with (
-        RestClient(f"{server.rest}/not/here") as client,
+        connect(f"{server.rest}/not/here") as client,
         pytest.raises(errors.NotFound, match=r"answered 404 and no JSON; is it the REST port of a model server\?"),
     ):
         client.status("lenet5")
     with (
-        RestClient(f"http://{server.grpc}") as client,
+        connect(f"http://{server.grpc}") as client,
         pytest.raises(errors.Unavailable, match="broke the connection"),
     ):
         client.status("lenet5")
     with (
-        GrpcClient(server.rest.removeprefix("http://")) as other,
+        connect(server.rest.replace("http", "grpc")) as other,
         pytest.raises(errors.Unavailable),
     ):
         other.status("lenet5", timeout_s=5)

@@ -61,8 +61,7 @@ def test_a_config_that_cannot_be_is_refused(entries: list[str], message: str) ->
 def test_a_label_names_an_available_version_or_is_new_and_allowed() -> None:
     def check(version: int, before: int | None = None, allow: bool = False) -> None:
         labels = {"m": {"stable": before}} if before is not None else {}
-        model = ModelConfig("m", Path("/m"), labels={"stable": version})
-        check_labels([model], labels, lambda _, number: number == 1, allow)
+        check_labels({"m": {"stable": version}}, labels, lambda _, number: number == 1, allow)
 
     check(1)
     check(2, allow=True)

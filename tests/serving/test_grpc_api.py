@@ -1,7 +1,8 @@
-"""What is gRPC's alone: which version answered, filters, the forms of tensors, health."""
+"""What is gRPC's alone: which version answered, filters, the forms of tensors, health. On each of its servers."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,9 +13,16 @@ from clients.wire import messages as pb
 from clients.wire import services, tensors
 
 
-@pytest.fixture
-def channel(tiny_server: Any) -> Any:
-    with grpc.insecure_channel(f"127.0.0.1:{tiny_server.grpc_port}") as channel:
+@pytest.fixture(scope="module")
+def grpcio_server(serve: Any, tiny_repository: Path) -> Any:
+    models = sorted(path.name for path in tiny_repository.iterdir())
+    return serve("--repository", tiny_repository, "--grpc_backend=grpcio", models=models)
+
+
+@pytest.fixture(params=["native", "grpcio"])
+def channel(request: pytest.FixtureRequest) -> Any:
+    server = request.getfixturevalue("tiny_server" if request.param == "native" else "grpcio_server")
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         yield channel
 
 
@@ -175,21 +183,3 @@ def test_health_says_serving(channel: Any) -> None:
         answer = health.Check(pb.HealthCheckRequest(service=name))
         assert pb.ServingStatus.Name(answer.status) == "SERVING"
     assert refusal(health.Check, pb.HealthCheckRequest(service="nope"))[0] == "NOT_FOUND"
-
-
-def test_stubs_of_tensorflow_serving_api_are_understood(tiny_server: Any) -> None:
-    code = (
-        "import sys, grpc, tensorflow as tf\n"
-        "from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc\n"
-        "stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(sys.argv[1]))\n"
-        "request = predict_pb2.PredictRequest()\n"
-        "request.model_spec.name = 'half_plus_two'\n"
-        "request.inputs['x'].CopyFrom(tf.make_tensor_proto([[1.0], [2.0]]))\n"
-        "print(tf.make_ndarray(stub.Predict(request, 30).outputs['y']).tolist())\n"
-    )
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-c", code, f"127.0.0.1:{tiny_server.grpc_port}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout.strip() == "[[2.5], [3.0]]", done.stderr

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from serving import json_request, json_values
 from serving.errors import ServingError
+from serving.json_text import quote
 from serving.saved_model import Signature, TensorInfo
 
 DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9}
@@ -113,3 +114,11 @@ def test_deep_nesting_is_refused() -> None:
         json_request.parse(b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}").read(signature("float32"))
     with pytest.raises(ServingError, match="nested more than 32 deep"):
         json_request.parse(b'{"inputs": ' + b"[" * 40 + b"]" * 40 + b"}").read(signature("float32"))
+
+
+def test_a_quoted_value_ends_after_the_token_that_makes_it_long() -> None:
+    assert quote([0] * 126) == f"[{','.join('0' * 126)}]"  # 253 bytes
+    assert quote([0] * 1_000_000) == "[" + ",".join("0" * 129)  # 258 bytes
+    assert quote({"x": ["y" * 300, 1], "z": 2}) == '{"x":["' + "y" * 300 + '"'
+    assert len(quote("y" * 1_000_000)) == 1024
+    assert quote({"é": [1.5, True, None, float("nan")]}) == '{"é":[1.5,true,null,NaN]}'

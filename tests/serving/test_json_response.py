@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from serving.errors import InvalidArgument
-from serving.json_response import write_predict
+from serving.json_response import write_classes, write_predict, write_values
 
 DTYPES = ["f4", "f8", "i1", "u1", "i2", "i4", "u4", "i8", "u8", "longlong", "?"]
 SHAPES = [(), (3,), (2, 3), (1, 2, 2), (0,), (0, 2)]
@@ -74,3 +78,47 @@ def test_outputs_that_json_cannot_hold_are_refused(outputs: Any, is_row: bool, m
     with pytest.raises(InvalidArgument) as caught:
         write_predict(outputs, is_row)
     assert caught.value.message == message
+
+
+WRITABLE = [np.dtype(name) for name in ("f4", "f8", "i1", "u1", "i2", "i4", "u4", "i8", "u8", "?")]
+ARRAYS = st.sampled_from(WRITABLE).flatmap(
+    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5))
+)
+
+
+def same(found: Any, given: np.ndarray[Any, Any]) -> None:
+    """Equal values; an axis behind an empty one is not in the text."""
+    np.testing.assert_array_equal(np.array(found, given.dtype).reshape(given.shape), given)
+
+
+@settings(deadline=None)
+@given(ARRAYS)
+def test_any_array_comes_back_in_either_form(array: np.ndarray[Any, Any]) -> None:
+    same(json.loads(write_predict({"y": array}, is_row=True))["predictions"], array)
+    same(json.loads(write_predict({"y": array}, is_row=False))["outputs"], array)
+    both = {"y": array, "i": np.arange(len(array))}
+    rows = json.loads(write_predict(both, is_row=True))["predictions"]
+    assert [row["i"] for row in rows] == list(range(len(array)))
+    same([row["y"] for row in rows], array)
+    columns = json.loads(write_predict(both, is_row=False))["outputs"]
+    same(columns["y"], array)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(object, hnp.array_shapes(max_dims=3, max_side=4), elements=st.binary(max_size=9), fill=st.nothing()))
+def test_any_strings_come_back_byte_for_byte(array: np.ndarray[Any, Any]) -> None:
+    outputs = {"text": array, "data_bytes": array, "100%": array}
+    for row in json.loads(write_predict(outputs, is_row=True).decode("utf-8", "surrogateescape"))["predictions"]:
+        assert row["text"] == row["100%"]
+    columns = json.loads(write_predict(outputs, is_row=False).decode("utf-8", "surrogateescape"))["outputs"]
+    flat = np.array(columns["text"], object).ravel().tolist()
+    assert [text.encode("utf-8", "surrogateescape") for text in flat] == array.ravel().tolist()
+    coded = np.array(columns["data_bytes"], object).ravel().tolist()
+    assert [base64.b64decode(value["b64"]) for value in coded] == array.ravel().tolist()
+
+
+def test_results_of_examples() -> None:
+    pairs = [([b'a"\x01', b"\xff"], [0.1, float("nan")]), ([b""], [3.0])]
+    pairs = [(labels, np.array(scores, np.float32).tolist()) for labels, scores in pairs]
+    assert write_classes(pairs) == b'{"results": [[["a\\"\\u0001",0.1],["\xff",NaN]],[["",3.0]]]}\n'
+    assert write_values(np.array([1 / 3, -0.0], np.float32)) == b'{"results": [0.333333343,-0.0]}\n'

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from serving.errors import DataLoss, FailedPrecondition, NotFound
-from serving.manager import Manager, State
+from serving.manager import Manager
 from serving.servable import Servable
+from serving.versions import State
 
 
 class Loads:
@@ -164,3 +165,81 @@ def test_an_unexpected_fault_of_a_load_tells_the_client_nothing() -> None:
         "INTERNAL",
         "the version could not be loaded; the server's log says why",
     )
+
+
+def test_a_version_wanted_again_while_it_leaves_is_loaded_afresh() -> None:
+    loads = Loads()
+    manager = Manager(loads)
+    want(manager, 1)
+    until(manager, lambda: manager.is_available("m"))
+    leaving = manager.find("m")
+    leaving.enter()
+    want(manager, 2)
+    until(manager, lambda: states(manager) == {2: State.AVAILABLE, 1: State.UNLOADING})
+    want(manager, 1)
+    assert states(manager)[1] is State.UNLOADING
+    assert manager.find("m").version == 2
+    leaving.leave()
+    until(manager, lambda: states(manager) == {2: State.END, 1: State.AVAILABLE})
+    assert manager.find("m") is not leaving
+    assert loads.begun == [1, 2, 1]
+
+
+def test_the_resource_preserving_policy_unloads_first() -> None:
+    manager = Manager(Loads(), unload_first=True)
+    want(manager, 1)
+    until(manager, lambda: manager.is_available("m"))
+    running = manager.find("m")
+    running.enter()
+    want(manager, 2)
+    assert states(manager) == {2: State.START, 1: State.UNLOADING}
+    running.leave()
+    until(manager, lambda: states(manager) == {2: State.AVAILABLE, 1: State.END})
+
+
+def test_the_resource_preserving_policy_keeps_nothing_beside_a_failure() -> None:
+    manager = Manager(Loads(v2=FailedPrecondition("no")), unload_first=True)
+    want(manager, 1)
+    until(manager, lambda: manager.is_available("m"))
+    want(manager, 2)
+    until(manager, lambda: states(manager) == {2: State.END, 1: State.END})
+    assert not manager.is_available("m")
+
+
+def test_each_change_is_shown_in_order() -> None:
+    """Requests reach a version before its status says so, and its status says so before they do not."""
+    seen: list[tuple[bool, State]] = []
+    manager: Manager[Servable] = Manager(Loads(), show=lambda: note())
+
+    def note() -> None:
+        known = manager.status("m")
+        if known:
+            seen.append((manager.is_available("m"), known[0][1]))
+
+    want(manager, 1)
+    until(manager, lambda: manager.is_available("m") and states(manager) == {1: State.AVAILABLE})
+    want(manager)
+    steps = [step for i, step in enumerate(seen) if i == 0 or step != seen[i - 1]]
+    assert steps == [
+        (False, State.LOADING),
+        (True, State.LOADING),
+        (True, State.AVAILABLE),
+        (True, State.UNLOADING),
+        (False, State.UNLOADING),
+        (False, State.END),
+    ]
+
+
+def test_a_retry_that_is_not_wanted_any_more_is_not_made() -> None:
+    loads = Loads(v1=[DataLoss("a")] * 9)
+    manager = Manager(loads, retries=5, retry_interval_s=3600)
+    want(manager, 1)
+    until(manager, lambda: manager.status("m")[0][2] is not None)
+    ((_, state, error),) = manager.status("m")
+    assert (state, str(error)) == (State.LOADING, "a")
+    want(manager)
+    ((_, state, error),) = manager.status("m")
+    assert state is State.END
+    assert error is not None
+    assert (error.code, str(error)) == ("CANCELLED", "Loading of servable cancelled")
+    assert loads.begun == [1]

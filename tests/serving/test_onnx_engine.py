@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.cores import cpu_count
 from serving.errors import DataLoss, InvalidArgument
-from serving.onnx_engine import OnnxEngine, cpu_count
+from serving.onnx_engine import OnnxEngine
 from serving.saved_model import parse_signature, read_card, read_signature_defs
 
 
@@ -113,3 +114,68 @@ def test_a_slow_graph_gets_the_threads_that_are_quickest(tiny: Any, tmp_path: Pa
     assert plan.graph.tuned
     assert 1 <= plan.graph.threads <= cpu_count()
     np.testing.assert_allclose(engine.run("serving_default", example, ["y"])["y"], 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2), (2, 3, 1), (0, 1)], ids=str)
+def test_a_graph_that_computes_each_element_takes_any_shape(tiny: Any, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    engine = load(tiny.half_plus(2).write(tmp_path))
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    y = engine.run("serving_default", {"x": x}, ["y"])["y"]
+    assert y.shape == shape
+    np.testing.assert_array_equal(y, x / 2 + 2)
+
+
+def test_other_graphs_take_the_declared_rank_alone(tiny: Any, tmp_path: Path) -> None:
+    engine = load(tiny.image_classifier().write(tmp_path))
+    with pytest.raises(InvalidArgument, match=r'"image" has shape \[2, 2, 1\]; wanted \[-1, 2, 2, 1\]'):
+        engine.run("serving_default", {"image": np.ones((2, 2, 1), np.float32)}, ["logits"])
+
+
+def external(tiny: Any, location: str) -> Any:
+    """x + w, w in a file of its own."""
+    from onnx import helper
+
+    model = tiny.onnx_model(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        {"x": ("float32", [-1])},
+        {"y": ("float32", [-1])},
+        {"w": np.float32([0.0])},
+    )
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = 1
+    for key, value in (("location", location), ("offset", "0"), ("length", "4")):
+        weight.external_data.add(key=key, value=value)
+    declared = {"x": ("float32", [-1])}
+    return tiny.Model({"serving_default": tiny.Signature(declared, {"y": ("float32", [-1])})}, {"model.onnx": model})
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "link", "weights/../../secret"])
+def test_weights_outside_of_the_versions_folder_fail_the_load(tiny: Any, tmp_path: Path, location: str) -> None:
+    (tmp_path / "secret").write_bytes(b"1234")
+    folder = external(tiny, location).write(tmp_path / "m")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(DataLoss, match=r"^model.onnx has weights outside of the version's folder; export") as caught:
+        load(folder)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_weights_in_the_versions_folder_are_read(tiny: Any, tmp_path: Path) -> None:
+    folder = external(tiny, "weights").write(tmp_path / "m")
+    (folder / "weights").write_bytes(np.float32(5).tobytes())
+    assert load(folder).run("serving_default", {"x": np.float32([1, 2])}, ["y"])["y"].tolist() == [6, 7]
+    (folder / "weights").unlink()
+    with pytest.raises(DataLoss, match=r"^model.onnx cannot be read as an ONNX graph; export the version again$"):
+        load(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "int64", "uint8", "uint64", "bool"])
+def test_every_dtype_that_numpy_has_goes_through(tiny: Any, tmp_path: Path, dtype: str) -> None:
+    from onnx import helper
+
+    tensors = {"x": (dtype, [-1])}, {"y": (dtype, [-1])}
+    graph = tiny.onnx_model([helper.make_node("Identity", ["x"], ["y"])], *tensors)
+    engine = load(tiny.Model({"s": tiny.Signature(*tensors)}, {"model.onnx": graph}).write(tmp_path))
+    for x in (np.array([0, 1, 1], dtype), np.zeros(0, dtype), np.array(1, dtype)):
+        y = engine.run("s", {"x": x}, ["y"])["y"]
+        assert (y.dtype, y.shape, y.tolist()) == (x.dtype, x.shape, x.tolist())

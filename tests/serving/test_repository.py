@@ -54,6 +54,18 @@ def test_a_base_path_that_goes_missing_changes_nothing(tmp_path: Path) -> None:
     assert repository.poll()["a"] == {}
 
 
+def test_upstreams_way_a_missing_base_path_holds_up_all_models(tmp_path: Path) -> None:
+    folders(tmp_path, "a/1", "b/1")
+    models = [ModelConfig("a", tmp_path / "a"), ModelConfig("b", tmp_path / "b")]
+    repository = ConfiguredRepository(models, missing_stops=True)
+    before = repository.poll()
+    (tmp_path / "a").rename(tmp_path / "away")
+    folders(tmp_path, "b/2")
+    assert repository.poll() == before
+    (tmp_path / "away").rename(tmp_path / "a")
+    assert repository.poll()["b"] == {2: tmp_path / "b" / "2"}
+
+
 def test_a_folder_of_models_ignores_what_is_no_model(tmp_path: Path) -> None:
     folders(tmp_path, "lenet5/1", "lenet5/2", ".hidden/1", "not a name/1", "empty")
     (tmp_path / "file").write_text("")
@@ -72,3 +84,36 @@ def test_a_folder_of_models_that_cannot_be_read_changes_nothing(tmp_path: Path) 
     (tmp_path / "away").rename(folder)
     (folder / "m" / "1").rmdir()
     assert watched.poll() == {"m": {}}
+
+
+def test_what_is_doubtful_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folders(tmp_path, "a/1", "a/001", "b", "c/1")
+    models = [
+        ModelConfig("a", tmp_path / "a"),
+        ModelConfig("b", tmp_path / "b"),
+        ModelConfig("c", tmp_path / "c", Policy("specific", versions=(1, 7))),
+        ModelConfig("d", tmp_path / "d"),
+    ]
+    repository = ConfiguredRepository(models)
+    for _ in range(3):
+        repository.poll()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 4
+    for text in ("several names are version 1; '1' counts", "holds no version", "versions 7 are", "waiting for it"):
+        assert any(text in line for line in said)
+
+
+def test_a_base_path_that_begins_to_lead_out_of_its_root_is_not_followed(tmp_path: Path) -> None:
+    folders(tmp_path, "root/m/1", "elsewhere/2")
+    root = tmp_path / "root"
+    repository = ConfiguredRepository([ModelConfig("m", root / "m", root=root)])
+    assert list(repository.poll()["m"]) == [1]
+    (root / "m").rename(root / "away")
+    (root / "m").symlink_to(tmp_path / "elsewhere")
+    assert list(repository.poll()["m"]) == [1]
+
+
+def test_only_folders_with_the_name_of_a_model_are_models(tmp_path: Path) -> None:
+    folders(tmp_path, "lenet5/1", "unet-small/1", "-option/1", "a b/1", "$(x)/1")
+    assert set(FolderRepository(tmp_path).poll()) == {"lenet5", "unet-small"}
+    assert set(FolderRepository(tmp_path, names="lenet.*").poll()) == {"lenet5"}

@@ -82,6 +82,25 @@ def test_a_broken_version_leaves_the_good_one(serve: Any, tiny: Any, repository:
     server.wait_for_state("m", 1, "END")
 
 
+def test_a_version_that_is_copied_into_place_is_served_when_it_is_whole(
+    serve: Any, tiny: Any, repository: Path
+) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, models=["m"])
+    whole = tiny.half_plus(2).write(repository / ".elsewhere", 2)
+    copy = repository / "m" / "2"
+    copy.mkdir()
+    shutil.copytree(whole / "assets.extra", copy / "assets.extra")
+    server.wait_for_state("m", 2, "END")
+    assert answer(server) == 1.5
+    for file in whole.iterdir():
+        if file.is_file() and file.name != "saved_model.pb":
+            shutil.copy(file, copy)
+    shutil.copy(whole / "saved_model.pb", copy)
+    server.wait_for(lambda: answer(server) == 2.5)
+    server.wait_for_state("m", 1, "END")
+
+
 def test_no_error_tells_a_path(serve: Any, tiny: Any, repository: Path) -> None:
     (repository / "empty" / "1").mkdir(parents=True)
     (repository / "file").mkdir()
@@ -116,32 +135,40 @@ def test_a_killed_writer_leaves_nothing_that_is_served(serve: Any, tiny: Any, re
     assert set(server.states("m")) == {1, 4}
 
 
-def test_versions_change_under_load_without_an_error(serve: Any, tiny: Any, repository: Path) -> None:
+def test_versions_change_and_roll_back_under_load_without_an_error(
+    serve: Any, tiny: Any, repository: Path, grpc_to: Any
+) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, models=["m"])
+    asker = grpc_to(server)
     wrong: list[Any] = []
     seen: set[Any] = set()
     done = threading.Event()
 
-    def load() -> None:
+    def load(ask: Any) -> None:
         while not done.is_set():
-            found = answer(server)
-            seen.add(found)
-            if found is None:
-                wrong.append(found)
+            try:
+                seen.add(ask())
+            except Exception as error:
+                wrong.append(error)
 
-    threads = [threading.Thread(target=load) for _ in range(4)]
+    asks = [lambda: answer(server), lambda: asker.predict("m", {"x": X})["y"][0][0]] * 2
+    threads = [threading.Thread(target=load, args=(ask,)) for ask in asks]
     for thread in threads:
         thread.start()
-    for version in range(2, 6):
+    for version in (2, 3, 4):
         tiny.half_plus(version).write(repository / "m", version)
         server.wait_for_state("m", version, "AVAILABLE")
         server.wait_for_state("m", version - 1, "END")
+    for version in (4, 3):
+        (repository / "m" / str(version)).rename(repository / "m" / f"withdrawn-{version}")
+        server.wait_for_state("m", version, "END")
+        server.wait_for_state("m", version - 1, "AVAILABLE")
     done.set()
     for thread in threads:
         thread.join()
     assert not wrong
-    assert {1.5, 5.5} <= seen
+    assert {1.5, 4.5, 2.5} <= seen <= {1.5, 2.5, 3.5, 4.5}
 
 
 def test_a_config_file_names_models_policies_and_labels(serve: Any, tiny: Any, repository: Path, grpc_to: Any) -> None:
@@ -299,7 +326,7 @@ def test_without_tensorflow_the_others_go_on(serve: Any, tiny: Any, repository: 
 
 def test_warm_up_requests_are_answered_before_the_version(serve: Any, tiny: Any, repository: Path) -> None:
     good, bad = tiny.half_plus(1), tiny.half_plus(1)
-    good.warm_up, bad.warm_up = [warm_up(X)], [warm_up(np.zeros((1, 2), np.float32))]
+    good.warm_up, bad.warm_up = [warm_up(X)], [warm_up(np.zeros((1, 1), np.int64))]
     good.write(repository / "good", 1)
     bad.write(repository / "bad", 1)
     damaged = tiny.half_plus(1).write(repository / "other", 1)
@@ -307,7 +334,7 @@ def test_warm_up_requests_are_answered_before_the_version(serve: Any, tiny: Any,
     server = serve("--repository", repository, models=["good"])
     server.wait_for_state("bad", 1, "END")
     server.wait_for_state("other", 1, "END")
-    assert b"a recorded warm-up request failed" in server.get("/v1/models/bad")[1]
+    assert b"Expects arg[0] to be float but int64 is provided" in server.get("/v1/models/bad")[1]
     assert b"Please verify your warmup data is in TFRecord format." in server.get("/v1/models/other")[1]
 
 

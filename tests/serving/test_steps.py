@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from clients.wire import messages as pb
@@ -162,6 +164,52 @@ def test_examples_that_do_not_fit_are_refused_by_both(serialized: bytes, tmp_pat
         twin({"inputs": tf.constant([serialized])})
     with pytest.raises(InvalidArgument):
         steps.build(twin.describe(), tmp_path).run({"inputs": strings(serialized)})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "default"),
+    [("float32", [2], 0.5), ("float32", [2], [1.5, -2.0]), ("int64", [], 7), ("string", [1], "é")],
+    ids=["one for all", "each", "scalar", "string"],
+)
+def test_defaults_fill_missing_features_alike(dtype: str, shape: list[int], default: Any, tmp_path: Path) -> None:
+    kind = {"float32": [4.0, 5.0], "int64": [4], "string": [b"s"]}[dtype]
+    twin = _steps.ParseExample("x", shape, tf.as_dtype(dtype), default=default)
+    serialized = strings(example(), example(y=[1]), example(x=kind))
+    wanted, found = both(twin, tmp_path, inputs=serialized)
+    assert found["x"].tolist() == wanted["x"].tolist()
+
+
+VALUES = st.one_of(
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=3),
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=3),
+    st.lists(st.binary(max_size=4), min_size=1, max_size=3),
+)
+FEATURES = st.dictionaries(st.sampled_from(["x", "y", ""]), VALUES)
+_TWINS: dict[Any, Any] = {}
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    context=FEATURES,
+    features=FEATURES,
+    wanted=st.sampled_from([("float32", 2, None), ("int64", 1, None), ("string", 1, None), ("float32", 1, 3.0)]),
+)
+def test_context_and_examples_of_all_kinds_parse_alike(
+    context: dict[str, Any], features: dict[str, Any], wanted: Any
+) -> None:
+    dtype, count, default = wanted
+    twin = _steps.ParseExample("x", [count], tf.as_dtype(dtype), default=default)
+    traced = _TWINS.setdefault(wanted, tf.function(twin.__call__, autograph=False))
+    inputs = {"inputs": strings(example(**context) + example(**features))}
+    numpy = dict(inputs)
+    try:
+        there = traced({"inputs": tf.constant(inputs["inputs"])})["x"].numpy()
+    except tf.errors.InvalidArgumentError:
+        with pytest.raises(InvalidArgument):
+            steps.build(twin.describe(), Path()).run(numpy)
+    else:
+        steps.build(twin.describe(), Path()).run(numpy)
+        assert numpy["x"].tolist() == there.tolist()
 
 
 def test_labels_are_looked_up_alike(tmp_path: Path) -> None:

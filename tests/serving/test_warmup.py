@@ -10,7 +10,11 @@ import pytest
 
 from clients.wire import messages as pb
 from clients.wire import tensors
-from serving.errors import DataLoss, InvalidArgument, Unimplemented
+from serving import flags
+from serving.errors import DataLoss, FailedPrecondition, InvalidArgument, Unimplemented
+from serving.loading import make_loader
+from serving.metrics import Metrics
+from serving.servable import Servable
 from serving.warmup import MAX_RECORDS, read_records, read_requests
 
 
@@ -77,3 +81,51 @@ def test_what_cannot_be_replayed_is_refused(tiny: Any, tmp_path: Path) -> None:
     path.write_bytes(tiny.record(b"\xff\xff"))
     with pytest.raises(DataLoss, match="record 0 is not a PredictionLog"):
         list(read_requests(tmp_path))
+
+
+def load(tiny: Any, folder: Path, *logs: Any, **flags_given: str) -> Servable:
+    """The version that a server with these flags would serve, warmed up with these records."""
+    model = tiny.half_plus(1)
+    model.warm_up = logs
+    options = flags.parse([f"--{name}={value}" for name, value in flags_given.items()])
+    servable: Servable = make_loader(options, Metrics())("m", 1, model.write(folder, 1))
+    return servable
+
+
+def with_example(kind: str, *signatures: str) -> Any:
+    """A log of this kind that asks these signatures about one example."""
+    log = pb.PredictionLog()
+    request = getattr(log, kind).request
+    request.input.example_list.examples.add().features.feature["x"].float_list.value.append(1)
+    for name in signatures:
+        spec = request.tasks.add().model_spec if kind == "multi_inference_log" else request.model_spec
+        spec.signature_name = name
+    return log
+
+
+def test_logs_of_each_kind_warm_a_version_up(tiny: Any, tmp_path: Path) -> None:
+    logs = [
+        predict_log(x=np.ones((1, 1), np.float32)),
+        with_example("classify_log", "classify_x"),
+        with_example("regress_log", "regress_x"),
+        with_example("multi_inference_log", "classify_x", "regress_x"),
+    ]
+    servable = load(tiny, tmp_path, *logs, num_request_iterations_for_warmup="3")
+    assert servable.version == 1
+
+
+def test_a_record_that_cannot_be_answered_fails_the_load(tiny: Any, tmp_path: Path) -> None:
+    session = pb.PredictionLog()
+    session.session_run_log.SetInParent()
+    for number, (log, kind, message) in enumerate(
+        (
+            (session, Unimplemented, "Unsupported log_type for warmup: 5"),
+            (with_example("classify_log", "nothing"), FailedPrecondition, 'Serving signature key "nothing" not found'),
+            (with_example("regress_log"), InvalidArgument, "input size does not match signature|not found in request"),
+            (predict_log(x=np.ones((1, 2), np.int64)), InvalidArgument, "Expects arg"),
+        )
+    ):
+        folder = tmp_path / str(number)
+        with pytest.raises(kind, match=message):
+            load(tiny, folder, log)
+        assert load(tiny, tmp_path / f"cold-{number}", log, enable_model_warmup="false").version == 1

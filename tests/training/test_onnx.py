@@ -85,6 +85,29 @@ def test_reshapes_to_a_free_batch_become_constant() -> None:
     np.testing.assert_array_equal(run(model, x=x)["y"], x.reshape(4, 6))
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "read_elsewhere"])
+def test_scaling_by_scalars_goes_after_a_reshape_that_follows_it(shared: bool) -> None:
+    nodes = [
+        helper.make_node("Mul", ["two", "x"], ["a"]),
+        helper.make_node("Sub", ["one", "a"], ["b"]),
+        helper.make_node("Reshape", ["b", "shape"], ["y"]),
+        helper.make_node("Relu", ["a" if shared else "y"], ["z"]),
+    ]
+    constants = {"two": np.float32(2), "one": np.float32(1), "shape": np.array([-1, 1, 2, 3])}
+    tensors = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+    outputs = [value("y", "batch", 1, 2, 3), value("z", "batch", 2, 3, 1) if shared else value("z", "batch", 1, 2, 3)]
+    graph = helper.make_graph(nodes, "g", [value("x", "batch", 2, 3, 1)], outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    x = np.random.default_rng(0).standard_normal((4, 2, 3, 1)).astype(np.float32)
+    wanted = run(model, x=x)
+    simplify(model)
+    onnx.checker.check_model(model, full_check=True)
+    moved = ["Mul", "Reshape", "Sub", "Relu"] if shared else ["Reshape", "Mul", "Sub", "Relu"]
+    assert operations(model) == moved
+    for name, found in run(model, x=x).items():
+        np.testing.assert_array_equal(found, wanted[name])
+
+
 def test_states_that_are_zero_are_left_out_and_others_kept() -> None:
     def model(state: float) -> onnx.ModelProto:
         nodes = [

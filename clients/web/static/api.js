@@ -1,83 +1,94 @@
-// Requests to the gateway, their latency, and the same request as curl.
+// Requests to the gateway, and how long they took.
 
-const API = "api/v1/models";
+const API = "api/v1";
+const KEY = "ladle-key"; // where this tab keeps the API key, when the gateway wants one
+export const NO_KEY = "ladle-no-key"; // an event of the document: the gateway wants a key
 
+/** A request that failed: the HTTP status (0: no answer) and one sentence. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
     this.status = status;
   }
+
+  /** Whether the same request may succeed later. */
+  get passes() {
+    return [0, 401, 404, 429, 502, 503, 504].includes(this.status);
+  }
 }
+
+export const key = () => sessionStorage.getItem(KEY);
+export const useKey = (text) => sessionStorage.setItem(KEY, text);
 
 async function ask(path, options = {}) {
   let response;
-  const started = performance.now();
+  const headers = key() ? { ...options.headers, Authorization: `Bearer ${key()}` } : options.headers;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "The gateway does not answer. Start it with `ladle gateway`.");
+    throw new Problem(0, "The gateway does not answer; start it with “ladle gateway”.");
   }
-  if (!response.ok) {
-    const problem = await response.json().catch(() => ({}));
-    throw new Problem(response.status, problem.detail || `The gateway answered ${response.status}.`);
-  }
-  return { response, started };
+  if (response.ok) return response;
+  if (response.status === 401) document.dispatchEvent(new Event(NO_KEY));
+  const problem = await response.json().catch(() => ({}));
+  throw new Problem(response.status, problem.detail || `The gateway answered ${response.status}.`);
 }
+
+const get = async (path) => (await ask(`${API}/${path}`)).json();
+const named = (name) => `models/${encodeURIComponent(name)}`;
 
 /** {ready, models}: whether the model server answers, and every model. */
-export async function listing() {
-  return (await ask(API)).response.json();
+export const listing = () => get("models");
+export const model = (name) => get(named(name));
+export const samples = async (name) => (await get(`${named(name)}/samples`)).samples;
+export const reports = async (name) => (await get(`${named(name)}/reports`)).reports;
+export const service = () => get("service");
+
+export const sampleUrl = (name, file) => `${API}/${named(name)}/samples/${encodeURIComponent(file)}`;
+export const reportUrl = (name, file) => `${API}/${named(name)}/reports/${encodeURIComponent(file)}`;
+export const verbUrl = (name, verb, query = "") => `${API}/${named(name)}:${verb}${query && `?${query}`}`;
+
+function packed(body, accept) {
+  if (body instanceof Blob) return { headers: { Accept: accept, "Content-Type": body.type || "application/octet-stream" }, body };
+  return { headers: { Accept: accept, "Content-Type": "application/json" }, body: JSON.stringify(body) };
 }
 
-export async function model(name) {
-  return (await ask(`${API}/${encodeURIComponent(name)}`)).response.json();
-}
-
-export async function samples(name) {
-  return (await (await ask(`${API}/${encodeURIComponent(name)}/samples`)).response.json()).samples;
-}
-
-export const sampleUrl = (name, file) => `${API}/${encodeURIComponent(name)}/samples/${encodeURIComponent(file)}`;
-
-/** Post to a verb: a Blob as raw bytes, anything else as JSON. Resolves to {answer, roundTrip}. */
-export async function post(name, verb, body, signal) {
-  const blob = body instanceof Blob;
-  const { response, started } = await ask(`${API}/${encodeURIComponent(name)}:${verb}`, {
-    method: "POST",
-    headers: { "Content-Type": blob ? body.type || "application/octet-stream" : "application/json",
-      Accept: "application/json" },
-    body: blob ? body : JSON.stringify(body),
-    signal,
+/** Post to a verb: a Blob as raw bytes, anything else as JSON. Resolves to {answer, roundTrip} (milliseconds). */
+export async function post(name, verb, body, { query, signal } = {}) {
+  const started = performance.now();
+  const response = await ask(verbUrl(name, verb, query), { method: "POST", ...packed(body, "application/json"), signal });
+  const text = await response.text().catch((error) => {
+    throw error.name === "AbortError" ? error : new Problem(0, "The gateway went away while it answered.");
   });
-  const answer = await response.json();
-  return { answer, roundTrip: performance.now() - started };
+  return { answer: JSON.parse(text), roundTrip: performance.now() - started };
 }
 
-/** Post JSON to a verb and get its picture. */
+/** Post to a verb and get its picture. */
 export async function picture(name, verb, body) {
-  const { response } = await ask(`${API}/${encodeURIComponent(name)}:${verb}`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "image/png" },
-    body: JSON.stringify(body),
-  });
-  return response.blob();
+  return (await ask(verbUrl(name, verb), { method: "POST", ...packed(body, "image/png") })).blob();
 }
 
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-const url = (path) => quoted(new URL(path, document.baseURI).href);
-
-/** The same request for a terminal. `source` is a sample's URL, or the name of a file of the user. */
-export function curlImage(name, verb, source) {
-  const target = url(`${API}/${encodeURIComponent(name)}:${verb}`);
-  if (source.sample) return `curl -s ${url(source.sample)} |\n  curl -s ${target} -F image=@-`;
-  return `curl -s ${target} \\\n  -F ${quoted(`image=@${source.file}`)}`;
+/** A file of the gateway's, as a Blob. */
+export async function file(path) {
+  return (await ask(path)).blob();
 }
 
-export function curlJson(name, verb, body, output) {
-  const target = url(`${API}/${encodeURIComponent(name)}:${verb}`);
-  const accept = output ? ` \\\n  -H 'Accept: image/png' -o ${output}` : "";
-  return `curl -s ${target} \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(body))}${accept}`;
+/** Lets an <img> show a file of the gateway's: by its address, or where a key is needed by its bytes. */
+export function load(image, path) {
+  if (!key()) image.src = path;
+  else file(path).then((blob) => { image.src = URL.createObjectURL(blob); }).catch(() => { image.alt ||= "not there"; });
+  return image;
 }
 
 export const dataUrl = (png) => `data:image/png;base64,${png}`;
+
+/** The bytes of a Blob in base64. */
+export function base64(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.split(",")[1]);
+    reader.onerror = () => reject(new Problem(400, "The file cannot be read."));
+    reader.readAsDataURL(blob);
+  });
+}

@@ -3,45 +3,80 @@
 /** An element: `el("button.quiet", {onclick: f, disabled: true}, "Go")`. Attributes with `undefined` are left out. */
 export function el(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
-  const node = document.createElement(tag);
-  if (classes.length) node.className = classes.join(" ");
+  return dress(document.createElement(tag), classes, attributes, children);
+}
+
+/** The same for SVG: `svg("path.line", {d: "M0 0"})`. */
+export function svg(name, attributes = {}, ...children) {
+  const [tag, ...classes] = name.split(".");
+  return dress(document.createElementNS("http://www.w3.org/2000/svg", tag), classes, attributes, children);
+}
+
+function dress(node, classes, attributes, children) {
+  if (classes.length) node.setAttribute("class", classes.join(" "));
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === null || value === false) continue;
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (key in node && key !== "list" && key !== "form") node[key] = value;
+    else if (node instanceof HTMLElement && key in node && key !== "list" && key !== "form") node[key] = value;
     else node.setAttribute(key, value === true ? "" : value);
   }
   node.append(...children.flat().filter((child) => child !== undefined && child !== null && child !== false));
   return node;
 }
 
+let groups = 0;
+
 /** One choice of several, as radio buttons that look like a switch. */
 export function choice(legend, options, chosen, onchange) {
-  const group = `choice-${Math.random().toString(36).slice(2)}`;
-  const items = options.map(([value, text]) =>
-    el("label", {}, el("input", { type: "radio", name: group, value, checked: value === chosen,
-      onchange: () => onchange(value) }), el("span", {}, text)));
+  const name = `choice-${++groups}`;
+  const items = options.map(([value, text]) => el("label", {},
+    el("input", { type: "radio", name, value, checked: value === chosen, onchange: () => onchange(value) }), el("span", {}, text)));
   return el("fieldset.choice", {}, el("legend.unseen", {}, legend), ...items);
 }
 
+/** A slider with its name and its value: `{node, input}`. `oninput(value)` comes with each step. */
+export function slider(text, { min, max, step = 1, value, show = String, oninput, id }) {
+  const output = el("output.value", { htmlFor: id }, show(value));
+  const input = el("input", { type: "range", id, min, max, step, value, oninput: () => { draw(); oninput(Number(input.value)); } });
+  const draw = () => {
+    output.textContent = show(Number(input.value));
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  const set = (number) => { input.value = number; draw(); };
+  draw();
+  return { node: el("div.slider", {}, el("label", { htmlFor: id }, text), input, output), input, set };
+}
+
+const STROKES = {
+  dice: "M5 3h14a2 2 0 0 1 2 2v14a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2zM8 8h.01M16 8h.01M12 12h.01M8 16h.01M16 16h.01",
+  download: "M12 4v11M7 10.5l5 5 5-5M5 20h14",
+  copy: "M9 9h10v11H9zM15 9V4H5v11h4",
+  pen: "M4 20l1-4L16 5l3 3L8 19l-4 1zM14 7l3 3",
+  eraser: "M4 15l9-9 6 6-7 7H8l-4-4zM9 10l6 6M12 19h8",
+  undo: "M9 7L4 12l5 5M4 12h10a5 5 0 0 1 5 5v1",
+  clear: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
+};
+
+/** A small picture on a button; the button's words say what it is. */
+export const icon = (name) => svg("svg.icon", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: STROKES[name] }));
+
 export const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
 export const count = (number) => number.toLocaleString("en");
-export const milliseconds = (value) => (value < 10 ? value.toFixed(1) : Math.round(value).toString()) + " ms";
+export const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : count(Math.round(value))} ms`;
 
-export function bytes(size) {
-  const units = ["B", "kB", "MB", "GB"];
-  let step = 0;
-  while (size >= 1000 && step < units.length - 1) { size /= 1000; step += 1; }
-  return `${step ? size.toFixed(1) : size} ${units[step]}`;
+export function bytes(number) {
+  const unit = number < 1e6 ? ["kB", 1e3] : ["MB", 1e6];
+  return `${(number / unit[1]).toPrecision(3)} ${unit[0]}`;
 }
 
 /** A figure of a card: shares as per cent, the rest with four digits. */
 export function figure(name, value) {
   if (/accuracy|iou/.test(name)) return percent(value);
-  return Number(value.toPrecision(4)).toString();
+  return Number(value.toPrecision(4)).toString().replace("-", "−");
 }
 
 /** `frechet_distance` -> `Fréchet distance`. */
 export function metric(name) {
-  return name.replaceAll("_", " ").replace(/\biou\b/, "IoU").replace(/\belbo\b/, "ELBO").replace(/\bfrechet\b/, "Fréchet");
+  const words = name.replaceAll("_", " ").replace(/\biou\b/, "IoU").replace(/\belbo\b/, "ELBO").replace(/\bfrechet\b/, "Fréchet").replace(/\bkl\b/, "KL");
+  return words.replace(/r squared/, "R²");
 }

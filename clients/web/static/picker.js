@@ -1,81 +1,110 @@
 // Where an image comes from: real samples, a file (chosen, dropped or pasted), or a drawing.
 
-import { sampleUrl } from "./api.js";
+import { file as fetchFile, key, load, sampleUrl } from "./api.js";
+import { drawing } from "./drawing.js";
 import { choice, el } from "./dom.js";
 
 const TYPES = ["image/png", "image/jpeg", "image/webp"];
-const SIDE = 280; // pixels of the canvas; the model resizes
-const BRUSH = 20;
+const LARGEST = 16 * 2 ** 20; // bytes; the gateway's own limit may be lower and says so
+
+const FREED_MS = 60000;
+
+let pickers = 0;
 
 /**
- * A picker of images. Calls `onimage({blob, source, url, sample})` for each image that the user settles on:
- * `source` names it for curl, `url` shows it, `sample` is the entry of the samples when it is one.
+ * A picker of images. Calls `onimage({blob, source, url, sample, live})` for each image that the user settles on: `source`
+ * names it for the code (`{sample: path}` or `{file, type}`), `url` shows it, `sample` is the entry of the samples when it
+ * is one, `live` is true while a drawing goes on. `start`: which sample is asked about at once.
  */
-export function picker(name, samples, { canDraw, large, onimage, onerror }) {
+export function picker(model, samples, { canDraw, onimage, onerror, start = 0, legend = "Where the image comes from" }) {
   const pictures = samples.filter((sample) => sample.file);
-  const ways = [pictures.length && ["samples", "Samples"], ["upload", "Upload"], canDraw && ["draw", "Draw"]];
-  const upload = { ...uploads(onimage, onerror), canInvert: canDraw };
+  const small = isSmall(model);
+  const ways = [pictures.length && ["samples", "Samples"], canDraw && ["draw", "Draw"], ["upload", "Upload"]].filter(Boolean);
+  const chosen = fresh(onimage);
+  const upload = uploads(chosen, onerror);
   const pages = {
-    samples: () => sampleGrid(name, pictures, large, onimage, onerror),
-    upload: () => dropZone(upload),
-    draw: () => drawing(onimage),
+    samples: () => sampleGrid(model.name, pictures, small, start, chosen, onerror),
+    upload: () => dropZone(upload, canDraw),
+    draw: () => drawing(model, chosen),
   };
   const body = el("div.picker-body");
   const open = (way) => body.replaceChildren(pages[way]());
-  const first = pictures.length ? "samples" : canDraw ? "draw" : "upload";
-  const node = el("div.picker", {}, choice("Where the image comes from", ways.filter(Boolean), first, open), body);
+  const node = el("div.picker", {}, choice(legend, ways, ways[0][0], open), body);
   takeDrops(node, upload.take);
-  open(first);
+  open(ways[0][0]);
   return node;
 }
 
-async function useSample(name, sample, onimage, onerror) {
-  const path = sampleUrl(name, sample.file);
-  try {
-    const response = await fetch(path);
-    if (!response.ok) throw new Error(`The sample ${sample.file} is not there (${response.status}).`);
-    const blob = await response.blob();
-    onimage({ blob, source: { sample: path }, url: path, sample });
-  } catch (error) {
-    onerror(error);
-  }
+export const isSmall = (model) => Boolean(model.image?.height && model.image.height <= 64);
+
+/** Frees the address of the image before, once no answer can show it any more. */
+function fresh(onimage) {
+  let shown = "";
+  return (image) => {
+    const before = shown;
+    if (before.startsWith("blob:") && before !== image.url) setTimeout(() => URL.revokeObjectURL(before), FREED_MS);
+    shown = image.url;
+    onimage(image);
+  };
 }
 
-function sampleGrid(name, samples, large, onimage, onerror) {
+// --- samples -----------------------------------------------------------------------------------
+
+function sampleGrid(name, samples, small, start, onimage, onerror) {
+  let newest = 0;
+  const use = async (sample) => {
+    const mine = ++newest;
+    const path = sampleUrl(name, sample.file);
+    try {
+      const url = key() ? URL.createObjectURL(await fetchFile(path)) : path;
+      if (mine === newest) onimage({ source: { sample: path }, url, sample });
+    } catch (error) {
+      onerror(error);
+    }
+  };
   const buttons = samples.map((sample, number) => {
     const about = sample.label ?? `Sample ${number + 1}`;
-    const button = el("button.sample", { type: "button", title: about, "aria-label": about, onclick: () => {
-      for (const other of buttons) other.setAttribute("aria-pressed", other === button);
-      useSample(name, sample, onimage, onerror);
-    } }, el("img", { src: sampleUrl(name, sample.file), alt: "", loading: "lazy" }));
-    button.setAttribute("aria-pressed", "false");
-    return button;
+    const image = load(el(small ? "img.pixels" : "img", { alt: "", loading: "lazy" }), sampleUrl(name, sample.file));
+    return el("button.sample", { type: "button", title: about, "aria-label": about, "aria-pressed": "false", onclick: (event) => {
+      for (const other of buttons) other.setAttribute("aria-pressed", other === event.currentTarget);
+      use(sample);
+    } }, image);
   });
-  queueMicrotask(() => buttons[0]?.click());
-  return el("div", {}, el(large ? "div.samples.large" : "div.samples", {}, ...buttons),
-    el("p.hint", {}, "Real images from the test set, which the model has not seen in training."));
+  queueMicrotask(() => buttons[start % buttons.length]?.click());
+  return el("div", {}, el("div.samples", {}, ...buttons),
+    el("p.hint", {}, "From the test set: the model has not seen them in training."));
 }
+
+// --- files -------------------------------------------------------------------------------------
 
 /** The user's files: `take(file)` asks about one, `invert(on)` asks again with the colours turned round. */
 function uploads(onimage, onerror) {
   let file = null;
   let inverted = false;
+  const about = el("p.file", { hidden: true });
   const ask = async () => {
-    if (!file) return;
     const blob = inverted ? await negative(file) : file;
-    onimage({ blob, source: { file: file.name || "image.png" }, url: URL.createObjectURL(blob) });
+    const name = inverted ? `inverted-${stem(file.name)}.png` : file.name || "image.png";
+    const url = URL.createObjectURL(blob);
+    about.hidden = false;
+    about.replaceChildren(el("span", {}, name), inverted || !file.name ? el("a", { href: url, download: name }, "Save it, for the code below") : "");
+    onimage({ blob, source: { file: name, type: blob.type }, url });
   };
   const guarded = () => ask().catch(() => onerror(new Error(`${file.name} is not an image that this browser can read.`)));
   return {
-    invert: (on) => { inverted = on; guarded(); },
+    about,
     inverted: () => inverted,
+    invert: (on) => { inverted = on; if (file) guarded(); },
     take: (given) => {
       if (!TYPES.includes(given.type)) return onerror(new Error(`${given.name} is ${given.type || "of no known type"}; PNG, JPEG or WebP is wanted.`));
+      if (given.size > LARGEST) return onerror(new Error(`${given.name} has ${(given.size / 2 ** 20).toFixed(1)} MiB; at most 16 MiB are taken.`));
       file = given;
       return guarded();
     },
   };
 }
+
+const stem = (name) => (name || "image").replace(/\.[^.]*$/, "");
 
 async function negative(file) {
   const bitmap = await createImageBitmap(file);
@@ -86,22 +115,21 @@ async function negative(file) {
   return new Promise((resolve) => { canvas.toBlob(resolve); });
 }
 
-function dropZone(upload) {
-  const input = el("input.unseen", { type: "file", accept: TYPES.join(","), id: "file",
-    onchange: () => input.files[0] && upload.take(input.files[0]) });
-  const invert = el("label.check", {}, el("input", { type: "checkbox", checked: upload.inverted(),
-    onchange: (event) => upload.invert(event.target.checked) }), "Invert: this model knows light things on a dark ground");
-  return el("div", {}, input, el("label.drop", { htmlFor: "file" },
-    el("strong", {}, "Choose an image"), el("span", {}, "or drop it here, or paste it. PNG, JPEG or WebP, up to 16 MB.")),
-  upload.canInvert ? invert : "");
+function dropZone(upload, canInvert) {
+  const id = `file-${++pickers}`;
+  const input = el("input.unseen", { type: "file", accept: TYPES.join(","), id, onchange: () => input.files[0] && upload.take(input.files[0]) });
+  return el("div", {}, input, el("label.drop", { htmlFor: id }, el("strong", {}, "Choose an image"),
+    el("span", {}, "or drop it here, or paste it. PNG, JPEG or WebP, up to 16 MiB.")), upload.about,
+  canInvert ? el("label.check", {}, el("input", { type: "checkbox", checked: upload.inverted(),
+    onchange: (event) => upload.invert(event.target.checked) }), "Invert: the model was trained on light things on a dark ground") : "");
 }
 
-let paste = null; // the one panel that takes what is pasted
+let paste = null; // the one picker that takes what is pasted: the newest
 
 function takeDrops(node, take) {
   const use = (files) => files?.[0] && take(files[0]);
   node.addEventListener("dragover", (event) => { event.preventDefault(); node.classList.add("over"); });
-  node.addEventListener("dragleave", () => node.classList.remove("over"));
+  node.addEventListener("dragleave", (event) => { if (!node.contains(event.relatedTarget)) node.classList.remove("over"); });
   node.addEventListener("drop", (event) => {
     event.preventDefault();
     node.classList.remove("over");
@@ -110,40 +138,4 @@ function takeDrops(node, take) {
   if (paste) document.removeEventListener("paste", paste);
   paste = (event) => node.isConnected && use(event.clipboardData.files);
   document.addEventListener("paste", paste);
-}
-
-function drawing(onimage) {
-  const canvas = el("canvas.draw", { width: SIDE, height: SIDE, tabIndex: 0,
-    "aria-label": "Canvas: draw with mouse, finger or pen, white on black" });
-  const context = canvas.getContext("2d");
-  let last = null;
-  const clear = () => { context.fillStyle = "black"; context.fillRect(0, 0, SIDE, SIDE); };
-  const at = (event) => {
-    const box = canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * SIDE, ((event.clientY - box.top) / box.height) * SIDE];
-  };
-  const stroke = (event) => {
-    const point = at(event);
-    context.strokeStyle = "white";
-    context.lineWidth = BRUSH;
-    context.lineCap = context.lineJoin = "round";
-    context.beginPath();
-    context.moveTo(...(last ?? point));
-    context.lineTo(...point);
-    context.stroke();
-    last = point;
-  };
-  const done = () => {
-    if (!last) return;
-    last = null;
-    canvas.toBlob((blob) => onimage({ blob, source: { file: "drawing.png" }, url: URL.createObjectURL(blob) }));
-  };
-  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); stroke(event); });
-  canvas.addEventListener("pointermove", (event) => { if (last) for (const each of event.getCoalescedEvents?.() ?? [event]) stroke(each); });
-  canvas.addEventListener("pointerup", done);
-  canvas.addEventListener("pointercancel", done);
-  clear();
-  return el("div", {}, canvas, el("div.row", {},
-    el("button.quiet", { type: "button", onclick: clear }, "Clear"),
-    el("p.hint", {}, "White on black, as the training images are. The answer comes with each stroke.")));
 }

@@ -52,14 +52,12 @@ def encoded(brightness: int, format: str = "PNG", size: tuple[int, int] = (4, 4)
     return file.getvalue()
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """Four models with cards; lenet5 has three samples, sentiment_lstm a text."""
+def make_repository(home: Path) -> Path:
+    """Four models with cards; lenet5 has samples and a report, unet a sample with its mask, sentiment_lstm a text."""
     for name, card in CARDS.items():
-        extra = tmp_path / "models" / name / "3" / "assets.extra"
+        extra = home / name / "3" / "assets.extra"
         (extra / "samples").mkdir(parents=True)
         (extra / "card.json").write_text(json.dumps(card))
-    home = tmp_path / "models"
     samples = home / "lenet5" / "3" / "assets.extra" / "samples"
     for label, brightness in BRIGHTNESSES.items():
         (samples / f"{label}.png").write_bytes(encoded(brightness))
@@ -69,7 +67,27 @@ def repository(tmp_path: Path) -> Path:
     (samples / "secret.txt").write_text("not a sample")
     texts = home / "sentiment_lstm" / "3" / "assets.extra" / "samples" / "samples.json"
     texts.write_text(json.dumps([{"text": "a good film", "label": "positive"}]))
+    report = home / "lenet5" / "3" / "assets.extra" / "report"
+    report.mkdir()
+    (report / "curves.png").write_bytes(encoded(99))
+    (report / "notes.png").write_bytes(encoded(98))
+    half = np.zeros((8, 8), np.uint8)
+    half[:, 4:] = 1
+    samples = home / "unet" / "3" / "assets.extra" / "samples"
+    Image.fromarray(half * 255).save(samples / "0.png")
+    Image.fromarray(half).save(samples / "0_mask.png")
+    (samples / "samples.json").write_text(json.dumps([{"file": "0.png", "mask": "0_mask.png"}]))
     return home
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return make_repository(tmp_path / "models")
+
+
+@pytest.fixture(scope="module")
+def module_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_repository(tmp_path_factory.mktemp("gateway") / "models")
 
 
 @pytest.fixture

@@ -34,11 +34,14 @@ def test_the_list_tells_what_a_gallery_shows(web: FlaskClient) -> None:
         "verbs": ["classify"],
         "description": "Three brightnesses.",
         "headline": {"name": "accuracy", "value": 0.9, "split": "test"},
-        "data": {"name": "fashion_mnist", "synthetic": False},
+        "data": {"name": "fashion_mnist", "source": None, "origin": None, "synthetic": False},
         "image": {"height": 4, "width": 4, "channels": 1},
+        "latent": None,
         "samples": 3,
+        "reports": ["curves.png"],
     }
-    assert models["vae"]["verbs"] == ["reconstruct", "generate"]
+    assert models["vae"]["verbs"] == ["generate", "reconstruct", "interpolate"]
+    assert models["vae"]["latent"] == {"dim": 2}
     assert models["unet"]["data"]["synthetic"] is True
 
 
@@ -60,7 +63,7 @@ def test_without_a_repository_the_signatures_tell_what_a_model_does(config: Conf
     web = create_app(replace(config, repository=None, models=("vae", "lenet5"))).test_client()
     models = web.get("/api/v1/models").json["models"]
     assert [(model["name"], model["verbs"], model["task"]) for model in models] == [
-        ("vae", ["reconstruct", "generate"], "reconstruct"),
+        ("vae", ["generate", "reconstruct", "interpolate"], "generate"),
         ("lenet5", ["classify"], "classify"),
     ]
     assert models[1]["image"] == {"height": 4, "width": 4, "channels": 1}
@@ -94,7 +97,10 @@ def test_samples_are_listed_and_served(web: FlaskClient) -> None:
         "/api/v1/models/lenet5/samples/..%2Fcard.json",
         "/api/v1/models/..%2Flenet5/samples",
         "/api/v1/models/../samples/boot.png",
-        "/api/v1/models/unet/samples",
+        "/api/v1/models/vae/samples",
+        "/api/v1/models/lenet5/reports/notes.png",
+        "/api/v1/models/lenet5/reports/card.json",
+        "/api/v1/models/unet/reports/curves.png",
         "/api/v1/models/nobody",
         "/static/../app.py",
         "/nothing",
@@ -132,11 +138,15 @@ def test_the_page_needs_no_other_host_and_no_inline_code(web: FlaskClient) -> No
     assert "<style" not in page
     assert not re.search(r"<script(?![^>]* src=)", page)
     assert not re.search(r'\son\w+="|\sstyle="', page)
-    scripts = {"app.js", "api.js", "dom.js", "panels.js", "picker.js", "style.css"}
-    for name in scripts:
-        source = web.get(f"/static/{name}")
+    static = Path(create_app().static_folder or "")
+    for file in [*static.glob("*.js"), *static.glob("*.css")]:
+        source = web.get(f"/static/{file.name}")
         assert source.status_code == 200
-        assert not re.search(rb"https?://", source.data), name
+        hosts = set(re.findall(rb"https?://([\w.]*)", source.data)) - {
+            b"",
+            b"www.w3.org",
+        }
+        assert not hosts, file.name
     assert not re.search(r"https?://", page)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
 from clients.web.__main__ import main
+from clients.web.config import Config, from_environment
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,3 +20,30 @@ def test_a_port_that_is_taken_is_said_in_one_line(capsys: pytest.CaptureFixture[
     said = capsys.readouterr().err
     assert said.startswith(f"ladle gateway: 127.0.0.1:{port}: Address already in use")
     assert said.count("\n") == 1
+
+
+def test_the_environment_says_what_options_say() -> None:
+    variables = {
+        "LADLE_ADDRESS": "grpc://there:8500",
+        "LADLE_GATEWAY_REPOSITORY": "/models",
+        "LADLE_GATEWAY_KEYS": "ann first, bob second",
+        "LADLE_GATEWAY_TIMEOUT_S": "2.5",
+        "LADLE_GATEWAY_MAX_IMAGES": "8",
+        "LADLE_GATEWAY_ACCESS_LOG": "true",
+        "HOME": "/root",
+    }
+    assert from_environment(variables) == Config(
+        server="grpc://there:8500",
+        repository=Path("/models"),
+        keys=("ann first", "bob second"),
+        timeout_s=2.5,
+        max_images=8,
+        access_log=True,
+    )
+    assert from_environment({}) == Config()
+
+
+@pytest.mark.parametrize(("name", "value"), [("MAX_IMAGES", "many"), ("ACCESS_LOG", "perhaps")])
+def test_a_variable_that_cannot_be_read_is_named(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"LADLE_GATEWAY_{name} is '{value}'"):
+        from_environment({f"LADLE_GATEWAY_{name}": value})

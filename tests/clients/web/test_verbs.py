@@ -75,7 +75,8 @@ def test_classify_takes_an_image_in_every_form(web: FlaskClient, data: Any, type
     assert result["class_id"] == 2
     assert result["probability"] == pytest.approx(0.8)
     assert [row["label"] for row in result["top"]] == ["shirt", "boot", "coat"]
-    assert response.json["latency_ms"] > 0
+    assert response.json["server_ms"] > 0
+    assert response.json["version"] == 3
     assert response.headers["Server-Timing"].startswith("model;dur=")
 
 
@@ -156,9 +157,11 @@ TORN = encoded(100, size=(60, 60))[:-40]
     ("verb", "data", "type", "status", "said"),
     [
         pytest.param("lenet5:classify", b"", "image/png", 400, "No image came", id="nothing"),
-        pytest.param("lenet5:classify", b"{}", "application/json", 400, "No image came", id="no-image"),
+        pytest.param("lenet5:classify", b"{}", "application/json", 400, "none of image, images, sample", id="no-image"),
         pytest.param("lenet5:classify", b"[1", "application/json", 400, "not a JSON object", id="no-json"),
-        pytest.param("lenet5:classify", b'{"image": 1}', "application/json", 400, "not a base64 string", id="a-number"),
+        pytest.param(
+            "lenet5:classify", b'{"image": 1}', "application/json", 400, "image is 1; wanted a string", id="a-number"
+        ),
         pytest.param("lenet5:classify", b'{"image": "***"}', "application/json", 400, "not base64", id="no-base64"),
         pytest.param(
             "lenet5:classify", b"x=1", "application/x-www-form-urlencoded", 415, "wanted a multipart", id="form"
@@ -170,9 +173,16 @@ TORN = encoded(100, size=(60, 60))[:-40]
         pytest.param(
             "lenet5:classify", encoded(9, size=(101, 100)), "image/png", 413, "101×100 pixels", id="too-large"
         ),
-        pytest.param("lenet5:classify", bytes(200_001), "image/png", 413, "", id="too-long"),
-        pytest.param("sentiment_lstm:sentiment", b"{}", "application/json", 400, "No text came", id="no-text"),
-        pytest.param("sentiment_lstm:sentiment", b'{"text": 3}', "application/json", 400, "No text came", id="text-3"),
+        pytest.param("lenet5:classify", bytes(200_001), "image/png", 413, "at most 200000 bytes", id="too-long"),
+        pytest.param("sentiment_lstm:sentiment", b"{}", "application/json", 400, "none of text, texts", id="no-text"),
+        pytest.param(
+            "sentiment_lstm:sentiment",
+            b'{"text": 3}',
+            "application/json",
+            400,
+            "text is 3; wanted a string",
+            id="text-3",
+        ),
         pytest.param("sentiment_lstm:sentiment", b'{"text": " "}', "application/json", 422, "blank", id="blank"),
         pytest.param("sentiment_lstm:sentiment", b"\xff", "text/plain", 400, "not UTF-8", id="latin-1"),
         pytest.param(
@@ -181,19 +191,21 @@ TORN = encoded(100, size=(60, 60))[:-40]
         pytest.param("sentiment_lstm:sentiment", b"a" * 101, "text/plain", 413, "101 characters", id="long-text"),
         pytest.param("vae:generate", b'{"n": 0}', "application/json", 422, "n is 0; wanted 1 to 8", id="none"),
         pytest.param("vae:generate", b'{"n": 9}', "application/json", 422, "n is 9; wanted 1 to 8", id="too-many"),
-        pytest.param("vae:generate", b'{"n": 1.5}', "application/json", 400, "n is not a whole number", id="a-part"),
         pytest.param(
-            "vae:generate", b'{"n": true}', "application/json", 400, "n is not a whole number", id="a-boolean"
+            "vae:generate", b'{"n": 1.5}', "application/json", 400, "n is 1.5; wanted a whole number", id="a-part"
         ),
         pytest.param(
-            "vae:generate", b'{"seed": 1e99}', "application/json", 400, "seed is not a whole", id="float-seed"
+            "vae:generate", b'{"n": true}', "application/json", 400, "n is true; wanted a whole number", id="a-boolean"
+        ),
+        pytest.param(
+            "vae:generate", b'{"seed": 1e99}', "application/json", 400, "seed is 1e+99; wanted a whole", id="float-seed"
         ),
         pytest.param(
             "vae:generate", b'{"seed": 9223372036854775808}', "application/json", 422, "seed is 92233", id="long-seed"
         ),
         pytest.param("unet:segment?picture=x", LIGHT, "image/png", 422, "wanted overlay or mask", id="picture"),
         pytest.param("nobody:classify", LIGHT, "image/png", 404, "nobody", id="no-such-model"),
-        pytest.param("lenet5:segment", LIGHT, "image/png", 404, "it answers classify", id="another-verb"),
+        pytest.param("lenet5:segment", LIGHT, "image/png", 404, "it answers :classify", id="another-verb"),
         pytest.param("lenet5:frobnicate", LIGHT, "image/png", 404, "", id="no-such-verb"),
     ],
 )
@@ -205,7 +217,7 @@ def test_what_is_refused_is_a_problem_document(
 
 def test_too_many_images_are_refused(web: FlaskClient) -> None:
     one = base64.b64encode(LIGHT).decode()
-    is_problem(post_json(web, "lenet5:classify", {"images": [one] * 9}), 413, "9 images came; at most 8")
+    is_problem(post_json(web, "lenet5:classify", {"images": [one] * 9}), 413, "images has 9 items; at most 8")
     large = base64.b64encode(encoded(9, size=(60, 100))).decode()
     is_problem(post_json(web, "lenet5:classify", {"images": [large] * 2}), 413, "at most 4000 are left")
     response = post_json(web, "vae:reconstruct", {"images": [one] * 2}, Accept="image/png")

@@ -1,0 +1,228 @@
+"""Who is compared: our server over both protocols, empty handlers on the same transports, other model servers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import payloads, v2
+from benchmarks.empty import SERVERS
+from benchmarks.load import Target
+from benchmarks.models import ROOT, Array, Subject
+from benchmarks.processes import Child, free_port
+
+RIVALS = Path(__file__).with_name("rivals")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a server is started."""
+
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path = ROOT
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server and a request to it.
+
+    kind    "ladle", "empty" or "rival"
+    launch  (port, scratch folder) -> how it is started to answer at that port
+    check   raises WrongAnswerError for a wrong answer
+    """
+
+    name: str
+    kind: str
+    grpc: bool
+    path: str
+    request: bytes
+    launch: Callable[[int, Path], Launch]
+    check: Callable[[bytes], None]
+    workers: int = 1
+
+    @property
+    def protocol(self) -> str:
+        return "gRPC" if self.grpc else "REST"
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.protocol}" + (f", {self.workers} workers" if self.workers > 1 else "")
+
+
+class Running:
+    """A contender's process. `ready_s`: from its start to the first right answer."""
+
+    def __init__(self, contender: Contender, folder: Path) -> None:
+        self.contender = contender
+        self._folder = folder
+        self.port = free_port()
+        launch = contender.launch(self.port, folder)
+        body = folder / "body"
+        body.write_bytes(payloads.frame(contender.request) if contender.grpc else contender.request)
+        self.target = Target(self.port, contender.path, body, contender.grpc)
+        self.child = Child(launch.command, folder / "log", launch.env, launch.cwd)
+        try:
+            self.ready_s = self.child.wait_until(self._answers)
+        except BaseException:
+            self.child.stop()
+            raise
+
+    def ask(self) -> None:
+        """One request; WrongAnswerError unless the answer is right."""
+        send = payloads.call if self.contender.grpc else payloads.post
+        self.contender.check(send(self.port, self.contender.path, self.contender.request))
+
+    def target_of(self, subject: Subject) -> Target:
+        """Where the same server is asked for another of its models over the same protocol; Ladle alone."""
+        grpc = self.contender.grpc
+        path, request, _ = _tensorflow_serving(subject, grpc)
+        body = self._folder / f"body-{subject.name}"
+        body.write_bytes(payloads.frame(request) if grpc else request)
+        return Target(self.port, path, body, grpc)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            self.ask()
+        except (OSError, payloads.WrongAnswerError):
+            return False
+        return True
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.stop()
+
+
+@functools.cache
+def server_flags() -> str:
+    """What our server's --help says, to know which flags it has."""
+    return subprocess.run(
+        [sys.executable, "-m", "serving", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout
+
+
+def has_flag(name: str) -> bool:
+    """Whether our server takes the flag and it has an effect."""
+    _, found, rest = server_flags().partition(f"--{name}=")
+    return bool(found) and "no effect here" not in rest.split("\n  --")[0]
+
+
+def ladle(
+    subject: Subject, repository: Path, grpc: bool, flags: Sequence[str] = (), name: str = "Ladle", workers: int = 1
+) -> Contender:
+    """Our server with these flags."""
+
+    def launch(port: int, folder: Path) -> Launch:
+        ports = [f"--port={port if grpc else free_port()}", f"--rest_api_port={free_port() if grpc else port}"]
+        command = [sys.executable, "-m", "serving", f"--repository={repository}", "--host=127.0.0.1", *ports, *flags]
+        return Launch([*command, f"--workers={workers}"] if workers > 1 else command)
+
+    path, request, check = _tensorflow_serving(subject, grpc)
+    return Contender(name, "ladle", grpc, path, request, launch, check, workers)
+
+
+def _tensorflow_serving(subject: Subject, grpc: bool) -> tuple[str, bytes, Callable[[bytes], None]]:
+    if grpc:
+        request = payloads.grpc_predict(subject.name, subject.alias, subject.array)
+        return payloads.PREDICT, request, functools.partial(payloads.check_predict, wanted=subject.wanted)
+    request = payloads.rest_predict(subject.array)
+    return f"/v1/models/{subject.name}:predict", request, _json(subject.wanted)
+
+
+def _json(wanted: Array) -> Callable[[bytes], None]:
+    return functools.partial(payloads.check_json, wanted=wanted)
+
+
+def empty(kind: str, subject: Subject, answer: bytes) -> Contender:
+    """A transport alone, one of `empty.SERVERS`; it answers our server's answer."""
+    grpc, title, _ = SERVERS[kind]
+    path, request, check = _tensorflow_serving(subject, grpc)
+
+    def launch(port: int, folder: Path) -> Launch:
+        file = folder / "answer"
+        file.write_bytes(answer)
+        return Launch([sys.executable, "-m", "benchmarks.empty", kind, str(port), str(file)])
+
+    return Contender(f"empty handler ({title})", "empty", grpc, path, request, launch, check)
+
+
+def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[Contender]:
+    """The other servers that are installed, `pythons` by name, each with so many workers."""
+    row = payloads.rest_predict(subject.array)
+    check = _json(subject.wanted)
+    wanted = {"GRAPH": str(subject.graph), "WORKERS": str(workers)}
+
+    def script(name: str, *command: str) -> Callable[[int, Path], Launch]:
+        def launch(port: int, folder: Path) -> Launch:
+            filled = [part.replace("PORT", str(port)) for part in command]
+            env = {**wanted, "PORT": str(port), **_QUIET}
+            return Launch([str(pythons[name]), *filled], env, RIVALS)
+
+        return launch
+
+    host = ("--host", "127.0.0.1")
+    commands = {
+        "mosec": (
+            "/inference",
+            ("mosec_server.py", "--port", "PORT", "--address", "127.0.0.1", "--log-level", "error"),
+        ),
+        "LitServe": ("/predict", ("litserve_server.py",)),
+        "BentoML": ("/predict", ("-m", "bentoml", "serve", "bentoml_service:Predict", "--port", "PORT", *host)),
+        "Ray Serve": ("/predict", ("ray_server.py",)),
+    }
+    found = [
+        Contender(name, "rival", False, path, row, script(name, *command), check, workers)
+        for name, (path, command) in commands.items()
+        if name in pythons
+    ]
+    if "MLServer" in pythons:
+        mlserver = functools.partial(_mlserver, pythons["MLServer"], wanted, workers)
+        request = v2.request(subject.name, subject.alias, subject.array)
+        raw = functools.partial(payloads.check_v2, wanted=subject.wanted)
+        path = f"/v2/models/{subject.name}/infer"
+        body = payloads.v2_json(subject.alias, subject.array)
+        found += [
+            Contender("MLServer", "rival", False, path, body, mlserver(subject.name, False), check, workers),
+            Contender("MLServer", "rival", True, v2.INFER, request, mlserver(subject.name, True), raw, workers),
+        ]
+    return found
+
+
+_QUIET = {"DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"} | {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+}
+
+
+def _mlserver(
+    python: Path, env: Mapping[str, str], workers: int, model: str, grpc: bool
+) -> Callable[[int, Path], Launch]:
+    def launch(port: int, folder: Path) -> Launch:
+        other = free_port()
+        settings = {
+            "host": "127.0.0.1",
+            "http_port": other if grpc else port,
+            "grpc_port": port if grpc else other,
+            "metrics_endpoint": None,
+            # 0: the model runs in the server's own process, which is quicker than one worker process.
+            "parallel_workers": 0 if workers == 1 else workers,
+            "gzip_enabled": False,
+            "debug": False,
+        }
+        (folder / "settings.json").write_text(json.dumps(settings))
+        (folder / model).mkdir(exist_ok=True)
+        given = {"name": model, "implementation": "mlserver_model.Model"}
+        (folder / model / "model-settings.json").write_text(json.dumps(given))
+        command = [str(python.with_name("mlserver")), "start", str(folder)]
+        return Launch(command, {**env, "PYTHONPATH": str(RIVALS)}, folder)
+
+    return launch

@@ -1,0 +1,137 @@
+"""What people have before them: the gateway's overhead, the client's import time and size."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.contenders import Running, ladle
+from benchmarks.models import ROOT, Subject
+from benchmarks.payloads import PREDICT, WrongAnswerError
+from benchmarks.processes import Child, free_port
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Medians in milliseconds of one caller: straight to the model server, and a PNG through the gateway."""
+
+    direct_ms: float
+    gateway_ms: float
+    pairs: int
+
+    @property
+    def overhead_ms(self) -> float:
+        return self.gateway_ms - self.direct_ms
+
+
+@dataclass(frozen=True)
+class Client:
+    """Seconds to `import ladle` with its Client, above starting Python; and what the bare install puts on disk."""
+
+    import_s: float
+    size_mb: float
+    packages: list[str]
+
+
+def gateway(lenet: Subject, repository: Path, pairs: int) -> Gateway:
+    """One connection to each, asked in turn: Predict with a tensor over gRPC, a PNG to the gateway's :classify."""
+    import grpc
+
+    with tempfile.TemporaryDirectory() as folder, Running(ladle(lenet, repository, True), Path(folder)) as server:
+        port = free_port()
+        command = [sys.executable, "-m", "clients.web", f"--port={port}", f"--server=grpc://127.0.0.1:{server.port}"]
+        command.append(f"--repository={repository}")
+        with Child(command, Path(folder) / "gateway", cwd=ROOT) as child:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            picture = _png(lenet)
+
+            def through_gateway() -> bool:
+                path = f"/api/v1/models/{lenet.name}:classify"
+                try:
+                    connection.request("POST", path, picture, {"content-type": "image/png"})
+                    answer = connection.getresponse()
+                    content = answer.read()
+                except (OSError, http.client.HTTPException):
+                    connection.close()
+                    return False
+                if answer.status not in (200, 502, 503):
+                    raise WrongAnswerError(f"the gateway answered {answer.status}: {content[:200]!r}")
+                return answer.status == 200
+
+            child.wait_until(through_gateway)
+            with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                call = channel.unary_unary(PREDICT)
+                direct_s, gateway_s = [], []
+                for i in range(pairs + 50):
+                    took = _seconds(lambda: call(server.contender.request)), _seconds(through_gateway)
+                    if i >= 50:
+                        direct_s.append(took[0])
+                        gateway_s.append(took[1])
+            connection.close()
+    return Gateway(statistics.median(direct_s) * 1e3, statistics.median(gateway_s) * 1e3, pairs)
+
+
+def _png(lenet: Subject) -> bytes:
+    from PIL import Image
+
+    pixels = (lenet.array[0, :, :, 0] * 255).round().astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def client(runs: int = 5) -> Client:
+    """Measured in fresh processes; the size is that of the installed files of the bare install's packages."""
+    code = "import time; t = time.perf_counter(); import ladle; ladle.Client; print(time.perf_counter() - t)"
+    told = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        for _ in range(runs)
+    ]
+    packages = sorted(_closure("ladle"))
+    size = sum(_size(name) for name in packages)
+    return Client(statistics.median(map(float, told)), size / 1e6, packages)
+
+
+def _closure(name: str) -> set[str]:
+    """The distribution and what it requires without extras, directly or not."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        one = todo.pop()
+        if one in found:
+            continue
+        try:
+            wanted = metadata.requires(one) or []
+        except metadata.PackageNotFoundError:  # for another system
+            continue
+        found.add(one)
+        todo += [re.split(r"[^A-Za-z0-9_.-]", line)[0].lower() for line in wanted if "extra ==" not in line]
+    return found
+
+
+def _size(name: str) -> int:
+    """Bytes of its files. Of ourselves, installed in place for development, the packages that clients get."""
+    if name == "ladle":
+        rooms = ("clients", "models", "serving", "training")
+        files = [path for room in rooms for path in (ROOT / room).rglob("*") if "__pycache__" not in path.parts]
+        return sum(path.stat().st_size for path in [*files, ROOT / "ladle.py"] if path.is_file())
+    located = [Path(str(file.locate())) for file in metadata.files(name) or []]
+    return sum(path.stat().st_size for path in located if path.is_file())

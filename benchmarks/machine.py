@@ -1,0 +1,50 @@
+"""Where and when it was measured, in words that go with the figures."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("onnxruntime", "tensorflow", "grpcio", "pygrpc-native", "uvicorn", "uvloop", "httptools", "pysimdjson")
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, memory, versions, time (UTC) and load average."""
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(int((_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) * 1024 / 1e9, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "load_average": [round(value, 2) for value in os.getloadavg()],
+    }
+
+
+def in_words(told: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    return (
+        f"{told['processor']}, {told['cores']} cores, {told['memory_gb']:g} GB, {told['system']}, Python "
+        f"{told['python']}; {versions}. {told['time']}, load average before: {told['load_average'][0]:g}."
+    )
+
+
+def _field(path: str, name: str) -> str:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,93 @@
+"""What is measured: four models of a repository, a request for each, and the answer that ONNX Runtime gives."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("lenet5", "sentiment_lstm", "unet", "resnet18")
+TITLES = {"lenet5": "LeNet-5", "sentiment_lstm": "LSTM", "unet": "U-Net", "resnet18": "ResNet-18"}
+FREE_AXES = {"unet": 128}
+"""Height and width, in pixels, where a graph leaves them free."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and one request to it.
+
+    folder  of its version: saved_model.pb and model.onnx
+    array   the input `alias`, one row
+    wanted  the graph's float output that answers are compared with
+    """
+
+    name: str
+    folder: Path
+    alias: str
+    array: Array
+    wanted: Array
+
+    @property
+    def graph(self) -> Path:
+        return self.folder / "model.onnx"
+
+
+def newest(repository: Path, name: str) -> Path | None:
+    """The folder of the newest version that has a graph."""
+    versions = [path for path in (repository / name).glob("*") if path.name.isdigit()]
+    found = [path for path in versions if (path / "model.onnx").is_file()]
+    return max(found, key=lambda path: int(path.name), default=None)
+
+
+def collect(given: Path, cache: Path, say: Any, names: Sequence[str] = NAMES) -> Path:
+    """A repository with one version of each model, copied from `given` or exported here with untrained weights."""
+    target = cache / "models"
+    for name in names:
+        version = newest(given, name)
+        if version is None:
+            kept = cache / "untrained"
+            version = newest(kept, name)
+            if version is None:
+                say(f"{name} is not in {given}: exporting it with untrained weights (speed does not depend on them)")
+                command = [sys.executable, "-m", "benchmarks.untrained", name, str(kept)]
+                subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+                version = newest(kept, name)
+                assert version is not None
+            else:
+                say(f"{name} is not in {given}: the untrained one in the cache is taken")
+        shutil.rmtree(target / name, ignore_errors=True)
+        shutil.copytree(version, target / name / "1")
+    return target
+
+
+def subject(repository: Path, name: str, seed: int = 0) -> Subject:
+    """A request of one row with pixels k/255 or word ids, and its answer."""
+    folder = newest(repository, name)
+    assert folder is not None
+    session = _session(folder / "model.onnx")
+    (given,) = session.get_inputs()
+    size = FREE_AXES.get(name, 1)
+    shape = [1, *(axis if isinstance(axis, int) else size for axis in given.shape[1:])]
+    random = np.random.default_rng(seed)
+    if given.type == "tensor(float)":
+        array: Array = (random.integers(0, 256, shape) / 255).astype(np.float32)
+    else:
+        array = random.integers(1, 1000, shape).astype(np.int32)
+    floats = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
+    wanted = session.run(["probabilities" if "probabilities" in floats else floats[0]], {given.name: array})[0]
+    return Subject(name, folder, given.name, array, wanted)
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -1,0 +1,51 @@
+"""Everything that one run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks.engines import Comparison
+from benchmarks.front import Client, Gateway
+from benchmarks.startup import Start
+from benchmarks.tails import Tails
+from benchmarks.throughput import Rounds, median
+
+
+@dataclass
+class Results:
+    """What was not measured is None, or in words why not.
+
+    in_process  a TensorFlow call without a server, by round: per_second, p50_ms, p99_ms
+    four, ten   starts of the server with the four models, and with ten small ones
+    """
+
+    machine: Mapping[str, Any]
+    rounds: Rounds | None = None
+    in_process: list[dict[str, float]] = field(default_factory=list)
+    engines: list[Comparison] | str | None = None
+    workers: list[Comparison] | str | None = None
+    batching: list[Comparison] | str | None = None
+    tails: Tails | None = None
+    four: Start | None = None
+    ten: Start | None = None
+    gateway: Gateway | None = None
+    client: Client | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def in_process_p50_ms(self) -> float:
+        return median([found["p50_ms"] for found in self.in_process])
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        told: dict[str, Any] = {"machine": dict(self.machine), "in_process": self.in_process, "notes": self.notes}
+        told["rounds"] = self.rounds.as_dict() if self.rounds else None
+        for name in ("engines", "workers", "batching"):
+            value = getattr(self, name)
+            told[name] = [asdict(found) for found in value] if isinstance(value, list) else value
+        for name in ("tails", "four", "ten", "gateway", "client"):
+            value = getattr(self, name)
+            told[name] = asdict(value) if value is not None else None
+        return told

@@ -1,0 +1,22 @@
+"""BentoML: its service with a NumPy argument, without access log, metrics and tracing."""
+
+from __future__ import annotations
+
+import bentoml
+import numpy as np
+from graph import WORKERS, Graph
+
+
+@bentoml.service(
+    workers=WORKERS,
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    traffic={"timeout": 30, "max_concurrency": 1024},
+)
+class Predict:
+    def __init__(self) -> None:
+        self.graph = Graph()
+
+    @bentoml.api(route="/predict")
+    async def predict(self, instances: np.ndarray) -> dict:
+        return self.graph.predict({"instances": instances})

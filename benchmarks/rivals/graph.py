@@ -1,0 +1,33 @@
+"""The graph as every rival runs it: ONNX Runtime, one thread, as our server does for a small graph."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnxruntime
+
+PORT = int(os.environ.get("PORT", "0"))
+WORKERS = int(os.environ.get("WORKERS", "1"))
+
+
+class Graph:
+    def __init__(self) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = os.environ["GRAPH"]
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
+        self.outputs = [output.name for output in self.session.get_outputs()]
+
+    def run(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        """float32 [b, ...] -> the graph's outputs by name."""
+        return dict(zip(self.outputs, self.session.run(None, {self.input: array}), strict=True))
+
+    def predict(self, request: dict) -> dict:
+        """{"instances": [...]} -> {"predictions": [{output: value}, ...]}, plain lists and numbers."""
+        outputs = self.run(np.array(request["instances"], np.float32))
+        lists = {name: output.tolist() for name, output in outputs.items()}
+        return {"predictions": [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]}

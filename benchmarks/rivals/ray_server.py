@@ -1,0 +1,32 @@
+"""Ray Serve: a deployment with an asynchronous handler on the raw request; no dashboard, no access log."""
+
+from __future__ import annotations
+
+import signal
+
+import orjson
+import ray
+from graph import PORT, WORKERS, Graph
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.schema import LoggingConfig
+from starlette.requests import Request
+from starlette.responses import Response
+
+
+@serve.deployment(num_replicas=WORKERS, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.1})
+class Predict:
+    def __init__(self) -> None:
+        self.graph = Graph()
+
+    async def __call__(self, request: Request) -> Response:
+        answer = self.graph.predict(orjson.loads(await request.body()))
+        return Response(orjson.dumps(answer), media_type="application/json")
+
+
+if __name__ == "__main__":
+    quiet = LoggingConfig(enable_access_log=False, log_level="ERROR")
+    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT), logging_config=quiet)
+    serve.run(Predict.bind(), route_prefix="/predict", logging_config=quiet)
+    signal.pause()

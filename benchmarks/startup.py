@@ -1,0 +1,59 @@
+"""How long our server takes to be ready, and what it weighs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.models import ROOT
+from benchmarks.payloads import post
+from benchmarks.processes import Child, Memory, free_port
+
+
+@dataclass(frozen=True)
+class Start:
+    """Seconds from the start of the process until /v2/health/ready says so, and the memory then."""
+
+    ready_s: float
+    memory: Memory
+
+
+def ten(repository: Path, target: Path) -> Path:
+    """A repository of ten ONNX models: LeNet-5 and the LSTM, five times each, under names of their own."""
+    for i in range(10):
+        shutil.copytree(repository / ("lenet5", "sentiment_lstm")[i % 2], target / f"model{i}")
+    return target
+
+
+def start(repository: Path, flags: Sequence[str] = ()) -> Start:
+    """Starts our server on a repository and stops it."""
+    port = free_port()
+    command = [sys.executable, "-m", "serving", f"--repository={repository}", "--host=127.0.0.1"]
+    command += [f"--port={free_port()}", f"--rest_api_port={port}", *flags]
+
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=5) as answer:
+                return bool(answer.status == 200) and _available(port) == _folders(repository)
+        except urllib.error.HTTPError:
+            return False
+
+    with tempfile.TemporaryDirectory() as folder, Child(command, Path(folder) / "log", cwd=ROOT) as child:
+        return Start(child.wait_until(ready), child.memory())
+
+
+def _available(port: int) -> int:
+    """A folder without models is ready too: count them."""
+    index = json.loads(post(port, "/v2/repository/index", b""))
+    return sum(entry["state"] == "AVAILABLE" for entry in index)
+
+
+def _folders(repository: Path) -> int:
+    return sum(path.is_dir() for path in repository.iterdir())

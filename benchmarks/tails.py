@@ -1,0 +1,119 @@
+"""What a steady caller of LeNet-5 feels: alone, beside U-Net requests, and while a version is swapped."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import load
+from benchmarks.contenders import Running, ladle
+from benchmarks.load import Load
+from benchmarks.models import Subject
+from benchmarks.throughput import check, median
+
+PER_SECOND = 200
+"""Requests a second of the steady caller, over 4 connections."""
+POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The steady caller alone and disturbed, one right after the other."""
+
+    alone: Load
+    disturbed: Load
+
+
+@dataclass(frozen=True)
+class Tails:
+    """Pairs for each disturbance."""
+
+    beside_unet: list[Pair]
+    during_swap: list[Pair]
+
+    def ratio(self, pairs: list[Pair]) -> float:
+        """Of the p99s: the median of the pairs'."""
+        return median([pair.disturbed.p99_ms / pair.alone.p99_ms for pair in pairs])
+
+
+def measure(
+    lenet: Subject, unet: Subject, repository: Path, pairs: int, seconds: float, say: Callable[[str], None]
+) -> Tails:
+    """Interleaved pairs on one server over gRPC."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        own = scratch / "models"
+        for name in (lenet.name, unet.name):
+            shutil.copytree(repository / name, own / name)
+        contender = ladle(lenet, own, True, [f"--file_system_poll_wait_seconds={POLL_S}"])
+        with Running(contender, scratch) as running:
+            beside = running.target_of(unet)
+            load.closed_loop(beside, 1, 1.0)
+            load.steady(running.target, PER_SECOND, 1.0)
+
+            def steady() -> Load:
+                seen = load.steady(running.target, PER_SECOND, seconds)
+                check(seen)
+                return seen
+
+            found = Tails([], [])
+            for number in range(pairs):
+                alone = steady()
+                with _loaded(beside, seconds + 0.5):
+                    found.beside_unet.append(Pair(alone, steady()))
+                alone = steady()
+                with _swapping(own / lenet.name, seconds / 3):
+                    found.during_swap.append(Pair(alone, steady()))
+                a, b = found.beside_unet[-1], found.during_swap[-1]
+                say(
+                    f"  {number + 1}  p99 alone {a.alone.p99_ms:.2f} ms, beside U-Net {a.disturbed.p99_ms:.2f} ms; "
+                    f"alone {b.alone.p99_ms:.2f} ms, while swapped {b.disturbed.p99_ms:.2f} ms"
+                )
+            running.ask()
+            return found
+
+
+@contextlib.contextmanager
+def _loaded(target: load.Target, seconds: float) -> Iterator[None]:
+    """Inside, one connection asks again and again."""
+    failed: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            check(load.closed_loop(target, 1, seconds))
+        except load.LoadError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(0.2)  # until its first requests run
+    try:
+        yield
+    finally:
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+@contextlib.contextmanager
+def _swapping(base_path: Path, after_s: float) -> Iterator[None]:
+    """Publishes the next version after a while: the server loads it and retires the last."""
+
+    def publish() -> None:
+        last = max(int(path.name) for path in base_path.iterdir() if path.name.isdigit())
+        draft = base_path / f".next-{last + 1}"
+        shutil.copytree(base_path / str(last), draft)
+        draft.rename(base_path / str(last + 1))
+
+    timer = threading.Timer(after_s, publish)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()

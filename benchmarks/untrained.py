@@ -1,0 +1,41 @@
+"""Exports a network with untrained weights at its real size, for benchmarks: speed does not depend on the weights.
+
+python -m benchmarks.untrained NAME REPOSITORY
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from training._quiet import without_stderr
+
+
+def main() -> None:
+    name, repository = sys.argv[1], Path(sys.argv[2])
+    with without_stderr():
+        import keras  # noqa: F401 (TensorFlow says much at its first import)
+    from training import devices, session
+    from training.export import Run, export
+    from training.inputs import parity_inputs, samples
+
+    devices.start()
+    network = session.get(name)
+    prepared = session.load(network, session.Request(synthetic=True))
+    model = network.build(prepared.config)
+    source = {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
+    version = export(
+        network,
+        model,
+        prepared.config,
+        prepared.assets,
+        Run(source, {}, epochs=0, training_seconds=0.0, machine=devices.machine()),
+        repository=repository,
+        parity_inputs=parity_inputs(network, model, prepared),
+        samples=samples(prepared),
+    )
+    print(version)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The model card and the pictures that training left in a version's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+
+def versions(repository: Path, name: str) -> list[int]:
+    """The versions in a model repository, oldest first."""
+    folder = repository / name
+    if not folder.is_dir():
+        return []
+    return sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit() and child.is_dir())
+
+
+def folder(repository: Path, name: str, version: int | None = None) -> Path:
+    """The folder of a version, by default of the newest. FileNotFoundError says what is there."""
+    found = versions(repository, name)
+    if version is None and found:
+        version = found[-1]
+    if version is None or version not in found:
+        there = f"it has {', '.join(map(str, found))}" if found else _others(repository)
+        asked = f"version {version} of {name}" if found else name
+        raise FileNotFoundError(f"{repository} holds no {asked}; {there}")
+    return repository / name / str(version)
+
+
+def _others(repository: Path) -> str:
+    if not repository.is_dir():
+        return "the folder is not there: name the model repository with --repository"
+    names = sorted(child.name for child in repository.iterdir() if child.is_dir() and versions(repository, child.name))
+    return f"it has {', '.join(names)}" if names else "train one with `ladle train lenet5 --preset quick`"
+
+
+def read(version: Path) -> Json | None:
+    """The card of a version's folder; None where there is none that can be read."""
+    try:
+        card = json.loads((version / "assets.extra" / "card.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) else None
+
+
+def labels(repository: Path, name: str, version: int | None = None) -> list[str]:
+    """The names of the classes by class id; empty where nobody tells them."""
+    try:
+        card = read(folder(repository, name, version)) or {}
+    except FileNotFoundError:
+        return []
+    return [str(label) for label in card.get("labels") or []]

@@ -1,0 +1,177 @@
+"""How the service does: rates, times and batch sizes, from the model server's Prometheus text or the gateway's own."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from clients.web.problems import log
+
+WINDOW_S = 10.0
+"""Rates and quantiles are of about this long."""
+FRESH_S = 0.5
+TIMEOUT_S = 2.0
+MAX_BYTES = 8_000_000
+_TF, _OWN = ":tensorflow:serving:", ":ladle:serving:"
+_GATEWAY = "ladle_gateway_"
+
+
+@dataclass
+class Counts:
+    """What a model has been asked since the start. `buckets`: cumulative counts by upper limit in milliseconds."""
+
+    requests: float = 0
+    errors: float = 0
+    buckets: dict[float, float] = field(default_factory=lambda: defaultdict(float))
+    runs: float = 0
+    rows: float = 0
+
+
+Scrape = dict[str, Counts]
+
+
+class Source:
+    """The scrapes of the last seconds of one set of metrics. Threads share it."""
+
+    def __init__(self, scrape: Callable[[], Scrape]) -> None:
+        self._scrape = scrape
+        self._lock = threading.Lock()
+        self._history: list[tuple[float, Scrape]] = []
+
+    def figures(self) -> dict[str, Any]:
+        """Totals since the start; rates, median and 99th percentile between the first and the last scrape kept.
+
+        Raises what the scrape raises.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if not self._history or now - self._history[-1][0] > FRESH_S:
+                self._history = [entry for entry in self._history if now - entry[0] <= 1.5 * WINDOW_S]
+                self._history.append((now, self._scrape()))
+            while len(self._history) > 2 and now - self._history[1][0] >= WINDOW_S:
+                self._history.pop(0)
+            (start, before), (end, after) = self._history[0], self._history[-1]
+        models = [
+            {"name": name, **_figures(before.get(name, Counts()), counts, end - start)}
+            for name, counts in sorted(after.items())
+        ]
+        everything = _figures(_total(before.values()), _total(after.values()), end - start)
+        everything.pop("batch_size")
+        return {"window_s": round(end - start, 3), **everything, "models": models}
+
+
+def of_server(text: str) -> Scrape:
+    """TensorFlow Serving's metrics, and where there are any Ladle's own."""
+    found: Scrape = defaultdict(Counts)
+    for sample in _samples(text):
+        labels, name = sample.labels, sample.name.removesuffix("_total")  # the parser adds it to every counter
+        counts = found[labels["model_name"]] if labels.get("model_name") else None
+        if counts is None:
+            continue
+        if name == f"{_TF}request_count" and labels.get("status") != "OK":
+            counts.requests += sample.value
+            counts.errors += sample.value
+        elif name == f"{_TF}request_latency_count" and labels.get("API"):  # "": a question for status or metadata
+            counts.requests += sample.value
+        elif name == f"{_TF}request_latency_bucket" and labels.get("API"):
+            counts.buckets[float(labels["le"]) / 1000] += sample.value
+        elif name == f"{_OWN}runtime_latency_count":
+            counts.runs += sample.value
+        elif name == f"{_OWN}row_count":
+            counts.rows += sample.value
+    return {name: counts for name, counts in found.items() if counts.requests}
+
+
+def of_gateway(text: str) -> Scrape:
+    """The gateway's own metrics, as far as they are about models."""
+    found: Scrape = defaultdict(Counts)
+    for sample in _samples(text):
+        labels, name = sample.labels, sample.name
+        if not labels.get("model"):
+            continue
+        counts = found[labels["model"]]
+        if name == f"{_GATEWAY}requests_total":
+            counts.requests += sample.value
+            counts.errors += sample.value if labels["status"] >= "400" else 0
+        elif name == f"{_GATEWAY}request_duration_seconds_bucket":
+            counts.buckets[float(labels["le"]) * 1000] += sample.value
+    return dict(found)
+
+
+def fetch(url: str) -> str:
+    """The text at an address of the operator's. OSError or ValueError: there is none."""
+    request = urllib.request.Request(url, headers={"Accept": "text/plain"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+        text: str = answer.read(MAX_BYTES).decode("utf-8", "replace")
+        return text
+
+
+def read(source: Source | None) -> tuple[dict[str, Any] | None, str | None]:
+    """The model server's figures, or why there are none."""
+    if source is None:
+        return None, "No address of the model server's metrics is given; start the gateway with --rest."
+    try:
+        return source.figures(), None
+    except urllib.error.HTTPError as error:
+        log.warning("metrics of the model server: %s", error)
+        said = "the model server has metrics with --enable_metrics"
+        return None, f"The answer is {error.code} where metrics should be; {said}."
+    except (OSError, ValueError, HTTPException) as error:
+        log.warning("metrics of the model server: %s", error)
+        return None, "The model server's metrics do not answer."
+
+
+def quantile(before: Counts, after: Counts, share: float) -> float | None:
+    """Milliseconds within which `share` of the requests between two scrapes were answered; None: there were none."""
+    limits = sorted(after.buckets)
+    counts = [after.buckets[limit] - before.buckets.get(limit, 0) for limit in limits]
+    if not counts or counts[-1] <= 0:
+        return None
+    wanted = share * counts[-1]
+    low, below = 0.0, 0.0
+    for limit, count in zip(limits, counts, strict=True):
+        if count >= wanted:
+            if limit == float("inf"):
+                return low
+            return low + (limit - low) * (wanted - below) / (count - below)
+        low, below = limit, count
+    return low
+
+
+def _figures(before: Counts, after: Counts, seconds: float) -> dict[str, Any]:
+    if after.requests < before.requests:  # the server was started anew
+        before = Counts()
+    p50, p99 = (quantile(before, after, share) for share in (0.5, 0.99))
+    return {
+        "requests": int(after.requests),
+        "errors": int(after.errors),
+        "requests_per_second": round((after.requests - before.requests) / seconds, 3) if seconds else None,
+        "p50_ms": None if p50 is None or not seconds else round(p50, 3),
+        "p99_ms": None if p99 is None or not seconds else round(p99, 3),
+        "batch_size": round(after.rows / after.runs, 3) if after.runs else None,
+    }
+
+
+def _total(counts: Iterable[Counts]) -> Counts:
+    total = Counts()
+    for each in counts:
+        total.requests += each.requests
+        total.errors += each.errors
+        for limit, count in each.buckets.items():
+            total.buckets[limit] += count
+    return total
+
+
+def _samples(text: str) -> Iterable[Sample]:
+    for family in text_string_to_metric_families(text):
+        yield from family.samples

@@ -1,0 +1,102 @@
+// The model card: what the network is, what it learned from, how good it is, and how it is asked.
+
+import { load, reports as fetchReports, reportUrl } from "./api.js";
+import { bytes, count, el, figure, metric } from "./dom.js";
+import { stateOf } from "./entry.js";
+
+const WIDE = ["curves.png", "samples.png", "reconstructions.png", "masks.png"];
+
+export function card(model) {
+  const written = model.card;
+  if (!written) {
+    return el("div.cardview", {}, el("p.notice", {}, "This model has no card; what follows is what the server says of it."), versions(model), signatures(model.signatures));
+  }
+  return el("div.cardview", {},
+    written.data?.synthetic ? el("p.notice.warn", {}, "This model learned from generated data: its figures say nothing of real ones.") : "",
+    el("div.columns", {}, figures(written), data(written)),
+    pictures(model), el("div.columns", {}, training(written), parity(written)),
+    versions(model), signatures(Object.keys(model.signatures ?? {}).length ? model.signatures : written.signatures));
+}
+
+const part = (title, ...children) => el("section.card", {}, el("h2", {}, title), ...children);
+
+function facts(rows) {
+  const known = rows.filter(([, value]) => value !== undefined && value !== null && value !== false && value !== "");
+  return el("dl.facts", {}, ...known.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value instanceof Node ? value : String(value)))));
+}
+
+function table(caption, heads, rows) {
+  return el("div.scroll", { tabIndex: 0, role: "region", "aria-label": caption }, el("table", {}, el("caption.unseen", {}, caption),
+    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("tbody", {}, ...rows.map(([first, ...cells]) => el("tr", {}, el("th", { scope: "row" }, first), ...cells.map((cell) => el("td", {}, cell)))))));
+}
+
+function figures({ metrics = {} }) {
+  const splits = Object.keys(metrics);
+  const numbers = (values) => Object.entries(values).filter(([, value]) => typeof value === "number");
+  const names = [...new Set(splits.flatMap((split) => numbers(metrics[split]).map(([name]) => name)))];
+  const nested = splits.flatMap((split) => Object.entries(metrics[split]).filter(([, value]) => value && typeof value === "object")
+    .flatMap(([name, values]) => numbers(values).map(([key, value]) => [`${metric(name)}: ${key}`, split, figure(name, value)])));
+  const notes = splits.flatMap((split) => Object.entries(metrics[split]).filter(([, value]) => typeof value === "string"));
+  const cell = (name, split) => (typeof metrics[split][name] === "number" ? figure(name, metrics[split][name]) : "");
+  return part("Figures", table("Figures by split", ["", ...splits], [...names.map((name) => [metric(name), ...splits.map((split) => cell(name, split))]),
+    ...nested.map(([name, split, value]) => [name, ...splits.map((each) => (each === split ? value : ""))])]),
+  ...notes.map(([name, text]) => el("p.hint", {}, `${metric(name)}: ${text}`)));
+}
+
+function data({ data: set = {}, labels = [] }) {
+  return part("Data", facts([
+    ["Data set", set.name && `${set.name}${set.synthetic ? " (synthetic)" : ""}`], ["Came from", set.source], ["Made by", set.origin], ["Licence", set.licence],
+    ["Examples", set.splits && Object.entries(set.splits).map(([split, number]) => `${split} ${count(number)}`).join(", ")],
+    ["How it was split", set.notes], ["Classes", labels.join(", ")], ["SHA-256", set.sha256 && el("code", {}, set.sha256)],
+  ]));
+}
+
+function pictures(model) {
+  const node = el("div.reports");
+  if (!model.reports?.length) return "";
+  fetchReports(model.name).then((found) => node.append(...found.map(({ file, title }) => {
+    const about = `${title} of ${model.name}`;
+    const image = load(el("img", { alt: about, loading: "lazy" }), reportUrl(model.name, file));
+    return el(WIDE.includes(file) ? "section.card.wide" : "section.card", {}, el("h2", {}, title),
+      el("button.paper", { type: "button", title: "Enlarge", onclick: () => enlarge(image.src, about) }, image));
+  }))).catch(() => node.remove());
+  return node;
+}
+
+function enlarge(src, about) {
+  const close = el("button", { type: "button", onclick: () => dialog.close() }, "Close");
+  const dialog = el("dialog", { "aria-label": about, onclose: () => dialog.remove() }, close, el("img", { src, alt: about }));
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+function training(written) {
+  const { config = {}, training_seconds: seconds, versions: libraries = {} } = written;
+  const hyper = Object.entries(config).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : String(value)]);
+  return part("Training", facts([
+    ["Network", written.network], ["Task", written.task], ["Parameters", written.parameters && count(written.parameters)], ["Size on disk", written.size_bytes && bytes(written.size_bytes)],
+    ["Trained", seconds !== undefined && `${written.epochs} epochs in ${Math.round(seconds)} s on ${written.machine ?? "a machine not named"}`],
+    ["Seed", written.seed], ["Created", written.created?.replace("T", " ").replace("Z", " UTC")], ["Commit", written.commit && el("code", {}, written.commit.slice(0, 12))],
+  ]), el("details", {}, el("summary", {}, "Configuration"), facts(hyper)), el("details", {}, el("summary", {}, "Libraries"), facts(Object.entries(libraries))));
+}
+
+function parity({ onnx = {} }) {
+  const rows = Object.entries(onnx).map(([file, graph]) => [file, graph.parity ? graph.parity.max_abs.toExponential(1) : "not measured",
+    graph.parity ? count(graph.parity.inputs) : "", graph.parity?.argmax_equal === undefined ? "" : graph.parity.argmax_equal ? "yes" : "no", graph.size_bytes ? bytes(graph.size_bytes) : ""]);
+  return part("Parity", el("p.hint", {}, "The same inputs through TensorFlow and through ONNX Runtime, at export."),
+    rows.length ? table("Parity of each graph", ["Graph", "Largest difference", "Inputs", "Same classes", "Size"], rows) : el("p", {}, "No ONNX graph: TensorFlow answers."));
+}
+
+function versions(model) {
+  const rows = (model.versions ?? []).map((each) => [String(each.version), stateOf({ ...each, version: null, state: each.state }), each.error ?? ""]);
+  return rows.length ? part("Versions", table("Versions of the model", ["Version", "State", "Error"], rows)) : "";
+}
+
+function signatures(all = {}) {
+  const written = (tensors = {}) => Object.entries(tensors).map(([name, { dtype, shape }]) =>
+    `${name} ${dtype} ${shape ? `[${shape.map((axis) => axis ?? "·").join(", ")}]` : ""}`).join("\n");
+  const rows = Object.entries(all).map(([key, { method, inputs, outputs }]) =>
+    [key, method ?? "", el("code", {}, written(inputs)), el("code", {}, written(outputs))]);
+  return part("Signatures", table("Signatures of the model", ["Signature", "Method", "Inputs", "Outputs"], rows));
+}

@@ -1,0 +1,129 @@
+// Panels of models that draw from a code: a slider for each number of it, and the way from one image to another.
+
+import { base64, dataUrl, load, picture, post, sampleUrl } from "./api.js";
+import { Bench } from "./bench.js";
+import { el, icon, slider } from "./dom.js";
+import { grid, SEEDS } from "./generate.js";
+import { plate, save } from "./parts.js";
+import { isSmall, picker } from "./picker.js";
+import { json as jsonCode, literal, path as pathCode } from "./snippets.js";
+
+const REACH = 3; // sliders go this many standard deviations to both sides
+const SWEEP = [-3, -2, -1, 0, 1, 2, 3];
+const PATH = { steps: 9 };
+export const MOST_SLIDERS = 24;
+
+/** The signature that takes codes, from what the server says of the model. */
+function decoder(model) {
+  for (const key of ["decode", "serving_default"]) {
+    const { inputs = {}, outputs = {} } = model.signatures[key] ?? {};
+    const [[input, info] = [], ...more] = Object.entries(inputs);
+    const output = ["images", "image"].find((name) => name in outputs);
+    if (output && !more.length && info?.shape?.length === 2) return { key, input, output };
+  }
+  return { key: "decode", input: "code", output: "images" };
+}
+
+const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+const rounded = (value) => Math.round(100 * Math.min(Math.max(value, -REACH), REACH)) / 100;
+
+// --- sliders -----------------------------------------------------------------------------------
+
+export function explore(model, samples) {
+  const bench = new Bench(model);
+  const { dim } = model.latent;
+  const { key, input, output } = decoder(model);
+  let moved = 0;
+  const sliders = Array.from({ length: dim }, (_, i) => slider(`z${i + 1}`, {
+    id: `z${i + 1}`, min: -REACH, max: REACH, step: 0.01, value: 0, show: (value) => value.toFixed(2).replace("-", "−"), oninput: () => { moved = i; ask(true); },
+  }));
+  const code = () => sliders.map((each) => Number(each.input.value));
+  const set = (values) => { values.forEach((value, i) => sliders[i].set(rounded(value))); return ask(); };
+  const ask = (stream = false) => {
+    const [now, number] = [code(), moved];
+    const sweep = SWEEP.map((value) => now.map((each, i) => (i === number ? value : each)));
+    const wanted = { code: [now] };
+    return bench.ask({
+      verb: "generate", body: { code: [now, ...sweep] }, stream, say: () => "Image drawn",
+      draw: ({ images: [large, ...strip] }) => [
+        el("div.large", {}, plate(dataUrl(large), "The image that this code stands for", "The image of this code", isSmall(model))),
+        el("div.stack.tight", {}, el("h3", {}, `z${number + 1} from −${REACH} to ${REACH}, the others as they are`), grid(strip, isSmall(model), SWEEP.length)),
+        el("button", { type: "button", onclick: () => download(model, wanted, "code") }, icon("download"), "Download the image"),
+      ],
+      code: () => jsonCode(model.name, "generate", wanted, { signature_name: key, instances: [{ [input]: now }] }, [
+        `images = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(now)}]}, signature=${literal(key)})[${literal(output)}]`,
+        "print(images.shape, images.mean())"], `${model.name}.png`),
+    });
+  };
+  const from = async (sample) => {
+    try {
+      const { answer } = await post(model.name, "reconstruct", { sample: sample.file, with_codes: true });
+      set(answer.results[0].code);
+    } catch (error) { bench.fail(error); }
+  };
+  const pictures = model.verbs.includes("reconstruct") ? samples.filter((sample) => sample.file) : [];
+  const starts = pictures.map((sample) => el("button.sample", { type: "button", "aria-label": sample.label ?? sample.file, title: sample.label, onclick: () => from(sample) },
+    load(el("img.pixels", { alt: "" }), sampleUrl(model.name, sample.file))));
+  queueMicrotask(() => (starts.length ? starts[0].click() : ask()));
+  return bench.frame(el("div.row.wrap", {}, el("h3", {}, `Code of ${dim} numbers`), el("div.row.tight", {},
+    el("button", { type: "button", onclick: () => set(code().map(normal)) }, icon("dice"), "Roll"),
+    el("button", { type: "button", onclick: () => set(code().map(() => 0)) }, "Zero"))),
+  el("div.sliders", {}, ...sliders.map((each) => each.node)),
+  starts.length ? el("div.stack", {}, el("h3", {}, "Start from a real image"), el("div.samples.row-of-eight", {}, ...starts)) : "");
+}
+
+async function download(model, body, name) {
+  save(await picture(model.name, "generate", body), `${model.name}-${name}.png`);
+}
+
+// --- between two images ------------------------------------------------------------------------
+
+export function interpolate(model, samples) {
+  const bench = new Bench(model);
+  const encodes = model.verbs.includes("reconstruct");
+  const ends = { from: null, to: null };
+  const steps = slider("Steps", { id: "steps", min: 3, max: 16, value: PATH.steps, oninput: () => ask(true) });
+  const ask = (stream = false) => {
+    if (!ends.from || !ends.to) return;
+    const body = { from: ends.from.end, to: ends.to.end, steps: Number(steps.input.value) };
+    const files = [ends.from.file, ends.to.file];
+    bench.ask({ verb: "interpolate", body, stream, code: () => pathCode(model.name, body, files, decoder(model)),
+      say: ({ images }) => `${images.length} images from the first to the second`, draw: ({ images, path }) => way(model, images, path, body) });
+  };
+  const end = (side, legend, start) => {
+    const onimage = async (image) => {
+      const given = image.sample ? { sample: image.sample.file } : { image: await base64(image.blob) };
+      ends[side] = { end: given, file: image.source.file };
+      ask(image.live);
+    };
+    const input = encodes ? picker(model, samples, { canDraw: false, onimage, onerror: (error) => bench.fail(error), start, legend: `${legend}: where it comes from` })
+      : seedOf(side, start, (seed) => { ends[side] = { end: { seed } }; ask(); });
+    return el("fieldset.end", {}, el("legend.title", {}, legend), input);
+  };
+  return bench.frame(el("div.both", {}, end("from", "From", 0), end("to", "To", 3)), steps.node,
+    el("p.hint", {}, encodes ? "Each image becomes a code; the images between are drawn from the codes between." : "Each seed is a code; the images between are drawn from the codes between."));
+}
+
+function seedOf(side, start, use) {
+  const input = el("input", { type: "number", min: 0, value: start + 1, id: `seed-${side}`, "aria-label": "Seed", onchange: () => use(Math.max(0, Math.trunc(Number(input.value)) || 0)) });
+  queueMicrotask(() => use(start + 1));
+  const roll = () => { input.value = Math.floor(Math.random() * SEEDS); use(Number(input.value)); };
+  return el("div.row.tight", {}, input, el("button", { type: "button", onclick: roll }, icon("dice"), "Roll"));
+}
+
+function way(model, images, path, body) {
+  const large = el(isSmall(model) ? "img.pixels" : "img", { alt: "One image of the way" });
+  const thumbs = images.map((png) => el(isSmall(model) ? "img.pixels" : "img", { src: dataUrl(png), alt: "" }));
+  const at = (number) => {
+    large.src = dataUrl(images[number]);
+    thumbs.forEach((thumb, i) => thumb.classList.toggle("here", i === number));
+  };
+  const position = slider("On the way", { id: "way", min: 0, max: images.length - 1, value: (images.length - 1) >> 1,
+    show: (value) => `${value + 1} of ${images.length}`, oninput: at });
+  at((images.length - 1) >> 1);
+  const strip = el("div.grid.way", { role: "img", "aria-label": `${images.length} images from the first to the second` }, ...thumbs);
+  strip.style.gridTemplateColumns = `repeat(${images.length}, minmax(0, 1fr))`;
+  const take = async () => save(await picture(model.name, "interpolate", body), `${model.name}-way.png`);
+  return [el("div.large", {}, el("figure.plate", {}, large)), position.node, strip,
+    el("div.row.wrap", {}, el("button", { type: "button", onclick: take }, icon("download"), "Download the strip"), el("span.hint", {}, `${path} in the space of codes`))];
+}

@@ -1,0 +1,105 @@
+// Panel: the mood of a text while it is typed, and which words moved it.
+
+import { post } from "./api.js";
+import { Bench } from "./bench.js";
+import { el, percent } from "./dom.js";
+import { verdict } from "./parts.js";
+import { json as jsonCode } from "./snippets.js";
+
+const TYPING_MS = 250; // pause after which a text is sent
+const LONGEST = 20000;
+const LISTED = 4; // words of each direction
+const LEAST = 0.005; // influence below this is not coloured,
+const WEAKEST = 0.12; // nor below this share of the strongest
+const RESTING_MS = 350; // pause after which the words are weighed: a request of as many texts as words
+
+const plain = (text) => text.replaceAll("<br />", " ");
+const signed = (share) => `${share < 0 ? "−" : "+"}${(100 * Math.abs(share)).toFixed(1)}`;
+
+export function sentiment(model, samples) {
+  const bench = new Bench(model);
+  const text = el("textarea", { id: "text", rows: 8, maxLength: LONGEST, placeholder: "Write a review of a film.", oninput: () => later() });
+  let chosen = null;
+  let timer = 0;
+  let weighing = new AbortController();
+  const ask = () => {
+    clearTimeout(timer);
+    weighing.abort();
+    const given = text.value;
+    if (!given.trim()) return bench.empty("Write something; the verdict follows as you type.");
+    const truth = chosen?.text === given ? chosen.label : undefined;
+    return bench.ask({
+      verb: "sentiment", body: { text: given },
+      draw: ({ results: [answer] }) => {
+        const place = el("div.stack.words", {}, el("h3", {}, "Which words moved it"), el("p.hint", {}, "Leaving out one word after another."));
+        timer = setTimeout(() => { weighing = new AbortController(); weigh(model.name, given, place, weighing.signal); }, RESTING_MS);
+        return [...mood(answer, truth), place];
+      },
+      say: ({ results: [answer] }) => `${answer.label}, ${percent(answer.probability)} sure`,
+      code: () => jsonCode(model.name, "sentiment", { text: given }, { signature_name: "text", instances: [given] }, [
+        `answer = client.sentiment(${JSON.stringify(given)}, ${JSON.stringify(model.name)})`, "print(answer.label, answer.positive)"]),
+    });
+  };
+  const later = () => { clearTimeout(timer); weighing.abort(); timer = setTimeout(ask, TYPING_MS); };
+  const use = (sample) => {
+    chosen = { ...sample, text: plain(sample.text) };
+    text.value = chosen.text;
+    ask();
+  };
+  const reviews = samples.filter((sample) => sample.text).sort((a, b) => a.text.length - b.text.length);
+  const chips = reviews.map((sample) => el("button.quote", { type: "button", onclick: () => use(sample) }, `${plain(sample.text).slice(0, 80)}…`));
+  queueMicrotask(() => (reviews.length ? use(reviews[0]) : text.focus()));
+  return bench.frame(el("label.title", { htmlFor: "text" }, "Text"), text,
+    el("p.hint", {}, "The verdict follows as you type.", reading(model)),
+    chips.length ? el("div.stack", {}, el("h3", {}, "Real reviews, not seen in training"), el("div.quotes", {}, ...chips)) : "");
+}
+
+function reading(model) {
+  const longest = model.card?.config?.max_length;
+  return longest ? ` The network reads the last ${longest - 1} words.` : "";
+}
+
+function mood(answer, truth) {
+  const marker = el("span.marker");
+  marker.style.left = `${100 * answer.positive}%`;
+  return [verdict(answer.label, answer.probability, truth), el("div.stack.tight", {},
+    el("div.scale", { role: "img", "aria-label": `${percent(answer.positive)} positive` }, marker),
+    el("div.row.ends", { "aria-hidden": "true" }, el("span", {}, "negative"), el("span", {}, "positive")))];
+}
+
+async function weigh(name, text, place, signal) {
+  let shown;
+  try {
+    const { answer } = await post(name, "sentiment", { text, explain: true }, { signal });
+    shown = words(answer.results[0]);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    shown = [el("p.hint", {}, error.message)];
+  }
+  place.replaceChildren(place.firstChild, ...shown);
+}
+
+/** The text with each word coloured by its influence, the legend, and the strongest words as a list. */
+function words({ pieces, explained }) {
+  const strength = pieces.map((piece) => Math.abs(piece.influence ?? 0));
+  const most = Math.max(...strength, LEAST);
+  const least = Math.max(LEAST, WEAKEST * most);
+  const moved = pieces.filter((_, i) => strength[i] >= least);
+  const shown = pieces.map((piece) => {
+    const influence = piece.influence ?? 0;
+    if (Math.abs(influence) < least) return piece.text;
+    const mark = el(influence > 0 ? "mark.up" : "mark.down", { title: `${signed(influence)} points` }, piece.text);
+    mark.style.setProperty("--strength", `${Math.round(15 + (55 * Math.abs(influence)) / most)}%`);
+    return mark;
+  });
+  const rows = (sign) => moved.filter((piece) => sign * piece.influence > 0)
+    .sort((a, b) => sign * (b.influence - a.influence)).slice(0, LISTED);
+  const list = (title, kind, sign) => el("div", {}, el("h4", {}, el(`mark.${kind}.key`, {}, title)),
+    el("ol.moved", {}, ...rows(sign).map((piece) => el("li", {}, el("span", {}, piece.text.trim()), el("span.value", {}, signed(piece.influence))))));
+  const left = explained && explained.words < explained.of
+    ? ` ${explained.words} of ${explained.of} words were tried.` : "";
+  return [
+    moved.length ? el("p.read", { tabIndex: 0, role: "group", "aria-label": "The text, its words marked" }, ...shown) : el("p.hint", {}, "No single word did: without any one of them the verdict stays."),
+    moved.length ? el("div.sides", {}, list("towards positive", "up", 1), list("towards negative", "down", -1)) : "",
+    el("p.hint", {}, `Points of per cent by which “positive” falls when the word is left out.${left}`)];
+}

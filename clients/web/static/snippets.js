@@ -1,0 +1,119 @@
+// The request of a panel as curl, as Python over gRPC and as REST: made to run as they stand.
+
+import { choice, el, icon } from "./dom.js";
+import { key, verbUrl } from "./api.js";
+
+const LANGUAGES = [["curl", "curl"], ["python", "Python, gRPC"], ["rest", "REST"]];
+const ASKS = {
+  curl: "Asks this gateway.",
+  python: "Asks the model server over gRPC.",
+  rest: "Asks the model server over REST, as TensorFlow Serving has it.",
+};
+const MOVED = "ladle-servers"; // an event of the document: the addresses are other ones
+let chosen = "curl"; // kept from panel to panel
+let servers = { grpc: "localhost:8500", rest: null };
+
+/** Where the model server is, as the gateway knows it: `{grpc: "host:port", rest: url}`, null for what it does not know. */
+export function reaches({ grpc, rest }) {
+  servers = { grpc: grpc ?? servers.grpc, rest: rest ?? servers.rest };
+  document.dispatchEvent(new Event(MOVED));
+}
+
+/** The block with its switch and its copy button; `show(make)` fills it with what `make()` gives: {curl, python, rest}. */
+export function snippets() {
+  const code = el("code");
+  const note = el("p.hint");
+  let make = null;
+  const draw = () => {
+    code.textContent = make()[chosen];
+    note.textContent = ASKS[chosen];
+  };
+  const again = () => {
+    if (!node.isConnected) document.removeEventListener(MOVED, again);
+    else if (make) draw();
+  };
+  document.addEventListener(MOVED, again);
+  const words = el("span", {}, "Copy");
+  const copy = el("button.quiet", { type: "button", onclick: async () => {
+    await copied(code);
+    words.textContent = "Copied";
+    setTimeout(() => { words.textContent = "Copy"; }, 1500);
+  } }, icon("copy"), words);
+  const node = el("section.card.code", { "aria-label": "The same request as code", hidden: true },
+    el("div.row.wrap", {}, el("h3", {}, "The same request"),
+      choice("Language", LANGUAGES, chosen, (language) => { chosen = language; draw(); }), copy),
+    el("pre", { tabIndex: 0, role: "region", "aria-label": "Code" }, code), note);
+  return { node, show: (given) => { node.hidden = false; make = given; draw(); } };
+}
+
+/** Browsers give the clipboard to https and localhost alone, so elsewhere by a selection. */
+async function copied(node) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(node.textContent);
+  getSelection().selectAllChildren(node);
+  return document.execCommand("copy");
+}
+
+// --- the texts ---------------------------------------------------------------------------------
+
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`; // for a shell
+export const literal = (value) => JSON.stringify(value); // for Python too: strings and numbers are written alike
+const absolute = (path) => new URL(path, document.baseURI).href;
+const shellUrl = (path) => quoted(absolute(path));
+const send = (value) => `\\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(value))}`;
+const guarded = () => (key() ? `-H "Authorization: Bearer $LADLE_API_KEY" ` : "");
+const ask = (path) => `curl -s ${guarded()}${shellUrl(path)}`;
+
+function predict(name) {
+  const server = servers.rest ?? `http://${servers.grpc.replace(/:\d+$/, "")}:8501`;
+  return `curl -s ${quoted(`${server}/v1/models/${encodeURIComponent(name)}:predict`)}`;
+}
+
+function python(lines, before = []) {
+  const body = lines.map((line) => `    ${line}`).join("\n");
+  const head = before.filter((line) => line.startsWith("import "));
+  const rest = before.filter((line) => !line.startsWith("import "));
+  return [...head, "from ladle import Client", "", ...rest, `with Client(${literal(`grpc://${servers.grpc}`)}) as client:`, body].join("\n");
+}
+
+const opened = (path) => (key() ? `urllib.request.urlopen(urllib.request.Request(${literal(absolute(path))}, headers={"Authorization": "Bearer KEY"}))`
+  : `urllib.request.urlopen(${literal(absolute(path))})`);
+
+/** A question about one image, sent as bytes. `lines(argument)` is the Python of it, `signature` the one that takes bytes. */
+export function image(name, verb, source, signature, lines) {
+  const body = `{"signature_name": "${signature}", "instances": [{"image_bytes": {"b64": "&"}}]}`;
+  const bytes = source.sample ? ask(source.sample) : `cat ${quoted(source.file)}`;
+  return {
+    curl: source.sample ? `${bytes} |\n  ${ask(verbUrl(name, verb))} -F image=@-`
+      : `${ask(verbUrl(name, verb))} \\\n  -H 'Content-Type: ${source.type}' \\\n  --data-binary ${quoted(`@${source.file}`)}`,
+    python: source.sample ? python(lines("image"), ["import urllib.request", `image = ${opened(source.sample)}.read()`]) : python(lines(literal(source.file))),
+    rest: `${bytes} | base64 | tr -d '\\n' |\n  sed ${quoted(`s|.*|${body}|`)} |\n  ${predict(name)} -d @-`,
+  };
+}
+
+/** A question of JSON: `body` for the gateway, `rest` for the model server, `lines` of Python, `output` the file of a PNG. */
+export function json(name, verb, body, rest, lines, output) {
+  const accept = output ? ` \\\n  -H 'Accept: image/png' -o ${quoted(output)}` : "";
+  return { curl: `${ask(verbUrl(name, verb))} ${send(body)}${accept}`, python: python(lines), rest: `${predict(name)} ${send(rest)}` };
+}
+
+/** The way between two images: the gateway makes the codes, the model server draws them. `files` names those on disk. */
+export function path(name, body, files, { key: signature, input, output }) {
+  const target = verbUrl(name, "interpolate");
+  const marks = ["from", "to"].map((side) => (body[side].image ? { image: `@${side}@` } : body[side]));
+  const question = { ...body, from: marks[0], to: marks[1] };
+  const filled = (text, fill) => ["from", "to"].reduce((all, side, i) => all.replace(`"@${side}@"`, () => fill(files[i])), text);
+  const shell = (value) => filled(quoted(JSON.stringify(value)), (file) => `"'"$(base64 < ${quoted(file)} | tr -d '\\n')"'"`);
+  const posted = (value) => `printf '%s' ${shell(value)} |\n  ${ask(target)} -H 'Content-Type: application/json' -d @-`;
+  const codes = { ...question, with_codes: true };
+  const coded = filled(JSON.stringify(codes).replace(/true}$/, "True}"), (file) => `base64.b64encode(open(${literal(file)}, "rb").read()).decode()`);
+  const headers = `{"Content-Type": "application/json"${key() ? ', "Authorization": "Bearer KEY"' : ""}}`;
+  const turn = `import json, sys; print(json.dumps({"signature_name": ${literal(signature)}, "inputs": {${literal(input)}: json.load(sys.stdin)["codes"]}}))`;
+  return {
+    curl: posted(question),
+    python: python([`images = client.predict(${literal(name)}, {${literal(input)}: codes}, signature=${literal(signature)})[${literal(output)}]`, "print(images.shape, images.mean())"],
+      ["import base64", "import json", "import urllib.request", `question = ${coded}`,
+        `request = urllib.request.Request(${literal(absolute(target))}, json.dumps(question).encode(), ${headers})`,
+        `codes = json.load(urllib.request.urlopen(request))["codes"]`]),
+    rest: `${posted(codes)} |\n  python3 -c ${quoted(turn)} |\n  ${predict(name)} -d @-`,
+  };
+}

@@ -1,0 +1,28 @@
+// What can be done with a model: its panels and its card, each with the words that name it.
+
+import { card } from "./card.js";
+import { classify, reconstruct } from "./classify.js";
+import { generate } from "./generate.js";
+import { explore, interpolate, MOST_SLIDERS } from "./latent.js";
+import { regress } from "./regress.js";
+import { segment } from "./segment.js";
+import { sentiment } from "./sentiment.js";
+
+/** `panel(model, samples)` gives the element; `when(model)` whether the model has it. */
+export const VIEWS = {
+  classify: { title: "Classify", panel: classify },
+  sentiment: { title: "Sentiment", panel: sentiment },
+  segment: { title: "Segment", panel: segment },
+  generate: { title: "Generate", panel: generate },
+  reconstruct: { title: "Reconstruct", panel: reconstruct },
+  explore: { title: "Latent space", panel: explore, when: ({ verbs, latent }) => verbs.includes("generate") && latent && latent.dim <= MOST_SLIDERS },
+  interpolate: { title: "Interpolate", panel: interpolate },
+  regress: { title: "Regress", panel: regress },
+  card: { title: "Model card", panel: card, when: () => true },
+};
+
+/** The views of a model, its own task first and its card last. */
+export function viewsOf(model) {
+  const has = Object.keys(VIEWS).filter((view) => (VIEWS[view].when ? VIEWS[view].when(model) : model.verbs.includes(view)));
+  return has.sort((a, b) => (b === model.task) - (a === model.task));
+}

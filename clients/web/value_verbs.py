@@ -1,0 +1,132 @@
+"""Questions about text and numbers: :sentiment, :regress."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flask import Response
+
+from clients.client import Client
+from clients.pictures import Array
+from clients.results import Sentiment
+from clients.web import words
+from clients.web.backend import Model
+from clients.web.problems import Problem
+from clients.web.routes import Body, Given, Route
+from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, string
+from clients.web.verbs import VERSION, Verb
+
+EXPLAIN = {"explain": boolean(False, "also how much each word moved the verdict (leave one out)")}
+PIECE = obj({"text": string(), "influence": nullable(number(-1, 1, about="positive with the word minus without"))})
+MAX_VALUES = 10_000
+
+
+class ValueVerbs(Verb):
+    """Text in, moods out; numbers in, numbers out."""
+
+    def routes(self) -> list[Route]:
+        text = string("not blank", pattern=r"\S", maxLength=self.config.max_characters)
+        rest = {**EXPLAIN, "version": VERSION}
+        texts = {"text": text, "texts": array(text, 1, self.config.max_images)}
+        mood = {
+            "label": string(),
+            "probability": nullable(number(0, 1)),
+            "positive": nullable(number(0, 1)),
+            "pieces": nullable(array(PIECE, about="joined, they give the text back")),
+            "explained": nullable(obj({"words": integer(0), "of": integer(0)})),
+        }
+        return [
+            self.route(
+                "sentiment",
+                "The mood of each text",
+                self.sentiment,
+                {"results": array(obj(mood))},
+                EXPLAIN,
+                Body(
+                    {"anyOf": [obj({key: form, **rest}, (key,)) for key, form in texts.items()]},
+                    raw=("text/plain",),
+                    wanted="application/json or text/plain",
+                ),
+            ),
+            self.route(
+                "regress",
+                "A model's single number for its single input",
+                self.regress,
+                {"y": _tensor(nullable(number()))},
+                {},
+                Body(obj({"x": _tensor(number(-1e30, 1e30)), "version": VERSION}, ("x",))),
+                about="x: one value, or a list; as deep as the model's input, with or without the batch axis.",
+            ),
+        ]
+
+    def sentiment(self, given: Given, name: str) -> Response:
+        question = self.question(name, "sentiment", given)
+        texts = self._texts(given)
+        parts = [words.pieces(text) if given.options["explain"] else [] for text in texts]
+        left_out = [words.explained(each, self.config.max_words // len(texts)) for each in parts]
+        shorter = [words.without(each, position) for each, out in zip(parts, left_out, strict=True) for position in out]
+        client = self.backend.client
+        moods = question.ask(lambda model: client.sentiment_many(texts + shorter, name, version=model.version))
+        rest = iter(moods[len(texts) :])
+        results = []
+        for mood, each, out in zip(moods, parts, left_out, strict=False):
+            result: dict[str, Any] = {"label": mood.label, "probability": mood.probability, "positive": mood.positive}
+            result |= _influences(mood, each, {position: next(rest) for position in out}) if each else _PLAIN
+            results.append(result)
+        return self.reply(question, results=results)
+
+    def regress(self, given: Given, name: str) -> Response:
+        question = self.question(name, "regress", given)
+        client = self.backend.client
+        found = question.ask(lambda model: _regressed(client, model, given.value["x"]))
+        return self.reply(question, y=found.tolist())
+
+    def _texts(self, given: Given) -> list[str]:
+        """Problem 400: not UTF-8 or not Unicode; 413: too long; 422: blank."""
+        if given.raw is not None:
+            try:
+                texts = [given.raw.decode()]
+            except UnicodeDecodeError:
+                raise Problem(400, "The text is not UTF-8.") from None
+        else:
+            texts = given.value["texts"] if "texts" in given.value else [given.value["text"]]
+        if any(not text.strip() for text in texts):
+            raise Problem(422, "A text is blank.")
+        longest = max(len(text) for text in texts)
+        if longest > self.config.max_characters:
+            raise Problem(413, f"text has {longest} characters; at most {self.config.max_characters} are taken.")
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError:
+            raise Problem(400, "A text holds half a surrogate pair: it is not Unicode.") from None
+        return texts
+
+
+def _regressed(client: Client, model: Model, x: Any) -> Array:
+    """y in the form of x; where the model takes rows of one number, the rows may be left out."""
+    try:
+        values = np.asarray(x, np.float64)
+    except ValueError:
+        raise Problem(422, "x is a list of lists of different lengths; wanted the same length.") from None
+    [info] = model.signatures.described["serving_default"]["inputs"].values()
+    if list(info.get("shape") or ())[1:] == [1] and values.ndim < 2:
+        found = client.regress(model.name, values.reshape(-1, 1), version=model.version)
+        return np.asarray(found).reshape(values.shape)
+    return np.asarray(client.regress(model.name, values, version=model.version))
+
+
+_PLAIN: dict[str, Any] = {"pieces": None, "explained": None}
+
+
+def _influences(whole: Sentiment, parts: list[words.Piece], without: dict[int, Sentiment]) -> dict[str, Any]:
+    pieces = [
+        {"text": part.text, "influence": whole.positive - without[i].positive if i in without else None}
+        for i, part in enumerate(parts)
+    ]
+    return {"pieces": pieces, "explained": {"words": len(without), "of": sum(part.is_word for part in parts)}}
+
+
+def _tensor(scalar: Schema) -> Schema:
+    row = array(scalar, 0, MAX_VALUES)
+    return {"anyOf": [scalar, row, array(row, 0, MAX_VALUES)]}

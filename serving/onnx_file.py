@@ -1,0 +1,130 @@
+"""The bytes of an ONNX file: where its weights lie, and the same graph with inputs of any shape.
+
+ONNX files are protobuf messages; the few fields looked at here are walked without a parser of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_ELEMENTWISE = (
+    "Abs Add And Cast Ceil Clip Cos Div Elu Equal Erf Exp Floor Greater GreaterOrEqual Identity LeakyRelu Less "
+    "LessOrEqual Log Max Mean Min Mod Mul Neg Not Or Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign "
+    "Sqrt Sub Sum Tan Tanh Where Xor"
+)
+"""Operations that mean the same for tensors of any rank, in ONNX and in TensorFlow."""
+
+_MESSAGES: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+"""What a field of a message holds, as far as it leads to tensors."""
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_GRAPH, _NODE, _OP_TYPE, _VALUE_INFO, _ENDS = 7, 1, 4, 13, (11, 12)
+_TYPE, _TENSOR_TYPE, _SHAPE = 2, 1, 2
+
+
+def external_files(model: memoryview) -> set[str]:
+    """The files, relative to the model's, that hold its weights; ValueError when it is not a protobuf message."""
+    return set(_locations(model, "model"))
+
+
+def is_elementwise(model: memoryview) -> bool:
+    """Whether the graph computes each element by itself, so that it can take inputs of any shape."""
+    graphs = [value for number, _, _, value in _fields(model) if number == _GRAPH]
+    nodes = [value for graph in graphs for number, _, _, value in _fields(graph) if number == _NODE]
+    ops = {bytes(value).decode() for node in nodes for number, _, _, value in _fields(node) if number == _OP_TYPE}
+    return ops <= set(_ELEMENTWISE.split())
+
+
+def with_free_shapes(model: memoryview) -> bytes:
+    """The model with inputs and outputs of unknown rank. ValueError when it is not a protobuf message."""
+    return _rewrite(model, {_GRAPH: _free_graph})
+
+
+def _free_graph(graph: memoryview) -> bytes:
+    parts: list[Any] = []
+    for number, wire, whole, value in _fields(graph):
+        if number in _ENDS and wire == _BYTES:
+            parts.append(_field(number, _rewrite(value, {_TYPE: _free_type})))
+        elif number != _VALUE_INFO:
+            parts.append(whole)
+    return b"".join(parts)
+
+
+def _free_type(kind: memoryview) -> bytes:
+    return _rewrite(kind, {_TENSOR_TYPE: lambda tensor: b"".join(w for n, _, w, _ in _fields(tensor) if n != _SHAPE)})
+
+
+def _rewrite(message: memoryview, change: dict[int, object]) -> bytes:
+    parts: list[Any] = []
+    for number, _, whole, value in _fields(message):
+        made = change.get(number)
+        parts.append(_field(number, made(value)) if callable(made) else whole)
+    return b"".join(parts)
+
+
+def _locations(message: memoryview, kind: str) -> Iterator[str]:
+    known = _MESSAGES[kind]
+    for number, wire, _, value in _fields(message):
+        inner = known.get(number)
+        if inner is None or wire != _BYTES:
+            continue
+        if inner == "entry":
+            entry = {n: bytes(v) for n, w, _, v in _fields(value) if w == _BYTES}
+            if entry.get(1) == b"location":
+                yield entry.get(2, b"").decode("utf-8", "replace")
+        else:
+            yield from _locations(value, inner)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview, memoryview]]:
+    """Number, wire type, the whole field and its value."""
+    at, end = 0, len(message)
+    while at < end:
+        start = at
+        key, at = _varint(message, at)
+        wire = key & 7
+        if wire == _BYTES:
+            length, first = _varint(message, at)
+            at = first + length
+        else:
+            first = at
+            if wire == _VARINT:
+                _, at = _varint(message, at)
+            elif wire in (_FIXED64, _FIXED32):
+                at += 8 if wire == _FIXED64 else 4
+            else:
+                raise ValueError("not a protobuf message")
+        if at > end:
+            raise ValueError("not a protobuf message")
+        yield key >> 3, wire, message[start:at], message[first:at]
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    number = shift = 0
+    try:
+        while message[at] > 127:
+            number |= (message[at] & 127) << shift
+            at, shift = at + 1, shift + 7
+        return number | message[at] << shift, at + 1
+    except IndexError:
+        raise ValueError("not a protobuf message") from None
+
+
+def _field(number: int, value: bytes) -> bytes:
+    key, length = number << 3 | _BYTES, len(value)
+    head = bytearray()
+    for part in (key, length):
+        while part > 127:
+            head.append(part & 127 | 128)
+            part >>= 7
+        head.append(part)
+    return bytes(head) + value

@@ -1,0 +1,227 @@
+"""Each panel: draw, give a file, type, roll, slide; what it then shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+
+def pixels(source: str) -> np.ndarray[Any, Any]:
+    """The pixels of a data: URL."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+
+
+def test_a_sample_is_classified_and_compared_with_the_truth(page: Any) -> None:
+    page.open("models/classifier")
+    page.one(".answer", "boot")
+    page.all(".sample")[2].click()
+    page.one(".truth.right", "shirt")
+    assert page.one(".bars .label").text.startswith("shirt")
+    page.one(".latency", "Model server")
+    page.one(".latency", "Round trip")
+    assert pixels(page.sources(".plate img")[1]).tolist() == [[0, 0], [255, 0]]  # what the network saw
+
+
+def drag(page: Any, row: int) -> None:
+    """A stroke through the right half of the canvas, in the upper (0) or the lower (1) row of the image."""
+    canvas = page.one("canvas.draw")
+    width = canvas.size["width"]
+    actions = ActionChains(page.driver)
+    actions.move_to_element_with_offset(canvas, width // 8, (2 * row - 1) * width // 4).click_and_hold()
+    for step in range(1, 8):
+        actions.move_to_element_with_offset(canvas, width // 8 + step * width // 25, (2 * row - 1) * width // 4)
+    actions.release().perform()
+
+
+def test_a_drawing_is_classified_undone_erased_and_cleared(page: Any) -> None:
+    page.open("models/classifier")
+    page.one(".answer", "boot")
+    page.one(".choice label", "Draw").click()
+    drag(page, 0)
+    page.one(".answer", "coat")
+    assert not page.all(".truth")
+    seen = lambda: pixels(page.sources(".plate img")[1])  # noqa: E731
+    page.wait(lambda: seen()[0, 1] > 10)
+    lit = int(seen()[0, 1])
+    page.one(".choice label", "Eraser").click()
+    drag(page, 0)
+    page.wait(lambda: seen()[0, 1] < lit // 2)
+    page.one("button", "Undo").click()
+    page.wait(lambda: seen()[0, 1] == lit)
+    page.one("button", "Clear").click()
+    page.wait(lambda: not seen().any())
+
+
+def test_an_uploaded_file_is_classified_and_can_be_inverted(page: Any, tmp_path: Path) -> None:
+    Image.fromarray(np.array([[255, 255], [0, 255]], np.uint8)).save(tmp_path / "dark.png")
+    page.open("models/classifier")
+    page.one(".choice label", "Upload").click()
+    page.wait(lambda: page.all("input[type=file]"))[0].send_keys(str(tmp_path / "dark.png"))
+    page.one(".file", "dark.png")
+    page.one(".answer", "boot")
+    page.one(".check").click()
+    page.one(".answer", "shirt")
+    page.one(".file", "inverted-dark.png")
+
+
+def test_an_image_is_dropped_and_another_pasted(page: Any) -> None:
+    page.open("models/classifier")
+    page.one(".answer", "boot")
+    give = """
+        const [kind, corner] = arguments;
+        const canvas = new OffscreenCanvas(2, 2);
+        const context = canvas.getContext("2d");
+        context.fillRect(0, 0, 2, 2);
+        context.fillStyle = "white";
+        context.fillRect(corner % 2, Math.floor(corner / 2), 1, 1);
+        return canvas.convertToBlob().then((blob) => {
+          const data = new DataTransfer();
+          data.items.add(new File([blob], "given.png", { type: "image/png" }));
+          const picker = document.querySelector(".picker");
+          if (kind === "drop") picker.dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
+          else document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
+        });"""
+    page.run(give, "drop", 1)
+    page.one(".answer", "coat")
+    page.run(give, "paste", 2)
+    page.one(".answer", "shirt")
+
+
+def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n, not really")
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(17 * 2**20)
+    page.forgiven += ["415", "422"]
+    page.open("models/classifier")
+    page.one(".choice label", "Upload").click()
+    given = page.wait(lambda: page.all("input[type=file]"))[0]
+    given.send_keys(str(tmp_path / "notes.txt"))
+    page.one("[role=alert]", "notes.txt is text/plain; PNG, JPEG or WebP is wanted.")
+    given.send_keys(str(tmp_path / "huge.png"))
+    page.one("[role=alert]", "huge.png has 17.0 MiB; at most 16 MiB are taken.")
+    given.send_keys(str(tmp_path / "broken.png"))
+    assert page.one("[role=alert]", "image").text.count(".") == 1
+
+
+def test_the_verdict_follows_the_typing_and_says_which_words_moved_it(page: Any) -> None:
+    page.open("models/mood")
+    page.one(".truth.right", "positive")
+    text = page.one("#text")
+    page.write(text, "")
+    for word in ("a ", "bad ", "film"):
+        text.send_keys(word)
+    page.one(".answer", "negative")
+    assert not page.all(".truth")
+    assert page.one("mark.down", "bad").get_attribute("title") == "−38.1 points"
+    assert "bad" in page.one(".moved", "bad").text
+    text.send_keys(" good good")
+    page.one(".answer", "positive")
+    page.wait(lambda: len(page.all(".read mark.up")) == 2)
+    page.write(text, " ")
+    page.one(".hint", "Write something")
+
+
+def test_generated_images_follow_the_seed_and_the_count(page: Any) -> None:
+    page.open("models/painter/generate")
+
+    def sources() -> list[str]:
+        return list(page.sources(".grid img"))
+
+    first = page.wait(lambda: sources() if len(sources()) == 16 else None)
+    page.one("button", "Roll").click()
+    page.wait(lambda: len(sources()) == 16 and sources() != first)
+    seed = page.one("#seed")
+    page.write(seed, "7" + Keys.TAB)
+    page.wait(lambda: sources() == first)
+    page.one("#n").send_keys(Keys.ARROW_LEFT)
+    page.wait(lambda: sources() == first[:15])
+
+
+def test_sliders_draw_the_image_of_a_code(page: Any) -> None:
+    page.open("models/autoencoder/explore")
+    large = lambda: pixels(page.wait(lambda: page.sources(".large img"))[0])  # noqa: E731
+    page.wait(lambda: large().tolist() == [[255, 0], [0, 0]])  # it starts at the first sample
+    page.all(".samples .sample")[1].click()
+    page.wait(lambda: large().tolist() == [[0, 255], [0, 0]])
+    page.one("button", "Zero").click()
+    page.wait(lambda: not large().any())
+    page.one("#z4").send_keys(Keys.ARROW_RIGHT * 20)
+    page.wait(lambda: large().tolist() == [[0, 0], [0, 51]])
+    assert [pixels(source)[1, 1] for source in page.sources(".grid img")] == [0, 0, 0, 0, 255, 255, 255]
+
+
+def test_the_way_between_two_images_is_drawn(page: Any) -> None:
+    page.open("models/autoencoder/interpolate")
+    page.wait(lambda: len(page.all(".way img")) == 9)
+    ends = page.all("fieldset.end")
+    ends[1].find_elements("css selector", ".sample")[1].click()
+    last = lambda: pixels(page.sources(".way img")[-1]).tolist()  # noqa: E731
+    page.wait(lambda: last() == [[0, 255], [0, 0]])
+    middle = pixels(page.wait(lambda: page.sources(".large img"))[0])
+    assert middle[0].tolist() == [127, 127]
+    page.one("#way").send_keys(Keys.END)
+    assert pixels(page.wait(lambda: page.sources(".large img"))[0]).tolist() == [[0, 255], [0, 0]]
+    page.one("#steps").send_keys(Keys.ARROW_LEFT)
+    page.wait(lambda: len(page.all(".way img")) == 8)
+
+
+def test_two_seeds_are_interpolated_where_images_have_no_code(page: Any) -> None:
+    page.open("models/painter/interpolate")
+    page.wait(lambda: len(page.all(".way img")) == 9)
+    before = page.sources(".way img")[0]
+    seed = page.one("#seed-from")
+    page.write(seed, "99" + Keys.TAB)
+    page.wait(lambda: page.sources(".way img")[0] != before)
+
+
+def test_a_mask_lies_over_its_image_with_its_overlap_and_the_opacity_chosen(page: Any) -> None:
+    page.open("models/threshold")
+    layer = page.one(".stage .layer")
+    assert [row.text.split() for row in page.all(".legend li")] == [["background", "50.0", "%"], ["light", "50.0", "%"]]
+    assert "66.7 %" in page.one(".figures", "light").text  # half of the truth is missing: 8 columns of 12
+    before = float(layer.value_of_css_property("opacity"))
+    page.one("#opacity").send_keys(Keys.ARROW_LEFT * 20)
+    assert float(layer.value_of_css_property("opacity")) < before
+    colour = """const context = document.querySelector('.layer').getContext('2d');
+        return [...context.getImageData(arguments[0], 3, 1, 1).data]"""
+    assert page.run(colour, 3) == [0, 0, 0, 0]
+    assert page.run(colour, 12)[3] == 255
+    assert page.run(colour, 5)[3] == 0
+    page.one(".choice label", "Difference").click()
+    page.one(".legend li", "In the truth alone")
+    assert page.run(colour, 5)[3] == 255
+    assert page.run(colour, 12)[3] == 0
+    assert page.one("button", "Download the mask").is_enabled()
+
+
+def test_an_image_is_reconstructed(page: Any) -> None:
+    page.open("models/autoencoder")
+
+    def copies(wanted: list[list[int]]) -> bool:
+        """Whether the second picture is this one; while the answer is drawn anew there may be none."""
+        sources = page.sources(".pair img")
+        return len(sources) == 2 and pixels(sources[1]).tolist() == wanted
+
+    page.wait(lambda: copies([[255, 0], [0, 0]]))
+    page.all(".sample")[2].click()
+    page.wait(lambda: copies([[0, 0], [255, 0]]))
+    assert [item.text for item in page.all(".numbers .value")] == ["0.0", "0.0", "1.0", "0.0"]
+
+
+def test_a_number_is_answered_with_a_number(page: Any) -> None:
+    page.open("models/half_plus_two")
+    page.one(".answer", "2.5")
+    x = page.one("#x0")
+    page.write(x, "")
+    page.one(".hint", "Every field wants a number.")
+    page.write(x, "-7")
+    page.one(".answer", "-1.5")
+    page.one("svg.chart")

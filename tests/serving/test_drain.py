@@ -1,0 +1,147 @@
+"""The end of a server: told once it finishes what it has, told twice it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from clients.wire import messages as pb
+from clients.wire import services, tensors
+
+CALLS = 250  # over each protocol
+CHANNELS = 5
+TURNS = 800  # some milliseconds
+
+
+def slow(tiny: Any) -> Any:
+    """y = x after so many turns of a loop as x says; a million takes about a second."""
+    turn = helper.make_graph(
+        [helper.make_node("Identity", ["going"], ["go_on"]), helper.make_node("Identity", ["state"], ["next"])],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.INT64, [None]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.INT64, [None]),
+        ],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["turns"], keepdims=0),
+        helper.make_node("Loop", ["turns", "", "x"], ["y"], body=turn),
+    ]
+    given, answer = {"x": ("int64", [-1])}, {"y": ("int64", [-1])}
+    return tiny.Model(
+        {"serving_default": tiny.Signature(given, answer)}, {"model.onnx": tiny.onnx_model(nodes, given, answer)}
+    )
+
+
+def request_of(turns: int) -> Any:
+    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="m"))
+    tensors.fill(request.inputs["x"], np.array([turns]))
+    return request
+
+
+@pytest.mark.parametrize("backend", ["native", "grpcio"])
+def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: Path, backend: str) -> None:
+    slow(tiny).write(repository / "m", 1)
+    flags = [f"--grpc_backend={backend}", "--max_queued_requests=1000", "--file_system_poll_wait_seconds=1"]
+    server = serve("--repository", repository, *flags, models=["m"])
+    begun = threading.Semaphore(0)
+    answers: list[Any] = []
+
+    def ask_rest(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)
+        connection.request("POST", "/v1/models/m:predict", json.dumps({"instances": [TURNS + number]}))
+        begun.release()
+        response = connection.getresponse()
+        found = json.loads(response.read())
+        answers.append(found["predictions"] == [TURNS + number] if response.status == 200 else found)
+
+    threads = [threading.Thread(target=ask_rest, args=(number,)) for number in range(CALLS)]
+    with contextlib.ExitStack() as stack:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        target = f"127.0.0.1:{server.grpc_port}"
+        channels = [stack.enter_context(grpc.insecure_channel(target, options)) for _ in range(CHANNELS)]
+        for channel in channels:
+            grpc.channel_ready_future(channel).result(30)
+        futures = []
+        for number in range(CALLS):
+            stub = services.stub(channels[number % CHANNELS], services.PREDICTION)
+            futures.append(stub.Predict.future(request_of(TURNS + number), timeout=60))
+        for thread in threads:
+            thread.start()
+        for _ in range(CALLS):
+            assert begun.acquire(timeout=60)
+        futures[0].result()
+        server.process.send_signal(signal.SIGTERM)
+        for number, future in enumerate(futures):
+            found = future.exception() or future.result().outputs["y"].int64_val[0]
+            answers.append(found if found != TURNS + number else True)
+        for thread in threads:
+            thread.join()
+        assert answers == [True] * (2 * CALLS), [answer for answer in answers if answer is not True][:5]
+        assert server.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("backend", ["native", "grpcio"])
+def test_told_twice_a_server_ends_at_once(serve: Any, tiny: Any, repository: Path, backend: str) -> None:
+    slow(tiny).write(repository / "m", 1)
+    server = serve("--repository", repository, f"--grpc_backend={backend}", models=["m"])
+    ended = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            server.send("POST", "/v1/models/m:predict", b'{"instances": [20000000]}')
+        ended.set()
+
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        watched = services.stub(channel, services.HEALTH).Watch(pb.HealthCheckRequest(), timeout=60)
+        assert pb.ServingStatus.Name(next(watched).status) == "SERVING"
+        busy = cpu_seconds(server) + 0.2
+        threading.Thread(target=ask).start()
+        server.wait_for(lambda: cpu_seconds(server) > busy)
+        server.process.send_signal(signal.SIGTERM)
+        assert pb.ServingStatus.Name(next(watched).status) == "NOT_SERVING"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 1
+    assert ended.wait(30)
+
+
+def test_what_outlasts_the_grace_is_cut_off(serve: Any, tiny: Any, repository: Path) -> None:
+    slow(tiny).write(repository / "m", 1)
+    server = serve("--repository", repository, "--shutdown_grace_seconds=1", models=["m"])
+    failed = threading.Event()
+
+    def ask() -> None:
+        try:
+            server.send("POST", "/v1/models/m:predict", b'{"instances": [20000000]}')
+        except (OSError, http.client.HTTPException):
+            failed.set()
+
+    caller = threading.Thread(target=ask)
+    busy = cpu_seconds(server) + 0.2
+    caller.start()
+    server.wait_for(lambda: cpu_seconds(server) > busy)
+    assert server.stop() == 0
+    caller.join()
+    assert failed.is_set()
+
+
+def cpu_seconds(server: Any) -> float:
+    """What the server has computed so far; a running request shows in it."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

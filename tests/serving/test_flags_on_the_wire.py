@@ -1,0 +1,174 @@
+"""What upstream's flags change in answers, and every dtype there and back."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from clients.wire import messages as pb
+from clients.wire import services, tensors
+
+DTYPES = [
+    "float32",
+    "float64",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+    "float16",
+]
+FLAGS = (
+    "--enable_serialization_as_tensor_content",
+    "--enable_signature_method_name_check",
+    "--rest_api_enable_cors_support",
+)
+
+
+@pytest.fixture(scope="module")
+def strict(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server with the flags on; `odd` has a signature with a method of its own."""
+    folder: Path = tmp_path_factory.mktemp("strict")
+    odd = tiny.half_plus(2)
+    odd.signatures["serving_default"].method = "guess"
+    odd.write(folder / "odd")
+    tiny.half_plus(2).write(folder / "half_plus_two")
+    tiny.identities().write(folder / "identities")
+    server = serve("--repository", folder, *FLAGS, models=["odd", "half_plus_two", "identities"])
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def predict(strict: Any) -> Any:
+    with grpc.insecure_channel(f"127.0.0.1:{strict.grpc_port}") as channel:
+        yield services.stub(channel, services.PREDICTION).Predict
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), content=st.booleans())
+def test_every_dtype_goes_there_and_back_in_either_form(predict: Any, dtype: str, content: bool, data: Any) -> None:
+    array = data.draw(hnp.arrays(dtype, st.integers(0, 70)))
+    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="identities", signature_name=dtype))
+    request.inputs["x"].CopyFrom(tensors.to_proto(array, content))
+    output = predict(request, timeout=30).outputs["y"]
+    assert bool(output.tensor_content) == (array.size > 0)
+    found = tensors.to_array(output)
+    assert (found.dtype, found.shape) == (array.dtype, array.shape)
+    np.testing.assert_array_equal(found, array)
+
+
+def test_rest_answers_beside_tensor_content(strict: Any) -> None:
+    status, body = strict.send("POST", "/v1/models/half_plus_two:predict", b'{"instances": [[1.0]]}')
+    assert (status, json.loads(body)) == (200, {"predictions": [[2.5]]})
+
+
+EXAMPLES = '{"signature_name": "%s", "examples": [{"x": 1.0}]}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        (
+            "half_plus_two:classify",
+            EXAMPLES % "regress_x",
+            400,
+            "Expected classification signature method_name to be tensorflow/serving/classify. "
+            "Was: tensorflow/serving/regress",
+        ),
+        (
+            "half_plus_two:regress",
+            EXAMPLES % "classify_x",
+            400,
+            "Expected regression signature method_name to be tensorflow/serving/regress. "
+            "Was: tensorflow/serving/classify",
+        ),
+        (
+            "odd:predict",
+            '{"instances": [[1.0]]}',
+            500,
+            "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
+            "tensorflow/serving/classify, tensorflow/serving/regress}. Was: tensorflow/serving/guess",
+        ),
+    ],
+    ids=["classify", "regress", "predict"],
+)
+def test_method_names_are_checked(strict: Any, path: str, body: str, status: int, message: str) -> None:
+    found, answer = strict.send("POST", f"/v1/models/{path}", body.encode())
+    assert (found, json.loads(answer)) == (status, {"error": message})
+
+
+def test_signatures_with_the_right_method_still_answer(strict: Any) -> None:
+    for verb in ("classify", "regress"):
+        body = (EXAMPLES % f"{verb}_x").encode()
+        assert strict.send("POST", f"/v1/models/half_plus_two:{verb}", body)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models/half_plus_two", "/v1/models/nope", "/v1/nothing"])
+def test_answers_carry_cors_headers(strict: Any, tiny_server: Any, path: str) -> None:
+    for server, wanted in ((strict, ["*", "POST, GET", "Content-Type"]), (tiny_server, [None, None, None])):
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        names = [f"Access-Control-Allow-{name}" for name in ("Origin", "Methods", "Headers")]
+        assert [answer.getheader(name) for name in names] == wanted
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://example.org", 200), ("https://example.org", 200), ("file:///x", 400), ("", 400)],
+    ids=["http", "https", "file", "none"],
+)
+def test_options_ask_for_an_origin_with_or_without_the_flag(
+    strict: Any, tiny_server: Any, origin: str, status: int
+) -> None:
+    for server in (strict, tiny_server):
+        headers = {"Origin": origin} if origin else {}
+        assert server.send("OPTIONS", "/v1/models/half_plus_two:predict", **headers) == (status, b"")
+
+
+def test_metadata_is_laid_out_as_upstream_has_it(strict: Any) -> None:
+    def tensor(dtype: str, name: str, *sizes: str) -> dict[str, Any]:
+        shape = {"dim": [{"size": size, "name": ""} for size in sizes], "unknown_rank": False}
+        return {"dtype": dtype, "tensor_shape": shape, "name": name}
+
+    def signature(name: str, given: dict[str, Any], answer: str, method: str) -> dict[str, Any]:
+        return {
+            "inputs": given,
+            "outputs": {answer: tensor("DT_FLOAT", f"{name}_{answer}:0", "-1", "1")},
+            "method_name": f"tensorflow/serving/{method}",
+            "defaults": {},
+        }
+
+    x = {name: {"x": tensor("DT_FLOAT", f"{name}_x:0", "-1", "1")} for name in ("serving_default", "ungraphed")}
+    examples = {name: {"inputs": tensor("DT_STRING", f"{name}_inputs:0", "-1")} for name in ("classify_x", "regress_x")}
+    status, body = strict.get("/v1/models/half_plus_two/metadata")
+    assert status == 200
+    assert json.loads(body) == {
+        "model_spec": {"name": "half_plus_two", "signature_name": "", "version": "1"},
+        "metadata": {
+            "signature_def": {
+                "signature_def": {
+                    "serving_default": signature("serving_default", x["serving_default"], "y", "predict"),
+                    "ungraphed": signature("ungraphed", x["ungraphed"], "y", "predict"),
+                    "classify_x": signature("classify_x", examples["classify_x"], "scores", "classify"),
+                    "regress_x": signature("regress_x", examples["regress_x"], "outputs", "regress"),
+                }
+            }
+        },
+    }

@@ -1,0 +1,45 @@
+"""A PredictResponse written by hand is the message that protobuf would write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from clients.wire import messages as pb
+from clients.wire import tensors
+from serving.predict_response import PredictResponse
+
+NUMBERS = st.sampled_from(
+    [np.dtype(name) for name in ("f4", "f8", "i1", "u1", "i2", "i4", "i8", "u8", "f2", "?", "c8")]
+)
+
+
+def message(outputs: dict[str, Any], content: bool) -> Any:
+    written = PredictResponse("lenet5", 300, "serving_default", outputs, content).SerializeToString()
+    return pb.PredictResponse.FromString(written)
+
+
+@pytest.mark.parametrize("content", [False, True], ids=["typed", "content"])
+@given(
+    array=NUMBERS.flatmap(lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, min_side=0, max_side=9)))
+)
+def test_numbers_come_back_as_they_were(array: Any, content: bool) -> None:
+    (found,) = message({"y": array}, content).outputs.values()
+    assert bool(found.tensor_content) == (content and array.size > 0)
+    np.testing.assert_array_equal(tensors.to_array(found), array)
+    assert tensors.to_array(found).dtype == array.dtype
+
+
+def test_strings_scalars_and_long_names_come_back_beside_the_model_spec() -> None:
+    outputs = {"label": np.array([b"", b"x" * 300, "é"], object), "n" * 200: np.float32(0.5).reshape(())}
+    for content in (False, True):
+        found = message(outputs, content)
+        assert (found.model_spec.name, found.model_spec.version.value) == ("lenet5", 300)
+        assert found.model_spec.signature_name == "serving_default"
+        assert tensors.to_array(found.outputs["label"]).tolist() == [b"", b"x" * 300, "é".encode()]
+        assert tensors.to_array(found.outputs["n" * 200]).shape == ()

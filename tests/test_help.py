@@ -1,0 +1,137 @@
+"""Every example that a `--help` ends with: asked of a live server, or, where it would take long, parsed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+import ladle
+from clients import completion
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = {*ladle.GROUPS["ask"], "report", "bench", "completion"}
+"""Verbs whose examples are run; of the others it is seen that they parse."""
+FRONTS = (
+    (r"python -m training list", "networks"),
+    (r"python -m training\.convert", "convert"),
+    (r"python -m training", ""),
+    (r"python -m serving", "serve"),
+    (r"ladle", ""),
+)
+
+
+def help_of(verb: str) -> str:
+    if verb == "serve":  # the server ends its process
+        command = [sys.executable, "-m", "serving", "--help"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        ladle.main([verb, "--help"])
+    return said.getvalue()
+
+
+def examples(verb: str) -> list[list[str]]:
+    """The arguments of `ladle` in each example of a verb's help; what explains them is left out."""
+    found = []
+    for line in re.split(r"(?im)^examples?:", help_of(verb))[-1].splitlines():
+        line = line.strip()
+        if line.startswith("in production"):
+            break
+        for pattern, instead in FRONTS:
+            matched = re.match(rf"{pattern}\b\s*", line)
+            if matched:
+                plain = re.split(r"\s{3,}", line[matched.end() :])[0]
+                found.append([*([instead] if instead else []), *shlex.split(plain, comments=True)])
+                break
+    return found
+
+
+@pytest.fixture(scope="module")
+def room(
+    zoo: Path, serve: Callable[..., Any], tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Any]:
+    """A folder with the files that the examples name, and a server of small models."""
+    home = tmp_path_factory.mktemp("help")
+    repository = home / "model_repository"
+    repository.mkdir()
+    for model in zoo.iterdir():
+        shutil.copytree(model, repository / model.name)
+    rows = {"x": ("float32", [-1, 3])}
+    answer = {"y": ("float32", [-1, 1])}
+    sums = helper.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=1)
+    graph = tiny.onnx_model([sums], rows, answer, {"axis": np.array([1])})
+    tiny.Model({"serving_default": tiny.Signature(rows, answer)}, {"model.onnx": graph}).write(
+        repository / "house_prices"
+    )
+    samples = zoo / "lenet5" / "1" / "assets.extra" / "samples"
+    for name, sample in (("shoe", "0"), ("boot", "1"), ("cells", "2")):
+        (home / f"{name}.png").write_bytes((samples / f"{sample}.png").read_bytes())
+    card = json.loads((zoo / "lenet5" / "1" / "assets.extra" / "card.json").read_text())
+    size = [part or 1 for part in card["signatures"]["serving_default"]["inputs"]["image"]["shape"]]
+    np.save(home / "image.npy", np.zeros(size, np.float32))
+    card = json.loads((zoo / "vae" / "1" / "assets.extra" / "card.json").read_text())
+    np.save(home / "code.npy", np.zeros(card["signatures"]["decode"]["inputs"]["code"]["shape"][1], np.float32))
+    (home / "reviews.txt").write_text("a fine film\ndull\n")
+    server = serve("--repository", repository, models=[path.name for path in repository.iterdir()])
+    return home, server
+
+
+@pytest.mark.parametrize("verb", [verb for verb in ladle.VERBS if verb in RUN])
+def test_an_example_runs(
+    verb: str, room: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, server = room
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("LADLE_ADDRESS", f"grpc://localhost:{server.grpc_port}")
+    found = examples(verb)
+    assert found
+    for arguments in found:
+        assert arguments[0] == verb
+        if "<" in arguments:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(Path(arguments.pop()).read_text()))
+            arguments.remove("<")
+        if verb == "decode":  # the code of a smaller model
+            arguments[2] = ",".join(arguments[2].split(",")[: len(np.load(home / "code.npy"))])
+        if verb == "bench":
+            arguments += ["--seconds", "0.4", "--warm-up", "0.1", "--connections", "2"]
+            arguments += ["--rest-address", f"http://localhost:{server.rest_port}"]
+        if (verb == "report" and "--open" in arguments) or "--watch" in arguments:
+            continue  # a viewer, and no end
+        assert ladle.main(arguments) == 0, (arguments, capsys.readouterr().err)
+        assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("verb", [verb for verb in ladle.VERBS if verb not in RUN])
+def test_an_example_parses(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = examples(verb)
+    assert any(arguments[0] == verb for arguments in found)
+    for name, *arguments in found:
+        if name == "serve":
+            from serving import flags
+
+            assert vars(flags.parse(arguments))
+            assert "unknown argument" not in capsys.readouterr().err
+            continue
+        if name not in ladle.VERBS:  # `python -m training export`
+            continue
+        parser = completion.captured(lambda run=ladle.VERBS[name].run, given=arguments: run(given))
+        assert parser is not None
+        first = {"networks": ["list"], "train": ["train"], "evaluate": ["evaluate"]}.get(name, [])
+        if "--help" in arguments:
+            continue
+        assert isinstance(parser.parse_args([*first, *arguments]), argparse.Namespace)
