@@ -14,7 +14,7 @@ import grpc
 from serving import eager, http2
 from serving.grpc_wire import Aborted, Context, read_timeout, status_of, trailers, unpack
 from serving.hpack import Headers, encode
-from serving.http2_frames import ENHANCE_YOUR_CALM, Limits, Stream
+from serving.http2_frames import Limits, Stream
 from serving.listening import settle
 
 _ACCEPTED = (b"grpc-accept-encoding", b"identity,deflate,gzip")
@@ -88,12 +88,8 @@ class Server:
             self._sweep.cancel()
 
     def _connect(self) -> asyncio.Protocol:
-        connection = http2.Connection(self, self._limits, self._connections.discard)
-        self._connections.add(connection)
         self._accepted += 1
-        if self._limits.connections and len(self._connections) > self._limits.connections:
-            asyncio.get_running_loop().call_soon(connection.close, ENHANCE_YOUR_CALM)
-        return connection
+        return http2.Connection(self, self._limits, self._connections)
 
     def _check_all(self) -> None:
         now = time.monotonic()
