@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
+
+from serving.rest_api import RestApi
 
 PREDICT = "/v1/models/half_plus_two:predict"
 
@@ -236,9 +240,41 @@ def test_faulty_examples_are_refused(tiny_server: Any, examples: Any, message: s
     assert post(tiny_server, "/v1/models/half_plus_two:regress", body) == (400, {"error": message})
 
 
+def test_a_feature_whose_name_is_no_text_is_the_callers_fault(tiny_server: Any) -> None:
+    body = b'{"signature_name": "regress_x", "examples": [{"\xff": 1.0}]}'
+    answer = post(tiny_server, "/v1/models/half_plus_two:regress", body)
+    assert answer == (400, {"error": "A feature's name is not UTF-8 text"})
+
+
 def test_the_context_is_merged_into_each_example(tiny_server: Any) -> None:
     body = {"signature_name": "regress_x", "context": {"x": 6.0}, "examples": [{}, {"x": 8.0}]}
     assert post(tiny_server, "/v1/models/half_plus_two:regress", body) == (200, {"results": [5.0, 6.0]})
+
+
+def test_large_bodies_are_read_a_few_at_once_even_when_their_clients_leave() -> None:
+    core: Any = None
+    go_on, running = threading.Event(), 0
+
+    def read() -> None:
+        nonlocal running
+        running += 1
+        assert go_on.wait(30)
+
+    async def send() -> None:
+        nonlocal running
+        api = RestApi(core)
+        sent = [asyncio.create_task(api._apart(2**20, read)) for _ in range(4)]
+        while running < 2:
+            await asyncio.sleep(0)
+        for task in sent[:2]:
+            task.cancel()
+        await asyncio.wait(sent, timeout=0.2)
+        assert running == 2
+        go_on.set()
+        await asyncio.gather(*sent[2:])
+        assert running == 4
+
+    asyncio.run(send())
 
 
 def test_a_large_body_is_refused(serve: Any, tiny_repository: Any) -> None:
