@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving import rest_routes
 from serving.rest_api import RestApi
 
 PREDICT = "/v1/models/half_plus_two:predict"
@@ -194,6 +195,12 @@ def test_a_path_that_leads_nowhere_says_so(tiny_server: Any, method: str, path: 
     found, answer = tiny_server.send(method, path, b"{}" if method == "POST" else None)
     assert found == status
     assert json.loads(answer)["error"].startswith(message)
+
+
+def test_routes_of_long_paths_are_not_remembered() -> None:
+    before = rest_routes._known.cache_info().misses
+    assert rest_routes.find_route("GET", "/v1/models/" + "m" * 1000).name == "m" * 1000
+    assert rest_routes._known.cache_info().misses == before
 
 
 def test_paths_match_in_any_case_but_verbs_do_not(tiny_server: Any) -> None:
