@@ -154,6 +154,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """The line of a log that names the error, or its end."""
-    lines = [line for line in text.splitlines() if "Error" in line] or [text]
-    return " ".join(lines[-1].split())[-200:]
+    """How the server ended, and the line of its log that names the error, if one does."""
+    end, _, words = text.partition(":")
+    lines = [line for line in words.splitlines() if "Error" in line]
+    return " ".join(f"{end}: {lines[-1]}".split())[:200] if lines else end
