@@ -156,5 +156,6 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _one_line(text: str) -> str:
     """How the server ended, and the line of its log that names the error, if one does."""
     end, _, words = text.partition(":")
-    lines = [line for line in words.splitlines() if "Error" in line]
+    said = words.strip().splitlines()
+    lines = said if len(said) == 1 else [line for line in said if "Error" in line]
     return " ".join(f"{end}: {lines[-1]}".split())[:200] if lines else end
