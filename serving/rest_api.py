@@ -190,8 +190,13 @@ class RestApi:
             return work()
         await self._large.acquire()
         running = asyncio.get_running_loop().run_in_executor(None, work)
-        running.add_done_callback(lambda _: self._large.release())  # not before, even if the caller has left
+        running.add_done_callback(self._end_apart)  # not before, even if the caller has left
         return await asyncio.shield(running)
+
+    def _end_apart(self, ended: asyncio.Future[Any]) -> None:
+        self._large.release()
+        if not ended.cancelled():
+            ended.exception()  # seen: a caller that has left does not ask for it
 
     # Questions
 

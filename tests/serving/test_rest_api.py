@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import threading
@@ -266,10 +267,12 @@ def test_large_bodies_are_read_a_few_at_once_even_when_their_clients_leave() -> 
         nonlocal running
         running += 1
         assert go_on.wait(30)
+        raise ValueError("no JSON")
 
     async def send() -> None:
         nonlocal running
-        api = RestApi(core)
+        api, said = RestApi(core), []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
         sent = [asyncio.create_task(api._apart(2**20, read)) for _ in range(4)]
         while running < 2:
             await asyncio.sleep(0)
@@ -278,8 +281,12 @@ def test_large_bodies_are_read_a_few_at_once_even_when_their_clients_leave() -> 
         await asyncio.wait(sent, timeout=0.2)
         assert running == 2
         go_on.set()
-        await asyncio.gather(*sent[2:])
+        ends = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError] * 2 + [ValueError] * 2
         assert running == 4
+        del sent, ends
+        gc.collect()
+        assert not said
 
     asyncio.run(send())
 
