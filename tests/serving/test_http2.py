@@ -14,7 +14,20 @@ import grpc
 from serving.grpc_native import Server
 from serving.hpack import encode
 from serving.http2 import Connection
-from serving.http2_frames import ACK, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, SETTINGS, Limits, frame
+from serving.http2_frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    SETTINGS,
+    Limits,
+    frame,
+)
 from serving.listening import listen
 
 WINDOW_KEY = 4
@@ -55,13 +68,14 @@ async def echo(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[by
 class Client:
     """A connection to a server of these handlers; the server."""
 
-    def __init__(self, handlers: Mapping[bytes, Any]) -> None:
-        self.server = Server(handlers, Limits(), 2**24, 2**26)
+    def __init__(self, handlers: Mapping[bytes, Any], limits: Limits | None = None) -> None:
+        self.server = Server(handlers, limits or Limits(), 2**24, 2**26)
 
     async def __aenter__(self) -> Client:
         listening = listen("127.0.0.1", 0)
+        self.address = listening.getsockname()[:2]
         await self.server.listen(listening)
-        self.reader, self.writer = await asyncio.open_connection(*listening.getsockname()[:2])
+        self.reader, self.writer = await asyncio.open_connection(*self.address)
         return self
 
     async def __aexit__(self, *error: Any) -> None:
@@ -95,6 +109,20 @@ def test_a_window_that_is_set_often_is_reckoned_once() -> None:
     connection.data_received(settings(*[0, 70_000] * 21_500))
     assert time.thread_time() - start < 0.1
     assert [stream.window for stream in connection.streams.values()] == [70_000] * 256
+
+
+def test_a_connection_beyond_the_limit_is_told_and_closed() -> None:
+    async def connect() -> None:
+        async with Client({}, Limits(connections=1)) as client:
+            client.writer.write(PREFACE + settings())
+            await client.ping()
+            reader, writer = await asyncio.open_connection(*client.address)
+            end = await asyncio.wait_for(reader.read(), 20)
+            assert end.endswith(frame(GOAWAY, 0, 0, struct.pack(">II", 0, ENHANCE_YOUR_CALM)))
+            writer.close()
+            await client.ping()
+
+    run(connect())
 
 
 def test_a_call_that_failed_may_be_sent_more_while_its_end_waits() -> None:
