@@ -154,6 +154,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """The line of a log that names the error, or its end."""
-    lines = [line for line in text.splitlines() if "Error" in line] or [text]
-    return " ".join(lines[-1].split())[-200:]
+    """How the server ended, and the line of its log that names the error, if one does."""
+    end, _, words = text.partition(":")
+    said = words.strip().splitlines()
+    lines = said if len(said) == 1 else [line for line in said if "Error" in line]
+    return " ".join(f"{end}: {lines[-1]}".split())[:200] if lines else end

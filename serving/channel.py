@@ -51,6 +51,7 @@ class Channel:
     def begin(self, operation: str, *arguments: Any) -> Future[Any]:
         """Starts a call; its result raises what the other end raised, or ChannelClosed."""
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # whoever waits may give up, but cannot cancel what the answer sets
         with self._lock:
             number = next(self._numbers)
             self._waiting[number] = future

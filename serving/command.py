@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     if any(argument in ("--help", "-h", "help") for argument in arguments):
         print(flags.usage())
         return 0
-    if any(argument.startswith("--version") for argument in arguments):
+    if any(argument == "--version" or argument.startswith("--version=") for argument in arguments):
         print(_version())
         return 0
     _set_up_log()

@@ -14,13 +14,14 @@ import grpc
 from serving import eager, http2
 from serving.grpc_wire import Aborted, Context, read_timeout, status_of, trailers, unpack
 from serving.hpack import Headers, encode
-from serving.http2_frames import ENHANCE_YOUR_CALM, Limits, Stream
+from serving.http2_frames import Limits, Stream
 from serving.listening import settle
 
 _ACCEPTED = (b"grpc-accept-encoding", b"identity,deflate,gzip")
 _HEADERS = encode([(b":status", b"200"), (b"content-type", b"application/grpc")])
 _OK = encode([(b"grpc-status", b"0")])
 _MAX_WAITING = 2**20  # bytes of a stream of messages that may wait, each way
+_LARGE_PACKED = 2**12  # bytes that may unpack to 4 MiB, which takes too long for the event loop
 _SWEEP_S = 0.25
 _LAST_CALLS_S = 0.2  # how long after GOAWAY calls that were on their way are still taken
 
@@ -28,7 +29,9 @@ _LAST_CALLS_S = 0.2  # how long after GOAWAY calls that were on their way are st
 class _Call:
     """A call on a stream."""
 
-    __slots__ = ("body", "deadline", "encoding", "handler", "is_open", "messages", "request_id", "task", "timer")
+    __slots__ = (
+        "body", "deadline", "encoding", "handler", "is_open", "messages", "request_id", "task", "timer", "waiting"
+    )  # fmt: skip
 
     def __init__(self, handler: Any, deadline: float | None, encoding: bytes, request_id: bytes) -> None:
         self.handler = handler
@@ -38,6 +41,7 @@ class _Call:
         self.body: bytes | bytearray = b""
         self.is_open = False  # a stream of answers has begun
         self.messages: asyncio.Queue[bytes | None] | None = None
+        self.waiting = 0  # bytes of these
         self.task: asyncio.Task[Any] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -88,12 +92,8 @@ class Server:
             self._sweep.cancel()
 
     def _connect(self) -> asyncio.Protocol:
-        connection = http2.Connection(self, self._limits, self._connections.discard)
-        self._connections.add(connection)
         self._accepted += 1
-        if self._limits.connections and len(self._connections) > self._limits.connections:
-            asyncio.get_running_loop().call_soon(connection.close, ENHANCE_YOUR_CALM)
-        return connection
+        return http2.Connection(self, self._limits, self._connections)
 
     def _check_all(self) -> None:
         now = time.monotonic()
@@ -122,10 +122,12 @@ class Server:
         stream.sink = call = _Call(handler, deadline, encoding, request_id)
         if handler.request_streaming:
             call.messages = asyncio.Queue()
-            self._run_stream(connection, stream, call, _receive(call.messages))
+            self._run_stream(connection, stream, call, _receive(call, call.messages))
 
     def feed(self, connection: http2.Connection, stream: Stream, data: bytes) -> None:
-        call: _Call = stream.sink
+        call: _Call | None = stream.sink
+        if call is None:  # it has failed, and its end waits for the client's window
+            return
         if not call.body:
             call.body = data
         else:
@@ -153,33 +155,36 @@ class Server:
             message, rest = bytes(call.body[:end]), call.body[end:]
             self._buffered -= end
             call.body = rest
-            if call.messages.qsize() >= 1024:
-                text = "too many messages wait for their answers"
-                self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-                return
             try:
-                call.messages.put_nowait(self._payload(call, message))
+                payload = self._payload(call, message)
             except Aborted as aborted:
                 self._fail(connection, stream, *aborted.args)
                 return
+            call.waiting += len(payload)
+            if call.waiting > _MAX_WAITING or call.messages.qsize() >= 1024:
+                text = "too many messages wait for their answers"
+                self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+                return
+            call.messages.put_nowait(payload)
 
     def end(self, connection: http2.Connection, stream: Stream) -> None:
-        call: _Call = stream.sink
+        call: _Call | None = stream.sink
+        if call is None:
+            return
         if call.messages is not None:
             call.messages.put_nowait(None)
             return
         body, call.body = call.body, b""
         self._buffered -= len(body)
         try:
-            payload = self._payload(call, body)
-        except Aborted as aborted:
-            self._fail(connection, stream, *aborted.args)
-            return
-        if call.handler.response_streaming:
-            self._run_stream(connection, stream, call, payload)
-            return
-        try:
-            done = eager.start(call.handler.unary_unary(payload, Context(call.deadline, call.request_id)))
+            if call.handler.response_streaming:
+                self._run_stream(connection, stream, call, self._payload(call, body))
+                return
+            context = Context(call.deadline, call.request_id)
+            if body[:1] == b"\1" and len(body) > _LARGE_PACKED:
+                done = eager.start(self._answer_packed(call, body, context))
+            else:
+                done = eager.start(call.handler.unary_unary(self._payload(call, body), context))
         except Aborted as aborted:
             self._fail(connection, stream, *aborted.args)
             return
@@ -200,6 +205,12 @@ class Server:
                 call.timer.cancel()
 
     # Answers
+
+    async def _answer_packed(self, call: _Call, body: bytes | bytearray, context: Context) -> bytes:
+        """Unpacks in a thread, so that nobody waits for it."""
+        payload = await asyncio.to_thread(self._payload, call, body)
+        answer: bytes = await call.handler.unary_unary(payload, context)
+        return answer
 
     def _payload(self, call: _Call, body: bytes | bytearray) -> bytes:
         """The message of a body: a flag, its length, its bytes."""
@@ -222,9 +233,9 @@ class Server:
             self._fail(connection, stream, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def _finish(self, connection: http2.Connection, stream: Stream, task: asyncio.Task[bytes]) -> None:
+        error = None if task.cancelled() else task.exception()
         if stream.sink is None or task.cancelled():  # nobody waits
             return
-        error = task.exception()
         if error is None:
             done = task.result()
             self._release(stream)
@@ -274,6 +285,7 @@ class Server:
             call.timer.cancel()
 
 
-async def _receive(messages: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+async def _receive(call: _Call, messages: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
     while (message := await messages.get()) is not None:
+        call.waiting -= len(message)
         yield message

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Callable
 from typing import Any
 
 from serving.hpack import HpackError
@@ -38,11 +37,11 @@ _PING_ANSWER_S = 20.0
 
 
 class Connection(Receiver, asyncio.Protocol):
-    """One client's connection. `on_close` is called when it ends."""
+    """One client's connection; while it is open, it is among `connections`."""
 
-    def __init__(self, application: Application, limits: Limits, on_close: Callable[[Connection], None]) -> None:
+    def __init__(self, application: Application, limits: Limits, connections: set[Connection]) -> None:
         super().__init__(application, limits)
-        self._on_close = on_close
+        self._connections = connections
         self._buffer = bytearray()
         self._blocked = False  # the client does not take what we send
         self._pinged = False
@@ -56,6 +55,9 @@ class Connection(Receiver, asyncio.Protocol):
         settings = b"".join(struct.pack(">HI", key, value) for key, value in values)
         more = struct.pack(">I", 16 * WINDOW - 65535)
         transport.write(frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, more))
+        self._connections.add(self)
+        if self._limits.connections and len(self._connections) > self._limits.connections:
+            self.close(ENHANCE_YOUR_CALM)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
@@ -63,7 +65,7 @@ class Connection(Receiver, asyncio.Protocol):
         self.streams.clear()
         for stream in streams:
             self._application.lost(stream)
-        self._on_close(self)
+        self._connections.discard(self)
 
     def pause_writing(self) -> None:
         self._blocked, self._since = True, time.monotonic()

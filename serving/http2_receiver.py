@@ -216,17 +216,19 @@ class Receiver:
             raise Broken(FRAME_SIZE_ERROR)
         if flags & ACK:
             return
+        window = self._initial_window
         for key, value in struct.iter_unpack(">HI", payload):
             if key == 4:
                 if value > MAX_WINDOW:
                     raise Broken(FLOW_CONTROL_ERROR)
-                for stream in self.streams.values():
-                    stream.window += value - self._initial_window
-                self._initial_window = value
+                window = value
             elif key == 5:
                 if not 2**14 <= value < 2**24:
                     raise Broken(PROTOCOL_ERROR)
                 self.max_frame = min(value, MAX_FRAME)
+        for stream in self.streams.values():  # once, however often the frame names it
+            stream.window += window - self._initial_window
+        self._initial_window = window
         self.transport.write(frame(SETTINGS, ACK, 0))
         self.send_waiting()
 

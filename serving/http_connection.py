@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
         body = self._body if self._parts is None else bytes(self._parts)
         method = self._parser.get_method().decode()
         request = Request(method, self._path, self._headers, body, now)
-        keep_alive = self._parser.should_keep_alive()
+        keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
         self._reading, self._on_wire, self._since = False, 0, now
         self._release()
         if self._running or self._waiting or self._blocked:
@@ -242,20 +242,21 @@ class Connection(asyncio.Protocol):
         may have been busy, has read whatever had come."""
         late = now - self._since > self._patience_s()
         if late and self._late == self._since:
-            if self._refused:
-                self.abort() if self._blocked else self._transport.close()
-            elif self._blocked:
+            if self._blocked or self._transport.is_closing():
                 self.abort()
-            elif self._reading:
+            elif self._reading and not self._refused:
                 self._refuse(408, f"the request did not arrive within {self._limits.read_timeout_s:g} seconds")
             else:
+                self._since = now
                 self._transport.close()
         self._late = self._since if late else None
 
     def _patience_s(self) -> float:
+        if self._blocked or self._transport.is_closing():
+            return self._limits.read_timeout_s
         if self._refused:
             return _LINGER_S
-        if self._blocked or self._reading:
+        if self._reading:
             return self._limits.read_timeout_s
         if self._running or self._waiting:
             return math.inf

@@ -62,7 +62,11 @@ def _example(value: Any) -> bytes:
         raise InvalidArgument(f"Example must be JSON object but got JSON {type_of(value)}")
     example = pb.Example()
     for name, held in value.items():
-        _fill_feature(example.features.feature[name], name, held if isinstance(held, list) else [held])
+        try:
+            feature = example.features.feature[name]
+        except UnicodeEncodeError:
+            raise InvalidArgument("A feature's name is not UTF-8 text") from None
+        _fill_feature(feature, name, held if isinstance(held, list) else [held])
     serialized: bytes = example.SerializeToString()
     return serialized
 

@@ -26,6 +26,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _HEAD = re.compile(rb'\s*\{\s*(?:"signature_name"\s*:\s*"([A-Za-z0-9_.-]*)"\s*,\s*)?"(instances|inputs)"\s*:\s*(?=\[)')
 _NUMBERS = b"0123456789+-.eE \t\r\n"
 _BUFFER = {"<f4": "d", "<f8": "d", "<i4": "i", "<i8": "i"}
+_KEPT_BYTES = 2**20  # of a body whose parser is kept: it keeps six times as many
 _MAX_SKELETON = 2**16
 _MAX_SHAPES = 256
 _shapes: dict[bytes, tuple[int, ...]] = {}
@@ -102,10 +103,12 @@ def _parse_numbers(body: bytes, head: re.Match[bytes]) -> PredictBody | None:
             return None
         if len(skeleton) <= _MAX_SKELETON and len(_shapes) < _MAX_SHAPES:
             _shapes[skeleton] = shape
-    try:
-        parser = _local.parser
-    except AttributeError:
-        parser = _local.parser = simdjson.Parser()
+    is_kept = len(body) <= _KEPT_BYTES
+    parser = getattr(_local, "parser", None) if is_kept else None
+    if parser is None:
+        parser = simdjson.Parser()
+        if is_kept:
+            _local.parser = parser
     try:
         document: Any = parser.parse(body)
     except RuntimeError:  # a request that failed still holds a part of its document

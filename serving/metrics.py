@@ -71,7 +71,7 @@ class Metrics:
     def _new_request(self, key: tuple[str, str, str, str, str]) -> list[float]:
         model, _, api, entrypoint, code = key
         if code != "OK":  # the caller may have made the names up
-            is_known = any(model == loaded for loaded, _ in self._versions)
+            is_known = any(model == loaded for loaded, _ in list(self._versions))  # which `loaded` may add to
             if not is_known and self._refused >= MAX_REFUSED:
                 model = OTHER
             key = (model[:MAX_REFUSED], "", api, entrypoint, code)

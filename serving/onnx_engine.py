@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import mmap
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,9 +25,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
 
 SLOW_S = 1e-3
-"""A run that takes longer is tried with more threads."""
-_LONG_S = 5e-3
-_GAIN, _LONG_GAIN = 0.85, 1.0  # of the time with fewer threads: what more must come down to, in a long run no higher
+"""A run that takes longer is tried with more threads, and keeps them unless they are slower."""
+_tuning = threading.Lock()  # one model at a time: two measurements would take the cores from each other
 
 
 @dataclass
@@ -147,15 +147,16 @@ class OnnxEngine:
         for step in plan.before:
             step.run(tensors)
         feed = {name: tensors[name] for name in plan.feeds}
-        best = _measure(graph.session, feed)
-        threads = 2
-        while best > SLOW_S and threads <= cpu_count():
-            session = graph.open(threads)
-            seconds = _measure(session, feed)
-            if seconds < best * (_GAIN if best < _LONG_S else _LONG_GAIN):
-                graph.use(session, threads)
-                best = seconds
-            threads *= 2
+        with _tuning:
+            threads = 2
+            if _measure(feed, graph.session)[0] < SLOW_S:
+                return
+            while threads <= cpu_count():
+                session = graph.open(threads)
+                now, more = _measure(feed, graph.session, session)
+                if more < now:
+                    graph.use(session, threads)
+                threads *= 2
 
     def example(self, signature: str) -> dict[str, Array] | None:
         """Inputs of ones for a signature without steps before its graph, to tune it; None for others."""
@@ -238,14 +239,15 @@ def _choose(plan: Plan, wanted: tuple[str, ...]) -> tuple[list[str], list[Step]]
     return [name for name in plan.graph.outputs if name in needed], after
 
 
-def _measure(session: Any, feed: Mapping[str, Array]) -> float:
-    """Seconds of a run, the best of a few after a first one."""
-    best = float("inf")
+def _measure(feed: Mapping[str, Array], *sessions: Any) -> list[float]:
+    """Seconds of a run on each session, the best of a few; in turn, so that what disturbs one disturbs all."""
+    best = [float("inf")] * len(sessions)
     for _ in range(6):
-        start = time.perf_counter()
-        session.run(None, feed)
-        best = min(best, time.perf_counter() - start)
-        if best > 0.5:
+        for i, session in enumerate(sessions):
+            start = time.perf_counter()
+            session.run(None, feed)
+            best[i] = min(best[i], time.perf_counter() - start)
+        if max(best) > 0.5:
             break
     return best
 

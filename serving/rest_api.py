@@ -8,8 +8,9 @@ import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from google.protobuf import json_format
 
 from serving import json_examples, json_request, json_response
@@ -20,7 +21,10 @@ from serving.http_messages import JSON, Answer, Request
 from serving.json_text import error_body
 from serving.metrics import Metrics
 from serving.rest_routes import UNCOUNTED, Route, find_route
+from serving.saved_model import Signature
+from serving.servable import Servable
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Content = tuple[int, bytes]
 T = TypeVar("T")
 Inferred = tuple[str, bytes]
@@ -35,6 +39,7 @@ _HTML = b"content-type: text/html\r\n"
 _TEXT = b"content-type: text/plain\r\n"
 _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
+_MOST_PACKED = 1032  # bytes of which deflate makes one, at most
 _LARGE = 2**18  # bytes: unpacked, read and written in a thread, so that nobody waits for them
 
 
@@ -84,11 +89,8 @@ class RestApi:
         status, code, signature = 200, "OK", ""
         try:
             if verb is not None:
-                body = request.body
-                if b"gzip" in request.headers.get(b"content-encoding", b""):
-                    body = await self._unpack(body)
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
-                signature, content = await verb(route, body, deadline)
+                signature, content = await verb(route, request, deadline)
             elif route.operation == "unknown":
                 return await self._answer_elsewhere(method, path)
             elif method == "OPTIONS":
@@ -113,13 +115,17 @@ class RestApi:
             headers += _RETRY
         return Answer(status, content, headers)
 
-    async def _unpack(self, body: bytes) -> bytes:
-        """The gzipped body; empty, as upstream has it, when it is damaged. BodyError beyond the limit."""
-        if len(body) * 1032 < _LARGE:  # deflate packs no better
-            return self._inflate(body)
-        return await asyncio.to_thread(self._inflate, body)
+    async def _read(self, request: Request, work: Callable[[bytes], T]) -> T:
+        """What `work` makes of the body, unpacked before."""
+        body = request.body
+        if b"gzip" in request.headers.get(b"content-encoding", b""):
+            return await self._apart(len(body) * _MOST_PACKED, lambda: work(self._inflate(body)))
+        if len(body) < _LARGE:
+            return work(body)
+        return await self._apart(len(body), lambda: work(body))
 
     def _inflate(self, body: bytes) -> bytes:
+        """The gzipped body; empty, as upstream has it, when it is damaged. BodyError beyond the limit."""
         unpacker = zlib.decompressobj(wbits=31)
         try:
             unpacked = unpacker.decompress(body, self._max_bytes + 1)
@@ -141,43 +147,56 @@ class RestApi:
 
     # Inference: the signature that answered, and the answer
 
-    async def _predict(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
-        request = await self._apart(len(body), lambda: json_request.parse(body, self._max_depth))
+    async def _predict(self, route: Route, request: Request, deadline: float | None) -> Inferred:
+        servable, signature, inputs, is_row = await self._read(request, lambda body: self._read_predict(route, body))
+        outputs = await self._core.predict(servable, signature, inputs, deadline=deadline)
+        size = sum(array.nbytes for array in outputs.values())
+        return signature.name, await self._apart(size, lambda: json_response.write_predict(outputs, is_row))
+
+    def _read_predict(self, route: Route, body: bytes) -> tuple[Servable, Signature, dict[str, Array], bool]:
+        """What a body asks for: a signature, on inputs, whether in row format. In one piece: the Python values of a
+        large body must not wait for a thread."""
+        request = json_request.parse(body, self._max_depth)
         spec = _spec(route, request.signature_name)
         servable = self._core.find(spec)
-        name = request.signature_name
         if spec.signature_name not in servable.signatures:
             raise InvalidArgument(f'Serving signature name: "{spec.signature_name}" not found in signature def')
         signature = self._core.find_signature(servable, spec)
         if not signature.inputs:
-            raise InvalidArgument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-        inputs = await self._apart(len(body), lambda: request.read(signature))
-        outputs = await self._core.predict(servable, signature, inputs, deadline=deadline)
-        size = sum(array.nbytes for array in outputs.values())
-        return signature.name, await self._apart(size, lambda: json_response.write_predict(outputs, request.is_row))
+            raise InvalidArgument(f"Failed to get input map for signature: {request.signature_name or 'DEFAULT'}")
+        return servable, signature, request.read(signature), request.is_row
 
-    async def _classify(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
-        request = await self._examples(body, "classify")
-        spec = _spec(route, request.signature_name)
-        _, classes, scores = await self._core.classify(spec, lambda: request.serialized, deadline)
+    async def _classify(self, route: Route, request: Request, deadline: float | None) -> Inferred:
+        examples = await self._examples(request, "classify")
+        spec = _spec(route, examples.signature_name)
+        _, classes, scores = await self._core.classify(spec, lambda: examples.serialized, deadline)
         return spec.signature_name, json_response.write_classes(pair_classes(classes, scores))
 
-    async def _regress(self, route: Route, body: bytes, deadline: float | None) -> Inferred:
-        request = await self._examples(body, "regress")
-        spec = _spec(route, request.signature_name)
-        _, values = await self._core.regress(spec, lambda: request.serialized, deadline)
+    async def _regress(self, route: Route, request: Request, deadline: float | None) -> Inferred:
+        examples = await self._examples(request, "regress")
+        spec = _spec(route, examples.signature_name)
+        _, values = await self._core.regress(spec, lambda: examples.serialized, deadline)
         return spec.signature_name, json_response.write_values(values)
 
-    async def _examples(self, body: bytes, method: str) -> json_examples.ExamplesBody:
-        return await self._apart(len(body), lambda: json_examples.parse(body, method, self._max_depth, self._max_bytes))
+    async def _examples(self, request: Request, method: str) -> json_examples.ExamplesBody:
+        return await self._read(
+            request, lambda body: json_examples.parse(body, method, self._max_depth, self._max_bytes)
+        )
 
     async def _apart(self, size: int, work: Callable[[], T]) -> T:
         """What `work` gives; in a thread if it is about as many bytes as would hold up others, and few at once:
         a body as Python values takes many times its size."""
         if size < _LARGE:
             return work()
-        async with self._large:
-            return await asyncio.to_thread(work)
+        await self._large.acquire()
+        running = asyncio.get_running_loop().run_in_executor(None, work)
+        running.add_done_callback(self._end_apart)  # not before, even if the caller has left
+        return await asyncio.shield(running)
+
+    def _end_apart(self, ended: asyncio.Future[Any]) -> None:
+        self._large.release()
+        if not ended.cancelled():
+            ended.exception()  # seen: a caller that has left does not ask for it
 
     # Questions
 

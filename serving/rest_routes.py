@@ -20,6 +20,7 @@ VERBS = ("predict", "classify", "regress")
 UNCOUNTED = {"unknown", *_V2.values()}
 """Operations that no metric counts: what is not below /v1/."""
 INT64 = 2**63
+_MAX_KNOWN = 256  # characters of a path whose route is remembered
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,12 @@ class Route:
     label: str | None = None
 
 
-@functools.lru_cache(maxsize=1024)
 def find_route(method: str, path: str) -> Route:
     """The route of a request line; `path` is percent-encoded and ends with the query string, if any."""
+    return _known(method, path) if len(path) <= _MAX_KNOWN else _find(method, path)
+
+
+def _find(method: str, path: str) -> Route:
     if not path.lower().startswith("/v1/"):
         return Route(_V2.get((method, path), "unknown"))
     if method == "POST":
@@ -62,3 +66,6 @@ def find_route(method: str, path: str) -> Route:
         version = int(digits)
     label = unquote(match[3], errors="replace") if match[3] is not None else None
     return Route(operation, unquote(match[1], errors="replace"), version, label)
+
+
+_known = functools.lru_cache(maxsize=1024)(_find)

@@ -67,7 +67,8 @@ class Scheduler:
             parameters = None  # merging is off, or there is nothing to merge
         size = size_of(inputs)
         expected = call.servable.paces[call.signature].expected_s(size)
-        if expected is not None and expected <= (MERGED_FROM_S if parameters else QUICK_S):
+        is_whole = parameters is None or rows <= parameters.limit
+        if is_whole and expected is not None and expected <= (MERGED_FROM_S if parameters else QUICK_S):
             return self._run_here(call, parameters, inputs, rows, size)
         if parameters is None:
             return await self._wait(Batch(call, None, None), [inputs], [rows_of(inputs)], deadline)

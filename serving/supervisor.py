@@ -124,7 +124,11 @@ class Supervisor:
         endings = 0
         while not self._stop.is_set():
             began = time.monotonic()
-            status = self._run_worker(slot)
+            try:
+                status = self._run_worker(slot)
+                cause = _cause(status)
+            except OSError as error:  # the system has no room for a process just now
+                status, cause = 0, f"it could not be started: {error.strerror}"
             if self._stop.is_set():
                 return
             if self._pool.size() == 0 and not self._manager.available() and status == 255:
@@ -132,7 +136,7 @@ class Supervisor:
                 return
             endings = 1 if time.monotonic() - began > _STEADY_S else endings + 1
             pause = _PAUSE_S[min(endings - 1, len(_PAUSE_S) - 1)]
-            log.error("worker %d ended (%s); starting another in %g s", slot, _cause(status), pause)
+            log.error("worker %d ended (%s); starting another in %g s", slot, cause, pause)
             self._stop.wait(pause)
 
     def _run_worker(self, slot: int) -> int:

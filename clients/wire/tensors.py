@@ -191,6 +191,8 @@ def _split_strings(content: bytes, count: int) -> Array:
         for _ in range(count):
             length = shift = 0
             while content[at] > 127:
+                if shift > 56:  # without a limit, numbers of any size would be made of bytes
+                    raise ValueError("tensor_content holds a string length of more than 64 bits")
                 length |= (content[at] & 127) << shift
                 at, shift = at + 1, shift + 7
             lengths.append(length | content[at] << shift)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -54,6 +56,18 @@ def test_a_long_call_holds_up_no_other(ends: Ends) -> None:
     assert not waiting.done()
     ends.let_go.set()
     assert waiting.result(30) == "done"
+
+
+def test_whoever_gives_up_waiting_leaves_the_channel_as_it_was(ends: Ends) -> None:
+    async def give_up(waiting: Any) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(waiting), 0.01)
+
+    waiting = ends.first.begin("wait")
+    asyncio.run(give_up(waiting))
+    ends.let_go.set()
+    assert waiting.result(30) == "done"
+    assert ends.first.begin("add", 1, 2).result(30) == 3
 
 
 def test_errors_come_back_with_their_code(ends: Ends) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serving import flags
+from serving.command import main
 
 
 def test_values_come_after_an_equals_sign_or_a_blank() -> None:
@@ -59,3 +60,8 @@ def test_help_names_every_flag_and_ends_with_an_example() -> None:
     text = flags.usage()
     assert all(f"--{flag.name}=" in text for flag in flags.FLAGS)
     assert text.splitlines()[-1].startswith("  python -m serving --port 8500")
+
+
+def test_a_flag_that_begins_as_version_does_is_not_taken_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version_transition_policy=none", "--repository=."]) == 255
+    assert "--version_transition_policy=none is none" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from serving import grpc_backend
 from serving.errors import InvalidArgument
 from serving.grpc_backend import Settings
 from serving.grpc_wire import read_timeout
+from serving.http2_frames import ACK, PING, PREFACE, SETTINGS, frame
 
 PREDICT = f"/{services.PREDICTION}/Predict"
 
@@ -167,13 +169,27 @@ def test_a_silent_connection_is_closed(server: Any) -> None:
 
 def test_connections_beyond_the_limit_are_closed(server: Any) -> None:
     connections = [socket.create_connection(("127.0.0.1", server.grpc_port), timeout=30) for _ in range(40)]
+    for connection in connections:  # that they end for being silent would prove nothing
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(PREFACE + frame(SETTINGS, 0, 0))
     closed = [connection for connection in connections[25:] if is_closed(connection)]
+    assert len(closed) == 15
+    connections[0].sendall(frame(PING, 0, 0, b"are you?"))
+    assert frame(PING, ACK, 0, b"are you?") in read_until(connections[0], b"are you?")
     for connection in connections:
         connection.close()
-    assert len(closed) == 15
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         grpc.channel_ready_future(channel).result(30)
         assert ask(channel) == [2.5]
+
+
+def read_until(connection: socket.socket, wanted: bytes) -> bytes:
+    found = b""
+    while wanted not in found:
+        data = connection.recv(1000)
+        assert data, "closed"
+        found += data
+    return found
 
 
 def is_closed(connection: socket.socket) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from serving.http_connection import _LINGER_S
 from serving.http_messages import Answer, Limits, Request
 from serving.http_server import HttpServer
 from serving.listening import listen
@@ -129,8 +130,9 @@ def test_a_client_that_asks_to_be_told_to_go_on_is(start: Any) -> None:
         (b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", False),
         (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", True),
         (b"GET / HTTP/1.0\r\n\r\n", True),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),
     ],
-    ids=["1.1", "close", "1.0"],
+    ids=["1.1", "close", "1.0", "1.0 that would stay"],
 )
 def test_the_connection_is_kept_as_http_says(start: Any, head: bytes, closes: bool) -> None:
     client = Client(start())
@@ -238,6 +240,35 @@ def test_a_client_that_does_not_take_its_answers_is_left(start: Any) -> None:
     while server.http.connections and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not server.http.connections
+
+
+def test_the_last_answer_may_be_taken_as_slowly_as_any_other(start: Any) -> None:
+    client = Client(start(Limits()))
+    client.send(b"GET /large/30000000 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    time.sleep(_LINGER_S + 1)  # longer than a client that has been refused would have
+    assert len(client.read()[2]) == 30_000_000
+    assert client.is_closed()
+
+
+def test_a_client_that_leaves_the_end_of_an_answer_is_left(start: Any) -> None:
+    """What waits to be sent is so little that asyncio does not mind."""
+    server = start()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", server.port))
+        transport = wait_for(lambda: next(iter(server.http.connections), None))._transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        client.sendall(b"GET /large/60000 HTTP/1.1\r\nHost: h\r\n\r\n")
+        wait_for(transport.get_write_buffer_size)
+        wait_for(lambda: not server.http.connections)
+
+
+def wait_for(condition: Callable[[], Any], limit_s: float = 20.0) -> Any:
+    end = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return found
 
 
 def test_a_running_request_is_not_hurried(start: Any) -> None:

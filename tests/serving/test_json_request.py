@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,6 +104,27 @@ def test_what_is_not_base64_is_refused(value: Any, message: str) -> None:
     with pytest.raises(ServingError) as caught:
         json_values.decode_base64(value)
     assert caught.value.message == message
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="measures memory by /proc")
+def test_a_large_body_leaves_nothing_in_its_thread() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    body = b'{"instances": [%b1]}' % (b"0.1," * 5_000_000)
+    grown: list[int] = []
+
+    def read() -> None:
+        before = resident()
+        array = json_request.parse(body).read(signature("float32"))["x"]
+        assert array.size == 5_000_001
+        del array
+        grown.append(resident() - before)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    reading.join()
+    assert grown[0] < 3 * len(body)
 
 
 def test_strings_may_hold_any_bytes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,31 @@ def test_a_snapshot_may_be_taken_while_requests_are_counted() -> None:
     thread.join()
     assert sizes == sorted(sizes)
     assert len(metrics.snapshot()["own_queue_depth"]) == 2000
+
+
+def test_versions_may_load_while_requests_for_unknown_models_are_counted() -> None:
+    metrics = Metrics()
+    for version in range(2000):
+        metrics.loaded("m", version)
+    is_done = threading.Event()
+
+    def load() -> None:
+        version = 2000
+        while not is_done.is_set():
+            metrics.loaded("m", version := version + 1)
+
+    before = sys.getswitchinterval()
+    loading = threading.Thread(target=load)
+    try:
+        sys.setswitchinterval(1e-6)
+        loading.start()
+        for n in range(30):
+            metrics.request(f"nope{n}", "Predict", "GRPC", "NOT_FOUND", 1e-3)
+    finally:
+        sys.setswitchinterval(before)
+        is_done.set()
+        loading.join()
+    assert len(metrics.snapshot()["own_request_count"]) == 30
 
 
 @pytest.mark.parametrize(("micros", "bucket"), [(0, 0), (10, 0), (10.1, 1), (18, 1), (1e12, 33)])

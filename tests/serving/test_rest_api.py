@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import gzip
 import json
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
+
+from serving import rest_routes
+from serving.rest_api import RestApi
 
 PREDICT = "/v1/models/half_plus_two:predict"
 
@@ -192,6 +198,12 @@ def test_a_path_that_leads_nowhere_says_so(tiny_server: Any, method: str, path: 
     assert json.loads(answer)["error"].startswith(message)
 
 
+def test_routes_of_long_paths_are_not_remembered() -> None:
+    before = rest_routes._known.cache_info().misses
+    assert rest_routes.find_route("GET", "/v1/models/" + "m" * 1000).name == "m" * 1000
+    assert rest_routes._known.cache_info().misses == before
+
+
 def test_paths_match_in_any_case_but_verbs_do_not(tiny_server: Any) -> None:
     assert tiny_server.get("/V1/Models/half_plus_two")[0] == 200
     status, body = tiny_server.get("/v1/models/half_plus_two/METADATA")
@@ -236,9 +248,47 @@ def test_faulty_examples_are_refused(tiny_server: Any, examples: Any, message: s
     assert post(tiny_server, "/v1/models/half_plus_two:regress", body) == (400, {"error": message})
 
 
+def test_a_feature_whose_name_is_no_text_is_the_callers_fault(tiny_server: Any) -> None:
+    body = b'{"signature_name": "regress_x", "examples": [{"\xff": 1.0}]}'
+    answer = post(tiny_server, "/v1/models/half_plus_two:regress", body)
+    assert answer == (400, {"error": "A feature's name is not UTF-8 text"})
+
+
 def test_the_context_is_merged_into_each_example(tiny_server: Any) -> None:
     body = {"signature_name": "regress_x", "context": {"x": 6.0}, "examples": [{}, {"x": 8.0}]}
     assert post(tiny_server, "/v1/models/half_plus_two:regress", body) == (200, {"results": [5.0, 6.0]})
+
+
+def test_large_bodies_are_read_a_few_at_once_even_when_their_clients_leave() -> None:
+    core: Any = None
+    go_on, running = threading.Event(), 0
+
+    def read() -> None:
+        nonlocal running
+        running += 1
+        assert go_on.wait(30)
+        raise ValueError("no JSON")
+
+    async def send() -> None:
+        nonlocal running
+        api, said = RestApi(core), []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+        sent = [asyncio.create_task(api._apart(2**20, read)) for _ in range(4)]
+        while running < 2:
+            await asyncio.sleep(0)
+        for task in sent[:2]:
+            task.cancel()
+        await asyncio.wait(sent, timeout=0.2)
+        assert running == 2
+        go_on.set()
+        ends = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError] * 2 + [ValueError] * 2
+        assert running == 4
+        del sent, ends
+        gc.collect()
+        assert not said
+
+    asyncio.run(send())
 
 
 def test_a_large_body_is_refused(serve: Any, tiny_repository: Any) -> None:

@@ -168,6 +168,16 @@ def test_a_large_request_first_fills_the_batch_that_waits() -> None:
     assert results[1]["y"].tolist() == [2 * v for v in range(20, 27)]
 
 
+def test_a_quick_request_is_cut_where_a_run_may_not_be_as_large() -> None:
+    engine = Doubling()
+    batching = Batching(max_batch_size=20, enable_large_batch_splitting=True, max_execution_batch_size=4)
+    of = servable(engine, batching=batching)
+    of.paces["s"].record(7, 20e-6)
+    assert asyncio.run(Scheduler(1).run(ask(of), x(*range(7))))["y"].tolist() == [2 * v for v in range(7)]
+    assert [len(values) for _, values in engine.runs] == [4, 3]
+    assert of.in_flight == 0
+
+
 def test_only_the_request_at_fault_fails() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     m = ask(servable(engine, batching=BATCHING))

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +21,27 @@ from onnx import helper
 
 from clients.wire import messages as pb
 from clients.wire import tensors
+from serving import flags
+from serving.supervisor import Supervisor
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="tells processes by /proc")
 X = np.array([[1.0]], np.float32)
 BODY = b'{"instances": [[1.0]]}'
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = Supervisor(flags.parse([f"--repository={tmp_path}", "--workers=2"]), [])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    keeper = threading.Thread(target=supervisor._keep, args=(1,), daemon=True)
+    keeper.start()
+    keeper.join(0.2)
+    assert keeper.is_alive()
+    assert "worker 1 ended (it could not be started: No such file or directory); starting another" in caplog.text
+    supervisor._stop.set()
+    keeper.join(30)
+    assert not keeper.is_alive()
 
 
 def children(pid: int) -> list[int]:

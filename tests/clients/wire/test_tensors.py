@@ -133,6 +133,7 @@ def test_integers_out_of_range_wrap(dtype: str, value: int, wrapped: int) -> Non
         (tensor("DT_STRING", [2**40], tensor_content=b"\1\1ab"), "string lengths"),
         (tensor("DT_STRING", [2], tensor_content=b"\1\1abc"), "its strings need 4"),
         (tensor("DT_STRING", [1], tensor_content=b"\xff\xff"), "0 string lengths; 1 are needed"),
+        (tensor("DT_STRING", [1], tensor_content=b"\xff" * 10_000), "a string length of more than 64 bits"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
