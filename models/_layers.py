@@ -35,23 +35,23 @@ class Layers:
         x = self.norm(self.conv(x, filters, size, f"{name}_conv", stride), f"{name}_norm")
         return keras.layers.ReLU(name=f"{name}_relu")(x)
 
-    def dense(self, x: keras.KerasTensor, units: int, name: str, l2: float = 0.0) -> keras.KerasTensor:
-        """Dense layer with ReLU; [b, d] -> [b, units]. `l2`: regularisation of its kernel."""
+    def dense(
+        self, x: keras.KerasTensor, units: int, name: str, l2: float = 0.0, bias_l2: float = 0.0
+    ) -> keras.KerasTensor:
+        """Dense layer with ReLU; [b, d] -> [b, units]. `l2`, `bias_l2`: regularisation of its kernel and its bias."""
         kernel = keras.initializers.HeNormal(next(self._seed))
-        return keras.layers.Dense(
-            units, activation="relu", kernel_initializer=kernel, kernel_regularizer=_l2(l2), name=name
-        )(x)
+        held = {"kernel_regularizer": _l2(l2), "bias_regularizer": _l2(bias_l2)}
+        return keras.layers.Dense(units, activation="relu", kernel_initializer=kernel, **held, name=name)(x)
 
     def dropout(self, x: keras.KerasTensor, share: float, name: str) -> keras.KerasTensor:
         """`x` with a share of it dropped in training; without a layer where the share is 0."""
         return keras.layers.Dropout(share, seed=next(self._seed), name=name)(x) if share else x
 
-    def logits(self, x: keras.KerasTensor, classes: int, l2: float = 0.0) -> keras.KerasTensor:
+    def logits(self, x: keras.KerasTensor, classes: int, l2: float = 0.0, bias_l2: float = 0.0) -> keras.KerasTensor:
         """The last layer, in float32 also under mixed precision; [b, d] -> [b, classes]."""
         kernel = keras.initializers.GlorotUniform(next(self._seed))
-        return keras.layers.Dense(
-            classes, kernel_initializer=kernel, kernel_regularizer=_l2(l2), dtype="float32", name="logits"
-        )(x)
+        held = {"kernel_regularizer": _l2(l2), "bias_regularizer": _l2(bias_l2)}
+        return keras.layers.Dense(classes, kernel_initializer=kernel, **held, dtype="float32", name="logits")(x)
 
 
 def _l2(weight: float) -> keras.regularizers.Regularizer | None:

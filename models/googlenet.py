@@ -38,6 +38,7 @@ class Config(ClassifierConfig):
     channels: int = option(3, "1: grey, 3: colour")
     width_multiplier: float = option(1.0, "share of the paper's filters that each layer has")
     reduce: bool = option(True, "convolutions 1×1 before those 3×3 and 5×5; without them the work is several times")
+    modules: tuple[str, ...] = option(tuple(MODULES), "inception modules, by their names in the paper")
     stem_stride: int = option(1, "stride of the stem's max-pool for small images; 2 quarters the work")
     dropout: float = option(0.4, "share of the features before the last layer that training drops")
 
@@ -68,6 +69,8 @@ def build(config: Config) -> keras.Model:
     Output   logits  float32 [b, num_classes]
     Weights  5,997,962 at 32×32×3 and 10 classes
     Source   Szegedy, Liu, Jia et al. 2015, "Going deeper with convolutions", arXiv:1409.4842, table 1
+
+    ValueError for an unknown module.
     """
 
     def scaled(*filters: int) -> tuple[int, ...]:
@@ -83,8 +86,10 @@ def build(config: Config) -> keras.Model:
         x = keras.layers.MaxPool2D(3, 2, padding="same", name="stem1_pool")(x)
     x = layers.unit(layers.unit(x, second, 1, "stem2"), third, 3, "stem3")
     x = keras.layers.MaxPool2D(3, 2 if large else config.stem_stride, padding="same", name="stem3_pool")(x)
-    for name, filters in MODULES.items():
-        x = layers.inception(x, scaled(*filters), f"inception{name}", config.reduce)
+    for name in config.modules:
+        if name not in MODULES:
+            raise ValueError(f'there is no module "{name}"; wanted are some of {", ".join(MODULES)}')
+        x = layers.inception(x, scaled(*MODULES[name]), f"inception{name}", config.reduce)
         if name in ("3b", "4e"):
             x = keras.layers.MaxPool2D(3, 2, padding="same", name=f"pool{name[0]}")(x)  # height and width halved
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)  # [b, 1024]
@@ -104,6 +109,7 @@ NETWORKS = [
         parameters=5_997_962,
         tiny={
             "width_multiplier": 0.03,
+            "modules": ("3a", "3b", "4a"),
             "stem_stride": 2,
             "dropout": 0.0,
             "epochs": 1,

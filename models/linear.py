@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import from_saved
+from models._blocks import Pair, from_saved
 from models._classifier import ClassifierConfig
 from models._classifier import example as image_example
 from models._classifier import signatures as image_signatures
@@ -44,13 +44,12 @@ class _Line(keras.Model):  # type: ignore[misc]
     def __init__(self, config: Any, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
-        self.w = self.add_weight(shape=(width,), initializer="zeros", name="w", dtype="float32")
-        self.b = self.add_weight(shape=(), initializer="zeros", name="b", dtype="float32")
+        self.pair = Pair((width,), (), name="pair")
         self.built = True
 
     def line(self, x: tf.Tensor) -> tf.Tensor:
         """w·x + b: float32 [b, d] -> [b]."""
-        return tf.linalg.matvec(tf.cast(x, tf.float32), self.w.value) + self.b.value
+        return tf.linalg.matvec(tf.cast(x, tf.float32), self.pair.w.value) + self.pair.b.value
 
     def descend(self, gradients: tuple[tf.Tensor, tf.Tensor]) -> None:
         """w' = w - learning rate · ∂loss/∂w, and b likewise; replicas go by the mean of their gradients."""
@@ -58,7 +57,7 @@ class _Line(keras.Model):  # type: ignore[misc]
         if count > 1:
             gradients = tf.distribute.get_replica_context().all_reduce("mean", gradients)
         rate = tf.cast(self.optimizer.learning_rate, tf.float32)
-        for variable, gradient in zip((self.w, self.b), gradients, strict=True):
+        for variable, gradient in zip((self.pair.w, self.pair.b), gradients, strict=True):
             variable.value.assign_sub(rate * gradient)
 
     def get_config(self) -> dict[str, Any]:

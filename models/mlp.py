@@ -25,20 +25,7 @@ class Config(ClassifierConfig):
     units: tuple[int, ...] = option((256, 128, 64, 32), "units of each hidden layer")
     dropout: float = option(0.0, "share of each hidden layer's outputs that training drops")
     kernel_l2: float = option(0.0, "L2 regularisation of each layer's kernel, as part of the layer")
-    penalty_l2: float = option(0.0, "L2 penalty that is added to the loss, of all weights and biases")
-
-
-@keras.saving.register_keras_serializable("ladle")
-class Penalised(keras.Model):  # type: ignore[misc]
-    """A classifier whose loss may have one more term: half the sum of squares of every weight, times `penalty`."""
-
-    penalty = 0.0
-
-    def compute_loss(self, *args: Any, **kwargs: Any) -> tf.Tensor:
-        loss = super().compute_loss(*args, **kwargs)
-        if self.penalty:
-            loss += self.penalty * tf.add_n([tf.nn.l2_loss(v.value) for v in self.trainable_variables])
-        return loss
+    penalty_l2: float = option(0.0, "weight in the loss of half the sum of squares of all weights and biases")
 
 
 def build(config: Config) -> keras.Model:
@@ -50,14 +37,13 @@ def build(config: Config) -> keras.Model:
     Source   Rumelhart, Hinton, Williams 1986, "Learning representations by back-propagating errors"
     """
     layers = Layers(seeds(config.seed))
+    l2 = (config.kernel_l2 + config.penalty_l2 / 2, config.penalty_l2 / 2)  # of kernels, of biases
     image = keras.Input((config.height, config.width, config.channels), name="image")
     x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
     x = keras.layers.Flatten(name="flatten")(x)  # [b, h·w·c]
     for n, units in enumerate(config.units, 1):
-        x = layers.dropout(layers.dense(x, units, f"dense{n}", config.kernel_l2), config.dropout, f"dropout{n}")
-    model = Penalised(image, layers.logits(x, config.num_classes, config.kernel_l2), name="mlp")
-    model.penalty = config.penalty_l2
-    return compile_classifier(model, config)
+        x = layers.dropout(layers.dense(x, units, f"dense{n}", *l2), config.dropout, f"dropout{n}")
+    return compile_classifier(keras.Model(image, layers.logits(x, config.num_classes, *l2), name="mlp"), config)
 
 
 @keras.saving.register_keras_serializable("ladle")

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import from_saved, seeds
+from models._blocks import Pair, from_saved, seeds
 from models._classifier import ClassifierConfig, example, signatures
 from models._network import Network, option
 
@@ -36,11 +36,9 @@ class TensorMLP(keras.Model):  # type: ignore[misc]
         seed = seeds(config.seed)
         widths = (config.height * config.width * config.channels, *config.units, config.num_classes)
         self.pairs = []
-        for n, (inputs, outputs) in enumerate(itertools.pairwise(widths), 1):
+        for n, shape in enumerate(itertools.pairwise(widths), 1):
             draw = keras.initializers.TruncatedNormal(stddev=config.initial_deviation, seed=next(seed))
-            w = self.add_weight(shape=(inputs, outputs), initializer=draw, name=f"w{n}", dtype="float32")
-            b = self.add_weight(shape=(outputs,), initializer="zeros", name=f"b{n}", dtype="float32")
-            self.pairs.append((w, b))
+            self.pairs.append(Pair(shape, shape[1:], draw, name=f"pair{n}"))
         self._figures = [keras.metrics.Mean(name="loss"), keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         self.built = True
 
@@ -51,16 +49,16 @@ class TensorMLP(keras.Model):  # type: ignore[misc]
     def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
         """float32 [b, h, w, c] in [0, 1] -> outputs [b, num_classes], taught to be a one-hot vector."""
         x = tf.reshape(tf.cast(image, tf.float32), [tf.shape(image)[0], int(np.prod(image.shape[1:]))])
-        for w, b in self.pairs[:-1]:
-            x = tf.nn.relu(x @ w + b)
-        w, b = self.pairs[-1]
-        return x @ w + b
+        *hidden, last = self.pairs
+        for pair in hidden:
+            x = tf.nn.relu(x @ pair.w + pair.b)
+        return x @ last.w + last.b
 
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of plain gradient descent on (image, label) -> running means of the loss and the accuracy."""
         image, label = batch
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        weights = [variable.value for pair in self.pairs for variable in pair]  # tf.Variables
+        weights = [variable.value for pair in self.pairs for variable in (pair.w, pair.b)]  # tf.Variables
         with tf.GradientTape() as tape:
             logits = self(image, training=True)
             loss = self._squared_error(label, logits)

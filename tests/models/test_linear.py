@@ -48,8 +48,8 @@ def test_a_line_is_found() -> None:
     step = tf.function(model.train_step)
     for _ in range(300):
         step((x, 1.5 * x[:, 0] - 0.25))
-    np.testing.assert_allclose(model.w, [1.5], atol=1e-3)
-    np.testing.assert_allclose(model.b, -0.25, atol=1e-3)
+    np.testing.assert_allclose(model.pair.w, [1.5], atol=1e-3)
+    np.testing.assert_allclose(model.pair.b, -0.25, atol=1e-3)
 
 
 def test_a_sigmoid_unit_tells_two_classes_apart_and_no_more() -> None:
