@@ -24,6 +24,17 @@ def from_saved(config: type[C], fields: Mapping[str, Any]) -> C:
     return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
+class Pair(keras.layers.Layer):  # type: ignore[misc]
+    """Two bare variables, w and b. A layer alone because Keras cannot write variables of a model itself to `.h5`."""
+
+    def __init__(self, w: tuple[int, ...], b: tuple[int, ...], initializer: Any = "zeros", **kwargs: Any) -> None:
+        """Of these shapes; w begins as the initializer says, b at zero."""
+        super().__init__(**kwargs)
+        self.w = self.add_weight(shape=w, initializer=initializer, name="w", dtype="float32")
+        self.b = self.add_weight(shape=b, initializer="zeros", name="b", dtype="float32")
+        self.built = True
+
+
 def scaled_loss(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
     """The mean loss of a batch as an own `train_step` differentiates it.
 

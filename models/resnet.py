@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from models._blocks import seeds
 from models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from models._layers import Layers
 from models._network import Network, option
+
+WIDER = 4
+"""By how many times the last convolution of a bottleneck is wider than its others."""
 
 
 @dataclass(frozen=True)
@@ -18,39 +23,36 @@ class Config(ClassifierConfig):
 
     blocks: tuple[int, ...] = option((2, 2, 2, 2), "residual blocks of each stage")
     filters: tuple[int, ...] = option((64, 128, 256, 512), "filters of each stage; the stem has those of the first")
+    bottleneck: bool = option(False, "blocks of convolutions 1×1, 3×3, 1×1, the last with four times the filters")
     stem_stride: int = option(2, "stride of the stem's max-pool; 1 keeps small images whole, at four times the work")
 
 
-class _Layers:
-    """Convolution with batch normalisation, the only pair that a ResNet is made of."""
-
-    def __init__(self, seed: Iterator[int]) -> None:
-        self._seed = seed
-
-    def conv(self, x: keras.KerasTensor, filters: int, size: int, name: str, stride: int = 1) -> keras.KerasTensor:
-        """Convolution without bias; [b, h, w, c] -> [b, ceil(h / stride), ceil(w / stride), filters]."""
-        kernel = keras.initializers.HeNormal(next(self._seed))
-        conv = keras.layers.Conv2D(
-            filters, size, stride, padding="same", use_bias=False, kernel_initializer=kernel, name=name
-        )
-        return conv(x)
-
-    def norm(self, x: keras.KerasTensor, name: str, gamma: str = "ones") -> keras.KerasTensor:
-        """Batch normalisation whose averages settle within 50 steps (Keras's momentum 0.99 needs 500)."""
-        return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name)(x)
-
+class _Blocks(Layers):
     def basic_block(self, x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
         """Two convolutions 3×3 and a shortcut, projected by a convolution 1×1 where the shape changes.
 
         The last scale starts at zero: every block begins as its shortcut.
         """
-        shortcut = x
-        if stride > 1 or x.shape[-1] != filters:
-            shortcut = self.norm(self.conv(x, filters, 1, f"{name}_shortcut", stride), f"{name}_shortcut_norm")
+        shortcut = self._shortcut(x, filters, stride, name)
         y = self.norm(self.conv(x, filters, 3, f"{name}_conv1", stride), f"{name}_norm1")
         y = keras.layers.ReLU(name=f"{name}_relu1")(y)
         y = self.norm(self.conv(y, filters, 3, f"{name}_conv2"), f"{name}_norm2", gamma="zeros")
         return keras.layers.ReLU(name=f"{name}_relu2")(keras.layers.Add(name=f"{name}_add")([y, shortcut]))
+
+    def bottleneck(self, x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
+        """Convolutions 1×1, 3×3, 1×1 to four times the filters, and a shortcut; the stride is that of the 3×3."""
+        shortcut = self._shortcut(x, WIDER * filters, stride, name)
+        y = self.norm(self.conv(x, filters, 1, f"{name}_conv1"), f"{name}_norm1")
+        y = keras.layers.ReLU(name=f"{name}_relu1")(y)
+        y = self.norm(self.conv(y, filters, 3, f"{name}_conv2", stride), f"{name}_norm2")
+        y = keras.layers.ReLU(name=f"{name}_relu2")(y)
+        y = self.norm(self.conv(y, WIDER * filters, 1, f"{name}_conv3"), f"{name}_norm3", gamma="zeros")
+        return keras.layers.ReLU(name=f"{name}_relu3")(keras.layers.Add(name=f"{name}_add")([y, shortcut]))
+
+    def _shortcut(self, x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
+        if stride == 1 and x.shape[-1] == filters:
+            return x
+        return self.norm(self.conv(x, filters, 1, f"{name}_shortcut", stride), f"{name}_shortcut_norm")
 
 
 def build(config: Config) -> keras.Model:
@@ -61,24 +63,74 @@ def build(config: Config) -> keras.Model:
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
-    Weights  11,182,410 at blocks=(2, 2, 2, 2), one channel and 10 classes
+    Weights  11,182,410 at blocks=(2, 2, 2, 2), one channel and 10 classes; in colour and with 100 classes
+             21,345,316 (ResNet-34) and 23,758,372 (ResNet-50, with bottlenecks)
     Source   He, Zhang, Ren, Sun 2016, "Deep residual learning for image recognition", arXiv:1512.03385, table 1
     """
-    seed = seeds(config.seed)
-    layers = _Layers(seed)
+    layers = _Blocks(seeds(config.seed))
+    block = layers.bottleneck if config.bottleneck else layers.basic_block
     image = keras.Input((config.height, config.width, config.channels), name="image")
     x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
-    x = layers.norm(layers.conv(x, config.filters[0], 3, "stem_conv"), "stem_norm")
-    x = keras.layers.ReLU(name="stem_relu")(x)
+    x = layers.unit(x, config.filters[0], 3, "stem")
     x = keras.layers.MaxPool2D(2, config.stem_stride, padding="same", name="stem_pool")(x)
     for stage, (blocks, filters) in enumerate(zip(config.blocks, config.filters, strict=True), 1):
         for n in range(1, blocks + 1):
             stride = 2 if n == 1 and stage > 1 else 1
-            x = layers.basic_block(x, filters, stride, f"stage{stage}_block{n}")
+            x = block(x, filters, stride, f"stage{stage}_block{n}")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)  # [b, 512]
-    kernel = keras.initializers.GlorotUniform(next(seed))
-    logits = keras.layers.Dense(config.num_classes, kernel_initializer=kernel, dtype="float32", name="logits")(x)
-    return compile_classifier(keras.Model(image, logits, name="resnet"), config)
+    return compile_classifier(keras.Model(image, layers.logits(x, config.num_classes), name="resnet"), config)
+
+
+TINY: Mapping[str, Any] = {"blocks": (1, 1), "filters": (4, 8), "epochs": 1, "batch_size": 16, "learning_rate": 1e-2}
+SOURCE = "He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition, arXiv:1512.03385"
+# Narrow, so that depth fits the minutes.
+QUICK: Mapping[str, Any] = {
+    "data": "fashion_mnist",
+    "epochs": 1,
+    "batch_size": 64,
+    "schedule": "cosine",
+    "warmup": 0.1,
+}
+CIFAR100: Mapping[str, Any] = {
+    "data": "cifar100",
+    "epochs": 60,
+    "schedule": "cosine",
+    "warmup": 0.05,
+    "weight_decay": 0.5,
+    "stem_stride": 1,
+    "augment": True,
+    "top_k": 5,
+}
+
+
+def _deeper(layers: int, parameters: int, bottleneck: bool) -> Network:
+    return Network(
+        name=f"resnet{layers}",
+        task="classify",
+        summary=f"ResNet-{layers}: a deep convolutional network with shortcuts, for small images of single things.",
+        config=Config(
+            data="cifar100",
+            learning_rate=1e-3,
+            weight_decay=0.05,
+            height=32,
+            width=32,
+            channels=3,
+            num_classes=100,
+            top_k=5,
+            blocks=(3, 4, 6, 3),
+            bottleneck=bottleneck,
+        ),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=parameters,
+        tiny=TINY,
+        presets={
+            "quick": {**QUICK, "filters": (16, 32, 64, 64) if bottleneck else (16, 32, 64, 128)},
+            "full": CIFAR100,
+        },
+        source=SOURCE,
+    )
 
 
 NETWORKS = [
@@ -91,7 +143,7 @@ NETWORKS = [
         signatures=signatures,
         example=example,
         parameters=11_182_410,
-        tiny={"blocks": (1, 1), "filters": (4, 8), "epochs": 1, "batch_size": 16, "learning_rate": 1e-2},
+        tiny=TINY,
         presets={
             "quick": {"epochs": 1, "batch_size": 64, "train_limit": 20_000, "schedule": "cosine", "warmup": 0.1},
             "full": {
@@ -101,17 +153,10 @@ NETWORKS = [
                 "stem_stride": 1,
                 "augment": True,
             },
-            "cifar100": {
-                "data": "cifar100",
-                "epochs": 60,
-                "schedule": "cosine",
-                "warmup": 0.05,
-                "weight_decay": 0.5,
-                "stem_stride": 1,
-                "augment": True,
-                "top_k": 5,
-            },
+            "cifar100": CIFAR100,
         },
-        source="He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition, arXiv:1512.03385",
+        source=SOURCE,
     ),
+    _deeper(34, 21_345_316, bottleneck=False),
+    _deeper(50, 23_758_372, bottleneck=True),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,26 +27,66 @@ class Config(BaseConfig):
     vocab_size: int = option(10_000, "token ids: 3 special ones and the most frequent words")
     max_length: int = option(80, "tokens of a text that are read, the last ones")
     embedding_dim: int = option(100, "numbers that stand for a word")
-    layer: str = option("lstm", "recurrent layer: lstm")
+    layer: str = option("lstm", "recurrent layer: rnn_cell | rnn | lstm | gru")
     units: int = option(64, "units of each recurrent layer")
     layers: int = option(2, "recurrent layers")
     dropout: float = option(0.5, "share of each recurrent layer's inputs that training drops")
     clip_norm: float = option(5.0, "longest gradient of a weight; longer ones are scaled down")
 
 
-def _lstm(config: Config, seed: Iterator[int], last: bool, name: str) -> keras.Layer:
-    # TensorFlow's own loop: a cuDNN kernel could not be converted, and would tie a SavedModel to a GPU.
-    return keras.layers.LSTM(config.units, use_cudnn=False, return_sequences=not last, name=name, **_initializers(seed))
+@keras.saving.register_keras_serializable("ladle")
+class Unrolled(keras.layers.Layer):  # type: ignore[misc]
+    """A SimpleRNNCell taken step by step by hand: its state goes in and comes out of each step."""
+
+    def __init__(self, units: int, return_sequences: bool, initializers: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units, self.return_sequences = units, return_sequences
+        self.cell = keras.layers.SimpleRNNCell(units, **initializers)
+
+    def build(self, x_shape: tuple[int | None, ...]) -> None:
+        self.cell.build((x_shape[0], x_shape[2]))
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """float32 [b, t, d] -> the states [b, t, units], or the last one [b, units]."""
+        state = tf.zeros_like(x[:, 0, :1]) * tf.zeros([1, self.units], x.dtype)  # [b, units]
+        states = []
+        for step in range(x.shape[1]):
+            output, [state] = self.cell(x[:, step], [state])
+            states.append(output)
+        return tf.stack(states, axis=1) if self.return_sequences else states[-1]
+
+    def compute_output_shape(self, x_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*x_shape[:2], self.units) if self.return_sequences else (x_shape[0], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        cell = self.cell.get_config()
+        initializers = {name: cell[name] for name in ("kernel_initializer", "recurrent_initializer")}
+        own = {"units": self.units, "return_sequences": self.return_sequences, "initializers": initializers}
+        return {**super().get_config(), **own}
 
 
-def _initializers(seed: Iterator[int]) -> dict[str, Any]:
-    return {
+def _recurrent(config: Config, seed: Iterator[int], last: bool, name: str) -> keras.Layer:
+    """One recurrent layer, [b, t, d] -> [b, t, units], of the last one [b, units].
+
+    LSTM and GRU in TensorFlow's own loop: a cuDNN kernel could not be converted, and would tie a SavedModel to a GPU.
+    ValueError for an unknown layer.
+    """
+    initializers = {
         "kernel_initializer": keras.initializers.GlorotUniform(next(seed)),
         "recurrent_initializer": keras.initializers.Orthogonal(seed=next(seed)),
     }
-
-
-_LAYERS: dict[str, Callable[[Config, Iterator[int], bool, str], keras.Layer]] = {"lstm": _lstm}
+    match config.layer:
+        case "rnn_cell":
+            return Unrolled(config.units, not last, initializers, name=name)
+        case "rnn":
+            return keras.layers.SimpleRNN(config.units, return_sequences=not last, name=name, **initializers)
+        case "lstm":
+            kind = keras.layers.LSTM
+        case "gru":
+            kind = keras.layers.GRU
+        case _:
+            raise ValueError(f'layer is "{config.layer}"; wanted is rnn_cell, rnn, lstm or gru')
+    return kind(config.units, use_cudnn=False, return_sequences=not last, name=name, **initializers)
 
 
 def build(config: Config) -> keras.Model:
@@ -57,8 +97,9 @@ def build(config: Config) -> keras.Model:
 
     Input    tokens  int32 [b, max_length]  0 padding, 1 start, 2 unknown, words from 3
     Output   logits  float32 [b, 1]  of being positive
-    Weights  1,075,329 as two LSTM layers
-    Source   Hochreiter, Schmidhuber 1997, "Long short-term memory"; data: Maas et al. 2011
+    Weights  1,075,329 as two LSTM layers, 1,056,897 as GRU, 1,018,881 as SimpleRNN, unrolled by hand or not
+    Source   Elman 1990, "Finding structure in time"; Hochreiter, Schmidhuber 1997, "Long short-term memory";
+             Cho et al. 2014, arXiv:1406.1078; data: Maas et al. 2011
     """
     seed = seeds(config.seed)
     tokens = keras.Input((config.max_length,), dtype="int32", name="tokens")
@@ -68,7 +109,7 @@ def build(config: Config) -> keras.Model:
     )  # [b, t, embedding_dim]
     for n in range(1, config.layers + 1):
         x = keras.layers.Dropout(config.dropout, seed=next(seed), name=f"dropout{n}")(x)
-        x = _LAYERS[config.layer](config, seed, n == config.layers, f"{config.layer}{n}")(x)  # last: [b, units]
+        x = _recurrent(config, seed, n == config.layers, f"{config.layer}{n}")(x)  # last: [b, units]
     kernel = keras.initializers.GlorotUniform(next(seed))
     logits = keras.layers.Dense(1, kernel_initializer=kernel, dtype="float32", name="logits")(x)
     model = keras.Model(tokens, logits, name=f"sentiment_{config.layer}")
@@ -135,26 +176,47 @@ def example(config: Config) -> dict[str, np.ndarray]:
     return {"tokens": tokens}
 
 
-NETWORKS = [
-    Network(
-        name="sentiment_lstm",
+TINY: Mapping[str, Any] = {
+    "vocab_size": 50,
+    "max_length": 12,
+    "embedding_dim": 8,
+    "units": 8,
+    "epochs": 1,
+    "batch_size": 16,
+    "learning_rate": 1e-2,
+}
+
+
+def _row(layer: str, summary: str, parameters: int, source: str) -> Network:
+    return Network(
+        name=f"sentiment_{layer}",
         task="sentiment",
-        summary="Two LSTM layers that tell a film review's praise from blame.",
-        config=Config(),
+        summary=f"{summary} that tell a film review's praise from blame.",
+        config=Config(layer=layer),
         build=build,
         signatures=signatures,
         example=example,
-        parameters=1_075_329,
-        tiny={
-            "vocab_size": 50,
-            "max_length": 12,
-            "embedding_dim": 8,
-            "units": 8,
-            "epochs": 1,
-            "batch_size": 16,
-            "learning_rate": 1e-2,
-        },
+        parameters=parameters,
+        tiny=TINY,
         presets={"quick": {"epochs": 2}, "full": {}},
-        source="Hochreiter, Schmidhuber 1997, Long short-term memory, Neural Computation 9(8)",
+        source=source,
+    )
+
+
+ELMAN = "Elman 1990, Finding structure in time, Cognitive Science 14(2)"
+NETWORKS = [
+    _row("rnn_cell", "Two simple recurrent cells, taken step by step by hand,", 1_018_881, ELMAN),
+    _row("rnn", "Two simple recurrent layers", 1_018_881, ELMAN),
+    _row(
+        "lstm",
+        "Two LSTM layers",
+        1_075_329,
+        "Hochreiter, Schmidhuber 1997, Long short-term memory, Neural Computation 9(8)",
+    ),
+    _row(
+        "gru",
+        "Two GRU layers",
+        1_056_897,
+        "Cho et al. 2014, Learning phrase representations using RNN encoder-decoder, arXiv:1406.1078",
     ),
 ]

@@ -16,13 +16,35 @@ import models
 from clients.client import Client
 from clients.wire import messages as pb
 from clients.wire import tensors
+from training import session
 
-NAMES = models.names()
+
+def distinct() -> list[str]:
+    """The networks that differ at their tiny size: VGG-11 and VGG-19 differ in nothing else than their depth."""
+    kinds = {}
+    for name in models.names():
+        network = models.get(name)
+        kinds.setdefault((network.build, network.configured(**network.tiny)), name)
+    return sorted(kinds.values())
+
+
+NAMES = distinct()
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with every network, trained at its tiny size on generated data."""
+    home = tmp_path_factory.mktemp("networks")
+    for name in NAMES:
+        overrides = dict(models.get(name).tiny)
+        where = {"repository": home / "models", "runs": home / "runs"}
+        session.run(name, overrides=overrides, synthetic=True, report=False, **where)
+    return home / "models"
 
 
 @pytest.fixture(scope="module")
 def clients(zoo: Path, serve: Callable[..., Any]) -> Iterator[tuple[Client, Client]]:
-    """A gRPC and a REST client of one server that serves the whole zoo."""
+    """A gRPC and a REST client of one server that serves all of them."""
     server = serve("--repository", zoo, models=NAMES)
     with Client(f"grpc://127.0.0.1:{server.grpc_port}") as grpc, Client(f"http://127.0.0.1:{server.rest_port}") as rest:
         yield grpc, rest
@@ -35,8 +57,8 @@ def requests(version: Path) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, np.ndarray]] = {}
     for record in tf.data.TFRecordDataset(str(version / "assets.extra" / "tf_serving_warmup_requests")):
         log = pb.get("tensorflow.serving.PredictionLog").FromString(record.numpy())
-        if log.HasField("classify_log"):
-            request = log.classify_log.request
+        if not log.HasField("predict_log"):
+            request = (log.classify_log if log.HasField("classify_log") else log.regress_log).request
             examples = [example.SerializeToString() for example in request.input.example_list.examples]
             found[request.model_spec.signature_name] = {"inputs": np.array(examples, object)}
         else:

@@ -154,6 +154,7 @@ def _request(network: Any, arguments: argparse.Namespace) -> Any:
         resume=arguments.resume,
         precision=arguments.precision,
         xla=arguments.xla,
+        report=arguments.report,
     )
 
 
@@ -212,6 +213,9 @@ def _parser(chosen: Sequence[Any]) -> argparse.ArgumentParser:
         help="of the computation in training; weights and the exported model are float32 (default: %(default)s)",
     )
     train.add_argument("--xla", action=argparse.BooleanOptionalAction, default=False, help="compile steps with XLA")
+    train.add_argument(
+        "--report", action=argparse.BooleanOptionalAction, default=True, help="draw pictures of the run (default: on)"
+    )
     options: set[str] = set()
     if chosen:
         from training import config

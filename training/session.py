@@ -40,6 +40,7 @@ class Request:
     synthetic_if_missing  the same, but only when the real set cannot be had
     resume                go on with an interrupted run of the same description
     xla                   compile the steps with XLA
+    report                draw the pictures of the run
     """
 
     preset: str | None = None
@@ -53,6 +54,7 @@ class Request:
     resume: bool = True
     precision: str = "float32"
     xla: bool = False
+    report: bool = True
 
 
 def run(name: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None, **settings: Any) -> Path:
@@ -103,9 +105,10 @@ def finish(
         alive = served.live(network, model, prepared.config, prepared.assets)
         result = evaluate(alive, prepared, request.repository)
     tell(result)
-    with phases("report"):
-        report.write(folder / "report", network.name, prepared, state.history, state.best, result)
-    say(f"  report    {folder / 'report'}")
+    if request.report:
+        with phases("report"):
+            report.write(folder / "report", network.name, prepared, state.history, state.best, result)
+        say(f"  report    {folder / 'report'}")
     best = state.history[state.best - 1] if state.best else {}
     validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
     entry = Run(
@@ -126,7 +129,7 @@ def finish(
             repository=request.repository,
             parity_inputs=parity_inputs(network, model, prepared),
             samples=samples(prepared),
-            report=folder / "report",
+            report=folder / "report" if request.report else None,
         )
     say(f"  exported  {version}")
     return version

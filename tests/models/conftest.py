@@ -32,6 +32,9 @@ def batch() -> Callable[..., Any]:
         if models.get(name).task == "sentiment":
             tokens = random.integers(1, config.vocab_size, (8, config.max_length), dtype=np.int32)
             return tf.constant(tokens), tf.constant(np.arange(8) % 2, tf.float32)
+        if models.get(name).task == "regress":
+            x = random.normal(size=(8, config.features)).astype(np.float32)
+            return tf.constant(x), tf.constant(x.sum(axis=1))
         image = random.random((8, config.height, config.width, config.channels), np.float32)
         if models.get(name).task == "classify":
             return tf.constant(image), tf.constant(np.arange(8) % config.num_classes, tf.int32)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import models
-from models.unet import BorderCrossEntropy, PadToMultiple, border_weights
+from models._segmentation import BorderCrossEntropy, PadToMultiple, border_weights
 
 
 @pytest.fixture(scope="module")

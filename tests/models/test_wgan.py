@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import models
-from models.wgan import gradient_penalty, sliced_wasserstein
+from models._gan import sliced_wasserstein
+from models.wgan import gradient_penalty
 
 
 @pytest.fixture
@@ -132,5 +133,14 @@ def test_a_saved_model_file_reads_back_to_equal_images(gan: Any, batch: Any, tmp
     read = keras.saving.load_model(tmp_path / "gan.keras")
     z = tf.random.stateless_normal([3, gan.config.latent_dim], seed=[0, 0])
     np.testing.assert_array_equal(read(z), gan(z))
-    for mine, theirs in zip(read.critic_optimizer.variables, gan.critic_optimizer.variables, strict=True):
+    for mine, theirs in zip(read.judge_optimizer.variables, gan.judge_optimizer.variables, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_weights_of_a_clipped_critic_stay_within_their_bounds(tiny: Any, batch: Any) -> None:
+    model = models.get("wgan").build(tiny("wgan", learning_rate=0.1))
+    for _ in range(3):
+        model.train_step(batch("wgan", tiny("wgan")))
+    assert max(float(tf.reduce_max(tf.abs(v.value))) for v in model.critic.trainable_variables) <= 0.01
+    assert any(float(tf.reduce_max(tf.abs(v.value))) > 0.01 for v in model.generator.trainable_variables)
+    assert "penalty" not in model.train_step(batch("wgan", tiny("wgan")))

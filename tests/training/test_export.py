@@ -83,8 +83,9 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(**given(models.get("lenet5")), repository=root / "repository", report=root / "report")
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_every_network_exports_all_of_its_signatures(name: str, tmp_path: Path) -> None:
+# One for each task; tests/test_networks.py exports all.
+@pytest.mark.parametrize("name", ["lenet5", "sentiment_lstm", "unet", "vae", "wgan_gp"])
+def test_a_network_exports_all_of_its_signatures(name: str, tmp_path: Path) -> None:
     arguments = given(models.get(name))
     version = export(**arguments, repository=tmp_path)
     assert version == tmp_path / name / "1"

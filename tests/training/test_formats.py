@@ -28,7 +28,7 @@ def answer(model: Any, x: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"], ids=["keras", "h5", "weights"])
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", [name for name in models.names() if name not in ("vgg11", "vgg16", "vgg19")])
 def test_a_model_read_back_predicts_the_same(name: str, suffix: str, tmp_path: Path) -> None:
     model, x = built(name, seed=1)
     path = tmp_path / "folder" / f"model{suffix}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,8 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
         raise DataError(f"{dataset.name} holds {dataset.kind}; {network.name} wants {kind}: give another --data")
     if config.augment and kind not in ("images", "masks"):
         raise DataError(f"{network.name}: augment changes images, and {dataset.name} holds {kind}; leave --augment out")
+    if chosen := getattr(config, "classes", ()):
+        dataset = only(dataset, chosen)
     for name, size in dataset.sizes().items():
         if not size:
             raise DataError(f"{dataset.name} has no {name} examples; {network.name} needs some in each split")
@@ -162,6 +164,23 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
         train, validation, test = (Split(_view(p.x), old.y) for p, old in zip(ready, parts, strict=True))
         dataset = dataclasses.replace(dataset, train=train, validation=validation, test=test)
     return Prepared(network.task, config, Assets(dataset.labels or (), vocabulary), dataset, *ready)
+
+
+def only(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    """The examples of some classes, whose ids are then 0, 1 ... in the order given; DataError for an unknown one."""
+    labels = dataset.labels or ()
+    for label in classes:
+        if label not in labels:
+            raise DataError(f"{dataset.name} has no class {label!r}; it has {', '.join(labels) or 'none'}")
+
+    def chosen(part: Split) -> Split:
+        ids = np.full(len(labels), -1)
+        ids[[labels.index(label) for label in classes]] = np.arange(len(classes))
+        y = ids[np.asarray(part.y)]
+        return Split(part.x[y >= 0], y[y >= 0])
+
+    train, validation, test = map(chosen, (dataset.train, dataset.validation, dataset.test))
+    return dataclasses.replace(dataset, labels=tuple(classes), train=train, validation=validation, test=test)
 
 
 def words(texts: Iterable[bytes], count: int) -> tuple[str, ...]:

@@ -120,6 +120,23 @@ def table(seed: int, *, count: int = 500, features: int = 13) -> Contents:
     return Contents(*deal(x, y, seed), None, f"a linear rule with noise, drawn with seed {seed}", columns)
 
 
+def line(seed: int, *, count: int = 100, slope: float = 1.477, intercept: float = 0.089) -> Contents:
+    """Points about a line: y = slope·x + intercept + ε, ε ~ N(0, 0.1), x ~ U(-10, 10). x float32 [n, 1], y [n]."""
+    random = np.random.default_rng([seed, 5])
+    x = random.uniform(-10, 10, (count, 1)).astype(np.float32)
+    y = (slope * x[:, 0] + intercept + random.normal(0, 0.1, count)).astype(np.float32)
+    told = f"{count} points of y = {slope:g}·x + {intercept:g} + N(0, 0.1), drawn with seed {seed}"
+    return Contents(*deal(x, y, seed), None, told, ("x",))
+
+
+def starts(seed: int, *, count: int = 200) -> Contents:
+    """Start points for a search of a function's minimum, which is 0. x float32 [n, 2] in [-5, 5], y 0."""
+    random = np.random.default_rng([seed, 6])
+    x = random.uniform(-5, 5, (count, 2)).astype(np.float32)
+    y = np.zeros(count, np.float32)
+    return Contents(*deal(x, y, seed), None, f"points of a square, drawn with seed {seed}", ("x", "y"))
+
+
 def _entry(name: str, kind: Kind, description: str, generate: object) -> Entry:
     return Entry(
         name=name,
@@ -139,4 +156,6 @@ DATASETS = [
     _entry("synthetic_blobs", "masks", "ellipses and their masks", blobs),
     _entry("synthetic_texts", "text", "praise and blame from two lists of words", texts),
     _entry("synthetic_table", "table", "a noisy linear rule", table),
+    _entry("synthetic_line", "table", "a hundred points about a line", line),
+    _entry("synthetic_starts", "table", "start points for a search in the plane", starts),
 ]

@@ -1,0 +1,170 @@
+"""What the GANs share: their config, the generator, how good samples are, signatures, an example."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models import _steps as steps
+from models._blocks import seeds
+from models._network import Assets, Config, option
+from models._signatures import Core, Signature, Tensors
+
+KERNELS = (3, 5, 4)
+"""Kernel of each transposed convolution."""
+STRIDES = {28: (3, 1, 2), 32: (3, 3, 1), 64: (3, 2, 3)}
+"""Their strides by image size, without padding: 3 -> 9 -> 21 -> 64, and 3 -> 9 -> 13 -> 28."""
+SLOPE = 0.2
+PROJECTIONS = 128
+
+
+@dataclass(frozen=True)
+class GanConfig(Config):
+    """Shape of the images and width of the generator."""
+
+    epochs: int = option(200, "passes over the training examples")
+    learning_rate: float = option(1e-4, "step size of both optimizers")
+    monitor: str = option(
+        "val_sliced_wasserstein", "figure that picks the best epoch, the lowest one; empty: the last epoch"
+    )
+    height: int = option(28, "height of the images in pixels: 28, 32 or 64")
+    width: int = option(28, "width of the images in pixels, the same as the height")
+    channels: int = option(1, "1: grey, 3: colour")
+    latent_dim: int = option(100, "numbers in a noise vector")
+    generator_filters: tuple[int, ...] = option((512, 256, 128), "filters before each transposed convolution")
+
+
+def generator(config: GanConfig, name: str = "generator") -> keras.Model:
+    """z float32 [b, latent_dim] -> image float32 [b, h, w, c] in [-1, 1]: dense 3·3, three transposed convolutions."""
+    seed = seeds(config.seed)
+    strides = STRIDES[config.height]
+    z = keras.Input((config.latent_dim,), name="z")
+    width, *filters = config.generator_filters
+    x = keras.layers.Dense(
+        9 * width, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02, seed=next(seed)), name="dense"
+    )(z)
+    x = keras.layers.Reshape((3, 3, width), name="reshape")(x)
+    for n, (filters_out, kernel, stride) in enumerate(
+        zip([*filters, config.channels], KERNELS, strides, strict=True), 1
+    ):
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{n}")(x)
+        x = keras.layers.LeakyReLU(SLOPE, name=f"leaky{n}")(x)
+        x = keras.layers.Conv2DTranspose(
+            filters_out,
+            kernel,
+            stride,
+            padding="valid",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.02, seed=next(seed)),
+            name=f"deconv{n}",
+        )(x)
+    return keras.Model(z, keras.layers.Activation("tanh", dtype="float32", name="image")(x), name=name)
+
+
+def check_size(config: GanConfig) -> None:
+    """ValueError for a size of images that no generator makes."""
+    if config.height != config.width or config.height not in STRIDES:
+        raise ValueError(
+            f"images are {config.height}×{config.width}; wanted are squares of "
+            f"{', '.join(map(str, STRIDES))} pixels: resize them"
+        )
+
+
+def sliced_wasserstein(real: tf.Tensor, fake: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:
+    """Mean distance of two sets of images seen along `directions` float32 [h·w·c, d] of length 1.
+
+    Along one direction the Wasserstein distance is that of the sorted values (Rabin et al. 2011). float32 [].
+    """
+    flat = [tf.reshape(images, [tf.shape(images)[0], -1]) for images in (real, fake)]
+    ranked = [tf.sort(tf.matmul(images, directions), axis=0) for images in flat]  # [b, d]
+    return tf.reduce_mean(tf.abs(ranked[0] - ranked[1]))
+
+
+class Gan(keras.Model):  # type: ignore[misc]
+    """A generator and its judge; `call` is the generator. A family adds `train_step`.
+
+    figures  names of the running means that `train_step` tells
+    """
+
+    def __init__(self, config: GanConfig, judge: keras.Model, figures: tuple[str, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.generator, self.judge = generator(config), judge
+        seed = seeds(config.seed + 2)
+        self.noise = keras.random.SeedGenerator(next(seed))
+        shape = (config.height * config.width * config.channels, PROJECTIONS)
+        directions = np.random.default_rng(next(seed)).normal(size=shape)
+        self._directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32)
+        self._figures = {name: keras.metrics.Mean(name=name) for name in figures}
+        self._quality = keras.metrics.Mean(name="sliced_wasserstein")
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [*self._figures.values(), self._quality]
+
+    def compile(self, generator_optimizer: Any, judge_optimizer: Any) -> None:
+        """Set both optimizers, and build them so that a checkpoint finds their variables."""
+        super().compile(optimizer=generator_optimizer, jit_compile=False)
+        self.judge_optimizer = judge_optimizer
+        self.optimizer.build(self.generator.trainable_variables)
+        self.judge_optimizer.build(self.judge.trainable_variables)
+
+    @property
+    def optimizers(self) -> list[Any]:
+        return [self.optimizer, self.judge_optimizer]
+
+    def call(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [b, latent_dim] -> image float32 [b, h, w, c] in [-1, 1]."""
+        return self.generator(z, training=training)
+
+    def drawn(self, count: tf.Tensor) -> tf.Tensor:
+        """Noise vectors for training, float32 [count, latent_dim]."""
+        return keras.random.normal((count, self.config.latent_dim), seed=self.noise)
+
+    def validated(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Real and generated images in [-1, 1] and their count; notes their `sliced_wasserstein`.
+
+        The noise is the same each time.
+        """
+        real, shape = 2.0 * image - 1.0, (tf.shape(image)[0], self.config.latent_dim)
+        z = tf.random.stateless_normal(shape, seed=[self.config.seed, 1], alg="philox")
+        fake = self.generator(z, training=False)
+        self._quality.update_state(sliced_wasserstein(real, fake, self._directions), sample_weight=shape[0])
+        return real, fake, shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": dataclasses.asdict(self.config)}
+
+    def get_compile_config(self) -> None:
+        """Nothing to save: `build` compiles."""
+
+    def compile_from_config(self, config: Any) -> None:
+        """Nothing to do: `build` compiled."""
+
+
+def signatures(model: Gan, config: GanConfig, assets: Assets) -> dict[str, Signature]:
+    """Images from noise vectors, or from a seed.
+
+    serving_default  z float32 [b, latent_dim]    -> images uint8, raw float32 in [-1, 1], both [b, h, w, c]
+    generate         n int32 [], seed int64 []    -> images uint8 [n, h, w, c]
+    """
+
+    def generate(z: tf.Tensor) -> Tensors:
+        raw = model(z, training=False)
+        return {"images": tf.cast(tf.round((raw + 1.0) * 127.5), tf.uint8), "raw": raw}
+
+    core = Core("model", generate, {"z": tf.TensorSpec([None, config.latent_dim], tf.float32, name="z")})
+    return {
+        "serving_default": Signature(core, ("images", "raw")),
+        "generate": Signature(core, ("images",), before=[steps.NormalNoise(config.latent_dim)]),
+    }
+
+
+def example(config: GanConfig) -> dict[str, np.ndarray]:
+    """z float32 [4, latent_dim] ~ N(0, 1)."""
+    return {"z": np.random.default_rng(config.seed).normal(size=(4, config.latent_dim)).astype(np.float32)}

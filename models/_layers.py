@@ -1,0 +1,58 @@
+"""Convolution, normalisation, activation: what the convolutional families are built of, with seeds and names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+
+
+class Layers:
+    """Makes layers whose initial weights come from one stream of seeds."""
+
+    def __init__(self, seed: Iterator[int]) -> None:
+        self._seed = seed
+
+    def conv(
+        self, x: keras.KerasTensor, filters: int, size: int, name: str, stride: int = 1, bias: bool = False
+    ) -> keras.KerasTensor:
+        """Convolution for a rectifier after it; [b, h, w, c] -> [b, ceil(h / stride), ceil(w / stride), filters].
+
+        No bias by default: a normalisation after it brings its own.
+        """
+        kernel = keras.initializers.HeNormal(next(self._seed))
+        conv = keras.layers.Conv2D(
+            filters, size, stride, padding="same", use_bias=bias, kernel_initializer=kernel, name=name
+        )
+        return conv(x)
+
+    def norm(self, x: keras.KerasTensor, name: str, gamma: str = "ones") -> keras.KerasTensor:
+        """Batch normalisation whose averages settle within 50 steps (Keras's momentum 0.99 needs 500)."""
+        return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name)(x)
+
+    def unit(self, x: keras.KerasTensor, filters: int, size: int, name: str, stride: int = 1) -> keras.KerasTensor:
+        """Convolution, batch normalisation, ReLU: layers `<name>_conv`, `<name>_norm`, `<name>_relu`."""
+        x = self.norm(self.conv(x, filters, size, f"{name}_conv", stride), f"{name}_norm")
+        return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+    def dense(
+        self, x: keras.KerasTensor, units: int, name: str, l2: float = 0.0, bias_l2: float = 0.0
+    ) -> keras.KerasTensor:
+        """Dense layer with ReLU; [b, d] -> [b, units]. `l2`, `bias_l2`: regularisation of its kernel and its bias."""
+        kernel = keras.initializers.HeNormal(next(self._seed))
+        held = {"kernel_regularizer": _l2(l2), "bias_regularizer": _l2(bias_l2)}
+        return keras.layers.Dense(units, activation="relu", kernel_initializer=kernel, **held, name=name)(x)
+
+    def dropout(self, x: keras.KerasTensor, share: float, name: str) -> keras.KerasTensor:
+        """`x` with a share of it dropped in training; without a layer where the share is 0."""
+        return keras.layers.Dropout(share, seed=next(self._seed), name=name)(x) if share else x
+
+    def logits(self, x: keras.KerasTensor, classes: int, l2: float = 0.0, bias_l2: float = 0.0) -> keras.KerasTensor:
+        """The last layer, in float32 also under mixed precision; [b, d] -> [b, classes]."""
+        kernel = keras.initializers.GlorotUniform(next(self._seed))
+        held = {"kernel_regularizer": _l2(l2), "bias_regularizer": _l2(bias_l2)}
+        return keras.layers.Dense(classes, kernel_initializer=kernel, **held, dtype="float32", name="logits")(x)
+
+
+def _l2(weight: float) -> keras.regularizers.Regularizer | None:
+    return keras.regularizers.L2(weight) if weight else None

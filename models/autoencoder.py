@@ -1,0 +1,229 @@
+"""Auto-encoders: an image goes through a narrow code and comes back (Hinton, Salakhutdinov 2006).
+
+Corrupted inputs teach it to mend (Vincent et al. 2008); a discriminator makes its codes normal (Makhzani et al. 2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models._autoencoder import (
+    AutoencoderConfig,
+    Saved,
+    decoder,
+    dense,
+    example,
+    image_input,
+    pixel_entropy,
+)
+from models._autoencoder import signatures as shared_signatures
+from models._blocks import from_saved, scaled_loss, seeds
+from models._network import Assets, Network, option
+from models._signatures import Signature, Tensors
+
+
+@dataclass(frozen=True)
+class Config(AutoencoderConfig):
+    """Widths, and what training does to the input or to the code."""
+
+    units: tuple[int, ...] = option((256, 128), "units of the encoder's hidden layers; the decoder's are the reverse")
+    noise: float = option(0.0, "standard deviation of the noise that training adds to the pixels")
+    dropout: float = option(0.0, "share of the pixels that training drops")
+    adversarial: bool = option(False, "a discriminator pulls the codes to N(0, 1), step by step with the loss")
+
+
+@keras.saving.register_keras_serializable("ladle")
+class Autoencoder(Saved):
+    """Encoder and decoder, and a discriminator of codes where there is one; `call` gives the logits."""
+
+    config: Config
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        seed = seeds(config.seed)
+        image = image_input(config)
+        x = keras.layers.Flatten(name="flatten")(image)  # [b, h·w·c]
+        for n, units in enumerate(config.units, 1):
+            x = dense(units, seed, f"encoder_dense{n}", "relu")(x)
+        self.encoder = keras.Model(image, dense(config.latent_dim, seed, "code")(x), name="encoder")
+        self.decoder = decoder(config, config.units[::-1], seed)
+        self.discriminator = None
+        if config.adversarial:
+            code = keras.Input((config.latent_dim,), name="code")
+            x = dense(config.units[-1], seed, "discriminator_dense1", "relu")(code)
+            x = dense(config.units[-1], seed, "discriminator_dense2", "relu")(x)
+            self.discriminator = keras.Model(code, dense(1, seed, "score")(x), name="discriminator")
+        self.noise = keras.random.SeedGenerator(next(seed))
+        names = ("loss", "discriminator_loss", "encoder_loss") if config.adversarial else ("loss",)
+        self._figures = {name: keras.metrics.Mean(name=name) for name in names}
+        self._against: tuple[Any, ...] = ()
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._figures.values())
+
+    @property
+    def optimizers(self) -> list[Any]:
+        return [self.optimizer, *self._against]
+
+    def compile(self, optimizer: Any, against: tuple[Any, ...] = ()) -> None:
+        """Set the optimizers, and build them so that a checkpoint finds their variables.
+
+        against  of the discriminator, and of the encoder's steps against it
+        """
+        super().compile(optimizer=optimizer, jit_compile=False)
+        optimizer.build(self._own)
+        self._against = against
+        if self.discriminator is not None:
+            for other, model in zip(against, (self.discriminator, self.encoder), strict=True):
+                other.build(model.trainable_variables)
+
+    @property
+    def _own(self) -> list[Any]:
+        return [*self.encoder.trainable_variables, *self.decoder.trainable_variables]
+
+    def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [b, h, w, c] in [0, 1] -> logits of the reconstruction."""
+        return self.decoder(self.encoder(image, training=training), training=training)
+
+    def corrupted(self, image: tf.Tensor) -> tf.Tensor:
+        """The image as training shows it: noise added, pixels dropped; float32 [b, h, w, c] in [0, 1]."""
+        shape = tf.shape(image)
+        if self.config.noise:
+            noise = keras.random.normal(shape, stddev=self.config.noise, seed=self.noise)
+            image = tf.clip_by_value(image + noise, 0.0, 1.0)
+        if self.config.dropout:  # not scaled up: pixels end at 1
+            kept = keras.random.uniform(shape, seed=self.noise) >= self.config.dropout
+            image = tf.where(kept, image, 0.0)
+        return image
+
+    def train_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One step on float32 [b, h, w, c] in [0, 1] -> running means of the losses."""
+        with tf.GradientTape() as tape:
+            logits = self(self.corrupted(image), training=True)
+            loss = tf.reduce_mean(pixel_entropy(image, logits))
+            scaled = scaled_loss(self.optimizer, loss)
+        self.optimizer.apply(tape.gradient(scaled, self._own), self._own)
+        self._figures["loss"].update_state(loss, sample_weight=tf.shape(image)[0])
+        if self.discriminator is not None:
+            self._regularise(image)
+        return {name: metric.result() for name, metric in self._figures.items()}
+
+    def _regularise(self, image: tf.Tensor) -> None:
+        """The discriminator learns to tell codes from N(0, 1), then the encoder to deceive it."""
+        assert self.discriminator is not None
+        code = self.encoder(image, training=True)
+        prior = keras.random.normal(tf.shape(code), seed=self.noise)
+        of_discriminator, of_encoder = self._against
+        with tf.GradientTape() as tape:
+            real, fake = self.discriminator(prior, training=True), self.discriminator(code, training=True)
+            loss = _entropy(1.0, real) + _entropy(0.0, fake)
+            scaled = scaled_loss(of_discriminator, loss)
+        weights = self.discriminator.trainable_variables
+        of_discriminator.apply(tape.gradient(scaled, weights), weights)
+        self._figures["discriminator_loss"].update_state(loss)
+        with tf.GradientTape() as tape:
+            fake = self.discriminator(self.encoder(image, training=True), training=True)
+            loss = _entropy(1.0, fake)
+            scaled = scaled_loss(of_encoder, loss)
+        weights = self.encoder.trainable_variables
+        of_encoder.apply(tape.gradient(scaled, weights), weights)
+        self._figures["encoder_loss"].update_state(loss)
+
+    def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The reconstruction error of whole images, nats per image."""
+        loss = tf.reduce_mean(pixel_entropy(image, self(image, training=False)))
+        self._figures["loss"].update_state(loss, sample_weight=tf.shape(image)[0])
+        return {"loss": self._figures["loss"].result()}
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> Autoencoder:
+        return build(from_saved(Config, saved["config"]))
+
+
+def _entropy(label: float, score: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(score), label), score))
+
+
+def build(config: Config) -> Autoencoder:
+    """Auto-encoder of dense layers: 784 -> 256 -> 128 -> 20 -> 128 -> 256 -> 784, ReLU between.
+
+    The loss is the cross-entropy of the pixels, in nats per image.
+    With `noise` or `dropout` the encoder sees a corrupted image and the loss the whole one. With `adversarial` a
+    discriminator 128 -> 128 -> 1 pulls the codes to N(0, 1), from which `generate` draws.
+
+    Input    image   float32 [b, h, w, c]  in [0, 1]
+    Output   logits  float32 [b, h, w, c]  of the reconstruction
+    Weights  473,636 at 28×28×1; 492,965 with a discriminator
+    Source   Hinton, Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks"; Vincent et al.
+             2008, "Extracting and composing robust features with denoising autoencoders"; Makhzani et al. 2015,
+             "Adversarial autoencoders", arXiv:1511.05644
+    """
+    model = Autoencoder(config, name="autoencoder")
+    first, *against = (keras.optimizers.Adam(config.learning_rate) for _ in range(3 if config.adversarial else 1))
+    model.compile(first, tuple(against))
+    return model
+
+
+def signatures(model: Autoencoder, config: Config, assets: Assets) -> dict[str, Signature]:
+    """Those of every auto-encoder: `models._autoencoder.signatures`."""
+
+    def encode(image: tf.Tensor) -> Tensors:
+        return {"code": model.encoder(image, training=False)}
+
+    def decode(code: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(model.decoder(code, training=False))
+
+    return shared_signatures(config, encode, decode)
+
+
+def _row(name: str, summary: str, source: str, parameters: int = 473_636, **config: Any) -> Network:
+    return Network(
+        name=name,
+        task="reconstruct",
+        summary=summary,
+        config=Config(**config),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=parameters,
+        tiny={"units": (16, 8), "latent_dim": 2, "epochs": 1, "batch_size": 16, "learning_rate": 1e-2},
+        presets={
+            "quick": {"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine"},
+            "full": {"epochs": 60, "schedule": "cosine"},
+        },
+        source=source,
+    )
+
+
+NETWORKS = [
+    _row(
+        "autoencoder",
+        "Auto-encoder: images to codes of twenty numbers and back.",
+        "Hinton, Salakhutdinov 2006, Reducing the dimensionality of data with neural networks, Science 313",
+    ),
+    _row(
+        "denoising_autoencoder",
+        "Denoising auto-encoder: mends images to which noise was added.",
+        "Vincent et al. 2008, Extracting and composing robust features with denoising autoencoders",
+        noise=0.3,
+    ),
+    _row(
+        "dropout_autoencoder",
+        "Dropout auto-encoder: mends images from which pixels were dropped.",
+        "Vincent et al. 2008, Extracting and composing robust features with denoising autoencoders",
+        dropout=0.3,
+    ),
+    _row(
+        "adversarial_autoencoder",
+        "Adversarial auto-encoder: a discriminator makes the codes normal, so that noise becomes images.",
+        "Makhzani et al. 2015, Adversarial autoencoders, arXiv:1511.05644",
+        parameters=492_965,
+        adversarial=True,
+    ),
+]

@@ -1,0 +1,141 @@
+"""DCGAN: a generator deceives a discriminator, both convolutional, until samples look real (Radford et al. 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models._blocks import from_saved, scaled_loss, seeds
+from models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
+from models._network import Network, option
+
+
+@dataclass(frozen=True)
+class Config(GanConfig):
+    """The discriminator, and Adam's terms."""
+
+    batch_size: int = option(128, "images per step")
+    epochs: int = option(100, "passes over the training examples")
+    learning_rate: float = option(2e-4, "step size of both optimizers")
+    discriminator_filters: tuple[int, ...] = option((64, 128, 256), "filters of each of its convolutions")
+    label_smoothing: float = option(0.1, "by how much less than 1 the discriminator is to think of a real image")
+    beta_1: float = option(0.5, "decay of Adam's mean")
+
+
+def discriminator(config: Config, name: str = "discriminator") -> keras.Model:
+    """image float32 [b, h, w, c] in [-1, 1] -> logit of being real, float32 [b, 1]: convolutions 5×5 by 3.
+
+    Batch normalisation after each but the first.
+    """
+    seed = seeds(config.seed + 1)
+    image = keras.Input((config.height, config.width, config.channels), name="image")
+    x = image
+    for n, filters in enumerate(config.discriminator_filters, 1):
+        kernel = keras.initializers.RandomNormal(stddev=0.02, seed=next(seed))
+        x = keras.layers.Conv2D(filters, 5, 3, padding="same", kernel_initializer=kernel, name=f"conv{n}")(x)
+        if n > 1:
+            x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{n}")(x)
+        x = keras.layers.LeakyReLU(SLOPE, name=f"leaky{n}")(x)  # height and width a third
+    x = keras.layers.Flatten(name="flatten")(x)
+    kernel = keras.initializers.RandomNormal(stddev=0.02, seed=next(seed))
+    score = keras.layers.Dense(1, kernel_initializer=kernel, dtype="float32", name="score")(x)
+    return keras.Model(image, score, name=name)
+
+
+@keras.saving.register_keras_serializable("ladle")
+class DCGAN(Gan):
+    """Generator and discriminator; `call` is the generator."""
+
+    config: Config
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        figures = ("discriminator_loss", "generator_loss", "real", "fake")
+        super().__init__(config, discriminator(config), figures, **kwargs)
+
+    def train_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One step of each; image float32 [b, h, w, c] in [0, 1].
+
+        Tells running means of both losses, and of the share of `real` and of `fake` images taken for real.
+        """
+        count = tf.shape(image)[0]
+        fake = self.generator(self.drawn(count), training=True)
+        with tf.GradientTape() as tape:
+            scores = self.judge(2.0 * image - 1.0, training=True), self.judge(fake, training=True)
+            loss = _entropy(1.0 - self.config.label_smoothing, scores[0]) + _entropy(0.0, scores[1])
+            scaled = scaled_loss(self.judge_optimizer, loss)
+        weights = self.judge.trainable_variables
+        self.judge_optimizer.apply(tape.gradient(scaled, weights), weights)
+        told = {"discriminator_loss": loss}
+        told |= {n: tf.reduce_mean(tf.sigmoid(s)) for n, s in zip(("real", "fake"), scores, strict=True)}
+        with tf.GradientTape() as tape:
+            # Not the loss negated: this one has a slope where the discriminator is sure (Goodfellow et al. 2014).
+            loss = _entropy(1.0, self.judge(self.generator(self.drawn(count), training=True), training=True))
+            scaled = scaled_loss(self.optimizer, loss)
+        weights = self.generator.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled, weights), weights)
+        for name, value in {**told, "generator_loss": loss}.items():
+            self._figures[name].update_state(value)
+        return {name: metric.result() for name, metric in self._figures.items()}
+
+    def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`sliced_wasserstein`, which needs no discriminator; the noise is the same each time."""
+        self.validated(image)
+        return {self._quality.name: self._quality.result()}
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> DCGAN:
+        return build(from_saved(Config, saved["config"]))
+
+
+def _entropy(label: float, score: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(score), label), score))
+
+
+def build(config: Config) -> DCGAN:
+    """DCGAN: the generator of `models._gan`, and a discriminator of convolutions 64, 128, 256 (5×5, stride 3).
+
+    The generator: dense 3·3·512 -> transposed convolutions 256 (3×3), 128 (5×5), channels (4×4) -> tanh; their strides
+    3, 2, 3 make 64×64. For 28×28 they are 3, 1, 2, for 32×32 they are 3, 3, 1.
+
+    Input    z       float32 [b, latent_dim]  ~ N(0, 1)
+    Output   image   float32 [b, h, w, c]     in [-1, 1]
+    Weights  3,498,882 at 28×28×1: generator 2,470,273, discriminator 1,028,609
+    Source   Radford, Metz, Chintala 2016, "Unsupervised representation learning with deep convolutional generative
+             adversarial networks", arXiv:1511.06434
+
+    ValueError for another size of images.
+    """
+    check_size(config)
+    model = DCGAN(config, name="dcgan")
+    model.compile(*(keras.optimizers.Adam(config.learning_rate, config.beta_1) for _ in range(2)))
+    return model
+
+
+NETWORKS = [
+    Network(
+        name="dcgan",
+        task="generate",
+        summary="DCGAN: a generator taught by a discriminator, new images from a seed.",
+        config=Config(),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=3_498_882,
+        tiny={
+            "generator_filters": (8, 4, 4),
+            "discriminator_filters": (4, 4, 8),
+            "latent_dim": 4,
+            "epochs": 1,
+            "batch_size": 16,
+        },
+        presets={
+            "quick": {"epochs": 3, "generator_filters": (128, 64, 32), "discriminator_filters": (32, 64, 128)},
+            "full": {},
+            "faces": {"data": "image_folder", "height": 64, "width": 64, "channels": 3},
+        },
+        source="Radford, Metz, Chintala 2016, DCGAN, arXiv:1511.06434",
+    ),
+]

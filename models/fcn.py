@@ -1,0 +1,131 @@
+"""FCN: a classifier made convolutional says what is where, coarsely; skips make it finer (Long et al. 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from models._blocks import seeds
+from models._layers import Layers
+from models._network import Network, option
+from models._segmentation import (
+    CropLike,
+    PadToMultiple,
+    SegmentationConfig,
+    compile_segmenter,
+    example,
+    scaled,
+    signatures,
+)
+
+STRIDE = 32
+"""What five halvings make of a pixel."""
+SOURCE = "Long, Shelhamer, Darrell 2015, Fully convolutional networks for semantic segmentation, arXiv:1411.4038"
+
+
+@dataclass(frozen=True)
+class Config(SegmentationConfig):
+    """Size of the backbone, and how fine the last prediction is."""
+
+    filters: tuple[int, ...] = option((16, 32, 64, 128, 128), "filters of each stage of the backbone")
+    units: int = option(256, "filters of the two convolutions that were the classifier's dense layers")
+    stride: int = option(8, "of the finest prediction, in pixels: 32, 16 or 8")
+    dropout: float = option(0.0, "share of the coarsest features that training drops")
+
+
+def _bilinear(size: int, channels: int) -> np.ndarray:
+    """A transposed convolution's kernel [size, size, channels, channels] that interpolates each channel by itself."""
+    centre = (size - 1) / 2
+    line = 1 - np.abs(np.arange(size) - centre) / ((size + 1) // 2)
+    kernel = np.zeros((size, size, channels, channels), np.float32)
+    kernel[:, :, range(channels), range(channels)] = np.outer(line, line)[..., None]
+    return kernel
+
+
+def _larger(x: keras.KerasTensor, factor: int, classes: int, name: str) -> keras.KerasTensor:
+    """[b, h, w, k] -> [b, factor·h, factor·w, k]: a transposed convolution that begins as bilinear interpolation."""
+    kernel = keras.initializers.Constant(_bilinear(2 * factor, classes))
+    up = keras.layers.Conv2DTranspose(
+        classes, 2 * factor, factor, padding="same", use_bias=False, kernel_initializer=kernel, name=name
+    )
+    return up(x)
+
+
+def _scores(x: keras.KerasTensor, classes: int, seed: Iterator[int], name: str) -> keras.KerasTensor:
+    """[b, h, w, c] -> [b, h, w, k]: a prediction at each place, by a convolution 1×1."""
+    kernel = keras.initializers.GlorotUniform(next(seed))
+    return keras.layers.Conv2D(classes, 1, kernel_initializer=kernel, name=name)(x)
+
+
+def build(config: Config) -> keras.Model:
+    """Fully convolutional network: a backbone that halves five times, predictions 1×1, transposed convolutions up.
+
+    FCN-32s enlarges the coarsest prediction at once; FCN-16s adds to it, twice enlarged, a prediction from stride 16;
+    FCN-8s adds one more from stride 8. Unlike the paper: a small backbone with batch normalisation, trained here.
+    Any height and width: within, the last row and column are repeated up to a multiple of 32.
+
+    Input    image   float32 [b, h, w, c]  in [0, 1]
+    Output   logits  float32 [b, h, w, num_classes + 1]  per pixel; channel 0 is background
+    Weights  at one channel and num_classes=1: 970,002 (FCN-32s), 958,036 (FCN-16s), 955,158 (FCN-8s)
+    Source   Long, Shelhamer, Darrell 2015, "Fully convolutional networks for semantic segmentation",
+             arXiv:1411.4038, figure 3
+
+    ValueError for another stride.
+    """
+    if config.stride not in (32, 16, 8):
+        raise ValueError(f"stride is {config.stride}; wanted is 32, 16 or 8")
+    seed = seeds(config.seed)
+    layers = Layers(seed)
+    classes = config.num_classes + 1
+    image = keras.Input((None, None, config.channels), name="image")
+    x = PadToMultiple(STRIDE, name="pad")(scaled(image, config))
+    features = []
+    for stage, filters in enumerate(config.filters, 1):
+        for n in (1, 2):
+            x = layers.unit(x, filters, 3, f"stage{stage}_unit{n}")
+        x = keras.layers.MaxPool2D(name=f"stage{stage}_pool")(x)  # height and width halved
+        features.append(x)
+    x = layers.dropout(layers.unit(x, config.units, 3, "classifier1"), config.dropout, "dropout1")
+    x = layers.dropout(layers.unit(x, config.units, 1, "classifier2"), config.dropout, "dropout2")
+    x = _scores(x, classes, seed, "scores32")
+    stride = STRIDE
+    for finer in features[-2::-1]:  # strides 16, 8, ...
+        if stride == config.stride:
+            break
+        stride //= 2
+        x = _larger(x, 2, classes, f"up{stride}")
+        x = keras.layers.Add(name=f"add{stride}")([x, _scores(finer, classes, seed, f"scores{stride}")])
+    x = _larger(x, stride, classes, "up1")
+    model = keras.Model(image, CropLike(dtype="float32", name="logits")(x, image), name="fcn")
+    return compile_segmenter(model, config)
+
+
+def _row(stride: int, parameters: int) -> Network:
+    return Network(
+        name=f"fcn{stride}s",
+        task="segment",
+        summary=f"FCN-{stride}s: the class of every pixel, from predictions at every {stride}th.",
+        config=Config(stride=stride),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=parameters,
+        tiny={
+            "filters": (4, 4, 4, 4, 4),
+            "units": 8,
+            "epochs": 1,
+            "batch_size": 4,
+            "learning_rate": 1e-2,
+        },
+        presets={
+            "quick": {"epochs": 15, "schedule": "cosine", "learning_rate": 3e-3},
+            "full": {"schedule": "cosine", "warmup": 0.02, "dropout": 0.3},
+        },
+        source=SOURCE,
+    )
+
+
+NETWORKS = [_row(32, 970_002), _row(16, 958_036), _row(8, 955_158)]

@@ -1,0 +1,143 @@
+"""Himmelblau's function: a valley with four lowest points, found by gradient descent within the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models._blocks import from_saved
+from models._network import Assets, Config, Network, option
+from models._signatures import Core, Signature, Tensors
+
+
+@dataclass(frozen=True)
+class HimmelblauConfig(Config):
+    """How far and how often to step: all that there is to know."""
+
+    data: str = option("synthetic_starts", "data set (`ladle data` lists them)")
+    epochs: int = option(1, "passes over the start points; nothing is learned from them")
+    features: int = option(2, "coordinates of a point")
+    learning_rate: float = option(0.01, "step size of the descent")
+    steps: int = option(200, "steps of the descent")
+
+
+def himmelblau(point: tf.Tensor) -> tf.Tensor:
+    """f(x, y) = (x² + y - 11)² + (x + y² - 7)²: float32 [..., 2] -> [...]."""
+    x, y = point[..., 0], point[..., 1]
+    return (x**2 + y - 11.0) ** 2 + (x + y**2 - 7.0) ** 2
+
+
+def slope(point: tf.Tensor) -> tf.Tensor:
+    """Its gradient, by hand: float32 [..., 2] -> [..., 2]."""
+    x, y = point[..., 0], point[..., 1]
+    a, b = x**2 + y - 11.0, x + y**2 - 7.0
+    return tf.stack([4.0 * x * a + 2.0 * b, 2.0 * a + 4.0 * y * b], axis=-1)
+
+
+@keras.saving.register_keras_serializable("ladle")
+class Descent(keras.Model):  # type: ignore[misc]
+    """The step size is its one weight, and is not trained."""
+
+    def __init__(self, config: HimmelblauConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        constant = keras.initializers.Constant(config.learning_rate)
+        self.rate = self.add_weight(shape=(), initializer=constant, trainable=False, name="rate", dtype="float32")
+        self._figures = [keras.metrics.Mean(name="loss")]
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return self._figures
+
+    def call(self, start: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [b, 2] -> the points of the descent, [b, steps + 1, 2], the start among them."""
+        rate, steps = self.rate.value, self.config.steps
+        places = tf.range(steps + 1)[:, tf.newaxis]  # [steps + 1, 1]
+
+        def step(n: tf.Tensor, point: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            point = point - rate * slope(point)
+            return n + 1, point, tf.where(places == n, point[:, tf.newaxis], path)
+
+        # One tensor in place of a TensorArray, which ONNX has not.
+        path = tf.repeat(start[:, tf.newaxis], steps + 1, axis=1)  # [b, steps + 1, 2]
+        return tf.while_loop(lambda n, *_: n <= steps, step, (tf.constant(1), start, path))[2]
+
+    def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Nothing is trained: tells the mean value at the end of the descents."""
+        self._figures[0].update_state(himmelblau(self(batch[0])[:, -1]))
+        return {"loss": self._figures[0].result()}
+
+    def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return self.train_step(batch)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> Descent:
+        return build(from_saved(HimmelblauConfig, saved["config"]))
+
+    def get_compile_config(self) -> None:
+        """Nothing to save: `build` compiles."""
+
+    def compile_from_config(self, config: Any) -> None:
+        """Nothing to do: `build` compiled."""
+
+
+def build(config: HimmelblauConfig) -> Descent:
+    """Gradient descent on f(x, y) = (x² + y - 11)² + (x + y² - 7)², 200 steps of 0.01, within the graph.
+
+    From (1, 0), (-4, 0) and (4, 0) it reaches three of the four minima, where f is 0: (3, 2),
+    (-2.805118, 3.131312), (-3.779310, -3.283186), (3.584428, -1.848126).
+
+    Input    start   float32 [b, 2]
+    Output   path    float32 [b, steps + 1, 2]
+    Weights  1: the step size
+    Source   Himmelblau 1972, "Applied nonlinear programming"
+    """
+    model = Descent(config, name="himmelblau")
+    model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
+    return model
+
+
+def signatures(model: Descent, config: HimmelblauConfig, assets: Assets) -> dict[str, Signature]:
+    """Where a descent ends.
+
+    serving_default  x float32 [b, 2], start points -> value float32 [b] at the end, minimum float32 [b, 2],
+                     path float32 [b, steps + 1, 2]
+    """
+
+    def descend(x: tf.Tensor) -> Tensors:
+        path = model(x, training=False)
+        return {"value": himmelblau(path[:, -1]), "minimum": path[:, -1], "path": path}
+
+    core = Core("model", descend, {"x": tf.TensorSpec([None, 2], tf.float32, name="x")})
+    return {"serving_default": Signature(core, ("value", "minimum", "path"))}
+
+
+def example(config: HimmelblauConfig) -> dict[str, np.ndarray]:
+    """x float32 [3, 2]: the starts that reach three minima."""
+    return {"x": np.array([[1.0, 0.0], [-4.0, 0.0], [4.0, 0.0]], np.float32)}
+
+
+NETWORKS = [
+    Network(
+        name="himmelblau",
+        task="regress",
+        summary="Gradient descent on Himmelblau's function: from a start point to one of its four minima.",
+        config=HimmelblauConfig(),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=1,
+        tiny={"steps": 50},
+        presets={"quick": {}, "full": {}},
+        source="Himmelblau 1972, Applied nonlinear programming",
+    ),
+]

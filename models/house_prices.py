@@ -1,0 +1,70 @@
+"""House prices: a small regressor of dense layers, held down by L2 and judged by k-fold cross-validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+
+from models._blocks import seeds
+from models._layers import Layers
+from models._network import Network, option
+from models._regression import RegressionConfig, example, signatures
+
+
+@dataclass(frozen=True)
+class Config(RegressionConfig):
+    """Widths, and what holds the weights down."""
+
+    batch_size: int = option(16, "examples per step")
+    epochs: int = option(300, "passes over the training examples")
+    patience: int = option(60, "epochs without a better monitored figure before training stops; 0: never")
+    units: tuple[int, ...] = option((64, 64), "units of each hidden layer")
+    kernel_l2: float = option(1e-3, "L2 regularisation of each hidden layer's kernel")
+    dropout: float = option(0.0, "share of each hidden layer's outputs that training drops")
+
+
+def build(config: Config) -> keras.Model:
+    """Dense layers 13 -> 64 -> 64 -> 1; squared error, L2.
+
+    Columns of any scale: the first layer brings each to mean 0 and variance 1, as training saw them.
+
+    Input    x       float32 [b, features]
+    Output   y       float32 [b, 1]
+    Weights  5,147 at 13 columns
+    Source   Harrison, Rubinfeld 1978, "Hedonic housing prices and the demand for clean air" (the data)
+    """
+    layers = Layers(seeds(config.seed))
+    x_in = keras.Input((config.features,), name="x")
+    scale = keras.layers.BatchNormalization(momentum=0.9, center=False, scale=False, dtype="float32", name="scale")
+    x = scale(x_in)
+    for n, units in enumerate(config.units, 1):
+        x = layers.dropout(layers.dense(x, units, f"dense{n}", config.kernel_l2), config.dropout, f"dropout{n}")
+    y = keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32", name="y")(x)
+    model = keras.Model(x_in, y, name="house_prices")
+    optimizer = keras.optimizers.Adam(config.learning_rate)
+    optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.MeanSquaredError(),
+        metrics=[keras.metrics.MeanAbsoluteError(name="absolute_error")],
+        jit_compile=False,
+    )
+    return model
+
+
+NETWORKS = [
+    Network(
+        name="house_prices",
+        task="regress",
+        summary="A small network of dense layers that estimates the price of a house from thirteen figures.",
+        config=Config(),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=5_147,
+        tiny={"units": (8, 4), "epochs": 1, "learning_rate": 1e-2},
+        presets={"quick": {"epochs": 100, "learning_rate": 3e-3, "schedule": "cosine"}, "full": {}},
+        source="Harrison, Rubinfeld 1978, Hedonic housing prices and the demand for clean air",
+    ),
+]

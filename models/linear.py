@@ -1,0 +1,221 @@
+"""Lines: regression and classification by one weight a column, their gradients written out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models._blocks import Pair, from_saved
+from models._classifier import ClassifierConfig
+from models._classifier import example as image_example
+from models._classifier import signatures as image_signatures
+from models._network import Network, option
+from models._regression import RegressionConfig, example, signatures
+
+
+@dataclass(frozen=True)
+class LinearConfig(RegressionConfig):
+    """Plain gradient descent on all points at once."""
+
+    data: str = option("synthetic_line", "data set (`ladle data` lists them)")
+    features: int = option(1, "columns of a row")
+    epochs: int = option(1000, "passes over the training examples")
+    learning_rate: float = option(1e-2, "step size")
+
+
+@dataclass(frozen=True)
+class LogisticConfig(ClassifierConfig):
+    """Two classes of images."""
+
+    classes: tuple[str, ...] = option(("T-shirt/top", "Trouser"), "the two labels of the data set to tell apart")
+    num_classes: int = option(2, "number of classes: two")
+    top_k: int = option(1, "a second accuracy counts the true class among this many most probable ones")
+    learning_rate: float = option(5e-2, "step size of plain gradient descent")
+
+
+class _Line(keras.Model):  # type: ignore[misc]
+    """Bare variables w and b, both zero at first; a step assigns them anew."""
+
+    def __init__(self, config: Any, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.pair = Pair((width,), (), name="pair")
+        self.built = True
+
+    def line(self, x: tf.Tensor) -> tf.Tensor:
+        """w·x + b: float32 [b, d] -> [b]."""
+        return tf.linalg.matvec(tf.cast(x, tf.float32), self.pair.w.value) + self.pair.b.value
+
+    def descend(self, gradients: tuple[tf.Tensor, tf.Tensor]) -> None:
+        """w' = w - learning rate · ∂loss/∂w, and b likewise; replicas go by the mean of their gradients."""
+        count = tf.distribute.get_strategy().num_replicas_in_sync
+        if count > 1:
+            gradients = tf.distribute.get_replica_context().all_reduce("mean", gradients)
+        rate = tf.cast(self.optimizer.learning_rate, tf.float32)
+        for variable, gradient in zip((self.pair.w, self.pair.b), gradients, strict=True):
+            variable.value.assign_sub(rate * gradient)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": dataclasses.asdict(self.config)}
+
+    def get_compile_config(self) -> None:
+        """Nothing to save: `build` compiles."""
+
+    def compile_from_config(self, config: Any) -> None:
+        """Nothing to do: `build` compiled."""
+
+
+def squared_error_gradient(x: tf.Tensor, error: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of Σ(w·x + b - y)² / N by w and by b: (2/N) Σ error·x and (2/N) Σ error; x [n, d], error [n]."""
+    n = tf.cast(tf.shape(error)[0], tf.float32)
+    return 2.0 / n * tf.linalg.matvec(x, error, transpose_a=True), 2.0 / n * tf.reduce_sum(error)
+
+
+def cross_entropy_gradient(x: tf.Tensor, p: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of -Σ(y log p + (1-y) log(1-p)) / N by w and by b, p = σ(w·x + b): (1/N) Σ (p - y)·x and (1/N) Σ (p - y)."""
+    n = tf.cast(tf.shape(y)[0], tf.float32)
+    return tf.linalg.matvec(x, p - y, transpose_a=True) / n, tf.reduce_sum(p - y) / n
+
+
+@keras.saving.register_keras_serializable("ladle")
+class LinearRegression(_Line):
+    """y = w·x + b, by least squares."""
+
+    def __init__(self, config: LinearConfig, **kwargs: Any) -> None:
+        super().__init__(config, config.features, **kwargs)
+        self._figures = [keras.metrics.Mean(name="loss")]
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return self._figures
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [b, features] -> [b]."""
+        return self.line(x)
+
+    def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step of gradient descent on (x, y) -> the loss before it."""
+        x, y = batch
+        error = self.line(x) - y
+        self.descend(squared_error_gradient(tf.cast(x, tf.float32), error))
+        return self._told(error)
+
+    def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        x, y = batch
+        return self._told(self.line(x) - y)
+
+    def _told(self, error: tf.Tensor) -> dict[str, tf.Tensor]:
+        self._figures[0].update_state(error**2)
+        return {"loss": self._figures[0].result()}
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> LinearRegression:
+        return build(from_saved(LinearConfig, saved["config"]))
+
+
+def build(config: LinearConfig) -> LinearRegression:
+    """y = w·x + b, w and b beginning at 0; loss Σ(w·x + b - y)²/N, its gradient by hand.
+
+    Input    x       float32 [b, features]
+    Output   y       float32 [b]
+    Weights  2 at one column
+    Source   Legendre 1805, "Nouvelles méthodes pour la détermination des orbites des comètes"
+    """
+    model = LinearRegression(config, name="linear_regression")
+    # Keeps the learning rate, where schedules look for it; the step is the model's own.
+    model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
+    return model
+
+
+@keras.saving.register_keras_serializable("ladle")
+class LogisticRegression(_Line):
+    """p = σ(w·x + b), by cross-entropy."""
+
+    def __init__(self, config: LogisticConfig, **kwargs: Any) -> None:
+        super().__init__(config, config.height * config.width * config.channels, **kwargs)
+        self._figures = [keras.metrics.Mean(name="loss"), keras.metrics.Mean(name="accuracy")]
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return self._figures
+
+    def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [b, h, w, c] in [0, 1] -> logits [b, 2], that of the first class being 0."""
+        logit = self.line(self._flat(image))
+        return tf.stack([tf.zeros_like(logit), logit], axis=1)
+
+    def _flat(self, image: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.cast(image, tf.float32), [tf.shape(image)[0], int(np.prod(image.shape[1:]))])
+
+    def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step of stochastic gradient descent on (image, label) -> running means of loss and accuracy."""
+        image, label = batch
+        x, y = self._flat(image), tf.cast(label, tf.float32)
+        logit = self.line(x)
+        self.descend(cross_entropy_gradient(x, tf.sigmoid(logit), y))
+        return self._told(logit, y)
+
+    def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        image, label = batch
+        return self._told(self.line(self._flat(image)), tf.cast(label, tf.float32))
+
+    def _told(self, logit: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+        self._figures[0].update_state(tf.nn.sigmoid_cross_entropy_with_logits(y, logit))
+        self._figures[1].update_state(tf.cast((logit > 0) == (y > 0.5), tf.float32))
+        return {metric.name: metric.result() for metric in self._figures}
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> LogisticRegression:
+        return build_logistic(from_saved(LogisticConfig, saved["config"]))
+
+
+def build_logistic(config: LogisticConfig) -> LogisticRegression:
+    """One sigmoid unit that tells two classes apart, w and b beginning at 0; cross-entropy, its gradient by hand.
+
+    Input    image   float32 [b, h, w, c]  in [0, 1]
+    Output   logits  float32 [b, 2]
+    Weights  785 at 28×28×1
+    Source   Cox 1958, "The regression analysis of binary sequences"
+
+    ValueError unless there are two classes.
+    """
+    if config.num_classes != 2:
+        raise ValueError(f"num_classes is {config.num_classes}; one sigmoid unit tells two classes apart: name them")
+    model = LogisticRegression(config, name="logistic_regression")
+    model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
+    return model
+
+
+NETWORKS = [
+    Network(
+        name="linear_regression",
+        task="regress",
+        summary="A line through points, by gradient descent written out.",
+        config=LinearConfig(),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=2,
+        tiny={"epochs": 3, "learning_rate": 0.05},
+        presets={"quick": {}, "full": {"epochs": 5000}},
+        source="Legendre 1805, Nouvelles méthodes pour la détermination des orbites des comètes",
+    ),
+    Network(
+        name="logistic_regression",
+        task="classify",
+        summary="One sigmoid unit that tells two kinds of image apart, its gradient written out.",
+        config=LogisticConfig(),
+        build=build_logistic,
+        signatures=image_signatures,
+        example=image_example,
+        parameters=785,
+        tiny={"epochs": 1, "batch_size": 16, "classes": ("digit 0", "digit 1")},
+        presets={"quick": {"epochs": 5}, "full": {"epochs": 30}},
+        source="Cox 1958, The regression analysis of binary sequences",
+    ),
+]

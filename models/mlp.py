@@ -1,0 +1,155 @@
+"""Multi-layer perceptrons: dense layers one after another, by Keras, by hand-written layers, and by bare tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models._blocks import from_saved, seeds
+from models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from models._layers import Layers
+from models._network import Network, option
+
+SOURCE = "Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors, Nature 323"
+
+
+@dataclass(frozen=True)
+class Config(ClassifierConfig):
+    """Widths, and what holds the weights down."""
+
+    units: tuple[int, ...] = option((256, 128, 64, 32), "units of each hidden layer")
+    dropout: float = option(0.0, "share of each hidden layer's outputs that training drops")
+    kernel_l2: float = option(0.0, "L2 regularisation of each layer's kernel, as part of the layer")
+    penalty_l2: float = option(0.0, "weight in the loss of half the sum of squares of all weights and biases")
+
+
+def build(config: Config) -> keras.Model:
+    """Dense layers 784 -> 256 -> 128 -> 64 -> 32 -> 10, ReLU between, logits out.
+
+    Input    image   float32 [b, h, w, c]  in [0, 1]
+    Output   logits  float32 [b, num_classes]
+    Weights  244,522 at 28×28×1 and 10 classes
+    Source   Rumelhart, Hinton, Williams 1986, "Learning representations by back-propagating errors"
+    """
+    layers = Layers(seeds(config.seed))
+    l2 = (config.kernel_l2 + config.penalty_l2 / 2, config.penalty_l2 / 2)  # of kernels, of biases
+    image = keras.Input((config.height, config.width, config.channels), name="image")
+    x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
+    x = keras.layers.Flatten(name="flatten")(x)  # [b, h·w·c]
+    for n, units in enumerate(config.units, 1):
+        x = layers.dropout(layers.dense(x, units, f"dense{n}", *l2), config.dropout, f"dropout{n}")
+    return compile_classifier(keras.Model(image, layers.logits(x, config.num_classes, *l2), name="mlp"), config)
+
+
+@keras.saving.register_keras_serializable("ladle")
+class HandDense(keras.layers.Layer):  # type: ignore[misc]
+    """x @ kernel + bias, written out: float32 [b, d] -> [b, units]."""
+
+    def __init__(self, units: int, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units, self.seed = units, seed
+
+    def build(self, x_shape: tuple[int | None, ...]) -> None:
+        self.kernel = self.add_weight(
+            shape=(x_shape[-1], self.units), initializer=keras.initializers.HeNormal(self.seed), name="kernel"
+        )
+        self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return x @ self.kernel + self.bias
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("ladle")
+class HandModel(keras.Model):  # type: ignore[misc]
+    """A model whose `call` says itself what happens to an image."""
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        seed = seeds(config.seed)
+        widths = (*config.units, config.num_classes)
+        self.hidden = [HandDense(units, next(seed), name=f"dense{n}") for n, units in enumerate(widths[:-1], 1)]
+        self.last = HandDense(widths[-1], next(seed), dtype="float32", name="logits")
+
+    def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [b, h, w, c] in [0, 1] -> logits [b, num_classes]."""
+        x = tf.reshape(2.0 * image - 1.0, [tf.shape(image)[0], int(np.prod(image.shape[1:]))])
+        for layer in self.hidden:
+            x = tf.nn.relu(layer(x))
+        return self.last(x)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> HandModel:
+        return build_custom(from_saved(Config, saved["config"]))
+
+    def get_compile_config(self) -> None:
+        """Nothing to save: `build_custom` compiles."""
+
+    def compile_from_config(self, config: Any) -> None:
+        """Nothing to do: `build_custom` compiled."""
+
+
+def build_custom(config: Config) -> HandModel:
+    """Dense layers written by hand (`add_weight`, x @ kernel + bias) in a model written by hand.
+
+    Input    image   float32 [b, h, w, c]  in [0, 1]
+    Output   logits  float32 [b, num_classes]
+    Weights  830,250 at 32×32×3 and 10 classes
+    Source   Rumelhart, Hinton, Williams 1986, "Learning representations by back-propagating errors"
+    """
+    model = HandModel(config, name="custom_dense")
+    model(tf.zeros([1, config.height, config.width, config.channels]))  # the layers make their weights
+    compiled: HandModel = compile_classifier(model, config)
+    return compiled
+
+
+TINY = {"units": (16, 12), "epochs": 1, "batch_size": 16, "learning_rate": 1e-2}
+
+NETWORKS = [
+    Network(
+        name="mlp",
+        task="classify",
+        summary="A multi-layer perceptron: five dense layers, for small images of single things.",
+        config=Config(),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=244_522,
+        tiny=TINY,
+        presets={
+            "quick": {"epochs": 6, "learning_rate": 2e-3, "schedule": "cosine"},
+            "full": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "dropout": 0.1},
+            "l2": {"epochs": 6, "penalty_l2": 1e-4},
+            "kernel_l2": {"epochs": 6, "kernel_l2": 1e-3},
+            "dropout": {"epochs": 6, "dropout": 0.5},
+        },
+        source=SOURCE,
+    ),
+    Network(
+        name="custom_dense",
+        task="classify",
+        summary="The same depth from a dense layer and a model written by hand, for small colour images.",
+        config=Config(data="cifar10", height=32, width=32, channels=3),
+        build=build_custom,
+        signatures=signatures,
+        example=example,
+        parameters=830_250,
+        tiny=TINY,
+        presets={
+            "quick": {"data": "fashion_mnist", "epochs": 6, "learning_rate": 2e-3, "schedule": "cosine"},
+            "full": {"epochs": 30, "schedule": "cosine"},
+        },
+        source=SOURCE,
+    ),
+]

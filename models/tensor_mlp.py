@@ -1,0 +1,135 @@
+"""A perceptron by bare tensors: three pairs of variables, x @ w + b, squared error, gradients clipped together."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models._blocks import Pair, from_saved, seeds
+from models._classifier import ClassifierConfig, example, signatures
+from models._network import Network, option
+
+
+@dataclass(frozen=True)
+class Config(ClassifierConfig):
+    """Widths, initial weights, and how far a step may go."""
+
+    data: str = option("mnist", "data set (`ladle data` lists them)")
+    units: tuple[int, ...] = option((256, 128), "units of each hidden layer")
+    initial_deviation: float = option(0.1, "standard deviation of the initial weights, a truncated normal")
+    clip_norm: float = option(15.0, "longest gradient of all weights together; a longer one is scaled down")
+
+
+@keras.saving.register_keras_serializable("ladle")
+class TensorMLP(keras.Model):  # type: ignore[misc]
+    """Weights and biases as bare variables; the step is written out."""
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        seed = seeds(config.seed)
+        widths = (config.height * config.width * config.channels, *config.units, config.num_classes)
+        self.pairs = []
+        for n, shape in enumerate(itertools.pairwise(widths), 1):
+            draw = keras.initializers.TruncatedNormal(stddev=config.initial_deviation, seed=next(seed))
+            self.pairs.append(Pair(shape, shape[1:], draw, name=f"pair{n}"))
+        self._figures = [keras.metrics.Mean(name="loss"), keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return self._figures
+
+    def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [b, h, w, c] in [0, 1] -> outputs [b, num_classes], taught to be a one-hot vector."""
+        x = tf.reshape(tf.cast(image, tf.float32), [tf.shape(image)[0], int(np.prod(image.shape[1:]))])
+        *hidden, last = self.pairs
+        for pair in hidden:
+            x = tf.nn.relu(x @ pair.w + pair.b)
+        return x @ last.w + last.b
+
+    def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step of plain gradient descent on (image, label) -> running means of the loss and the accuracy."""
+        image, label = batch
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        weights = [variable.value for pair in self.pairs for variable in (pair.w, pair.b)]  # tf.Variables
+        with tf.GradientTape() as tape:
+            logits = self(image, training=True)
+            loss = self._squared_error(label, logits)
+            share = loss / replicas
+        gradients, _ = tf.clip_by_global_norm(tape.gradient(share, weights), self.config.clip_norm)
+        if replicas > 1:
+            gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
+        rate = tf.cast(self.optimizer.learning_rate, tf.float32)
+        for variable, gradient in zip(weights, gradients, strict=True):
+            variable.assign_sub(rate * gradient)
+        return self._told(label, logits, loss)
+
+    def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The same figures without a step."""
+        image, label = batch
+        logits = self(image, training=False)
+        return self._told(label, logits, self._squared_error(label, logits))
+
+    def _squared_error(self, label: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean((tf.one_hot(label, self.config.num_classes) - logits) ** 2)
+
+    def _told(self, label: tf.Tensor, logits: tf.Tensor, loss: tf.Tensor) -> dict[str, tf.Tensor]:
+        self._figures[0].update_state(loss, sample_weight=tf.shape(label)[0])
+        self._figures[1].update_state(label, logits)
+        return {metric.name: metric.result() for metric in self._figures}
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> TensorMLP:
+        return build(from_saved(Config, saved["config"]))
+
+    def get_compile_config(self) -> None:
+        """Nothing to save: `build` compiles."""
+
+    def compile_from_config(self, config: Any) -> None:
+        """Nothing to do: `build` compiled."""
+
+
+def build(config: Config) -> TensorMLP:
+    """784 -> 256 -> 128 -> 10 by bare tensors: relu(x @ w + b), mean squared error against one-hot labels.
+
+    Plain gradient descent, its gradients clipped to a global norm of 15.
+
+    Input    image   float32 [b, h, w, c]  in [0, 1]
+    Output   logits  float32 [b, num_classes]
+    Weights  235,146 at 28×28×1 and 10 classes
+    Source   Rumelhart, Hinton, Williams 1986, "Learning representations by back-propagating errors"
+    """
+    model = TensorMLP(config, name="tensor_mlp")
+    # Keeps the learning rate, where schedules look for it; the step above is the model's own.
+    model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
+    return model
+
+
+NETWORKS = [
+    Network(
+        name="tensor_mlp",
+        task="classify",
+        summary="A perceptron by bare tensors, taught by a loop written out.",
+        config=Config(),
+        build=build,
+        signatures=signatures,
+        example=example,
+        parameters=235_146,
+        tiny={"units": (16, 12), "epochs": 1, "batch_size": 16, "learning_rate": 1e-2},
+        presets={
+            "quick": {"data": "fashion_mnist", "epochs": 20, "batch_size": 32},
+            "full": {"epochs": 100, "batch_size": 32},
+        },
+        source="Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors, Nature 323",
+    ),
+]

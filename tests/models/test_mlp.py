@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import models
+from models.mlp import HandDense
+
+
+def test_a_dense_layer_by_hand_is_a_product_and_a_sum() -> None:
+    layer = HandDense(3, seed=1)
+    x = tf.random.stateless_normal([5, 4], seed=[0, 0])
+    np.testing.assert_allclose(layer(x), x @ layer.kernel.value + layer.bias.value, atol=1e-6)
+    assert layer.kernel.shape == (4, 3)
+
+
+@pytest.mark.parametrize("option", ["kernel_l2", "penalty_l2"])
+def test_l2_makes_weights_smaller(option: str, tiny: Any, batch: Any, losses: Any) -> None:
+    sizes = []
+    for weight in (0.0, 0.05):
+        model = models.get("mlp").build(tiny("mlp", **{option: weight}))
+        losses(model, batch("mlp", tiny("mlp")), steps=60)
+        sizes.append(sum(float(tf.reduce_sum(w**2)) for w in model.get_weights() if w.ndim == 2))
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_bare_tensors_learn_one_hot_vectors_by_squared_error(tiny: Any, batch: Any) -> None:
+    model = models.get("tensor_mlp").build(tiny("tensor_mlp"))
+    image, label = batch("tensor_mlp", tiny("tensor_mlp"))
+    told = model.test_step((image, label))["loss"]
+    np.testing.assert_allclose(told, np.mean((np.eye(10)[label] - model(image)) ** 2), rtol=1e-5)
+
+
+def test_gradients_of_bare_tensors_are_clipped_together(tiny: Any, batch: Any) -> None:
+    model = models.get("tensor_mlp").build(tiny("tensor_mlp", clip_norm=1e-3, learning_rate=1.0))
+    before = [w.copy() for w in model.get_weights()]
+    model.train_step(batch("tensor_mlp", tiny("tensor_mlp")))
+    moved = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(model.get_weights(), before, strict=True)))
+    np.testing.assert_allclose(moved, 1e-3, rtol=1e-2)
