@@ -194,3 +194,5 @@ class Connection(Receiver, asyncio.Protocol):
                 self.streams.pop(stream.id, None)
                 self._application.lost(stream)
                 self.transport.write(frame(RST_STREAM, 0, stream.id, struct.pack(">I", CANCEL)))
+        if self._final and not self.streams:  # the last of them was not answered, but taken back
+            self.close(NO_ERROR)

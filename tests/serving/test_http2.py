@@ -16,14 +16,17 @@ from serving.hpack import encode
 from serving.http2 import Connection
 from serving.http2_frames import (
     ACK,
+    CANCEL,
     DATA,
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
     GOAWAY,
     HEADERS,
+    NO_ERROR,
     PING,
     PREFACE,
+    RST_STREAM,
     SETTINGS,
     Limits,
     frame,
@@ -123,6 +126,19 @@ def test_a_connection_beyond_the_limit_is_told_and_closed() -> None:
             await client.ping()
 
     run(connect())
+
+
+def test_a_stopping_server_does_not_wait_for_a_call_that_was_taken_back() -> None:
+    async def stop() -> None:
+        async with Client({b"/s/M": grpc.stream_stream_rpc_method_handler(echo)}) as client:
+            client.writer.write(PREFACE + settings() + frame(HEADERS, END_HEADERS, 1, encode(HEAD)))
+            await client.ping()
+            stopping = asyncio.create_task(client.server.stop(60))
+            await client.read(frame(GOAWAY, 0, 0, struct.pack(">II", 1, NO_ERROR)))
+            client.writer.write(frame(RST_STREAM, 0, 1, struct.pack(">I", CANCEL)))
+            await asyncio.wait_for(stopping, 20)
+
+    run(stop())
 
 
 def test_a_call_that_failed_may_be_sent_more_while_its_end_waits() -> None:
