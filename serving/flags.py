@@ -72,7 +72,7 @@ FLAGS = [
         ("use_alts_credentials", False, "Google ALTS; not supported: use --ssl_config_file"),
         ("shutdown_grace_seconds", 30, "seconds for running requests after SIGTERM; a second one ends at once (ours)"),
         ("max_request_bytes", 64 * 1024 * 1024, "bytes of a request's body, before and after gzip (ours)"),
-        ("max_buffered_bytes", 2**30, "bytes of all requests that are arriving, REST and gRPC each (ours)"),
+        ("max_buffered_bytes", 2**30, "bytes of all requests that arrive, over REST also of those that wait (ours)"),
         ("max_header_bytes", 64 * 1024, "bytes of a request's headers (ours)"),
         ("max_json_depth", 100, "lists and objects in each other in a JSON body; 0: any (ours)"),
         ("max_image_pixels", 2**24, "pixels of an image that is decoded, PNG or JPEG; 0: any (ours)"),

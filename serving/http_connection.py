@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
         self._late: float | None = None  # `_since`, if the last check found it too long ago
         self._on_wire = 0  # bytes of the present request
         self._held = 0  # those of its body
+        self._kept = 0  # of bodies that have come whole and are not answered yet
         self._in_head = False
         self._path, self._body, self._size = b"", b"", 0
         self._parts: bytearray | None = None
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
         self._release()
+        self._let_go(self._kept)
         self._refused = True
         self._waiting.clear()
         if self._task is not None:
@@ -163,7 +165,8 @@ class Connection(asyncio.Protocol):
         request = Request(method, self._path, self._headers, body, now)
         keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
         self._reading, self._on_wire, self._since = False, 0, now
-        self._release()
+        self._kept += self._held
+        self._body, self._parts, self._held = b"", None, 0
         if self._running or self._waiting or self._blocked:
             self._waiting.append((request, keep_alive))
             self._pause()
@@ -174,6 +177,12 @@ class Connection(asyncio.Protocol):
         """Forgets the body that has come."""
         self._server.buffered -= self._held
         self._body, self._parts, self._held = b"", None, 0
+
+    def _let_go(self, size: int) -> None:
+        """So many bytes of bodies are needed no longer."""
+        size = min(size, self._kept)  # none are left once the connection is lost
+        self._server.buffered -= size
+        self._kept -= size
 
     # Answers
 
@@ -193,6 +202,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request, answer: Answer, keep_alive: bool) -> None:
         self._running, self._since = False, time.monotonic()
+        self._let_go(len(request.body))
         if self._transport.is_closing():  # the client has left, or was sent away
             return
         close = not keep_alive or self._refused or (self._server.draining and not self._waiting)

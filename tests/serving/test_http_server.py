@@ -215,6 +215,22 @@ def test_bodies_that_arrive_at_once_are_limited_together(start: Any) -> None:
     assert server.http.buffered == 0
 
 
+def test_bodies_count_until_they_are_answered(start: Any) -> None:
+    server = start()
+    slow, other = Client(server), Client(server)
+    slow.send(b"POST /wait/1 HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
+    wait_for(lambda: server.http.buffered == 9000)
+    other.send(POST + b"Content-Length: 9000\r\n\r\n" + b"x" * 9000)
+    assert other.read()[0] == 503
+    assert slow.read()[0] == 200
+    wait_for(lambda: server.http.buffered == 0)
+    leaver = Client(server)
+    leaver.send(b"POST /wait/60 HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
+    wait_for(lambda: server.http.buffered == 9000)
+    leaver.socket.shutdown(socket.SHUT_RDWR)
+    wait_for(lambda: server.http.buffered == 0)
+
+
 def test_a_client_that_is_slow_to_ask_is_told_and_left(start: Any) -> None:
     client = Client(start())
     client.send(POST + b"Content-Length: 100\r\n\r\nhalf")
