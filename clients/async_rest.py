@@ -12,6 +12,7 @@ from clients.access import Access
 from clients.address import Address
 from clients.exchange import ClosedError, Send
 from clients.protocol import MAX_MESSAGE_BYTES
+from clients.rest_client import is_quiet
 from clients.rest_protocol import HttpAnswer, HttpRequest, NoConnectionError, RestProtocol, TooLargeError
 from clients.transport import AsyncTransport
 
@@ -56,6 +57,8 @@ class AsyncRestClient(AsyncTransport):
             answer, keep = await _read(reader, self.protocol.max_message_bytes)
         except asyncio.IncompleteReadError:
             raise ConnectionResetError("it ended before the answer was whole") from None
+        except (asyncio.LimitOverrunError, ValueError):
+            raise http.client.HTTPException("its answer is no HTTP") from None
         finally:
             if keep and not self._closed:
                 self._idle.append(connection)
@@ -76,7 +79,8 @@ class AsyncRestClient(AsyncTransport):
             self._loop, self._idle = loop, []
         while self._idle:
             reader, writer = self._idle.pop()
-            if not (reader.at_eof() or writer.is_closing()):
+            # A loop that was busy has not seen yet that the server closed it.
+            if not (reader.at_eof() or writer.is_closing()) and is_quiet(writer.get_extra_info("socket")):
                 return reader, writer
             writer.close()
         try:
@@ -90,10 +94,7 @@ class AsyncRestClient(AsyncTransport):
 async def _read(reader: asyncio.StreamReader, max_bytes: int) -> tuple[HttpAnswer, bool]:
     """An answer, and whether the connection may be used again."""
     while True:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            raise http.client.HTTPException("its answer is no HTTP") from None
+        head = await reader.readuntil(b"\r\n\r\n")
         first, _, rest = head.partition(b"\r\n")
         parts = first.split(None, 2)
         if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
@@ -122,12 +123,11 @@ async def _read(reader: asyncio.StreamReader, max_bytes: int) -> tuple[HttpAnswe
 async def _read_chunks(reader: asyncio.StreamReader, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    while True:
-        length = int((await reader.readline()).partition(b";")[0], 16)
+    while length := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
         size += length
         if size > max_bytes:
             raise TooLargeError
-        chunk = await reader.readexactly(length + 2)
-        if not length:
-            return b"".join(chunks)
-        chunks.append(chunk[:-2])
+        chunks.append((await reader.readexactly(length + 2))[:-2])
+    while await reader.readuntil(b"\r\n") != b"\r\n":  # header fields after the body
+        pass
+    return b"".join(chunks)

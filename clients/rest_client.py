@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from typing import Any
 
 from clients.access import Access
 from clients.address import Address
@@ -80,7 +81,7 @@ class _Pool:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
                 return self._connect(end)
-            if _alive(connection):
+            if connection.sock is not None and is_quiet(connection.sock):
                 _set_timeout(connection, end)
                 return connection
             connection.close()
@@ -108,12 +109,10 @@ class _Pool:
         return connection
 
 
-def _alive(connection: http.client.HTTPConnection) -> bool:
-    # An idle connection has nothing to read, unless the server has closed it.
-    if connection.sock is None:
-        return False
+def is_quiet(sock: Any) -> bool:
+    """Whether a kept connection can be used: it has nothing to read, unless the server has closed it."""
     with selectors.DefaultSelector() as selector:
-        selector.register(connection.sock, selectors.EVENT_READ)
+        selector.register(sock, selectors.EVENT_READ)
         return not selector.select(0)
 
 
