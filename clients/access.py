@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -81,7 +82,12 @@ def sending(headers: Mapping[str, str]) -> Iterator[None]:
 
     with sending({"x-request-id": "7f3a"}):
         client.classify("lenet5", "boot.png")
+
+    InvalidArgument: a name or a value that a header cannot carry.
     """
+    for name, value in headers.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or not (value.isascii() and value.isprintable()):
+            raise InvalidArgument(f"the header {name!r} holds characters that a header cannot carry")
     token = _HEADERS.set(_HEADERS.get() + tuple((name.lower(), value) for name, value in headers.items()))
     try:
         yield

@@ -40,7 +40,7 @@ def parse(text: str) -> Address:
     places, slash, path = rest.partition("/")
     if scheme.startswith("grpc") and rest.startswith("unix:"):
         return Address(scheme, (rest,))
-    if scheme.startswith("grpc") and path:
+    if (scheme.startswith("grpc") and path) or not path.isascii() or not rest.isprintable() or set(rest) & set(" ?#"):
         raise _refused(text)
     hosts = tuple(_host(scheme, place, text) for place in places.split(","))
     if scheme.startswith("http") and len(hosts) > 1:

@@ -17,6 +17,8 @@ from clients.errors import Cancelled, DeadlineExceeded, InvalidArgument, LadleEr
 
 T = TypeVar("T")
 
+LONGEST_S = 3e7
+"""Seconds of the longest deadline, about a year: sockets take no more."""
 DOWN_S = 2.0
 """For how long an address that did not answer is passed over while others do."""
 
@@ -141,7 +143,7 @@ class Deadline:
         if not timeout_s > 0:
             raise InvalidArgument(f"timeout_s is {timeout_s:g}; a call needs some seconds")
         self.timeout_s = timeout_s
-        self.end = time.monotonic() + timeout_s
+        self.end = time.monotonic() + min(timeout_s, LONGEST_S)
         self._address = address
 
     def left_s(self) -> float:

@@ -116,7 +116,7 @@ class Protocol(ABC):
 
     def forget(self, name: str) -> None:
         """Drop a model's remembered metadata, because something did not fit it."""
-        for key in [key for key in self._known if key[0] == name]:
+        for key in [key for key in list(self._known) if key[0] == name]:  # other threads add to it
             self._known.pop(key, None)
 
     def status(self, name: str, version: int | None, deadline: Deadline) -> Steps[list[VersionStatus]]:

@@ -70,12 +70,19 @@ def interpolate(call: Call, first: Image, second: Image, steps: int) -> Steps[Ar
 
 
 def generate(call: Call, n: int, seed: int) -> Steps[Array]:
-    inputs: dict[str, Array] = {"n": np.array(n, np.int32), "seed": np.array(seed, np.int64)}
+    try:
+        inputs: dict[str, Array] = {"n": np.array(n, np.int32), "seed": np.array(seed, np.int64)}
+    except OverflowError:
+        raise InvalidArgument(f"n is {n} and seed {seed}; wanted at most 32 bits and 64 bits") from None
     return call.pick((yield from call.run("generate", inputs)), "images")
 
 
 def sentiment(call: Call, texts: Sequence[str]) -> Steps[list[Sentiment]]:
-    answer = yield from call.run("text", {"text": np.array([text.encode() for text in texts], object)})
+    try:
+        encoded = [text.encode() for text in texts]
+    except UnicodeEncodeError:
+        raise InvalidArgument("a text holds half a surrogate pair: it is not Unicode") from None
+    answer = yield from call.run("text", {"text": np.array(encoded, object)})
     results = []
     for positive, label in zip(call.pick(answer, "probability"), call.pick(answer, "label"), strict=True):
         likely = float(max(positive, 1 - positive))

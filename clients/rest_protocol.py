@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import http.client
+import operator
 import re
 import ssl
 import time
@@ -217,7 +218,10 @@ def _retry_after_s(value: str | None) -> float | None:
 def _path(name: str, version: int | None, label: str | None) -> str:
     path = f"/v1/models/{quote(name, safe='')}"
     if version is not None:
-        return f"{path}/versions/{version}"
+        try:
+            return f"{path}/versions/{operator.index(version)}"
+        except TypeError:
+            raise InvalidArgument(f"{name}: version {version!r} is not a version number") from None
     return path if label is None else f"{path}/labels/{quote(label, safe='')}"
 
 

@@ -81,7 +81,7 @@ class Backend:
         return (name, None) in self._models
 
     def forget(self, name: str) -> None:
-        for key in [key for key in self._models if key[0] == name]:
+        for key in [key for key in list(self._models) if key[0] == name]:  # other threads add to it
             self._models.pop(key, None)
 
 

@@ -187,3 +187,31 @@ def test_a_path_is_decoded_to_the_size_and_channels_of_a_signature_without_bytes
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InvalidArgument, match="is not a readable PNG or JPEG image"):
         client.encode("vae", tmp_path / "text.png")
+
+
+def test_numbers_and_texts_that_no_tensor_holds_are_refused(client: Client, server: Any) -> None:
+    for given in ({"n": 2**31}, {"seed": 2**63}):
+        with pytest.raises(InvalidArgument, match="wanted at most 32 bits and 64 bits"):
+            client.generate("vae", **given)
+    with pytest.raises(InvalidArgument, match="half a surrogate pair"):
+        client.sentiment("\ud800")
+    assert server.predictions == 0
+
+
+@pytest.mark.parametrize("timeout_s", [1e12, float("inf")])
+def test_a_call_may_take_as_long_as_it_likes(client: Client, timeout_s: float) -> None:
+    assert client.status("lenet5", timeout_s=timeout_s)[0].version == 3
+
+
+def test_metadata_is_forgotten_while_another_thread_learns_some() -> None:
+    with Client("http://localhost:1") as client:
+        known: dict[Any, Any] = client.transport.protocol._known
+
+        class Key(tuple[Any, ...]):
+            def __getitem__(self, place: Any) -> Any:
+                known["another", None, None] = None  # as the other thread does it, in the midst
+                return super().__getitem__(place)
+
+        known[Key(("lenet5", None, None))] = None
+        client.transport.protocol.forget("lenet5")
+        assert list(known) == [("another", None, None)]
