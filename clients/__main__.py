@@ -14,7 +14,7 @@ from clients import address
 from clients.client import Client
 from clients.errors import InvalidArgument, LadleError
 from clients.parser import build_parser
-from clients.terminal import paint
+from clients.terminal import paint, plain
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LadleError, OSError, ValueError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        print(f"{paint('error:', 'red', sys.stderr)} {_sentence(error)}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {plain(_sentence(error))}", file=sys.stderr)
         return FAILED
     return DONE
 

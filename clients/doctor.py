@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clients import cards
-from clients.terminal import Progress, paint
+from clients.terminal import Progress, paint, plain
 
 Compare = Callable[[Path], str]
 State = Literal["ok", "note", "broken"]
@@ -249,5 +249,5 @@ def main(
         for finding in found:
             mend = f"  ->  {finding.mend}" if finding.mend else ""
             state = paint(finding.state.ljust(6), STYLES[finding.state])
-            print(f"{state}  {finding.what:<{width}}  {finding.detail}{mend}")
+            print(f"{state}  {plain(f'{finding.what:<{width}}  {finding.detail}{mend}')}")
     return 1 if any(finding.state == "broken" for finding in found) else 0

@@ -15,6 +15,7 @@ BLOCKS = " ▏▎▍▌▋▊▉█"
 """A cell filled by eighths."""
 CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def coloured(stream: TextIO) -> bool:
@@ -22,8 +23,14 @@ def coloured(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def plain(text: str) -> str:
+    """What somebody else wrote, a label or an error, without the power to move the cursor or to write elsewhere."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def paint(text: str, style: str, stream: TextIO | None = None) -> str:
-    """`text` in a colour or weight of CODES, or as it is where colour is not wanted."""
+    """`text`, plain, in a colour or weight of CODES where colour is wanted."""
+    text = plain(text)
     return f"\x1b[{CODES[style]}m{text}\x1b[0m" if coloured(stream or sys.stdout) else text
 
 
@@ -41,6 +48,7 @@ def bar(share: float, width: int = 24, stream: TextIO | None = None) -> str:
 
 def bars(rows: Sequence[tuple[str, float]], width: int = 24, stream: TextIO | None = None) -> str:
     """A line per label and probability, the first one painted."""
+    rows = [(plain(label), share) for label, share in rows]
     column = max((len(label) for label, _ in rows), default=0)
     lines = []
     for number, (label, share) in enumerate(rows):
@@ -51,6 +59,7 @@ def bars(rows: Sequence[tuple[str, float]], width: int = 24, stream: TextIO | No
 
 def table(rows: Sequence[Sequence[str]], styles: Mapping[str, str] | None = None) -> str:
     """Rows in columns; the first row is the heading. A cell that is a key of `styles` is painted so."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     styles = {**dict.fromkeys(filter(None, rows[0]), "bold"), **(styles or {})}
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
@@ -114,7 +123,7 @@ class Progress:
             return
         self._next = now + self.PAUSE_S
         share = done / self._total if self._total else 1.0
-        text = f"{self._what}  {bar(share, 24, self._stream)}  {min(share, 1):4.0%}  {note}"
+        text = f"{self._what}  {bar(share, 24, self._stream)}  {min(share, 1):4.0%}  {plain(note)}"
         self._stream.write("\r" + _cut(text, shutil.get_terminal_size().columns) + "\x1b[K")
         self._stream.flush()
 

@@ -53,6 +53,22 @@ def test_a_table_has_even_columns() -> None:
 
 
 @pytest.mark.usefixtures("colours")
+def test_what_others_wrote_has_no_power_over_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = "boot\x1b]0;owned\x07\x9b2J\r"
+    assert terminal.plain(evil) == r"boot\x1b]0;owned\x07\x9b2J\x0d"
+    assert terminal.plain("größe\n\tboot") == "größe\n\tboot"
+    stream = Terminal()
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.stdout", stream)
+    with terminal.Progress("work", 1, stream) as progress:
+        progress.at(1, evil)
+    drawn = [terminal.paint(evil, "red"), terminal.bars([(evil, 0.5)]), terminal.table([("A",), (evil,)])]
+    for text in [*drawn, stream.getvalue()]:
+        assert r"boot\x1b]0;owned\x07" in text
+        assert "\x07" not in text
+
+
+@pytest.mark.usefixtures("colours")
 def test_progress_is_drawn_over_itself_and_leaves_nothing_behind() -> None:
     stream = Terminal()
     with terminal.Progress("work", 4, stream) as progress:
