@@ -16,8 +16,8 @@ ENABLE = {
 }
 MODELS = {"bash": "_ladle_models", "zsh": "_ladle_models"}
 PREAMBLE = {
-    # The models that are in the repository of this folder.
-    "bash": """_ladle_models() { compgen -W "$(command ls model_repository 2>/dev/null)" -- "$1"; }""",
+    # The models that are in the repository of this folder. No `compgen -W`: it would run a folder's name.
+    "bash": """_ladle_models() { (CDPATH= cd model_repository 2>/dev/null && compgen -d -- "$1"); }""",
     "zsh": '_ladle_models() { compadd -- ${(f)"$(command ls model_repository 2>/dev/null)"}; }',
 }
 

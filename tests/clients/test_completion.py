@@ -60,6 +60,9 @@ def test_bash_completes_a_verb_an_option_and_a_model(tmp_path: Path) -> None:
     assert complete("ladle", "s") == {"status", "segment"}
     assert "--opacity" in complete("ladle", "segment", "--op")
     assert complete("ladle", "classify", "le") == {"lenet5"}
+    (tmp_path / "model_repository" / "$(>owned)").mkdir()
+    complete("ladle", "classify", "")
+    assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
