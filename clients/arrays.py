@@ -13,6 +13,7 @@ import numpy as np
 
 from clients import terminal
 from clients.client import Client
+from clients.json_output import dumps
 from clients.metadata import TensorInfo, describe
 
 SHOWN = 8
@@ -48,7 +49,7 @@ def predict(client: Client, given: argparse.Namespace) -> None:
     for name, file in targets.items():
         if name not in answer:
             raise ValueError(f'{given.name} answers {", ".join(sorted(answer))}, not "{name}"')
-        _write(file, answer[name])
+        _write(Path(file), answer[name])
     if given.json:
         outputs = {name: {"tensor": describe(array), "values": as_json(array)} for name, array in answer.items()}
         print_json({"outputs": outputs, "latency_ms": took_ms})
@@ -65,7 +66,7 @@ def encode(client: Client, given: argparse.Namespace) -> None:
     """The code of an image."""
     code = client.encode(given.name, given.image, **which(given))
     if given.output:
-        np.save(given.output, code)
+        _write(given.output, code)
     if given.json:
         print_json({"image": str(given.image), "code": code.tolist(), "output": given.output and str(given.output)})
         return
@@ -75,14 +76,12 @@ def encode(client: Client, given: argparse.Namespace) -> None:
 
 
 def which(given: argparse.Namespace) -> dict[str, Any]:
-    """The options that choose a version. ValueError: both were given."""
-    if given.version is not None and given.label is not None:
-        raise ValueError(f"--version {given.version} and --label {given.label} exclude each other")
+    """The options that choose a version."""
     return {"version": given.version, "label": given.label}
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(dumps(value, indent=2))
 
 
 def read_inputs(texts: Sequence[str]) -> dict[str, Any]:
@@ -125,15 +124,15 @@ def _pair(text: str, wanted: str) -> tuple[str, str]:
     return name, value
 
 
-def _write(file: str, array: np.ndarray[Any, Any]) -> None:
+def _write(file: Path, array: np.ndarray[Any, Any]) -> None:
     """Numbers in NumPy's form; a single string, such as a PNG, as it is."""
     if array.dtype.kind != "O":
-        with Path(file).open("wb") as opened:
+        with file.open("wb") as opened:  # np.save adds an ending to a name
             np.save(opened, array, allow_pickle=False)
         return
     if array.size != 1:
         raise ValueError(f"{file}: {describe(array)} cannot be written; a single string can, and numbers can")
-    Path(file).write_bytes(array.ravel()[0])
+    file.write_bytes(array.ravel()[0])
 
 
 def _infos(tensors: Any) -> dict[str, Any]:
@@ -174,7 +173,7 @@ def _shown(array: np.ndarray[Any, Any]) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         try:
-            return value.decode()
+            return terminal.plain(value.decode())
         except UnicodeDecodeError:
             return f"{len(value)} bytes"
     return str(value)

@@ -62,7 +62,7 @@ def sentiment(client: Client, given: argparse.Namespace) -> None:
         style = "green" if answer.positive >= 0.5 else "red"
         shown = text if len(text) <= 60 else text[:59] + "…"
         drawn = terminal.paint(terminal.bar(answer.probability, 12), style)
-        print(f"{answer.label:<8}  {drawn}  {answer.probability:6.1%}  {shown}")
+        print(f"{terminal.plain(answer.label):<8}  {drawn}  {answer.probability:6.1%}  {shown}")
 
 
 def generate(client: Client, given: argparse.Namespace) -> None:
@@ -83,7 +83,7 @@ def segment(client: Client, given: argparse.Namespace) -> None:
     took_ms = 1000 * (time.perf_counter() - start)
     labels = cards.labels(given.repository, given.name, given.version)
     if given.mask:
-        pictures.mask(answer.class_map).save(given.mask)
+        pictures.mask(answer.class_map).save(given.mask, "PNG")
     facts = {
         "height": answer.class_map.shape[0],
         "width": answer.class_map.shape[1],

@@ -32,8 +32,9 @@ def server_options() -> argparse.ArgumentParser:
 
 def version_options() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--version", type=int, help="version of the model (default: the latest)")
-    which.add_argument("--label", help="version label, e.g. stable, instead of a version")
+    one = which.add_mutually_exclusive_group()
+    one.add_argument("--version", type=int, help="version of the model (default: the latest)")
+    one.add_argument("--label", help="version label, e.g. stable, instead of a version")
     return which
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from clients import cards, inline, terminal
+from clients.json_output import dumps
 
 OPENERS = {"darwin": ["open"], "win32": ["cmd", "/c", "start", ""], "linux": ["xdg-open"]}
 ORDER = ("curves", "confusion", "mistakes", "masks", "reconstructions", "samples")
@@ -67,7 +67,7 @@ def _report(folder: Path, given: argparse.Namespace) -> None:
         raise FileNotFoundError(f"{folder} has no card and no report: it was not trained by Ladle")
     if given.json:
         answer = {"model": given.name, "folder": str(folder), "pictures": [str(path) for path in found], "card": card}
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        print(dumps(answer, indent=2))
     else:
         print(f"{terminal.paint(given.name, 'bold')} version {folder.name}")
         print(terminal.table([("", ""), *_facts(card or {})]).lstrip("\n"))
@@ -90,7 +90,9 @@ def _facts(card: dict[str, Any]) -> list[tuple[str, str]]:
         rows += [(f"{split}: {name}", f"{value:.4g}") for name, value in figures.items() if _is_number(value)]
         for name, parts in figures.items():
             if isinstance(parts, dict):
-                rows += [(f"{split}: {name}, {part}", f"{value:.4g}") for part, value in parts.items()]
+                rows += [
+                    (f"{split}: {name}, {part}", f"{value:.4g}") for part, value in parts.items() if _is_number(value)
+                ]
     seconds = card.get("training_seconds")
     if seconds is not None:
         rows.append(("trained", f"{card.get('epochs')} epochs in {seconds:.0f} s on {card.get('machine')}"))

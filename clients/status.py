@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from clients import terminal
+from clients.arrays import print_json
 from clients.client import Client
 from clients.errors import DeadlineExceeded, NotFound, Unavailable, Unimplemented
+from clients.json_output import dumps
 
 STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "END": "red", "NOT_SERVED": "dim"}
 Row = dict[str, Any]
@@ -24,7 +25,7 @@ def status(client: Client, given: argparse.Namespace) -> None:
         return
     rows = look(client, given)
     if given.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
     else:
         print(_table(rows))
 
@@ -85,13 +86,13 @@ def _watch(client: Client, given: argparse.Namespace) -> None:
             rows, fault = _attempt(client, given)
             now = time.strftime("%H:%M:%S")
             if given.json:
-                print(json.dumps({"time": time.time(), "models": rows, "error": fault}, ensure_ascii=False), flush=True)
+                print(dumps({"time": time.time(), "models": rows, "error": fault}), flush=True)
             elif screen is not None:
                 heading = terminal.paint(f"{client.transport.address}  {now}  Ctrl-C ends", "dim")
                 screen.show(f"{heading}\n{terminal.paint(fault, 'red') if fault else _table(rows)}")
             elif (rows, fault) != last:
                 last = (rows, fault)
-                print(f"{now}\n{fault or _table(rows)}", flush=True)
+                print(f"{now}\n{terminal.plain(fault) if fault else _table(rows)}", flush=True)
             time.sleep(given.interval)
     except KeyboardInterrupt:
         return

@@ -37,8 +37,6 @@ def create_app(config: Config | None = None) -> Flask:
     app.config["MAX_FORM_MEMORY_SIZE"] = min(FORM_MEMORY_BYTES, config.max_body_bytes)
     app.config["MAX_FORM_PARTS"] = FORM_PARTS
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0  # the page and its scripts change together
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.converters["model"] = routes.ModelConverter
     backend = app.extensions["ladle"] = Backend(config)
     known = [

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from flask import Blueprint, Response, request
-from flask import json as flask_json
 from werkzeug.routing import BaseConverter
 
+from clients.json_output import dumps
 from clients.web import schema
 from clients.web.problems import Problem
 from clients.web.schema import Schema
@@ -119,19 +118,7 @@ def json_object() -> dict[str, Any]:
 
 def answer(value: Any) -> Response:
     """JSON. What is not finite becomes null: JSON has no such numbers."""
-    try:
-        text = flask_json.dumps(value, allow_nan=False)
-    except ValueError:
-        text = flask_json.dumps(_finite(value))
-    return Response(text, mimetype=JSON)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return Response(dumps(value), mimetype=JSON)
 
 
 def _negotiated(known: list[str]) -> str:

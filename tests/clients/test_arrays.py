@@ -46,6 +46,12 @@ def test_predict_takes_numbers_text_and_files(ask: Callable[..., str], tmp_path:
     assert "positive" in text
 
 
+def test_what_is_not_finite_is_null_in_json(ask: Callable[..., str]) -> None:
+    said = ask("predict", "linear_regression", "--input", "x=[[NaN], [Infinity], [1]]", "--json")
+    answer = json.loads(said, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert answer["outputs"]["y"]["values"] == [[None], [None], [3.0]]
+
+
 def test_a_big_output_is_summed_up(ask: Callable[..., str]) -> None:
     said = ask("predict", "vae", "--signature", "generate", "--input", "n=20", "--input", "seed=1")
     assert "images  uint8 [20, 4, 4, 3]" in said
@@ -58,6 +64,8 @@ def test_encode_prints_the_code_and_decode_takes_it(ask: Callable[..., str], tmp
     Image.new("L", (4, 4), 255).save(tmp_path / "white.png")
     assert ask("encode", "vae", tmp_path / "white.png", "--output", tmp_path / "code.npy").startswith("1,1\n")
     assert json.loads(ask("encode", "vae", tmp_path / "white.png", "--json"))["code"] == [1.0, 1.0]
+    ask("encode", "vae", tmp_path / "white.png", "--output", tmp_path / "code.data")
+    assert np.load(tmp_path / "code.data").tolist() == [1.0, 1.0]
     for code in ("1,1", f"@{tmp_path / 'code.npy'}"):
         answer = json.loads(ask("decode", "vae", code, "--output", tmp_path / "image.png", "--json"))
         assert (answer["n"], answer["channels"]) == (1, 3)

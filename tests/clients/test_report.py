@@ -23,7 +23,7 @@ def repository(tmp_path: Path) -> Path:
             "description": "LeNet-5",
             "task": "classify",
             "data": {"name": "digits", "synthetic": True, "splits": {"test": 1000}},
-            "metrics": {"test": {"accuracy": accuracy, "likelihood": "none", "class_iou": {"one": 0.5}}},
+            "metrics": {"test": {"accuracy": accuracy, "likelihood": "none", "class_iou": {"one": 0.5, "two": None}}},
             "onnx": {"model.onnx": {"parity": {"inputs": 64, "max_abs": 2e-6}}},
             "epochs": 3,
             "training_seconds": 12.4,
