@@ -16,6 +16,7 @@ from typing import Any
 
 from flask import Flask
 
+from clients.options import positive, seconds
 from clients.web.config import MIB, Config
 
 EPILOG = """examples:
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "" if error.filename else "; --port takes another"
         print(f"ladle gateway: {where}: {error.strerror}{hint}", file=sys.stderr)
         return 1
+    except UnicodeDecodeError:
+        print(f"ladle gateway: {given.api_keys} is not UTF-8 text", file=sys.stderr)
+        return 2
     shared = None
     if given.workers > 1 and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         shared = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="ladle-gateway-")
@@ -74,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _config(given: argparse.Namespace) -> Config:
-    """OSError: the file of the keys cannot be read."""
-    keys = tuple(given.api_keys.read_text().splitlines()) if given.api_keys else ()
+    """OSError: the file of the keys cannot be read; ValueError: it is no text."""
+    keys = tuple(given.api_keys.read_text().splitlines() or [""]) if given.api_keys else ()  # an empty file is refused
     keys += tuple(key for key in os.environ.get("LADLE_GATEWAY_KEYS", "").split(",") if key)
     return Config(
         server=given.server,
@@ -139,6 +143,13 @@ def _forget(server: Any, worker: Any) -> None:
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not a port, 0 to 65535")
+    return port
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Options of the gateway."""
     parser = argparse.ArgumentParser(
@@ -148,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--port", type=int, default=8080, help="port of the page (default: %(default)s)")
+    add("--port", type=_port, default=8080, help="port of the page (default: %(default)s)")
     add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
     add(
         "--server",
@@ -169,7 +180,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of the models: names, cards, samples, reports (default: %(default)s)",
     )
     add("--models", help="names with commas between, instead of a repository")
-    add("--timeout", type=float, default=Config.timeout_s, help="seconds for an answer (default: %(default)g)")
+    add("--timeout", type=seconds, default=Config.timeout_s, help="seconds for an answer (default: %(default)g)")
     add(
         "--api-keys",
         type=Path,
@@ -184,24 +195,27 @@ def build_parser() -> argparse.ArgumentParser:
     add("--origin", action="append", default=[], metavar="URL", help="pages of this origin may ask (CORS); repeatable")
     add(
         "--max-body-mib",
-        type=float,
+        type=seconds,
         default=Config.max_body_bytes / MIB,
         help="largest body of a request, MiB (default: %(default)g)",
     )
     add(
         "--max-pixels",
-        type=int,
+        type=positive,
         default=Config.max_pixels,
         help="pixels of all images of a request together (default: %(default)s)",
     )
     add(
         "--proxies",
         type=int,
+        choices=range(8),
+        metavar="N",
         default=0,
-        help="reverse proxies in front, whose X-Forwarded-For is believed (default: %(default)s)",
+        help="reverse proxies in front, whose X-Forwarded-For, -Proto, -Host and -Prefix are believed: they must set"
+        " or remove each (default: %(default)s)",
     )
-    add("--workers", type=int, default=1, help="processes (default: %(default)s)")
-    add("--threads", type=int, default=16, help="threads of each (default: %(default)s)")
+    add("--workers", type=positive, default=1, help="processes (default: %(default)s)")
+    add("--threads", type=positive, default=16, help="threads of each (default: %(default)s)")
     add("--access-log", action="store_true", help="write a JSON line for each request to stdout")
     return parser
 

@@ -122,9 +122,10 @@ class Catalog:
         """The path of a sample's image or mask. Problem 404: it is not one of the model's samples."""
         folder = self._folder(name, version)
         listed = {sample.get(key) for sample in self.samples(name, version) for key in ("file", "mask")}
-        if folder is None or file not in listed or Path(file).name != file:
+        path = folder / "samples" / file if folder is not None and Path(file).name == file else None
+        if path is None or file not in listed or not path.is_file():
             raise Problem(404, f"{file!r} is not a sample of {name!r}.")
-        return folder / "samples" / file
+        return path
 
     def reports(self, name: str, version: int | None = None) -> list[str]:
         """The pictures of the model's report that there are."""

@@ -47,8 +47,9 @@ class Keys:
     """The keys that are known, as digests alone."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        """`lines`: "NAME KEY" or "NAME sha256:HEX"; # begins a comment. ValueError: a line is neither."""
+        """`lines`: "NAME KEY" or "NAME sha256:HEX"; # begins a comment. ValueError: a line is neither, or none is."""
         self._known: list[tuple[str, bytes]] = []
+        number = 0
         for number, line in enumerate(lines, 1):
             parts = line.split()
             if not parts or parts[0].startswith("#"):
@@ -63,6 +64,8 @@ class Keys:
             else:
                 digest = hashlib.sha256(key.encode()).digest()
             self._known.append((name, digest))
+        if number and not self._known:  # everybody could ask
+            raise ValueError(f'no key is in {number} lines; wanted "NAME KEY" or "NAME sha256:HEX"')
 
     def __bool__(self) -> bool:
         return bool(self._known)

@@ -47,17 +47,18 @@ class Source:
         self._scrape = scrape
         self._lock = threading.Lock()
         self._history: list[tuple[float, Scrape]] = []
+        self._failure: tuple[float, Exception] | None = None
 
     def figures(self) -> dict[str, Any]:
         """Totals since the start; rates, median and 99th percentile between the first and the last scrape kept.
 
-        Raises what the scrape raises.
+        Raises what the scrape raises, for TIMEOUT_S without another: who waits here must not wait for each in turn.
         """
         with self._lock:
             now = time.monotonic()
             if not self._history or now - self._history[-1][0] > FRESH_S:
                 self._history = [entry for entry in self._history if now - entry[0] <= 1.5 * WINDOW_S]
-                self._history.append((now, self._scrape()))
+                self._history.append((now, self._fresh()))
             while len(self._history) > 2 and now - self._history[1][0] >= WINDOW_S:
                 self._history.pop(0)
             (start, before), (end, after) = self._history[0], self._history[-1]
@@ -68,6 +69,15 @@ class Source:
         everything = _figures(_total(before.values()), _total(after.values()), end - start)
         everything.pop("batch_size")
         return {"window_s": round(end - start, 3), **everything, "models": models}
+
+    def _fresh(self) -> Scrape:
+        if self._failure is not None and time.monotonic() - self._failure[0] < TIMEOUT_S:
+            raise self._failure[1]
+        try:
+            return self._scrape()
+        except Exception as error:
+            self._failure = (time.monotonic(), error)
+            raise
 
 
 def of_server(text: str) -> Scrape:

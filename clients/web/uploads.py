@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from clients.pictures import png
 from clients.web.problems import Problem
@@ -17,6 +17,16 @@ from clients.web.routes import Given
 FORMATS = ("PNG", "JPEG", "WEBP")
 RAW = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each orientation upright. Pillow's own way writes all of its EXIF anew, which may be odd."""
 WANTED = "a multipart file named image, a raw PNG, JPEG or WebP, or JSON with base64 as image"
 
 
@@ -81,12 +91,14 @@ def upload(data: bytes, max_pixels: int) -> Upload:
         )
     try:
         picture.load()
-        turned = picture.getexif().get(ORIENTATION, 1) != 1
+        turn = _TURNS.get(picture.getexif().get(ORIENTATION, 1))
     except Exception:  # Pillow raises whatever a damaged file provokes
         raise Problem(422, "The image is damaged: it cannot be decoded to its end.") from None
-    if picture.format == "PNG" or (picture.format == "JPEG" and picture.mode in ("L", "RGB") and not turned):
+    if picture.format == "PNG" or (picture.format == "JPEG" and picture.mode in ("L", "RGB") and turn is None):
         return Upload(data, picture)
-    upright = ImageOps.exif_transpose(picture).convert("RGB")
+    upright = picture.convert("RGB")
+    if turn is not None:
+        upright = upright.transpose(turn)
     return Upload(png(upright), upright)
 
 

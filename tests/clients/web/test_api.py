@@ -89,6 +89,12 @@ def test_samples_are_listed_and_served(web: FlaskClient) -> None:
         assert answer["results"][0]["label"] == sample["label"]
 
 
+def test_a_sample_whose_file_is_gone_is_not_there(web: FlaskClient, repository: Path) -> None:
+    (repository / "lenet5" / "3" / "assets.extra" / "samples" / "boot.png").unlink()
+    assert web.get("/api/v1/models/lenet5/samples/boot.png").status_code == 404
+    assert web.post("/api/v1/models/lenet5:classify", json={"sample": "boot.png"}).status_code == 404
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -148,6 +154,14 @@ def test_the_page_needs_no_other_host_and_no_inline_code(web: FlaskClient) -> No
         }
         assert not hosts, file.name
     assert not re.search(r"https?://", page)
+
+
+def test_below_a_proxys_prefix_every_link_of_the_page_bears_it(config: Config) -> None:
+    web = create_app(replace(config, proxies=1)).test_client()
+    page = web.get("/", headers={"X-Forwarded-Prefix": "/ladle"}).text
+    links = re.findall(r'(?:href|src)="([^"#]+)"', page)
+    assert "/ladle/docs" in links
+    assert [link for link in links if not link.startswith("/ladle/")] == []
 
 
 def test_a_fault_of_ours_is_logged_and_not_told(config: Config, caplog: pytest.LogCaptureFixture) -> None:

@@ -84,6 +84,12 @@ def test_keys_are_kept_as_digests_alone() -> None:
     assert b"first" not in repr(vars(keys)).encode()
 
 
+@pytest.mark.parametrize("lines", [[""], ["# keys", " "]])
+def test_a_list_without_a_key_does_not_let_everybody_in(config: Config, lines: list[str]) -> None:
+    with pytest.raises(ValueError, match="no key is in"):
+        create_app(replace(config, keys=tuple(lines)))
+
+
 @pytest.mark.parametrize("line", ["alone", "ann first second", "ann sha256:abc"])
 def test_a_line_that_holds_no_key_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="key 1"):
@@ -158,3 +164,7 @@ def test_keys_and_rates_come_from_the_command_line(tmp_path: Path, capsys: pytes
     (tmp_path / "keys").write_text("alone\n")
     assert main(["--port", "0", "--models", "lenet5", "--api-keys", str(tmp_path / "keys")]) == 2
     assert 'wanted "NAME KEY"' in capsys.readouterr().err
+    for content, said in ((b"", "no key is in"), (b"\xff\xfe", "is not UTF-8 text")):
+        (tmp_path / "keys").write_bytes(content)
+        assert main(["--port", "0", "--models", "lenet5", "--api-keys", str(tmp_path / "keys")]) == 2
+        assert said in capsys.readouterr().err

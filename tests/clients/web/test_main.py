@@ -22,6 +22,25 @@ def test_a_port_that_is_taken_is_said_in_one_line(capsys: pytest.CaptureFixture[
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--timeout=0",
+        "--port=99999",
+        "--max-pixels=0",
+        "--max-body-mib=0",
+        "--workers=0",
+        "--threads=-1",
+        "--proxies=-1",
+    ],
+)
+def test_a_number_that_means_nothing_is_misuse(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([option, "--models", "lenet5"])
+    assert stopped.value.code == 2
+    assert option.partition("=")[0] in capsys.readouterr().err
+
+
 def test_the_environment_says_what_options_say() -> None:
     variables = {
         "LADLE_ADDRESS": "grpc://there:8500",

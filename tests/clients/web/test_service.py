@@ -62,6 +62,21 @@ def test_rates_are_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source.figures()["requests_per_second"] is None
 
 
+def test_metrics_that_failed_are_not_asked_for_by_each_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = 100.0, []
+    monkeypatch.setattr(service.time, "monotonic", lambda: now)
+
+    def scrape() -> service.Scrape:
+        asked.append(now)
+        raise TimeoutError("no answer")
+
+    source = Source(scrape)
+    for now in (100.0, 100.1, 103.0):  # noqa: B007  (the clock reads it)
+        with pytest.raises(TimeoutError):
+            source.figures()
+    assert asked == [100.0, 103.0]
+
+
 def test_the_gateway_tells_its_own_figures(web: FlaskClient) -> None:
     for _ in range(3):
         web.post("/api/v1/models/sentiment_lstm:sentiment", json={"text": "a good film"})

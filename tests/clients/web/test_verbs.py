@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clients.web import Config, create_app
 from clients.web.problems import RETRY_AFTER_S
+from clients.web.uploads import upload
 
 
 def encoded(brightness: int, format: str = "PNG", size: tuple[int, int] = (4, 4)) -> bytes:
@@ -98,6 +100,21 @@ def test_a_photograph_that_lies_on_its_side_is_set_upright(web: FlaskClient) -> 
     picture.save(file, "JPEG", exif=exif, quality=100)
     mask = post(web, "unet:segment?picture=mask", file.getvalue(), "image/jpeg", Accept="image/png").data
     assert np.array_equal(pixels(mask), [[0, 0, 1, 1]] * 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_set_upright_whatever_else_its_exif_says(orientation: int) -> None:
+    picture = Image.new("L", (16, 8), "black")
+    picture.paste("white", (0, 0, 8, 8))
+    picture.paste("grey", (8, 0, 12, 8))
+    turned = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    width_in_letters = struct.pack("<HHI4s", 0x0100, 2, 4, b"abc")
+    file, plain = io.BytesIO(), io.BytesIO()
+    for each, entries in ((file, [turned, width_in_letters]), (plain, [turned])):
+        exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+        picture.save(each, "JPEG", exif=exif, quality=100)
+    wanted = ImageOps.exif_transpose(Image.open(plain))
+    assert np.array_equal(np.asarray(upload(file.getvalue(), 128).picture.convert("L")), np.asarray(wanted))
 
 
 def test_sentiment_reads_json_and_plain_text(web: FlaskClient) -> None:
