@@ -16,13 +16,15 @@ from training._quiet import without_stderr
 
 DONE, FAILED, MISUSED = 0, 1, 2
 EXAMPLES = """examples:
-  python -m training list
-  python -m training train lenet5 --preset quick
-  python -m training train lenet5 vae --epochs 3 --learning-rate 2e-3
-  python -m training train wgan_gp --data image_folder --data-path faces/ --height 64 --width 64 --channels 3
-  python -m training train resnet18 --help          # the options of this network
-  python -m training evaluate lenet5
-  python -m training export lenet5                  # of its newest run's checkpoint"""
+  ladle networks
+  ladle train lenet5 --preset quick
+  ladle train lenet5 vae --epochs 3 --learning-rate 2e-3
+  ladle train wgan_gp --data image_folder --data-path faces/ --height 64 --width 64 --channels 3
+  ladle train resnet18 --help          # the options of this network
+  ladle evaluate lenet5
+  python -m training export lenet5     # of its newest run's checkpoint"""
+PROGRAMS = {"list": "ladle networks", "train": "ladle train", "evaluate": "ladle evaluate"}
+"""What users type for a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +85,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     names = models.names() if arguments.all else list(dict.fromkeys(arguments.names))
     if not names:
-        raise UsageError("no network is named; give names or --all: python -m training list")
+        raise UsageError("no network is named; give names or --all: `ladle networks` lists them")
     wanted = [session.get(name) for name in names]
     requests = {network.name: _request(network, arguments) for network in wanted}
     code = DONE
@@ -242,6 +244,7 @@ def _parser(chosen: Sequence[Any]) -> argparse.ArgumentParser:
 def _command(commands: Any, name: str, what: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
+        prog=PROGRAMS.get(name),
         help=what,
         description=f"{what[0].upper()}{what[1:]}.",
         epilog=EXAMPLES,

@@ -23,9 +23,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 if serving_default has a graph, 1 if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.convert",
+        prog="ladle convert",
         description="Add verified ONNX graphs and a model card to a SavedModel.",
-        epilog="example:\n  python -m training.convert /models/my_model",
+        epilog="example:\n  ladle convert /models/my_model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("directory", type=Path, help="a version's folder, or a model's: then the newest version")

@@ -96,7 +96,7 @@ def newest(runs: Path, name: str) -> Path:
     """The newest run that has a checkpoint; TrainingError without one."""
     for path in sorted((runs / name).glob(f"*/{CHECKPOINT}"), reverse=True):
         return path.parent
-    raise TrainingError(f"{runs / name} has no run with a checkpoint; train it first: python -m training train {name}")
+    raise TrainingError(f"{runs / name} has no run with a checkpoint; train it first: ladle train {name}")
 
 
 def read(path: Path) -> dict[str, Any]:

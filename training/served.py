@@ -66,7 +66,7 @@ def newest(repository: Path, name: str) -> Path:
     """The folder of a model's newest version; TrainingError when it has none."""
     found = _publish.versions(repository / name)
     if not found:
-        raise TrainingError(f"{repository / name} has no version; train it first: python -m training train {name}")
+        raise TrainingError(f"{repository / name} has no version; train it first: ladle train {name}")
     return found[max(found)]
 
 
@@ -77,7 +77,7 @@ def read_card(version: Path) -> dict[str, Any]:
     except ValueError as error:
         raise TrainingError(str(error)) from error
     if content is None:
-        raise TrainingError(f"{version} has no {card.FILE}: it was not exported by `python -m training`")
+        raise TrainingError(f"{version} has no {card.FILE}: it was not exported by `ladle train`")
     return content
 
 

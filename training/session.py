@@ -31,7 +31,7 @@ SHAPE = ("height", "width", "channels")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be trained and how; `python -m training train` has an option for each.
+    """What is to be trained and how; `ladle train` has an option for each.
 
     overrides             options of the network's config
     file                  a model card or JSON object with options; `overrides` go over it
