@@ -16,8 +16,6 @@ from clients.wire.tensors import Array
 Image = str | os.PathLike[str] | bytes | np.ndarray[Any, np.dtype[Any]]
 """A path, an encoded PNG or JPEG, or an array: uint8, or float in [0, 1]; batch and channel axes may be missing."""
 
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-
 
 def is_encoded(image: Image) -> bool:
     """Whether the server decodes it: a path or bytes."""
@@ -41,25 +39,18 @@ def pixels(image: str | os.PathLike[str] | bytes, info: TensorInfo, what: str) -
     """
     from PIL import Image as Pillow
 
+    from clients import preprocess
+
     shape = info.shape or ()
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise InvalidArgument(f"{what} takes {info}, which is no image")
     data = read(image)
     try:
         with Pillow.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            rgb = np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)  # [h, w, 3]
+            return preprocess.pixels(picture, shape[1], shape[2], shape[-1])
     except Exception:  # Pillow raises whatever a damaged file provokes
         named = "bytes" if isinstance(image, bytes) else os.fspath(image)
         raise InvalidArgument(f"{what}: {named} is not a readable PNG or JPEG image") from None
-    planes = rgb if shape[-1] == 3 else (rgb * _GREY).sum(axis=-1, keepdims=True, dtype=np.float32)
-    height, width = shape[1] or planes.shape[0], shape[2] or planes.shape[1]
-    if planes.shape[:2] == (height, width):
-        return planes
-    resized = [
-        Pillow.fromarray(plane).resize((width, height), Pillow.Resampling.BILINEAR)
-        for plane in np.moveaxis(planes, -1, 0)
-    ]
-    return np.stack([np.asarray(plane) for plane in resized], axis=-1)
 
 
 def batch(image: Any, info: TensorInfo, what: str) -> tuple[Array, bool]:

@@ -10,8 +10,8 @@ from flask import Response
 
 from clients import pictures
 from clients.pictures import Array
+from clients.preprocess import pixels
 from clients.web.backend import Model, Question
-from clients.web.preprocess import pixels
 from clients.web.problems import Problem
 from clients.web.routes import PNG, Body, Given, Route
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, one_of

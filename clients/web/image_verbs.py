@@ -12,10 +12,10 @@ from PIL import Image
 from clients import pictures
 from clients.client import Client
 from clients.pictures import Array
+from clients.preprocess import pixels
 from clients.results import Classification
 from clients.web import masks
 from clients.web.backend import Model, Question
-from clients.web.preprocess import pixels
 from clients.web.problems import Problem
 from clients.web.routes import PNG, Given, Route
 from clients.web.schema import array, boolean, integer, nullable, number, obj, one_of, string

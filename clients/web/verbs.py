@@ -10,10 +10,10 @@ from flask import Response
 from PIL import Image
 
 from clients import pictures
+from clients.preprocess import pixels
 from clients.web import uploads
 from clients.web.backend import Backend, Question
 from clients.web.config import Config
-from clients.web.preprocess import pixels
 from clients.web.routes import FAULTS, JSON, NAME, PNG, Body, Given, Route, answer
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, one_of, string
 from clients.web.tasks import Json, Signatures

@@ -184,6 +184,8 @@ def test_a_path_is_decoded_to_the_size_and_channels_of_a_signature_without_bytes
     path = tmp_path / "large.png"
     Image.new("RGB", (9, 7), (255, 255, 255)).save(path)
     np.testing.assert_allclose(client.encode("vae", path), [1, 1], atol=1e-5)
+    Image.fromarray(np.full((4, 4), 0x80FF, np.uint16)).save(path)  # of 16 bits the upper 8 count, as the server has it
+    np.testing.assert_allclose(client.encode("vae", path), [128 / 255] * 2, atol=1e-5)
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InvalidArgument, match="is not a readable PNG or JPEG image"):
         client.encode("vae", tmp_path / "text.png")

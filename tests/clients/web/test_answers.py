@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clients.pictures import png
+from clients.preprocess import pixels
 from clients.web import Config, create_app, words
 from clients.web.code_verbs import between
-from clients.web.preprocess import pixels
 from clients.wire.philox import stateless_normal
 from serving.images import decode_batch
 

@@ -18,7 +18,8 @@ def pixels(picture: Image.Image, height: int | None, width: int | None, channels
     image = _rgb(picture).astype(np.float32) / np.float32(255)  # [h, w, 3]
     if channels == 1:
         image = (image * _GREY).sum(axis=-1, keepdims=True, dtype=np.float32)  # [h, w, 1]
-    if height is None or width is None or image.shape[:2] == (height, width):
+    height, width = height or image.shape[0], width or image.shape[1]
+    if image.shape[:2] == (height, width):
         return image
     planes = [Image.fromarray(image[..., channel]) for channel in range(channels)]
     planes = [plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
