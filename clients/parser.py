@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from clients.options import code, picture_options, positive, row, seconds, server_options, share, version_options
 
 REPOSITORY = Path("model_repository")
+NUMBERS = re.compile(r"-[\d.][\d.,eE+-]*$")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +37,7 @@ def _verb(
             server_options(),
         ],
     )
+    added._negative_number_matcher = NUMBERS  # so that -0.5,1 is a code or a row, not an option
     added.set_defaults(run=run)
     return added
 

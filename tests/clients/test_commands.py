@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from clients.__main__ import main, resolve
+from clients.parser import build_parser
 
 Ask = Callable[..., str]
 
@@ -163,6 +164,13 @@ def test_misuse_is_exit_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
+
+
+def test_a_code_or_a_row_may_begin_with_a_minus() -> None:
+    parse = build_parser().parse_args
+    assert parse(["decode", "vae", "-0.5,1,-2e-3", "--output", "a.png"]).code == [-0.5, 1.0, -0.002]
+    given = parse(["regress", "m", "-1,2", ".5,-3", "-.25,1", "--json"])
+    assert (given.rows, given.json) == ([[-1.0, 2.0], [0.5, -3.0], [-0.25, 1.0]], True)
 
 
 @pytest.mark.parametrize(
