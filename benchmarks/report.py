@@ -46,7 +46,10 @@ def markdown(results: Results) -> str:
             (name, f"{start.ready_s:.2f}", f"{start.memory.rss_mb:.0f}", f"{start.memory.pss_mb:.0f}")
             for name, start in (("four models (LeNet-5, LSTM, U-Net, ResNet-18)", results.four), ("ten", results.ten))
         ]
-        parts += ["## Start\n", "Ten: LeNet-5 and the LSTM five times each.\n"]
+        parts += [
+            "## Start\n",
+            "The quickest of three starts, with --quick of one. Ten: LeNet-5 and the LSTM five times each.\n",
+        ]
         parts.append(_table(("models", "ready, s", "RSS, MB", "PSS, MB"), rows))
     if results.gateway is not None:
         found_ms = results.gateway

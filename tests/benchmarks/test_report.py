@@ -12,6 +12,7 @@ from benchmarks.load import Load
 from benchmarks.machine import describe
 from benchmarks.processes import Memory
 from benchmarks.results import Results
+from benchmarks.startup import Start
 from benchmarks.tails import Pair, Tails
 from benchmarks.targets import check
 from benchmarks.throughput import Rounds, Turn
@@ -42,6 +43,7 @@ def results() -> Results:
     found.tails = Tails([Pair(load(1, 2.0), load(1, 3.5))], [Pair(load(1, 2.0), load(1, 2.2))])
     found.engines = [Comparison("unet", 1, {"TensorFlow": [load(10)], "ONNX Runtime": [load(9)]})]
     found.workers = "this server has no --workers flag"
+    found.four = found.ten = Start(0.5, Memory(90.0, 80.0))
     found.gateway, found.client = Gateway(1.0, 2.5, 100), Client(0.3, 80.0, ["numpy"])
     return found
 
@@ -64,4 +66,5 @@ def test_the_report_names_every_contender_and_what_was_left_out() -> None:
     assert "| mosec REST |" in text
     assert "Left out: Ray Serve REST: ended with 1: no" in text
     assert "no --workers flag" in text
+    assert "The quickest of three starts" in text  # not the median, as the others
     assert json.loads(json.dumps(found.as_dict()))["rounds"]["turns"]["mosec REST"][0]["many"]["requests"] == 10
