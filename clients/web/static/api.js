@@ -1,5 +1,7 @@
 // Requests to the gateway, and how long they took.
 
+import { storage } from "./storage.js";
+
 const API = "api/v1";
 const KEY = "ladle-key"; // where this tab keeps the API key, when the gateway wants one
 export const NO_KEY = "ladle-no-key"; // an event of the document: the gateway wants a key
@@ -17,8 +19,9 @@ export class Problem extends Error {
   }
 }
 
-export const key = () => sessionStorage.getItem(KEY);
-export const useKey = (text) => sessionStorage.setItem(KEY, text);
+const kept = storage("sessionStorage");
+export const key = () => kept.getItem(KEY);
+export const useKey = (text) => kept.setItem(KEY, text);
 
 async function ask(path, options = {}) {
   let response;

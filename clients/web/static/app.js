@@ -7,6 +7,7 @@ import { gallery } from "./gallery.js";
 import { modelPage } from "./page.js";
 import { service } from "./service.js";
 import { reaches } from "./snippets.js";
+import { storage } from "./storage.js";
 
 const POLL_MS = 3000;
 const main = document.getElementById("main");
@@ -91,7 +92,8 @@ function go(event) {
 function themes() {
   const button = document.getElementById("theme");
   const order = ["auto", "light", "dark"];
-  const stored = () => localStorage.getItem("theme") ?? "auto";
+  const kept = storage("localStorage");
+  const stored = () => kept.getItem("theme") ?? "auto";
   const show = (theme) => {
     button.lastElementChild.textContent = theme;
     button.setAttribute("aria-label", `Theme: ${theme}`);
@@ -100,10 +102,10 @@ function themes() {
   button.addEventListener("click", () => {
     const next = order[(order.indexOf(stored()) + 1) % order.length];
     if (next === "auto") {
-      localStorage.removeItem("theme");
+      kept.removeItem("theme");
       delete document.documentElement.dataset.theme;
     } else {
-      localStorage.setItem("theme", next);
+      kept.setItem("theme", next);
       document.documentElement.dataset.theme = next;
     }
     show(next);

@@ -117,6 +117,20 @@ def test_a_question_is_asked_again_when_the_model_server_is_back(
     page.one(".answer", "coat")
 
 
+def test_the_page_works_where_the_browser_keeps_nothing(page: Any) -> None:
+    blocked = """for (const name of ["localStorage", "sessionStorage"]) {
+        Object.defineProperty(window, name, { get() { throw new DOMException("blocked", "SecurityError"); } });
+    }"""
+    script = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": blocked})
+    try:
+        page.open("models/classifier")
+        page.one(".answer", "boot")
+        page.one("#theme", "auto").click()
+        page.one("#theme", "light")
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(page: Any, other: Any) -> None:
     page.open("models/classifier")
     page.one(".answer", "boot")
