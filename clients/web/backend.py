@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from flask import g
 
-from clients.client import Client
+from clients.client import Client, Which
 from clients.errors import InvalidArgument, NotFound
+from clients.exchange import Deadline
 from clients.web import tasks
 from clients.web.catalog import Catalog
 from clients.web.config import Config
@@ -86,19 +87,25 @@ class Backend:
 
 
 class Question:
-    """What one request asks of one model: every call goes to the same version, and is timed.
+    """What one request asks of one model: every call goes to the same version, within one time-out, and is timed.
 
     Problem 404: the server does not know the model, or the model does not answer the verb.
     """
 
     def __init__(self, backend: Backend, name: str, verb: str, version: int | None) -> None:
         self.backend, self._verb, self._wanted = backend, verb, version
+        self._deadline = Deadline("the model server", backend.config.timeout_s)
         self.model = backend.model(name, version)
         self.server_s = 0.0
         if verb not in self.model.signatures.verbs:
             answered = ", ".join(f":{each}" for each in self.model.signatures.verbs) or "nothing here"
             raise Problem(404, f"{name} does not answer :{verb}; it answers {answered}.")
         g.verb = verb
+
+    @property
+    def which(self) -> Which:
+        """The version of a call, and the seconds that are left for it. DeadlineExceeded: none are."""
+        return {"version": self.model.version, "timeout_s": self._deadline.left_s()}
 
     def ask(self, question: Callable[[Model], T]) -> T:
         """`question(model)`; once more with the version that has taken its place when it is gone."""

@@ -75,7 +75,7 @@ class CodeVerbs(Verb):
         elif question.model.signatures.latent is not None:
             codes = stateless_normal((n, question.model.signatures.latent.dim), seed)
         if chosen is None and "generate" in question.model.signatures:
-            images = question.ask(lambda model: self.backend.client.generate(name, n, seed, version=model.version))
+            images = question.ask(lambda model: self.backend.client.generate(name, n, seed, **question.which))
         else:
             images = self._drawn(question, codes)
         if given.accept == PNG:
@@ -115,9 +115,7 @@ class CodeVerbs(Verb):
             declared = model.signatures.described[latent.signature]["outputs"]
             wanted = "images" if "images" in declared else "image"
             sent = {latent.input: codes}
-            return self.backend.client.predict(
-                model.name, sent, latent.signature, version=model.version, outputs=[wanted]
-            )
+            return self.backend.client.predict(model.name, sent, latent.signature, outputs=[wanted], **question.which)
 
         [images] = question.ask(decode).values()
         return images
@@ -146,7 +144,7 @@ class CodeVerbs(Verb):
             raise Problem(422, f"{model.name} has no codes of images; wanted a seed or a code.")
         image = pixels(upload(data, self.config.max_pixels // 2).picture, **model.signatures.image)
         found: Array = question.ask(
-            lambda asked: self.backend.client.encode(asked.name, image[None], version=asked.version)
+            lambda asked: self.backend.client.encode(asked.name, image[None], **question.which)
         )[0]
         return found
 

@@ -25,7 +25,7 @@ class Config:
     monitoring_url  Prometheus metrics of the model server (default: below `rest`)
     repository      folder of the models that the server serves: names, cards, samples and reports come from it
     models          names of the models, when there is no repository
-    timeout_s       seconds that the model server has for an answer
+    timeout_s       seconds that the model server has for all that one request asks of it
     keys            a key a line, "NAME KEY" or "NAME sha256:HEX"; with none, everybody may ask
     rate            requests of one key, as "1200/minute"; without keys, of one address ("": no limit, the default
                     without keys)

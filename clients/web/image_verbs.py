@@ -10,7 +10,6 @@ from flask import Response
 from PIL import Image
 
 from clients import pictures
-from clients.client import Client
 from clients.pictures import Array
 from clients.preprocess import pixels
 from clients.results import Classification
@@ -82,7 +81,7 @@ class ImageVerbs(Verb):
         question = self.question(name, "classify", given)
         images, sample = self.images(given, name)
         client = self.backend.client
-        found = question.ask(lambda model: client.classify_many(name, _sent(model, images), version=model.version))
+        found = question.ask(lambda model: client.classify_many(name, _sent(model, images), **question.which))
         truth = (sample or {}).get("label")
         results = [
             {**_classes(each, given.options["top"]), "truth": truth, "seen": self._seen(given, question, image)}
@@ -97,7 +96,7 @@ class ImageVerbs(Verb):
         truth = self._truth(given, name, sample)
         if given.accept == PNG or truth is not None:
             _single(images, "a truth belongs to one" if truth is not None else "a PNG answers one")
-        maps = question.ask(lambda model: _maps(self.backend.client, model, images))
+        maps = question.ask(lambda model: _maps(question, model, images))
         wanted = None if truth is None else masks.fitted(truth, maps[0].shape)
         if given.accept == PNG:
             return draw(_drawn(given.options, images[0].picture, maps[0], wanted))
@@ -114,8 +113,8 @@ class ImageVerbs(Verb):
         def both(model: Model) -> tuple[Array, Array | None]:
             client = self.backend.client
             sent = _sent(model, images, "reconstruct_bytes")
-            codes = client.encode(name, _arrays(model, images), version=model.version) if with_codes else None
-            return client.reconstruct(name, sent, version=model.version), codes
+            codes = client.encode(name, _arrays(model, images), **question.which) if with_codes else None
+            return client.reconstruct(name, sent, **question.which), codes
 
         found, codes = question.ask(both)
         copies = [pictures.to_image(np.asarray(copy)) for copy in found]
@@ -172,21 +171,21 @@ def _arrays(model: Model, images: Sequence[Upload]) -> Array:
     return np.stack(arrays)
 
 
-def _maps(client: Client, model: Model, images: Sequence[Upload]) -> list[Array]:
+def _maps(question: Question, model: Model, images: Sequence[Upload]) -> list[Array]:
     """The class map [h, w] of each image: one request for all of one size."""
+    client = question.backend.client
     same = len({image.picture.size for image in images}) == 1
     found: list[Array] = []
     for group in [images] if same else [[image] for image in images]:
         if "serving_bytes" in model.signatures:
             data = np.array([image.data for image in group], object)
             answer = client.predict(
-                model.name, {"image_bytes": data}, "serving_bytes", version=model.version, outputs=["class_map"]
+                model.name, {"image_bytes": data}, "serving_bytes", outputs=["class_map"], **question.which
             )
         else:
             [key] = model.signatures.described["serving_default"]["inputs"]
-            answer = client.predict(
-                model.name, {key: _arrays(model, group)}, version=model.version, outputs=["class_map"]
-            )
+            given = {key: _arrays(model, group)}
+            answer = client.predict(model.name, given, outputs=["class_map"], **question.which)
         found += list(answer["class_map"])
     return found
 

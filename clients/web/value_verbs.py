@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from flask import Response
 
-from clients.client import Client
 from clients.pictures import Array
 from clients.results import Sentiment
 from clients.web import words
-from clients.web.backend import Model
+from clients.web.backend import Model, Question
 from clients.web.problems import Problem
 from clients.web.routes import Body, Given, Route
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, string
@@ -67,7 +66,7 @@ class ValueVerbs(Verb):
         left_out = [words.explained(each, self.config.max_words // len(texts)) for each in parts]
         shorter = [words.without(each, position) for each, out in zip(parts, left_out, strict=True) for position in out]
         client = self.backend.client
-        moods = question.ask(lambda model: client.sentiment_many(texts + shorter, name, version=model.version))
+        moods = question.ask(lambda model: client.sentiment_many(texts + shorter, name, **question.which))
         rest = iter(moods[len(texts) :])
         results = []
         for mood, each, out in zip(moods, parts, left_out, strict=False):
@@ -78,8 +77,7 @@ class ValueVerbs(Verb):
 
     def regress(self, given: Given, name: str) -> Response:
         question = self.question(name, "regress", given)
-        client = self.backend.client
-        found = question.ask(lambda model: _regressed(client, model, given.value["x"]))
+        found = question.ask(lambda model: _regressed(question, model, given.value["x"]))
         return self.reply(question, y=found.tolist())
 
     def _texts(self, given: Given) -> list[str]:
@@ -103,17 +101,18 @@ class ValueVerbs(Verb):
         return texts
 
 
-def _regressed(client: Client, model: Model, x: Any) -> Array:
+def _regressed(question: Question, model: Model, x: Any) -> Array:
     """y in the form of x; where the model takes rows of one number, the rows may be left out."""
     try:
         values = np.asarray(x, np.float64)
     except ValueError:
         raise Problem(422, "x is a list of lists of different lengths; wanted the same length.") from None
+    client = question.backend.client
     [info] = model.signatures.described["serving_default"]["inputs"].values()
     if list(info.get("shape") or ())[1:] == [1] and values.ndim < 2:
-        found = client.regress(model.name, values.reshape(-1, 1), version=model.version)
+        found = client.regress(model.name, values.reshape(-1, 1), **question.which)
         return np.asarray(found).reshape(values.shape)
-    return np.asarray(client.regress(model.name, values, version=model.version))
+    return np.asarray(client.regress(model.name, values, **question.which))
 
 
 _PLAIN: dict[str, Any] = {"pieces": None, "explained": None}

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from clients import exchange
 from clients.pictures import png
 from clients.preprocess import pixels
 from clients.web import Config, create_app, words
@@ -154,6 +155,16 @@ def test_masks_of_one_size_are_one_request(web: FlaskClient, server: Any) -> Non
 
 
 # Words
+
+
+def test_all_that_a_request_asks_has_one_time_out(
+    web: FlaskClient, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = exchange.time.monotonic
+    monkeypatch.setattr(exchange.time, "monotonic", lambda: now() + 6 * server.predictions)  # of the 10 s for a request
+    images = [grey(np.full((side, side), 30)) for side in (4, 6, 8)]
+    assert "took too long" in ask(web, "unet:segment", {"images": images}, 504)["detail"]
+    assert server.predictions == 2
 
 
 def test_leaving_words_out_tells_which_moved_the_verdict(web: FlaskClient, server: Any) -> None:
