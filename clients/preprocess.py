@@ -15,9 +15,11 @@ def pixels(picture: Image.Image, height: int | None, width: int | None, channels
 
     channels  1 or 3
     """
-    image = _rgb(picture).astype(np.float32) / np.float32(255)  # [h, w, 3]
+    image = _rgb(picture).astype(np.float32)  # [h, w, 3]
+    image /= np.float32(255)  # in place: a photograph is large
     if channels == 1:
-        image = (image * _GREY).sum(axis=-1, keepdims=True, dtype=np.float32)  # [h, w, 1]
+        image *= _GREY
+        image = image.sum(axis=-1, keepdims=True, dtype=np.float32)  # [h, w, 1]
     height, width = height or image.shape[0], width or image.shape[1]
     if image.shape[:2] == (height, width):
         return image

@@ -32,12 +32,13 @@ RESULT = obj(
 
 def read(picture: Image.Image) -> Array:
     """Class ids, int64 [h, w]: the pixels of a grey or palette image; of one with 0 and 255 alone, 255 is class 1."""
-    ids = np.asarray(picture).astype(np.int64)
+    ids = np.asarray(picture)
     if ids.ndim == 3:
         colours = ids[..., : len(picture.getbands()) - (picture.mode in ("LA", "PA", "RGBA"))]
         if np.any(colours != colours[..., :1]):
             raise Problem(422, "The truth is a picture in colour; wanted grey, its pixels class ids.")
         ids = colours[..., 0]
+    ids = ids.astype(np.int64)
     if not 0 <= ids.min() <= ids.max() <= MAX_ID:
         raise Problem(422, f"The truth has class ids from {ids.min()} to {ids.max()}; wanted 0 to {MAX_ID}.")
     return ids // MAX_ID if set(np.unique(ids)) == {0, MAX_ID} else ids

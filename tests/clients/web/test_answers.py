@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 from clients import exchange
 from clients.pictures import png
 from clients.preprocess import pixels
-from clients.web import Config, create_app, words
+from clients.web import Config, create_app, masks, words
 from clients.web.code_verbs import between
 from clients.wire.philox import stateless_normal
 from serving.images import decode_batch
@@ -52,6 +53,16 @@ def test_an_image_is_prepared_as_the_model_server_prepares_it(mode: str, channel
     for size in ((5, 6), (None, None)):
         wanted = decode_batch(np.array([data], object), "image", channels, None if size[0] is None else size)[0]
         assert np.array_equal(pixels(Image.open(io.BytesIO(data)), *size, channels), wanted)
+
+
+def test_a_large_picture_is_prepared_in_little_memory() -> None:
+    large = Image.new("RGB", (1000, 1000))
+    for prepare in (lambda: pixels(large, 28, 28, 1), lambda: masks.read(large)):
+        tracemalloc.start()
+        prepare()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 24e6, f"{peak / 1e6:.0f} MB"
 
 
 def test_classify_shows_what_the_network_saw_and_a_samples_truth(web: FlaskClient) -> None:
