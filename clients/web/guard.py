@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import limits
 from flask import Flask, Response, g, request
@@ -84,9 +85,9 @@ class Guard:
     """Stands before every guarded route."""
 
     def __init__(self, config: Config) -> None:
-        """ValueError: a key or the rate cannot be read."""
+        """ValueError: a key, an origin or the rate cannot be read."""
         self._keys = Keys(config.keys)
-        self._origins = frozenset(config.origins)
+        self._origins = frozenset(_origin(text) for text in config.origins)
         self._rate = limits.parse(config.limit) if config.limit else None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
@@ -157,6 +158,14 @@ class Guard:
                 response.headers["Access-Control-Expose-Headers"] = EXPOSED
                 response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         return response
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it. ValueError: it is none."""
+    parts = urlsplit(text.rstrip("/").lower())
+    if not parts.netloc or parts.path or parts.query or parts.fragment:
+        raise ValueError(f"the origin {text!r} is none; wanted https://HOST or http://HOST:PORT")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _with_headers(application: Callable[..., Any]) -> Callable[..., Any]:

@@ -148,6 +148,14 @@ def test_pages_of_an_allowed_origin_may_ask(config: Config) -> None:
     assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, PAGE)
 
 
+def test_an_origin_is_one_as_browsers_send_it(config: Config) -> None:
+    web = gateway(config, origins=("HTTPS://Lab.example/",))
+    assert web.get(MODELS, headers={"Origin": PAGE}).headers["Access-Control-Allow-Origin"] == PAGE
+    for origin in ("*", "lab.example", f"{PAGE}/page"):
+        with pytest.raises(ValueError, match="wanted https://HOST"):
+            gateway(config, origins=(origin,))
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", f"{PAGE}.evil.example", "null"])
 def test_pages_of_another_origin_may_not(config: Config, origin: str) -> None:
     web = gateway(config, origins=(PAGE,))
