@@ -24,8 +24,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @contextlib.contextmanager
 def answering(*answers: bytes) -> Iterator[Any]:
-    """A server that answers with these bytes in turn, and hangs up after the last; what came to it is kept."""
-    seen = SimpleNamespace(address="", connections=0, requests=[], hung_up=threading.Event())
+    """A server that answers with these bytes in turn and after the last hangs up, once it may; it keeps what came."""
+    seen = SimpleNamespace(address="", connections=0, requests=[], may=threading.Event(), hung_up=threading.Event())
+    seen.may.set()
     left = list(answers)
 
     def serve() -> None:
@@ -37,6 +38,7 @@ def answering(*answers: bytes) -> Iterator[Any]:
                     while left and (lines := list(iter(file.readline, b"\r\n"))):
                         seen.requests.append(lines)
                         connection.sendall(left.pop(0))
+                    seen.may.wait(10)
                 seen.hung_up.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -93,7 +95,9 @@ def test_an_answer_that_is_no_http_is_an_error_of_ours(answer: bytes, said: str)
 def test_a_connection_that_ended_while_the_loop_was_busy_is_not_used_again() -> None:
     async def ask(server: Any) -> int:
         async with AsyncClient(server.address) as client:
+            server.may.clear()
             await client.status("lenet5")
+            server.may.set()
             assert server.hung_up.wait(10)  # the event loop stands still
             with pytest.raises(errors.Unavailable, match="broke the connection"):
                 await client.status("lenet5")

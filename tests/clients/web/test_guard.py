@@ -174,5 +174,6 @@ def test_keys_and_rates_come_from_the_command_line(tmp_path: Path, capsys: pytes
     assert 'wanted "NAME KEY"' in capsys.readouterr().err
     for content, said in ((b"", "no key is in"), (b"\xff\xfe", "is not UTF-8 text")):
         (tmp_path / "keys").write_bytes(content)
-        assert main(["--port", "0", "--models", "lenet5", "--api-keys", str(tmp_path / "keys")]) == 2
+        given = ["--port", "0", "--models", "lenet5", "--rate", "which would end it as well"]
+        assert main([*given, "--api-keys", str(tmp_path / "keys")]) == 2
         assert said in capsys.readouterr().err
