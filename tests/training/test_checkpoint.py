@@ -42,7 +42,7 @@ def test_all_optimizers_and_noise_generators_are_in_it(ready: Ready) -> None:
     model, _ = ready("wgan_gp", count=60)
     held = {id(v) for v in checkpoint.variables(model)}
     assert len(checkpoint.optimizers(model)) == 2
-    for optimizer in (model.optimizer, model.critic_optimizer):
+    for optimizer in (model.optimizer, model.judge_optimizer):
         assert {id(v) for v in optimizer.variables} <= held
         assert len(optimizer.variables) > 4
     assert id(model.noise.state) in held
