@@ -18,24 +18,20 @@ from clients.wire import messages as pb
 from clients.wire import tensors
 from training import session
 
-
-def distinct() -> list[str]:
-    """The networks that differ at their tiny size: VGG-11 and VGG-19 differ in nothing else than their depth."""
-    kinds = {}
-    for name in models.names():
-        network = models.get(name)
-        kinds.setdefault((network.build, network.configured(**network.tiny)), name)
-    return sorted(kinds.values())
-
-
-NAMES = distinct()
+# What differs from another network in numbers alone is exported in the slow tests only.
+SIBLINGS = {"densenet121", "resnet34", "vgg13", "vgg16", "vgg19", "fcn16s", "fcn32s"}
+SIBLINGS |= {"denoising_autoencoder", "dropout_autoencoder"}
+EVERY = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SIBLINGS else n for n in models.names()]
+)
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with every network, trained at its tiny size on generated data."""
+def zoo(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A model repository with the networks that are tested, trained at their tiny size on generated data."""
     home = tmp_path_factory.mktemp("networks")
-    for name in NAMES:
+    mine = [item for item in request.session.items if item.path == request.path]
+    for name in sorted({item.callspec.params["name"] for item in mine}):  # type: ignore[attr-defined]
         overrides = dict(models.get(name).tiny)
         where = {"repository": home / "models", "runs": home / "runs"}
         session.run(name, overrides=overrides, synthetic=True, report=False, **where)
@@ -45,7 +41,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clients(zoo: Path, serve: Callable[..., Any]) -> Iterator[tuple[Client, Client]]:
     """A gRPC and a REST client of one server that serves all of them."""
-    server = serve("--repository", zoo, models=NAMES)
+    server = serve("--repository", zoo, models=[model.name for model in zoo.iterdir()])
     with Client(f"grpc://127.0.0.1:{server.grpc_port}") as grpc, Client(f"http://127.0.0.1:{server.rest_port}") as rest:
         yield grpc, rest
 
@@ -88,7 +84,7 @@ def assert_same(answer: dict[str, np.ndarray], wanted: dict[str, np.ndarray], wh
             assert got.tolist() == value.tolist(), f"{what}: {name}"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EVERY
 def test_every_signature_has_a_verified_graph_and_a_request(name: str, zoo: Path) -> None:
     card = json.loads((zoo / name / "1" / "assets.extra" / "card.json").read_text())
     assert card["data"]["synthetic"] is True
@@ -99,7 +95,7 @@ def test_every_signature_has_a_verified_graph_and_a_request(name: str, zoo: Path
         assert parity["max_abs"] <= 1e-4 or card["task"] in ("generate", "reconstruct"), signature
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EVERY
 def test_tensorflow_onnx_grpc_and_rest_agree(name: str, zoo: Path, clients: tuple[Client, Client]) -> None:
     import tensorflow as tf
 

@@ -12,6 +12,12 @@ import pytest
 import models
 
 EVERY = pytest.mark.parametrize("name", models.names())
+# What differs from another network in numbers alone trains in the slow tests only.
+SIBLINGS = {"densenet121", "resnet34", "vgg13", "vgg16", "vgg19", "fcn16s", "fcn32s"}
+SIBLINGS |= {"denoising_autoencoder", "dropout_autoencoder"}
+TRAINED = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SIBLINGS else n for n in models.names()]
+)
 
 
 @EVERY
@@ -49,7 +55,7 @@ def test_the_seed_alone_decides_the_weights(name: str, tiny: Any) -> None:
     assert any(drawn) or not drawn, "matrices that do not begin at zero come from the seed"
 
 
-@EVERY
+@TRAINED
 def test_training_is_the_same_for_the_same_seed(name: str, tiny: Any, batch: Any, losses: Any) -> None:
     config = tiny(name)
     runs = []
@@ -61,7 +67,7 @@ def test_training_is_the_same_for_the_same_seed(name: str, tiny: Any, batch: Any
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@EVERY
+@TRAINED
 def test_loss_falls_on_one_batch(name: str, tiny: Any, batch: Any, losses: Any) -> None:
     config = tiny(name)
     model = models.get(name).build(config)
@@ -71,7 +77,7 @@ def test_loss_falls_on_one_batch(name: str, tiny: Any, batch: Any, losses: Any) 
     assert np.mean(values[-5:]) < np.mean(values[:5])
 
 
-@EVERY
+@TRAINED
 def test_it_trains_in_mixed_precision_with_weights_and_losses_in_float32(
     name: str, tiny: Any, batch: Any, losses: Any, request: pytest.FixtureRequest
 ) -> None:
