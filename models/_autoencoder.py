@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -25,23 +23,6 @@ class AutoencoderConfig(Config):
     width: int = option(28, "width of the images in pixels")
     channels: int = option(1, "1: grey, 3: colour")
     latent_dim: int = option(20, "numbers in a code")
-
-
-class Saved(keras.Model):  # type: ignore[misc]
-    """A model that its config alone builds again: `build` compiles it, so a file need not say how."""
-
-    def __init__(self, config: Config, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.config = config
-
-    def get_config(self) -> dict[str, Any]:
-        return {"config": dataclasses.asdict(self.config)}
-
-    def get_compile_config(self) -> None:
-        """Nothing to save: `build` compiles."""
-
-    def compile_from_config(self, config: Any) -> None:
-        """Nothing to do: `build` compiled."""
 
 
 def dense(units: int, seed: Iterator[int], name: str, activation: str | None = None) -> keras.layers.Dense:

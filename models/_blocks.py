@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -22,6 +23,28 @@ def seeds(seed: int) -> Iterator[int]:
 def from_saved(config: type[C], fields: Mapping[str, Any]) -> C:
     """The config whose fields a model file holds; JSON turned tuples into lists."""
     return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+class Saved(keras.Model):  # type: ignore[misc]
+    """A model that its config alone builds again: `build` compiles it, so a file need not say how."""
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": dataclasses.asdict(self.config)}
+
+    def get_compile_config(self) -> None:
+        """Nothing to save: `build` compiles."""
+
+    def compile_from_config(self, config: Any) -> None:
+        """Nothing to do: `build` compiled."""
+
+
+def judged(label: float, score: tf.Tensor) -> tf.Tensor:
+    """Mean cross-entropy, in nats, of scores (logits) against one label for all: float32 [b, 1] -> []."""
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(score), label), score))
 
 
 class Pair(keras.layers.Layer):  # type: ignore[misc]

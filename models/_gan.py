@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import _steps as steps
-from models._blocks import seeds
+from models._blocks import Saved, seeds
 from models._network import Assets, Config, option
 from models._signatures import Core, Signature, Tensors
 
@@ -84,15 +83,14 @@ def sliced_wasserstein(real: tf.Tensor, fake: tf.Tensor, directions: tf.Tensor) 
     return tf.reduce_mean(tf.abs(ranked[0] - ranked[1]))
 
 
-class Gan(keras.Model):  # type: ignore[misc]
+class Gan(Saved):
     """A generator and its judge; `call` is the generator. A family adds `train_step`.
 
     figures  names of the running means that `train_step` tells
     """
 
     def __init__(self, config: GanConfig, judge: keras.Model, figures: tuple[str, ...], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
         self.generator, self.judge = generator(config), judge
         seed = seeds(config.seed + 2)
         self.noise = keras.random.SeedGenerator(next(seed))
@@ -136,15 +134,6 @@ class Gan(keras.Model):  # type: ignore[misc]
         fake = self.generator(z, training=False)
         self._quality.update_state(sliced_wasserstein(real, fake, self._directions), sample_weight=shape[0])
         return real, fake, shape[0]
-
-    def get_config(self) -> dict[str, Any]:
-        return {"config": dataclasses.asdict(self.config)}
-
-    def get_compile_config(self) -> None:
-        """Nothing to save: `build` compiles."""
-
-    def compile_from_config(self, config: Any) -> None:
-        """Nothing to do: `build` compiled."""
 
 
 def signatures(model: Gan, config: GanConfig, assets: Assets) -> dict[str, Signature]:

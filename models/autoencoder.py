@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from models._autoencoder import (
     AutoencoderConfig,
-    Saved,
     decoder,
     dense,
     example,
@@ -21,7 +20,7 @@ from models._autoencoder import (
     pixel_entropy,
 )
 from models._autoencoder import signatures as shared_signatures
-from models._blocks import from_saved, scaled_loss, seeds
+from models._blocks import Saved, from_saved, judged, scaled_loss, seeds
 from models._network import Assets, Network, option
 from models._signatures import Signature, Tensors
 
@@ -122,14 +121,14 @@ class Autoencoder(Saved):
         of_discriminator, of_encoder = self._against
         with tf.GradientTape() as tape:
             real, fake = self.discriminator(prior, training=True), self.discriminator(code, training=True)
-            loss = _entropy(1.0, real) + _entropy(0.0, fake)
+            loss = judged(1.0, real) + judged(0.0, fake)
             scaled = scaled_loss(of_discriminator, loss)
         weights = self.discriminator.trainable_variables
         of_discriminator.apply(tape.gradient(scaled, weights), weights)
         self._figures["discriminator_loss"].update_state(loss)
         with tf.GradientTape() as tape:
             fake = self.discriminator(self.encoder(image, training=True), training=True)
-            loss = _entropy(1.0, fake)
+            loss = judged(1.0, fake)
             scaled = scaled_loss(of_encoder, loss)
         weights = self.encoder.trainable_variables
         of_encoder.apply(tape.gradient(scaled, weights), weights)
@@ -144,10 +143,6 @@ class Autoencoder(Saved):
     @classmethod
     def from_config(cls, saved: dict[str, Any]) -> Autoencoder:
         return build(from_saved(Config, saved["config"]))
-
-
-def _entropy(label: float, score: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(score), label), score))
 
 
 def build(config: Config) -> Autoencoder:

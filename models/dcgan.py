@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models._blocks import from_saved, scaled_loss, seeds
+from models._blocks import from_saved, judged, scaled_loss, seeds
 from models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
 from models._network import Network, option
 
@@ -64,7 +64,7 @@ class DCGAN(Gan):
         fake = self.generator(self.drawn(count), training=True)
         with tf.GradientTape() as tape:
             scores = self.judge(2.0 * image - 1.0, training=True), self.judge(fake, training=True)
-            loss = _entropy(1.0 - self.config.label_smoothing, scores[0]) + _entropy(0.0, scores[1])
+            loss = judged(1.0 - self.config.label_smoothing, scores[0]) + judged(0.0, scores[1])
             scaled = scaled_loss(self.judge_optimizer, loss)
         weights = self.judge.trainable_variables
         self.judge_optimizer.apply(tape.gradient(scaled, weights), weights)
@@ -72,7 +72,7 @@ class DCGAN(Gan):
         told |= {n: tf.reduce_mean(tf.sigmoid(s)) for n, s in zip(("real", "fake"), scores, strict=True)}
         with tf.GradientTape() as tape:
             # Not the loss negated: this one has a slope where the discriminator is sure (Goodfellow et al. 2014).
-            loss = _entropy(1.0, self.judge(self.generator(self.drawn(count), training=True), training=True))
+            loss = judged(1.0, self.judge(self.generator(self.drawn(count), training=True), training=True))
             scaled = scaled_loss(self.optimizer, loss)
         weights = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, weights), weights)
@@ -88,10 +88,6 @@ class DCGAN(Gan):
     @classmethod
     def from_config(cls, saved: dict[str, Any]) -> DCGAN:
         return build(from_saved(Config, saved["config"]))
-
-
-def _entropy(label: float, score: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(score), label), score))
 
 
 def build(config: Config) -> DCGAN:

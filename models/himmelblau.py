@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import from_saved
+from models._blocks import Saved, from_saved
 from models._network import Assets, Config, Network, option
 from models._signatures import Core, Signature, Tensors
 
@@ -40,12 +39,11 @@ def slope(point: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("ladle")
-class Descent(keras.Model):  # type: ignore[misc]
+class Descent(Saved):
     """The step size is its one weight, and is not trained."""
 
     def __init__(self, config: HimmelblauConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
         constant = keras.initializers.Constant(config.learning_rate)
         self.rate = self.add_weight(shape=(), initializer=constant, trainable=False, name="rate", dtype="float32")
         self._figures = [keras.metrics.Mean(name="loss")]
@@ -76,18 +74,9 @@ class Descent(keras.Model):  # type: ignore[misc]
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self.train_step(batch)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"config": dataclasses.asdict(self.config)}
-
     @classmethod
     def from_config(cls, saved: dict[str, Any]) -> Descent:
         return build(from_saved(HimmelblauConfig, saved["config"]))
-
-    def get_compile_config(self) -> None:
-        """Nothing to save: `build` compiles."""
-
-    def compile_from_config(self, config: Any) -> None:
-        """Nothing to do: `build` compiled."""
 
 
 def build(config: HimmelblauConfig) -> Descent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import Pair, from_saved
+from models._blocks import Pair, Saved, from_saved
 from models._classifier import ClassifierConfig
 from models._classifier import example as image_example
 from models._classifier import signatures as image_signatures
@@ -38,12 +37,11 @@ class LogisticConfig(ClassifierConfig):
     learning_rate: float = option(5e-2, "step size of plain gradient descent")
 
 
-class _Line(keras.Model):  # type: ignore[misc]
+class _Line(Saved):
     """Bare variables w and b, both zero at first; a step assigns them anew."""
 
     def __init__(self, config: Any, width: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
         self.pair = Pair((width,), (), name="pair")
         self.built = True
 
@@ -59,15 +57,6 @@ class _Line(keras.Model):  # type: ignore[misc]
         rate = tf.cast(self.optimizer.learning_rate, tf.float32)
         for variable, gradient in zip((self.pair.w, self.pair.b), gradients, strict=True):
             variable.value.assign_sub(rate * gradient)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"config": dataclasses.asdict(self.config)}
-
-    def get_compile_config(self) -> None:
-        """Nothing to save: `build` compiles."""
-
-    def compile_from_config(self, config: Any) -> None:
-        """Nothing to do: `build` compiled."""
 
 
 def squared_error_gradient(x: tf.Tensor, error: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import from_saved, seeds
+from models._blocks import Saved, from_saved, seeds
 from models._classifier import ClassifierConfig, compile_classifier, example, signatures
 from models._layers import Layers
 from models._network import Network, option
@@ -68,12 +67,11 @@ class HandDense(keras.layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable("ladle")
-class HandModel(keras.Model):  # type: ignore[misc]
+class HandModel(Saved):
     """A model whose `call` says itself what happens to an image."""
 
     def __init__(self, config: Config, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
         seed = seeds(config.seed)
         widths = (*config.units, config.num_classes)
         self.hidden = [HandDense(units, next(seed), name=f"dense{n}") for n, units in enumerate(widths[:-1], 1)]
@@ -86,18 +84,9 @@ class HandModel(keras.Model):  # type: ignore[misc]
             x = tf.nn.relu(layer(x))
         return self.last(x)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"config": dataclasses.asdict(self.config)}
-
     @classmethod
     def from_config(cls, saved: dict[str, Any]) -> HandModel:
         return build_custom(from_saved(Config, saved["config"]))
-
-    def get_compile_config(self) -> None:
-        """Nothing to save: `build_custom` compiles."""
-
-    def compile_from_config(self, config: Any) -> None:
-        """Nothing to do: `build_custom` compiled."""
 
 
 def build_custom(config: Config) -> HandModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import Pair, from_saved, seeds
+from models._blocks import Pair, Saved, from_saved, seeds
 from models._classifier import ClassifierConfig, example, signatures
 from models._network import Network, option
 
@@ -27,12 +26,11 @@ class Config(ClassifierConfig):
 
 
 @keras.saving.register_keras_serializable("ladle")
-class TensorMLP(keras.Model):  # type: ignore[misc]
+class TensorMLP(Saved):
     """Weights and biases as bare variables; the step is written out."""
 
     def __init__(self, config: Config, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
         seed = seeds(config.seed)
         widths = (config.height * config.width * config.channels, *config.units, config.num_classes)
         self.pairs = []
@@ -85,18 +83,9 @@ class TensorMLP(keras.Model):  # type: ignore[misc]
         self._figures[1].update_state(label, logits)
         return {metric.name: metric.result() for metric in self._figures}
 
-    def get_config(self) -> dict[str, Any]:
-        return {"config": dataclasses.asdict(self.config)}
-
     @classmethod
     def from_config(cls, saved: dict[str, Any]) -> TensorMLP:
         return build(from_saved(Config, saved["config"]))
-
-    def get_compile_config(self) -> None:
-        """Nothing to save: `build` compiles."""
-
-    def compile_from_config(self, config: Any) -> None:
-        """Nothing to do: `build` compiled."""
 
 
 def build(config: Config) -> TensorMLP:

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from models._autoencoder import (
     AutoencoderConfig,
-    Saved,
     decoder,
     dense,
     example,
@@ -21,7 +20,7 @@ from models._autoencoder import (
     pixel_entropy,
 )
 from models._autoencoder import signatures as shared_signatures
-from models._blocks import from_saved, scaled_loss, seeds
+from models._blocks import Saved, from_saved, scaled_loss, seeds
 from models._network import Assets, Network, option
 from models._signatures import Signature, Tensors
 
