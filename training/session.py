@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-import models
 from models import Config, Network
-from training import checkpoint, config, data, devices, fit, report, runs, served
+from training import checkpoint, config, devices, fit, report, runs, served
 from training._errors import TrainingError, UsageError
 from training.checkpoint import Figures, State
-from training.data.pipeline import Prepared, prepare
+from training.data.pipeline import Prepared
 from training.evaluate import Evaluation, evaluate
 from training.export import Run, export
 from training.inputs import parity_inputs, samples
+from training.loading import Request, ask_for_own, check_same, get, load, of_version
 from training.progress import Phases, meter, shown
 from training.signals import stopping
 from training.snapshot import snapshot
 
-SHAPE = ("height", "width", "channels")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be trained and how; `ladle train` has an option for each.
-
-    overrides             options of the network's config
-    file                  a model card or JSON object with options; `overrides` go over it
-    data_path             the user's own files, in the layout of the config's data set
-    synthetic             generated data in place of real ones
-    synthetic_if_missing  the same, but only when the real set cannot be had
-    resume                go on with an interrupted run of the same description
-    xla                   compile the steps with XLA
-    report                draw the pictures of the run
-    """
-
-    preset: str | None = None
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    file: Path | None = None
-    data_path: Path | None = None
-    synthetic: bool = False
-    synthetic_if_missing: bool = False
-    repository: Path = Path("model_repository")
-    runs: Path = Path("runs")
-    resume: bool = True
-    precision: str = "float32"
-    xla: bool = False
-    report: bool = True
+__all__ = ["Request", "export_run", "finish", "get", "load", "of_version", "run", "say", "tell", "train"]
 
 
 def run(name: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None, **settings: Any) -> Path:
@@ -135,21 +105,6 @@ def finish(
     return version
 
 
-def of_version(version: Path, data_path: Path | None, synthetic: bool) -> Prepared:
-    """The data set that an exported version was trained on, ready for it.
-
-    Own files are needed again when it was trained on those, UsageError without; a model of generated data is measured
-    on such.
-    """
-    card = served.read_card(version)
-    network = get(card["network"])
-    synthetic = synthetic or (card["data"]["synthetic"] and data_path is None)
-    if not synthetic:
-        _ask_for_own(str(version), card["data"], data_path)
-    request = Request(file=version / "assets.extra" / "card.json", data_path=data_path, synthetic=synthetic)
-    return load(network, request, served.read_assets(version))
-
-
 def export_run(name: str, folder: Path, repository: Path, data_path: Path | None = None) -> Path:
     """Evaluate and export what a run's checkpoint holds; the folder of the new version.
 
@@ -159,7 +114,7 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
     network = get(name)
     if told["network"] != name:
         raise UsageError(f"{folder} is a run of {told['network']}, not of {name}")
-    _ask_for_own(str(folder), told["data"], data_path)
+    ask_for_own(str(folder), told["data"], data_path)
     request = Request(
         preset=told["preset"],
         overrides=config.checked(network, told["config"], str(folder)),
@@ -168,47 +123,10 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
         repository=repository,
     )
     prepared = load(network, request)
-    _check_same(folder, told["data"], prepared)
+    check_same(folder, told["data"], prepared)
     model = _build(network, prepared.config, "float32")
     state = checkpoint.load_best(folder / runs.CHECKPOINT, model)
     return finish(network, model, prepared, state, request, folder)
-
-
-def get(name: str) -> Network:
-    """The network of that name; UsageError names the nearest ones."""
-    try:
-        return models.get(name)
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from error
-
-
-def load(network: Network, request: Request, assets: models.Assets | None = None) -> Prepared:
-    """The network's data set, ready. With `assets`, words and labels are those and not the data set's.
-
-    UsageError when an option asks for images of another shape than the data set has.
-    """
-    file = config.read(request.file, network) if request.file else {}
-    wanted = config.compose(network, request.preset, file, request.overrides)
-    asked = {**(network.presets[request.preset] if request.preset else {}), **file, **request.overrides}
-    taken = {*data.options(wanted.data, synthetic=request.synthetic)}
-    if request.synthetic_if_missing:
-        taken |= {*data.options(wanted.data, synthetic=True)}
-    shape = {name: asked[name] for name in SHAPE if name in asked}
-    dataset = data.load(
-        wanted.data,
-        path=request.data_path,
-        synthetic=request.synthetic,
-        allow_synthetic=request.synthetic_if_missing,
-        seed=wanted.seed,
-        progress=data.Terminal(),
-        **{name: value for name, value in shape.items() if name in taken},
-    )
-    prepared = prepare(network, wanted, dataset, assets)
-    for name, value in shape.items():
-        if getattr(prepared.config, name) != value:
-            found = getattr(prepared.config, name)
-            raise UsageError(f"{network.name}: {name} is {value}, but {dataset.name} has {found}; leave the option out")
-    return prepared
 
 
 def say(text: str) -> None:
@@ -224,23 +142,6 @@ def tell(result: Evaluation) -> None:
             say(f"            {name}: {words}")
     for note in result.notes:
         say(f"            {note}")
-
-
-def _ask_for_own(what: str, trained_on: Mapping[str, Any], data_path: Path | None) -> None:
-    """Own files are known by name only: they must be given again."""
-    source = str(trained_on["source"])
-    if source.startswith(data.OWN) and data_path is None:
-        raise UsageError(f"{what} was trained on your own {source.removeprefix(data.OWN)}; give it with --data-path")
-
-
-def _check_same(folder: Path, trained_on: Mapping[str, Any], prepared: Prepared) -> None:
-    found = prepared.dataset.provenance
-    if (found.name, found.sha256) != (trained_on["name"], trained_on["sha256"]):
-        raise UsageError(
-            f"{folder} was trained on {trained_on['name']} from {trained_on['source']} (sha256 "
-            f"{trained_on['sha256'][:12] or 'none'}), not on {found.name} from {found.source} "
-            f"({found.sha256[:12] or 'none'}); give the files of the run with --data-path"
-        )
 
 
 def _introduce(network: Network, prepared: Prepared, request: Request, model: keras.Model, folder: Path) -> None:
