@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,14 +23,20 @@ from benchmarks.models import ROOT, Subject
 from benchmarks.payloads import PREDICT, WrongAnswerError
 from benchmarks.processes import Child, free_port
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Gateway:
-    """Medians in milliseconds of one caller: straight to the model server, and a PNG through the gateway."""
+    """Medians in milliseconds of one caller: straight to the model server, and a PNG through the gateway.
+
+    Of the pairs that were answered; `failed` is how many more the gateway did not answer.
+    """
 
     direct_ms: float
     gateway_ms: float
     pairs: int
+    failed: int = 0
 
     @property
     def overhead_ms(self) -> float:
@@ -73,14 +80,32 @@ def gateway(lenet: Subject, repository: Path, pairs: int) -> Gateway:
             child.wait_until(through_gateway)
             with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
                 call = channel.unary_unary(PREDICT)
-                direct_s, gateway_s = [], []
-                for i in range(pairs + 50):
-                    took = _seconds(lambda: call(server.contender.request)), _seconds(through_gateway)
-                    if i >= 50:
-                        direct_s.append(took[0])
-                        gateway_s.append(took[1])
+                measured = compare(lambda: call(server.contender.request), through_gateway, pairs)
             connection.close()
-    return Gateway(statistics.median(direct_s) * 1e3, statistics.median(gateway_s) * 1e3, pairs)
+    return measured
+
+
+def compare(
+    direct: Callable[[], object], through_gateway: Callable[[], bool], pairs: int, warm_up: int = 50
+) -> Gateway:
+    """Both in turn. What is not answered is counted apart: a quick failure is no quick answer.
+
+    `direct` raises when it fails. WrongAnswerError: the gateway answered nothing.
+    """
+    direct_s, gateway_s, failed = [], [], 0
+    for i in range(warm_up + pairs):
+        direct_took, _ = _timed(direct)
+        gateway_took, answered = _timed(through_gateway)
+        if i < warm_up:
+            continue
+        if answered:
+            direct_s.append(direct_took)
+            gateway_s.append(gateway_took)
+        else:
+            failed += 1
+    if not gateway_s:
+        raise WrongAnswerError(f"the gateway answered none of {pairs} requests")
+    return Gateway(statistics.median(direct_s) * 1e3, statistics.median(gateway_s) * 1e3, len(gateway_s), failed)
 
 
 def _png(lenet: Subject) -> bytes:
@@ -92,10 +117,11 @@ def _png(lenet: Subject) -> bytes:
     return file.getvalue()
 
 
-def _seconds(function: Callable[[], object]) -> float:
+def _timed(function: Callable[[], T]) -> tuple[float, T]:
+    """The seconds that it took, and what it gave."""
     start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    given = function()
+    return time.perf_counter() - start, given
 
 
 def client(runs: int = 5) -> Client:

@@ -53,10 +53,11 @@ def markdown(results: Results) -> str:
         parts.append(_table(("models", "ready, s", "RSS, MB", "PSS, MB"), rows))
     if results.gateway is not None:
         found_ms = results.gateway
+        failed = f" {found_ms.failed} more were not answered." if found_ms.failed else ""
         parts += [
             "## Gateway\n",
             f"One caller, a PNG to `:classify` against the tensor straight over gRPC, {found_ms.pairs} pairs: p50 "
-            f"{found_ms.gateway_ms:.2f} ms and {found_ms.direct_ms:.2f} ms.\n",
+            f"{found_ms.gateway_ms:.2f} ms and {found_ms.direct_ms:.2f} ms.{failed}\n",
         ]
     if results.client is not None:
         client = results.client
