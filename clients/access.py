@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +27,13 @@ class Access:
 
     ca           of the server's certificate; without it the system's CAs count
     certificate  of the client, with `private_key`, where the server wants one
-    api_key      goes as `authorization: Bearer ...`
+    api_key      goes as `authorization: Bearer ...`; no repr tells it
     """
 
     ca: File | None = None
     certificate: File | None = None
     private_key: File | None = None
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.private_key is None):

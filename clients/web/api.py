@@ -19,9 +19,11 @@ from urllib.parse import urlsplit
 from flask import Response, send_file
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from clients.access import Access
 from clients.web import service
 from clients.web.backend import Backend
 from clients.web.catalog import REPORTS
+from clients.web.config import Config
 from clients.web.problems import document
 from clients.web.routes import FAULTS, JSON, NAME, PNG, Given, Route, answer
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, string
@@ -85,8 +87,7 @@ class Reading:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._gateway = service.Source(lambda: service.of_gateway(backend.measures.text().decode()))
-        url = backend.config.metrics_url
-        self._server = service.Source(lambda: service.of_server(service.fetch(url))) if url else None
+        self._server = _of_server(backend.config)
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -186,6 +187,13 @@ class Reading:
 
     def metrics(self, given: Given) -> Response:
         return Response(self._backend.measures.text(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _of_server(config: Config) -> service.Source | None:
+    if config.metrics_url is None:
+        return None
+    metrics = service.Metrics(config.metrics_url, Access(config.ca, api_key=config.metrics_key))
+    return service.Source(lambda: service.of_server(metrics.text()))
 
 
 def _picture(path: Path) -> Response:

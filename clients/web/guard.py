@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -124,7 +125,7 @@ class Guard:
         """Problem 429: the caller asks too often."""
         if self._rate is None:
             return
-        caller = owner if owner != ANYBODY else request.remote_addr or ""
+        caller = owner if owner != ANYBODY else _network(request.remote_addr or "")
         allowed = self._limiter.hit(self._rate, caller)
         window = self._limiter.get_window_stats(self._rate, caller)
         reset_s = max(1, round(window.reset_time - time.time() + 0.5))
@@ -158,6 +159,17 @@ class Guard:
                 response.headers["Access-Control-Expose-Headers"] = EXPOSED
                 response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         return response
+
+
+def _network(address: str) -> str:
+    """Who counts as one caller: an IPv4 address, or 64 bits of an IPv6 address: a host has all of their addresses."""
+    try:
+        read = ipaddress.ip_address(address)
+    except ValueError:  # of a socket, or made up by a proxy
+        return address
+    if isinstance(read, ipaddress.IPv6Address):
+        return str(read.ipv4_mapped or ipaddress.ip_network((int(read) >> 64 << 64, 64)))
+    return str(read)
 
 
 def _origin(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 import urllib.error
@@ -9,12 +10,15 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.client import HTTPException
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from clients.access import Access
+from clients.errors import LadleError
 from clients.web.problems import log
 
 WINDOW_S = 10.0
@@ -118,12 +122,25 @@ def of_gateway(text: str) -> Scrape:
     return dict(found)
 
 
-def fetch(url: str) -> str:
-    """The text at an address of the operator's. OSError or ValueError: there is none."""
-    request = urllib.request.Request(url, headers={"Accept": "text/plain"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-        text: str = answer.read(MAX_BYTES).decode("utf-8", "replace")
-        return text
+@dataclass(frozen=True)
+class Metrics:
+    """Prometheus text at an address of the operator's, entered as the model server is."""
+
+    url: str
+    access: Access
+
+    def text(self) -> str:
+        """OSError or ValueError: there is none; InvalidArgument: the CA cannot be read."""
+        request = urllib.request.Request(self.url, headers={"Accept": "text/plain"})  # noqa: S310
+        for name, value in self.access.headers():
+            request.add_unredirected_header(name, value)  # a key is for this host alone
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._context) as answer:  # noqa: S310
+            text: str = answer.read(MAX_BYTES).decode("utf-8", "replace")
+            return text
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext | None:
+        return self.access.ssl_context() if self.url.startswith("https:") else None
 
 
 def read(source: Source | None) -> tuple[dict[str, Any] | None, str | None]:
@@ -136,7 +153,7 @@ def read(source: Source | None) -> tuple[dict[str, Any] | None, str | None]:
         log.warning("metrics of the model server: %s", error)
         said = "the model server has metrics with --enable_metrics"
         return None, f"The answer is {error.code} where metrics should be; {said}."
-    except (OSError, ValueError, HTTPException) as error:
+    except (OSError, ValueError, HTTPException, LadleError) as error:
         log.warning("metrics of the model server: %s", error)
         return None, "The model server's metrics do not answer."
 

@@ -6,10 +6,8 @@ import contextlib
 import http.server
 import json
 import os
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -238,27 +236,6 @@ def test_a_forked_process_opens_its_own_connections(kind: Any) -> None:
         assert os.waitpid(child, 0)[1] == 0
         client.status("m")
     assert len(server.calls) == 3
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca, server (for localhost) and client: .crt and .key each; other.crt is of nobody."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    home = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=home, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    for name in ("ca", "other"):
-        openssl("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}")
-    (home / "extensions").write_text("subjectAltName=DNS:localhost\n")
-    for name in ("server", "client"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions")
-        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.crt")
-    return home
 
 
 @pytest.fixture(params=["grpcs", "https"])

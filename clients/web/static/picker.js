@@ -110,8 +110,10 @@ async function negative(file) {
   const bitmap = await createImageBitmap(file);
   const canvas = el("canvas", { width: bitmap.width, height: bitmap.height });
   const context = canvas.getContext("2d");
-  context.filter = "invert(1)";
   context.drawImage(bitmap, 0, 0);
+  const image = context.getImageData(0, 0, canvas.width, canvas.height); // Safari had no context.filter for long
+  for (let i = 0; i < image.data.length; i++) if (i % 4 < 3) image.data[i] = 255 - image.data[i];
+  context.putImageData(image, 0, 0);
   return new Promise((resolve) => { canvas.toBlob(resolve); });
 }
 

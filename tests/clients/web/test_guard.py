@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from clients.access import Access
 from clients.web import Config, create_app
 from clients.web.guard import Keys
 
@@ -113,6 +114,28 @@ def test_without_keys_a_rate_is_counted_for_each_address(config: Config) -> None
     web = gateway(config, rate="1/minute")
     here, there = {"REMOTE_ADDR": "10.0.0.1"}, {"REMOTE_ADDR": "10.0.0.2"}
     assert [web.get(MODELS, environ_base=base).status_code for base in (here, here, there)] == [200, 429, 200]
+
+
+@pytest.mark.parametrize(
+    ("callers", "statuses"),
+    [
+        pytest.param(["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"], [200, 429, 200], id="network"),
+        pytest.param(["::ffff:10.0.0.1", "10.0.0.1", "::ffff:10.0.0.2"], [200, 429, 200], id="ipv4-in-ipv6"),
+        pytest.param(["fe80::1%eth0", "fe80::2%eth0"], [200, 429], id="link-local"),
+        pytest.param(["somebody", "somebody", "else"], [200, 429, 200], id="no-address"),
+    ],
+)
+def test_all_addresses_of_an_ipv6_network_count_as_one_caller(
+    config: Config, callers: list[str], statuses: list[int]
+) -> None:
+    web = gateway(config, rate="1/minute")
+    assert [web.get(MODELS, environ_base={"REMOTE_ADDR": caller}).status_code for caller in callers] == statuses
+
+
+def test_no_repr_tells_a_key() -> None:
+    config = Config(server_key="server-secret", keys=("ann secret",))
+    assert "secret" not in repr(config)
+    assert "secret" not in repr(Access(api_key="secret"))
 
 
 def test_behind_a_proxy_the_address_is_the_callers(config: Config) -> None:

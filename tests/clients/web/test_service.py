@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ssl
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +105,47 @@ def test_metrics_that_are_off_are_said_so(config: Config, server: Any) -> None:
     answer = create_app(replace(config, rest=server.rest)).test_client().get("/api/v1/service").json
     assert "The answer is 404" in answer["note"]
     assert "--enable_metrics" in answer["note"]
+
+
+@pytest.fixture
+def private(certificates: Path) -> Iterator[str]:
+    """The address of metrics behind a certificate of a private CA and a key."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers["Authorization"] == "Bearer secret"
+            self.send_response(200 if known else 401)
+            self.end_headers()
+            self.wfile.write(SERVED.encode() if known else b"")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"https://localhost:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("ca", "requests"), [("ca.crt", 100), ("other.crt", None)])
+def test_metrics_are_entered_as_the_model_server_is(
+    private: str, certificates: Path, ca: str, requests: int | None
+) -> None:
+    config = Config(server=private, rest=private, ca=certificates / ca, server_key="secret")
+    answer = create_app(config).test_client().get("/api/v1/service").json
+    assert (answer["server"] or {}).get("requests") == requests
+    assert (answer["note"] is None) == (requests is not None)
+
+
+def test_the_key_of_the_model_server_is_told_to_no_other_host() -> None:
+    config = Config("grpc://a:8500,b:8500", "secret", rest="http://c:8501/below")
+    assert replace(config, monitoring_url="http://b:9000/metrics").metrics_key == "secret"
+    assert config.metrics_key == "secret"
+    assert replace(config, monitoring_url="http://prometheus/metrics").metrics_key is None
 
 
 def test_the_model_servers_figures_are_told(serve: Callable[..., Any], tiny_repository: Path, config: Config) -> None:
