@@ -16,7 +16,7 @@ import models
 from clients.client import Client
 from clients.wire import messages as pb
 from clients.wire import tensors
-from training import session
+from training import _servable, session
 
 # What differs from another network in numbers alone is exported in the slow tests only.
 SIBLINGS = {"densenet121", "resnet34", "vgg13", "vgg16", "vgg19", "fcn16s", "fcn32s"}
@@ -93,6 +93,13 @@ def test_every_signature_has_a_verified_graph_and_a_request(name: str, zoo: Path
         parity = card["onnx"][entry["graph"]]["parity"]
         assert parity["inputs"] >= 64, signature
         assert parity["max_abs"] <= 1e-4 or card["task"] in ("generate", "reconstruct"), signature
+
+
+@EVERY
+def test_tensorflow_serving_has_every_operation(name: str, zoo: Path) -> None:
+    found = _servable.operations(_servable.read(zoo / name / "1"))
+    assert "VarHandleOp" in found.operations
+    assert found.faults == []
 
 
 @EVERY
