@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,6 +56,24 @@ class Assets:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of training that is announced by its name; a network without stages trains in one.
+
+    begin          changes what of the model is trained, and compiles it; says in words what it did
+    epochs         passes over the training examples after that; 0: none
+    learning_rate  step size of the optimizer in those
+    split          model -> (frozen part, trained part) where the first does not change: what it makes of each example
+                   is then computed once, unless images are augmented
+    """
+
+    name: str
+    begin: Callable[[Any], str]
+    epochs: int = 0
+    learning_rate: float = 0.0
+    split: Callable[[Any], tuple[Any, Any]] | None = None
+
+
+@dataclass(frozen=True)
 class Network:
     """One row of a family's table.
 
@@ -72,6 +90,9 @@ class Network:
     presets      overrides of config by preset name: `quick` (2 cores, minutes), `full` (the published figure)
     source       paper in which the network was first described
     train        only for networks taught by hand; else the one training loop
+    pretrained   config -> name of the published weights that training begins with, empty for none
+    restore      (model, tensors by the names of their PyTorch checkpoint): puts such weights into a built model
+    stages       config -> the parts of its training, in their order
     """
 
     name: str
@@ -86,6 +107,9 @@ class Network:
     presets: Mapping[str, Mapping[str, Any]]
     source: str
     train: Callable[..., Any] | None = None
+    pretrained: Callable[[Any], str] = lambda config: ""
+    restore: Callable[[Any, Mapping[str, np.ndarray]], None] | None = None
+    stages: Callable[[Any], Sequence[Stage]] = lambda config: ()
 
     def configured(self, **overrides: Any) -> Config:
         """The config with `overrides`; ValueError names an unknown key and the known ones."""

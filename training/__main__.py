@@ -149,6 +149,7 @@ def _request(network: Any, arguments: argparse.Namespace) -> Any:
         overrides=mine,
         file=arguments.config,
         data_path=path,
+        base_weights=arguments.base_weights,
         synthetic=arguments.synthetic,
         synthetic_if_missing=arguments.synthetic_if_missing,
         repository=arguments.repository,
@@ -195,6 +196,12 @@ def _parser(chosen: Sequence[Any]) -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, metavar="FILE", help="options from a card.json or a JSON object")
     train.add_argument("--data", metavar="NAME|PATH", help="data set, or your own files in its layout: `ladle data`")
     _shared(train)
+    train.add_argument(
+        "--base-weights",
+        type=Path,
+        metavar="FILE",
+        help="weights of a pre-trained base, .h5 or .pth, in place of those that are fetched",
+    )
     _synthetic(train)
     train.add_argument(
         "--synthetic-if-missing",

@@ -44,6 +44,7 @@ class Run:
     data     the data set's provenance, and `splits`: the number of examples in each
     metrics  figures by split, then by name
     machine  where it was trained, in words
+    trained  further entries of the card: `pretrained`, the weights that training began with, and `stages`
     """
 
     data: Mapping[str, Any]
@@ -52,6 +53,7 @@ class Run:
     training_seconds: float
     machine: str
     preset: str | None = None
+    trained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def export(
@@ -123,6 +125,7 @@ def _card(network: Network, model: Any, config: Config, assets: Assets, run: Run
         "parameters": int(model.count_params()),
         "versions": card.versions(),
         "commit": card.commit(),
+        **run.trained,
     }
 
 

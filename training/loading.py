@@ -24,6 +24,7 @@ class Request:
     overrides             options of the network's config
     file                  a model card or JSON object with options; `overrides` go over it
     data_path             the user's own files, in the layout of the config's data set
+    base_weights          the user's own file of the published weights that the network begins with
     synthetic             generated data in place of real ones
     synthetic_if_missing  the same, but only when the real set cannot be had
     resume                go on with an interrupted run of the same description
@@ -35,6 +36,7 @@ class Request:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     file: Path | None = None
     data_path: Path | None = None
+    base_weights: Path | None = None
     synthetic: bool = False
     synthetic_if_missing: bool = False
     repository: Path = Path("model_repository")

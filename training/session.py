@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from models import Config, Network
-from training import checkpoint, config, devices, fit, report, runs, served
+from training import checkpoint, config, data, devices, fit, pretrained, report, runs, served, stages
 from training._errors import TrainingError, UsageError
 from training.checkpoint import Figures, State
 from training.data.pipeline import Prepared
@@ -43,18 +43,24 @@ def train(name: str, request: Request) -> Path:
     say(f"{name}: {network.summary}")
     with phases("data"):
         prepared = load(network, request)
+        weights = pretrained.find(network, prepared.config, request.base_weights, data.Terminal())
     told = {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
     what = {"network": name, "preset": request.preset, "config": config.as_dict(prepared.config), "data": told}
     what |= {"precision": request.precision}
-    with runs.opened(request.runs, name, what, request.resume) as folder:
+    what |= {"pretrained": weights.told} if weights else {}
+    holds = "*.npz" if network.stages(prepared.config) else runs.CHECKPOINT
+    with runs.opened(request.runs, name, what, request.resume, holds) as folder:
         with phases("build"):
             model = _build(network, prepared.config, request.precision)
+            if weights:
+                pretrained.restore(network, model, weights)
         _introduce(network, prepared, request, model, folder.path)
         with phases("train"):
-            state = _fit(network, model, prepared, folder, request)
+            state, trained = _fit(network, model, prepared, folder, request)
+        trained |= {"pretrained": weights.told} if weights else {}
         model = _plain(network, model, prepared.config)
         folder.history(state.history)
-        version = finish(network, model, prepared, state, request, folder.path, phases)
+        version = finish(network, model, prepared, state, request, folder.path, phases, trained)
         folder.tell(exported=str(version))
     say(f"  time      {phases}")
     return version
@@ -68,8 +74,12 @@ def finish(
     request: Request,
     folder: Path,
     phases: Phases | None = None,
+    trained: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Evaluate, draw and export a trained model; the folder of the new version."""
+    """Evaluate, draw and export a trained model; the folder of the new version.
+
+    trained  what else the card says of the training: weights it began with, stages
+    """
     phases = phases or Phases()
     with phases("evaluate"):
         alive = served.live(network, model, prepared.config, prepared.assets)
@@ -88,6 +98,7 @@ def finish(
         training_seconds=state.seconds,
         machine=devices.machine(),
         preset=request.preset,
+        trained=trained or {},
     )
     with phases("export"):
         version = export(
@@ -126,7 +137,8 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
     check_same(folder, told["data"], prepared)
     model = _build(network, prepared.config, "float32")
     state = checkpoint.load_best(folder / runs.CHECKPOINT, model)
-    return finish(network, model, prepared, state, request, folder)
+    trained = {"pretrained": told["pretrained"]} if "pretrained" in told else {}
+    return finish(network, model, prepared, state, request, folder, trained=trained)
 
 
 def say(text: str) -> None:
@@ -179,7 +191,10 @@ def _plain(network: Network, model: keras.Model, wanted: Config) -> keras.Model:
     return plain
 
 
-def _fit(network: Network, model: keras.Model, prepared: Prepared, folder: runs.RunFolder, request: Request) -> State:
+def _fit(
+    network: Network, model: keras.Model, prepared: Prepared, folder: runs.RunFolder, request: Request
+) -> tuple[State, dict[str, Any]]:
+    """Train; the state at the end, and what the card says of the stages where there are some."""
     alive = served.live(network, model, prepared.config, prepared.assets)
 
     def after_epoch(epoch: int, figures: Figures) -> None:
@@ -187,10 +202,15 @@ def _fit(network: Network, model: keras.Model, prepared: Prepared, folder: runs.
         for name, image in snapshot(alive, prepared).items():
             folder.image(epoch, name, image)
 
-    settings: dict[str, Any] = {"after_epoch": after_epoch, "xla": request.xla}
+    def one(part: keras.Model, ready: Prepared, file: Path, before: int) -> State:
+        def told(epoch: int, figures: Figures) -> None:
+            after_epoch(before + epoch, figures)
+
+        with stopping() as stop, meter(ready.config.epochs, ready.steps) as bar:
+            return fit.fit(part, ready, file, meter=bar, stop=stop, after_epoch=told, xla=request.xla)
+
     try:
-        with stopping() as stop, meter(prepared.config.epochs, prepared.steps) as bar:
-            return fit.fit(model, prepared, folder.checkpoint, meter=bar, stop=stop, **settings)
+        return stages.run(network, model, prepared, folder.checkpoint, one, say)
     except tf.errors.ResourceExhaustedError as error:
         raise TrainingError(
             f"{network.name}: the device's memory does not hold a batch of {prepared.batch_size}; "

@@ -48,6 +48,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Published:
+    """Files that are fetched and cached as a data set's are: weights that somebody trained, say."""
+
+    name: str
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
 class Found:
     """A folder with checked files, the source they are of, and how they were found."""
 
@@ -77,7 +85,7 @@ class Registry:
         raise DataError(f'no data set is called "{name}"; there is {", ".join(near)}')
 
 
-def sources_of(entry: Entry, key: str | None) -> tuple[Source, ...]:
+def sources_of(entry: Entry | Published, key: str | None) -> tuple[Source, ...]:
     """The entry's sources, or the one that `key` names."""
     if key is None:
         return entry.sources
@@ -88,7 +96,7 @@ def sources_of(entry: Entry, key: str | None) -> tuple[Source, ...]:
     return chosen
 
 
-def locate(entry: Entry, cache: Path, key: str | None = None) -> Found | None:
+def locate(entry: Entry | Published, cache: Path, key: str | None = None) -> Found | None:
     """What is already on this machine: in the cache, else in an installed package. Fetches nothing."""
     sources = sources_of(entry, key)
     for source in sources:
@@ -102,10 +110,12 @@ def locate(entry: Entry, cache: Path, key: str | None = None) -> Found | None:
     return None
 
 
-def resolve(entry: Entry, cache: Path, progress: Progress, key: str | None = None) -> Found:
+def resolve(
+    entry: Entry | Published, cache: Path, progress: Progress, key: str | None = None, advice: str = ""
+) -> Found:
     """Find the files or fetch them into the cache.
 
-    Raises DataError with what each source said when none of them has the files.
+    Raises DataError with what each source said, and what to do, when none of them has the files.
     """
     found = locate(entry, cache, key)
     if found and _whole(found):
@@ -125,12 +135,11 @@ def resolve(entry: Entry, cache: Path, progress: Progress, key: str | None = Non
                 progress.say(f"{entry.name}: {said[-1]}")
             continue
         return Found(target, source, "fetched")
-    if not said:
-        raise DataError(f"{entry.name} has no download: give yours with --data PATH ({entry.layout})")
-    raise DataError(
-        f"{entry.name} could not be fetched ({'; '.join(said)}); give its files with --data PATH ({entry.layout}), "
-        "or ask for generated data with --synthetic"
-    )
+    if isinstance(entry, Entry):
+        if not said:
+            raise DataError(f"{entry.name} has no download: give yours with --data PATH ({entry.layout})")
+        advice = f"give its files with --data PATH ({entry.layout}), or ask for generated data with --synthetic"
+    raise DataError(f"{entry.name} could not be fetched ({'; '.join(said)}); {advice}")
 
 
 def _whole(found: Found) -> bool:

@@ -103,10 +103,12 @@ class Prepared:
         size = min(self.config.batch_size, len(self.validation))
         return self._batches(self.validation, np.arange(len(self.validation)), size, drop_remainder, None)
 
+    def chosen(self) -> Array:
+        """The training examples in use, by row."""
+        return np.random.default_rng([self.config.seed, 0]).permutation(len(self.train))[: self.train_size]
+
     def _order(self, epoch: int) -> Array:
-        seed = self.config.seed
-        chosen = np.random.default_rng([seed, 0]).permutation(len(self.train))[: self.train_size]
-        return np.random.default_rng([seed, 1, epoch]).permutation(chosen)
+        return np.random.default_rng([self.config.seed, 1, epoch]).permutation(self.chosen())
 
     def _batches(
         self, part: Part, order: Array, size: int, drop_remainder: bool, change: Augmentation | None

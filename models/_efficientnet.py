@@ -1,0 +1,142 @@
+"""EfficientNet-Lite0 without its last layer: the convolutional base that an ImageNet classifier and transfer share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from models._blocks import seeds
+
+MEAN, SCALE = 127.0, 128.0
+"""Pixels 0 to 255 less the one, divided by the other: how the published weights were trained."""
+STEM, FEATURES = 32, 1280
+"""Filters of the first and of the last convolution; the Lite networks do not scale them."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks of one width: how many times wider they are inside, the depthwise kernel, the stride of the first."""
+
+    filters: int
+    expand: int
+    kernel: int
+    stride: int
+
+
+STAGES = (
+    Stage(16, 1, 3, 1),
+    Stage(24, 6, 3, 2),
+    Stage(40, 6, 5, 2),
+    Stage(80, 6, 3, 2),
+    Stage(112, 6, 5, 1),
+    Stage(192, 6, 5, 2),
+    Stage(320, 6, 3, 1),
+)
+REPEATS = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks of each stage."""
+
+
+def base(seed: int, width: float = 1.0, repeats: tuple[int, ...] = REPEATS) -> keras.Model:
+    """Inverted residual bottlenecks with depthwise convolutions and ReLU6, without squeeze-and-excitation.
+
+    Input    image     float32 [b, h, w, 3]  in [0, 1]; any height and width
+    Output   features  float32 [b, ceil(h / 32), ceil(w / 32), 1280 · width]
+    Weights  3,413,024 at width=1
+    Source   Tan, Le 2019, arXiv:1905.11946, and the EfficientNet-Lite release of its authors (2020)
+
+    `width` multiplies all filters. Padding is TensorFlow's 'same', as the published weights were trained.
+    """
+    layers = _Layers(seeds(seed))
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Rescaling(255.0 / SCALE, -MEAN / SCALE, name="scale")(image)
+    x = layers.unit(x, _wide(STEM, width), 3, 2, "stem")
+    n = 0
+    for stage, count in zip(STAGES, repeats, strict=True):
+        for i in range(count):
+            n += 1
+            x = layers.block(x, stage, _wide(stage.filters, width), stage.stride if i == 0 else 1, f"block{n}")
+    x = layers.unit(x, _wide(FEATURES, width), 1, 1, "head")
+    return keras.Model(image, x, name="efficientnet_lite0")
+
+
+def restore(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
+    """Give a base the published weights: tensors by the names of the PyTorch port, kernels [out, in, h, w].
+
+    ValueError names the first that is missing or has another shape.
+    """
+    for name, prefix in _names(model):
+        layer = model.get_layer(name)
+        norm = isinstance(layer, keras.layers.BatchNormalization)
+        parts = ("weight", "bias", "running_mean", "running_var") if norm else ("weight",)
+        for variable, part in zip(layer.variables, parts, strict=True):
+            assign(variable, tensors, f"{prefix}.{part}", isinstance(layer, keras.layers.DepthwiseConv2D))
+
+
+def assign(variable: Any, tensors: Mapping[str, np.ndarray], name: str, depthwise: bool = False) -> None:
+    """Set a variable to the tensor of that name, with PyTorch's axes turned into Keras's; ValueError if unfit."""
+    if name not in tensors:
+        raise ValueError(f"there is no {name} among the {len(tensors)} tensors; another network's weights")
+    value = np.asarray(tensors[name])
+    if value.ndim == 4:
+        value = value.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+    elif value.ndim == 2:
+        value = value.T
+    if value.shape != tuple(variable.shape):
+        raise ValueError(f"{name} is {list(value.shape)}, and {list(variable.shape)} is wanted; another size's weights")
+    variable.assign(value.astype(np.float32))
+
+
+def _wide(filters: int, width: float) -> int:
+    """Filters times the width, a multiple of 8; 8 at least."""
+    return filters if width == 1 else max(8, round(filters * width / 8) * 8)
+
+
+def _names(model: keras.Model) -> Iterator[tuple[str, str]]:
+    """Each layer with weights and what the port calls it."""
+    inner = {
+        "expand": ("_expand_conv", "_bn0"),
+        "depth": ("_depthwise_conv", "_bn1"),
+        "project": ("_project_conv", "_bn2"),
+    }
+    outer = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        *block, unit, kind = layer.name.split("_")
+        told = (inner if block else outer)[unit][kind == "norm"]
+        yield layer.name, f"_blocks.{int(block[0].removeprefix('block')) - 1}.{told}" if block else told
+
+
+class _Layers:
+    """Makes the layers, their initial weights from one stream of seeds."""
+
+    def __init__(self, seed: Iterator[int]) -> None:
+        self._seed = seed
+
+    def norm(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        return keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
+
+    def unit(
+        self, x: keras.KerasTensor, filters: int, size: int, stride: int, name: str, active: bool = True
+    ) -> keras.KerasTensor:
+        """Convolution, batch normalisation, ReLU6."""
+        settings: dict[str, Any] = {"padding": "same", "use_bias": False, "name": f"{name}_conv"}
+        settings["kernel_initializer"] = keras.initializers.HeNormal(next(self._seed))
+        x = self.norm(keras.layers.Conv2D(filters, size, stride, **settings)(x), f"{name}_norm")
+        return keras.layers.ReLU(6.0, name=f"{name}_relu")(x) if active else x
+
+    def block(self, x: keras.KerasTensor, stage: Stage, filters: int, stride: int, name: str) -> keras.KerasTensor:
+        """Wider by a convolution 1×1, a depthwise one, narrow again; a shortcut where the shape stays."""
+        y = x
+        if stage.expand > 1:
+            y = self.unit(y, stage.expand * x.shape[-1], 1, 1, f"{name}_expand")
+        kernel = keras.initializers.HeNormal(next(self._seed))
+        settings: dict[str, Any] = {"padding": "same", "use_bias": False, "name": f"{name}_depth_conv"}
+        y = keras.layers.DepthwiseConv2D(stage.kernel, stride, depthwise_initializer=kernel, **settings)(y)
+        y = keras.layers.ReLU(6.0, name=f"{name}_depth_relu")(self.norm(y, f"{name}_depth_norm"))
+        y = self.unit(y, filters, 1, 1, f"{name}_project", active=False)
+        return keras.layers.Add(name=f"{name}_add")([x, y]) if y.shape == x.shape and stride == 1 else y
