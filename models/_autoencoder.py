@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from models import _steps as steps
 from models._network import Config, option
+from models._optimizers import OptimizerConfig
 from models._signatures import Core, Signature, Tensors
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig(Config):
+class AutoencoderConfig(OptimizerConfig, Config):
     """Shape of the images and length of the code."""
 
     epochs: int = option(10, "passes over the training examples")

@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from models import _steps as steps
 from models._network import Assets, Config, option
+from models._optimizers import OptimizerConfig, optimizer
 from models._signatures import Core, Signature, Tensors
 
 
 @dataclass(frozen=True)
-class ClassifierConfig(Config):
+class ImagesConfig(Config):
     """Shape of the images and number of classes."""
 
     monitor: str = option("val_accuracy", "figure that picks the best epoch; `accuracy` rises, `loss` falls")
@@ -24,17 +25,17 @@ class ClassifierConfig(Config):
     channels: int = option(1, "1: grey, 3: colour")
     num_classes: int = option(10, "number of classes")
     top_k: int = option(3, "a second accuracy counts the true class among this many most probable ones")
-    weight_decay: float = option(0.0, "share of each kernel that a step takes away, times the learning rate")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(OptimizerConfig, ImagesConfig):
+    """The same, and the optimizer."""
 
 
 def compile_classifier(model: keras.Model, config: ClassifierConfig) -> keras.Model:
-    """`model` (image -> logits) with Adam, cross-entropy, accuracy and top-k accuracy."""
-    optimizer = keras.optimizers.Adam(config.learning_rate, weight_decay=config.weight_decay or None)
-    if config.weight_decay:
-        optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if v.name != "kernel"])
-    optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
+    """`model` (image -> logits) with its optimizer, cross-entropy, accuracy and top-k accuracy."""
     model.compile(
-        optimizer=optimizer,
+        optimizer=optimizer(config, model.trainable_variables),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
@@ -45,7 +46,7 @@ def compile_classifier(model: keras.Model, config: ClassifierConfig) -> keras.Mo
     return model
 
 
-def signatures(model: keras.Model, config: ClassifierConfig, assets: Assets) -> dict[str, Signature]:
+def signatures(model: keras.Model, config: ImagesConfig, assets: Assets) -> dict[str, Signature]:
     """Images as a tensor, as PNG or JPEG bytes, and as tf.Example.
 
     serving_default  image float32 [b, h, w, c] in [0, 1] -> logits, probabilities float32 [b, k], class_id, label
@@ -79,7 +80,7 @@ def signatures(model: keras.Model, config: ClassifierConfig, assets: Assets) -> 
     }
 
 
-def example(config: ClassifierConfig) -> dict[str, Any]:
+def example(config: ImagesConfig) -> dict[str, Any]:
     """image float32 [4, h, w, c] in [0, 1]: noise."""
     shape = (4, config.height, config.width, config.channels)
     return {"image": np.random.default_rng(config.seed).random(shape, np.float32)}

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import keras
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What the loss adds for a weight: l1·Σ|w| + l2·Σw²."""
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def regularizer(self) -> keras.regularizers.Regularizer | None:
+        """As a layer takes it; None where nothing is added."""
+        if self.l1:
+            return keras.regularizers.L1L2(self.l1, self.l2)
+        return keras.regularizers.L2(self.l2) if self.l2 else None
+
+
+FREE = Penalty()
 
 
 class Layers:
@@ -36,23 +54,21 @@ class Layers:
         return keras.layers.ReLU(name=f"{name}_relu")(x)
 
     def dense(
-        self, x: keras.KerasTensor, units: int, name: str, l2: float = 0.0, bias_l2: float = 0.0
+        self, x: keras.KerasTensor, units: int, name: str, kernel: Penalty = FREE, bias: Penalty = FREE
     ) -> keras.KerasTensor:
-        """Dense layer with ReLU; [b, d] -> [b, units]. `l2`, `bias_l2`: regularisation of its kernel and its bias."""
-        kernel = keras.initializers.HeNormal(next(self._seed))
-        held = {"kernel_regularizer": _l2(l2), "bias_regularizer": _l2(bias_l2)}
-        return keras.layers.Dense(units, activation="relu", kernel_initializer=kernel, **held, name=name)(x)
+        """Dense layer with ReLU; [b, d] -> [b, units]. `kernel`, `bias`: what holds them down."""
+        drawn = keras.initializers.HeNormal(next(self._seed))
+        held = {"kernel_regularizer": kernel.regularizer(), "bias_regularizer": bias.regularizer()}
+        return keras.layers.Dense(units, activation="relu", kernel_initializer=drawn, **held, name=name)(x)
 
     def dropout(self, x: keras.KerasTensor, share: float, name: str) -> keras.KerasTensor:
         """`x` with a share of it dropped in training; without a layer where the share is 0."""
         return keras.layers.Dropout(share, seed=next(self._seed), name=name)(x) if share else x
 
-    def logits(self, x: keras.KerasTensor, classes: int, l2: float = 0.0, bias_l2: float = 0.0) -> keras.KerasTensor:
+    def logits(
+        self, x: keras.KerasTensor, classes: int, kernel: Penalty = FREE, bias: Penalty = FREE
+    ) -> keras.KerasTensor:
         """The last layer, in float32 also under mixed precision; [b, d] -> [b, classes]."""
-        kernel = keras.initializers.GlorotUniform(next(self._seed))
-        held = {"kernel_regularizer": _l2(l2), "bias_regularizer": _l2(bias_l2)}
-        return keras.layers.Dense(classes, kernel_initializer=kernel, **held, dtype="float32", name="logits")(x)
-
-
-def _l2(weight: float) -> keras.regularizers.Regularizer | None:
-    return keras.regularizers.L2(weight) if weight else None
+        drawn = keras.initializers.GlorotUniform(next(self._seed))
+        held = {"kernel_regularizer": kernel.regularizer(), "bias_regularizer": bias.regularizer()}
+        return keras.layers.Dense(classes, kernel_initializer=drawn, **held, dtype="float32", name="logits")(x)

@@ -32,8 +32,19 @@ class Config:
     batch_size: int = option(128, "examples per step")
     epochs: int = option(5, "passes over the training examples")
     learning_rate: float = option(1e-3, "step size of the optimizer")
-    schedule: str = option("constant", "learning rate over the run: constant | cosine (with a linear warm-up)")
+    schedule: str = option(
+        "constant", "learning rate over the run: constant | cosine | exponential | step | polynomial | inverse_time"
+    )
     warmup: float = option(0.0, "share of the run over which the learning rate rises to its value")
+    decay: float = option(
+        0.0, "`exponential`: factor an epoch; `step`: at each of decay_epochs; `inverse_time`: X in 1/(1 + X·epochs)"
+    )
+    decay_epochs: tuple[int, ...] = option((), "epochs after which the schedule `step` multiplies by `decay`")
+    decay_power: float = option(1.0, "power of the schedule `polynomial`; 1: a straight line")
+    decay_to: float = option(0.0, "share of the learning rate with which `cosine` and `polynomial` end")
+    clip_value: float = option(0.0, "largest number in a gradient; a larger one is cut; 0: any")
+    clip_norm: float = option(0.0, "longest gradient of a weight; a longer one is scaled down; 0: any")
+    clip_global_norm: float = option(0.0, "longest gradient of all weights together, scaled down beyond; 0: any")
     monitor: str = option(
         "val_loss", "figure that picks the best epoch; one with `accuracy` or `iou` in its name rises"
     )

@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from models import _steps as steps
 from models._network import Assets, Config, option
+from models._optimizers import OptimizerConfig, optimizer
 from models._signatures import Core, Signature, Tensors
 
 
 @dataclass(frozen=True)
-class SegmentationConfig(Config):
+class SegmentationConfig(OptimizerConfig, Config):
     """Shape of the images, classes, and the weights of pixels."""
 
     data: str = option("nuclei", "data set of images and masks (`ladle data` lists them)")
@@ -133,17 +134,15 @@ def scaled(image: keras.KerasTensor, config: SegmentationConfig) -> keras.KerasT
 
 
 def compile_segmenter(model: keras.Model, config: SegmentationConfig) -> keras.Model:
-    """`model` (image -> logits) with Adam, the weighted cross-entropy, accuracy and IoU.
+    """`model` (image -> logits) with its optimizer, the weighted cross-entropy, accuracy and IoU.
 
     ValueError unless there is a weight for each class, or none.
     """
     classes = config.num_classes + 1
     if len(config.class_weights) not in (0, classes):
         raise ValueError(f"class_weights has {len(config.class_weights)} numbers for {classes} classes; give all")
-    optimizer = keras.optimizers.Adam(config.learning_rate)
-    optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
     model.compile(
-        optimizer=optimizer,
+        optimizer=optimizer(config, model.trainable_variables),
         loss=BorderCrossEntropy(config.border_weight, config.border_width, config.class_weights),
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),

@@ -22,6 +22,7 @@ from models._autoencoder import (
 from models._autoencoder import signatures as shared_signatures
 from models._blocks import Saved, from_saved, judged, scaled_loss, seeds
 from models._network import Assets, Network, option
+from models._optimizers import optimizer
 from models._signatures import Signature, Tensors
 
 
@@ -71,16 +72,16 @@ class Autoencoder(Saved):
         return [self.optimizer, *self._against]
 
     def compile(self, optimizer: Any, against: tuple[Any, ...] = ()) -> None:
-        """Set the optimizers, and build them so that a checkpoint finds their variables.
-
-        against  of the discriminator, and of the encoder's steps against it
-        """
+        """Set the optimizers, each for one of `taught`; `against` those after the first."""
         super().compile(optimizer=optimizer, jit_compile=False)
-        optimizer.build(self._own)
         self._against = against
-        if self.discriminator is not None:
-            for other, model in zip(against, (self.discriminator, self.encoder), strict=True):
-                other.build(model.trainable_variables)
+
+    @property
+    def taught(self) -> list[list[Any]]:
+        """Weights by optimizer: the auto-encoder's; the discriminator's, and the encoder's in steps against it."""
+        if self.discriminator is None:
+            return [self._own]
+        return [self._own, self.discriminator.trainable_variables, self.encoder.trainable_variables]
 
     @property
     def _own(self) -> list[Any]:
@@ -160,7 +161,7 @@ def build(config: Config) -> Autoencoder:
              "Adversarial autoencoders", arXiv:1511.05644
     """
     model = Autoencoder(config, name="autoencoder")
-    first, *against = (keras.optimizers.Adam(config.learning_rate) for _ in range(3 if config.adversarial else 1))
+    first, *against = (optimizer(config, weights) for weights in model.taught)
     model.compile(first, tuple(against))
     return model
 

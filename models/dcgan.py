@@ -11,6 +11,7 @@ import tensorflow as tf
 from models._blocks import from_saved, judged, scaled_loss, seeds
 from models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
 from models._network import Network, option
+from models._optimizers import clipping
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def build(config: Config) -> DCGAN:
     """
     check_size(config)
     model = DCGAN(config, name="dcgan")
-    model.compile(*(keras.optimizers.Adam(config.learning_rate, config.beta_1) for _ in range(2)))
+    model.compile(*(keras.optimizers.Adam(config.learning_rate, config.beta_1, **clipping(config)) for _ in range(2)))
     return model
 
 

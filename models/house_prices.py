@@ -7,19 +7,21 @@ from dataclasses import dataclass
 import keras
 
 from models._blocks import seeds
-from models._layers import Layers
+from models._layers import Layers, Penalty
 from models._network import Network, option
+from models._optimizers import OptimizerConfig, optimizer
 from models._regression import RegressionConfig, example, signatures
 
 
 @dataclass(frozen=True)
-class Config(RegressionConfig):
+class Config(OptimizerConfig, RegressionConfig):
     """Widths, and what holds the weights down."""
 
     batch_size: int = option(16, "examples per step")
     epochs: int = option(300, "passes over the training examples")
     patience: int = option(60, "epochs without a better monitored figure before training stops; 0: never")
     units: tuple[int, ...] = option((64, 64), "units of each hidden layer")
+    kernel_l1: float = option(0.0, "L1 regularisation of each hidden layer's kernel")
     kernel_l2: float = option(1e-3, "L2 regularisation of each hidden layer's kernel")
     dropout: float = option(0.0, "share of each hidden layer's outputs that training drops")
 
@@ -38,14 +40,13 @@ def build(config: Config) -> keras.Model:
     x_in = keras.Input((config.features,), name="x")
     scale = keras.layers.BatchNormalization(momentum=0.9, center=False, scale=False, dtype="float32", name="scale")
     x = scale(x_in)
+    kernel = Penalty(config.kernel_l1, config.kernel_l2)
     for n, units in enumerate(config.units, 1):
-        x = layers.dropout(layers.dense(x, units, f"dense{n}", config.kernel_l2), config.dropout, f"dropout{n}")
+        x = layers.dropout(layers.dense(x, units, f"dense{n}", kernel), config.dropout, f"dropout{n}")
     y = keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32", name="y")(x)
     model = keras.Model(x_in, y, name="house_prices")
-    optimizer = keras.optimizers.Adam(config.learning_rate)
-    optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
     model.compile(
-        optimizer=optimizer,
+        optimizer=optimizer(config, model.trainable_variables),
         loss=keras.losses.MeanSquaredError(),
         metrics=[keras.metrics.MeanAbsoluteError(name="absolute_error")],
         jit_compile=False,

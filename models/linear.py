@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from models._blocks import Pair, Saved, from_saved
-from models._classifier import ClassifierConfig
+from models._classifier import ImagesConfig
 from models._classifier import example as image_example
 from models._classifier import signatures as image_signatures
 from models._network import Network, option
+from models._optimizers import clipped
 from models._regression import RegressionConfig, example, signatures
 
 
@@ -28,7 +29,7 @@ class LinearConfig(RegressionConfig):
 
 
 @dataclass(frozen=True)
-class LogisticConfig(ClassifierConfig):
+class LogisticConfig(ImagesConfig):
     """Two classes of images."""
 
     classes: tuple[str, ...] = option(("T-shirt/top", "Trouser"), "the two labels of the data set to tell apart")
@@ -55,7 +56,7 @@ class _Line(Saved):
         if count > 1:
             gradients = tf.distribute.get_replica_context().all_reduce("mean", gradients)
         rate = tf.cast(self.optimizer.learning_rate, tf.float32)
-        for variable, gradient in zip((self.pair.w, self.pair.b), gradients, strict=True):
+        for variable, gradient in zip((self.pair.w, self.pair.b), clipped(gradients, self.config), strict=True):
             variable.value.assign_sub(rate * gradient)
 
 

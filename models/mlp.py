@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from models._blocks import Saved, from_saved, seeds
 from models._classifier import ClassifierConfig, compile_classifier, example, signatures
-from models._layers import Layers
+from models._layers import Layers, Penalty
 from models._network import Network, option
 
 SOURCE = "Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors, Nature 323"
@@ -23,7 +23,9 @@ class Config(ClassifierConfig):
 
     units: tuple[int, ...] = option((256, 128, 64, 32), "units of each hidden layer")
     dropout: float = option(0.0, "share of each hidden layer's outputs that training drops")
+    kernel_l1: float = option(0.0, "L1 regularisation of each layer's kernel, as part of the layer")
     kernel_l2: float = option(0.0, "L2 regularisation of each layer's kernel, as part of the layer")
+    penalty_l1: float = option(0.0, "weight in the loss of the sum of magnitudes of all weights and biases")
     penalty_l2: float = option(0.0, "weight in the loss of half the sum of squares of all weights and biases")
 
 
@@ -36,13 +38,14 @@ def build(config: Config) -> keras.Model:
     Source   Rumelhart, Hinton, Williams 1986, "Learning representations by back-propagating errors"
     """
     layers = Layers(seeds(config.seed))
-    l2 = (config.kernel_l2 + config.penalty_l2 / 2, config.penalty_l2 / 2)  # of kernels, of biases
+    every = Penalty(config.penalty_l1, config.penalty_l2 / 2)
+    held = (Penalty(config.kernel_l1 + every.l1, config.kernel_l2 + every.l2), every)  # of kernels, of biases
     image = keras.Input((config.height, config.width, config.channels), name="image")
     x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
     x = keras.layers.Flatten(name="flatten")(x)  # [b, h·w·c]
     for n, units in enumerate(config.units, 1):
-        x = layers.dropout(layers.dense(x, units, f"dense{n}", *l2), config.dropout, f"dropout{n}")
-    return compile_classifier(keras.Model(image, layers.logits(x, config.num_classes, *l2), name="mlp"), config)
+        x = layers.dropout(layers.dense(x, units, f"dense{n}", *held), config.dropout, f"dropout{n}")
+    return compile_classifier(keras.Model(image, layers.logits(x, config.num_classes, *held), name="mlp"), config)
 
 
 @keras.saving.register_keras_serializable("ladle")

@@ -14,11 +14,12 @@ from models import _steps as steps
 from models._blocks import seeds
 from models._network import Assets, Network, option
 from models._network import Config as BaseConfig
+from models._optimizers import OptimizerConfig, optimizer
 from models._signatures import Core, Signature, Tensors
 
 
 @dataclass(frozen=True)
-class Config(BaseConfig):
+class Config(OptimizerConfig, BaseConfig):
     """Vocabulary, length of the texts, widths, and which recurrent layer."""
 
     data: str = option("imdb", "data set (`ladle data` lists them)")
@@ -31,7 +32,7 @@ class Config(BaseConfig):
     units: int = option(64, "units of each recurrent layer")
     layers: int = option(2, "recurrent layers")
     dropout: float = option(0.5, "share of each recurrent layer's inputs that training drops")
-    clip_norm: float = option(5.0, "longest gradient of a weight; longer ones are scaled down")
+    clip_norm: float = option(5.0, "longest gradient of a weight; a longer one is scaled down; 0: any")
 
 
 @keras.saving.register_keras_serializable("ladle")
@@ -113,10 +114,8 @@ def build(config: Config) -> keras.Model:
     kernel = keras.initializers.GlorotUniform(next(seed))
     logits = keras.layers.Dense(1, kernel_initializer=kernel, dtype="float32", name="logits")(x)
     model = keras.Model(tokens, logits, name=f"sentiment_{config.layer}")
-    optimizer = keras.optimizers.Adam(config.learning_rate, clipnorm=config.clip_norm or None)
-    optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
     model.compile(
-        optimizer=optimizer,
+        optimizer=optimizer(config, model.trainable_variables),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)],
         jit_compile=False,

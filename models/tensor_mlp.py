@@ -11,18 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from models._blocks import Pair, Saved, from_saved, seeds
-from models._classifier import ClassifierConfig, example, signatures
+from models._classifier import ImagesConfig, example, signatures
 from models._network import Network, option
+from models._optimizers import clipped
 
 
 @dataclass(frozen=True)
-class Config(ClassifierConfig):
+class Config(ImagesConfig):
     """Widths, initial weights, and how far a step may go."""
 
     data: str = option("mnist", "data set (`ladle data` lists them)")
     units: tuple[int, ...] = option((256, 128), "units of each hidden layer")
     initial_deviation: float = option(0.1, "standard deviation of the initial weights, a truncated normal")
-    clip_norm: float = option(15.0, "longest gradient of all weights together; a longer one is scaled down")
+    clip_global_norm: float = option(15.0, "longest gradient of all weights together, scaled down beyond; 0: any")
 
 
 @keras.saving.register_keras_serializable("ladle")
@@ -61,7 +62,7 @@ class TensorMLP(Saved):
             logits = self(image, training=True)
             loss = self._squared_error(label, logits)
             share = loss / replicas
-        gradients, _ = tf.clip_by_global_norm(tape.gradient(share, weights), self.config.clip_norm)
+        gradients = clipped(tape.gradient(share, weights), self.config)
         if replicas > 1:
             gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
         rate = tf.cast(self.optimizer.learning_rate, tf.float32)

@@ -22,6 +22,7 @@ from models._autoencoder import (
 from models._autoencoder import signatures as shared_signatures
 from models._blocks import Saved, from_saved, scaled_loss, seeds
 from models._network import Assets, Network, option
+from models._optimizers import optimizer
 from models._signatures import Signature, Tensors
 
 
@@ -111,9 +112,7 @@ def build(config: Config) -> VAE:
     Source   Kingma, Welling 2014, "Auto-encoding variational Bayes", arXiv:1312.6114
     """
     model = VAE(config, name="vae")
-    optimizer = keras.optimizers.Adam(config.learning_rate)
-    optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
-    model.compile(optimizer=optimizer, jit_compile=False)
+    model.compile(optimizer=optimizer(config, model.trainable_variables), jit_compile=False)
     return model
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from models._blocks import from_saved, scaled_loss, seeds
 from models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
 from models._network import Network, option
+from models._optimizers import clipping
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ def build(config: Config) -> WGAN:
 
 def _optimizer(config: Config) -> keras.optimizers.Optimizer:
     if config.optimizer == "rmsprop":
-        return keras.optimizers.RMSprop(config.learning_rate)
-    return keras.optimizers.Adam(config.learning_rate, config.beta_1, config.beta_2)
+        return keras.optimizers.RMSprop(config.learning_rate, **clipping(config))
+    return keras.optimizers.Adam(config.learning_rate, config.beta_1, config.beta_2, **clipping(config))
 
 
 TINY: Mapping[str, Any] = {

@@ -27,6 +27,23 @@ def test_l2_makes_weights_smaller(option: str, tiny: Any, batch: Any, losses: An
     assert sizes[1] < 0.8 * sizes[0]
 
 
+def test_l1_makes_most_weights_vanish(tiny: Any, batch: Any, losses: Any) -> None:
+    small = []
+    for weight in (0.0, 0.05):
+        model = models.get("mlp").build(tiny("mlp", kernel_l1=weight))
+        losses(model, batch("mlp", tiny("mlp")), steps=40)
+        kernels = np.concatenate([w.ravel() for w in model.get_weights() if w.ndim == 2])
+        small.append(float(np.mean(np.abs(kernels) < 2e-2)))
+    assert small[0] < 0.3
+    assert small[1] > 0.6
+
+
+def test_a_flexible_penalty_is_on_biases_too(tiny: Any) -> None:
+    model = models.get("mlp").build(tiny("mlp", penalty_l1=0.5, penalty_l2=0.2))
+    wanted = sum(0.5 * np.abs(w).sum() + 0.1 * np.square(w).sum() for w in model.get_weights())
+    np.testing.assert_allclose(sum(map(float, model.losses)), wanted, rtol=1e-5)
+
+
 def test_bare_tensors_learn_one_hot_vectors_by_squared_error(tiny: Any, batch: Any) -> None:
     model = models.get("tensor_mlp").build(tiny("tensor_mlp"))
     image, label = batch("tensor_mlp", tiny("tensor_mlp"))
@@ -35,7 +52,7 @@ def test_bare_tensors_learn_one_hot_vectors_by_squared_error(tiny: Any, batch: A
 
 
 def test_gradients_of_bare_tensors_are_clipped_together(tiny: Any, batch: Any) -> None:
-    model = models.get("tensor_mlp").build(tiny("tensor_mlp", clip_norm=1e-3, learning_rate=1.0))
+    model = models.get("tensor_mlp").build(tiny("tensor_mlp", clip_global_norm=1e-3, learning_rate=1.0))
     before = [w.copy() for w in model.get_weights()]
     model.train_step(batch("tensor_mlp", tiny("tensor_mlp")))
     moved = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(model.get_weights(), before, strict=True)))
