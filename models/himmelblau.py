@@ -96,18 +96,25 @@ def build(config: HimmelblauConfig) -> Descent:
 
 
 def signatures(model: Descent, config: HimmelblauConfig, assets: Assets) -> dict[str, Signature]:
-    """Where a descent ends.
+    """Where a descent ends, and the function itself, for whoever draws it.
 
     serving_default  x float32 [b, 2], start points -> value float32 [b] at the end, minimum float32 [b, 2],
                      path float32 [b, steps + 1, 2]
+    value            x float32 [b, 2] -> value float32 [b] there
     """
+    points = {"x": tf.TensorSpec([None, 2], tf.float32, name="x")}
 
     def descend(x: tf.Tensor) -> Tensors:
         path = model(x, training=False)
         return {"value": himmelblau(path[:, -1]), "minimum": path[:, -1], "path": path}
 
-    core = Core("model", descend, {"x": tf.TensorSpec([None, 2], tf.float32, name="x")})
-    return {"serving_default": Signature(core, ("value", "minimum", "path"))}
+    def value(x: tf.Tensor) -> Tensors:
+        return {"value": himmelblau(x)}
+
+    return {
+        "serving_default": Signature(Core("model", descend, points), ("value", "minimum", "path")),
+        "value": Signature(Core("value", value, points), ("value",)),
+    }
 
 
 def example(config: HimmelblauConfig) -> dict[str, np.ndarray]:

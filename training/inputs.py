@@ -49,6 +49,7 @@ def samples(prepared: Prepared) -> Samples:
     if prepared.dataset.kind == "text":
         return Samples(texts=tuple(test.x[row].decode(errors="replace") for row in rows), labels=told)
     if prepared.dataset.kind == "table":
-        return Samples()
+        values = None if test.y is None else np.asarray(test.y)[rows]
+        return Samples(rows=np.asarray(test.x)[rows], values=values, columns=prepared.dataset.columns or ())
     masks = np.asarray(test.y)[rows] if prepared.task == "segment" else None
     return Samples(images=np.asarray(test.x)[rows], labels=told, masks=masks)

@@ -20,6 +20,9 @@ class Samples:
 
     images  uint8 [n, h, w, c], c is 1 or 3
     texts   raw text, in place of images
+    rows    float32 [n, columns], in place of images
+    values  the true value of each row, float32 [n], or None
+    columns the name of each column, or empty
     labels  the true class of each, or empty
     masks   uint8 [n, h, w] of true class ids, or None
     """
@@ -28,16 +31,20 @@ class Samples:
     texts: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     masks: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    values: np.ndarray | None = None
+    columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.texts) if self.images is None else len(self.images)
+        return len(next((given for given in (self.images, self.rows) if given is not None), self.texts))
 
 
 def write_samples(folder: Path, samples: Samples) -> list[dict[str, Any]]:
     """Write the first LIMIT samples as PNG files and `samples.json`; return the entries of the latter.
 
-    An entry is {"file": "0.png", "label": "Sneaker"}, {"text": "...", "label": "positive"} or
-    {"file": "0.png", "mask": "0_mask.png"}; a mask's pixel values are class ids.
+    An entry is {"file": "0.png", "label": "Sneaker"}, {"text": "...", "label": "positive"},
+    {"file": "0.png", "mask": "0_mask.png"} or {"x": [0.1, 18.0], "y": 24.0, "columns": ["CRIM", "ZN"]}; a mask's pixel
+    values are class ids.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
@@ -46,6 +53,12 @@ def write_samples(folder: Path, samples: Samples) -> list[dict[str, Any]]:
         if samples.images is not None:
             entry["file"] = f"{i}.png"
             (folder / entry["file"]).write_bytes(png(samples.images[i]))
+        elif samples.rows is not None:
+            entry["x"] = _numbers(samples.rows[i])
+            if samples.values is not None:
+                entry["y"] = _numbers(samples.values[i])
+            if samples.columns:
+                entry["columns"] = list(samples.columns)
         else:
             entry["text"] = samples.texts[i]
         if samples.labels:
@@ -56,6 +69,11 @@ def write_samples(folder: Path, samples: Samples) -> list[dict[str, Any]]:
         entries.append(entry)
     (folder / "samples.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return entries
+
+
+def _numbers(array: np.ndarray) -> Any:
+    """As Python numbers with the digits that float32 has: 0.1, not 0.10000000149."""
+    return np.asarray(array, np.float32).astype(str).astype(float).tolist()
 
 
 def png(image: np.ndarray) -> bytes:

@@ -36,3 +36,10 @@ def test_there_are_eight_at_most_and_none_is_fine(tmp_path: Path) -> None:
     many = Samples(images=np.zeros((20, 2, 2, 1), np.uint8))
     assert len(write_samples(tmp_path / "many", many)) == 8
     assert write_samples(tmp_path / "none", Samples()) == []
+
+
+def test_rows_of_a_table_are_told_with_their_value_and_the_columns_names(tmp_path: Path) -> None:
+    rows, values = np.array([[0.1, 18], [2, 0]], np.float32), np.array([24.1, 9], np.float32)
+    entries = write_samples(tmp_path, Samples(rows=rows, values=values, columns=("CRIM", "ZN")))
+    assert entries[0] == {"x": [0.1, 18.0], "y": 24.1, "columns": ["CRIM", "ZN"]}
+    assert json.loads((tmp_path / "samples.json").read_text())[1]["x"] == [2.0, 0.0]
