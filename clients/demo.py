@@ -132,7 +132,7 @@ def trained(demo: Demo) -> Iterator[str]:
     running: dict[str, tuple[subprocess.Popen[bytes], list[str]]] = {}
     for number, lane in enumerate(lanes(demo), start=1):
         demo.say(f"training {', '.join(lane)}  (log: {demo.output / f'training-{number}.log'})")
-        command = ["training", "train", *lane, "--preset", "quick", "--repository", str(demo.repository)]
+        command = ["training", "train", *lane, "--jobs", "1", "--preset", "quick", "--repository", str(demo.repository)]
         command += ["--runs", str(demo.runs), "--synthetic-if-missing"]
         running[f"training-{number}"] = (demo.start(f"training-{number}", command), list(lane))
     coming = {name for _, lane in running.values() for name in lane}

@@ -12,26 +12,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from training import _options
 from training._quiet import without_stderr
 
-DONE, FAILED, MISUSED = 0, 1, 2
-EXAMPLES = """examples:
-  ladle networks
-  ladle train lenet5 --preset quick
-  ladle train lenet5 vae --epochs 3 --learning-rate 2e-3
-  ladle train wgan_gp --data image_folder --data-path faces/ --height 64 --width 64 --channels 3
-  ladle train resnet18 --help          # the options of this network
-  ladle evaluate lenet5
-  python -m training export lenet5     # of its newest run's checkpoint"""
-PROGRAMS = {"list": "ladle networks", "train": "ladle train", "evaluate": "ladle evaluate"}
-"""What users type for a command."""
+DONE, FAILED, MISUSED = 0, 1, _options.MISUSED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0 done, 1 the work failed, 2 wrong usage."""
     given = list(sys.argv[1:] if argv is None else argv)
     # General help comes without TensorFlow; the options of a network are known only with it.
-    arguments = _parser(_networks(given)).parse_args(given)
+    arguments = _options.parser(_networks(given), VERBS).parse_args(given)
     _start()
     from training._errors import TrainingError, UsageError
     from training.data import DataError
@@ -78,7 +69,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     import models
-    from training import session
+    from training import devices, session, together
     from training._errors import InterruptedRunError, TrainingError, UsageError
     from training.data import DataError
     from training.export import ExportError
@@ -88,6 +79,9 @@ def _train(arguments: argparse.Namespace) -> int:
         raise UsageError("no network is named; give names or --all: `ladle networks` lists them")
     wanted = [session.get(name) for name in names]
     requests = {network.name: _request(network, arguments) for network in wanted}
+    at_once = arguments.jobs or together.default_width(devices.gpus())
+    if min(at_once, len(wanted)) > 1:
+        return _together(arguments, wanted, at_once)
     code = DONE
     for name, request in requests.items():
         try:
@@ -100,6 +94,23 @@ def _train(arguments: argparse.Namespace) -> int:
         card = json.loads((version / "assets.extra" / "card.json").read_text(encoding="utf-8"))
         _print({"network": name, "version": str(version), "metrics": card["metrics"]["test"]}, arguments.json)
     return code
+
+
+def _together(arguments: argparse.Namespace, wanted: Sequence[Any], at_once: int) -> int:
+    """Train several networks side by side."""
+    from training import board, together
+
+    jobs = together.jobs(wanted, arguments)
+    shown = board.board({job.name: job.expected for job in jobs}, at_once)
+    outcomes = together.train(jobs, arguments.runs, at_once=at_once, resume=arguments.resume, board=shown)
+    for outcome in outcomes:
+        if outcome.code == DONE:
+            _print(outcome.answer, arguments.json)
+    failed = [outcome.name for outcome in outcomes if outcome.code != DONE]
+    if not failed:
+        return DONE
+    told = "the same command trains those again or goes on with them"
+    return _failed(f"{len(failed)} of {len(outcomes)} not done: {', '.join(failed)}; {told}", FAILED)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -150,6 +161,7 @@ def _request(network: Any, arguments: argparse.Namespace) -> Any:
         file=arguments.config,
         data_path=path,
         base_weights=arguments.base_weights,
+        initial_weights=arguments.initial_weights,
         synthetic=arguments.synthetic,
         synthetic_if_missing=arguments.synthetic_if_missing,
         repository=arguments.repository,
@@ -170,106 +182,6 @@ def _networks(given: Sequence[str]) -> list[Any]:
 
     named = [models.get(word) for word in given[1:] if word in models.names()]
     return named or [models.get(name) for name in models.names()]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, exit code 2."""
-        self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _parser(chosen: Sequence[Any]) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m training",
-        description="Train networks and export them to a model repository.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    listed = _command(commands, "list", "list the networks that can be trained", _list)
-    listed.add_argument("--json", action="store_true", help="answer in JSON, with every option and its default")
-
-    train = _command(commands, "train", "train networks, one after another, and export each", _train)
-    train.add_argument("names", nargs="*", metavar="NAME", help="networks")
-    train.add_argument("--all", action="store_true", help="all networks")
-    train.add_argument("--preset", help="quick: minutes on two cores; full: the published figure (default: neither)")
-    train.add_argument("--config", type=Path, metavar="FILE", help="options from a card.json or a JSON object")
-    train.add_argument("--data", metavar="NAME|PATH", help="data set, or your own files in its layout: `ladle data`")
-    _shared(train)
-    train.add_argument(
-        "--base-weights",
-        type=Path,
-        metavar="FILE",
-        help="weights of a pre-trained base, .h5 or .pth, in place of those that are fetched",
-    )
-    _synthetic(train)
-    train.add_argument(
-        "--synthetic-if-missing",
-        action="store_true",
-        help="generated data, named so, when the real set cannot be had",
-    )
-    train.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
-    train.add_argument(
-        "--resume",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="go on with an interrupted run of the same description (default: on)",
-    )
-    train.add_argument(
-        "--precision",
-        choices=("float32", "mixed_bfloat16", "mixed_float16"),
-        default="float32",
-        help="of the computation in training; weights and the exported model are float32 (default: %(default)s)",
-    )
-    train.add_argument("--xla", action=argparse.BooleanOptionalAction, default=False, help="compile steps with XLA")
-    train.add_argument(
-        "--report", action=argparse.BooleanOptionalAction, default=True, help="draw pictures of the run (default: on)"
-    )
-    options: set[str] = set()
-    if chosen:
-        from training import config
-
-        title = f"options of {', '.join(network.name for network in chosen)}"
-        config.add_options(train.add_argument_group(title), chosen, skip=("data",))
-        options = {name for network in chosen for name in config.types(network.config)} - {"data"}
-    train.set_defaults(options=options)
-
-    evaluate = _command(commands, "evaluate", "measure the newest exported version of a network", _evaluate)
-    evaluate.add_argument("name", metavar="NAME", help="network")
-    evaluate.add_argument("--split", choices=("test", "validation"), default="test", help="default: %(default)s")
-    _shared(evaluate)
-    _synthetic(evaluate)
-
-    export = _command(commands, "export", "export the checkpoint of a run", _export)
-    export.add_argument("name", metavar="NAME", help="network")
-    export.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help="run (default: the newest)")
-    export.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
-    _shared(export)
-    return parser
-
-
-def _command(commands: Any, name: str, what: str, run: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        prog=PROGRAMS.get(name),
-        help=what,
-        description=f"{what[0].upper()}{what[1:]}.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _shared(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-path", type=Path, metavar="PATH", help="your own files, in the data set's layout")
-    default = Path("model_repository")
-    parser.add_argument("--repository", type=Path, default=default, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
-
-
-def _synthetic(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--synthetic", action="store_true", help="generated data in place of real ones, named so")
 
 
 def _print(answer: dict[str, Any], as_json: bool) -> None:
@@ -300,6 +212,8 @@ def _start() -> None:
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
+
+VERBS = {"list": _list, "train": _train, "evaluate": _evaluate, "export": _export}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -30,6 +30,11 @@ def strategy(devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
+def gpus() -> int:
+    """How many GPUs TensorFlow sees."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
 @contextlib.contextmanager
 def precision(name: str) -> Iterator[None]:
     """Models that are built inside compute in that precision; their weights stay float32."""
@@ -48,7 +53,9 @@ def machine() -> str:
         details = tf.config.experimental.get_device_details(gpus[0])
         return f"{len(gpus)} x {details.get('device_name', 'GPU')}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{cores} x {_processor()}"
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    share = f", {threads} of them used" if threads.isdecimal() and 0 < int(threads) < cores else ""
+    return f"{cores} x {_processor()}{share}"
 
 
 def _processor() -> str:

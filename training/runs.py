@@ -80,12 +80,14 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def opened(runs: Path, name: str, what: Mapping[str, Any], resume: bool) -> Iterator[RunFolder]:
+def opened(
+    runs: Path, name: str, what: Mapping[str, Any], resume: bool, holds: str = CHECKPOINT
+) -> Iterator[RunFolder]:
     """The newest interrupted run of `name` that is described by the same `what`, or a new one.
 
-    A run that another process works on is left to it.
+    A run that another process works on is left to it, one without the file `holds` has nothing to go on from.
     """
-    folder = (_interrupted(runs / name, what) if resume else None) or _new(runs / name, what)
+    folder = (_interrupted(runs / name, what, holds) if resume else None) or _new(runs / name, what)
     try:
         yield folder
     finally:
@@ -107,8 +109,8 @@ def read(path: Path) -> dict[str, Any]:
     return told
 
 
-def _interrupted(home: Path, what: Mapping[str, Any]) -> RunFolder | None:
-    for path in sorted(home.glob(f"*/{CHECKPOINT}"), reverse=True):
+def _interrupted(home: Path, what: Mapping[str, Any], holds: str) -> RunFolder | None:
+    for path in sorted(home.glob(f"*/{holds}"), reverse=True):
         told = _told(path.parent)
         if told.get("exported") is None and told.get("what") == _json(what):
             lock = _locked(path.parent)

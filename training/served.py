@@ -17,6 +17,8 @@ from training.data._dataset import Array
 Arrays = dict[str, Array]
 ROWS = 250
 """Rows of one call; no more than a network generates at once."""
+JUDGE = "lenet5"
+"""The classifier whose logits are the features of images, where there is one of its name."""
 
 
 class Served:
@@ -114,7 +116,7 @@ class Judge:
         return {"logits": logits, "class_id": class_id}
 
 
-def judge(repository: Path, shape: tuple[int, ...], data: str, prefer: str = "lenet5") -> Judge | None:
+def judge(repository: Path, shape: tuple[int, ...], data: str, prefer: str = JUDGE) -> Judge | None:
     """The newest classifier in a repository that takes images of `shape` [h, w, c], or None.
 
     One trained on the data set `data` comes first, then the one called `prefer`.

@@ -248,7 +248,7 @@ def test_a_network_that_fails_does_not_stop_the_others(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["--data", "synthetic_digits", "--epochs", "1", "--train-limit", "64"]
-    assert command.main(["train", "sentiment_lstm", "lenet5", *arguments]) == 1
+    assert command.main(["train", "sentiment_lstm", "lenet5", "--jobs", "1", *arguments]) == 1
     said = capsys.readouterr()
     assert [line for line in said.err.splitlines() if line.startswith("training: ")] == [
         "training: synthetic_digits holds images; sentiment_lstm wants text: give another --data"
