@@ -48,14 +48,15 @@ def base(seed: int, width: float = 1.0, repeats: tuple[int, ...] = REPEATS) -> k
     Weights  3,413,024 at width=1
     Source   Tan, Le 2019, arXiv:1905.11946, and the EfficientNet-Lite release of its authors (2020)
 
-    `width` multiplies all filters. Padding is TensorFlow's 'same', as the published weights were trained.
+    `width` multiplies all filters; fewer `repeats` leave the last stages out. Padding is TensorFlow's 'same', as the
+    published weights were trained.
     """
     layers = _Layers(seeds(seed))
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Rescaling(255.0 / SCALE, -MEAN / SCALE, name="scale")(image)
     x = layers.unit(x, _wide(STEM, width), 3, 2, "stem")
     n = 0
-    for stage, count in zip(STAGES, repeats, strict=True):
+    for stage, count in zip(STAGES, repeats, strict=False):
         for i in range(count):
             n += 1
             x = layers.block(x, stage, _wide(stage.filters, width), stage.stride if i == 0 else 1, f"block{n}")

@@ -183,7 +183,7 @@ NETWORKS = [
             "data": "image_folder",
             "pretrained": False,
             "base_width": 0.25,
-            "base_blocks": (1, 1, 1, 1, 1, 1, 1),
+            "base_blocks": (1, 1, 1),
             "size": 32,
             "head_epochs": 1,
             "epochs": 1,

@@ -25,6 +25,7 @@ class Request:
     file                  a model card or JSON object with options; `overrides` go over it
     data_path             the user's own files, in the layout of the config's data set
     base_weights          the user's own file of the published weights that the network begins with
+    initial_weights       a file of Keras, a version or a run whose weights the whole network begins with
     synthetic             generated data in place of real ones
     synthetic_if_missing  the same, but only when the real set cannot be had
     resume                go on with an interrupted run of the same description
@@ -37,6 +38,7 @@ class Request:
     file: Path | None = None
     data_path: Path | None = None
     base_weights: Path | None = None
+    initial_weights: Path | None = None
     synthetic: bool = False
     synthetic_if_missing: bool = False
     repository: Path = Path("model_repository")
@@ -67,6 +69,8 @@ def load(network: Network, request: Request, assets: models.Assets | None = None
     if request.synthetic_if_missing:
         taken |= {*data.options(wanted.data, synthetic=True)}
     shape = {name: asked[name] for name in SHAPE if name in asked}
+    # A network that scales images itself says which size those of all sizes get.
+    scaled = {"size": getattr(wanted, "size", None)} if "size" in taken else {}
     dataset = data.load(
         wanted.data,
         path=request.data_path,
@@ -75,6 +79,7 @@ def load(network: Network, request: Request, assets: models.Assets | None = None
         seed=wanted.seed,
         progress=data.Terminal(),
         **{name: value for name, value in shape.items() if name in taken},
+        **scaled,
     )
     prepared = prepare(network, wanted, dataset, assets)
     for name, value in shape.items():

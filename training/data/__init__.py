@@ -24,6 +24,7 @@ from training.data import (
     mask_folder,
     mnist,
     nuclei,
+    photographs,
     synthetic,
 )
 from training.data._dataset import Contents, Dataset, Kind, Provenance, Split
@@ -60,6 +61,7 @@ _REGISTRY = _registry.Registry(
         *mask_folder.DATASETS,
         *mnist.DATASETS,
         *nuclei.DATASETS,
+        *photographs.DATASETS,
         *synthetic.DATASETS,
     ]
 )

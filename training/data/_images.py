@@ -82,6 +82,18 @@ def sized(image: Image.Image, height: int | None, width: int | None) -> Image.Im
     return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
 
 
+def differ(path: Path, files: dict[str, bytes | Path]) -> bool:
+    """Whether the pictures are of more than one size; only their headers are read."""
+    sizes: set[tuple[int, int]] = set()
+    for name, data in files.items():
+        try:
+            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+                sizes.add(image.size)
+        except Exception as error:  # a broken picture can raise nearly anything
+            raise DataError(f"{path}/{name}: is not a picture that can be read ({error})") from error
+    return len(sizes) > 1
+
+
 def stack(path: Path, files: dict[str, bytes | Path], mode: str, height: int | None, width: int | None) -> Array:
     """Decode the pictures of `path` into one array: uint8 [n, h, w, c]. DataError when their sizes differ."""
     x: Array | None = None

@@ -184,6 +184,36 @@ class PyPI:
 
 
 @dataclass(frozen=True)
+class Several:
+    """Files out of several packages together."""
+
+    parts: tuple[PyPI, ...]
+    key: str = "pypi"
+
+    @property
+    def title(self) -> str:
+        return " and ".join(part.title for part in self.parts)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(part.size_bytes for part in self.parts)
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return tuple(file for part in self.parts for file in part.files)
+
+    def installed(self) -> Path | None:
+        return None
+
+    def missing(self) -> str | None:
+        return next((reason for part in self.parts if (reason := part.missing())), None)
+
+    def fetch(self, folder: Path, progress: Progress) -> None:
+        for part in self.parts:
+            part.fetch(folder, progress)
+
+
+@dataclass(frozen=True)
 class Npm:
     """Files out of an npm package's archive; nothing is installed and no script of it runs."""
 

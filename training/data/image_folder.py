@@ -20,11 +20,20 @@ SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "
 RANK = {"test": 0, "validation": 1, "train": 2}
 
 
-def read(path: Path, seed: int, *, height: int | None = None, width: int | None = None, channels: int = 3) -> Contents:
+def read(
+    path: Path,
+    seed: int,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    channels: int = 3,
+    size: int | None = None,
+) -> Contents:
     """Images uint8 [n, height, width, channels]; labels int64 [n] where folders name them, else None.
 
     height, width  pixels; pictures are scaled to cover them and cut at the centre. Without, all must agree
     channels       3 colour, 1 grey
+    size           height and width in pixels for pictures that do not agree, where neither is given
 
     Without split folders, a tenth is validation and a tenth test, drawn by the seed. Of pictures with the same pixels
     one is kept, that of test/ before that of validation/ and train/. DataError: no pictures,
@@ -37,6 +46,8 @@ def read(path: Path, seed: int, *, height: int | None = None, width: int | None 
     files = _images.pictures(path)
     if not files:
         raise DataError(f"{path}: holds no pictures ({', '.join(_images.SUFFIXES)}); wanted {LAYOUT}")
+    if height is None and size is not None and _images.differ(path, files):
+        height = width = size
     x = _images.stack(path, files, _images.MODES[channels], height, width)
     parents = _folders(files)
     given = {parent[0].lower() for parent in parents if parent}
