@@ -13,6 +13,9 @@ from models._blocks import Saved, from_saved
 from models._network import Assets, Config, Network, option
 from models._signatures import Core, Signature, Tensors
 
+STARTS = ((1.0, 0.0), (-4.0, 0.0), (4.0, 0.0))
+"""Points from which descents reach three of the minima."""
+
 
 @dataclass(frozen=True)
 class HimmelblauConfig(Config):
@@ -119,7 +122,7 @@ def signatures(model: Descent, config: HimmelblauConfig, assets: Assets) -> dict
 
 def example(config: HimmelblauConfig) -> dict[str, np.ndarray]:
     """x float32 [3, 2]: the starts that reach three minima."""
-    return {"x": np.array([[1.0, 0.0], [-4.0, 0.0], [4.0, 0.0]], np.float32)}
+    return {"x": np.array(STARTS, np.float32)}
 
 
 NETWORKS = [

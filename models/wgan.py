@@ -56,12 +56,18 @@ def gradient_penalty(
     critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, t: tf.Tensor
 ) -> tf.Tensor:
     """E[(‖∇critic(x)‖₂ - 1)²] at x = t·real + (1 - t)·fake; images float32 [b, h, w, c], t [b, 1, 1, 1] in [0, 1]."""
+    return tf.reduce_mean((gradient_norm(critic, real, fake, t) - 1.0) ** 2)
+
+
+def gradient_norm(
+    critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, t: tf.Tensor
+) -> tf.Tensor:
+    """‖∇critic(x)‖₂ at x = t·real + (1 - t)·fake, float32 [b]; arguments as of `gradient_penalty`."""
     x = t * real + (1.0 - t) * fake
     with tf.GradientTape() as tape:
         tape.watch(x)
         score = critic(x)
-    slope = tf.sqrt(tf.reduce_sum(tape.gradient(score, x) ** 2, axis=[1, 2, 3]) + 1e-12)  # [b]
-    return tf.reduce_mean((slope - 1.0) ** 2)
+    return tf.sqrt(tf.reduce_sum(tape.gradient(score, x) ** 2, axis=[1, 2, 3]) + 1e-12)  # [b]
 
 
 @keras.saving.register_keras_serializable("ladle")
@@ -71,8 +77,10 @@ class WGAN(Gan):
     config: Config
 
     def __init__(self, config: Config, **kwargs: Any) -> None:
-        figures = ("critic_loss", "generator_loss", "wasserstein", "penalty")
-        super().__init__(config, critic(config), figures if config.penalty else figures[:-1], **kwargs)
+        figures = ["critic_loss", "generator_loss", "wasserstein"]
+        figures += ["penalty", "gradient_norm"] if config.penalty else []
+        figures += ["largest_weight"] if config.clip else []
+        super().__init__(config, critic(config), tuple(figures), **kwargs)
 
     @property
     def critic(self) -> keras.Model:
@@ -105,24 +113,42 @@ class WGAN(Gan):
             loss = scores[1] - scores[0]
             told = {"wasserstein": -loss}
             if self.config.penalty:
-                penalty = gradient_penalty(lambda x: self.critic(x, training=True), real, fake, t)
+                norm = gradient_norm(lambda x: self.critic(x, training=True), real, fake, t)
+                penalty = tf.reduce_mean((norm - 1.0) ** 2)
                 loss += self.config.penalty * penalty
-                told["penalty"] = penalty
+                told |= {"penalty": penalty, "gradient_norm": tf.reduce_mean(norm)}
             scaled = scaled_loss(self.judge_optimizer, loss)
         weights = self.critic.trainable_variables
         self.judge_optimizer.apply(tape.gradient(scaled, weights), weights)
         if self.config.clip:
             for weight in weights:
                 weight.assign(tf.clip_by_value(weight, -self.config.clip, self.config.clip))
+            told["largest_weight"] = self._largest_weight()
         for name, value in {"critic_loss": loss, **told}.items():
             self._figures[name].update_state(value)
 
     def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Distance as the critic sees it, and `sliced_wasserstein` without critic; the noise is the same each time."""
+        """Distance as the critic sees it, and `sliced_wasserstein` without critic; the noise is the same each time.
+
+        With a penalty, the norm of the critic's gradient half-way between real and generated images; with clipping,
+        the critic's largest absolute weight.
+        """
         real, fake, count = self.validated(image)
         distance = tf.reduce_mean(self.critic(real, training=False)) - tf.reduce_mean(self.critic(fake, training=False))
         self._figures["wasserstein"].update_state(distance, sample_weight=count)
-        return {metric.name: metric.result() for metric in (self._figures["wasserstein"], self._quality)}
+        told = [self._figures["wasserstein"], self._quality]
+        if self.config.penalty:
+            norm = gradient_norm(lambda x: self.critic(x, training=False), real, fake, tf.constant(0.5))
+            self._figures["gradient_norm"].update_state(tf.reduce_mean(norm), sample_weight=count)
+            told.append(self._figures["gradient_norm"])
+        if self.config.clip:
+            self._figures["largest_weight"].update_state(self._largest_weight())
+            told.append(self._figures["largest_weight"])
+        return {metric.name: metric.result() for metric in told}
+
+    def _largest_weight(self) -> tf.Tensor:
+        """The largest absolute weight of the critic, float32 []."""
+        return tf.reduce_max([tf.reduce_max(tf.abs(weight)) for weight in self.critic.trainable_variables])
 
     @classmethod
     def from_config(cls, saved: dict[str, Any]) -> WGAN:

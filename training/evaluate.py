@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models import Task
+from models import Config, Task, himmelblau
 from training import metrics
 from training.data._dataset import Array
 from training.data.pipeline import Part, Prepared
@@ -94,19 +94,33 @@ def _segment(served: Served, prepared: Prepared, part: Part) -> Evaluation:
 
 
 def _regress(served: Served, prepared: Prepared, part: Part) -> Evaluation:
-    answers = [next(iter(answer.values())) for answer in served.rows("serving_default", "x", part.inputs, len(part))]
-    predicted, truth = np.concatenate(answers).reshape(-1), part.targets()
+    answers = list(served.rows("serving_default", "x", part.inputs, len(part)))
+    predicted = np.concatenate([next(iter(answer.values())) for answer in answers]).reshape(-1)
+    truth = part.targets()
     figures = {
         "squared_error": metrics.squared_error(predicted, truth),
         "absolute_error": metrics.absolute_error(predicted, truth),
         "r_squared": metrics.r_squared(predicted, truth),
     }
+    if "minimum" in answers[0]:
+        figures |= _descents(served)
     return Evaluation(figures, {"predicted": predicted})
 
 
+def _descents(served: Served) -> dict[str, float]:
+    """From the starts that are shown: how many different minima are reached, and the largest value at the end."""
+    answer = served("serving_default", x=np.array(himmelblau.STARTS, np.float32))
+    return {
+        "minima_reached": float(metrics.distinct(answer["minimum"], apart=1.0)),
+        "largest_value": float(answer["value"].max()),
+    }
+
+
 def _reconstruct(served: Served, prepared: Prepared, part: Part) -> Evaluation:
-    """Squared error; with a code that is a distribution, the ELBO."""
-    errors, bounds, shown = [], [], []
+    """Squared error, of mended images too where training corrupts them; how normal the codes are; if they are
+    distributions, the ELBO.
+    """
+    errors, bounds, shown, codes, mended = [], [], [], [], []
     random = np.random.default_rng(prepared.config.seed)
     for start in range(0, len(part), ROWS):
         image = part.inputs(slice(start, start + ROWS))
@@ -118,14 +132,46 @@ def _reconstruct(served: Served, prepared: Prepared, part: Part) -> Evaluation:
         if "log_var" in code:
             mean, log_var = code["code"], code["log_var"]
             noise = random.standard_normal(mean.shape, np.float32)
-            sampled = served("decode", code=mean + np.exp(0.5 * log_var) * noise)["image"]
+            code["code"] = mean + np.exp(0.5 * log_var) * noise
+            sampled = served("decode", code=code["code"])["image"]
             bounds.append(metrics.elbo(image, sampled, mean, log_var))
+        if code:
+            codes.append(code["code"])
+        if corrupted := _corrupted(image, prepared.config, random):
+            mended.append(_mended(served, image, corrupted[0]))
     figures: dict[str, Any] = {}
     if bounds:
         figures = {"elbo": float(np.mean(np.concatenate(bounds)))}
         figures["likelihood"] = "Bernoulli, grey levels as probabilities; nats an image, one sample of the code"
     figures["squared_error"] = float(np.mean(np.concatenate(errors)))
+    if mended:
+        figures["mended_squared_error"], figures["corrupted_squared_error"] = np.mean(mended, axis=0).tolist()
+        figures["corruption"] = corrupted[1] if corrupted else ""
+    if codes:
+        off = metrics.off_normal(np.concatenate(codes))
+        figures["code_off_normal"] = off
     return Evaluation(figures, {"reconstructions": np.concatenate(shown)[:SHOWN]})
+
+
+def _corrupted(image: Array, config: Config, random: np.random.Generator) -> tuple[Array, str] | None:
+    """Images [n, h, w, c] as training corrupts them, and how; None where it does not."""
+    noise, dropout = getattr(config, "noise", 0.0), getattr(config, "dropout", 0.0)
+    if not noise and not dropout:
+        return None
+    said = []
+    if noise:
+        image = np.clip(image + random.normal(0, noise, image.shape).astype(np.float32), 0, 1)
+        said.append(f"normal noise of standard deviation {noise:g}")
+    if dropout:
+        image = np.where(random.random(image.shape) >= dropout, image, np.float32(0))
+        said.append(f"{dropout:.0%} of the pixels dropped")
+    return image, " and ".join(said)
+
+
+def _mended(served: Served, image: Array, corrupted: Array) -> tuple[float, float]:
+    """Squared error of corrupted images after and before the network."""
+    mended = next(iter(served("serving_default", image=corrupted).values()))
+    return metrics.squared_error(mended, image), metrics.squared_error(corrupted, image)
 
 
 def _generate(served: Served, prepared: Prepared, part: Part) -> Evaluation:
@@ -149,12 +195,20 @@ def _generation(served: Served, prepared: Prepared, split: str, repository: Path
     chosen = np.sort(random.choice(len(prepared.train), min(len(prepared.train), len(real)), replace=False))
     noise = random.integers(0, 256, real.shape, np.uint8)
     wanted, made = features(real)["logits"], features(samples)
+    reconstructed: dict[str, float] = {}
+    if "reconstruct_bytes" in served:
+        back = served.rows("serving_default", "image", lambda rows: real[rows] / np.float32(255), len(real))
+        images = np.concatenate([np.rint(next(iter(a.values())) * 255).astype(np.uint8) for a in back])
+        reconstructed = {
+            "reconstruction_frechet_distance": metrics.frechet_distance(features(images)["logits"], wanted)
+        }
     figures |= {
         "frechet_distance": metrics.frechet_distance(made["logits"], wanted),
         "frechet_floor": metrics.frechet_distance(
             features(np.asarray(prepared.dataset.train.x)[chosen])["logits"], wanted
         ),
         "frechet_ceiling": metrics.frechet_distance(features(noise)["logits"], wanted),
+        **reconstructed,
         "classes_covered": metrics.covered(made["class_id"], features.classes),
         "features": f"{features.name}; floor: training against {split} images, ceiling: uniform noise",
     }

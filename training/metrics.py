@@ -122,3 +122,32 @@ def r_squared(predicted: Array, truth: Array) -> float:
     """Share of the variance that is explained; NaN when the truth has none."""
     variance = float(np.var(truth.astype(np.float64)))
     return 1 - squared_error(predicted, truth) / variance if variance else float("nan")
+
+
+def off_normal(codes: Array) -> dict[str, float]:
+    """How far the dimensions of codes [n, d] are from N(0, 1) each: of every moment the largest deviation.
+
+    `mean` and `deviation` (the standard deviation's distance from 1), `skewness`, `excess_kurtosis`, and `correlation`
+    of two dimensions; all 0 for a standard normal distribution. A constant dimension leaves the last three out.
+    """
+    codes = codes.astype(np.float64)
+    mean, deviation = codes.mean(0), codes.std(0)
+    figures = {"mean": float(np.abs(mean).max()), "deviation": float(np.abs(deviation - 1).max())}
+    if not deviation.all():
+        return figures
+    scaled = (codes - mean) / deviation
+    correlation = scaled.T @ scaled / len(scaled) - np.eye(codes.shape[1])
+    return figures | {
+        "skewness": float(np.abs(np.mean(scaled**3, axis=0)).max()),
+        "excess_kurtosis": float(np.abs(np.mean(scaled**4, axis=0) - 3).max()),
+        "correlation": float(np.abs(correlation).max()),
+    }
+
+
+def distinct(points: Array, apart: float) -> int:
+    """How many of the points [n, d] are further than `apart` from every one before them."""
+    found: list[Array] = []
+    for point in points:
+        if all(np.linalg.norm(point - other) > apart for other in found):
+            found.append(point)
+    return len(found)

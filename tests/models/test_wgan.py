@@ -144,3 +144,19 @@ def test_weights_of_a_clipped_critic_stay_within_their_bounds(tiny: Any, batch: 
     assert max(float(tf.reduce_max(tf.abs(v.value))) for v in model.critic.trainable_variables) <= 0.01
     assert any(float(tf.reduce_max(tf.abs(v.value))) > 0.01 for v in model.generator.trainable_variables)
     assert "penalty" not in model.train_step(batch("wgan", tiny("wgan")))
+
+
+def test_validation_tells_the_largest_weight_of_a_clipped_critic_and_the_gradient_of_a_penalised_one(
+    tiny: Any, batch: Any
+) -> None:
+    clipped = models.get("wgan").build(tiny("wgan", learning_rate=0.1))
+    clipped.train_step(batch("wgan", tiny("wgan")))
+    clipped.reset_metrics()
+    assert float(clipped.test_step(batch("wgan", tiny("wgan")))["largest_weight"]) == pytest.approx(0.01)
+    penalised = models.get("wgan_gp").build(tiny("wgan_gp"))
+    penalised.reset_metrics()
+    first = float(penalised.test_step(batch("wgan_gp", tiny("wgan_gp")))["gradient_norm"])
+    for weight in penalised.critic.layers[-1].trainable_variables:
+        weight.assign(2.0 * weight)
+    penalised.reset_metrics()
+    assert float(penalised.test_step(batch("wgan_gp", tiny("wgan_gp")))["gradient_norm"]) == pytest.approx(2 * first)

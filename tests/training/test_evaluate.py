@@ -60,6 +60,31 @@ def test_an_autoencoder_tells_its_elbo_and_the_likelihood(ready: Ready, tmp_path
     assert 0 < result.metrics["squared_error"] < 1
 
 
+def test_a_denoising_autoencoder_is_measured_against_leaving_the_noise_as_it_is(ready: Ready, tmp_path: Path) -> None:
+    _, result = measured(ready, "denoising_autoencoder", tmp_path)
+    assert result.metrics["corruption"] == "normal noise of standard deviation 0.3"
+    # Of pixels that are mostly black, about half the noise is cut off.
+    assert 0.03 < result.metrics["corrupted_squared_error"] < 0.09
+    assert 0 < result.metrics["mended_squared_error"] < 1
+    _, plain = measured(ready, "autoencoder", tmp_path)
+    assert "mended_squared_error" not in plain.metrics
+
+
+def test_codes_are_compared_with_normal_ones(ready: Ready, tmp_path: Path) -> None:
+    prepared, result = measured(ready, "adversarial_autoencoder", tmp_path)
+    model, _ = ready("adversarial_autoencoder")
+    codes = model.encoder(prepared.test.inputs()).numpy()
+    assert result.metrics["code_off_normal"]["mean"] == pytest.approx(float(np.abs(codes.mean(0)).max()), rel=1e-4)
+
+
+def test_descents_tell_how_many_minima_they_reach(ready: Ready, tmp_path: Path) -> None:
+    _, result = measured(ready, "himmelblau", tmp_path, steps=200)
+    assert result.metrics["minima_reached"] == 3
+    assert result.metrics["largest_value"] < 1e-6
+    _, short = measured(ready, "himmelblau", tmp_path, steps=1)
+    assert short.metrics["largest_value"] > 1
+
+
 def test_the_elbo_is_what_the_loss_says(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready("vae", count=400)
     alive = served.live(models.get("vae"), model, prepared.config, prepared.assets)

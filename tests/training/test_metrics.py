@@ -106,3 +106,23 @@ def test_errors_of_a_regression() -> None:
     assert metrics.absolute_error(predicted, truth) == 1.0
     assert metrics.r_squared(predicted, truth) == pytest.approx(1 - (5 / 3) / (2 / 3))
     assert math.isnan(metrics.r_squared(predicted, np.ones(3)))
+
+
+def test_normal_codes_are_told_from_others() -> None:
+    random = np.random.default_rng(0)
+    normal = random.normal(size=(20_000, 3))
+    assert max(metrics.off_normal(normal).values()) < 0.1
+    others = normal.copy()
+    others[:, 1] = random.exponential(size=20_000) + 1
+    others[:, 2] = 0.5 * others[:, 0]
+    off = metrics.off_normal(others)
+    assert off["mean"] == pytest.approx(2, abs=0.05)
+    assert off["deviation"] == pytest.approx(0.5, abs=0.02)
+    assert off["skewness"] == pytest.approx(2, abs=0.2)
+    assert off["excess_kurtosis"] == pytest.approx(6, abs=1.5)
+    assert off["correlation"] == pytest.approx(1, abs=1e-6)
+    assert set(metrics.off_normal(np.zeros((10, 2)))) == {"mean", "deviation"}
+
+
+def test_distinct_points_are_counted_once() -> None:
+    assert metrics.distinct(np.array([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [5.0, 4.9]]), apart=1.0) == 2
