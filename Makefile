@@ -5,10 +5,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
 
-.PHONY: help demo test slow bench lint format lock clean browser
+.PHONY: help demo test slow bench check-deploy lint format lock clean browser
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(READY)  ## train six networks and ask them over gRPC, REST and a page; ONCE=1 ends after the answers
 	@$(BIN)/ladle demo $(if $(ONCE),--once)
@@ -22,15 +22,31 @@ slow: $(READY)  ## the tests that really train, up to an hour
 bench: $(READY)  ## load our servers and others with wrk and h2load; QUICK=1 takes two minutes
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
+# As root: it builds the images in clean Debian root file systems, which Debian's debootstrap and buildah make.
+check-deploy: $(READY)  ## build the container images, start them and ask them; watch them with Prometheus
+ifneq ($(APT_ROOT),yes)
+	@echo "make check-deploy: root and apt-get are needed to build images; run it as root on Debian or Ubuntu" >&2; exit 1
+else
+	@command -v buildah debootstrap promtool >/dev/null || { echo "installing Debian's buildah, debootstrap and prometheus" >&2; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    buildah debootstrap ca-certificates prometheus; } >/dev/null
+	@$(BIN)/python -m pytest -q -m deploy --timeout 3600
+endif
+
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 format: $(READY)  ## put the code in its one form
 	@$(BIN)/ruff check --fix --exit-zero -q . && $(BIN)/ruff format -q .
 
-lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
-	@$(BIN)/uv pip compile -q --universal --python-version 3.10 --extra dev --no-emit-package ladle \
-	    --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
+LOCK := uv pip compile -q --universal --no-emit-package ladle --generate-hashes --no-emit-index-url pyproject.toml
+IMAGE_LOCK := $(LOCK) --python-version 3.11 --constraint requirements.lock
+
+lock: $(READY)  ## resolve requirements.lock, and those of the images, anew from pyproject.toml
+	@$(BIN)/$(LOCK) --python-version 3.10 --extra dev -o requirements.lock
+	@$(BIN)/$(IMAGE_LOCK) --extra serve -o requirements/server.lock
+	@$(BIN)/$(IMAGE_LOCK) --extra web -o requirements/gateway.lock
+	@$(BIN)/$(IMAGE_LOCK) --extra cuda -o requirements/train.lock
 
 clean:  ## remove what the targets made, trained models included; downloads stay in the cache
 	@rm -rf .venv model_repository runs demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,6 +24,7 @@ __all__ = ["AsyncClient", "Client", "LadleError", "main"]
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 REPOSITORY = "model_repository"
 ROOMS = ("models", "training", "serving", "clients")
+CONFIG = "serving.tensorflow_serving.command"
 
 
 LIBRARY = {"Client": "clients.client", "AsyncClient": "clients.async_client", "LadleError": "clients.errors"}
@@ -176,6 +177,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
     "serve": {
         "serve": Verb("serve a model repository over gRPC and REST", _serve, "serve"),
+        "config": Verb("write models.config, as TensorFlow Serving reads it", _room(CONFIG)),
         "gateway": Verb("serve the web page and its API", _room("clients.web.__main__"), "web"),
     },
     "ask": {
@@ -191,6 +193,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "encode": _client("encode", "the code that an auto-encoder gives an image"),
         "decode": _client("decode", "the image of an auto-encoder's code"),
         "regress": _client("regress", "a number for each row of features"),
+        "minimise": _client("minimise", "the descent from a start to a minimum of a function"),
     },
     "look": {
         "demo": Verb("train six networks, ask each of them, show the page", _room("clients.demo"), "train"),

@@ -1,0 +1,111 @@
+# Four images, one a target, in the order in which a model passes them:
+#   docker build --target train -t ladle/train .                            trains on a GPU
+#   docker build --target tensorflow-serving -t ladle/tensorflow-serving .  serves on a GPU; --build-arg TENSORFLOW_SERVING_VARIANT= for CPUs
+#   docker build --target server -t ladle/server .                          serves on CPUs, without TensorFlow
+#   docker build --target gateway -t ladle/gateway .                        the page and its API
+# `make check-deploy` builds server and gateway from this file, and runs them, in a clean Debian with Python in the place of PYTHON_IMAGE;
+# of train all but NVIDIA's packages. No Docker engine, no GPU and no image of a registry has been at hand: tensorflow-serving has not been run.
+
+# The version that exports, as in requirements.lock: a SavedModel may need what an older server lacks.
+ARG TENSORFLOW_VERSION=2.21.0
+ARG TENSORFLOW_SERVING_VARIANT=-gpu
+ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
+
+
+FROM tensorflow/serving:${TENSORFLOW_VERSION}${TENSORFLOW_SERVING_VARIANT} AS tensorflow-serving
+LABEL org.opencontainers.image.title="Ladle: TensorFlow Serving" \
+      org.opencontainers.image.description="TensorFlow Serving with the flags and files for a repository that Ladle trained" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# A repository with its own files, written by `ladle config`, is mounted over these.
+COPY serving/tensorflow_serving/*.config /models/
+COPY --chmod=555 serving/tensorflow_serving/healthy.sh /usr/local/bin/healthy
+# The compiled kernels of a GPU that the image has none for; /tmp is the one place that can be written.
+ENV CUDA_CACHE_PATH=/tmp/cuda
+USER 65532:65532
+EXPOSE 8500 8501
+# The ports open when every model is loaded.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 CMD ["healthy", "8501", "/monitoring/prometheus/metrics"]
+# The base image's own entry point serves a single model, and as a shell passes no signal on.
+ENTRYPOINT ["tensorflow_model_server", "--port=8500", "--rest_api_port=8501"]
+CMD ["--model_config_file=/models/models.config", "--model_config_file_poll_wait_seconds=10", \
+     "--allow_version_labels_for_unavailable_models=true", "--monitoring_config_file=/models/monitoring.config", \
+     "--enable_batching=true", "--batching_parameters_file=/models/batching.config", \
+     "--enable_per_model_batching_parameters=true", "--enable_grpc_healthcheck_service=true"]
+
+
+FROM ${PYTHON_IMAGE} AS python
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+WORKDIR /app
+COPY --chmod=555 serving/tensorflow_serving/healthy.sh /usr/local/bin/healthy
+
+
+FROM python AS server-build
+COPY requirements/server.lock requirements.lock
+RUN python -m venv --without-pip /venv && \
+    pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.lock && \
+    find /venv -type d -name tests -prune -exec rm -r {} +
+COPY clients/__init__.py clients/
+COPY clients/wire clients/wire
+COPY serving serving
+RUN rm -r requirements.lock serving/monitoring && python -m compileall -q .
+
+FROM python AS server
+LABEL org.opencontainers.image.title="Ladle: model server" \
+      org.opencontainers.image.description="TensorFlow Serving's protocol on ONNX Runtime, for CPUs" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=server-build /venv /venv
+COPY --from=server-build /app /app
+USER 65532:65532
+EXPOSE 8500 8501
+HEALTHCHECK --interval=10s --timeout=5s --start-period=2m --retries=3 CMD ["healthy", "8501", "/v2/health/ready"]
+ENTRYPOINT ["python", "-m", "serving", "--port=8500", "--rest_api_port=8501"]
+CMD ["--repository=/models", "--enable_metrics"]
+
+
+FROM python AS gateway-build
+COPY requirements/gateway.lock requirements.lock
+RUN python -m venv --without-pip /venv && \
+    pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.lock && \
+    find /venv -type d -name tests -prune -exec rm -r {} +
+COPY clients clients
+RUN rm requirements.lock && python -m compileall -q .
+
+FROM python AS gateway
+LABEL org.opencontainers.image.title="Ladle: gateway" \
+      org.opencontainers.image.description="The web page and its JSON API in front of a model server" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=gateway-build /venv /venv
+COPY --from=gateway-build /app /app
+ENV LADLE_GATEWAY_REPOSITORY=/models
+USER 65532:65532
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=1m --retries=3 CMD ["healthy", "8080", "/healthz"]
+# One process: what a key may ask in a minute is counted in it. More flags go into GUNICORN_CMD_ARGS.
+ENTRYPOINT ["gunicorn", "--bind=0.0.0.0:8080", "--worker-class=gthread", "--threads=16", "--keep-alive=75", \
+            "--timeout=120", "--graceful-timeout=25", "--worker-tmp-dir=/dev/shm", "--no-control-socket", \
+            "clients.web:create_app()"]
+
+
+FROM python AS train
+LABEL org.opencontainers.image.title="Ladle: training" \
+      org.opencontainers.image.description="Trains the networks and exports them, with TensorFlow's CUDA packages" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY requirements/train.lock requirements.lock
+RUN python -m venv --without-pip /venv && \
+    pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.lock && \
+    find /venv -type d -name tests -prune -exec rm -r {} +
+COPY ladle.py ./
+COPY models models
+COPY training training
+COPY serving serving
+COPY clients clients
+# What it writes is mounted: the repository, the runs, the data sets.
+ENV PYTHONPATH=/app
+WORKDIR /work
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "ladle"]
+CMD ["networks"]
