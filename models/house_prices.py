@@ -65,7 +65,10 @@ NETWORKS = [
         example=example,
         parameters=5_147,
         tiny={"units": (8, 4), "epochs": 1, "learning_rate": 1e-2},
-        presets={"quick": {"epochs": 100, "learning_rate": 3e-3, "schedule": "cosine"}, "full": {}},
+        presets={
+            "quick": {"epochs": 100, "learning_rate": 3e-3, "schedule": "cosine", "folds": 5},
+            "full": {"folds": 5},
+        },
         source="Harrison, Rubinfeld 1978, Hedonic housing prices and the demand for clean air",
     ),
 ]

@@ -29,7 +29,7 @@ def write(folder: Path, signatures: Mapping[str, Signature], functions: Mapping[
     in afterwards.
     """
     module = tf.Module()
-    module.variables_read = list({id(v): v for f in functions.values() for v in f.variables}.values())
+    module.variables_read = read_by(functions)
     steps = [step for s in signatures.values() for step in (*s.before, *s.after)]
     module.tables = [resource for step in steps for resource in step.resources]
     with quiet():
@@ -38,6 +38,11 @@ def write(folder: Path, signatures: Mapping[str, Signature], functions: Mapping[
         for name, signature in signatures.items():
             updater.replace_method_name(name, f"tensorflow/serving/{signature.method}")
         updater.save()
+
+
+def read_by(functions: Mapping[str, Any]) -> list[tf.Variable]:
+    """The variables that traced functions read, each once."""
+    return list({id(v): v for f in functions.values() for v in f.variables}.values())
 
 
 def load(folder: Path) -> Any:

@@ -99,6 +99,12 @@ def load_best(path: Path, model: keras.Model) -> State:
     return State(**{k: v for k, v in told.items() if k in known}, weights=best)
 
 
+def read_weights(path: Path, count: int) -> list[np.ndarray]:
+    """The weights of the best epoch that a checkpoint holds, else its first `count` variables."""
+    arrays, _ = _read(path)
+    return _numbered(arrays, "best") or _numbered(arrays, "v")[:count]
+
+
 def save_weights(path: Path, model: keras.Model) -> None:
     """Write a weights-only checkpoint: the model's variables, nothing of its training."""
     _write(path, {f"v{i}": array for i, array in enumerate(values(model))}, {"format": FORMAT})

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from models import Config, Network
+from models._optimizers import clipping
+from training import schedule
 from training._errors import UsageError
 
 NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
@@ -79,7 +81,23 @@ def read(path: Path, network: Network) -> dict[str, Any]:
         if content.get("network", network.name) != network.name:
             raise UsageError(f"{path}: is the card of {content['network']}, not of {network.name}")
         content = content["config"]
+        content = recorded(network, content)
     return checked(network, content, str(path))
+
+
+def recorded(network: Network, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card or a run says, without options that were off and that the network no longer has."""
+    known = types(network.config)
+    return {key: value for key, value in values.items() if value or key in known}
+
+
+def agree(config: Config) -> None:
+    """UsageError when options exclude each other."""
+    schedule.check(config)
+    try:
+        clipping(config)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network], skip: Iterable[str] = ()) -> None:

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from models import Config, Network
-from training import checkpoint, config, data, devices, fit, pretrained, report, runs, served, stages
+from training import checkpoint, config, data, devices, fit, folds, initial, pretrained, report, runs, served, stages
 from training._errors import TrainingError, UsageError
 from training.checkpoint import Figures, State
 from training.data.pipeline import Prepared
@@ -43,24 +43,48 @@ def train(name: str, request: Request) -> Path:
     say(f"{name}: {network.summary}")
     with phases("data"):
         prepared = load(network, request)
+        config.agree(prepared.config)
+        folds.check(prepared)
+        begin = initial.find(request.initial_weights) if request.initial_weights else None
         weights = pretrained.find(network, prepared.config, request.base_weights, data.Terminal())
     told = {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
     what = {"network": name, "preset": request.preset, "config": config.as_dict(prepared.config), "data": told}
     what |= {"precision": request.precision}
-    what |= {"pretrained": weights.told} if weights else {}
+    begun = {"pretrained": weights.told} if weights else {}
+    begun |= {"initial": begin.told} if begin else {}
+    what |= begun
     holds = "*.npz" if network.stages(prepared.config) else runs.CHECKPOINT
+    holds = runs.TOLD if prepared.config.folds else holds
+
+    def built(ready: Prepared) -> keras.Model:
+        model = _build(network, ready.config, request.precision)
+        if weights:
+            pretrained.restore(network, model, weights)
+        if begin:
+            initial.put(begin, network, model, ready.config, ready.assets)
+        return model
+
+    def teach(ready: Prepared, file: Path) -> Evaluation:
+        model = built(ready)
+        _fit(network, model, ready, file, request)
+        return evaluate(served.live(network, model, ready.config, ready.assets), ready, request.repository)
+
     with runs.opened(request.runs, name, what, request.resume, holds) as folder:
         with phases("build"):
-            model = _build(network, prepared.config, request.precision)
-            if weights:
-                pretrained.restore(network, model, weights)
+            model = built(prepared)
         _introduce(network, prepared, request, model, folder.path)
+        more = {}
+        if prepared.config.folds:
+            with phases("folds"):
+                more["folds"] = folds.run(network, prepared, folder, teach, say)
+            with phases("build"):
+                model = built(prepared)
         with phases("train"):
-            state, trained = _fit(network, model, prepared, folder, request)
-        trained |= {"pretrained": weights.told} if weights else {}
+            state, trained = _fit(network, model, prepared, folder.checkpoint, request, folder)
+        trained |= begun
         model = _plain(network, model, prepared.config)
         folder.history(state.history)
-        version = finish(network, model, prepared, state, request, folder.path, phases, trained)
+        version = finish(network, model, prepared, state, request, folder.path, phases, trained, more)
         folder.tell(exported=str(version))
     say(f"  time      {phases}")
     return version
@@ -75,10 +99,12 @@ def finish(
     folder: Path,
     phases: Phases | None = None,
     trained: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """Evaluate, draw and export a trained model; the folder of the new version.
 
     trained  what else the card says of the training: weights it began with, stages
+    more     figures beside those of test and validation: of the folds
     """
     phases = phases or Phases()
     with phases("evaluate"):
@@ -93,7 +119,7 @@ def finish(
     validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
     entry = Run(
         data={**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()},
-        metrics={"test": _finite(result.metrics), "validation": validation},
+        metrics={"test": _finite(result.metrics), "validation": validation, **(more or {})},
         epochs=state.epoch,
         training_seconds=state.seconds,
         machine=devices.machine(),
@@ -128,7 +154,7 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
     ask_for_own(str(folder), told["data"], data_path)
     request = Request(
         preset=told["preset"],
-        overrides=config.checked(network, told["config"], str(folder)),
+        overrides=config.checked(network, config.recorded(network, told["config"]), str(folder)),
         data_path=data_path,
         synthetic=told["data"]["synthetic"],
         repository=repository,
@@ -137,8 +163,10 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
     check_same(folder, told["data"], prepared)
     model = _build(network, prepared.config, "float32")
     state = checkpoint.load_best(folder / runs.CHECKPOINT, model)
-    trained = {"pretrained": told["pretrained"]} if "pretrained" in told else {}
-    return finish(network, model, prepared, state, request, folder, trained=trained)
+    trained = {name: told[name] for name in ("pretrained", "initial") if name in told}
+    done = runs.read(folder).get("folds", [])
+    more = {"folds": folds.summary(done)} if len(done) == prepared.config.folds > 0 else {}
+    return finish(network, model, prepared, state, request, folder, trained=trained, more=more)
 
 
 def say(text: str) -> None:
@@ -192,12 +220,22 @@ def _plain(network: Network, model: keras.Model, wanted: Config) -> keras.Model:
 
 
 def _fit(
-    network: Network, model: keras.Model, prepared: Prepared, folder: runs.RunFolder, request: Request
+    network: Network,
+    model: keras.Model,
+    prepared: Prepared,
+    file: Path,
+    request: Request,
+    folder: runs.RunFolder | None = None,
 ) -> tuple[State, dict[str, Any]]:
-    """Train; the state at the end, and what the card says of the stages where there are some."""
+    """Train; the state at the end, and what the card says of the stages where there are some.
+
+    folder  gets scalars and pictures of each epoch
+    """
     alive = served.live(network, model, prepared.config, prepared.assets)
 
     def after_epoch(epoch: int, figures: Figures) -> None:
+        if folder is None:
+            return
         folder.scalars(epoch, figures)
         for name, image in snapshot(alive, prepared).items():
             folder.image(epoch, name, image)
@@ -210,7 +248,7 @@ def _fit(
             return fit.fit(part, ready, file, meter=bar, stop=stop, after_epoch=told, xla=request.xla)
 
     try:
-        return stages.run(network, model, prepared, folder.checkpoint, one, say)
+        return stages.run(network, model, prepared, file, one, say)
     except tf.errors.ResourceExhaustedError as error:
         raise TrainingError(
             f"{network.name}: the device's memory does not hold a batch of {prepared.batch_size}; "

@@ -12,7 +12,7 @@ import pytest
 
 import models
 from training import __main__ as command
-from training import data, inputs, runs, served, session
+from training import data, initial, inputs, runs, served, session
 from training._errors import UsageError
 from training.data import DataError
 
@@ -98,6 +98,29 @@ def test_a_card_repeats_its_run_to_the_same_weights(home: Path, tmp_path: Path) 
         for path in (version, home / "models" / "lenet5" / "1")
     ]
     np.testing.assert_array_equal(*answers)
+
+
+def test_a_run_begins_with_the_weights_of_a_version(home: Path, tmp_path: Path) -> None:
+    begin = home / "models" / "lenet5"
+    overrides = {**models.get("lenet5").tiny, "train_limit": 16, "learning_rate": 0.0, "seed": 7}
+    places: dict[str, Any] = {"repository": tmp_path / "models", "runs": tmp_path / "runs", "report": False}
+    version = session.run("lenet5", overrides=overrides, synthetic=True, initial_weights=begin, **places)
+    image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
+    answers = [served.exported(path)("serving_default", image=image)["logits"] for path in (version, begin / "1")]
+    np.testing.assert_array_equal(*answers)
+    told = card(version)["initial"]
+    assert told["source"] == "user's path: lenet5 version 1"
+    assert len(told["sha256"]) == 64
+
+
+def test_the_weights_of_a_run_are_those_of_its_best_epoch(home: Path) -> None:
+    network, folder = models.get("lenet5"), runs.newest(home / "runs", "lenet5")
+    prepared = session.load(network, session.Request(overrides={**network.tiny, "seed": 7}, synthetic=True))
+    model = network.build(prepared.config)
+    initial.put(initial.find(folder), network, model, prepared.config, prepared.assets)
+    image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
+    wanted = served.exported(home / "models" / "lenet5" / "1")("serving_default", image=image)["logits"]
+    np.testing.assert_allclose(model(image), wanted, atol=1e-5)
 
 
 def test_own_files_are_trained_on_and_named(own_files: Path, tmp_path: Path) -> None:
