@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "serving" / "monitoring"
 RULES = [rule for group in yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"] for rule in group["rules"]]
 UPSTREAM_ALONE = "TensorFlow Serving's alone."
+KEY = "9f2b7c1e4d"
 DEADLINE_S = 120.0
 pytestmark = pytest.mark.deploy
 
@@ -112,7 +113,7 @@ def gateway(server: Any, tiny: Any, processes: Any, tmp_path_factory: pytest.Tem
     port, log = tiny.free_port(), tmp_path_factory.mktemp("gateway") / "log"
     address = f"grpc://127.0.0.1:{server.grpc_port}"
     command = [sys.executable, "-m", "clients.web", "--port", port, "--server", address, "--models", "classifier"]
-    processes(command, log)
+    processes(command, log, LADLE_GATEWAY_KEYS=f"prometheus {KEY}")
     url = f"http://127.0.0.1:{port}/healthz"
     wait_for(lambda: urllib.request.urlopen(url, timeout=5).status == 200, log)
     return int(port)
@@ -134,6 +135,7 @@ def prometheus(
     text = text.replace('"tensorflow-serving:8501"', f'"127.0.0.1:{tiny.free_port()}"')
     (home / "prometheus.yml").write_text(re.sub(r"_interval: \w+", "_interval: 1s", text))
     shutil.copy(MONITORING / "rules.yml", home)
+    (home / "gateway.key").write_text(f"{KEY}\n")
     port = tiny.free_port()
     command = [binary, f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={home / 'data'}"]
     processes([*command, f"--web.listen-address=127.0.0.1:{port}"], home / "log")
@@ -150,7 +152,7 @@ def ask(server: Any, gateway: int) -> None:
     file = io.BytesIO()
     Image.new("L", (2, 2)).save(file, "PNG")
     url = f"http://127.0.0.1:{gateway}/api/v1/models/classifier:classify"
-    request = urllib.request.Request(url, file.getvalue(), {"Content-Type": "image/png"})
+    request = urllib.request.Request(url, file.getvalue(), {"Content-Type": "image/png", "X-API-Key": KEY})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 200
 
