@@ -52,6 +52,7 @@ class Config:
     folds: int = option(0, "k-fold cross-validation before training: so many folds; 0: none")
     train_limit: int = option(0, "use only so many training examples; 0: all")
     augment: bool = option(False, "random changes to the training images (flips, shifts), fixed by the seed")
+    elastic: float = option(0.0, "deviation in pixels of smooth random bending of the training images; 0: none")
     seed: int = option(42, "seed of the weights, the order of examples and all noise")
 
 
@@ -101,6 +102,7 @@ class Network:
     tiny         overrides of config that train in seconds, for tests
     presets      overrides of config by preset name: `quick` (2 cores, minutes), `full` (the published figure)
     source       paper in which the network was first described
+    aim          the published figure that `full` aims for, with its source; empty: none for this network and data
     train        only for networks taught by hand; else the one training loop
     pretrained   config -> name of the published weights that training begins with, empty for none
     restore      (model, tensors by the names of their PyTorch checkpoint): puts such weights into a built model
@@ -118,6 +120,7 @@ class Network:
     tiny: Mapping[str, Any]
     presets: Mapping[str, Mapping[str, Any]]
     source: str
+    aim: str = ""
     train: Callable[..., Any] | None = None
     pretrained: Callable[[Any], str] = lambda config: ""
     restore: Callable[[Any, Mapping[str, np.ndarray]], None] | None = None

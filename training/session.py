@@ -67,6 +67,7 @@ def train(name: str, request: Request) -> Path:
     def teach(ready: Prepared, file: Path) -> Evaluation:
         model = built(ready)
         _fit(network, model, ready, file, request)
+        model = _plain(network, model, ready.config)
         return evaluate(served.live(network, model, ready.config, ready.assets), ready, request.repository)
 
     with runs.opened(request.runs, name, what, request.resume, holds) as folder:

@@ -64,7 +64,7 @@ def run(
 
 def _one(model: keras.Model, prepared: Prepared, stage: Stage, file: Path, before: State, fit: Fit, say: Say) -> State:
     """One stage; its own state."""
-    if stage.split is None or prepared.config.augment:
+    if stage.split is None or prepared.config.augment or prepared.config.elastic:
         return fit(model, prepared, file, before.epoch)
     with model.distribute_strategy.scope():
         frozen, rest = stage.split(model)

@@ -218,3 +218,36 @@ def test_texts_without_words_are_refused() -> None:
     dataset = Dataset("made", "text", part, part, part, ("negative", "positive"), PROVENANCE)
     with pytest.raises(DataError, match="no word"):
         prepare(models.get("sentiment_lstm"), models.get("sentiment_lstm").config, dataset)
+
+
+def bent(x: np.ndarray, y: np.ndarray, epoch: int = 0, first_step: int = 0, **overrides: Any) -> list[Any]:
+    """Batches of images and masks that are bent, and nothing else."""
+    dataset = Dataset("made", "masks", *[Split(x, y)] * 3, ("background", "thing"), PROVENANCE)
+    network = models.get("unet")
+    settings = {"batch_size": 4, "augment": False, "elastic": 2.0, **overrides}
+    ours = prepare(network, network.configured(**settings), dataset)
+    return list(ours.training_batches(epoch, first_step).as_numpy_iterator())
+
+
+def test_elastic_bending_moves_images_and_masks_alike_and_differently_each_epoch() -> None:
+    side = 32
+    y = np.zeros((12, side, side), np.uint8)
+    y[:, 8:24, 8:24] = 1
+    x = 255 * y[..., None]
+    first, again, other = bent(x, y), bent(x, y, first_step=1), bent(x, y, epoch=1)
+    for image, mask in first:
+        agree = (image[..., 0] > 0.5) == (mask > 0)  # bilinear and nearest differ in half a pixel
+        assert agree.mean() > 0.98
+        assert 0.02 < (mask != y[0]).mean() < 0.3
+        assert 0.5 < mask.sum() / y[:4].sum() < 1.6
+    np.testing.assert_array_equal(first[1][0], again[0][0])
+    assert (first[0][0] != other[0][0]).any()
+
+
+def test_elastic_bending_is_smooth_and_as_strong_as_asked() -> None:
+    side = 33
+    place = np.broadcast_to(np.arange(side, dtype=np.uint8) * 7, (400, side, side))[..., None]  # tells its column
+    batch = bent(place.copy(), place[..., 0] // 255, batch_size=400)[0][0][..., 0] * 255 / 7
+    by = batch[:, 8:-8, 8:-8] - np.arange(side)[8:-8]
+    assert by.std() == pytest.approx(2.0 * 0.6, abs=0.35)  # between the points of the grid it is less than at them
+    assert np.abs(np.diff(by, axis=1)).max() < 1.5

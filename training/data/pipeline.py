@@ -19,6 +19,7 @@ from models import Assets, Config, Network, Task
 from models._steps import FILTERED, FIRST_WORD, Tokenize
 from training.data._dataset import Array, Dataset, Kind, Split
 from training.data._errors import DataError
+from training.data.augmentation import Change, Elastic, Moves
 
 WANTED: dict[Task, Kind] = {
     "classify": "images",
@@ -32,8 +33,6 @@ SEPARATORS = bytes.maketrans(FILTERED.encode(), b" " * len(FILTERED))
 TOKENIZED_AT_ONCE = 2048
 HOST = "CPU:0"
 """Where the data stay, GPU or not."""
-SHIFT = 2
-"""By how many pixels augmentation moves an image at most: a pixel's share of 28, more in larger images."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,12 @@ class Prepared:
     def training_batches(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """The batches of an epoch (counted from 0) from a step on: the same ones for the same seed."""
         order = self._order(epoch)[first_step * self.batch_size :]
-        change = Augmentation.drawn(self, epoch) if self.config.augment else None
-        return self._batches(self.train, order, self.batch_size, True, change)
+        return self._batches(self.train, order, self.batch_size, True, self._changes(epoch))
 
     def validation_batches(self, drop_remainder: bool = False) -> tf.data.Dataset:
         """The validation split in its order."""
         size = min(self.config.batch_size, len(self.validation))
-        return self._batches(self.validation, np.arange(len(self.validation)), size, drop_remainder, None)
+        return self._batches(self.validation, np.arange(len(self.validation)), size, drop_remainder, ())
 
     def chosen(self) -> Array:
         """The training examples in use, by row."""
@@ -110,13 +108,24 @@ class Prepared:
     def _order(self, epoch: int) -> Array:
         return np.random.default_rng([self.config.seed, 1, epoch]).permutation(self.chosen())
 
+    def _changes(self, epoch: int) -> list[Change]:
+        """What augmentation does to the training images of an epoch."""
+        config, count = self.config, len(self.train)
+        with tf.device(HOST):
+            changes: list[Change] = []
+            if config.augment:
+                changes.append(Moves.drawn([config.seed, 2, epoch], self.train.x.shape, self.task, self.assets.labels))
+            if config.elastic:
+                changes.append(Elastic.drawn([config.seed, 3, epoch], count, config.elastic))
+            return changes
+
     def _batches(
-        self, part: Part, order: Array, size: int, drop_remainder: bool, change: Augmentation | None
+        self, part: Part, order: Array, size: int, drop_remainder: bool, changes: Sequence[Change]
     ) -> tf.data.Dataset:
         def batch(ids: tf.Tensor) -> Any:
             x = tf.gather(part.x, ids)
             y = None if part.y is None else tf.gather(part.y, ids)
-            if change is not None:
+            for change in changes:
                 x, y = change(ids, x, y)
             if x.dtype == tf.uint8:
                 x = tf.cast(x, tf.float32) / 255.0
@@ -139,8 +148,11 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
     kind = WANTED[network.task]
     if dataset.kind != kind:
         raise DataError(f"{dataset.name} holds {dataset.kind}; {network.name} wants {kind}: give another --data")
-    if config.augment and kind not in ("images", "masks"):
-        raise DataError(f"{network.name}: augment changes images, and {dataset.name} holds {kind}; leave --augment out")
+    for name in ("augment", "elastic"):
+        if getattr(config, name) and kind not in ("images", "masks"):
+            raise DataError(
+                f"{network.name}: {name} changes images, and {dataset.name} holds {kind}; leave --{name} out"
+            )
     if chosen := getattr(config, "classes", ()):
         dataset = only(dataset, chosen)
     for name, size in dataset.sizes().items():
@@ -221,69 +233,3 @@ def _facts(config: Config, dataset: Dataset, vocabulary: tuple[str, ...]) -> dic
 def _view(tensor: tf.Tensor) -> Array:
     """The tensor's own memory, read-only."""
     return np.asarray(memoryview(tensor))
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes to the training images of one epoch, one row for each example of the split.
-
-    dy, dx  int32 [n], shift in pixels; the border is repeated
-    mirror  bool [n], left and right swapped
-    flip    bool [n], top and bottom swapped (only where up and down mean nothing: segmentation)
-    turn    bool [n], rows and columns swapped (likewise, and only square images): with the others, any right angle
-    """
-
-    dy: tf.Tensor
-    dx: tf.Tensor
-    mirror: tf.Tensor
-    flip: tf.Tensor
-    turn: tf.Tensor
-
-    @classmethod
-    def drawn(cls, prepared: Prepared, epoch: int) -> Augmentation:
-        random = np.random.default_rng([prepared.config.seed, 2, epoch])
-        count = len(prepared.train)
-        height, width = prepared.train.x.shape[1:3]
-        dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_most, (height, width)))
-        coins = random.integers(0, 2, (3, count), np.int8).astype(bool)
-        # A mirrored digit is another sign.
-        labels = prepared.assets.labels
-        if labels and all(label.lower().removeprefix("digit ").isdigit() for label in labels):
-            coins[:] = False
-        if prepared.task != "segment":
-            coins[1:] = False
-        if height != width:
-            coins[2] = False
-        with tf.device(HOST):
-            return cls(*map(tf.constant, (dy, dx, *coins)))
-
-    def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Change a batch, and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
-        rows = _moved(x.shape[1], tf.gather(self.dy, ids), tf.gather(self.flip, ids))  # [b, h]
-        columns = _moved(x.shape[2], tf.gather(self.dx, ids), tf.gather(self.mirror, ids))  # [b, w]
-        turn = tf.gather(self.turn, ids)  # [b]
-        if y is not None and y.shape.rank == 3:
-            y = _turned(_taken(y, rows, columns), turn)
-        return _turned(_taken(x, rows, columns), turn), y
-
-
-def _most(pixels: int) -> int:
-    return max(1, round(SHIFT * pixels / 28))
-
-
-def _moved(size: int, shift: tf.Tensor, reverse: tf.Tensor) -> tf.Tensor:
-    """Where each pixel of an axis comes from: int32 [b, size]."""
-    place = tf.range(size)[tf.newaxis]
-    place = tf.where(reverse[:, tf.newaxis], size - 1 - place, place)
-    return tf.clip_by_value(place + shift[:, tf.newaxis], 0, size - 1)
-
-
-def _taken(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    return tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
-
-
-def _turned(x: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
-    if x.shape[1] != x.shape[2]:
-        return x
-    order = [0, 2, 1, 3][: x.shape.rank]
-    return tf.where(tf.reshape(turn, [-1] + [1] * (x.shape.rank - 1)), tf.transpose(x, order), x)

@@ -1,0 +1,128 @@
+"""Random changes to the training images of an epoch: shifts, flips, turns, and elastic bending.
+
+What becomes of an example is fixed by (seed, epoch), wherever the run began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from models import Task
+
+Change = Callable[[tf.Tensor, tf.Tensor, tf.Tensor | None], tuple[tf.Tensor, tf.Tensor | None]]
+"""(ids of the examples [b], x uint8 [b, h, w, c], y [b, h, w] or [b]) -> x and y, changed alike."""
+SHIFT = 2
+"""By how many pixels an image moves at most: a pixel's share of 28, more in larger images."""
+GRID = 3
+"""Displacements are drawn at so many points an axis, and smooth between them."""
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Random changes to the training images of one epoch, one row for each example of the split.
+
+    dy, dx  int32 [n], shift in pixels; the border is repeated
+    mirror  bool [n], left and right swapped
+    flip    bool [n], top and bottom swapped (only where up and down mean nothing: segmentation)
+    turn    bool [n], rows and columns swapped (likewise, and only square images): with the others, any right angle
+    """
+
+    dy: tf.Tensor
+    dx: tf.Tensor
+    mirror: tf.Tensor
+    flip: tf.Tensor
+    turn: tf.Tensor
+
+    @classmethod
+    def drawn(cls, seed: Sequence[int], shape: Sequence[int], task: Task, labels: Sequence[str]) -> Moves:
+        """For images of a split of that shape, [n, h, w, c]."""
+        random = np.random.default_rng(seed)
+        count, height, width = shape[:3]
+        dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_most, (height, width)))
+        coins = random.integers(0, 2, (3, count), np.int8).astype(bool)
+        # A mirrored digit is another sign.
+        if labels and all(label.lower().removeprefix("digit ").isdigit() for label in labels):
+            coins[:] = False
+        if task != "segment":
+            coins[1:] = False
+        if height != width:
+            coins[2] = False
+        return cls(*map(tf.constant, (dy, dx, *coins)))
+
+    def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Change a batch, and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
+        rows = _moved(x.shape[1], tf.gather(self.dy, ids), tf.gather(self.flip, ids))  # [b, h]
+        columns = _moved(x.shape[2], tf.gather(self.dx, ids), tf.gather(self.mirror, ids))  # [b, w]
+        turn = tf.gather(self.turn, ids)  # [b]
+        if y is not None and y.shape.rank == 3:
+            y = _turned(_taken(y, rows, columns), turn)
+        return _turned(_taken(x, rows, columns), turn), y
+
+
+def _most(pixels: int) -> int:
+    return max(1, round(SHIFT * pixels / 28))
+
+
+def _moved(size: int, shift: tf.Tensor, reverse: tf.Tensor) -> tf.Tensor:
+    """Where each pixel of an axis comes from: int32 [b, size]."""
+    place = tf.range(size)[tf.newaxis]
+    place = tf.where(reverse[:, tf.newaxis], size - 1 - place, place)
+    return tf.clip_by_value(place + shift[:, tf.newaxis], 0, size - 1)
+
+
+def _taken(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    return tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+
+
+def _turned(x: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
+    if x.shape[1] != x.shape[2]:
+        return x
+    order = [0, 2, 1, 3][: x.shape.rank]
+    return tf.where(tf.reshape(turn, [-1] + [1] * (x.shape.rank - 1)), tf.transpose(x, order), x)
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """Images bent like rubber: smooth random displacements (Simard, Steinkraus, Platt 2003), drawn on a coarse grid.
+
+    As U-Net does it (Ronneberger, Fischer, Brox 2015): bicubic between 3×3 points. Images are sampled bilinear, masks
+    at the nearest pixel; outside, the border is repeated.
+
+    by  float32 [n, 3, 3, 2], pixels down and right at each point of the grid, one row for each example of the split
+    """
+
+    by: tf.Tensor
+
+    @classmethod
+    def drawn(cls, seed: Sequence[int], count: int, deviation: float) -> Elastic:
+        """Displacements ~ N(0, deviation) pixels."""
+        by = np.random.default_rng(seed).normal(0.0, deviation, (count, GRID, GRID, 2))
+        return cls(tf.constant(by, tf.float32))
+
+    def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Bend a batch, and its masks alike: x uint8 [b, h, w, c], y [b, h, w] or [b]."""
+        size = tf.shape(x)[1:3]
+        by = tf.image.resize(tf.gather(self.by, ids), size, "bicubic")  # [b, h, w, 2]
+        place = tf.stack(tf.meshgrid(tf.range(size[0]), tf.range(size[1]), indexing="ij"), axis=-1)  # [h, w, 2]
+        place = tf.clip_by_value(tf.cast(place, tf.float32) + by, 0.0, tf.cast(size - 1, tf.float32))  # [b, h, w, 2]
+        if y is not None and y.shape.rank == 3:
+            y = tf.gather_nd(y, tf.cast(tf.round(place), tf.int32), batch_dims=1)
+        return _sampled(x, place), y
+
+
+def _sampled(x: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """uint8 [b, h, w, c] at places between pixels, float32 [b, h, w, 2]; bilinear, rounded."""
+    low = tf.floor(place)
+    share = place - low  # [b, h, w, 2]
+    first = tf.cast(low, tf.int32)
+    last = tf.minimum(first + 1, tf.shape(x)[1:3] - 1)
+    found = tf.zeros([], tf.float32)
+    for row, of_row in ((first[..., 0], 1.0 - share[..., 0]), (last[..., 0], share[..., 0])):
+        for column, of_column in ((first[..., 1], 1.0 - share[..., 1]), (last[..., 1], share[..., 1])):
+            pixel = tf.cast(tf.gather_nd(x, tf.stack([row, column], axis=-1), batch_dims=1), tf.float32)
+            found += pixel * (of_row * of_column)[..., tf.newaxis]
+    return tf.cast(tf.round(found), x.dtype)
