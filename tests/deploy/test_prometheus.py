@@ -135,7 +135,7 @@ def prometheus(
     text = text.replace('"tensorflow-serving:8501"', f'"127.0.0.1:{tiny.free_port()}"')
     (home / "prometheus.yml").write_text(re.sub(r"_interval: \w+", "_interval: 1s", text))
     shutil.copy(MONITORING / "rules.yml", home)
-    (home / "gateway.key").write_text(f"{KEY}\n")
+    (home / "gateway.credentials").write_text(f"{KEY}\n")
     port = tiny.free_port()
     command = [binary, f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={home / 'data'}"]
     processes([*command, f"--web.listen-address=127.0.0.1:{port}"], home / "log")

@@ -150,7 +150,7 @@ def promtool() -> str:
 def test_promtool_takes_the_configuration_and_the_rules(promtool: str, tmp_path: Path) -> None:
     for name in ("prometheus.yml", "rules.yml"):
         shutil.copy(MONITORING / name, tmp_path)
-    (tmp_path / "gateway.key").touch()
+    (tmp_path / "gateway.credentials").touch()
     done = subprocess.run([promtool, "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{len(RECORDED) + len(ALERTS)} rules found" in done.stdout
