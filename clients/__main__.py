@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from clients import address
+from clients import address, hints
 from clients.client import Client
 from clients.errors import InvalidArgument, LadleError
 from clients.parser import build_parser
@@ -33,15 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return MISUSED
     module, _, function = given.run.partition(":")
     run = getattr(importlib.import_module(module), function)
-    try:
-        with client:
+    with client:
+        try:
             run(client, given)
-    except (LadleError, OSError, ValueError) as error:
-        if isinstance(error, BrokenPipeError):
+        except BrokenPipeError:
             raise
-        print(f"{paint('error:', 'red', sys.stderr)} {plain(_sentence(error))}", file=sys.stderr)
-        return FAILED
-    return DONE
+        except LadleError as error:
+            said = hints.sentence(client, given.verb, getattr(given, "name", None), error)
+        except (OSError, ValueError) as error:
+            said = _sentence(error)
+        else:
+            return DONE
+    print(f"{paint('error:', 'red', sys.stderr)} {plain(said)}", file=sys.stderr)
+    return FAILED
 
 
 def access(given: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clients import terminal
+from clients import tasks, terminal
 from clients.client import Client
 from clients.json_output import dumps
 from clients.metadata import TensorInfo, describe
@@ -23,14 +23,17 @@ SHOWN = 8
 def metadata(client: Client, given: argparse.Namespace) -> None:
     """The signatures, with dtype and shape of each input and output."""
     found = client.metadata(given.name, **which(given))
+    verbs = tasks.of_metadata(found).asked
     if given.json:
         signatures = {
             name: {"method": s.method, "inputs": _infos(s.inputs), "outputs": _infos(s.outputs)}
             for name, s in found.signatures.items()
         }
-        print_json({"model": found.name, "version": found.version, "signatures": signatures})
+        print_json({"model": found.name, "version": found.version, "verbs": verbs, "signatures": signatures})
         return
     print(f"{terminal.paint(found.name, 'bold')} version {found.version}")
+    if verbs:
+        print(f"answers {', '.join(f'ladle {verb}' for verb in verbs)}")
     rows = [("SIGNATURE", "", "NAME", "TENSOR")]
     for name, signature in found.signatures.items():
         for kind, tensors in (("in", signature.inputs), ("out", signature.outputs)):

@@ -17,7 +17,7 @@ from clients.exchange import Deadline
 from clients.images import Image
 from clients.metadata import Metadata, VersionStatus
 from clients.protocol import MAX_MESSAGE_BYTES
-from clients.results import Classification, Segmentation, Sentiment
+from clients.results import Classification, Descent, Segmentation, Sentiment
 from clients.transport import AsyncTransport, connect_async
 from clients.wire.tensors import Array
 
@@ -153,6 +153,10 @@ class AsyncClient:
     async def regress(self, name: str, x: Any, **which: Unpack[Which]) -> Array:
         """A model's single output for its single input, with or without a batch axis."""
         return await self.transport.run(questions.regress(self._call(name, **which), x))
+
+    async def minimise(self, name: str, start: Any, **which: Unpack[Which]) -> Descent:
+        """The descent from a start [d], or from each of several [b, d], to a minimum of a function."""
+        return await self.transport.run(questions.minimise(self._call(name, **which), start))
 
     def _call(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None

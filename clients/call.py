@@ -82,9 +82,12 @@ class Call:
             given = np.asarray(value)
             single = info.shape is not None and given.ndim == len(info.shape) - 1
             array = given[None] if single else given
-            if given.dtype.kind not in "biuf" or info.dtype == "string" or not info.admits(array.shape):
+            if given.dtype.kind not in "biuf" or info.dtype == "string":
                 raise InvalidArgument(f'{self._name}: input "{key}" is {describe(given)}; wanted {info}')
-            return key, array.astype(info.numpy), single
+            array = array.astype(info.numpy)
+            if not info.admits(array.shape):
+                raise InvalidArgument(f'{self._name}: input "{key}" is {describe(array)}; wanted {info}')
+            return key, array, single
 
         key, array, single = yield from self._fit(signature, fit)
         return (yield from self.run(signature, {key: array})), single
@@ -94,10 +97,14 @@ class Call:
         for name in names:
             if name in answer:
                 return answer[name]
-        if len(answer) == 1:
-            return next(iter(answer.values()))
+        return next(iter(answer.values())) if len(answer) == 1 else self.exactly(answer, names[0])
+
+    def exactly(self, answer: Mapping[str, Array], name: str) -> Array:
+        """The output `name`. InvalidArgument: there is none."""
+        if name in answer:
+            return answer[name]
         known = ", ".join(sorted(answer))
-        raise InvalidArgument(f'{self._name} answers {known}, not "{names[0]}"; ask it with `predict`')
+        raise InvalidArgument(f'{self._name} answers {known}, not "{name}"; ask it with `predict`')
 
     def labels(self) -> Steps[tuple[str, ...] | None]:
         """The labels of all classes, in order, if the server tells them; asked once of each version.

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from clients import arrays, cards, inline, pictures, terminal
+from clients import arrays, cards, contours, images, inline, pictures, terminal
 from clients.arrays import print_json, which
 from clients.client import Client
+from clients.errors import InvalidArgument, NotFound
+from clients.pictures import Array
 from clients.results import Classification
+
+SENTIMENT = "sentiment_lstm"
+"""The model that is asked for a mood when none is named."""
 
 
 def classify(client: Client, given: argparse.Namespace) -> None:
@@ -48,8 +56,9 @@ def classify(client: Client, given: argparse.Namespace) -> None:
 
 def sentiment(client: Client, given: argparse.Namespace) -> None:
     """The mood of each text."""
-    texts = _lines(given.texts)
-    answers = client.sentiment_many(texts, given.name, **which(given))
+    name, given_texts = _named(client, given.name, given.texts)
+    texts = _lines(given_texts)
+    answers = client.sentiment_many(texts, name, **which(given))
     if given.json:
         print_json(
             [
@@ -101,17 +110,46 @@ def segment(client: Client, given: argparse.Namespace) -> None:
 
 
 def reconstruct(client: Client, given: argparse.Namespace) -> None:
-    """An auto-encoder's copy of an image, beside the image."""
-    original = _open(given.image)
+    """An auto-encoder's copy of an image, beside the image as the network sees it; or an image mended."""
+    declared = client.metadata(given.name, **which(given)).signature("serving_default")
+    if "reconstruction" not in declared.outputs:
+        raise InvalidArgument(f"{given.name} answers {', '.join(declared.outputs)}, not a reconstruction")
+    info = next(iter(declared.inputs.values()))
+    original = images.pixels(given.image, info, given.name)  # [h, w, c]
+    spoilt = corrupted(original, given.noise, given.dropout, given.seed) if given.noise or given.dropout else None
     start = time.perf_counter()
-    copy = client.reconstruct(given.name, given.image, **which(given))
+    copy = client.reconstruct(given.name, given.image if spoilt is None else spoilt, **which(given))
     took_ms = 1000 * (time.perf_counter() - start)
-    height, width, channels = copy.shape
-    mode = "L" if channels == 1 else "RGB"
-    given_pixels = np.asarray(original.convert(mode).resize((width, height)), np.float32).reshape(copy.shape) / 255
-    facts = {"height": height, "width": width, "mean_error": float(np.mean(np.abs(given_pixels - copy)))}
+    facts: dict[str, Any] = {"height": copy.shape[0], "width": copy.shape[1], "mean_error": _error(original, copy)}
+    shown = [original, copy]
+    if spoilt is not None:
+        facts |= {"noise": given.noise, "dropout": given.dropout, "seed": given.seed}
+        facts["mean_error_before"] = _error(original, spoilt)
+        shown.insert(1, spoilt)
     output = given.output or given.image.with_name(f"{given.image.stem}-{given.name}.png")
-    _deliver(pictures.grid(np.stack([given_pixels, copy]), columns=2), output, facts, took_ms, given)
+    _deliver(pictures.grid(np.stack(shown), columns=len(shown)), output, facts, took_ms, given)
+    if given.json:
+        return
+    if spoilt is None:
+        print(f"image, copy; the copy is {facts['mean_error']:.3f} off on average, of 1 from black to white")
+    else:
+        before, after = facts["mean_error_before"], facts["mean_error"]
+        print(f"image, spoilt, mended; {before:.3f} off on average before, {after:.3f} after, of 1 from black to white")
+
+
+def corrupted(image: Array, noise: float, dropout: float, seed: int) -> Array:
+    """The image with normal noise added, clipped, and a share of the pixels black; float32 [h, w, c] in [0, 1].
+
+    As denoising and dropout auto-encoders are trained.
+    """
+    random = np.random.default_rng(seed)
+    spoilt = np.clip(image + random.normal(0, noise, image.shape), 0, 1) if noise else image
+    kept = random.random(image.shape) >= dropout
+    return np.where(kept, spoilt, 0).astype(np.float32)
+
+
+def _error(image: Array, other: Array) -> float:
+    return float(np.mean(np.abs(image - other)))
 
 
 def interpolate(client: Client, given: argparse.Namespace) -> None:
@@ -138,29 +176,94 @@ def decode(client: Client, given: argparse.Namespace) -> None:
 
 def regress(client: Client, given: argparse.Namespace) -> None:
     """A number for each row."""
-    lengths = sorted({len(row) for row in given.rows})
-    if len(lengths) != 1:
-        raise ValueError(f"the rows have {' and '.join(map(str, lengths))} features; wanted as many in each")
-    rows = np.array(given.rows, np.float32)
+    rows = _rows(given.rows)
     answers = np.asarray(client.regress(given.name, rows, **which(given)), np.float64).reshape(len(rows), -1)
     if given.json:
         print_json([{"x": row, "y": y.tolist()} for row, y in zip(given.rows, answers, strict=True)])
         return
     for row, y in zip(given.rows, answers, strict=True):
-        print(f"{','.join(f'{value:g}' for value in row)}  {' '.join(f'{value:.6g}' for value in y)}")
+        print(f"{given.name}({_numbers(row)}) = {_numbers(y)}")
+
+
+def minimise(client: Client, given: argparse.Namespace) -> None:
+    """The way from each start down to a minimum, over the function's contour lines."""
+    signatures = client.metadata(given.name, **which(given)).signatures
+    starts = given.starts
+    if len(starts) > 1 and all(len(start) == 1 for start in starts):  # "1 0" means "1,0"
+        starts = [[number for start in starts for number in start]]
+    rows = _rows(starts)
+    start = time.perf_counter()
+    found = client.minimise(given.name, rows, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+
+    def value(points: Array) -> Array:
+        return client.predict(given.name, {"x": points}, "value", outputs=["value"], **which(given))["value"]
+
+    told = "value" in signatures and list(signatures["value"].inputs) == ["x"]
+    before = value(rows).tolist() if told else [None] * len(rows)
+    steps = found.path.shape[1] - 1
+    answers = [
+        {"start": at, "start_value": high, "minimum": end.tolist(), "value": float(low), "steps": steps}
+        for at, high, end, low in zip(starts, before, found.minimum, found.value, strict=True)
+    ]
+    if not given.json:
+        for answer in answers:
+            print(_descent(given.name, answer))
+    if rows.shape[1] == 2:
+        output = given.output or Path(f"{given.name}.png")
+        lost = ~np.isfinite(found.path[:, -1:]).all(axis=-1, keepdims=True)  # [b, 1, 1]
+        paths = np.concatenate([rows[:, None], np.where(lost, np.nan, found.path[:, 1:])], axis=1)
+        picture = contours.drawn(paths, value if told else None)
+        _deliver(picture, output, {"descents": answers}, took_ms, given)
+    elif given.json:
+        print_json({"descents": answers, "output": None, "latency_ms": took_ms})
+
+
+def _descent(name: str, answer: dict[str, Any]) -> str:
+    start, high = _numbers(answer["start"]), answer["start_value"]
+    if not np.isfinite([answer["value"], *answer["minimum"]]).all():
+        return f"{name} is not minimised from ({start}): the steps are too long there and run away; start elsewhere"
+    came = f"from {high:.4g} at ({start})" if high is not None else f"from ({start})"
+    low, end = round(answer["value"], 6), _numbers(answer["minimum"])
+    return f"{name} falls {came} to {low:.4g} at ({end}) in {answer['steps']} steps"
+
+
+def _rows(rows: list[list[float]]) -> Array:
+    """float32 [n, features]. ValueError: they differ in length."""
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) != 1:
+        raise ValueError(f"the rows have {' and '.join(map(str, lengths))} features; wanted as many in each")
+    return np.array(rows, np.float32)
+
+
+def _numbers(row: Iterable[float]) -> str:
+    return ", ".join(f"{float(value):.6g}" for value in row)
 
 
 def _label(labels: list[str], class_id: int) -> str:
     return labels[class_id] if class_id < len(labels) else f"class {class_id}"
 
 
+def _named(client: Client, name: str | None, texts: list[str]) -> tuple[str, list[str]]:
+    """The model and the texts: without --name a first word that is a model's name is one, as for the other verbs."""
+    if name is None and re.fullmatch(r"[A-Za-z]\w*[_.\w-]*", texts[0]):
+        with contextlib.suppress(NotFound):
+            client.status(texts[0])
+            if len(texts) == 1:
+                raise ValueError(f'no text came; wanted ladle sentiment {texts[0]} "a fine film"')
+            return texts[0], texts[1:]
+    return name or SENTIMENT, texts
+
+
 def _lines(texts: list[str]) -> list[str]:
-    """The texts; `-` stands for the lines of stdin that are not blank."""
+    """The texts; `-` stands for the lines of stdin that are not blank. ValueError: there is none, or a blank one."""
     found: list[str] = []
     for text in texts:
         found += [line.strip() for line in sys.stdin if line.strip()] if text == "-" else [text]
     if not found:
         raise ValueError("stdin held no text; wanted one a line")
+    if not all(text.strip() for text in found):
+        raise ValueError("a text is blank; wanted a sentence or more")
     return found
 
 

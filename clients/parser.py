@@ -7,7 +7,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clients.options import code, picture_options, positive, row, seconds, server_options, share, version_options
+from clients.options import (
+    code,
+    natural,
+    picture_options,
+    positive,
+    row,
+    seconds,
+    server_options,
+    share,
+    version_options,
+)
 
 REPOSITORY = Path("model_repository")
 NUMBERS = re.compile(r"-[\d.][\d.,eE+-]*$")
@@ -144,12 +154,24 @@ def _images(verbs: Any) -> None:
         verbs,
         "reconstruct",
         "an image as an auto-encoder sees it",
-        "ladle reconstruct vae shoe.png --output two.png",
+        "ladle reconstruct vae shoe.png --output two.png\n"
+        "ladle reconstruct vae shoe.png --noise 0.3    # spoilt first: can it mend the image?",
         "clients.commands:reconstruct",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
     added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file")
+    added.add_argument(
+        "--noise",
+        type=share,
+        default=0.0,
+        help="standard deviation of noise to add first, of 1 from black to white; the picture shows image, noisy image "
+        "and what the network makes of it (default: %(default)g)",
+    )
+    added.add_argument(
+        "--dropout", type=share, default=0.0, help="share of the pixels to make black first (default: %(default)g)"
+    )
+    added.add_argument("--seed", type=natural, default=0, help="of noise and dropout (default: %(default)s)")
     added.add_argument("--output", type=Path, help="PNG to write (default: IMAGE-NAME.png)")
 
 
@@ -197,21 +219,43 @@ def _text_and_numbers(verbs: Any) -> None:
         verbs,
         "sentiment",
         "whether a text is positive or negative",
-        'ladle sentiment "a lovely film, warm and funny"\nladle sentiment - < reviews.txt    # one text a line',
+        'ladle sentiment "a lovely film, warm and funny"\n'
+        'ladle sentiment sentiment_lstm "a lovely film" "a dull one"\n'
+        "ladle sentiment - < reviews.txt    # one text a line",
         "clients.commands:sentiment",
     )
-    added.add_argument("texts", nargs="+", metavar="TEXT", help="texts; - reads them from stdin, one a line")
-    added.add_argument("--name", default="sentiment_lstm", help="model (default: %(default)s)")
+    added.add_argument(
+        "texts",
+        nargs="+",
+        metavar="[NAME] TEXT",
+        help="texts, after the name of a model; - reads them from stdin, one a line",
+    )
+    added.add_argument("--name", help="model, where the first text is none (default: sentiment_lstm)")
 
     added = _verb(
         verbs,
         "regress",
         "a number for each row of features",
-        "ladle regress house_prices 0.1,18,2.3 0.2,0,7.1",
+        "ladle regress linear_regression 1 2.5 -3\n"
+        "ladle regress house_prices 0.006,18,2.31,0,0.538,6.575,65.2,4.09,1,296,15.3,396.9,4.98",
         "clients.commands:regress",
     )
     added.add_argument("name", metavar="NAME", help="model")
     added.add_argument("rows", nargs="+", type=row, metavar="VALUES", help="features of one example, with commas")
+
+    added = _verb(
+        verbs,
+        "minimise",
+        "the descent from a start to a minimum of a function",
+        "ladle minimise himmelblau 1,0\nladle minimise himmelblau 1,0 -4,0 4,0 --output descents.png",
+        "clients.commands:minimise",
+        pictures=True,
+    )
+    added.add_argument("name", metavar="NAME", help="model")
+    added.add_argument("starts", nargs="+", type=row, metavar="START", help="coordinates of a start, with commas")
+    added.add_argument(
+        "--output", type=Path, help="PNG with the paths over contour lines, in two dimensions (default: NAME.png)"
+    )
 
 
 def _bench(verbs: Any) -> None:

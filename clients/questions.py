@@ -12,7 +12,7 @@ from clients.call import Call
 from clients.errors import InvalidArgument
 from clients.exchange import Steps
 from clients.images import Image
-from clients.results import Classification, Segmentation, Sentiment
+from clients.results import Classification, Descent, Segmentation, Sentiment
 from clients.wire.tensors import Array
 
 T = TypeVar("T")
@@ -93,6 +93,11 @@ def sentiment(call: Call, texts: Sequence[str]) -> Steps[list[Sentiment]]:
 def regress(call: Call, x: Any) -> Steps[Array]:
     answer, single = yield from call.value(x)
     return _unbatch(call.pick(answer, "y", "outputs"), single)
+
+
+def minimise(call: Call, start: Any) -> Steps[Descent]:
+    answer, single = yield from call.value(start)
+    return Descent(*(_unbatch(call.exactly(answer, name), single) for name in ("minimum", "value", "path")))
 
 
 def _batch_of_one(image: Any) -> Any:

@@ -38,6 +38,15 @@ class Sentiment:
 
 
 @dataclass(frozen=True, eq=False)
+class Descent:
+    """The way from a start down to a minimum of a function of d numbers; several starts have a batch axis in front."""
+
+    minimum: Array  # float32 [d]
+    value: Array  # float32 []: of the function there; nan where the descent ran away
+    path: Array  # float32 [steps + 1, d]: the start first
+
+
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """The class of every pixel; 0 is background."""
 

@@ -69,12 +69,23 @@ def room(
     repository.mkdir()
     for model in zoo.iterdir():
         shutil.copytree(model, repository / model.name)
-    rows = {"x": ("float32", [-1, 3])}
-    answer = {"y": ("float32", [-1, 1])}
-    sums = helper.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=1)
-    graph = tiny.onnx_model([sums], rows, answer, {"axis": np.array([1])})
-    tiny.Model({"serving_default": tiny.Signature(rows, answer)}, {"model.onnx": graph}).write(
-        repository / "house_prices"
+    axis = {"axis": np.array([1])}
+    for name, columns in (("house_prices", 13), ("linear_regression", 1)):
+        rows = {"x": ("float32", [-1, columns])}
+        answer = {"y": ("float32", [-1, 1])}
+        sums = helper.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=1)
+        graph = tiny.onnx_model([sums], rows, answer, axis)
+        tiny.Model({"serving_default": tiny.Signature(rows, answer)}, {"model.onnx": graph}).write(repository / name)
+    starts = {"x": ("float32", [-1, 2])}
+    answer = {"minimum": ("float32", [-1, 2]), "value": ("float32", [-1]), "path": ("float32", [-1, 1, 2])}
+    still = [
+        helper.make_node("Identity", ["x"], ["minimum"]),
+        helper.make_node("ReduceSum", ["x", "axis"], ["value"], keepdims=0),
+        helper.make_node("Unsqueeze", ["x", "axis"], ["path"]),
+    ]
+    graph = tiny.onnx_model(still, starts, answer, axis)
+    tiny.Model({"serving_default": tiny.Signature(starts, answer)}, {"model.onnx": graph}).write(
+        repository / "himmelblau"
     )
     samples = zoo / "lenet5" / "1" / "assets.extra" / "samples"
     for name, sample in (("shoe", "0"), ("boot", "1"), ("cells", "2")):

@@ -20,6 +20,7 @@ from flask import Response, send_file
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from clients.access import Access
+from clients.tasks import VERBS
 from clients.web import service
 from clients.web.backend import Backend
 from clients.web.catalog import REPORTS
@@ -27,7 +28,6 @@ from clients.web.config import Config
 from clients.web.problems import document
 from clients.web.routes import FAULTS, JSON, NAME, PNG, Given, Route, answer
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, string
-from clients.web.tasks import VERBS
 from clients.web.verbs import PICTURE
 
 PICTURE_AGE_S = 300

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, render_template
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from clients.tasks import VERBS
 from clients.web import openapi, problems, reference, routes, trail
 from clients.web.api import Reading
 from clients.web.backend import Backend
@@ -18,7 +19,6 @@ from clients.web.image_verbs import ImageVerbs
 from clients.web.problems import Problem
 from clients.web.routes import JSON, NAME, Given, Route
 from clients.web.schema import Schema, string
-from clients.web.tasks import VERBS
 from clients.web.value_verbs import ValueVerbs
 
 FORM_PARTS = 100

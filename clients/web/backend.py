@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from flask import g
 
+from clients import tasks
 from clients.client import Client, Which
 from clients.errors import InvalidArgument, NotFound
 from clients.exchange import Deadline
-from clients.web import tasks
 from clients.web.catalog import Catalog
 from clients.web.config import Config
 from clients.web.measures import Measures

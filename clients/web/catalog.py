@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from clients import tasks
 from clients.client import Client
 from clients.errors import LadleError, NotFound
-from clients.web import tasks
 from clients.web.config import Config
 from clients.web.problems import Problem
 

@@ -11,12 +11,12 @@ from PIL import Image
 
 from clients import pictures
 from clients.preprocess import pixels
+from clients.tasks import Json, Signatures
 from clients.web import uploads
 from clients.web.backend import Backend, Question
 from clients.web.config import Config
 from clients.web.routes import FAULTS, JSON, NAME, PNG, Body, Given, Route, answer
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, one_of, string
-from clients.web.tasks import Json, Signatures
 from clients.web.uploads import Upload
 
 __all__ = ["IMAGE", "SEEN", "Verb", "array", "boolean", "encode", "integer", "nullable", "number", "obj", "one_of"]

@@ -86,6 +86,17 @@ def masks(pixels: np.ndarray[Any, Any]) -> Arrays:
     return {"class_map": class_map, "mask_png": np.array(encoded, object)}
 
 
+def bowl(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(x - 1)² + y²."""
+    return ((x - [1, 0]) ** 2).sum(-1).astype("f4")
+
+
+def descend(x: np.ndarray[Any, Any]) -> Arrays:
+    """Two steps to (1, 0); from beyond 100 nowhere."""
+    end = np.where(np.abs(x).max(-1, keepdims=True) > 100, np.nan, [1.0, 0.0]).astype("f4")
+    return {"minimum": end, "value": bowl(end), "path": np.stack([x, (x + end) / 2, end], axis=1).astype("f4")}
+
+
 IMAGE = {"image": ("DT_FLOAT", [-1, 4, 4, 1])}
 BYTES = {"image_bytes": ("DT_STRING", [-1])}
 CLASSES = {
@@ -154,6 +165,14 @@ MODELS: dict[str, dict[str, Function]] = {
         "serving_default": Function(
             {"x": ("DT_FLOAT", [-1, 1])}, {"y": ("DT_FLOAT", [-1, 1])}, lambda x: {"y": 2 * x + 1}
         )
+    },
+    "bowl": {
+        "serving_default": Function(
+            {"x": ("DT_FLOAT", [-1, 2])},
+            {"minimum": ("DT_FLOAT", [-1, 2]), "value": ("DT_FLOAT", [-1]), "path": ("DT_FLOAT", [-1, 3, 2])},
+            lambda x: descend(x),
+        ),
+        "value": Function({"x": ("DT_FLOAT", [-1, 2])}, {"value": ("DT_FLOAT", [-1])}, lambda x: {"value": bowl(x)}),
     },
     "a/b:c ü": echo("DT_FLOAT"),
     "slow": echo("DT_FLOAT"),

@@ -26,8 +26,8 @@ def ask(request: pytest.FixtureRequest, server: Any, capsys: pytest.CaptureFixtu
 
 def test_metadata_names_every_input_and_output(ask: Callable[..., str]) -> None:
     lines = ask("metadata", "lenet5").splitlines()
-    assert lines[0] == "lenet5 version 3"
-    assert lines[2].split() == ["classify", "in", "inputs", "string", "[?]"]
+    assert lines[:2] == ["lenet5 version 3", "answers ladle classify"]
+    assert lines[3].split() == ["classify", "in", "inputs", "string", "[?]"]
     answer = json.loads(ask("metadata", "lenet5", "--json"))
     assert answer["signatures"]["serving_default"]["inputs"]["image"] == {
         "dtype": "float32",

@@ -58,6 +58,7 @@ def test_every_method_answers_as_the_blocking_one_does(target: str, tmp_path: Pa
         ("sentiment", ("good",)),
         ("sentiment_many", (["good", "dull"],)),
         ("regress", ("linear_regression", [[2.0]])),
+        ("minimise", ("bowl", [0.0, 2.0])),
     ]
 
     async def ask() -> list[Any]:

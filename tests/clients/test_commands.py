@@ -95,8 +95,95 @@ def test_reconstruct_writes_the_image_and_its_copy_side_by_side(ask: Ask, image:
 
 
 def test_regress_takes_a_row_for_each_example(ask: Ask) -> None:
-    assert ask("regress", "linear_regression", "1", "2.5") == "1  3\n2.5  6\n"
+    assert ask("regress", "linear_regression", "1", "2.5") == "linear_regression(1) = 3\nlinear_regression(2.5) = 6\n"
     assert json.loads(ask("regress", "linear_regression", "-1", "--json")) == [{"x": [-1.0], "y": [-1.0]}]
+
+
+def test_reconstruct_mends_an_image_that_was_spoilt(ask: Ask, image: Path, tmp_path: Path) -> None:
+    arguments = ("reconstruct", "vae", image, "--noise", "0.3", "--dropout", "0.5", "--output", tmp_path / "three.png")
+    answer = json.loads(ask(*arguments, "--json"))
+    assert 0.1 < answer["mean_error_before"] < 0.9
+    first = (tmp_path / "three.png").read_bytes()
+    with Image.open(tmp_path / "three.png") as sheet:
+        assert sheet.size == (3 * 84 + 2 * 2, 84)
+        tiles = np.asarray(sheet).astype(int)[10, [10, 96, 182]]  # image, spoilt image, copy
+    assert tiles[0] == 60
+    assert tiles[2] == pytest.approx(tiles[1] / 2, abs=1)
+    assert "spoilt, mended" in ask(*arguments)
+    assert (tmp_path / "three.png").read_bytes() == first
+    ask(*arguments, "--seed", "1")
+    assert (tmp_path / "three.png").read_bytes() != first
+
+
+def test_minimise_tells_the_descent_and_draws_it_over_contours(ask: Ask, tmp_path: Path) -> None:
+    output = tmp_path / "path.png"
+    said = ask("minimise", "bowl", "0,2", "-3,-1", "--output", output)
+    assert "bowl falls from 5 at (0, 2) to 0 at (1, 0) in 2 steps\n" in said
+    assert "bowl falls from 17 at (-3, -1) to 0 at (1, 0) in 2 steps\n" in said
+    with Image.open(output) as picture:
+        pixels = np.asarray(picture).astype(int)
+    orange = (pixels[..., 0] > 200) & (pixels[..., 2] < 80)
+    reach = 3 * 1.35
+    for x, y in ((0.5, 1), (-1, -0.5)):  # half-way
+        row, column = round((reach - y) / (2 * reach) * 639), round((x + reach) / (2 * reach) * 639)
+        assert orange[row - 2 : row + 3, column - 2 : column + 3].any(), (x, y)
+    assert len(np.unique(pixels[:, 320].sum(-1))) > 12  # bands of several heights
+
+
+def test_the_numbers_of_one_start_need_no_commas(ask: Ask, tmp_path: Path) -> None:
+    [answer] = json.loads(ask("minimise", "bowl", "0", "2", "--output", tmp_path / "path.png", "--json"))["descents"]
+    assert answer == {"start": [0, 2], "start_value": 5, "minimum": [1, 0], "value": 0, "steps": 2}
+
+
+def test_a_descent_that_runs_away_is_said_so(ask: Ask, tmp_path: Path) -> None:
+    output = tmp_path / "path.png"
+    assert "is not minimised from (500, 0)" in ask("minimise", "bowl", "500,0", "--output", output)
+    answer = json.loads(ask("minimise", "bowl", "500,0", "0,2", "--output", output, "--json"))
+    assert [descent["value"] for descent in answer["descents"]] == [None, 0]
+
+
+def test_a_model_of_moods_may_be_named_first(ask: Ask) -> None:
+    assert ask("sentiment", "sentiment_lstm", "a good film").startswith("positive")
+    assert len(ask("sentiment", "splendid", "bad").splitlines()) == 2  # no model is called so
+
+
+def test_the_verbs_that_a_model_answers_are_told(ask: Ask) -> None:
+    assert "answers ladle generate, ladle reconstruct, ladle interpolate, ladle encode" in ask("metadata", "vae")
+    assert json.loads(ask("metadata", "bowl", "--json"))["verbs"] == ["minimise"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["generate", "lenet5"], "it answers `ladle classify`", id="generate"),
+        pytest.param(["reconstruct", "lenet5", "picture.png"], "it answers `ladle classify`", id="reconstruct"),
+        pytest.param(["regress", "bowl", "1,2"], "it answers `ladle minimise`", id="regress"),
+        pytest.param(["minimise", "linear_regression", "1"], "it answers `ladle regress`", id="minimise"),
+        pytest.param(["sentiment", "--name", "unet", "x"], "it answers `ladle segment`", id="sentiment"),
+        pytest.param(["classify", "echo_DT_STRING", "picture.png"], "ask it with `ladle predict`", id="none"),
+        pytest.param(["decode", "vae", "1,2,3"], 'input "code" is float32 [1, 3]; wanted float32 [?, 2]', id="length"),
+        pytest.param(["sentiment", " "], "a text is blank", id="blank"),
+        pytest.param(["sentiment", "sentiment_lstm"], "no text came", id="no-text"),
+    ],
+)
+def test_what_a_model_answers_is_said_when_it_does_not_answer_this(
+    arguments: list[str], said: str, server: Any, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(image) if argument == "picture.png" else argument for argument in arguments]
+    assert main([*given, "--address", f"grpc://{server.grpc}"]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_the_models_that_are_served_are_named_when_one_is_not(
+    tiny_server: Any, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, said in (
+        ("clasifier", "did you mean classifier?"),
+        ("zzz", "half_plus_three, half_plus_two, identities"),
+    ):
+        assert main(["classify", name, str(image), "--address", f"grpc://localhost:{tiny_server.grpc_port}"]) == 1
+        assert f"{name} is not served; " in (told := capsys.readouterr().err)
+        assert said in told
 
 
 def test_status_shows_each_version(ask: Ask) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 from clients.metadata import Metadata
 
 Json = dict[str, Any]
-VERBS = ("classify", "sentiment", "generate", "segment", "reconstruct", "interpolate", "regress")
+VERBS = ("classify", "sentiment", "generate", "segment", "reconstruct", "interpolate", "regress", "minimise")
+"""What the gateway has a route for."""
+ASKED = (*VERBS, "encode", "decode")
+"""What the command line has a verb for."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,19 @@ class Signatures:
             "segment": "class_map" in seen,
             "reconstruct": "reconstruct_bytes" in self.described or "reconstruction" in seen,
             "interpolate": self.latent is not None,
+            "minimise": {"minimum", "path"} <= self._outputs("serving_default"),
         }
         found = [verb for verb, answered in holds.items() if answered]
         return found or (["regress"] if self._regresses() else [])
+
+    @property
+    def asked(self) -> list[str]:
+        """Every verb of the command line that the model answers."""
+        return [
+            *(verb for verb in self.verbs if verb != "interpolate" or self.encodes),
+            *(["encode"] if self.encodes else []),
+            *(["decode"] if self.latent and self.latent.signature == "decode" else []),
+        ]
 
     @cached_property
     def image(self) -> Json | None:
