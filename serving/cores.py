@@ -1,16 +1,23 @@
-"""The cores that this process may use, and threads that leave them to the event loop."""
+"""The cores that this process may use, which of them computing takes, and threads that leave them to the event loop."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import platform
+import struct
+import sys
 import threading
+import time
 
-NICE = 5
-"""Niceness of threads that compute: the event loop gets a core as soon as it wants one."""
-
+NICE = 10
+"""Added to the niceness of threads that compute: the event loop gets a core as soon as it wants one."""
+_EVENT_LOOP_SLICE_NS = 100_000
+_LATELY_S = 0.1
 
 _processes = [1]
+_quick_at = [0.0]
 
 
 def share_cores(processes: int) -> None:
@@ -24,8 +31,63 @@ def cpu_count() -> int:
     return max(1, cores // _processes[0])
 
 
+def note_quick(now: float) -> None:
+    """Says that the event loop answered a quick request by itself, at this `time.perf_counter()`."""
+    _quick_at[0] = now
+
+
+class Cores:
+    """Which cores are free for a run that would take several; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = 0
+
+    def take(self, threads: int, force: bool = False) -> bool:
+        """Takes them when so many are free. One belongs to the event loop while it answers quick requests by itself."""
+        quick = time.perf_counter() - _quick_at[0] < _LATELY_S
+        with self._lock:
+            if not force and self._taken + threads > cpu_count() - quick:
+                return False
+            self._taken += threads
+            return True
+
+    def give(self, threads: int) -> None:
+        with self._lock:
+            self._taken -= threads
+
+
 def step_back() -> None:
     """Lets the event loop go before this thread and before all threads that it starts, as engines do (Linux only)."""
-    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
+    if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            own = threading.get_native_id()
+            # The main thread's niceness is what the process was started with.
+            os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICE))
+        _set_slice(0)
+
+
+def step_forward() -> None:
+    """Lets this thread, the event loop's, interrupt a thread that computes as soon as it has something to do.
+
+    Linux lets a thread run on for up to a tick, 4 ms, unless the one that wakes asks for less at a time (from 6.12).
+    """
+    _set_slice(_EVENT_LOOP_SLICE_NS)
+
+
+_SETATTR, _GETATTR = {"x86_64": (314, 315), "aarch64": (274, 275)}.get(platform.machine(), (0, 0))
+_ATTRIBUTES = struct.Struct("<IIQiIQQQ")  # struct sched_attr: size, policy, flags, nice, priority, runtime, ...
+
+
+def _set_slice(nanoseconds: int) -> None:
+    """What this thread asks to run at a time (sched_setattr(2)), inherited by those that it starts; 0: the default."""
+    if sys.platform != "linux" or not _SETATTR:
+        return
+    system = ctypes.CDLL(None)
+    attributes = ctypes.create_string_buffer(_ATTRIBUTES.size)
+    if system.syscall(_GETATTR, 0, attributes, _ATTRIBUTES.size, 0):
+        return
+    size, policy, flags, nice, priority, _, *others = _ATTRIBUTES.unpack(attributes.raw)
+    if policy != os.SCHED_OTHER:
+        return
+    system.syscall(_SETATTR, 0, _ATTRIBUTES.pack(size, policy, flags, nice, priority, nanoseconds, *others), 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import mmap
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,64 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from serving import confine, onnx_file
-from serving.cores import cpu_count
 from serving.errors import DataLoss, InvalidArgument, ResourceExhausted
+from serving.onnx_graph import Graph
 from serving.saved_model import Signature
 from serving.steps import Step, build
 
 Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
-
-SLOW_S = 1e-3
-"""A run that takes longer is tried with more threads, and keeps them unless they are slower."""
-_tuning = threading.Lock()  # one model at a time: two measurements would take the cores from each other
-
-
-@dataclass
-class Graph:
-    """An ONNX graph in memory. `session` is replaced when another number of threads is quicker.
-
-    source  its file, or its bytes        call  runs it: (outputs, inputs by name, None) -> arrays
-    """
-
-    source: str | bytes
-    session: Any = None
-    call: Any = None
-    threads: int = 1
-    tuned: bool = False
-
-    def use(self, session: Any, threads: int) -> None:
-        """Runs on this session from now on."""
-        self.session, self.threads = session, threads
-        # What InferenceSession.run checks once more, and what takes longer than all of our own, has been checked.
-        self.call = getattr(session, "_sess", session).run
-
-    def open(self, threads: int) -> Any:
-        """A session of the graph."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        # Idle threads that spin would take the cores from other models and from the event loop.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return onnxruntime.InferenceSession(self.source, options, providers=["CPUExecutionProvider"])
-
-    @property
-    def inputs(self) -> dict[str, tuple[Any, ...]]:
-        """Declared shapes by name; a free axis is None or a name."""
-        return {i.name: tuple(i.shape) for i in self.session.get_inputs()}
-
-    @property
-    def is_fed_by_numpy(self) -> bool:
-        """Whether NumPy has the dtypes of all inputs and outputs; not so bfloat16, nor bytes as ONNX has strings."""
-        return all(tensor.type in _NUMPY for tensor in (*self.session.get_inputs(), *self.session.get_outputs()))
-
-    @property
-    def outputs(self) -> list[str]:
-        return [o.name for o in self.session.get_outputs()]
 
 
 @dataclass(frozen=True)
@@ -109,7 +59,7 @@ class OnnxEngine:
                 continue
             if file not in self._graphs:
                 self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads)
-            if self._graphs[file].is_fed_by_numpy:
+            if _is_fed_by_numpy(self._graphs[file]):
                 self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -137,26 +87,14 @@ class OnnxEngine:
         return time.thread_time if self.plans[signature].graph.threads == 1 else time.perf_counter
 
     def tune(self, signature: str, inputs: Mapping[str, Array]) -> None:
-        """Measures a slow graph with more threads on these inputs and keeps what is quickest."""
+        """Lets the signature's graph find out how many threads suit it, on these inputs; once a graph."""
         plan = self.plans[signature]
-        graph = plan.graph
-        if graph.tuned:
+        if plan.graph.tuned:
             return
-        graph.tuned = True
         tensors = dict(inputs)
         for step in plan.before:
             step.run(tensors)
-        feed = {name: tensors[name] for name in plan.feeds}
-        with _tuning:
-            threads = 2
-            if _measure(feed, graph.session)[0] < SLOW_S:
-                return
-            while threads <= cpu_count():
-                session = graph.open(threads)
-                now, more = _measure(feed, graph.session, session)
-                if more < now:
-                    graph.use(session, threads)
-                threads *= 2
+        plan.graph.tune({name: tensors[name] for name in plan.feeds})
 
     def example(self, signature: str) -> dict[str, Array] | None:
         """Inputs of ones for a signature without steps before its graph, to tune it; None for others."""
@@ -182,6 +120,11 @@ _NUMPY: dict[str, Any] = {
 }
 
 
+def _is_fed_by_numpy(graph: Graph) -> bool:
+    """Whether NumPy has the dtypes of all inputs and outputs; not so bfloat16, nor bytes as ONNX has strings."""
+    return all(tensor.type in _NUMPY for tensor in (*graph.session.get_inputs(), *graph.session.get_outputs()))
+
+
 def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
     if Path(file).name != file:
         raise DataLoss(f"card.json names the graph {file!r}; wanted a file of the version's folder")
@@ -193,24 +136,24 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
                     f"{file} is not the graph that was verified (its sha256 differs); export the version again"
                 )
             with memoryview(mapped) as model:
-                free = _look_into(model, folder, file)
+                free, others = _look_into(model, folder, file)
+        size_bytes = sum((folder / name).stat().st_size for name in (file, *others) if (folder / name).exists())
     except (OSError, ValueError):  # ValueError: an empty file, or no protobuf message
         raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
-    graph = Graph(free or str(path), tuned=threads > 0)
     try:
-        graph.use(graph.open(threads or 1), threads or 1)
+        return Graph(free or str(path), size_bytes, threads)
     except Exception as error:
         log.error("%s: %s", path, error)
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None
-    return graph
 
 
-def _look_into(model: memoryview, folder: Path, file: str) -> bytes | None:
-    """The graph with inputs of any shape, when it can take them; DataLoss when its weights lie elsewhere."""
+def _look_into(model: memoryview, folder: Path, file: str) -> tuple[bytes | None, list[str]]:
+    """The graph with inputs of any shape, when it can take them, and its other files; DataLoss if outside."""
     others = onnx_file.external_files(model)
     if not all(confine.is_inside(folder / name, folder) for name in others):
         raise DataLoss(f"{file} has weights outside of the version's folder; export the version again")
-    return onnx_file.with_free_shapes(model) if not others and onnx_file.is_elementwise(model) else None
+    free = onnx_file.with_free_shapes(model) if not others and onnx_file.is_elementwise(model) else None
+    return free, sorted(others)
 
 
 def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: Path) -> Plan:
@@ -237,19 +180,6 @@ def _choose(plan: Plan, wanted: tuple[str, ...]) -> tuple[list[str], list[Step]]
             needed |= set(step.reads)
             after.insert(0, step)
     return [name for name in plan.graph.outputs if name in needed], after
-
-
-def _measure(feed: Mapping[str, Array], *sessions: Any) -> list[float]:
-    """Seconds of a run on each session, the best of a few; in turn, so that what disturbs one disturbs all."""
-    best = [float("inf")] * len(sessions)
-    for _ in range(6):
-        for i, session in enumerate(sessions):
-            start = time.perf_counter()
-            session.run(None, feed)
-            best[i] = min(best[i], time.perf_counter() - start)
-        if max(best) > 0.5:
-            break
-    return best
 
 
 def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Exception:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from serving import batching
 from serving.batch import Batch, Call, Lane, Limits, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
 from serving.batching_config import Batching
-from serving.cores import cpu_count, step_back
+from serving.cores import cpu_count, note_quick, step_back
 from serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
 from serving.metrics import Metrics
 from serving.pace import QUICK_S, size_of
@@ -82,6 +82,7 @@ class Scheduler:
 
     def _run_here(self, call: Call, parameters: Batching | None, inputs: Tensors, rows: int, size: int) -> Outputs:
         start = time.perf_counter()
+        note_quick(start)
         call.servable.enter()
         try:
             if parameters is None:
