@@ -135,6 +135,8 @@ NETWORKS = [
                 "augment": True,
             },
         },
+        aim="accuracy 0.7803 on CIFAR-100: github.com/weiaicunzai/pytorch-cifar100, SGD, 200 epochs; none "
+        "found on CIFAR-10",
         source="Szegedy et al. 2015, Going deeper with convolutions, arXiv:1409.4842",
     ),
 ]

@@ -198,6 +198,8 @@ def _row(layer: str, summary: str, parameters: int, source: str) -> Network:
         parameters=parameters,
         tiny=TINY,
         presets={"quick": {"epochs": 2}, "full": {}},
+        aim="none at 80 tokens of this split; accuracy 0.8889 on whole reviews: Maas et al. 2011, table 2, "
+        "another method",
         source=source,
     )
 

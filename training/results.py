@@ -1,8 +1,9 @@
-"""The README's table of figures, made from the model cards of trained versions.
+"""The pages of figures, made from the model cards of trained versions.
 
 `python -m training.results` reads the newest version of each model in a repository, keeps one record for each network,
-data set and preset in `docs/results.json`, and writes the table between the two markers of README.md. A figure on
-generated data is marked as such; a figure nobody measured here has no way into the table.
+data set and preset in `docs/results.json`, and writes of them the table between the two markers of README.md and the
+page `docs/results.md` with its pictures. A figure on generated data is marked as such; a figure nobody measured here
+has no way into them.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.board import headline
+
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADER = "| network | preset | data | split | figure | epochs | trained in | machine | ONNX parity | ONNX size |\n"
 RULE = "|---|---|---|---|---|---|---|---|---|---|\n"
+HEADLINERS = ("mlp", "lenet5", "resnet18", "densenet", "sentiment_lstm", "vae", "wgan_gp", "unet", "transfer")
+"""Networks whose figures the README shows; the page has all."""
 
 Record = dict[str, Any]
 
@@ -30,27 +35,41 @@ def records(repository: Path) -> list[Record]:
         if card is not None and card.is_file():
             read = json.loads(card.read_text())
             if read["metrics"].get("test"):  # none: converted from somebody's SavedModel, or never measured
-                found.append(record(read))
+                found.append({**record(read), "saved_bytes": saved_bytes(versions[-1])})
     return found
 
 
 def record(card: dict[str, Any]) -> Record:
-    """What the table says of one card."""
+    """What the pages say of one card."""
+    test, graphs = card["metrics"]["test"], card["onnx"].values()
     return {
         "network": card["network"],
+        "task": card["task"],
         "preset": card["preset"],
         "data": card["data"]["name"],
+        "source": card["data"]["source"],
         "synthetic": card["data"]["synthetic"],
+        "splits": card["data"]["splits"],
         "examples": card["data"]["splits"].get("test", 0),
-        "metrics": {key: value for key, value in card["metrics"]["test"].items() if isinstance(value, int | float)},
+        "metrics": {key: value for key, value in test.items() if isinstance(value, int | float)},
+        "more": {key: value for key, value in test.items() if not isinstance(value, int | float)},
+        "validation": card["metrics"].get("validation", {}),
         "epochs": card["epochs"],
         "seconds": round(card["training_seconds"]),
         "machine": card["machine"],
-        "parity": max((graph["parity"]["max_abs"] for graph in card["onnx"].values()), default=None),
-        "onnx_bytes": sum(graph["size_bytes"] for graph in card["onnx"].values()),
+        "parameters": card["parameters"],
+        "parity": max((graph["parity"]["max_abs"] for graph in graphs), default=None),
+        "onnx_bytes": sum(graph["size_bytes"] for graph in graphs),
+        "config": card["config"],
         "created": card["created"],
         "seed": card["seed"],
     }
+
+
+def saved_bytes(version: Path) -> int:
+    """Size of the SavedModel of a version: its graph, its variables, its assets."""
+    files = [version / "saved_model.pb", *(version / "variables").rglob("*"), *(version / "assets").rglob("*")]
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def key(entry: Record) -> tuple[str, str, str]:
@@ -64,10 +83,14 @@ def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
     return [by_key[k] for k in sorted(by_key)]
 
 
+def figures(metrics: dict[str, Any]) -> str:
+    """{"mean_iou": 0.91234} -> 'mean iou 0.9123'."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+
+
 def row(entry: Record) -> str:
-    """One line of the table."""
+    """One line of the README's table."""
     data = f"{entry['data']} (**synthetic**)" if entry["synthetic"] else entry["data"]
-    figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in entry["metrics"].items())
     minutes, seconds = divmod(int(entry["seconds"]), 60)
     parity = "—" if entry["parity"] is None else f"{entry['parity']:.0e}"
     cells = [
@@ -75,7 +98,7 @@ def row(entry: Record) -> str:
         entry["preset"] or "own",
         data,
         f"test, {entry['examples']:,}",
-        figures,
+        figures(headline(entry["metrics"])),
         str(entry["epochs"]),
         f"{minutes}:{seconds:02d}",
         entry["machine"],
@@ -91,31 +114,42 @@ def with_table(readme: str, entries: Iterable[Record]) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the README has no {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{HEADER}{RULE}{''.join(row(entry) for entry in entries)}{END}{after}"
+    return f"{before}{BEGIN}\n{HEADER}{RULE}{''.join(map(row, entries))}{END}{after}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m training.results",
-        description="Write the figures of the trained versions into docs/results.json and README.md.",
+        description="Write the figures of the trained versions into docs/results.json, docs/results.md and README.md.",
         epilog="example:\n  python -m training.results --repository model_repository",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="default: %(default)s")
     parser.add_argument("--records", type=Path, default=Path("docs/results.json"), help="default: %(default)s")
+    parser.add_argument("--page", type=Path, default=Path("docs/results.md"), help="default: %(default)s")
     arguments = parser.parse_args(argv)
     try:
         old = json.loads(arguments.records.read_text()) if arguments.records.exists() else []
-        entries = merged(old, records(arguments.repository))
-        arguments.readme.write_text(with_table(arguments.readme.read_text(), entries))
-        arguments.records.write_text(json.dumps(entries, indent=1) + "\n")
+        new = records(arguments.repository)
+        entries = merged(old, new)
+        shown = [entry for entry in entries if entry["network"] in HEADLINERS]
+        arguments.readme.write_text(with_table(arguments.readme.read_text(), shown))
+        arguments.records.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+        _page(arguments.page, arguments.repository, entries, new)
     except (OSError, ValueError) as error:
         print(f"training.results: {error}", file=sys.stderr)
         return 1
-    print(f"{len(entries)} rows in {arguments.readme}")
+    print(f"{len(shown)} rows in {arguments.readme}, {len(entries)} in {arguments.page}")
     return 0
+
+
+def _page(path: Path, repository: Path, entries: list[Record], new: list[Record]) -> None:
+    from training import _results_page
+
+    pictures = _results_page.pictures(repository, new, path.with_suffix(""))
+    path.write_text(_results_page.page(entries, _results_page.known(), pictures), encoding="utf-8")
 
 
 if __name__ == "__main__":
