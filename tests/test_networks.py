@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ladle
 import models
 from clients.client import Client
+from clients.web import Config, create_app
 from clients.wire import messages as pb
 from clients.wire import tensors
 from training import _servable, session
 
+Ask = Callable[..., str]
+STATIC = Path(create_app.__code__.co_filename).parent / "static"
+
 # What differs from another network in numbers alone is exported in the slow tests only.
 SIBLINGS = {"densenet121", "resnet34", "vgg13", "vgg16", "vgg19", "fcn16s", "fcn32s"}
-SIBLINGS |= {"denoising_autoencoder", "dropout_autoencoder"}
+SIBLINGS |= {"denoising_autoencoder", "dropout_autoencoder", "efficientnet_lite0"}
 EVERY = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SIBLINGS else n for n in models.names()]
 )
@@ -39,9 +45,14 @@ def zoo(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 
 
 @pytest.fixture(scope="module")
-def clients(zoo: Path, serve: Callable[..., Any]) -> Iterator[tuple[Client, Client]]:
-    """A gRPC and a REST client of one server that serves all of them."""
-    server = serve("--repository", zoo, models=[model.name for model in zoo.iterdir()])
+def server(zoo: Path, serve: Callable[..., Any]) -> Any:
+    """A server of all of them."""
+    return serve("--repository", zoo, models=[model.name for model in zoo.iterdir()])
+
+
+@pytest.fixture(scope="module")
+def clients(server: Any) -> Iterator[tuple[Client, Client]]:
+    """A gRPC and a REST client of that server."""
     with Client(f"grpc://127.0.0.1:{server.grpc_port}") as grpc, Client(f"http://127.0.0.1:{server.rest_port}") as rest:
         yield grpc, rest
 
@@ -114,3 +125,102 @@ def test_tensorflow_onnx_grpc_and_rest_agree(name: str, zoo: Path, clients: tupl
         # The embedded server runs the ONNX graph, so this is TensorFlow against ONNX Runtime too.
         assert_same(grpc.predict(name, inputs, signature=signature), wanted, f"gRPC {signature}")
         assert_same(rest.predict(name, inputs, signature=signature), wanted, f"REST {signature}")
+
+
+# What people ask of each task, on the command line and on the page
+
+
+@pytest.fixture
+def ask(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """A `ladle` command in a folder with a colour photograph of no network's size; what it printed."""
+    rows, columns = np.mgrid[:70, :90]
+    Image.fromarray(np.stack([rows * 3, columns * 2, rows + columns], -1).astype(np.uint8)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LADLE_ADDRESS", f"grpc://localhost:{server.grpc_port}")
+
+    def run(*arguments: str) -> str:
+        assert ladle.main(arguments) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
+
+
+def picture(file: str) -> np.ndarray:
+    """The pixels of a picture that was written; it shows something."""
+    found = np.asarray(Image.open(file)).astype(int)
+    assert found.std() > 1, f"{file} is blank"
+    return found
+
+
+def classified(ask: Ask, name: str, card: dict[str, Any]) -> None:
+    [answer] = json.loads(ask("classify", name, "photo.jpg", "--json"))
+    assert answer["label"] in card["labels"]
+    assert f"photo.jpg  {answer['label']}\n" in ask("classify", name, "photo.jpg", "--top", "1")
+
+
+def judged(ask: Ask, name: str, card: dict[str, Any]) -> None:
+    assert re.fullmatch(r"(positive|negative) .* \d+\.\d%  a warm film\n", ask("sentiment", name, "a warm film"))
+
+
+def generated(ask: Ask, name: str, card: dict[str, Any]) -> None:
+    assert "wrote new.png" in ask("generate", name, "-n", "4", "--seed", "3", "--output", "new.png")
+    height, width = picture("new.png").shape[:2]
+    assert min(height, width) > 2 * card["config"]["height"]
+
+
+def reconstructed(ask: Ask, name: str, card: dict[str, Any]) -> None:
+    assert "spoilt, mended" in ask("reconstruct", name, "photo.jpg", "--noise", "0.3", "--output", "three.png")
+    tiles = np.array_split(picture("three.png"), 3, axis=1)
+    assert tiles[1].std() > tiles[0].std()  # the noise
+    code = ask("encode", name, "photo.jpg").strip()
+    assert len(code.split(",")) == card["config"]["latent_dim"]
+    ask("decode", name, code, "--output", "image.png")
+    assert picture("image.png").shape[0] >= card["config"]["height"]
+    ask("interpolate", name, "photo.jpg", "photo.jpg", "--steps", "3", "--output", "way.png")
+    generated(ask, name, card)
+
+
+def segmented(ask: Ask, name: str, card: dict[str, Any]) -> None:
+    ask("segment", name, "photo.jpg", "--output", "overlay.png", "--mask", "mask.png")
+    assert picture("overlay.png").shape == (70, 90, 3)
+    mask = np.asarray(Image.open("mask.png"))
+    assert mask.shape == (70, 90)
+    assert mask.max() < len(card["labels"])
+
+
+def regressed(ask: Ask, name: str, card: dict[str, Any]) -> None:
+    told = json.loads(ask("metadata", name, "--json"))
+    start = ",".join(["1"] * told["signatures"]["serving_default"]["inputs"]["x"]["shape"][1])
+    if "minimise" not in told["verbs"]:
+        assert re.fullmatch(rf"{name}\([1, ]+\) = -?\d\S*\n", ask("regress", name, start))
+        return
+    said = ask("minimise", name, start, "--output", "path.png")
+    assert re.match(rf"{name} falls from \S+ at \(1, 1\) to \S+ at \(\S+, \S+\) in \d+ steps\n", said)
+    assert picture("path.png").shape == (640, 640, 3)
+
+
+TASKS = {
+    "classify": classified,
+    "sentiment": judged,
+    "generate": generated,
+    "reconstruct": reconstructed,
+    "segment": segmented,
+    "regress": regressed,
+}
+
+
+@EVERY
+def test_the_command_line_gets_a_picture_or_a_sentence_from_every_network(name: str, zoo: Path, ask: Ask) -> None:
+    card = json.loads((zoo / name / "1" / "assets.extra" / "card.json").read_text())
+    TASKS[card["task"]](ask, name, card)
+
+
+@EVERY
+def test_the_page_has_a_panel_for_what_every_network_does(name: str, zoo: Path, server: Any) -> None:
+    config = Config(server=f"grpc://127.0.0.1:{server.grpc_port}", repository=zoo)
+    found = create_app(config).test_client().get(f"/api/v1/models/{name}").json
+    panels = re.findall(r"^  (\w+): \{ title", (STATIC / "views.js").read_text(), re.MULTILINE)
+    assert found["state"] == "AVAILABLE"
+    assert found["task"] in found["verbs"]
+    assert set(found["verbs"]) <= set(panels)
+    assert found["samples"] > 0 or found["task"] == "generate"

@@ -153,7 +153,7 @@ class Catalog:
         return {
             "name": name,
             **state,
-            "task": card.get("task") or (signatures.verbs[0] if signatures.verbs else None),
+            "task": _task(card.get("task"), signatures.verbs),
             "verbs": signatures.verbs,
             "description": card.get("description"),
             "headline": headline(card),
@@ -187,6 +187,11 @@ def headline(card: Json) -> Json | None:
             if isinstance(value, int | float):
                 return {"name": wanted, "value": value, "split": split}
     return None
+
+
+def _task(told: str | None, verbs: list[str]) -> str | None:
+    """What the card says, unless the model answers another verb alone: one that descends to a minimum "regresses"."""
+    return verbs[0] if verbs and told not in verbs else told
 
 
 def _versions(folder: Path) -> dict[int, Path]:
