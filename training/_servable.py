@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.kernels import get_registered_kernels_for_op
@@ -38,14 +39,17 @@ class Servable:
     def __str__(self) -> str:
         return (
             f"{'cannot be served' if self.faults else 'can be served'}; {len(self.operations)} operations, "
-            f"{len(self.cpu_alone)} of them on the CPU alone; {self.signatures} signatures ran; "
-            f"exported by TensorFlow {self.tensorflow}"
+            f"{len(self.cpu_alone)} of them on the CPU alone; signatures that ran: {self.signatures}; "
+            f"exported by TensorFlow {self.tensorflow or 'unknown'}"
         )
 
 
 def check(folder: Path) -> Servable:
     """Reads the operations of a version, and runs its signatures if they are all known."""
-    graph = read(folder)
+    try:
+        graph = read(folder)
+    except (ValueError, DecodeError) as error:
+        return Servable(faults=[f"saved_model.pb cannot be read: {error}"])
     result = operations(graph)
     if not result.faults:
         _run(folder, graph, result)
@@ -53,12 +57,12 @@ def check(folder: Path) -> Servable:
 
 
 def read(folder: Path) -> meta_graph_pb2.MetaGraphDef:
-    """The MetaGraph that servers load. ValueError: there is none."""
+    """The MetaGraph that servers load. ValueError: there is none; DecodeError: the file is damaged."""
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     for graph in saved.meta_graphs:
         if list(graph.meta_info_def.tags) == ["serve"]:
             return graph
-    raise ValueError(f"{folder} has no MetaGraph with the tag serve")
+    raise ValueError("it has no MetaGraph with the tag serve")
 
 
 def operations(graph: meta_graph_pb2.MetaGraphDef) -> Servable:
@@ -86,7 +90,10 @@ def _nodes(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Any]:
 
 def _run(folder: Path, graph: meta_graph_pb2.MetaGraphDef, result: Servable) -> None:
     """Every signature with a recorded request, in a session into which the graph was loaded."""
-    requests = {request.signature: request.inputs for request in warmup.read(folder / warmup.FILE)}
+    try:
+        requests = {request.signature: request.inputs for request in warmup.read(folder / warmup.FILE)}
+    except ValueError:
+        requests = {}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         try:
             tf.compat.v1.saved_model.loader.load(session, ["serve"], str(folder))
