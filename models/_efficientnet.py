@@ -69,7 +69,7 @@ def restore(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
 
     ValueError names the first that is missing or has another shape.
     """
-    for name, prefix in _names(model):
+    for name, prefix in names(model):
         layer = model.get_layer(name)
         norm = isinstance(layer, keras.layers.BatchNormalization)
         parts = ("weight", "bias", "running_mean", "running_var") if norm else ("weight",)
@@ -96,7 +96,7 @@ def _wide(filters: int, width: float) -> int:
     return filters if width == 1 else max(8, round(filters * width / 8) * 8)
 
 
-def _names(model: keras.Model) -> Iterator[tuple[str, str]]:
+def names(model: keras.Model) -> Iterator[tuple[str, str]]:
     """Each layer with weights and what the port calls it."""
     inner = {
         "expand": ("_expand_conv", "_bn0"),

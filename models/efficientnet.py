@@ -81,7 +81,7 @@ NETWORKS = [
         tiny={
             "pretrained": False,
             "base_width": 0.25,
-            "base_blocks": (1, 1, 1),
+            "base_blocks": (1, 1),
             "height": 32,
             "width": 32,
             "channels": 3,

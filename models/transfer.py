@@ -68,7 +68,7 @@ APPLICATIONS: Mapping[str, tuple[Application, bool]] = {
 def build(config: Config) -> keras.Model:
     """Images resized and scaled as the base wants them, the base, a global average pool, dropout, logits.
 
-    The base's batch normalisation runs in inference mode throughout, frozen or not: its averages are ImageNet's. Grey
+    The base's batch normalisation stays frozen throughout: it runs in inference mode, on ImageNet's averages. Grey
     images become three equal channels.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]; c is 1 or 3
@@ -84,13 +84,22 @@ def build(config: Config) -> keras.Model:
     x = keras.layers.Resizing(config.size, config.size, name="resize")(x)  # [b, size, size, 3]
     seed = seeds(config.seed)
     base, x = _scaled(config, next(seed), x)
-    x = base(x, training=False)
+    _unfreeze(base, len(base.layers))
+    x = base(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)  # [b, features]
     features = keras.Input(x.shape[1:], name="features")
     layers = Layers(seed)
     logits = layers.logits(layers.dropout(features, config.dropout, "dropout"), config.num_classes)
     head = keras.Model(features, logits, name="head")
     return compile_classifier(keras.Model(image, head(x), name="transfer"), config)
+
+
+def _unfreeze(base: keras.Model, count: int) -> None:
+    """Train the last `count` layers of a base, except batch normalisation, which so stays in inference mode."""
+    base.trainable = True
+    for i, layer in enumerate(base.layers):
+        norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = i >= len(base.layers) - count and not norm
 
 
 def _scaled(config: Config, seed: int, x: keras.KerasTensor) -> tuple[keras.Model, keras.KerasTensor]:
@@ -131,8 +140,8 @@ def stages(config: Config) -> Sequence[Stage]:
     def freeze(model: keras.Model) -> str:
         base = model.get_layer(config.base)
         base.trainable = False
-        begin = "of ImageNet" if config.pretrained else "that are random: untrained"
-        return f"{_count(base.weights)} weights of {config.base} {begin} stay as they are"
+        begin = "" if config.pretrained else ", random as they are untrained,"
+        return f"{_count(base.weights)} weights of {config.base}{begin} stay as they are"
 
     def train_head(model: keras.Model) -> str:
         for part in (model, model.get_layer("head")):
@@ -142,11 +151,9 @@ def stages(config: Config) -> Sequence[Stage]:
     def unfreeze(model: keras.Model) -> str:
         base = model.get_layer(config.base)
         first = len(base.layers) - round(config.unfrozen * len(base.layers))
-        base.trainable = True
-        for layer in base.layers[:first]:
-            layer.trainable = False
-        count = len(base.layers) - first
-        return f"the last {count} of {len(base.layers)} layers, {_count(base.trainable_weights)} weights"
+        _unfreeze(base, len(base.layers) - first)
+        trained = f"{_count(base.trainable_weights)} weights"
+        return f"the last {len(base.layers) - first} of {len(base.layers)} layers but their normalisation, {trained}"
 
     def train_both(model: keras.Model) -> str:
         compiled(model, config.fine_rate)
@@ -183,7 +190,7 @@ NETWORKS = [
             "data": "image_folder",
             "pretrained": False,
             "base_width": 0.25,
-            "base_blocks": (1, 1, 1),
+            "base_blocks": (1, 1),
             "size": 32,
             "head_epochs": 1,
             "epochs": 1,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from training._errors import UsageError
 from training.data import OWN, DataError, Progress
 from training.data._cache import root, sha256
 from training.data._registry import Published, resolve
-from training.data._sources import File, PyPI
+from training.data._sources import CONNECT_TIMEOUT_S, File, PyPI
 
 TORCH = (".pth", ".pt", ".bin")
 """Endings of PyTorch checkpoints; anything else is a file of Keras."""
@@ -41,14 +43,15 @@ PACKAGES: Mapping[str, Published] = {
         ),
     )
 }
+HOST = "https://storage.googleapis.com/tensorflow/keras-applications/"
 APPLICATIONS = {
-    "vgg16": ("VGG16", "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "vgg19": ("VGG19", "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "resnet50": ("ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "inception_v3": ("InceptionV3", "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "xception": ("Xception", "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "vgg16": ("vgg16/", "6d6bbae143d832006294945121d1f1fc"),
+    "vgg19": ("vgg19/", "253f8cb515780f3b799900260a226db6"),
+    "resnet50": ("resnet/", "4d473c1dd8becc155b73f8504c6f6626"),
+    "inception_v3": ("inception_v3/", "bcbd6486424b2319ff4ef7d526e38f63"),
+    "xception": ("xception/", "b0042744bf5b25fce3cb969f33bebb97"),
 }
-"""Bases that keras.applications downloads, each with the file that it leaves in Keras's own cache."""
+"""Where keras.applications has the convolutional part of each base, and its md5 there."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def find(network: Network, config: Config, own: Path | None, progress: Progress)
         file = found.source.files[0]
         progress.say(f"{name}: {found.source.title} ({found.how})")
         return _weights(name, found.folder / file.name, found.source.title)
-    return _weights(name, _downloaded(name, progress), f"original: keras.applications.{APPLICATIONS[name][0]}")
+    return _weights(name, _downloaded(name), f"original: keras.applications, {name}")
 
 
 def restore(network: Network, model: keras.Model, weights: Weights) -> None:
@@ -105,15 +108,19 @@ def _weights(name: str, path: Path, source: str) -> Weights:
     return Weights(name, path, {"name": name, "source": source, "sha256": sha256(path)})
 
 
-def _downloaded(name: str, progress: Progress) -> Path:
-    """The file of a base of keras.applications, by Keras's own download and its check."""
-    application, file = APPLICATIONS[name]
-    path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models" / file
-    if not path.is_file():
-        progress.say(f"{name}: downloading {file} with keras.applications ...")
-        try:
-            getattr(keras.applications, application)(include_top=False, weights="imagenet")
-        except Exception as error:  # urllib's and Keras's
-            said = str(error).splitlines()[0]
-            raise DataError(f"the ImageNet weights of {name} could not be downloaded ({said}); {ADVICE}") from error
-    return path
+def _downloaded(name: str) -> Path:
+    """The file of a base of keras.applications, downloaded into the cache and checked by Keras."""
+    folder, md5 = APPLICATIONS[name]
+    file = f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(CONNECT_TIMEOUT_S)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            origin = f"{HOST}{folder}{file}"
+            got = keras.utils.get_file(file, origin, file_hash=md5, cache_dir=root(), cache_subdir="models")
+    except Exception as error:  # urllib's and Keras's
+        said = str(error).splitlines()[0]
+        raise DataError(f"the ImageNet weights of {name} could not be downloaded ({said}); {ADVICE}") from error
+    finally:
+        socket.setdefaulttimeout(before)
+    return Path(got)

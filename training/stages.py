@@ -73,10 +73,13 @@ def _one(model: keras.Model, prepared: Prepared, stage: Stage, file: Path, befor
         if done.epoch == stage.epochs:
             say(f"  stage is over, from {file}")
             return done
+    count = prepared.train_size + len(prepared.validation)
+    say(f"  features  of {count:,} examples, by the frozen layers, once ...")
     started = time.monotonic()
     kept = _computed(frozen, prepared)
-    count = len(kept.train) + len(kept.validation)
-    say(f"  features  of {count:,} examples, by the frozen layers, once: {clock(time.monotonic() - started)}")
+    spent = time.monotonic() - started
+    say(f"  features  {clock(spent)}")
+    before.seconds += spent
     return fit(rest, kept, file, before.epoch)
 
 
@@ -97,14 +100,18 @@ def _joined(before: State, state: State) -> State:
 
 def _computed(frozen: keras.Model, prepared: Prepared) -> Prepared:
     """The training examples in use and the validation examples as the frozen part gives them, float32."""
-    answer = tf.function(lambda x: tf.cast(frozen(x, training=False), tf.float32))
+    any_count = tf.TensorSpec([None, *frozen.input_shape[1:]], tf.float32)
+    answer = tf.function(lambda x: tf.cast(frozen(x, training=False), tf.float32), [any_count], autograph=False)
 
     def features(part: Part, rows: np.ndarray) -> Part:
         made = [answer(part.inputs(rows[i : i + ROWS])).numpy() for i in range(0, len(rows), ROWS)]
         y = None if part.y is None else tf.constant(part.targets(rows))
         return Part(tf.constant(np.concatenate(made)), y)
 
-    config = dataclasses.replace(prepared.config, train_limit=0)
-    train = features(prepared.train, np.sort(prepared.chosen()))
     validation = features(prepared.validation, np.arange(len(prepared.validation)))
+    config = dataclasses.replace(prepared.config, train_limit=0)
+    # Placed so that each epoch's order is that of the examples they are made of.
+    order = np.random.default_rng([config.seed, 0]).permutation(prepared.train_size)
+    rows = prepared.chosen()[np.argsort(order)]
+    train = features(prepared.train, rows)
     return dataclasses.replace(prepared, config=config, train=train, validation=validation)

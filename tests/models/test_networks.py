@@ -14,7 +14,7 @@ import models
 EVERY = pytest.mark.parametrize("name", models.names())
 # What differs from another network in numbers alone trains in the slow tests only.
 SIBLINGS = {"densenet121", "resnet34", "vgg13", "vgg16", "vgg19", "fcn16s", "fcn32s"}
-SIBLINGS |= {"denoising_autoencoder", "dropout_autoencoder"}
+SIBLINGS |= {"denoising_autoencoder", "dropout_autoencoder", "efficientnet_lite0"}
 TRAINED = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SIBLINGS else n for n in models.names()]
 )

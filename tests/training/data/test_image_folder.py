@@ -178,3 +178,9 @@ def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "faces.rar").write_text("")
     with pytest.raises(DataError, match=r"faces\.rar: is neither a folder nor one of \.tar"):
         data.load("image_folder", path=tmp_path / "faces.rar")
+
+
+def test_pictures_of_different_sizes_get_the_size_that_a_network_wants(tmp_path: Path) -> None:
+    for i, size in enumerate([(8, 8), (9, 7), (12, 5), (6, 6)]):
+        Image.new("RGB", size, (i, i, i)).save(tmp_path / f"{i}.png")
+    assert data.load("image_folder", path=tmp_path, size=16).train.x.shape[1:] == (16, 16, 3)
