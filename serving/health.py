@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,12 +24,16 @@ class Health:
     def __init__(self, is_ready: Callable[[], bool], index: Callable[[], Iterable[Mapping[str, str]]] = tuple) -> None:
         self._is_ready = is_ready
         self._index = index
-        self._draining: asyncio.Event = asyncio.Event()
+        self._is_draining = False
         self._watchers = 0
+        self._told = 0
+        self._changed = asyncio.Event()  # set, and replaced, when the status has become another
+        self._poller: asyncio.Task[None] | None = None
 
     def drain(self) -> None:
         """Not ready any more, for good; streams that watch end."""
-        self._draining.set()
+        self._is_draining = True
+        self._look()
 
     async def check(self, request: Any, context: Any) -> Any:
         if request.service not in SERVICES:
@@ -61,22 +64,40 @@ class Health:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHERS} clients watch already")
             return
         self._watchers += 1
+        if self._poller is None:
+            self._poller = asyncio.create_task(self._poll())
         try:
             told = None
+            self._look()
             while True:
-                drained = self._draining.is_set()
-                status = self._status() if service in SERVICES else pb.ServingStatus.Value("SERVICE_UNKNOWN")
+                drained, changed = self._is_draining, self._changed
+                status = self._told if service in SERVICES else pb.ServingStatus.Value("SERVICE_UNKNOWN")
                 if status != told:
                     told = status
                     yield pb.HealthCheckResponse(status=status).SerializeToString()
                 if drained:
                     return
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._draining.wait(), _LOOK_S)
+                await changed.wait()
         finally:
             self._watchers -= 1
+            if not self._watchers and self._poller is not None:
+                self._poller.cancel()
+                self._poller = None
+
+    async def _poll(self) -> None:
+        """For all that watch."""
+        while True:
+            self._look()
+            await asyncio.sleep(_LOOK_S)
+
+    def _look(self) -> None:
+        status = self._status()
+        if status != self._told or self._is_draining:
+            self._told = status
+            self._changed.set()
+            self._changed = asyncio.Event()
 
     def _status(self) -> int:
-        ready = self._is_ready() and not self._draining.is_set()
+        ready = self._is_ready() and not self._is_draining
         number: int = pb.ServingStatus.Value("SERVING" if ready else "NOT_SERVING")
         return number
