@@ -44,6 +44,19 @@ def _make_codes() -> dict[tuple[int, int], int]:
 _CODES = _make_codes()
 
 
+def _make_short() -> list[tuple[int, int]]:
+    """By the next eight bits: bits and byte of the code that they begin with; (0, 0) where it is longer."""
+    short = [(0, 0)] * 256
+    for (length, code), byte in _CODES.items():
+        if length <= 8:
+            first = code << 8 - length
+            short[first : first + (1 << 8 - length)] = [(length, byte)] * (1 << 8 - length)
+    return short
+
+
+_SHORT = _make_short()
+
+
 class HpackError(Exception):
     """Headers that break the rules or the limit: the connection cannot go on."""
 
@@ -156,21 +169,40 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
 def _unpack(data: bytes) -> bytes:
     """Huffman's code undone."""
     found = bytearray()
-    code = length = 0
+    code = bits = 0  # those read and not yet undone
     for byte in data:
-        for shift in (7, 6, 5, 4, 3, 2, 1, 0):
-            code = code << 1 | byte >> shift & 1
-            length += 1
-            if length >= 5:
-                symbol = _CODES.get((length, code))
-                if symbol is not None:
-                    if symbol == 256:
-                        raise HpackError("the end within a string")
-                    found.append(symbol)
-                    code = length = 0
-    if length > 7 or code != (1 << length) - 1:
+        code = code << 8 | byte
+        bits += 8
+        while bits >= 8:
+            length, symbol = _SHORT[code >> bits - 8]
+            if not length:
+                length, symbol = _long(code, bits)
+                if not length:
+                    break
+            found.append(symbol)
+            bits -= length
+            code &= (1 << bits) - 1
+    while bits < 8:
+        length, symbol = _SHORT[(code << 8 - bits | 0xFF >> bits) & 0xFF]
+        if not length or length > bits:
+            break
+        found.append(symbol)
+        bits -= length
+        code &= (1 << bits) - 1
+    if bits > 7 or code != (1 << bits) - 1:
         raise HpackError("a string with wrong padding")
     return bytes(found)
+
+
+def _long(code: int, bits: int) -> tuple[int, int]:
+    """Bits and byte of a code of more than eight bits; (0, 0) when it has not come whole."""
+    for length in range(10, min(bits, 30) + 1):
+        symbol = _CODES.get((length, code >> bits - length))
+        if symbol == 256:
+            raise HpackError("the end within a string")
+        if symbol is not None:
+            return length, symbol
+    return 0, 0
 
 
 def encode(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

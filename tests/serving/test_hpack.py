@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from serving.hpack import Decoder, HpackError, encode
+from serving.hpack import _CODES, Decoder, HpackError, encode
 
 FIRST = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"www.example.com"))
 THIRD = (
@@ -33,6 +33,18 @@ def test_the_examples_of_the_standard_are_read(blocks: list[str]) -> None:
     decoder = Decoder(10_000)
     found = [decoder.decode(bytes.fromhex(block)) for block in blocks]
     assert found == [FIRST, (*FIRST, (b"cache-control", b"no-cache")), THIRD]
+
+
+def test_every_byte_is_read_from_its_code() -> None:
+    codes = {byte: f"{code:0{length}b}" for (length, code), byte in _CODES.items()}
+    rng = random.Random(7)
+    for text in (bytes(range(256)), b"", *(rng.randbytes(rng.randrange(90)) for _ in range(300))):
+        bits = "".join(codes[byte] for byte in text)
+        bits += "1" * (-len(bits) % 8)
+        packed = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
+        name = encode([(packed, b"")])
+        block = bytes((name[0], name[1] | 0x80)) + name[2:]
+        assert Decoder(10_000).decode(block) == ((text, b""),)
 
 
 def test_a_block_means_what_the_table_says_now() -> None:
