@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from serving.errors import InvalidArgument
-from serving.saved_model import Signature, type_name
+from serving.matching import type_name_of
+from serving.saved_model import Signature
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -91,7 +92,7 @@ def read_classes(answer: Mapping[str, Array], count: int) -> tuple[Array | None,
                 f"Expected Tensor shape: [batch_size num_classes] but got [{','.join(map(str, array.shape))}]"
             )
         if array.dtype != dtype:
-            raise InvalidArgument(f"Expected {name} Tensor of DT_{wanted}. Got: {_dt(array)}")
+            raise InvalidArgument(f"Expected {name} Tensor of DT_{wanted}. Got: DT_{type_name_of(array).upper()}")
         if len(array) != count:
             raise InvalidArgument(f"Expected {name} output batch size of {count}. Got: {len(array)}")
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
@@ -118,13 +119,7 @@ def read_values(answer: Mapping[str, Array], count: int) -> Array:
             f"[{','.join(map(str, array.shape))}]"
         )
     if array.dtype != np.float32:
-        raise InvalidArgument(f"Expected output Tensor of DT_FLOAT.  Got: {_dt(array)}")
+        raise InvalidArgument(f"Expected output Tensor of DT_FLOAT.  Got: DT_{type_name_of(array).upper()}")
     if len(array) != count:
         raise InvalidArgument(f"Input batch size did not match output batch size: {count} vs. {len(array)}")
     return array.reshape(-1)
-
-
-def _dt(array: Array) -> str:
-    from clients.wire import tensors
-
-    return "DT_" + type_name(tensors.dtype_of(array).number).upper()

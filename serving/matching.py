@@ -52,7 +52,7 @@ def check_dtypes(signature: Signature, inputs: Mapping[str, Array]) -> None:
         array = inputs.get(alias)
         if array is None or array.dtype is info.numpy or array.dtype == info.numpy:
             continue
-        raise InvalidArgument(f"Expects arg[{i}] to be {info.type_name} but {_type_name(array)} is provided")
+        raise InvalidArgument(f"Expects arg[{i}] to be {info.type_name} but {type_name_of(array)} is provided")
 
 
 def complete(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -61,7 +61,10 @@ def complete(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, 
 
 
 def choose_outputs(signature: Signature, wanted: Iterable[str]) -> tuple[str, ...]:
-    """The outputs to compute: those asked for, or all. InvalidArgument for unknown or repeated ones."""
+    """The outputs to compute, in the signature's order: those asked for, or all.
+
+    InvalidArgument for unknown or repeated ones.
+    """
     chosen = tuple(wanted)
     if not chosen:
         return tuple(signature.outputs)
@@ -73,14 +76,15 @@ def choose_outputs(signature: Signature, wanted: Iterable[str]) -> tuple[str, ..
             )
         if alias in chosen[:i]:
             raise InvalidArgument(f"duplicate output tensor alias: {alias}")
-    return chosen
+    return tuple(alias for alias in signature.outputs if alias in chosen)
 
 
 def _join(names: Iterable[str]) -> str:
     return ",".join(sorted(names))
 
 
-def _type_name(array: Array) -> str:
+def type_name_of(array: Array) -> str:
+    """The name of its dtype in TensorFlow, as `float`."""
     from clients.wire import tensors
 
     return type_name(tensors.dtype_of(array).number)
