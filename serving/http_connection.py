@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from serving import eager
-from serving.http_messages import JSON, Answer, Request, head
+from serving.http_messages import JSON, Answer, Request, head, origin_form
 from serving.json_text import error_body
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
         now = time.monotonic()
         body = self._body if self._parts is None else bytes(self._parts)
         method = self._parser.get_method().decode()
-        request = Request(method, self._path, self._headers, body, now)
+        request = Request(method, origin_form(self._path), self._headers, body, now)
         keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
         self._reading, self._on_wire, self._since = False, 0, now
         self._kept += self._held

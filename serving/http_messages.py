@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple
+
+_SCHEME_AND_HOST = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 JSON = b"content-type: application/json\r\n"
 
@@ -51,3 +54,12 @@ def head(status: int, headers: bytes, date: bytes, close: bool) -> bytes:
         reason = b"Error"
     last = b"connection: close\r\n" if close else b""
     return b"HTTP/1.1 %d %b\r\n%bdate: %b\r\n%bcontent-length: " % (status, reason, headers, date, last)
+
+
+def origin_form(target: bytes) -> bytes:
+    """A request's target as path and query, also where it names scheme and host, as to a proxy (RFC 9112, 3.2.2)."""
+    found = _SCHEME_AND_HOST.match(target)
+    if found is None:
+        return target
+    rest = target[found.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest

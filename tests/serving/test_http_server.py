@@ -90,6 +90,23 @@ class Client:
             return True
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("http://h:1/echo?a=b", "/echo?a=b"),
+        ("HTTPS://h/v1/models/http://x", "/v1/models/http://x"),
+        ("http://h", "/"),
+        ("http://h?a", "/?a"),
+        ("/http://h/echo", "/http://h/echo"),
+    ],
+)
+def test_a_target_may_name_scheme_and_host(start: Any, target: str, path: str) -> None:
+    client = Client(start())
+    client.send(f"POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+    status, _, body = client.read()
+    assert (status, json.loads(body)["path"]) == (200, path)
+
+
 def test_a_request_may_come_in_any_pieces(start: Any) -> None:
     client = Client(start())
     for byte in POST + b"Content-Length: 5\r\n\r\nhello":
