@@ -201,6 +201,8 @@ class Scheduler:
             self._count(batch, [task], -1)
             if not batch.tasks:
                 self._close(batch)
+                with contextlib.suppress(ValueError):  # it was about to start
+                    self._lanes[batch.call.servable.name].batches.remove(batch)
             batch.call.servable.leave()
 
     def _close(self, batch: Batch) -> None:
@@ -222,7 +224,7 @@ class Scheduler:
         self._will_dispatch = False
         lanes = list(self._lanes.values())
         for lane in lanes:
-            while lane.batches and (not lane.batches[0].is_waiting or lane.batches[0].is_quick()):
+            while lane.batches and lane.batches[0].is_quick():
                 batch = lane.batches.popleft()
                 if self._start(batch):
                     self._finish(batch, *batch.run())
@@ -237,7 +239,9 @@ class Scheduler:
         """What the lane runs next: its first batch, or a single request of it where merging has not paid."""
         batch = lane.batches[0]
         self._expire_late(batch)
-        if batch.is_waiting and not batch.gains():
+        if not batch.is_waiting:
+            return None
+        if not batch.gains():
             lane.alone += 1
             if lane.alone % _TRY_AGAIN:
                 first = batch.take_first()

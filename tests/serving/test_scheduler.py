@@ -277,6 +277,20 @@ def test_a_caller_that_goes_takes_its_waiting_request_along() -> None:
     assert of.in_flight == scheduler.waiting == 0
 
 
+def test_requests_that_give_up_leave_nothing_behind_a_long_run() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    of = servable(engine)
+
+    async def act() -> None:
+        gone = [asyncio.ensure_future(scheduler.run(ask(of), x(7), time.monotonic() + 0.02)) for _ in range(50)]
+        results = await asyncio.gather(*gone, return_exceptions=True)
+        assert {type(result) for result in results} == {DeadlineExceeded}
+        assert not scheduler._lanes["m"].batches
+
+    behind_a_shut_gate(engine, scheduler, ask(of), act)
+    assert engine.runs == [("s", [0])]
+
+
 def test_a_model_with_many_requests_does_not_hold_up_another() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     busy, other = servable(engine, "busy"), servable(engine, "other")
