@@ -133,9 +133,10 @@ class Manager(Generic[L]):
 
     def set_wanted(self, wanted: Mapping[str, Mapping[int, Path]]) -> None:
         """Loads what is wanted and not there, and lets go of what is there and not wanted."""
+        changed = self._changed_since() if self._retry_changed else []
         with self._changed:
             for model in {*wanted, *self._versions}:
-                self._want(model, wanted.get(model, {}))
+                self._want(model, wanted.get(model, {}), changed)
                 self._step(model)
             self._tell()
 
@@ -143,7 +144,13 @@ class Manager(Generic[L]):
         self._show()
         self._changed.notify_all()
 
-    def _want(self, model: str, folders: Mapping[int, Path]) -> None:
+    def _changed_since(self) -> list[Version[L]]:
+        """The versions that failed and whose files are others now; looks at the disk, so without the lock."""
+        with self._changed:
+            ended = [v for known in self._versions.values() for v in known.values() if v.state is State.END]
+        return [version for version in ended if version.wanted and stamp(version.folder) != version.stamp]
+
+    def _want(self, model: str, folders: Mapping[int, Path], changed: list[Version[L]]) -> None:
         if not folders and model not in self._versions:
             return
         known = self._versions.setdefault(model, {})
@@ -155,16 +162,14 @@ class Manager(Generic[L]):
                     version.error = Cancelled("Loading of servable cancelled")
         for number, folder in folders.items():
             version_known = known.get(number)
-            if version_known is None or (version_known.state is State.END and self._is_worth_another(version_known)):
+            ended = version_known is not None and version_known.state is State.END
+            is_changed = any(version is version_known for version in changed)
+            if version_known is None or (ended and (is_changed or not version_known.wanted)):
                 known[number] = Version(model, number, folder)
             else:
                 if not version_known.wanted:
                     version_known.folder = folder
                 version_known.wanted = True
-
-    def _is_worth_another(self, version: Version[L]) -> bool:
-        """Whether a version that has ended, and is wanted now, is loaded afresh."""
-        return not version.wanted or (self._retry_changed and stamp(version.folder) != version.stamp)
 
     def _step(self, model: str) -> None:
         """Unloads what is superseded and loads what is wanted, as the transition policy has it."""
