@@ -13,7 +13,9 @@ import time
 
 NICE = 10
 """Added to the niceness of threads that compute: the event loop gets a core as soon as it wants one."""
-_EVENT_LOOP_SLICE_NS = 100_000
+_SLICE_NS = 5_000_000
+"""What those threads ask to run at a time. Linux (from 6.12) lets a thread that wakes interrupt one that asks for more;
+else the one that computes keeps the core until the next tick, up to 4 ms."""
 _LATELY_S = 0.1
 
 _processes = [1]
@@ -64,15 +66,7 @@ def step_back() -> None:
             own = threading.get_native_id()
             # The main thread's niceness is what the process was started with.
             os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICE))
-        _set_slice(0)
-
-
-def step_forward() -> None:
-    """Lets this thread, the event loop's, interrupt a thread that computes as soon as it has something to do.
-
-    Linux lets a thread run on for up to a tick, 4 ms, unless the one that wakes asks for less at a time (from 6.12).
-    """
-    _set_slice(_EVENT_LOOP_SLICE_NS)
+        _set_slice(_SLICE_NS)
 
 
 _SETATTR, _GETATTR = {"x86_64": (314, 315), "aarch64": (274, 275)}.get(platform.machine(), (0, 0))
@@ -80,8 +74,8 @@ _ATTRIBUTES = struct.Struct("<IIQiIQQQ")  # struct sched_attr: size, policy, fla
 
 
 def _set_slice(nanoseconds: int) -> None:
-    """What this thread asks to run at a time (sched_setattr(2)), inherited by those that it starts; 0: the default."""
-    if sys.platform != "linux" or not _SETATTR:
+    """What this thread asks to run at a time (sched_setattr(2)), and those that it starts."""
+    if not _SETATTR:
         return
     system = ctypes.CDLL(None)
     attributes = ctypes.create_string_buffer(_ATTRIBUTES.size)

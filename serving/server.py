@@ -18,7 +18,7 @@ from clients.wire import messages as pb
 from serving import config, grpc_backend, http2_frames, images, lifecycle, prometheus, tls
 from serving.batch import scheduler_limits
 from serving.core import Core
-from serving.cores import cpu_count, step_forward
+from serving.cores import cpu_count
 from serving.errors import InvalidArgument, ServingError
 from serving.grpc_api import GrpcApi
 from serving.grpc_reload import ReloadApi
@@ -231,7 +231,6 @@ def _limits(options: SimpleNamespace) -> Limits:
 def run(server: Server) -> None:
     """Runs a server until it ends."""
     np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
-    step_forward()
     sys.setswitchinterval(1e-3)  # seconds that a thread may keep the event loop from Python
     try:
         import uvloop

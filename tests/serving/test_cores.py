@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving.cores import NICE, step_back, step_forward
+from serving.cores import NICE, step_back
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has priorities of threads")
 
@@ -24,9 +24,3 @@ def test_a_thread_that_steps_back_is_nicer_than_the_process_and_so_are_those_tha
         with ThreadPoolExecutor(1) as forth:
             below = back.submit(lambda: forth.submit(niceness).result()).result()
         assert back.submit(niceness).result() == below == min(19, niceness() + NICE)
-
-
-@linux
-def test_stepping_forward_changes_no_niceness() -> None:
-    with ThreadPoolExecutor(1, initializer=step_forward) as thread:
-        assert thread.submit(niceness).result() == niceness()
