@@ -129,6 +129,8 @@ class Supervisor:
                 cause = _cause(status)
             except OSError as error:  # the system has no room for a process just now
                 status, cause = 0, f"it could not be started: {error.strerror}"
+            except Exception as error:  # whatever it is, the slot is filled again
+                status, cause = 0, f"it could not be started: {error}"
             if self._stop.is_set():
                 return
             if self._pool.size() == 0 and not self._manager.available() and status == 255:
@@ -142,19 +144,20 @@ class Supervisor:
     def _run_worker(self, slot: int) -> int:
         """Starts a worker and lets it serve; its exit status when it has ended."""
         ours, its = socket.socketpair()
-        command = [sys.executable, "-m", "serving.work", str(its.fileno()), str(slot)]
-        process = subprocess.Popen(
-            [*command, *self._arguments], pass_fds=[its.fileno()], start_new_session=True, env=_environment()
-        )
-        its.close()
+        with ours, its:
+            command = [sys.executable, "-m", "serving.work", str(its.fileno()), str(slot)]
+            process = subprocess.Popen(
+                [*command, *self._arguments], pass_fds=[its.fileno()], start_new_session=True, env=_environment()
+            )
+            connection = Connection(ours.detach())
         operations: dict[str, Callable[..., Any]] = {"reload": self._reload, "scrape": self._pool.snapshots}
-        channel = Channel(Connection(ours.detach()), operations)
+        channel = Channel(connection, operations)
         worker = Worker(process, channel)
         self._processes[slot] = process
         if self._stop.is_set():
             process.terminate()
-        channel.start()
         try:
+            channel.start()
             self._pool.join(worker)
         except ChannelClosed:
             pass

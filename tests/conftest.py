@@ -265,6 +265,39 @@ def identities() -> Model:
     return Model(signatures, graphs, {"words.txt": ("zero", "one")})
 
 
+def looping() -> Model:
+    """y = x after so many turns of a loop as the largest x says; a million takes about a second."""
+    turn = helper.make_graph(
+        [helper.make_node("Identity", ["going"], ["go_on"]), helper.make_node("Identity", ["state"], ["next"])],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.INT64, [None]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.INT64, [None]),
+        ],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["turns"], keepdims=0),
+        helper.make_node("Loop", ["turns", "", "x"], ["y"], body=turn),
+    ]
+    given: Tensors = {"x": ("int64", [-1])}
+    answer: Tensors = {"y": ("int64", [-1])}
+    return Model({"serving_default": Signature(given, answer)}, {"model.onnx": onnx_model(nodes, given, answer)})
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed so far; 0 when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass
 class Running:
     """A server process and where it answers."""
@@ -310,6 +343,10 @@ class Running:
 
     def wait_for_state(self, model: str, version: int, state: str) -> None:
         self.wait_for(lambda: self.states(model).get(version) == state)
+
+    def cpu_seconds(self) -> float:
+        """What the server has computed so far; a running request shows in it."""
+        return cpu_seconds(self.process.pid)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ends the server; its exit status."""
@@ -371,7 +408,18 @@ def tiny_server(serve: Callable[..., Running], tiny_repository: Path) -> Running
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """Makers of tiny models, each with `write(base_path, version)`: half_plus(offset), image_classifier(), ..."""
-    makers = (half_plus, image_classifier, identities, onnx_model, record, free_port, Model, Signature)
+    makers = (
+        half_plus,
+        image_classifier,
+        identities,
+        looping,
+        onnx_model,
+        record,
+        free_port,
+        cpu_seconds,
+        Model,
+        Signature,
+    )
     return SimpleNamespace(**{maker.__name__: maker for maker in makers})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import signal
 import threading
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from clients.wire import messages as pb
 from clients.wire import services, tensors
@@ -22,31 +20,6 @@ from clients.wire import services, tensors
 CALLS = 250  # over each protocol
 CHANNELS = 5
 TURNS = 800  # some milliseconds
-
-
-def slow(tiny: Any) -> Any:
-    """y = x after so many turns of a loop as x says; a million takes about a second."""
-    turn = helper.make_graph(
-        [helper.make_node("Identity", ["going"], ["go_on"]), helper.make_node("Identity", ["state"], ["next"])],
-        "turn",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("state", TensorProto.INT64, [None]),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.INT64, [None]),
-        ],
-    )
-    nodes = [
-        helper.make_node("ReduceMax", ["x"], ["turns"], keepdims=0),
-        helper.make_node("Loop", ["turns", "", "x"], ["y"], body=turn),
-    ]
-    given, answer = {"x": ("int64", [-1])}, {"y": ("int64", [-1])}
-    return tiny.Model(
-        {"serving_default": tiny.Signature(given, answer)}, {"model.onnx": tiny.onnx_model(nodes, given, answer)}
-    )
 
 
 def request_of(turns: int) -> Any:
@@ -57,7 +30,7 @@ def request_of(turns: int) -> Any:
 
 @pytest.mark.parametrize("backend", ["native", "grpcio"])
 def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: Path, backend: str) -> None:
-    slow(tiny).write(repository / "m", 1)
+    tiny.looping().write(repository / "m", 1)
     flags = [f"--grpc_backend={backend}", "--max_queued_requests=1000", "--file_system_poll_wait_seconds=1"]
     server = serve("--repository", repository, *flags, models=["m"])
     begun = threading.Semaphore(0)
@@ -99,7 +72,7 @@ def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: 
 
 @pytest.mark.parametrize("backend", ["native", "grpcio"])
 def test_told_twice_a_server_ends_at_once(serve: Any, tiny: Any, repository: Path, backend: str) -> None:
-    slow(tiny).write(repository / "m", 1)
+    tiny.looping().write(repository / "m", 1)
     server = serve("--repository", repository, f"--grpc_backend={backend}", models=["m"])
     ended = threading.Event()
 
@@ -111,9 +84,9 @@ def test_told_twice_a_server_ends_at_once(serve: Any, tiny: Any, repository: Pat
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         watched = services.stub(channel, services.HEALTH).Watch(pb.HealthCheckRequest(), timeout=60)
         assert pb.ServingStatus.Name(next(watched).status) == "SERVING"
-        busy = cpu_seconds(server) + 0.2
+        busy = server.cpu_seconds() + 0.2
         threading.Thread(target=ask).start()
-        server.wait_for(lambda: cpu_seconds(server) > busy)
+        server.wait_for(lambda: server.cpu_seconds() > busy)
         server.process.send_signal(signal.SIGTERM)
         assert pb.ServingStatus.Name(next(watched).status) == "NOT_SERVING"
         server.process.send_signal(signal.SIGTERM)
@@ -122,7 +95,7 @@ def test_told_twice_a_server_ends_at_once(serve: Any, tiny: Any, repository: Pat
 
 
 def test_what_outlasts_the_grace_is_cut_off(serve: Any, tiny: Any, repository: Path) -> None:
-    slow(tiny).write(repository / "m", 1)
+    tiny.looping().write(repository / "m", 1)
     server = serve("--repository", repository, "--shutdown_grace_seconds=1", models=["m"])
     failed = threading.Event()
 
@@ -133,15 +106,9 @@ def test_what_outlasts_the_grace_is_cut_off(serve: Any, tiny: Any, repository: P
             failed.set()
 
     caller = threading.Thread(target=ask)
-    busy = cpu_seconds(server) + 0.2
+    busy = server.cpu_seconds() + 0.2
     caller.start()
-    server.wait_for(lambda: cpu_seconds(server) > busy)
+    server.wait_for(lambda: server.cpu_seconds() > busy)
     assert server.stop() == 0
     caller.join()
     assert failed.is_set()
-
-
-def cpu_seconds(server: Any) -> float:
-    """What the server has computed so far; a running request shows in it."""
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

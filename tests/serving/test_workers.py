@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
 
 from clients.wire import messages as pb
 from clients.wire import tensors
@@ -29,16 +28,19 @@ X = np.array([[1.0]], np.float32)
 BODY = b'{"instances": [[1.0]]}'
 
 
+@pytest.mark.parametrize(
+    ("python", "reason"), [("no python", "No such file or directory"), ("nul\0", "embedded null byte")]
+)
 def test_a_worker_that_cannot_be_started_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, python: str, reason: str
 ) -> None:
     supervisor = Supervisor(flags.parse([f"--repository={tmp_path}", "--workers=2"]), [])
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / python))
     keeper = threading.Thread(target=supervisor._keep, args=(1,), daemon=True)
     keeper.start()
     keeper.join(0.2)
     assert keeper.is_alive()
-    assert "worker 1 ended (it could not be started: No such file or directory); starting another" in caplog.text
+    assert f"worker 1 ended (it could not be started: {reason}); starting another" in caplog.text
     supervisor._stop.set()
     keeper.join(30)
     assert not keeper.is_alive()
@@ -249,7 +251,7 @@ def test_a_version_that_ends_processes_is_given_up_while_one_goes_on_serving(
     pids = children(server.process.pid)
     steady = one_each(server)
     before = {pid: view.answer() for pid, view in steady.items()}
-    busy = {pid: cpu_seconds(pid) + 0.5 for pid in pids}
+    busy = {pid: tiny.cpu_seconds(pid) + 0.5 for pid in pids}
     shutil.copytree(looping, folder / ".copy")
     (folder / ".copy").rename(folder / "m" / "20")
     tried: list[int] = []
@@ -257,7 +259,7 @@ def test_a_version_that_ends_processes_is_given_up_while_one_goes_on_serving(
 
         def working() -> int | None:
             found = children(server.process.pid)
-            return next((p for p in found if p not in tried and cpu_seconds(p) > busy.get(p, 2.0)), None)
+            return next((p for p in found if p not in tried and tiny.cpu_seconds(p) > busy.get(p, 2.0)), None)
 
         tried.append(server.wait_for(working))
         os.kill(tried[-1], signal.SIGKILL)
@@ -311,42 +313,10 @@ def test_workers_end_with_their_supervisor_and_leave_the_ports(serve: Any, tiny:
         server.get("/v2/health/live")
 
 
-def cpu_seconds(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def endless(tiny: Any) -> Any:
     """A model whose warm-up does not end in time."""
-    from onnx import TensorProto
-
-    turn = helper.make_graph(
-        [helper.make_node("Identity", ["going"], ["go_on"]), helper.make_node("Add", ["state", "state"], ["next"])],
-        "turn",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("state", TensorProto.INT64, [None]),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.INT64, [None]),
-        ],
-    )
-    graph = helper.make_graph(
-        [
-            helper.make_node("ReduceMax", ["x"], ["turns"], keepdims=0),
-            helper.make_node("Loop", ["turns", "", "x"], ["y"], body=turn),
-        ],
-        "endless",
-        [helper.make_tensor_value_info("x", TensorProto.INT64, ["b"])],
-        [helper.make_tensor_value_info("y", TensorProto.INT64, ["b"])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    signature = tiny.Signature({"x": ("int64", [-1])}, {"y": ("int64", [-1])})
     log = pb.PredictionLog()
     tensors.fill(log.predict_log.request.inputs["x"], np.array([10**9]))
-    return tiny.Model({"serving_default": signature}, {"model.onnx": model}, warm_up=[log])
+    model = tiny.looping()
+    model.warm_up = [log]
+    return model

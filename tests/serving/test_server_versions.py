@@ -1,0 +1,211 @@
+"""Versions that come, go and roll back while a server runs, broken ones and half-written ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.wire import messages as pb
+from clients.wire import tensors
+
+ROOT = Path(__file__).resolve().parents[2]
+X = np.array([[1.0]], np.float32)
+
+
+def answer(server: Any, model: str = "m") -> Any:
+    """What the latest version makes of 1: half of it plus the version's offset."""
+    status, body = server.send("POST", f"/v1/models/{model}:predict", b'{"instances": [[1.0]]}')
+    return json.loads(body)["predictions"][0][0] if status == 200 else None
+
+
+def test_a_new_version_replaces_the_old_one(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, models=["m"])
+    assert answer(server) == 1.5
+    tiny.half_plus(2).write(repository / "m", 2)
+    server.wait_for_state("m", 1, "END")
+    assert server.states("m") == {2: "AVAILABLE", 1: "END"}
+    assert answer(server) == 2.5
+
+
+def test_models_come_and_go_in_a_repository(serve: Any, tiny: Any, repository: Path) -> None:
+    server = serve("--repository", repository)
+    assert server.get("/v2/health/ready")[0] == 200
+    tiny.half_plus(1).write(repository / "late", 1)
+    server.wait_for_state("late", 1, "AVAILABLE")
+    shutil.rmtree(repository / "late")
+    server.wait_for_state("late", 1, "END")
+    assert answer(server, "late") is None
+
+
+def test_a_version_that_goes_leaves_the_one_before(serve: Any, tiny: Any, repository: Path) -> None:
+    for version in (1, 2):
+        tiny.half_plus(version).write(repository / "m", version)
+    server = serve("--repository", repository, models=["m"])
+    assert answer(server) == 2.5
+    (repository / "m" / "2").rename(repository / "m" / "withdrawn")
+    server.wait_for(lambda: answer(server) == 1.5)
+
+
+def test_a_broken_version_leaves_the_good_one(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, models=["m"])
+    published = tiny.half_plus(2).write(repository / "other", 2)
+    (published / "model.onnx").write_bytes(b"not what was verified")
+    published.rename(repository / "m" / "2")
+    server.wait_for_state("m", 2, "END")
+    assert server.states("m") == {2: "END", 1: "AVAILABLE"}
+    assert answer(server) == 1.5
+    status = json.loads(server.get("/v1/models/m/versions/2")[1])["model_version_status"][0]["status"]
+    assert status == {
+        "error_code": "DATA_LOSS",
+        "error_message": "model.onnx is not the graph that was verified (its sha256 differs); export the version again",
+    }
+    tiny.half_plus(3).write(repository / "m", 3)
+    server.wait_for(lambda: answer(server) == 3.5)
+    server.wait_for_state("m", 1, "END")
+
+
+def test_a_version_that_is_copied_into_place_is_served_when_it_is_whole(
+    serve: Any, tiny: Any, repository: Path
+) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, models=["m"])
+    whole = tiny.half_plus(2).write(repository / ".elsewhere", 2)
+    copy = repository / "m" / "2"
+    copy.mkdir()
+    shutil.copytree(whole / "assets.extra", copy / "assets.extra")
+    server.wait_for_state("m", 2, "END")
+    assert answer(server) == 1.5
+    for file in whole.iterdir():
+        if file.is_file() and file.name != "saved_model.pb":
+            shutil.copy(file, copy)
+    shutil.copy(whole / "saved_model.pb", copy)
+    server.wait_for(lambda: answer(server) == 2.5)
+    server.wait_for_state("m", 1, "END")
+
+
+def test_no_error_tells_a_path(serve: Any, tiny: Any, repository: Path) -> None:
+    (repository / "empty" / "1").mkdir(parents=True)
+    (repository / "file").mkdir()
+    (repository / "file" / "1").write_text("no folder")
+    (repository / "text" / "1").mkdir(parents=True)
+    (repository / "text" / "1" / "saved_model.pb").write_bytes(b"\xff\xff")
+    server = serve("--repository", repository)
+    for model in ("empty", "file", "text"):
+        server.wait_for_state(model, 1, "END")
+        reason = server.get(f"/v1/models/{model}")[1].decode()
+        assert str(repository) not in reason
+        assert "saved_model.pb" in reason
+
+
+def test_a_killed_writer_leaves_nothing_that_is_served(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, models=["m"])
+    code = (
+        "import pathlib, sys, time\n"
+        "folder = pathlib.Path(sys.argv[1]); (folder / 'assets').mkdir(parents=True)\n"
+        "(folder / 'saved_model.pb').write_bytes(b'half of it')\n"
+        "print('writing', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, repository / "m" / ".tmp-2"], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.kill()
+    (repository / "m" / "2tmp").mkdir()
+    (repository / "m" / "v3").mkdir()
+    tiny.half_plus(4).write(repository / "m", 4)
+    server.wait_for_state("m", 4, "AVAILABLE")
+    assert set(server.states("m")) == {1, 4}
+
+
+def test_versions_change_and_roll_back_under_load_without_an_error(
+    serve: Any, tiny: Any, repository: Path, grpc_to: Any
+) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, models=["m"])
+    asker = grpc_to(server)
+    wrong: list[Any] = []
+    seen: set[Any] = set()
+    done = threading.Event()
+
+    def load(ask: Any) -> None:
+        while not done.is_set():
+            try:
+                seen.add(ask())
+            except Exception as error:
+                wrong.append(error)
+
+    asks = [lambda: answer(server), lambda: asker.predict("m", {"x": X})["y"][0][0]] * 2
+    threads = [threading.Thread(target=load, args=(ask,)) for ask in asks]
+    for thread in threads:
+        thread.start()
+    for version in (2, 3, 4):
+        tiny.half_plus(version).write(repository / "m", version)
+        server.wait_for_state("m", version, "AVAILABLE")
+        server.wait_for_state("m", version - 1, "END")
+    for version in (4, 3):
+        (repository / "m" / str(version)).rename(repository / "m" / f"withdrawn-{version}")
+        server.wait_for_state("m", version, "END")
+        server.wait_for_state("m", version - 1, "AVAILABLE")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert {1.5, 4.5, 2.5} <= seen <= {1.5, 2.5, 3.5, 4.5}
+
+
+def test_a_config_file_names_models_policies_and_labels(serve: Any, tiny: Any, repository: Path, grpc_to: Any) -> None:
+    for version in (1, 2, 3):
+        tiny.half_plus(version).write(repository / "a", version)
+        tiny.half_plus(10 * version).write(repository / "b", version)
+    config = repository / "models.config"
+    entry = 'config {{ name: "{0}" base_path: "{1}" model_platform: "tensorflow" {2} }}'
+    policy = "model_version_policy { specific { versions: 1 versions: 3 } }"
+    labels = 'version_labels { key: "stable" value: 1 }'
+
+    def write(*entries: str) -> None:
+        new = repository / "new.config"
+        new.write_text("model_config_list { " + "\n".join(entries) + " }")
+        new.rename(config)
+
+    write(entry.format("a", repository / "a", policy), entry.format("b", repository / "b", ""))
+    server = serve("--model_config_file", config, "--model_config_file_poll_wait_seconds=0.05", models=["a", "b"])
+    server.wait_for(lambda: server.states("a") == {1: "AVAILABLE", 3: "AVAILABLE"})
+    assert server.states("b") == {3: "AVAILABLE"}
+    grpc = grpc_to(server)
+    write(entry.format("a", repository / "a", policy + labels))
+    server.wait_for_state("b", 3, "END")
+    assert grpc.predict("a", {"x": X}, label="stable") == {"y": [[1.5]]}
+    assert grpc.predict("a", {"x": X}) == {"y": [[3.5]]}
+    config.write_text("model_config_list { config { nonsense } }")
+    server.wait_for(lambda: "Error parsing text-format" in server.log.read_text())
+    assert grpc.predict("a", {"x": X}, label="stable") == {"y": [[1.5]]}
+
+
+def test_warm_up_requests_are_answered_before_the_version(serve: Any, tiny: Any, repository: Path) -> None:
+    good, bad = tiny.half_plus(1), tiny.half_plus(1)
+    good.warm_up, bad.warm_up = [warm_up(X)], [warm_up(np.zeros((1, 1), np.int64))]
+    good.write(repository / "good", 1)
+    bad.write(repository / "bad", 1)
+    damaged = tiny.half_plus(1).write(repository / "other", 1)
+    (damaged / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no records")
+    server = serve("--repository", repository, models=["good"])
+    server.wait_for_state("bad", 1, "END")
+    server.wait_for_state("other", 1, "END")
+    assert b"Expects arg[0] to be float but int64 is provided" in server.get("/v1/models/bad")[1]
+    assert b"Please verify your warmup data is in TFRecord format." in server.get("/v1/models/other")[1]
+
+
+def warm_up(x: np.ndarray[Any, Any]) -> Any:
+    log = pb.PredictionLog()
+    log.predict_log.request.model_spec.name = "of another name"
+    tensors.fill(log.predict_log.request.inputs["x"], x)
+    return log
