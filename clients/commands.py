@@ -211,9 +211,7 @@ def minimise(client: Client, given: argparse.Namespace) -> None:
             print(_descent(given.name, answer))
     if rows.shape[1] == 2:
         output = given.output or Path(f"{given.name}.png")
-        lost = ~np.isfinite(found.path[:, -1:]).all(axis=-1, keepdims=True)  # [b, 1, 1]
-        paths = np.concatenate([rows[:, None], np.where(lost, np.nan, found.path[:, 1:])], axis=1)
-        picture = contours.drawn(paths, value if told else None)
+        picture = contours.drawn(contours.from_starts(rows, found.path), value if told else None)
         _deliver(picture, output, {"descents": answers}, took_ms, given)
     elif given.json:
         print_json({"descents": answers, "output": None, "latency_ms": took_ms})

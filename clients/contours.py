@@ -28,6 +28,12 @@ def reach(paths: Array) -> float:
     return ROOM * float(np.abs(paths[np.isfinite(paths)]).max(initial=1.0))
 
 
+def from_starts(starts: Array, paths: Array) -> Array:
+    """The paths float32 [b, steps + 1, 2] as they are drawn: one that runs away is its start [2] alone."""
+    lost = ~np.isfinite(paths[:, -1:]).all(axis=-1, keepdims=True)  # [b, 1, 1]
+    return np.concatenate([starts[:, None], np.where(lost, np.nan, paths[:, 1:])], axis=1)
+
+
 def grid(reach: float) -> Array:
     """The points at which the picture needs the function, float32 [GRID², 2], row by row from the upper left."""
     axis = np.linspace(-reach, reach, GRID, dtype=np.float32)
@@ -66,15 +72,15 @@ def _ground(heights: Array, side: int) -> Image.Image:
     finite = np.where(np.isfinite(heights), heights, np.nanmax(heights[np.isfinite(heights)], initial=0.0))
     scaled = np.log1p(finite - finite.min())
     smooth = Image.fromarray(scaled.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
-    level = np.asarray(smooth) / (scaled.max() or 1.0) * BANDS
-    band = np.clip(np.floor(level), 0, BANDS - 1)
+    level = np.asarray(smooth) * np.float32(BANDS / (scaled.max() or 1.0))
+    band = np.clip(level, 0, BANDS - 1).astype(np.uint8)
+    share = np.linspace(0, 1, BANDS)[:, None]
+    pixels = (LOW * (1 - share) + HIGH * share).round().astype(np.uint8)[band]
     edge = np.zeros(band.shape, bool)
-    for axis in (0, 1):
-        edge |= (band != np.roll(band, 1, axis)) & (np.indices(band.shape)[axis] > 0)
-    share = (band / (BANDS - 1))[..., None]
-    pixels = LOW * (1 - share) + HIGH * share
-    pixels[edge] = 0.5 * pixels[edge] + 0.5 * np.array(LINE)
-    return Image.fromarray(pixels.round().astype(np.uint8))
+    edge[1:] |= band[1:] != band[:-1]
+    edge[:, 1:] |= band[:, 1:] != band[:, :-1]
+    pixels[edge] = pixels[edge] // 2 + 127
+    return Image.fromarray(pixels)
 
 
 def _place(point: Array, far: float, side: int) -> tuple[float, float]:

@@ -5,7 +5,8 @@ GET   /api/v1/models/<name>                 one model: versions, signatures, car
 GET   /api/v1/models/<name>/samples         real test inputs with the truth; /samples/<file>: one image
 GET   /api/v1/models/<name>/reports         curves, confusion matrix, mistakes; /reports/<file>: one picture
 GET   /api/v1/service                       rates, times and batch sizes, live
-POST  /api/v1/models/<name>:<verb>          classify, sentiment, generate, segment, reconstruct, interpolate, regress
+POST  /api/v1/models/<name>:<verb>          classify, sentiment, generate, segment, reconstruct, interpolate, regress,
+                                            minimise
 GET   /healthz  /readyz  /metrics           the gateway is up; the model server answers too; Prometheus
 GET   /openapi.json  /docs                  all of this as an OpenAPI document, and as a page
 """
@@ -93,7 +94,8 @@ class Reading:
         """All of them."""
         model, away = f"/api/v1/models/{NAME}", (502, 503, 504)
         listing = obj({"ready": boolean(), "models": array(obj(_ENTRY))})
-        sample = {key: string() for key in ("file", "mask", "label", "text")}
+        sample: dict[str, Schema] = {key: string() for key in ("file", "mask", "label", "text")}
+        sample |= {"x": array(number()), "y": number(), "columns": array(string())}
         samples = obj({"samples": array(obj(sample, (), closed=False))})
         reports = obj({"reports": array(obj({"file": string(), "title": string()}))})
         status = obj({"status": string()})

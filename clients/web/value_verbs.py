@@ -1,24 +1,29 @@
-"""Questions about text and numbers: :sentiment, :regress."""
+"""Questions about text and numbers: :sentiment, :regress, :minimise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from flask import Response
 
+from clients import contours
 from clients.pictures import Array
 from clients.results import Sentiment
 from clients.web import words
 from clients.web.backend import Model, Question
 from clients.web.problems import Problem
-from clients.web.routes import Body, Given, Route
+from clients.web.routes import PNG, Body, Given, Route
 from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, string
-from clients.web.verbs import VERSION, Verb
+from clients.web.verbs import PNG_BASE64, VERSION, Verb, draw, encode
 
 EXPLAIN = {"explain": boolean(False, "also how much each word moved the verdict (leave one out)")}
 PIECE = obj({"text": string(), "influence": nullable(number(-1, 1, about="positive with the word minus without"))})
 MAX_VALUES = 10_000
+START = array(number(-1e6, 1e6), 2, 2, "a point of the plane")
+_POINT = array(nullable(number()))
+_DESCENT = {"minimum": _POINT, "value": nullable(number()), "path": array(_POINT)}
 
 
 class ValueVerbs(Verb):
@@ -57,6 +62,23 @@ class ValueVerbs(Verb):
                 Body(obj({"x": _tensor(number(-1e30, 1e30)), "version": VERSION}, ("x",))),
                 about="x: one value, or a list; as deep as the model's input, with or without the batch axis.",
             ),
+            self.route(
+                "minimise",
+                "The descent from each start to a minimum of a function",
+                self.minimise,
+                {
+                    "results": array(obj(_DESCENT)),
+                    "picture": PNG_BASE64,
+                    "reach": number(0, about="the picture's axes go from -reach to reach"),
+                },
+                {},
+                Body(
+                    obj({"starts": array(START, 1, self.config.max_images), "version": VERSION}, ("starts",)),
+                ),
+                has_picture=True,
+                about="The picture shows the paths over contour lines, where the model tells the function by its "
+                "signature `value`.",
+            ),
         ]
 
     def sentiment(self, given: Given, name: str) -> Response:
@@ -79,6 +101,32 @@ class ValueVerbs(Verb):
         question = self.question(name, "regress", given)
         found = question.ask(lambda model: _regressed(question, model, given.value["x"]))
         return self.reply(question, y=found.tolist())
+
+    def minimise(self, given: Given, name: str) -> Response:
+        question = self.question(name, "minimise", given)
+        starts = np.array(given.value["starts"], np.float32)  # [b, 2]
+        client = self.backend.client
+        found = question.ask(lambda model: client.minimise(name, starts, **question.which))
+        paths = contours.from_starts(starts, found.path)
+        picture = contours.drawn(paths, self._value(question) if "value" in question.model.signatures else None)
+        if given.accept == PNG:
+            return draw(picture)
+        results = [
+            {"minimum": end.tolist(), "value": float(low), "path": path.tolist()}
+            for end, low, path in zip(found.minimum, found.value, found.path, strict=True)
+        ]
+        return self.reply(question, results=results, picture=encode(picture), reach=contours.reach(paths))
+
+    def _value(self, question: Question) -> Callable[[Array], Array]:
+        """The function itself, at points float32 [n, d]."""
+
+        def value(points: Array) -> Array:
+            which = question.which
+            return question.ask(
+                lambda model: self.backend.client.predict(model.name, {"x": points}, "value", **which)["value"]
+            )
+
+        return value
 
     def _texts(self, given: Given) -> list[str]:
         """Problem 400: not UTF-8 or not Unicode; 413: too long; 422: blank."""

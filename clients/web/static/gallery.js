@@ -40,6 +40,9 @@ async function fill(model, node) {
   } else if (model.verbs.includes("generate")) {
     const { answer } = await post(model.name, "generate", { n: 10, seed: 1 });
     across(node, 5, answer.images.map((png) => el("img.pixels", { src: dataUrl(png), alt: "" })));
+  } else if (model.verbs.includes("minimise") && samples.length) {
+    const { answer } = await post(model.name, "minimise", { starts: samples.map((sample) => sample.x) });
+    across(node, 1, [el("img", { src: dataUrl(answer.picture), alt: "" })]);
   } else if (pictures.length) {
     const shown = pictures.slice(0, 8);
     across(node, Math.ceil(shown.length / (shown.length > 4 ? 2 : 1)), shown.map(sampled));

@@ -15,12 +15,13 @@ function taker(model) {
   return { key: "serving_default", input, width: shape?.length === 2 ? shape[1] ?? 1 : 0 };
 }
 
-export function regress(model) {
+export function regress(model, samples) {
   const bench = new Bench(model);
   const { key, input, width } = taker(model);
   const many = Math.min(Math.max(width, 1), MOST_FIELDS);
-  const names = model.card?.features ?? [];
-  const fields = Array.from({ length: many }, (_, i) => el("input", { type: "number", step: "any", id: `x${i}`, value: many === 1 ? 1 : 0, oninput: () => ask() }));
+  const rows = samples.filter((sample) => sample.x?.length === many);
+  const names = rows[0]?.columns ?? [];
+  const fields = Array.from({ length: many }, (_, i) => el("input", { type: "number", step: "any", id: `x${i}`, value: rows[0]?.x[i] ?? (many === 1 ? 1 : 0), oninput: () => ask() }));
   const row = (values) => (width ? values : values[0]);
   const ask = () => {
     const values = fields.map((field) => Number(field.value));
@@ -32,16 +33,27 @@ export function regress(model) {
       say: ({ y }) => `The answer is ${flat(y[0])}`,
       draw: ({ y: [first, ...rest] }) => [
         el("p.answer", {}, Number(flat(first).toPrecision(7)).toString()),
+        truth(values),
         line.length ? lineChart({ title: `Answer for inputs from ${line[0]} to ${line.at(-1)}`, x: line, series: [{ name: "answer", values: rest.map(flat) }], mark: [values[0], flat(first)], bare: true }) : "",
       ],
       code: () => jsonCode(model.name, "regress", { x: [row(values)] }, { signature_name: key, instances: [{ [input]: row(values) }] }, [
         `answer = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(row(values))}]}, signature=${literal(key)})`, "print(answer)"]),
     });
   };
+  const truth = (values) => {
+    const row = rows.find((sample) => sample.x.every((value, i) => value === values[i]));
+    return row?.y === undefined ? "" : el("p.truth", {}, `Truth: ${Number(row.y.toPrecision(7))}`);
+  };
+  const use = (sample) => {
+    fields.forEach((field, i) => { field.value = sample.x[i]; });
+    ask();
+  };
   queueMicrotask(ask);
   return bench.frame(el("h3", {}, many === 1 ? "A number" : `${many} numbers`), el("div.fields", {}, ...fields.map((field, i) =>
     el("div.field", {}, el("label.title", { htmlFor: field.id }, names[i] ?? `x${many === 1 ? "" : i + 1}`), field))),
-  el("p.hint", {}, "The answer follows as you type."));
+  rows.length ? el("div.row.tight.wrap", { role: "group", "aria-label": "Rows of the test set" }, ...rows.map((sample, i) =>
+    el("button", { type: "button", onclick: () => use(sample) }, `Row ${i + 1}`))) : "",
+  el("p.hint", {}, `The answer follows as you type.${rows.length ? " The rows are of the test set: the model has not seen them in training." : ""}`));
 }
 
 const reach = (value) => (Math.abs(value) < RANGE[1] ? RANGE : [-2 * Math.abs(value), 2 * Math.abs(value)]);

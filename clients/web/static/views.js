@@ -4,6 +4,7 @@ import { card } from "./card.js";
 import { classify, reconstruct } from "./classify.js";
 import { generate } from "./generate.js";
 import { explore, interpolate, MOST_SLIDERS } from "./latent.js";
+import { minimise } from "./minimise.js";
 import { regress } from "./regress.js";
 import { segment } from "./segment.js";
 import { sentiment } from "./sentiment.js";
@@ -18,6 +19,7 @@ export const VIEWS = {
   explore: { title: "Latent space", panel: explore, when: ({ verbs, latent }) => verbs.includes("generate") && latent && latent.dim <= MOST_SLIDERS },
   interpolate: { title: "Interpolate", panel: interpolate },
   regress: { title: "Regress", panel: regress },
+  minimise: { title: "Minimise", panel: minimise },
   card: { title: "Model card", panel: card, when: () => true },
 };
 

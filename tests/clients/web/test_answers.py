@@ -295,3 +295,18 @@ def test_regress_answers_in_the_form_of_its_input(config: Config, x: Any, y: Any
 def test_regress_names_the_form_that_it_takes(web: FlaskClient) -> None:
     assert "wanted float32 [?, 1]" in ask(web, "linear_regression:regress", {"x": [[1, 2]]}, 422)["detail"]
     assert "different lengths" in ask(web, "linear_regression:regress", {"x": [[1], [1, 2]]}, 422)["detail"]
+
+
+def test_minimise_answers_with_the_path_and_its_picture(web: FlaskClient) -> None:
+    answer = ask(web, "bowl:minimise", {"starts": [[0, 2], [500, 0]]})
+    there, lost = answer["results"]
+    assert there == {"minimum": [1, 0], "value": 0, "path": [[0, 2], [0.5, 1], [1, 0]]}
+    assert (lost["value"], lost["minimum"]) == (None, [None, None])
+    assert answer["reach"] == pytest.approx(500 * 1.35)
+    drawn = ask(web, "bowl:minimise", {"starts": [[0, 2], [500, 0]]}, Accept="image/png")
+    assert picture(drawn).tolist() == picture(answer["picture"]).tolist()
+
+
+def test_minimise_takes_points_of_the_plane(web: FlaskClient) -> None:
+    assert "starts[0]" in ask(web, "bowl:minimise", {"starts": [[1]]}, 422)["detail"]
+    assert "does not answer :minimise" in ask(web, "linear_regression:minimise", {"starts": [[1, 2]]}, 404)["detail"]

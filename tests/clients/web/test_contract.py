@@ -42,7 +42,9 @@ for kind, name in FORMATS.items():
     schemathesis.openapi.media_type(kind, pictures((name,)))
 schemathesis.openapi.format("base64-image", pictures().map(lambda data: base64.b64encode(data).decode()))
 schemathesis.openapi.format("binary", pictures())
-schemathesis.openapi.format("name", st.sampled_from(["lenet5", "unet", "vae", "sentiment_lstm", "linear_regression"]))
+schemathesis.openapi.format(
+    "name", st.sampled_from(["lenet5", "unet", "vae", "sentiment_lstm", "linear_regression", "bowl"])
+)
 schemathesis.openapi.format("file", st.sampled_from(["boot.png", "curves.png"]))
 schemathesis.openapi.format("sample", st.sampled_from(["boot.png", "coat.png", "0.png"]))
 TEXTS = st.text("abc ü.", min_size=1, max_size=20).filter(str.strip)
@@ -86,6 +88,7 @@ MODELS = {
     ":interpolate": "vae",
     ":reconstruct": "vae",
     ":regress": "linear_regression",
+    ":minimise": "bowl",
     "/{name}": "lenet5",
     "/samples": "lenet5",
     "/reports": "lenet5",
