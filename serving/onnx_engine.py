@@ -22,6 +22,8 @@ from serving.steps import Step, build
 Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
 
+_MAX_CHOSEN = 256  # sets of outputs of a signature that are remembered
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -67,6 +69,8 @@ class OnnxEngine:
         wanted = outputs if type(outputs) is tuple else tuple(outputs)
         chosen = plan.chosen.get(wanted)
         if chosen is None:
+            if len(plan.chosen) >= _MAX_CHOSEN:
+                plan.chosen.clear()
             chosen = plan.chosen[wanted] = _choose(plan, wanted)
         from_graph, after = chosen
         tensors = dict(inputs)

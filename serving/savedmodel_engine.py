@@ -25,6 +25,8 @@ from serving.saved_model import Signature
 Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
 
+_MAX_CALLS = 256  # sets of outputs, of all signatures, that are remembered
+
 
 def is_available() -> bool:
     """Whether TensorFlow is installed; does not import it."""
@@ -92,6 +94,8 @@ class SavedModelEngine:
         wanted = tuple(outputs)
         call = self._calls.get((signature, wanted))
         if call is None:
+            if len(self._calls) >= _MAX_CALLS:
+                self._calls.clear()
             call = self._calls[signature, wanted] = self._prepare(self._signatures[signature], wanted)
         feeds = [_feed(inputs[alias]) for alias in self._signatures[signature].inputs]
         try:
