@@ -109,9 +109,9 @@ class Graph:
                 return self.narrow.call(outputs, feed, options)  # type: ignore[no-any-return]
             finally:
                 _cores.give(self.narrow.threads)
-        size = size_of(feed)
-        way = self._quicker(size, self.wide)
         try:
+            size = size_of(feed)
+            way = self._quicker(size, self.wide)
             start = time.perf_counter()
             answer = way.call(outputs, feed, options)
             way.pace.record(size, time.perf_counter() - start)
