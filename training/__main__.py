@@ -41,28 +41,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def networks() -> list[dict[str, Any]]:
-    """Each network that can be trained, for `ladle networks`: JSON types only."""
+def networks(repository: Path) -> list[dict[str, Any]]:
+    """Each network that can be trained, for `ladle networks`: JSON types only; what was measured, or null."""
     import models
-    from training import config
+    from training import config, recorded
 
-    found = []
+    found, measured = [], recorded.measured(repository)
     for name in models.names():
         network = models.get(name)
         entry = {"name": name, "task": network.task, "summary": network.summary, "parameters": network.parameters}
         entry |= {"data": network.config.data, "presets": list(network.presets), "source": network.source}
+        entry |= {"aim": network.aim, "measured": measured.get(name)}
         found.append({**entry, "config": config.as_dict(network.config)})
     return found
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    rows = networks()
+    from training.progress import shown
+
+    rows = networks(arguments.repository)
     if arguments.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return DONE
     for row in rows:
+        told = row["measured"] or {"data": row["data"]}
+        where = f"version {Path(told['version']).name}" if told.get("version") else told.get("preset") or ""
+        data = f"{told['data']}{' SYNTHETIC' if told.get('synthetic') else ''}"
         print(
-            f"{row['name']:<16} {row['task']:<12} {row['parameters']:>11,} weights  {row['data']:<14} {row['summary']}"
+            f"{row['name']:<23} {row['task']:<11} {row['parameters']:>11,} weights  {data:<16} "
+            f"{shown(told.get('metrics', {})) or 'not measured':<24} {where:<10} {row['summary']}"
         )
     return DONE
 

@@ -40,8 +40,15 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    listed = _command(commands, "list", "list the networks that can be trained", verbs)
+    listed = _command(commands, "list", "list the networks that can be trained, and what was measured of them", verbs)
     listed.add_argument("--json", action="store_true", help="answer in JSON, with every option and its default")
+    listed.add_argument(
+        "--repository",
+        type=Path,
+        default=Path("model_repository"),
+        metavar="DIR",
+        help="whose versions' figures are shown; of others those that came with Ladle (default: %(default)s)",
+    )
 
     train = _command(commands, "train", "train networks and export each", verbs)
     train.add_argument("names", nargs="*", metavar="NAME", help="networks")

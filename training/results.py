@@ -1,9 +1,9 @@
 """The pages of figures, made from the model cards of trained versions.
 
 `python -m training.results` reads the newest version of each model in a repository, keeps one record for each network,
-data set and preset in `docs/results.json`, and writes of them the table between the two markers of README.md and the
-page `docs/results.md` with its pictures. A figure on generated data is marked as such; a figure nobody measured here
-has no way into them.
+data set and preset in `docs/results.json`, and writes of them the table between the two markers of README.md, the page
+`docs/results.md` with its pictures, and `training/figures.json`, which comes with Ladle. A figure on generated data is
+marked as such; a figure nobody measured here has no way into them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from training import recorded
 from training.board import headline
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -129,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="default: %(default)s")
     parser.add_argument("--records", type=Path, default=Path("docs/results.json"), help="default: %(default)s")
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"), help="default: %(default)s")
+    parser.add_argument("--figures", type=Path, default=recorded.FILE, help="default: %(default)s")
     arguments = parser.parse_args(argv)
     try:
         old = json.loads(arguments.records.read_text()) if arguments.records.exists() else []
@@ -137,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown = [entry for entry in entries if entry["network"] in HEADLINERS]
         arguments.readme.write_text(with_table(arguments.readme.read_text(), shown))
         arguments.records.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+        arguments.figures.write_text(json.dumps(recorded.chosen(entries), indent=1) + "\n")
         _page(arguments.page, arguments.repository, entries, new)
     except (OSError, ValueError) as error:
         print(f"training.results: {error}", file=sys.stderr)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from models import Network
-from training import _publish, config, runs, served
+from training import config, recorded, runs, served
 from training.board import Board, last
 
 FOLDER = "all"
@@ -81,21 +81,9 @@ def jobs(networks: Sequence[Network], arguments: argparse.Namespace) -> list[Job
         job = Job(network.name, words(arguments.actions, arguments, others))
         if network.task in JUDGED and network.name != served.JUDGE:
             job.needs = (served.JUDGE,)
-        job.expected = seconds_before(arguments.repository, network.name, arguments.preset)
+        job.expected = recorded.seconds(arguments.repository, network.name, arguments.preset)
         found.append(job)
     return found
-
-
-def seconds_before(repository: Path, name: str, preset: str | None) -> float | None:
-    """How long the newest version of that preset was trained, None where the repository has none."""
-    for _, version in sorted(_publish.versions(repository / name).items(), reverse=True):
-        try:
-            told = json.loads((version / "assets.extra" / "card.json").read_bytes())
-        except (OSError, ValueError):
-            continue
-        if told.get("preset") == preset and told.get("training_seconds"):
-            return float(told["training_seconds"])
-    return None
 
 
 def words(actions: Iterable[argparse.Action], arguments: argparse.Namespace, leave_out: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import _results_page, results
+from training import _results_page, recorded, results
 from training._results_page import Known
 from training.claims import claims
 
@@ -84,7 +84,7 @@ def test_a_record_takes_the_place_of_its_kind_alone() -> None:
 
 def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(README)
-    places = ["--readme", "README.md", "--records", "results.json", "--page", "results.md"]
+    places = ["--readme", "README.md", "--records", "results.json", "--page", "results.md", "--figures", "own.json"]
     places = [str(tmp_path / p) if p.endswith(("md", "json")) else p for p in places]
     assert results.main(["--repository", str(repository), *places]) == 0
     readme = (tmp_path / "README.md").read_text()
@@ -99,7 +99,23 @@ def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tm
     assert "| `resnet34` | cifar100 | accuracy 0.7676 on CIFAR-100: " in page
     picture = (tmp_path / "results" / "lenet5.png").read_bytes()
     assert len(picture) <= 60_000
+    own = json.loads((tmp_path / "own.json").read_text())
+    assert own["lenet5"]["metrics"] == {"accuracy": 0.9}
     assert Image.open(io.BytesIO(picture)).width > 16
+
+
+def test_a_repository_s_figures_come_before_those_that_came_with_ladle(repository: Path, tmp_path: Path) -> None:
+    found = recorded.measured(repository)
+    assert found["lenet5"]["version"] == str(repository / "lenet5" / "10")
+    assert found["lenet5"]["metrics"] == {"accuracy": 0.9}
+    assert recorded.measured(tmp_path / "none") == {n: {**e, "version": None} for n, e in recorded.shipped().items()}
+    assert recorded.shipped()["vae"]["metrics"].keys() == {"elbo"}
+
+
+def test_how_long_a_preset_took_is_known_of_that_preset_alone(repository: Path) -> None:
+    assert recorded.seconds(repository, "lenet5", "quick") == 65.4
+    assert recorded.seconds(repository, "lenet5", "full") is None
+    assert recorded.seconds(repository, "unheard", "quick") is None
 
 
 def test_generated_data_is_called_synthetic_everywhere() -> None:

@@ -200,6 +200,7 @@ def test_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(rows) == set(models.names())
     assert rows["lenet5"]["parameters"] == 61_706
     assert rows["lenet5"]["config"]["filters"] == [6, 16]
+    assert rows["lenet5"]["measured"]["metrics"].keys() == {"accuracy"}
     assert command.main(["list"]) == 0
     assert "lenet5" in capsys.readouterr().out
 
