@@ -76,7 +76,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     import models
-    from training import devices, session, together
+    from training import devices, session, together, workers
     from training._errors import InterruptedRunError, TrainingError, UsageError
     from training.data import DataError
     from training.export import ExportError
@@ -86,7 +86,7 @@ def _train(arguments: argparse.Namespace) -> int:
         raise UsageError("no network is named; give names or --all: `ladle networks` lists them")
     wanted = [session.get(name) for name in names]
     requests = {network.name: _request(network, arguments) for network in wanted}
-    at_once = arguments.jobs or together.default_width(devices.gpus())
+    at_once = 1 if workers.count() > 1 else arguments.jobs or together.default_width(devices.gpus())
     if min(at_once, len(wanted)) > 1:
         return _together(arguments, wanted, at_once)
     code = DONE
@@ -97,6 +97,8 @@ def _train(arguments: argparse.Namespace) -> int:
             raise
         except (TrainingError, DataError, ExportError) as error:  # the others are trained all the same
             code = _failed(error, FAILED)
+            continue
+        if not workers.chief():
             continue
         card = json.loads((version / "assets.extra" / "card.json").read_text(encoding="utf-8"))
         _print({"network": name, "version": str(version), "metrics": card["metrics"]["test"]}, arguments.json)

@@ -71,12 +71,16 @@ def assign(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
     _assign(model.variables, arrays, "the weights")
 
 
-def save(path: Path, model: keras.Model, state: State) -> None:
-    """Write a checkpoint; the one that was there stays until the new one is complete."""
+def save(path: Path | None, model: keras.Model, state: State) -> None:
+    """Write a checkpoint; the one that was there stays until the new one is complete.
+
+    Without a path nothing is written: hosts that train together must all read their variables, and one writes.
+    """
     arrays = {f"v{i}": _array(variable) for i, variable in enumerate(variables(model))}
     arrays |= {f"best{i}": array for i, array in enumerate(state.weights)}
     shown = {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name != "weights"}
-    _write(path, arrays, {"format": FORMAT, **shown})
+    if path is not None:
+        _write(path, arrays, {"format": FORMAT, **shown})
 
 
 def load(path: Path, model: keras.Model) -> State:

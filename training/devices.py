@@ -11,20 +11,34 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from training import workers
+
 
 def start() -> None:
-    """Begin to use the devices: a GPU's memory is taken as it is needed, not all at once."""
+    """Begin to use the devices: a GPU's memory is taken as it is needed, not all at once.
+
+    With TF_CONFIG they wait for `join`: a strategy of several hosts must come first.
+    """
     for gpu in tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):  # in use already: it stays as it is
             tf.config.experimental.set_memory_growth(gpu, True)
-    tf.config.list_logical_devices()
+    if not os.environ.get("TF_CONFIG"):
+        tf.config.list_logical_devices()
+
+
+def join() -> None:
+    """Meet the other hosts that TF_CONFIG names; UsageError when it cannot be read or this is too late."""
+    if workers.count() > 1:
+        workers.strategy()
 
 
 def strategy(devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
-    """MirroredStrategy over the given devices or all GPUs when they are several; else the default strategy.
+    """MirroredStrategy over the given devices or all GPUs when they are several; with TF_CONFIG that of all hosts.
 
-    A batch is dealt out among the devices.
+    Else the default strategy. A batch is dealt out among the devices.
     """
+    if workers.count() > 1:
+        return workers.strategy()
     if devices or len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy(list(devices) if devices else None)
     return tf.distribute.get_strategy()
@@ -48,6 +62,12 @@ def precision(name: str) -> Iterator[None]:
 
 def machine() -> str:
     """The machine in words: `1 x NVIDIA H100`, else `2 x AMD EPYC 7B13` with the cores that this process may use."""
+    if workers.count() > 1:
+        return f"{workers.count()} hosts, each {_host()}"
+    return _host()
+
+
+def _host() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])

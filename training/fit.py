@@ -6,6 +6,7 @@ The loop knows of a network only that its model has `train_step`, perhaps `test_
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import checkpoint, schedule
+from training import checkpoint, schedule, workers
 from training._errors import InterruptedRunError, TrainingError
 from training.checkpoint import Figures, State
 from training.data.pipeline import Prepared
@@ -75,8 +76,7 @@ class _Loop:
         self.train = _calls(self.strategy, model.train_step, self._training(0, 0), rates, xla)
         if self.validates:
             self.evaluate = _calls(self.strategy, model.test_step, self._validation(), lambda step: None, xla)
-        if file.exists():
-            self.state = checkpoint.load(file, model)
+        self._load()
 
     def run(self) -> State:
         state = self.state
@@ -93,16 +93,31 @@ class _Loop:
             state.epoch, state.step = state.epoch + 1, 0
             state.history.append({"epoch": state.epoch, **figures, "seconds": state.seconds})
             self._best(figures)
-            checkpoint.save(self.file, self.model, state)
+            self._save()
             mark = " *" if state.best == state.epoch else ""
             told = {name: value for name, value in figures.items() if name != "learning_rate"}
             self.meter.say(f"  epoch {state.epoch}/{self.config.epochs}  {shown(told)}  {clock(state.seconds)}{mark}")
             self.after_epoch(state.epoch, figures)
-            if self.stop():
+            if workers.agreed([self.stop()], [])[0]:
                 raise self._interrupted()
         if state.weights and state.best != state.epoch:
             checkpoint.assign(self.model, state.weights)
         return state
+
+    def _load(self) -> None:
+        """Go on from the checkpoint; hosts that train together from the chief's."""
+        if workers.count() == 1:
+            if self.file.exists():
+                self.state = checkpoint.load(self.file, self.model)
+            return
+        content = workers.shared(self.file.read_bytes() if self.file.exists() else b"")
+        if content:
+            with tempfile.TemporaryDirectory() as folder:
+                (copy := Path(folder) / self.file.name).write_bytes(content)
+                self.state = checkpoint.load(copy, self.model)
+
+    def _save(self) -> None:
+        checkpoint.save(self.file if workers.chief() else None, self.model, self.state)
 
     def _settle(self) -> None:
         """Create what Keras creates late, so that a checkpoint finds it: optimizer slots, compiled metrics."""
@@ -132,7 +147,7 @@ class _Loop:
         batches = self._training(state.epoch, state.step)
         saved, figures = time.monotonic(), Figures()
         while state.step < self.steps:
-            count = min(self.pace.steps(), self.steps - state.step)
+            count = min(int(workers.agreed([], [self.pace.steps()])[0]), self.steps - state.step)
             began = time.monotonic()
             answer = self.train(batches, state.epoch * self.steps + state.step, count)
             figures = {name: float(value) for name, value in answer.items()}
@@ -144,9 +159,9 @@ class _Loop:
             rate = self.prepared.batch_size / self.pace.step_seconds
             left = (self.total - state.epoch * self.steps - state.step) * self.pace.step_seconds
             self.meter.step(state.epoch + 1, state.step, figures, rate, left)
-            stopped = self.stop()
-            if state.step < self.steps and (stopped or now - saved > CHECKPOINT_SECONDS):
-                checkpoint.save(self.file, self.model, state)
+            stopped, due = workers.agreed([self.stop()], [now - saved > CHECKPOINT_SECONDS])
+            if state.step < self.steps and (stopped or due):
+                self._save()
                 saved = time.monotonic()
                 if stopped:
                     raise self._interrupted()

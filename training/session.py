@@ -12,7 +12,21 @@ import keras
 import tensorflow as tf
 
 from models import Config, Network
-from training import checkpoint, config, data, devices, fit, folds, initial, pretrained, report, runs, served, stages
+from training import (
+    checkpoint,
+    config,
+    data,
+    devices,
+    fit,
+    folds,
+    initial,
+    pretrained,
+    report,
+    runs,
+    served,
+    stages,
+    workers,
+)
 from training._errors import TrainingError, UsageError
 from training.checkpoint import Figures, State
 from training.data.pipeline import Prepared
@@ -38,6 +52,7 @@ def run(name: str, preset: str | None = None, overrides: Mapping[str, Any] | Non
 
 def train(name: str, request: Request) -> Path:
     """`run` with its settings in one object."""
+    devices.join()
     network = get(name)
     phases = Phases()
     say(f"{name}: {network.summary}")
@@ -45,6 +60,8 @@ def train(name: str, request: Request) -> Path:
         prepared = load(network, request)
         config.agree(prepared.config)
         folds.check(prepared)
+        if workers.count() > 1 and (prepared.config.folds or network.stages(prepared.config)):
+            raise UsageError(f"{name}: folds and stages are trained by one host; unset TF_CONFIG")
         begin = initial.find(request.initial_weights) if request.initial_weights else None
         weights = pretrained.find(network, prepared.config, request.base_weights, data.Terminal())
     told = {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
@@ -70,22 +87,26 @@ def train(name: str, request: Request) -> Path:
         model = _plain(network, model, ready.config)
         return evaluate(served.live(network, model, ready.config, ready.assets), ready, request.repository)
 
-    with runs.opened(request.runs, name, what, request.resume, holds) as folder:
+    with workers.home(request.runs) as home, runs.opened(home, name, what, request.resume, holds) as folder:
         with phases("build"):
             model = built(prepared)
         _introduce(network, prepared, request, model, folder.path)
-        more = {}
+        more: dict[str, Any] = {}
         if prepared.config.folds:
             with phases("folds"):
                 more["folds"] = folds.run(network, prepared, folder, teach, say)
             with phases("build"):
                 model = built(prepared)
         with phases("train"):
-            state, trained = _fit(network, model, prepared, folder.checkpoint, request, folder)
+            state, trained = _fit(
+                network, model, prepared, folder.checkpoint, request, folder if workers.chief() else None
+            )
         trained |= begun
         model = _plain(network, model, prepared.config)
         folder.history(state.history)
-        version = finish(network, model, prepared, state, request, folder.path, phases, trained, more)
+        version = workers.by_chief(
+            lambda: finish(network, model, prepared, state, request, folder.path, phases, trained, more)
+        )
         folder.tell(exported=str(version))
     say(f"  time      {phases}")
     return version
@@ -196,7 +217,8 @@ def _introduce(network: Network, prepared: Prepared, request: Request, model: ke
         f"  model     {model.count_params():,} parameters; {prepared.config.epochs} epochs of {prepared.steps} steps "
         f"of {prepared.batch_size}; {request.precision}{' with XLA' if request.xla else ''} on {devices.machine()}"
     )
-    say(f"  run       {folder}")
+    if workers.chief():
+        say(f"  run       {folder}")
 
 
 def _build(network: Network, wanted: Config, precision: str) -> keras.Model:
