@@ -213,8 +213,9 @@ def _introduce(network: Network, prepared: Prepared, request: Request, model: ke
     marked = "SYNTHETIC, not real data: " if source.synthetic else ""
     say(f"  data      {marked}{source.name} from {source.source}; {sizes}")
     say(f"  config    {f'preset {request.preset}: ' if request.preset else ''}{settings}")
+    epochs = sum(stage.epochs for stage in network.stages(prepared.config)) or prepared.config.epochs
     say(
-        f"  model     {model.count_params():,} parameters; {prepared.config.epochs} epochs of {prepared.steps} steps "
+        f"  model     {model.count_params():,} parameters; {epochs} epochs of {prepared.steps} steps "
         f"of {prepared.batch_size}; {request.precision}{' with XLA' if request.xla else ''} on {devices.machine()}"
     )
     if workers.chief():
