@@ -148,7 +148,31 @@ def mood(tiny: Any) -> Any:
     )
 
 
-def describe(folder: Path, samples: list[dict[str, str]], pictures: dict[str, Any] | None = None, **card: Any) -> None:
+def bowl(tiny: Any) -> Any:
+    """x² + y², and one step from a start to (0, 0)."""
+    starts, value = {"x": ("float32", [-1, 2])}, {"value": ("float32", [-1])}
+    answer = {"minimum": ("float32", [-1, 2]), **value, "path": ("float32", [-1, 2, 2])}
+    weights = {"zero": np.float32(0), "along": np.array([1]), "pair": np.array([-1, 2, 2])}
+    nodes = [
+        helper.make_node("Mul", ["x", "zero"], ["minimum"]),
+        helper.make_node("ReduceSumSquare", ["minimum", "along"], ["value"], keepdims=0),
+        helper.make_node("Concat", ["x", "minimum"], ["both"], axis=1),
+        helper.make_node("Reshape", ["both", "pair"], ["path"]),
+    ]
+    height = [helper.make_node("ReduceSumSquare", ["x", "along"], ["value"], keepdims=0)]
+    return tiny.Model(
+        {
+            "serving_default": tiny.Signature(starts, answer),
+            "value": tiny.Signature(starts, value, "value.onnx"),
+        },
+        {
+            "model.onnx": tiny.onnx_model(nodes, starts, answer, weights),
+            "value.onnx": tiny.onnx_model(height, starts, value, {"along": weights["along"]}),
+        },
+    )
+
+
+def describe(folder: Path, samples: list[dict[str, Any]], pictures: dict[str, Any] | None = None, **card: Any) -> None:
     """Complete an exported version with what its card and its samples tell."""
     path = folder / "assets.extra" / "card.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **card}))
@@ -190,7 +214,9 @@ def fill(home: Path, tiny: Any) -> None:
     describe(threshold(tiny).write(home / "threshold", 1), samples, pictures, task="segment", labels=labels)
     review = [{"text": "a good film", "label": "positive"}]
     describe(mood(tiny).write(home / "mood", 1), review, task="sentiment", config={"max_length": LONGEST})
-    tiny.half_plus(2).write(home / "half_plus_two", 1)
+    rows = [{"x": [x], "y": y, "columns": ["size"]} for x, y in ((1.0, 2.5), (6.0, 4.0))]
+    describe(tiny.half_plus(2).write(home / "half_plus_two", 1), rows, task="regress")
+    describe(bowl(tiny).write(home / "bowl", 1), [{"x": [3.0, 1.0], "y": 0.0}], task="regress")
 
 
 # Servers and browser

@@ -21,6 +21,7 @@ VIEWS = {  # and what has to be there before it is looked at
     "models/autoencoder": ".pair img",
     "models/threshold": ".stage .layer",
     "models/half_plus_two": "svg.chart",
+    "models/bowl": ".contours",
     "service": "svg.chart",
 }
 CHECK = """

@@ -14,9 +14,9 @@ import pytest
 
 def test_the_gallery_shows_each_model_with_its_state(page: Any) -> None:
     page.open()
-    page.one("#server", "6 models are served")
+    page.one("#server", "7 models are served")
     tiles = {tile.find_element("tag name", "h2").text: tile for tile in page.all(".tile")}
-    assert list(tiles) == ["autoencoder", "classifier", "half_plus_two", "mood", "painter", "threshold"]
+    assert list(tiles) == ["autoencoder", "bowl", "classifier", "half_plus_two", "mood", "painter", "threshold"]
     assert "version 1" in tiles["classifier"].text
     assert "87.5 % accuracy test set" in tiles["classifier"].text
     assert "corners, synthetic" in tiles["classifier"].text
@@ -30,15 +30,15 @@ def test_the_gallery_shows_each_model_with_its_state(page: Any) -> None:
 
 def test_a_model_that_appears_or_goes_shows_by_itself(page: Any, site: Any, tiny: Any) -> None:
     page.open()
-    page.one("#server", "6 models are served")
+    page.one("#server", "7 models are served")
     classifier = page.one(".tile", "classifier")
     tiny.half_plus(3).write(site.repository / "newcomer", 1)
     page.one(".tile", "newcomer")
     page.one(".tile .state[data-state=AVAILABLE]")
-    page.one("#server", "7 models are served")
+    page.one("#server", "8 models are served")
     shutil.rmtree(site.repository / "newcomer")
-    page.one("#server", "6 models are served")
-    page.wait(lambda: len(page.all(".tile")) == 6)
+    page.one("#server", "7 models are served")
+    page.wait(lambda: len(page.all(".tile")) == 7)
     assert classifier.is_displayed()  # still the same element: nothing else was drawn again
 
 

@@ -225,3 +225,26 @@ def test_a_number_is_answered_with_a_number(page: Any) -> None:
     page.write(x, "-7")
     page.one(".answer", "-1.5")
     page.one("svg.chart")
+
+
+def test_a_row_of_the_test_set_is_answered_beside_its_truth(page: Any) -> None:
+    page.open("models/half_plus_two")
+    page.one(".field", "size")
+    page.one(".truth", "Truth: 2.5")
+    page.one("button", "Row 2").click()
+    page.one(".answer", "5")
+    page.one(".truth", "Truth: 4")
+    page.write(page.one("#x0"), "5")
+    page.one(".answer", "4.5")
+    assert not page.all(".truth")
+
+
+def test_a_descent_starts_where_the_picture_is_clicked(page: Any) -> None:
+    page.open("models/bowl")
+    page.one(".sure", "From (3, 1) to (0, 0), where the function is 0, in 1 steps.")
+    before = page.sources(".contours")
+    page.one(".contours").click()  # its middle
+    page.one(".sure", "From (0, 0")  # and perhaps half a pixel
+    page.wait(lambda: page.sources(".contours") != before)
+    page.write(page.one("#start-y"), "-2")
+    page.one(".sure", "From (0, −2)")
