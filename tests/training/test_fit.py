@@ -60,8 +60,10 @@ TELLING = ("lenet5", "resnet18", "wgan_gp")
 )
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_weights(ready: Ready, tmp_path: Path, name: str) -> None:
     images = models.get(name).task not in ("sentiment", "regress")
-    settings = {"epochs": 2, "augment": images, "schedule": "cosine", "warmup": 0.2}
-    settings |= {"dropout": 0.3} if name == "lenet5" else {}
+    settings: dict[str, Any] = {"epochs": 2, "augment": images, "schedule": "cosine", "warmup": 0.2}
+    if name == "lenet5":
+        settings |= {"dropout": 0.3, "schedule": "exponential", "decay": 0.5, "elastic": 1.0}
+        settings |= {"optimizer": "sgd", "momentum": 0.9, "clip_global_norm": 1.0}
     model, prepared = ready(name, count=60, **settings)
     whole = fit.fit(model, prepared, tmp_path / "whole.npz")
 
