@@ -227,10 +227,10 @@ def _text_and_numbers(verbs: Any) -> None:
     added.add_argument(
         "texts",
         nargs="+",
-        metavar="[NAME] TEXT",
-        help="texts, after the name of a model; - reads them from stdin, one a line",
+        metavar="TEXT",
+        help="texts; the first may be the name of a model instead; - reads them from stdin, one a line",
     )
-    added.add_argument("--name", help="model, where the first text is none (default: sentiment_lstm)")
+    added.add_argument("--name", help="model, where no text names it (default: sentiment_lstm)")
 
     added = _verb(
         verbs,
