@@ -1,0 +1,140 @@
+"""One turn of a training benchmark, in a process of its own: trains a network and prints what it took, as JSON.
+
+python -m benchmarks.fitting ours|keras|gru NAME STEPS
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training._quiet import without_stderr
+
+EPOCHS = 2
+"""The first one compiles, the second is timed."""
+RUNS = 200
+
+
+def main() -> None:
+    turn, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    with without_stderr():
+        from training import devices
+
+        devices.start()
+    turns: Mapping[str, Callable[[str, int], dict[str, Any]]] = {"ours": ours, "keras": keras_script, "gru": gru}
+    answer = turns[turn](name, steps)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({**answer, "peak_mb": peak_mb}))
+
+
+def prepared(name: str, steps: int) -> tuple[Any, Any]:
+    """The network and its data: `steps` batches of the preset `quick`, real data where they are here."""
+    from training import loading
+
+    network = loading.get(name)
+    size = network.configured(**network.presets["quick"]).batch_size
+    wanted = {"train_limit": steps * size, "epochs": EPOCHS, "patience": 0, "monitor": ""}
+    request = loading.Request(preset="quick", overrides=wanted, synthetic_if_missing=True)
+    return network, loading.load(network, request)
+
+
+def ours(name: str, steps: int) -> dict[str, Any]:
+    """The one training loop; and its pipeline alone, over the batches of one epoch."""
+    from training.fit import fit
+    from training.progress import Silent
+
+    network, ready = prepared(name, steps)
+    began, ended = [0.0], [0.0]
+
+    class Watch(Silent):
+        def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
+            ended[0] = time.monotonic()
+
+    def after_epoch(epoch: int, figures: Mapping[str, float]) -> None:
+        if epoch < EPOCHS:
+            began[0] = time.monotonic()
+
+    with tempfile.TemporaryDirectory() as folder:
+        fit(network.build(ready.config), ready, Path(folder) / "checkpoint", meter=Watch(), after_epoch=after_epoch)
+    seconds = ended[0] - began[0]
+    return {"steps": ready.steps, "seconds": seconds, "pipeline": pipeline(ready), "data": ready.dataset.name}
+
+
+def pipeline(ready: Any) -> float:
+    """Seconds in which the pipeline gives an epoch's batches to nobody."""
+    ready.training_batches(0).take(1).reduce(np.int64(0), lambda n, *_: n + 1)
+    began = time.monotonic()
+    count = ready.training_batches(1).reduce(np.int64(0), lambda n, *_: n + 1)
+    assert int(count) == ready.steps
+    return time.monotonic() - began
+
+
+def keras_script(name: str, steps: int) -> dict[str, Any]:
+    """What a newcomer writes: arrays in float32, `compile` and `fit`. The model is the same one."""
+    import keras
+
+    network, ready = prepared(name, steps)
+    chosen = slice(0, ready.steps * ready.batch_size)
+    x = ready.train.inputs(chosen)
+    y = None if ready.train.y is None else ready.train.targets(chosen)
+    checked = ready.validation.inputs()
+    validation = checked if ready.validation.y is None else (checked, ready.validation.targets())
+    model = network.build(dataclasses.replace(ready.config))
+    times: list[float] = []
+
+    class Watch(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            times.append(time.monotonic())
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == ready.steps - 1:
+                times.append(time.monotonic())
+
+    settings = {} if validation is checked and model.loss is None else {"validation_data": validation}
+    model.fit(x, y, batch_size=ready.batch_size, epochs=EPOCHS, verbose=0, callbacks=[Watch()], **settings)
+    return {"steps": ready.steps, "seconds": times[-1] - times[-2], "data": ready.dataset.name}
+
+
+def gru(name: str, steps: int) -> dict[str, Any]:
+    """A recurrent network's core by tf2onnx alone and by ours, one text at a time: median seconds of each."""
+    import tensorflow as tf
+    import tf2onnx
+
+    from training import _onnx
+    from training._quiet import quiet
+
+    network, ready = prepared(name, 1)
+    model = network.build(ready.config)
+    spec = tf.TensorSpec([None, ready.config.max_length], tf.int32, name="tokens")
+
+    def core(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": model(tokens, training=False)}
+
+    mine = _onnx.convert(core, {"tokens": spec})
+    with quiet():
+        naive, _ = tf2onnx.convert.from_function(tf.function(core), input_signature=[spec], opset=_onnx.OPSET)
+    sessions = {"naive": naive, "ours": mine}
+    runs = {key: _onnx.session(graph.SerializeToString(), threads=1) for key, graph in sessions.items()}
+    tokens = {"tokens": ready.train.inputs(slice(0, 1))}
+    answers = [run(tokens)["logits"] for run in runs.values()]
+    assert np.allclose(answers[0], answers[1], atol=1e-4)
+    took: dict[str, list[float]] = {key: [] for key in runs}
+    for _ in range(RUNS):
+        for key, run in runs.items():
+            began = time.perf_counter()
+            run(tokens)
+            took[key].append(time.perf_counter() - began)
+    return {key: float(np.median(each)) for key, each in took.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import training
+from benchmarks.machine import describe
+from benchmarks.training import Turn
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# What preparing a data set as large as CIFAR-10 and reading an epoch of it adds to the memory, relative to the data.
+CIFAR = """
+import pathlib
+import numpy as np
+import models
+from training.data._dataset import Dataset, Provenance, Split
+from training.data.pipeline import prepare
+
+def peak():
+    (line,) = [l for l in pathlib.Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+def part(count):
+    return Split(np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8), np.zeros(count, np.int64))
+
+def dataset(*counts):
+    labels = tuple(map(str, range(10)))
+    source = Provenance(name="d", source="made", origin="", licence="", sha256="", synthetic=True, notes="")
+    return Dataset("d", "images", *map(part, counts), labels=labels, provenance=source)
+
+def epoch(data):
+    network = models.get("lenet5")
+    ready = prepare(network, network.configured(data="d"), data)
+    ready.training_batches(0).reduce(np.int64(0), lambda n, *_: n + 1)
+    return ready
+
+epoch(dataset(300, 300, 300))  # what TensorFlow itself takes
+whole = dataset(45_000, 5_000, 10_000)
+size, before = 60_000 * 32 * 32 * 3, peak()
+ready = epoch(whole)
+print((peak() - before) / size)
+"""
+
+
+def turn(ours: float, keras: float, pipeline: float = 0.2) -> Turn:
+    answer = {"steps": 100, "peak_mb": 700.0, "data": "fashion_mnist"}
+    return Turn({**answer, "seconds": ours, "pipeline": pipeline}, {**answer, "seconds": keras})
+
+
+def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    turns = [turn(1, 2), turn(2, 2), turn(1, 3)]
+    assert turns[0].ratio == 2
+    assert training.row("lenet5", turns)[2:6] == ("100.0", "50.0", "2.00 ×", "20%")
+
+
+def test_the_page_has_each_network_and_the_recurrent_layers() -> None:
+    page = training.markdown(describe(), {"mlp": [turn(1, 1)]}, {"sentiment_gru": {"naive": 3e-3, "ours": 3e-4}})
+    assert "| `mlp` | fashion_mnist | 100.0 | 100.0 | 1.00 × | 20% | 700 | 700 |" in page
+    assert "| `sentiment_gru` | 3,000 | 300 | 10.0 × |" in page
+
+
+@pytest.mark.slow
+def test_a_turn_that_fails_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert training.main(["lenet55", "--rounds", "1", "--output", str(tmp_path / "page.md")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "did you mean lenet5" in line
+    assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "vae"])
+def test_both_contenders_train_the_same_examples(name: str) -> None:
+    ours, keras = training.child("ours", name, 20), training.child("keras", name, 20)
+    assert ours["steps"] == keras["steps"] == 20
+    assert ours["data"] == keras["data"]
+    assert min(ours["seconds"], keras["seconds"], ours["pipeline"]) > 0
+
+
+@pytest.mark.slow
+def test_recurrent_layers_are_quicker_than_the_loops_of_the_converter() -> None:
+    took = training.child("gru", "sentiment_gru", 1)
+    assert took["naive"] / took["ours"] > 3
+
+
+@pytest.mark.slow
+def test_memory_for_data_as_large_as_cifar_is_bounded() -> None:
+    command = [sys.executable, "-c", CIFAR]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    # The tensors, and for a moment what TensorFlow makes of them: two to three times the data.
+    assert float(ended.stdout.split()[-1]) < 3.2
