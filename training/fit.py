@@ -86,6 +86,7 @@ class _Loop:
             started = time.monotonic()
             before = state.seconds
             figures = self._epoch()
+            workers.even(self.model.non_trainable_variables)
             if self.validates:
                 figures |= {f"val_{name}": value for name, value in self._validated().items()}
             figures["learning_rate"] = self._rate()

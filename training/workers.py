@@ -63,6 +63,19 @@ def shared(content: bytes) -> bytes:
     return _summed(padded).tobytes()[:length] if length else b""
 
 
+def even(variables: Sequence[Any]) -> None:
+    """Float variables that each host kept for itself, such as averages of its batches, become their mean."""
+    kept = [variable for variable in variables if str(variable.dtype).startswith("float")]
+    if count() == 1 or not kept:
+        return
+    mine = np.concatenate([np.ravel(variable.value.numpy()).astype(np.float64) for variable in kept])
+    mean, start = _summed(mine) / count(), 0
+    for variable in kept:
+        size = int(np.prod(variable.shape))
+        variable.assign(mean[start : start + size].reshape(variable.shape).astype(str(variable.dtype)))
+        start += size
+
+
 def by_chief(work: Callable[[], Path]) -> Path:
     """Work that the chief alone does while the others wait; its path on every host, TrainingError where it failed."""
     if count() == 1:
