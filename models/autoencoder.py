@@ -22,7 +22,7 @@ from models._autoencoder import (
 from models._autoencoder import signatures as shared_signatures
 from models._blocks import Saved, from_saved, judged, scaled_loss, seeds
 from models._network import Assets, Network, option
-from models._optimizers import optimizer
+from models._optimizers import clipping, optimizer
 from models._signatures import Signature, Tensors
 
 
@@ -34,6 +34,8 @@ class Config(AutoencoderConfig):
     noise: float = option(0.0, "standard deviation of the noise that training adds to the pixels")
     dropout: float = option(0.0, "share of the pixels that training drops")
     adversarial: bool = option(False, "a discriminator pulls the codes to N(0, 1), step by step with the loss")
+    discriminator_steps: int = option(3, "steps of the discriminator for each of the encoder against it")
+    gradient_penalty: float = option(1.0, "weight of the discriminator's squared slope at codes and noise (R1, R2)")
 
 
 @keras.saving.register_keras_serializable("ladle")
@@ -118,14 +120,16 @@ class Autoencoder(Saved):
         """The discriminator learns to tell codes from N(0, 1), then the encoder to deceive it."""
         assert self.discriminator is not None
         code = self.encoder(image, training=True)
-        prior = keras.random.normal(tf.shape(code), seed=self.noise)
         of_discriminator, of_encoder = self._against
-        with tf.GradientTape() as tape:
-            real, fake = self.discriminator(prior, training=True), self.discriminator(code, training=True)
-            loss = judged(1.0, real) + judged(0.0, fake)
-            scaled = scaled_loss(of_discriminator, loss)
         weights = self.discriminator.trainable_variables
-        of_discriminator.apply(tape.gradient(scaled, weights), weights)
+        for _ in range(self.config.discriminator_steps):
+            prior = keras.random.normal(tf.shape(code), seed=self.noise)
+            with tf.GradientTape() as tape:
+                (real, slope), (fake, slope_of_fake) = self._scored(prior), self._scored(code)
+                loss = judged(1.0, real) + judged(0.0, fake)
+                penalty = 0.5 * self.config.gradient_penalty * (slope + slope_of_fake)
+                scaled = scaled_loss(of_discriminator, loss + penalty)
+            of_discriminator.apply(tape.gradient(scaled, weights), weights)
         self._figures["discriminator_loss"].update_state(loss)
         with tf.GradientTape() as tape:
             fake = self.discriminator(self.encoder(image, training=True), training=True)
@@ -134,6 +138,15 @@ class Autoencoder(Saved):
         weights = self.encoder.trainable_variables
         of_encoder.apply(tape.gradient(scaled, weights), weights)
         self._figures["encoder_loss"].update_state(loss)
+
+    def _scored(self, code: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores float32 [b, 1] of codes [b, latent_dim], and the mean of their squared gradients by the code: []."""
+        assert self.discriminator is not None
+        with tf.GradientTape() as tape:
+            tape.watch(code)
+            score = self.discriminator(code, training=True)
+        gradient = tf.cast(tape.gradient(score, code), tf.float32)
+        return score, tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
     def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """The reconstruction error of whole images, nats per image."""
@@ -151,19 +164,28 @@ def build(config: Config) -> Autoencoder:
 
     The loss is the cross-entropy of the pixels, in nats per image.
     With `noise` or `dropout` the encoder sees a corrupted image and the loss the whole one. With `adversarial` a
-    discriminator 128 -> 128 -> 1 pulls the codes to N(0, 1), from which `generate` draws.
+    discriminator 128 -> 128 -> 1 pulls the codes to N(0, 1), from which `generate` draws; it is taught at twice the
+    rate, several steps at a time, its slope held down, without which the codes circle about the noise.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, h, w, c]  of the reconstruction
     Weights  473,636 at 28×28×1; 492,965 with a discriminator
     Source   Hinton, Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks"; Vincent et al.
              2008, "Extracting and composing robust features with denoising autoencoders"; Makhzani et al. 2015,
-             "Adversarial autoencoders", arXiv:1511.05644
+             "Adversarial autoencoders", arXiv:1511.05644; Mescheder, Geiger, Nowozin 2018, "Which training methods for
+             GANs do actually converge?", arXiv:1801.04406
     """
     model = Autoencoder(config, name="autoencoder")
-    first, *against = (optimizer(config, weights) for weights in model.taught)
-    model.compile(first, tuple(against))
+    first, *others = model.taught
+    against = tuple(_adversarial(config, weights) for weights in others)
+    model.compile(optimizer(config, first), against)
     return model
+
+
+def _adversarial(config: Config, weights: list[Any]) -> keras.optimizers.Optimizer:
+    made = keras.optimizers.Adam(2 * config.learning_rate, beta_1=0.5, **clipping(config))
+    made.build(weights)  # a checkpoint finds its variables
+    return made
 
 
 def signatures(model: Autoencoder, config: Config, assets: Assets) -> dict[str, Signature]:
@@ -190,7 +212,7 @@ def _row(name: str, summary: str, source: str, parameters: int = 473_636, **conf
         parameters=parameters,
         tiny={"units": (16, 8), "latent_dim": 2, "epochs": 1, "batch_size": 16, "learning_rate": 1e-2},
         presets={
-            "quick": {"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine"},
+            "quick": {"epochs": 8, "learning_rate": 1e-3 if "adversarial" in config else 2e-3, "schedule": "cosine"},
             "full": {"epochs": 60, "schedule": "cosine"},
         },
         source=source,

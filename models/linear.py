@@ -192,7 +192,7 @@ NETWORKS = [
         example=example,
         parameters=2,
         tiny={"epochs": 3, "learning_rate": 0.05},
-        presets={"quick": {}, "full": {"epochs": 5000}},
+        presets={"quick": {"epochs": 300}, "full": {"epochs": 5000}},
         source="Legendre 1805, Nouvelles méthodes pour la détermination des orbites des comètes",
     ),
     Network(

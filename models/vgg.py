@@ -56,7 +56,7 @@ def build(config: Config) -> keras.Model:
             if config.batch_norm:
                 x = layers.norm(x, f"{name}_norm")
             x = keras.layers.ReLU(name=f"{name}_relu")(x)
-        x = keras.layers.MaxPool2D(name=f"block{unit}_pool")(x)  # height and width halved
+        x = keras.layers.MaxPool2D(padding="same", name=f"block{unit}_pool")(x)  # height and width halved, rounded up
     x = keras.layers.Flatten(name="flatten")(x)  # [b, 512] at 32×32
     for n, units in enumerate(config.units, 1):
         x = layers.dense(layers.dropout(x, config.dropout, f"dropout{n}"), units, f"dense{n}")
