@@ -19,8 +19,9 @@ test: $(READY) browser  ## the tests, all but the slow ones
 slow: $(READY)  ## the tests that really train, up to an hour
 	@$(BIN)/python -m pytest -q -m slow --timeout 5400
 
-bench: $(READY)  ## load our servers and others with wrk and h2load; QUICK=1 takes two minutes
+bench: $(READY)  ## servers under load beside others, training beside Keras; QUICK=1 takes some minutes
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks.training $(if $(QUICK),mlp lenet5 --rounds 1 --output /dev/null)
 
 # As root: it builds the images in clean Debian root file systems, which Debian's debootstrap and buildah make.
 check-deploy: $(READY)  ## build the container images, start them and ask them; watch them with Prometheus
