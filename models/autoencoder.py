@@ -220,7 +220,7 @@ def _row(
         parameters=parameters,
         tiny={"units": (16, 8), "latent_dim": 2, "epochs": 1, "batch_size": 16, "learning_rate": 1e-2},
         presets={
-            "quick": {"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine"} | (quick or {}),
+            "quick": {"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine", **(quick or {})},
             "full": {"epochs": 60, "schedule": "cosine"},
         },
         source=source,
