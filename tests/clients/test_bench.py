@@ -85,7 +85,7 @@ def test_what_is_wrong_with_the_request_is_said_before_the_load(
     assert main(["bench", "half_plus_two", "--input", "x=[[1, 2]]", *address]) == 1
     assert 'half_plus_two: input "x" is float32 [1, 2]; wanted float32 [?, 1]' in capsys.readouterr().err
     assert main(["bench", "nobody", *address]) == 1
-    assert "Servable not found" in capsys.readouterr().err
+    assert "nobody is not served; served are classifier" in capsys.readouterr().err
 
 
 def test_inputs_are_made_up_from_the_signature() -> None:

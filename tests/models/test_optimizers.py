@@ -91,7 +91,7 @@ def of_all(model: Any) -> list[keras.optimizers.Optimizer]:
     return list(listed) if listed is not None else [model.optimizer]
 
 
-@pytest.mark.parametrize("name", ["mlp", "sentiment_gru", "unet", "adversarial_autoencoder", "vae", "house_prices"])
+@pytest.mark.parametrize("name", ["mlp", "sentiment_gru", "unet", "autoencoder", "vae", "house_prices"])
 def test_networks_of_every_task_take_the_options(name: str, tiny: Any) -> None:
     settings = {"optimizer": "sgd", "momentum": 0.9, "clip_norm": 0.0, "clip_global_norm": 2.0}
     for made in of_all(models.get(name).build(tiny(name, **settings))):

@@ -37,7 +37,7 @@ def test_a_model_read_back_predicts_the_same(name: str, suffix: str, tmp_path: P
     assert type(again) is type(model)
     for wanted, got in zip(answer(model, x), answer(again, x), strict=True):
         np.testing.assert_array_equal(got, wanted)
-    assert again.optimizer is not None
+    assert not again.trainable_weights or again.optimizer is not None
 
 
 def test_weights_alone_need_a_model(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_an_unknown_option_is_answered_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match='image_folder has no option "hight"; it has channels, height, width'):
+    with pytest.raises(DataError, match='image_folder has no option "hight"; it has channels, height, size, width'):
         data.load("image_folder", path=tmp_path, hight=3)
 
 
