@@ -108,8 +108,8 @@ def start(containers: Any, network: Any, build: Callable[..., Any]) -> Iterator[
     """Starts images; the containers are removed after the test."""
     started: list[Any] = []
 
-    def run(target: str, work: Path, **more: Any) -> Any:
-        started.append(containers.Container(build(target), network, work, **more))
+    def run(image: str, work: Path, **more: Any) -> Any:
+        started.append(containers.Container(build(image), network, work, **more))
         return started[-1]
 
     yield run
@@ -122,7 +122,7 @@ def models(tiny_repository: Path, tmp_path: Path) -> Path:
     """What is mounted at /models, readable by everybody."""
     home = tmp_path / "models"
     shutil.copytree(tiny_repository, home)
-    for folder in [tmp_path, *tmp_path.parents][:3]:
+    for folder in [*[tmp_path, *tmp_path.parents][:3], home, *filter(Path.is_dir, home.rglob("*"))]:
         folder.chmod(0o755)
     return home
 
