@@ -252,7 +252,8 @@ def _scatter(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     axes.scatter(truth, predicted, s=12, color=ACCENT, alpha=0.6, linewidths=0)
     axes.set_xlabel("true")
     axes.set_ylabel("predicted")
-    axes.set_title(f"{source}: R² {result.metrics['r_squared']:.3f}")
+    explained = result.metrics["r_squared"]  # NaN where all true values are one
+    axes.set_title(source if np.isnan(explained) else f"{source}: R² {explained:.3f}")
     return figure
 
 
