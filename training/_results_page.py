@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image
 
 from training._quiet import without_stderr
-from training.board import headline
+from training.board import figures, headline
 from training.claims import Claim, claims
-from training.results import Record, figures
+from training.recorded import Record
 
 PICTURE_BYTES = 38_000
 COLOURS = 64

@@ -13,6 +13,9 @@ from typing import Any
 from training import _publish
 from training.board import headline
 
+Record = dict[str, Any]
+"""What is kept of one trained version: `training.results.record`."""
+
 FILE = Path(__file__).with_name("figures.json")
 CARD = "assets.extra/card.json"
 

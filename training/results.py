@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from training import recorded
-from training.board import headline
+from training.board import figures, headline
+from training.recorded import Record
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADER = "| network | preset | data | split | figure | epochs | trained in | machine | ONNX parity | ONNX size |\n"
 RULE = "|---|---|---|---|---|---|---|---|---|---|\n"
 HEADLINERS = ("mlp", "lenet5", "resnet18", "densenet", "sentiment_lstm", "vae", "wgan_gp", "unet", "transfer")
 """Networks whose figures the README shows; the page has all."""
-
-Record = dict[str, Any]
 
 
 def records(repository: Path) -> list[Record]:
@@ -82,11 +81,6 @@ def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
     """Both, the new ones in place of the old ones of their kind, sorted."""
     by_key = {key(entry): entry for entry in [*old, *new]}
     return [by_key[k] for k in sorted(by_key)]
-
-
-def figures(metrics: dict[str, Any]) -> str:
-    """{"mean_iou": 0.91234} -> 'mean iou 0.9123'."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
 
 
 def row(entry: Record) -> str:
