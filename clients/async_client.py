@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from clients import questions
 from clients.access import Access, File
 from clients.call import Call
+from clients.connect import connect_async
 from clients.exchange import Deadline
 from clients.images import Image
 from clients.metadata import Metadata, VersionStatus
 from clients.protocol import MAX_MESSAGE_BYTES
 from clients.results import Classification, Descent, Segmentation, Sentiment
-from clients.transport import AsyncTransport, connect_async
+from clients.transport import AsyncTransport
 from clients.wire.tensors import Array
 
 if TYPE_CHECKING:

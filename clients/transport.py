@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from clients.access import Access
-from clients.address import Address, parse
-from clients.errors import InvalidArgument
 from clients.exchange import Send, Steps, drive, drive_async
 from clients.metadata import Metadata, VersionStatus
-from clients.protocol import MAX_MESSAGE_BYTES, Protocol
+from clients.protocol import Protocol
 from clients.wire.tensors import Array
 
 T = TypeVar("T")
@@ -98,36 +95,3 @@ class AsyncTransport(ABC):
 
     async def run(self, steps: Steps[T]) -> T:
         return await drive_async(steps, self.send)
-
-
-def connect(target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Transport:
-    """The transport of an address; nothing is sent yet. InvalidArgument: no address, or unusable files for TLS."""
-    address, access = _checked(target, access)
-    if address.is_rest:
-        from clients.rest_client import RestClient
-
-        return RestClient(address, access, max_message_bytes)
-    from clients.grpc_client import GrpcClient
-
-    return GrpcClient(address, access, max_message_bytes)
-
-
-def connect_async(
-    target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
-) -> AsyncTransport:
-    """As `connect`, for an event loop."""
-    address, access = _checked(target, access)
-    if address.is_rest:
-        from clients.async_rest import AsyncRestClient
-
-        return AsyncRestClient(address, access, max_message_bytes)
-    from clients.grpc_client import AsyncGrpcClient
-
-    return AsyncGrpcClient(address, access, max_message_bytes)
-
-
-def _checked(target: str, access: Access | None) -> tuple[Address, Access]:
-    address, access = parse(target), access or Access()
-    if access.has_tls and not address.is_secure:
-        raise InvalidArgument(f"{address} is not over TLS, but a CA or a certificate was given; wanted grpcs or https")
-    return address, access

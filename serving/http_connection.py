@@ -1,4 +1,4 @@
-"""One client of `http_server`: its requests one after another, framed by httptools, within the limits."""
+"""One client over HTTP/1.1: its requests one after another, framed by httptools, within the limits."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import functools
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httptools
 
 from serving import eager
-from serving.http_messages import JSON, Answer, Request, head, origin_form
+from serving.http_messages import JSON, Answer, Application, Limits, Request, head, origin_form
 from serving.json_text import error_body
-
-if TYPE_CHECKING:
-    from serving.http_server import HttpServer
 
 _MAX_HEADERS = 128
 _MAX_CHUNKING = 2**24  # bytes that a body's chunks may cost beside the body
@@ -24,10 +21,28 @@ _LINGER_S = 2.0  # how long what a refused client still sends is read and droppe
 _IDLE_CLOSE_S = 0.25  # while draining: a connection without a request for so long is closed
 
 
+class Shared:
+    """What the connections of a server have in common.
+
+    accepted  connections since the start        buffered  bytes of bodies that are arriving
+    date      of the present second, as HTTP has it
+    draining  no more requests are wanted
+    """
+
+    def __init__(self, application: Application, limits: Limits) -> None:
+        self.application = application
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self.accepted = 0
+        self.buffered = 0
+        self.date = b""
+        self.draining = False
+
+
 class Connection(asyncio.Protocol):
     """One client. The methods named `on_...` are httptools'."""
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: Shared) -> None:
         self._server = server
         self._limits = server.limits
         self._transport: Any = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _SCHEME_AND_HOST = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
@@ -43,6 +44,9 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     headers: bytes = JSON
+
+
+Application = Callable[[Request], Coroutine[Any, Any, Answer]]
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,30 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from typing import Any
 
-from serving.http_connection import Connection
-from serving.http_messages import Answer, Limits, Request
+from serving.http_connection import Connection, Shared
+from serving.http_messages import Application, Limits
 from serving.listening import settle
 
 _SWEEP_S = 0.25
 
-Application = Callable[[Request], Coroutine[Any, Any, Answer]]
 
-
-class HttpServer:
+class HttpServer(Shared):
     """Serves `application` on sockets that listen. A connection's requests are answered one after another."""
 
     def __init__(self, application: Application, limits: Limits) -> None:
-        self.application = application
-        self.limits = limits
-        self.connections: set[Connection] = set()
-        self.accepted = 0  # connections since the start
-        self.draining = False
-        self.buffered = 0  # bytes of bodies that are arriving
-        self.date = b""
+        super().__init__(application, limits)
         self._servers: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
 

@@ -12,10 +12,10 @@ import pytest
 
 from clients import errors, exchange
 from clients.client import Client
+from clients.connect import connect
 from clients.metadata import TensorInfo
 from clients.protocol import ATTEMPTS
 from clients.rest_client import RestClient
-from clients.transport import connect
 from clients.wire import tensors
 
 REST_CANNOT = {"DT_COMPLEX64", "DT_COMPLEX128", "DT_BFLOAT16"}
