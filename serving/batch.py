@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -159,20 +158,3 @@ def bytes_of(inputs: Tensors) -> int:
         array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
         for array in inputs.values()
     )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may wait for an engine; 0: no limit.
-
-    requests  of all models    model_requests  of one model    size_bytes  inputs of all that wait
-    """
-
-    requests: int = 1000
-    model_requests: int = 500
-    size_bytes: int = 2**28
-
-
-def scheduler_limits(options: SimpleNamespace) -> Limits:
-    """What may wait, by the flags."""
-    return Limits(options.max_queued_requests, options.max_queued_requests_per_model, options.max_queued_bytes)

@@ -53,18 +53,21 @@ _POWERS = np.array([float(f"1e{exponent}") for exponent in range(23)])
 """All powers of ten that a double holds exactly: what is multiplied or divided by one is rounded once."""
 
 
-def _near() -> list[tuple[float, float]]:
-    """By `frexp`'s exponent + 149: the scale that makes nine digits or more of a float32, and half the distance to the
-    next one at that scale, and a little; a number farther than that from a thousand needs more than six digits.
+def _near() -> list[tuple[float, float, float, float]]:
+    """By `frexp`'s exponent + 149: the power of ten among these float32 numbers, or the next one; the scales that make
+    nine digits of a number below and from there on; and half the distance to the next number, at the first scale, and
+    a little: a number farther than that from a thousand needs more than six digits.
     """
-    near = [(0.0, 0.0)] * 278
+    near = [(0.0, 0.0, 0.0, 0.0)] * 278
     for biased in range(1, 255):
-        scale = float(_SCALES[2 * biased])
-        near[biased - 126 + 149] = scale, 2.0 ** (biased - 151) * scale * 1.01
+        below, above = float(_SCALES[2 * biased]), float(_SCALES[2 * biased + 1])
+        near[biased - 126 + 149] = float(_TENS[biased]), below, above, 2.0 ** (biased - 151) * below * 1.01
     return near
 
 
 _NEAR = _near()
+_WHOLE = 1.5 * 2.0**52
+"""Added to a double of fewer than 51 bits before the point, and taken away again, it rounds it, halves to even."""
 
 
 def write(array: Array) -> bytes:
@@ -72,7 +75,8 @@ def write(array: Array) -> bytes:
     if array.dtype.itemsize == 8:
         return nest([text_of(number, 17) for number in array.ravel().tolist()], array.shape)
     if array.size <= _FEW:
-        return nest(_write_few(array.ravel().tolist()), array.shape)
+        text = _write_few(array.ravel().tolist())
+        return text if array.ndim == 1 else nest(text[1:-1].split(b","), array.shape)
     if array.size > _MANY:
         rows = max(1, len(array) * _MANY // array.size)
         parts = (
@@ -150,17 +154,27 @@ def _mend_exponents(text: bytes) -> bytes:
     return np.insert(letters, short + 2, 48).tobytes() if short.size else letters.tobytes()
 
 
-def _write_few(numbers: Sequence[float]) -> list[bytes]:
-    """float32 numbers one by one; six digits are not tried where they would be too far off."""
-    texts = []
+def _write_few(numbers: Sequence[float]) -> bytes:
+    """float32 numbers one by one, as a flat list. Those that need nine digits go to orjson as doubles that have just
+    these; up to the scale 1e12, that of 0.0001, all products are exact."""
+    shown: list[float | None] = []
+    others = []
     for number in numbers:
-        scale, half = _NEAR[frexp(number)[1] + 149]
-        if (number * scale + half) % 1000.0 > 2 * half:
-            text = b"%.9g" % number
-            texts.append(text if b"." in text or b"e" in text else text + b".0")
-        else:
-            texts.append(text_of(number))
-    return texts
+        size = abs(number)
+        if 1e-4 <= size < 1e6:
+            ten, below, above, half = _NEAR[frexp(number)[1] + 149]
+            scale = below if size < ten else above
+            scaled = number * scale
+            if (scaled + half) % 1000.0 > 2 * half:
+                shown.append((scaled + _WHOLE - _WHOLE) / scale)
+                continue
+        shown.append(None)
+        others.append(text_of(number))
+    text: bytes = orjson.dumps(shown)
+    if not others:
+        return text
+    pieces = text.split(b"null")
+    return b"".join([part for pair in zip(pieces, [*others, b""], strict=True) for part in pair])
 
 
 def text_of(number: float, digits: int = 9) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from serving.saved_model import type_name
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
+_FEW = 16  # elements: as Python values they are written sooner
+_PLAIN = bytes(code for code in range(32, 127) if code not in b'"\\')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -34,11 +37,19 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
         ((name, array),) = outputs.items()
         return b'{"%b": %b}\n' % (b"predictions" if is_row else b"outputs", _tensor(name, array))
     if not is_row:
-        members = [b"%b: %b" % (orjson.dumps(name), _tensor(name, array)) for name, array in outputs.items()]
+        members = [_key(name) + _tensor(name, array) for name, array in outputs.items()]
         return b'{"outputs": {%b}}\n' % b", ".join(members)
+    if all(len(array) == 1 for array in outputs.values()):
+        members = [_key(name) + _tensor(name, array)[1:-1] for name, array in outputs.items()]
+        return b'{"predictions": [{%b}]}\n' % b", ".join(members)
     columns = [_rows(name, array) for name, array in outputs.items()]
-    row = b"{%b}" % b", ".join(orjson.dumps(name).replace(b"%", b"%%") + b": %b" for name in outputs)
+    row = b"{%b}" % b", ".join(_key(name).replace(b"%", b"%%") + b"%b" for name in outputs)
     return b'{"predictions": [%b]}\n' % b", ".join([row % values for values in zip(*columns, strict=True)])
+
+
+@lru_cache(maxsize=4096)
+def _key(name: str) -> bytes:
+    return orjson.dumps(name) + b": "
 
 
 def _check_rows(outputs: Mapping[str, Array]) -> None:
@@ -60,8 +71,8 @@ def _tensor(name: str, array: Array) -> bytes:
         return json_numbers.write(array)
     if array.dtype == object:
         return json_numbers.nest(_strings(name, array), array.shape)
-    if not array.ndim:
-        return orjson.dumps(array.item())
+    if array.size <= _FEW:
+        return orjson.dumps(array.tolist())
     # orjson knows NumPy's types by their sizes, and no number of the C type long long
     known = np.ascontiguousarray(array, dtype=array.dtype.str)
     return orjson.dumps(known, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -93,6 +104,8 @@ def _base64(data: bytes) -> bytes:
 
 def write_string(data: bytes) -> bytes:
     """Text as a JSON string: bytes that are no UTF-8 stay; quotes, backslashes and control characters are escaped."""
+    if not data.translate(None, _PLAIN):
+        return b'"%b"' % data
     text = data.decode("utf-8", "surrogateescape")
     escaped = _ESCAPED.sub(lambda m: _ESCAPES.get(m[0]) or f"\\u{ord(m[0]):04X}", text)
     return b'"%b"' % escaped.encode("utf-8", "surrogateescape")

@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from serving import batching
-from serving.batch import Batch, Call, Lane, Limits, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
+from serving.batch import Batch, Call, Lane, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
 from serving.batching_config import Batching
 from serving.cores import cpu_count, note_quick, step_back
-from serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
+from serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted
 from serving.metrics import Metrics
 from serving.pace import QUICK_S, size_of
+from serving.queue_limits import Limits
+from serving.turn import LATE, LATE_IN_QUEUE, Turn
 
-LATE = "the request was not answered in time"
-LATE_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
 _TRY_AGAIN = 32  # requests that run alone, merging not having paid, before it is tried once more
 MERGED_FROM_S = 200e-6
-"""Runs that take less are not worth merging: what they would gain, waiting for one another costs."""
+"""Runs that take less are merged with those that arrive in the same turn of the event loop, and wait for no others."""
 
 
 class Scheduler:
@@ -45,6 +46,7 @@ class Scheduler:
         self._waiting_bytes = 0
         self._served_s = 0.0  # spent_s of the lane served last
         self._will_dispatch = False
+        self._turn = Turn(self._run_turn)
 
     @property
     def waiting(self) -> int:
@@ -69,10 +71,16 @@ class Scheduler:
         expected = call.servable.paces[call.signature].expected_s(size)
         is_whole = parameters is None or rows <= parameters.limit
         if is_whole and expected is not None and expected <= (MERGED_FROM_S if parameters else QUICK_S):
-            return self._run_here(call, parameters, inputs, rows, size)
+            if self._turn.is_alone():
+                return self._run_here(call, parameters, inputs, rows, size)
+            if parameters is None:
+                run = partial(self._run_here, call, None, inputs, rows, size)
+                return await self._turn.wait(call.servable, run, expected, deadline)
+            kind = _kind(call, inputs, parameters)
+            return await self._turn.join(call, parameters, kind, inputs, rows, expected, deadline)
         if parameters is None:
             return await self._wait(Batch(call, None, None), [inputs], [rows_of(inputs)], deadline)
-        kind = call.servable, call.signature, batching.kind_of(call.outputs, inputs, parameters)
+        kind = _kind(call, inputs, parameters)
         parts = [inputs]
         if parameters.enable_large_batch_splitting:
             lane = self._lanes.get(call.servable.name)
@@ -97,6 +105,11 @@ class Scheduler:
                 if parameters is not None:
                     self._metrics.batch(call.servable.name, call.signature, rows, parameters.padded(rows) - rows, 0.0)
 
+    def _run_turn(self, batch: Batch) -> None:
+        note_quick(time.perf_counter())
+        self._note(batch)
+        self._finish(batch, *batch.run())
+
     # Waiting
 
     async def _wait(
@@ -106,7 +119,8 @@ class Scheduler:
         tasks = [
             Task(part, n, bytes_of(part), loop.create_future(), deadline) for part, n in zip(parts, rows, strict=True)
         ]
-        self._admit(like, tasks)
+        lane = self._lanes.get(like.call.servable.name)
+        self._limits.check(like, tasks, lane, self._waiting, self._waiting_bytes)
         for task in tasks:
             self._join(task, like)
             if deadline is not None:
@@ -125,32 +139,6 @@ class Scheduler:
             return batching.join(outputs)
         except ValueError:
             raise FailedPrecondition("the parts of the split request have outputs of different inner sizes") from None
-
-    def _admit(self, like: Batch, tasks: Sequence[Task]) -> None:
-        """Raises when there is no room for these tasks to wait."""
-        name, limits = like.call.servable.name, self._limits
-        size_bytes = sum(task.size_bytes for task in tasks)
-        if limits.size_bytes and self._waiting and self._waiting_bytes + size_bytes > limits.size_bytes:
-            raise ResourceExhausted(
-                f"the inputs of waiting requests take {self._waiting_bytes} bytes, with this one they would take more "
-                f"than {limits.size_bytes}; try again later"
-            )
-        if limits.requests and self._waiting >= limits.requests:
-            raise Unavailable(f"{self._waiting} requests wait for an engine, as many as may; try again later")
-        lane = self._lanes.get(name)
-        if lane is None or not lane.waiting:
-            return
-        if limits.model_requests and lane.waiting >= limits.model_requests:
-            raise Unavailable(f"{lane.waiting} requests wait for {name}, as many as may; try again later")
-        if like.batching is None:
-            return
-        growing, count = lane.growing.get(like.kind), lane.counts.get(like.kind, 0)
-        more = len(tasks) - (growing is not None and growing.has_room(tasks[0].rows))
-        if count and count + more > like.batching.max_enqueued_batches:
-            raise Unavailable(
-                "The batch scheduling queue to which this task was submitted is full; currently "
-                f"{count} batches enqueued and max_enqueued_batches is {like.batching.max_enqueued_batches}"
-            )
 
     def _join(self, task: Task, like: Batch) -> None:
         """Puts the task into the batch of its kind that waits, or into a new one."""
@@ -298,3 +286,8 @@ class Scheduler:
                 else:
                     task.future.set_result(result)
             call.servable.leave()
+
+
+def _kind(call: Call, inputs: Tensors, parameters: Batching) -> Hashable:
+    """What requests must share to be merged."""
+    return call.servable, call.signature, batching.kind_of(call.outputs, inputs, parameters)

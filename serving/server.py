@@ -16,7 +16,6 @@ import onnxruntime
 
 from clients.wire import messages as pb
 from serving import config, grpc_backend, http2_frames, images, lifecycle, prometheus, tls
-from serving.batch import scheduler_limits
 from serving.core import Core
 from serving.cores import cpu_count
 from serving.errors import InvalidArgument, ServingError
@@ -28,6 +27,7 @@ from serving.lifecycle import StartError
 from serving.listening import listen, raise_file_limit
 from serving.loading import make_loader
 from serving.metrics import Metrics, Snapshot
+from serving.queue_limits import queue_limits
 from serving.rest_api import RestApi
 from serving.scheduler import Scheduler
 from serving.versions import Configuration, Versions
@@ -67,7 +67,7 @@ class Server:
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
         threads = self._loader.batching.threads if self._loader.batching else None
-        scheduler = Scheduler(threads, scheduler_limits(options), self._metrics)
+        scheduler = Scheduler(threads, queue_limits(options), self._metrics)
         self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
         images.set_max_pixels(options.max_image_pixels)
         limit = options.max_request_bytes

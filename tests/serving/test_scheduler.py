@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from clients.wire import messages as pb
-from serving.batch import Call, Limits
+from serving.batch import Call
 from serving.batching_config import Batching
 from serving.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
 from serving.metrics import Metrics
+from serving.queue_limits import Limits
 from serving.scheduler import Scheduler
 from serving.servable import Servable
 
