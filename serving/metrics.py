@@ -104,8 +104,7 @@ class Metrics:
         self._rows[key] += rows
         if spent:
             cells = self._spent.setdefault(key, _cells(LATENCY_LIMITS))
-            for seconds in spent:
-                _observe(cells, LATENCY_LIMITS, seconds * 1e6)
+            _observe_each(cells, LATENCY_LIMITS, spent, 1e6)
 
     def queued(self, model: str, delta: int) -> None:
         """Requests that joined (> 0) or left (< 0) a queue."""
@@ -130,10 +129,9 @@ class Metrics:
             cells = self._batches[model, signature] = _cells(SIZE_LIMITS)
         _observe(cells, SIZE_LIMITS, rows)
         _observe(self._batch_sizes, SIZE_LIMITS, rows + padding)
-        for size in sizes or (rows,):
-            _observe(self._task_sizes, SIZE_LIMITS, size)
-        for seconds in (queue_seconds,) if isinstance(queue_seconds, float | int) else queue_seconds:
-            _observe(self._queueing, QUEUE_LIMITS, seconds * 1e6)
+        _observe_each(self._task_sizes, SIZE_LIMITS, sizes or (rows,))
+        waited = (queue_seconds,) if isinstance(queue_seconds, float | int) else queue_seconds
+        _observe_each(self._queueing, QUEUE_LIMITS, waited, 1e6)
         _observe(self._padding.setdefault(rows + padding, _cells(SIZE_LIMITS)), SIZE_LIMITS, padding)
 
     def examples(self, model: str, count: int) -> None:
@@ -228,6 +226,16 @@ def _cells(limits: Sequence[float]) -> list[float]:
 def _observe(cells: list[float], limits: Sequence[float], value: float) -> None:
     cells[bisect_left(limits, value)] += 1
     cells[-1] += value
+
+
+def _observe_each(cells: list[float], limits: Sequence[float], values: Sequence[float], scale: float = 1) -> None:
+    first = values[0]
+    if values.count(first) == len(values):  # as of requests that arrived together
+        cells[bisect_left(limits, first * scale)] += len(values)
+        cells[-1] += first * scale * len(values)
+        return
+    for value in values:
+        _observe(cells, limits, value * scale)
 
 
 def _add(total: dict[Any, list[float]], key: Any, cells: list[float]) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable
 
-from serving.batch import Batch, Call, Outputs, Task, Tensors, bytes_of
+from serving.batch import Batch, Call, Outputs, Task, Tensors
 from serving.batching_config import Batching
 from serving.errors import DeadlineExceeded, ResourceExhausted
 from serving.servable import Servable
@@ -75,7 +75,8 @@ class Turn:
             batch = self._growing[kind] = Batch(call, batching, kind)
             self._batches.append(batch)
         call.servable.enter()
-        batch.tasks.append(Task(inputs, rows, bytes_of(inputs), future, deadline))
+        arrived = batch.tasks[0].arrived if batch.tasks else time.monotonic()
+        batch.tasks.append(Task(inputs, rows, 0, future, deadline, batch, arrived))
         batch.rows += rows
         self._expect(expected_s)
         return future
