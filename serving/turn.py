@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 
 from serving.batch import Batch, Call, Outputs, Task, Tensors
 from serving.batching_config import Batching
+from serving.eager import Waiter, wake
 from serving.errors import DeadlineExceeded, ResourceExhausted
 from serving.servable import Servable
 
@@ -21,7 +22,7 @@ LATE_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
 _MOST_S = 1e-3
 """Runs that should take as long start before the turn has ended: the first answers are not held up by the last."""
 
-Single = tuple[Servable, Callable[[], Outputs], "asyncio.Future[Outputs]", float | None]
+Single = tuple[Servable, Callable[[], Outputs], Waiter, float | None]
 
 
 class Turn:
@@ -35,6 +36,7 @@ class Turn:
         self._arrived = 0
         self._arrived_last = 0  # in the last turn that had quick requests
         self._will_end = False
+        self._waiters: list[Waiter] = []
         self._singles: list[Single] = []
         self._batches: list[Batch] = []
         self._growing: dict[Hashable, Batch] = {}
@@ -52,11 +54,11 @@ class Turn:
         self, servable: Servable, run: Callable[[], Outputs], expected_s: float, deadline: float | None
     ) -> asyncio.Future[Outputs]:
         """What `run` gives, which should take so many seconds; DeadlineExceeded when it cannot start in time."""
-        future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        waiter = self._waiter()
         servable.enter()
-        self._singles.append((servable, run, future, deadline))
+        self._singles.append((servable, run, waiter, deadline))
         self._expect(expected_s)
-        return future
+        return waiter
 
     def join(
         self,
@@ -69,17 +71,22 @@ class Turn:
         deadline: float | None,
     ) -> asyncio.Future[Outputs]:
         """The outputs of a run merged with others of its kind; ResourceExhausted when it cannot start in time."""
-        future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        waiter = self._waiter()
         batch = self._growing.get(kind)
         if batch is None or not batch.has_room(rows):
             batch = self._growing[kind] = Batch(call, batching, kind)
             self._batches.append(batch)
         call.servable.enter()
         arrived = batch.tasks[0].arrived if batch.tasks else time.monotonic()
-        batch.tasks.append(Task(inputs, rows, 0, future, deadline, batch, arrived))
+        batch.tasks.append(Task(inputs, rows, 0, waiter, deadline, batch, arrived))
         batch.rows += rows
         self._expect(expected_s)
-        return future
+        return waiter
+
+    def _waiter(self) -> Waiter:
+        waiter = Waiter(loop=asyncio.get_running_loop())
+        self._waiters.append(waiter)
+        return waiter
 
     def _expect(self, seconds: float) -> None:
         self._expected_s += seconds
@@ -91,27 +98,26 @@ class Turn:
         self._run_all()
 
     def _run_all(self) -> None:
-        singles, self._singles = self._singles, []
+        waiters, self._waiters, singles, self._singles = self._waiters, [], self._singles, []
         batches, self._batches, self._growing, self._expected_s = self._batches, [], {}, 0.0
         for single in singles:
             _run_single(*single)
         for batch in batches:
             if _drop_late(batch):
                 self._run(batch)
+        wake(waiters)
 
 
-def _run_single(
-    servable: Servable, run: Callable[[], Outputs], future: asyncio.Future[Outputs], deadline: float | None
-) -> None:
-    if future.done():  # the caller has left
+def _run_single(servable: Servable, run: Callable[[], Outputs], waiter: Waiter, deadline: float | None) -> None:
+    if waiter.done():  # the caller has left
         pass
     elif deadline is not None and time.monotonic() >= deadline:
-        future.set_exception(DeadlineExceeded(LATE))
+        waiter.set_exception(DeadlineExceeded(LATE))
     else:
         try:
-            future.set_result(run())
+            waiter.set_result(run())
         except Exception as error:
-            future.set_exception(error)
+            waiter.set_exception(error)
     servable.leave()
 
 

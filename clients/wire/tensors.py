@@ -235,15 +235,15 @@ def serialize(array: Array, content: bool = False) -> bytes:
         return b"".join((header, tag, varint(len(packed)), packed))
     if array.dtype != dtype.numpy:  # big-endian, or the bfloat16 of ml_dtypes
         array = array.view(BFLOAT16) if dtype.numpy == BFLOAT16 else array.astype(dtype.numpy)
-    flat = np.ascontiguousarray(array).reshape(-1)
-    if flat.nbytes > MAX_BYTES:
-        raise ValueError(f"{_say(dtype, array.shape)} has {flat.nbytes} bytes; one message holds {MAX_BYTES}")
-    if not flat.size:
+    if array.nbytes > MAX_BYTES:
+        raise ValueError(f"{_say(dtype, array.shape)} has {array.nbytes} bytes; one message holds {MAX_BYTES}")
+    if not array.size:
         return header
     tag = _CONTENT_TAG if content else dtype.tag
     if content or dtype.stored.kind not in "iu":
-        packed = flat.tobytes()
+        packed = array.tobytes()
     else:
+        flat = np.ascontiguousarray(array).reshape(-1)
         packed = _varints(flat.view("<u2") if dtype.field == "half_val" else flat)
     return b"".join((header, tag, varint(len(packed)), packed))
 

@@ -77,3 +77,106 @@ def test_a_cancelled_task_cleans_up() -> None:
 
     run(main())
     assert ended == ["cancelled", "left"]
+
+
+async def ask(waiter: eager.Waiter, ended: list[str]) -> Any:
+    try:
+        return 2 * await waiter
+    except asyncio.CancelledError:
+        ended.append("cancelled")
+        raise
+    finally:
+        ended.append("left")
+
+
+def test_what_waits_for_the_turn_goes_on_as_soon_as_it_is_woken() -> None:
+    async def main() -> tuple[list[int], list[str]]:
+        found: list[int] = []
+        ended: list[str] = []
+        waiters = [eager.Waiter(), eager.Waiter()]
+        for waiter in waiters:
+            suspended = eager.start(ask(waiter, ended))
+            assert isinstance(suspended, eager.UNDONE)
+            assert not isinstance(suspended, asyncio.Task)
+            suspended.add_done_callback(lambda done: found.append(done.result()))
+        for number, waiter in enumerate(waiters, 4):
+            waiter.set_result(number)
+        assert not found
+        eager.wake(waiters)
+        return found, ended  # the event loop has not turned
+
+    assert run(main()) == ([8, 10], ["left", "left"])
+
+
+def test_an_error_of_what_was_waited_for_comes_out() -> None:
+    async def main() -> Any:
+        found: list[Any] = []
+        waiter = eager.Waiter()
+        suspended = eager.start(ask(waiter, []))
+        suspended.add_done_callback(lambda done: found.append((done.cancelled(), done.exception())))
+        waiter.set_exception(ValueError("no"))
+        eager.wake([waiter])
+        with pytest.raises(ValueError, match="no"):
+            suspended.result()
+        return found
+
+    ((cancelled, error),) = run(main())
+    assert not cancelled
+    assert str(error) == "no"
+
+
+def test_what_then_waits_for_something_else_is_a_task() -> None:
+    async def both(waiter: eager.Waiter) -> int:
+        return await later(await waiter)
+
+    async def main() -> Any:
+        waiter = eager.Waiter()
+        suspended = eager.start(both(waiter))
+        ended = asyncio.get_running_loop().create_future()
+        suspended.add_done_callback(lambda done: ended.set_result(done.result()))
+        waiter.set_result(4)
+        eager.wake([waiter])
+        assert not ended.done()
+        return await ended
+
+    assert run(main()) == 4
+
+
+def test_a_caller_that_leaves_before_or_after_the_turn() -> None:
+    async def forever(waiter: eager.Waiter, ended: list[str]) -> None:
+        await ask(waiter, [])
+        await ask(eager.Waiter(), ended)
+
+    async def main() -> tuple[list[str], list[str]]:
+        before: list[str] = []
+        after: list[str] = []
+        waiter, second = eager.Waiter(), eager.Waiter()
+        eager.start(ask(waiter, before)).cancel()
+        assert waiter.cancelled()
+        suspended = eager.start(forever(second, after))
+        left = asyncio.get_running_loop().create_future()
+        suspended.add_done_callback(left.set_result)
+        second.set_result(1)
+        eager.wake([waiter, second])
+        await asyncio.sleep(0)  # it is a task now
+        suspended.cancel()
+        assert (await left).cancelled()
+        return before, after
+
+    assert run(main()) == (["cancelled", "left"], ["cancelled", "left"])
+
+
+def test_a_callback_that_fails_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> list[int]:
+        found: list[int] = []
+        waiters = [eager.Waiter(), eager.Waiter()]
+        first, second = (eager.start(ask(waiter, [])) for waiter in waiters)
+        first.add_done_callback(lambda done: found[1])
+        second.add_done_callback(lambda done: found.append(done.result()))
+        for waiter in waiters:
+            waiter.set_result(2)
+        eager.wake(waiters)
+        return found
+
+    assert run(main()) == [4]
+    assert "IndexError" in caplog.text
