@@ -68,7 +68,15 @@ NETWORKS = [
         tiny={"filters": (2, 4), "units": (16, 12), "epochs": 1, "batch_size": 16},
         presets={
             "quick": {"epochs": 5, "learning_rate": 2e-3, "schedule": "cosine"},
-            "full": {"epochs": 20, "learning_rate": 2e-3, "schedule": "cosine", "dropout": 0.2},
+            "full": {
+                "epochs": 30,
+                "batch_size": 64,
+                "learning_rate": 2e-3,
+                "schedule": "cosine",
+                "optimizer": "adamw",
+                "weight_decay": 0.01,
+                "dropout": 0.3,
+            },
             "mnist": {
                 "data": "mnist",
                 "epochs": 40,
