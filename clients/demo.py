@@ -211,8 +211,8 @@ def run(demo: Demo, once: bool) -> int:
     wait_until_listening(demo, "gateway", page, page_port)
     demo.say(f"the page: http://localhost:{page_port}/")
     if not once:
-        print("       Ctrl-C ends it all.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
+            print("       Ctrl-C ends it all.", flush=True)
             server.wait()
             raise ChildError(f"the server ended; its last words:\n{demo.log_tail('server')}")
         demo.say("stopping")

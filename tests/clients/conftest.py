@@ -262,13 +262,13 @@ class Http(BaseHTTPRequestHandler):
         except Refusal as refusal:
             status, answer = HTTP[refusal.code], {"error": str(refusal)}
         body = json.dumps(answer, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        # Read before the answer leaves: from then on the test may set it for its next request.
+        self.close_connection |= self.model_server.hang_up
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with contextlib.suppress(ConnectionError):  # a client that waited no longer
             self.wfile.write(body)
-        if self.model_server.hang_up:
-            self.close_connection = True
 
     def parts(self) -> tuple[str, int, str, str]:
         path, _, verb = self.path.removeprefix("/v1/models/").partition(":")
