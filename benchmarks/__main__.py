@@ -118,6 +118,11 @@ def _contenders(lenet: Subject, repository: Path, pythons: dict[str, Path], quic
         found.append(contenders.empty("grpcio", lenet, message))
         found.append(contenders.ladle(lenet, repository, grpc=True, flags=flags, name="Ladle (grpcio)"))
         found += [contenders.ladle(lenet, repository, grpc=protocol, workers=2) for protocol in (False, True)]
+        found += [
+            contenders.ladle(lenet, repository, protocol, ["--enable_batching"], "Ladle (batching)", workers)
+            for workers in (1, 2)
+            for protocol in (False, True)
+        ]
         found += [rival for workers in (1, 2) for rival in contenders.rivals(lenet, pythons, workers)]
     return found
 

@@ -162,19 +162,20 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
     wanted = {"GRAPH": str(subject.graph), "WORKERS": str(workers)}
 
     def script(name: str, *command: str) -> Callable[[int, Path], Launch]:
+        installed, _, batching = name.partition(" (")
+
         def launch(port: int, folder: Path) -> Launch:
             filled = [part.replace("PORT", str(port)) for part in command]
-            env = {**wanted, "PORT": str(port), **_QUIET}
-            return Launch([str(pythons[name]), *filled], env, RIVALS)
+            env = {**wanted, "PORT": str(port), "BATCH": str(_BATCH if batching else 1), **_QUIET}
+            return Launch([str(pythons[installed]), *filled], env, RIVALS)
 
         return launch
 
     host = ("--host", "127.0.0.1")
+    mosec = ("/inference", ("mosec_server.py", "--port", "PORT", "--address", "127.0.0.1", "--log-level", "error"))
     commands = {
-        "mosec": (
-            "/inference",
-            ("mosec_server.py", "--port", "PORT", "--address", "127.0.0.1", "--log-level", "error"),
-        ),
+        "mosec": mosec,
+        "mosec (batching)": mosec,
         "LitServe": ("/predict", ("litserve_server.py",)),
         "BentoML": ("/predict", ("-m", "bentoml", "serve", "bentoml_service:Predict", "--port", "PORT", *host)),
         "Ray Serve": ("/predict", ("ray_server.py",)),
@@ -182,7 +183,7 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
     found = [
         Contender(name, "rival", False, path, row, script(name, *command), check, workers)
         for name, (path, command) in commands.items()
-        if name in pythons
+        if name.partition(" (")[0] in pythons
     ]
     if "MLServer" in pythons:
         mlserver = functools.partial(_mlserver, pythons["MLServer"], wanted, workers)
@@ -197,6 +198,7 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
     return found
 
 
+_BATCH = 16  # as many as there are connections
 _QUIET = {"DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"} | {
     "RAY_AUTH_MODE": "disabled",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

@@ -21,8 +21,9 @@ medians of the rounds. REST is loaded by wrk, gRPC by h2load; each server's answ
 _THROUGHPUT = """\
 LeNet-5, one image a request, every output of the graph in the answer. "Empty handler" is the same transport that reads
 the request and answers fixed bytes; rivals run the same ONNX graph with the same session settings, with one worker and
-with two. CPU is the server's, for a request with 16 connections. Ready: from the start of the process to the first
-right answer. Memory is the process tree's after the load, resident and with shared pages counted in parts.
+with two. "(batching)": with the server's own merging of requests. CPU is the server's, for a request with 16
+connections. Ready: from the start of the process to the first right answer. Memory is the process tree's after the
+load, resident and with shared pages counted in parts.
 """
 
 

@@ -14,6 +14,19 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]
 
 
+class Rows(dict[str, Array]):
+    """The outputs of a request whose row is row `at` of those of a merged run.
+
+    whole  the merged run's outputs    made  what has been made of them, for the requests of the other rows
+    """
+
+    __slots__ = ("at", "made", "whole")
+
+    def __init__(self, whole: Tensors, made: dict[str, Any], at: int) -> None:
+        super().__init__({alias: array[at : at + 1] for alias, array in whole.items()})
+        self.whole, self.made, self.at = whole, made, at
+
+
 def count_rows(inputs: Tensors, batching: Batching) -> int:
     """Rows of a request; InvalidArgument, in upstream's words, when they cannot be told or are too many."""
     rows = -1
@@ -86,9 +99,14 @@ def split(outputs: Tensors, sizes: Sequence[int], padding: int = 0) -> list[dict
             )
     if len(sizes) == 1 and not padding:
         return [dict(outputs)]
-    parts, start = [], 0
+    parts: list[dict[str, Array]] = []
+    made: dict[str, Any] = {}
+    start = 0
     for size in sizes:
-        parts.append({alias: array[start : start + size] for alias, array in outputs.items()})
+        if size == 1:
+            parts.append(Rows(outputs, made, start))
+        else:
+            parts.append({alias: array[start : start + size] for alias, array in outputs.items()})
         start += size
     return parts
 

@@ -22,6 +22,7 @@ from serving.grpc_reload import ReloadApi
 from serving.health import Health
 from serving.metrics import Metrics
 from serving.multi_inference import Inference
+from serving.predict_request import Known, PredictRequests, spec_of
 from serving.predict_response import PredictResponse
 from serving.request_id import log_answer
 from serving.saved_model import Signature
@@ -63,7 +64,7 @@ class GrpcApi:
     def methods(self) -> dict[str, dict[str, Any]]:
         """The methods by service and name: coroutines `(bytes, context) -> bytes`, and Watch, which gives a stream."""
         prediction = {
-            "Predict": self._counted(self.predict, pb.PredictRequest),
+            "Predict": self._counted(self.predict, pb.PredictRequest, PredictRequests().parse),
             "Classify": self._counted(self.classify, pb.ClassificationRequest),
             "Regress": self._counted(self.regress, pb.RegressionRequest),
             "MultiInference": self._counted(self.multi_inference, pb.MultiInferenceRequest),
@@ -86,22 +87,26 @@ class GrpcApi:
         """From now on the health service says NOT_SERVING, and ends the streams that watch it."""
         self._health.drain()
 
-    def _counted(self, method: Handler, kind: Any) -> Handler:
+    def _counted(self, method: Handler, kind: Any, parse: Callable[[bytes], Any] | None = None) -> Handler:
         name = kind.DESCRIPTOR.name.removesuffix("Request")
-        return _answer(method, kind, self._metrics, _APIS.get(name, name))
+        return _answer(method, kind, self._metrics, _APIS.get(name, name), parse)
 
     async def predict(self, request: Any, context: Any) -> Any:
-        spec = _spec(request)
+        known = isinstance(request, Known)
+        spec = request.spec if known else spec_of(request)
         servable = self._core.find(spec)
         assert spec is not None
         signature = self._core.find_signature(servable, spec)
-        matching.check_names(signature, request.inputs)
-        inputs = _read_tensors(request.inputs, signature, self._max_bytes)
+        if known:
+            inputs = request.inputs
+        else:
+            matching.check_names(signature, request.inputs)
+            inputs = _read_tensors(request.inputs, signature, self._max_bytes)
         answer = await self._core.predict(servable, signature, inputs, request.output_filter, _deadline(context))
         return PredictResponse(servable.name, servable.version, spec.signature_name, answer, self._content)
 
     async def classify(self, request: Any, context: Any) -> Any:
-        spec = _spec(request)
+        spec = spec_of(request)
         servable, classes, scores = await self._core.classify(
             spec, lambda: serialize_input(request.input, self._max_bytes), _deadline(context)
         )
@@ -112,7 +117,7 @@ class GrpcApi:
         return response
 
     async def regress(self, request: Any, context: Any) -> Any:
-        spec = _spec(request)
+        spec = spec_of(request)
         servable, values = await self._core.regress(
             spec, lambda: serialize_input(request.input, self._max_bytes), _deadline(context)
         )
@@ -123,7 +128,7 @@ class GrpcApi:
         return response
 
     async def multi_inference(self, request: Any, context: Any) -> Any:
-        specs = [_spec(task) or ModelSpec("") for task in request.tasks]
+        specs = [spec_of(task) or ModelSpec("") for task in request.tasks]
         tasks = [
             Inference(spec.name, spec.signature_name, task.method_name)
             for spec, task in zip(specs, request.tasks, strict=True)
@@ -158,7 +163,7 @@ class GrpcApi:
         for field in request.metadata_field:
             if field != "signature_def":
                 raise InvalidArgument(f"Metadata field {field} is not supported")
-        servable = self._core.find(_spec(request))
+        servable = self._core.find(spec_of(request))
         signatures = pb.SignatureDefMap()
         for name, definition in servable.definitions.items():
             signatures.signature_def[name].CopyFrom(definition)
@@ -181,12 +186,18 @@ class GrpcApi:
         return response
 
 
-def _answer(method: Handler, kind: Any, metrics: Metrics | None = None, api: str = "") -> Handler:
+def _answer(
+    method: Handler,
+    kind: Any,
+    metrics: Metrics | None = None,
+    api: str = "",
+    parse: Callable[[bytes], Any] | None = None,
+) -> Handler:
     """The method from bytes to bytes, with the core's errors turned into gRPC's.
 
     kind  class of its requests        api  the name under which `metrics` counts them
     """
-    parse = kind.FromString
+    parse = parse or kind.FromString
     echoes = api in _APIS.values()  # the answer names the model and signature
 
     async def answer(payload: bytes, context: Any) -> bytes:
@@ -236,19 +247,6 @@ def _deadline(context: Any) -> float | None:
     """When the caller gives up, in `time.monotonic()` seconds."""
     remaining: float | None = context.time_remaining()
     return None if remaining is None else time.monotonic() + remaining
-
-
-def _spec(request: Any) -> ModelSpec | None:
-    if not request.HasField("model_spec"):
-        return None
-    spec = request.model_spec
-    choice = spec.WhichOneof("version_choice")
-    return ModelSpec(
-        spec.name,
-        spec.version.value if choice == "version" else None,
-        spec.version_label if choice == "version_label" else None,
-        spec.signature_name,
-    )
 
 
 def _read_tensors(protos: Any, signature: Signature, max_bytes: int) -> dict[str, Array]:

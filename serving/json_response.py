@@ -13,12 +13,14 @@ import orjson
 
 from clients.wire import tensors
 from serving import json_numbers
+from serving.batching import Rows
 from serving.errors import InvalidArgument
 from serving.saved_model import type_name
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
+_TOGETHER = 2**14  # elements of a merged run up to which its rows are written at once, for whoever asked for them
 _FEW = 16  # elements: as Python values they are written sooner
 _PLAIN = bytes(code for code in range(32, 127) if code not in b'"\\')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -27,10 +29,11 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r
 
 def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     """The answer to a request in row or columnar form; InvalidArgument for outputs that the form cannot hold."""
-    for array in outputs.values():
-        if array.dtype.str not in _WRITABLE:
-            number = tensors.dtype_of(array).number
-            raise InvalidArgument(f"Failed to write JSON value for tensor type: {type_name(number)}")
+    if is_row and isinstance(outputs, Rows) and sum(array.size for array in outputs.whole.values()) <= _TOGETHER:
+        if "predictions" not in outputs.made:
+            outputs.made["predictions"] = _predictions(outputs.whole)
+        return b'{"predictions": [%b]}\n' % outputs.made["predictions"][outputs.at]
+    _check_dtypes(outputs)
     if is_row:
         _check_rows(outputs)
     if len(outputs) == 1:
@@ -42,14 +45,35 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     if all(len(array) == 1 for array in outputs.values()):
         members = [_key(name) + _tensor(name, array)[1:-1] for name, array in outputs.items()]
         return b'{"predictions": [{%b}]}\n' % b", ".join(members)
+    return b'{"predictions": [%b]}\n' % b", ".join(_objects(outputs))
+
+
+def _predictions(outputs: Mapping[str, Array]) -> Sequence[bytes]:
+    """The text of each row of all outputs together."""
+    _check_dtypes(outputs)
+    _check_rows(outputs)
+    if len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        return _rows(name, array)
+    return _objects(outputs)
+
+
+def _objects(outputs: Mapping[str, Array]) -> list[bytes]:
     columns = [_rows(name, array) for name, array in outputs.items()]
     row = b"{%b}" % b", ".join(_key(name).replace(b"%", b"%%") + b"%b" for name in outputs)
-    return b'{"predictions": [%b]}\n' % b", ".join([row % values for values in zip(*columns, strict=True)])
+    return [row % values for values in zip(*columns, strict=True)]
 
 
 @lru_cache(maxsize=4096)
 def _key(name: str) -> bytes:
     return orjson.dumps(name) + b": "
+
+
+def _check_dtypes(outputs: Mapping[str, Array]) -> None:
+    for array in outputs.values():
+        if array.dtype.str not in _WRITABLE:
+            number = tensors.dtype_of(array).number
+            raise InvalidArgument(f"Failed to write JSON value for tensor type: {type_name(number)}")
 
 
 def _check_rows(outputs: Mapping[str, Array]) -> None:

@@ -28,9 +28,8 @@ class PredictResponse:
         self.model_spec, tail = _model_spec(model, version, signature)
         parts: list[bytes] = []
         for alias, array in outputs.items():
-            tensor = tensors.serialize(array, content)
-            key, size = _key(alias), varint(len(tensor))
-            parts += (_OUTPUT, varint(len(key) + 1 + len(size) + len(tensor)), key, _TENSOR, size, tensor)
+            head, values = tensors.serialize_parts(array, content)
+            parts += (_before(alias, head, len(values)), values)
         parts.append(tail)
         self._serialized = b"".join(parts)
 
@@ -49,6 +48,9 @@ def _model_spec(model: str, version: int, signature: str) -> tuple[Any, bytes]:
 
 
 @lru_cache(maxsize=4096)
-def _key(alias: str) -> bytes:
+def _before(alias: str, head: bytes, size: int) -> bytes:
+    """All of an entry of outputs that stands before so many bytes of values; `head` is the tensor's."""
     encoded = alias.encode()
-    return _OUTPUT + varint(len(encoded)) + encoded
+    key = _OUTPUT + varint(len(encoded)) + encoded
+    entry = key + _TENSOR + varint(len(head) + size) + head
+    return _OUTPUT + varint(len(entry) + size) + entry

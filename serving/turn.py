@@ -1,5 +1,6 @@
 """Quick requests that arrive in one turn of the event loop run together at its end.
 
+While they are read, more may come: the turn ends when the event loop has looked once more and found none.
 To read, to run and to write are each much code. In the order read, read, run, run, write, write it is still in the
 processor's cache the second time, and a request takes a quarter less time than one after the other. Where batching is
 on, those of a kind become one run. A request that comes alone runs at once.
@@ -34,6 +35,7 @@ class Turn:
     def __init__(self, run: Callable[[Batch], None]) -> None:
         self._run = run
         self._arrived = 0
+        self._seen = 0  # of these, when the turn's end was last looked for
         self._arrived_last = 0  # in the last turn that had quick requests
         self._will_end = False
         self._waiters: list[Waiter] = []
@@ -94,7 +96,11 @@ class Turn:
             self._run_all()
 
     def _end(self) -> None:
-        self._arrived_last, self._arrived, self._will_end = self._arrived, 0, False
+        if self._waiters and self._arrived > self._seen:  # more may have come while these were read
+            self._seen = self._arrived
+            asyncio.get_running_loop().call_soon(self._end)
+            return
+        self._arrived_last, self._arrived, self._seen, self._will_end = self._arrived, 0, 0, False
         self._run_all()
 
     def _run_all(self) -> None:

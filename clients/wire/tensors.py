@@ -225,27 +225,31 @@ def fill(proto: Any, array: Array, content: bool = False) -> None:
 
 def serialize(array: Array, content: bool = False) -> bytes:
     """The bytes of `to_proto(array, content)`, several times as fast as by way of the message."""
+    return b"".join(serialize_parts(array, content))
+
+
+def serialize_parts(array: Array, content: bool = False) -> tuple[bytes, bytes]:
+    """The bytes of `serialize` in two parts, of which arrays alike share the first."""
     dtype = dtype_of(array)
-    header = _header(dtype.number, array.shape)
     if dtype is STRING:
         strings = _encoded(array)
         if not content:
-            return header + b"".join([part for text in strings for part in (dtype.tag, varint(len(text)), text)])
-        tag, packed = _CONTENT_TAG, b"".join([varint(len(text)) for text in strings] + strings)
-        return b"".join((header, tag, varint(len(packed)), packed))
+            values = b"".join([part for text in strings for part in (dtype.tag, varint(len(text)), text)])
+            return _header(dtype.number, array.shape), values
+        packed = b"".join([varint(len(text)) for text in strings] + strings)
+        return _head(dtype.number, array.shape, _CONTENT_TAG, len(packed)), packed
     if array.dtype != dtype.numpy:  # big-endian, or the bfloat16 of ml_dtypes
         array = array.view(BFLOAT16) if dtype.numpy == BFLOAT16 else array.astype(dtype.numpy)
     if array.nbytes > MAX_BYTES:
         raise ValueError(f"{_say(dtype, array.shape)} has {array.nbytes} bytes; one message holds {MAX_BYTES}")
     if not array.size:
-        return header
-    tag = _CONTENT_TAG if content else dtype.tag
+        return _header(dtype.number, array.shape), b""
     if content or dtype.stored.kind not in "iu":
         packed = array.tobytes()
     else:
         flat = np.ascontiguousarray(array).reshape(-1)
         packed = _varints(flat.view("<u2") if dtype.field == "half_val" else flat)
-    return b"".join((header, tag, varint(len(packed)), packed))
+    return _head(dtype.number, array.shape, _CONTENT_TAG if content else dtype.tag, len(packed)), packed
 
 
 def _encoded(array: Array) -> list[bytes]:
@@ -263,6 +267,12 @@ def _header(number: int, shape: tuple[int, ...]) -> bytes:
     dims = [pb.TensorShapeProto.Dim(size=size) for size in shape]
     header: bytes = pb.TensorProto(dtype=number, tensor_shape=pb.TensorShapeProto(dim=dims)).SerializeToString()
     return header
+
+
+@lru_cache(maxsize=4096)
+def _head(number: int, shape: tuple[int, ...], tag: bytes, size: int) -> bytes:
+    """All before packed values of so many bytes."""
+    return _header(number, shape) + tag + varint(size)
 
 
 def _varints(values: Array) -> bytes:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from serving.batching import split
 from serving.errors import InvalidArgument
 from serving.json_response import write_classes, write_predict, write_values
 
@@ -36,6 +37,26 @@ def test_every_dtype_is_written_exactly(dtype: str, shape: tuple[int, ...]) -> N
             rows = json.loads(write_predict(outputs, is_row=True))["predictions"]
             found = rows if len(outputs) == 1 else [row["z"] for row in rows]
             np.testing.assert_array_equal(np.array(found, dtype).reshape(shape), given)
+
+
+@given(st.data(), st.integers(2, 6), st.integers(1, 3))
+def test_rows_of_a_merged_run_are_written_as_if_alone(data: Any, rows: int, count: int) -> None:
+    def output() -> np.ndarray[Any, Any]:
+        shape = (rows, *data.draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=4)))
+        if data.draw(st.booleans()):
+            return data.draw(hnp.arrays(data.draw(st.sampled_from(DTYPES)), shape))
+        return data.draw(hnp.arrays(object, shape, elements=st.binary(max_size=4)))
+
+    outputs = {data.draw(st.sampled_from([f"y%{i}", f"y{i}_bytes"])): output() for i in range(count)}
+    for part in split(outputs, [1] * rows):
+        for is_row in (True, False):
+            assert write_predict(part, is_row) == write_predict(dict(part), is_row)
+
+
+def test_a_dtype_that_json_has_not_is_refused_in_a_merged_run_too() -> None:
+    for part in split({"y": np.zeros((3, 2), "c8")}, [1, 1, 1]):
+        with pytest.raises(InvalidArgument, match="Failed to write JSON value for tensor type: complex64"):
+            write_predict(part, True)
 
 
 @pytest.mark.parametrize("is_row", [True, False], ids=["row", "column"])

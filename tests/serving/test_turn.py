@@ -65,6 +65,12 @@ class Asked:
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def the_end() -> None:
+    """Of a turn in which requests wait: the event loop looks once more whether others come."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 def test_a_request_that_comes_alone_runs_at_once() -> None:
     asked = Asked()
 
@@ -87,7 +93,7 @@ def test_what_comes_together_runs_at_the_end_of_the_turn(batching: Batching | No
         waiting = [asked.run(value) for value in (1, 2, 3, 4)]
         futures = [coroutine.send(None) for coroutine in waiting]
         assert (asked.engine.runs, asked.model.in_flight) == ([], 4)
-        await asyncio.sleep(0)
+        await the_end()
         assert asked.model.in_flight == 0
         for coroutine in waiting:
             coroutine.close()
@@ -95,6 +101,19 @@ def test_what_comes_together_runs_at_the_end_of_the_turn(batching: Batching | No
 
     assert asyncio.run(main()) == [[2], [4], [6], [8]]
     assert asked.engine.runs == runs
+
+
+def test_what_comes_while_the_first_are_read_runs_with_them() -> None:
+    asked = Asked(BATCHING)
+
+    async def main() -> None:
+        await asked.crowd()
+        first = asyncio.ensure_future(asked.run(1))
+        await asyncio.sleep(0)
+        await asyncio.gather(first, asked.run(2))
+
+    asyncio.run(main())
+    assert asked.engine.runs == [[1, 2]]
 
 
 def test_those_that_come_one_by_one_again_run_at_once_again() -> None:
@@ -135,7 +154,7 @@ def test_what_is_late_at_the_end_of_the_turn_is_never_run(batching: Batching | N
         futures = [coroutine.send(None) for coroutine in waiting]
         while time.monotonic() < deadline:  # the turn takes as long
             pass
-        await asyncio.sleep(0)
+        await the_end()
         for coroutine in waiting:
             coroutine.close()
         return [type(future.exception()) for future in futures]
@@ -153,7 +172,7 @@ def test_a_caller_that_leaves_takes_its_request_along(batching: Batching | None)
         leaving, staying = asked.run(1), asked.run(2)
         left, stayed = leaving.send(None), staying.send(None)
         left.cancel()
-        await asyncio.sleep(0)
+        await the_end()
         leaving.close()
         staying.close()
         return stayed.result()
