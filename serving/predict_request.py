@@ -21,6 +21,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _FORMS = 4  # of messages of one length
 _LENGTHS = 256
+_MOST_AROUND = 1024  # bytes before and after the content
+_MOST_BYTES = 2**22  # of a message: in larger ones what is saved is of no account, and to learn them takes memory
 _LEARN_EVERY = 8  # so that many clients, each with a form of its own, cost no more than without all this
 
 
@@ -63,7 +65,7 @@ class PredictRequests:
                 content = payload[len(form.head) : length - len(form.tail)]
                 return Known(form, {form.alias: np.frombuffer(content, form.dtype).reshape(form.shape)})
         request = pb.PredictRequest.FromString(payload)
-        if not self._missed % _LEARN_EVERY:
+        if not self._missed % _LEARN_EVERY and length <= _MOST_BYTES:
             self._learn(payload, request)
         self._missed += 1
         return request
@@ -100,9 +102,9 @@ def _form(payload: bytes, request: Any) -> Form | None:
         return None
     ((alias, proto),) = request.inputs.items()
     content = proto.tensor_content
-    start = payload.rfind(content)
-    if not content or proto.dtype == tensors.STRING.number:
+    if not content or len(payload) - len(content) > _MOST_AROUND or proto.dtype == tensors.STRING.number:
         return None
+    start = payload.rfind(content)
     try:
         array = tensors.to_array(proto)
     except ValueError:

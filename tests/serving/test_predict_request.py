@@ -14,7 +14,15 @@ from hypothesis.extra import numpy as hnp
 from clients.wire import messages as pb
 from clients.wire import tensors
 from serving.core import ModelSpec
-from serving.predict_request import _FORMS, _LEARN_EVERY, _LENGTHS, Known, PredictRequests
+from serving.predict_request import (
+    _FORMS,
+    _LEARN_EVERY,
+    _LENGTHS,
+    _MOST_AROUND,
+    _MOST_BYTES,
+    Known,
+    PredictRequests,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -125,7 +133,9 @@ def test_what_has_no_numbers_in_one_piece_is_read_as_ever() -> None:
     wrong = pb.PredictRequest.FromString(message(row(1)))
     wrong.inputs["x"].tensor_shape.dim[0].size = 2
     text = pb.PredictRequest.FromString(message(np.array([b"a", b"b"], object)))
-    for request in (values, nothing, two, wrong, text):
+    long = pb.PredictRequest.FromString(message(row(1), model="m" * _MOST_AROUND))
+    large = pb.PredictRequest.FromString(message(np.zeros(_MOST_BYTES // 4, np.float32)))
+    for request in (values, nothing, two, wrong, text, long, large):
         requests = PredictRequests()
         for _ in range(2):
             assert requests.parse(request.SerializeToString()) == request
