@@ -18,15 +18,16 @@ from training.recorded import Record
 PICTURE_BYTES = 38_000
 COLOURS = 64
 CHOICE: Mapping[str, tuple[str, ...]] = {
-    "classify": ("confusion.png",),
+    "classify": ("answers.png", "confusion.png"),
     "sentiment": ("curves.png",),
     "segment": ("masks.png",),
     "reconstruct": ("reconstructions.png",),
     "generate": ("samples.png",),
-    "regress": ("scatter.png",),
+    "regress": ("descents.png", "scatter.png"),
 }
 """The picture that says most of a task; curves where there is none."""
 MANY_CLASSES = 20
+FEW_IMAGES = 15
 OF_DATA = {"height", "width", "channels", "num_classes", "vocab_size", "features"}
 """Options that the data set decides."""
 INTRODUCTION = """# Results
@@ -69,7 +70,7 @@ def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[
         report = versions[-1] / "assets.extra" / "report"
         wanted = [*CHOICE.get(entry["task"], ()), "curves.png"]
         if len(entry["config"].get("classes", ())) + entry["config"].get("num_classes", 0) > MANY_CLASSES:
-            wanted = ["curves.png"]
+            wanted = ["answers.png", "curves.png"]
         for file in wanted:
             if (report / file).is_file():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +199,7 @@ def _run(entry: Record, networks: Mapping[str, Known], pictures: Mapping[str, st
         f"- again: `{command(entry, network.presets)}`",
     ]
     if name in pictures:
-        lines.append(f"\n![{name}: {CAPTIONS.get(entry.get('task', ''), 'figures by epoch')}]({pictures[name]})")
+        lines.append(f"\n![{name}: {_caption(entry)}]({pictures[name]})")
     return "\n".join(lines) + "\n"
 
 
@@ -209,6 +210,14 @@ def _shown(value: Any) -> str:
         ]
         return ", ".join(each)
     return str(value)
+
+
+def _caption(entry: Record) -> str:
+    if "minima_reached" in entry["metrics"]:
+        return "descents to three minima"
+    if entry.get("task") == "classify" and entry["examples"] <= FEW_IMAGES:
+        return "all test images with their answers"
+    return CAPTIONS.get(entry.get("task", ""), "figures by epoch")
 
 
 CAPTIONS = {

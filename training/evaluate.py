@@ -21,6 +21,8 @@ DIVERSE = 512
 """Images whose pairwise distances make the diversity."""
 SHOWN = 64
 """Inputs and samples that are kept for pictures."""
+EXTENT, POINTS = 5.0, 81
+"""How far from the origin a surface is drawn, and in how many points each way."""
 
 
 @dataclass
@@ -102,18 +104,28 @@ def _regress(served: Served, prepared: Prepared, part: Part) -> Evaluation:
         "absolute_error": metrics.absolute_error(predicted, truth),
         "r_squared": metrics.r_squared(predicted, truth),
     }
+    shown = {"predicted": predicted}
     if "minimum" in answers[0]:
-        figures |= _descents(served)
-    return Evaluation(figures, {"predicted": predicted})
+        reached, seen = _descents(served)
+        figures, shown = figures | reached, shown | seen
+    return Evaluation(figures, shown)
 
 
-def _descents(served: Served) -> dict[str, float]:
-    """From the starts that are shown: how many different minima are reached, and the largest value at the end."""
+def _descents(served: Served) -> tuple[dict[str, float], dict[str, Array]]:
+    """From the starts that are shown: how many different minima are reached, and the largest value at the end.
+
+    And what a picture of it needs: paths float32 [n, steps + 1, 2], the function's values on a square of points,
+    float32 [m, m], rows by y and columns by x, both from -limit to limit, and that limit, float64 [].
+    """
     answer = served("serving_default", x=np.array(himmelblau.STARTS, np.float32))
-    return {
+    ticks = np.linspace(-EXTENT, EXTENT, POINTS, dtype=np.float32)
+    points = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+    surface = served("value", x=points)["value"].reshape(POINTS, POINTS)
+    figures = {
         "minima_reached": float(metrics.distinct(answer["minimum"], apart=1.0)),
         "largest_value": float(answer["value"].max()),
     }
+    return figures, {"paths": answer["path"], "surface": surface, "limit": np.array(EXTENT)}
 
 
 def _reconstruct(served: Served, prepared: Prepared, part: Part) -> Evaluation:

@@ -20,8 +20,8 @@ from training.checkpoint import Figures
 from training.data._dataset import Array
 from training.data.pipeline import Prepared
 from training.evaluate import Evaluation
+from training.report_numbers import ACCENT, INK, MUTED, SECOND, descents, scatter
 
-INK, MUTED, ACCENT, SECOND = "#22303c", "#6b7a88", "#2f6fb3", "#d9593d"
 STYLE = {
     "figure.dpi": 120,
     "figure.facecolor": "white",
@@ -136,22 +136,36 @@ def _worst(prepared: Prepared, result: Evaluation) -> tuple[Array, Array, Array]
 
 def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
     """The images that were wrong with the highest confidence."""
-    places, confidence, of_truth = _worst(prepared, result)
+    places, *_ = _worst(prepared, result)
     if not len(places):
         return None
-    labels, truth = prepared.assets.labels, prepared.test.targets()
-    across = 5
-    down = -(-min(len(places), MISTAKES) // across)
+    share = len(places) / len(prepared.test)
+    title = f"The most confident of {len(places):,} mistakes: {share:.1%} of {source}"
+    return _answered(prepared, result, places[:MISTAKES], title)
+
+
+def _answers(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
+    """All images of a test split that is so small that they can be shown."""
+    count = len(prepared.test)
+    return _answered(prepared, result, np.arange(count), f"All of {source}") if count <= MISTAKES else None
+
+
+def _answered(prepared: Prepared, result: Evaluation, places: Array, title: str) -> Figure:
+    """Test images with the answer, how sure it was, and the truth."""
+    labels, truth = prepared.assets.labels, prepared.test.targets().astype(np.int64)
+    predicted, probabilities = result.answers["class_id"], result.answers["probabilities"]
+    across = min(5, len(places))
+    down = -(-len(places) // across)
     figure = Figure((1.75 * across, 2.2 * down + 0.4), layout="constrained")
-    for i, place in enumerate(places[:MISTAKES]):
+    for i, place in enumerate(places):
         axes = figure.add_subplot(down, across, i + 1)
         axes.imshow(pictures.rgb(np.asarray(prepared.dataset.test.x[place])), interpolation="nearest")
         axes.set_axis_off()
-        predicted = labels[int(result.answers["class_id"][place])]
-        told = f"{_short(predicted)} {confidence[i]:.0%}\ntrue: {_short(labels[int(truth[place])])} {of_truth[i]:.0%}"
-        axes.set_title(told, fontsize=8, color=SECOND, loc="left")
-    share = len(places) / len(prepared.test)
-    figure.suptitle(f"The most confident of {len(places):,} mistakes: {share:.1%} of {source}", fontsize=10)
+        of_answer, of_truth = probabilities[place, predicted[place]], probabilities[place, truth[place]]
+        answer, true = _short(labels[int(predicted[place])]), _short(labels[int(truth[place])])
+        colour = ACCENT if predicted[place] == truth[place] else SECOND
+        axes.set_title(f"{answer} {of_answer:.0%}\ntrue: {true} {of_truth:.0%}", fontsize=8, color=colour, loc="left")
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -243,20 +257,6 @@ def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     return figure
 
 
-def _scatter(prepared: Prepared, result: Evaluation, source: str) -> Figure:
-    truth, predicted = prepared.test.targets(), result.answers["predicted"]
-    figure = Figure((4, 3.8), layout="constrained")
-    axes = figure.add_subplot()
-    low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
-    axes.plot([low, high], [low, high], color=MUTED, linewidth=0.8)
-    axes.scatter(truth, predicted, s=12, color=ACCENT, alpha=0.6, linewidths=0)
-    axes.set_xlabel("true")
-    axes.set_ylabel("predicted")
-    explained = result.metrics["r_squared"]  # NaN where all true values are one
-    axes.set_title(source if np.isnan(explained) else f"{source}: R² {explained:.3f}")
-    return figure
-
-
 def _picture(image: Array, title: str) -> Figure:
     """An image as it is, a few screen pixels each of its own."""
     height, width, _ = image.shape
@@ -275,10 +275,10 @@ def _short(label: str) -> str:
 
 Draw = Callable[[Prepared, Evaluation, str], Any]
 _BY_TASK: dict[Task, dict[str, Draw]] = {
-    "classify": {"confusion.png": _confusion, "mistakes.png": _mistakes},
+    "classify": {"confusion.png": _confusion, "mistakes.png": _mistakes, "answers.png": _answers},
     "sentiment": {"confusion.png": _confusion, "mistakes.png": _text_mistakes},
     "reconstruct": {"reconstructions.png": _reconstructions},
     "generate": {},
     "segment": {"masks.png": _masks},
-    "regress": {"scatter.png": _scatter},
+    "regress": {"scatter.png": scatter, "descents.png": descents},
 }

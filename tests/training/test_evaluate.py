@@ -112,13 +112,22 @@ def test_samples_are_the_same_for_the_same_seed(ready: Ready) -> None:
 
 
 REPORTS = {
-    "lenet5": {"confusion.png", "mistakes.png"},
-    "resnet18": {"confusion.png", "mistakes.png"},
+    "lenet5": {"confusion.png", "mistakes.png", "answers.png"},
+    "resnet18": {"confusion.png", "mistakes.png", "answers.png"},
     "sentiment_lstm": {"confusion.png", "mistakes.png"},
     "vae": {"reconstructions.png", "samples.png"},
     "wgan_gp": {"samples.png"},
     "unet": {"masks.png"},
+    "house_prices": {"scatter.png"},
+    "himmelblau": {"descents.png"},
 }
+
+
+def test_answers_are_shown_of_few_images_alone(ready: Ready, tmp_path: Path) -> None:
+    prepared, result = measured(ready, "lenet5", tmp_path, count=160)
+    assert len(prepared.test) > report.MISTAKES
+    report.write(tmp_path / "report", "lenet5", prepared, [], 1, result)
+    assert not (tmp_path / "report" / "answers.png").exists()
 
 
 @pytest.mark.parametrize("name", REPORTS)
