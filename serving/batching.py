@@ -17,7 +17,7 @@ Tensors = Mapping[str, Array]
 class Rows(dict[str, Array]):
     """The outputs of a request whose row is row `at` of those of a merged run.
 
-    whole  the merged run's outputs    made  what has been made of them, for the requests of the other rows
+    whole  the outputs of all requests    made  what has been made of them, for whoever comes next
     """
 
     __slots__ = ("at", "made", "whole")
@@ -102,8 +102,10 @@ def split(outputs: Tensors, sizes: Sequence[int], padding: int = 0) -> list[dict
     parts: list[dict[str, Array]] = []
     made: dict[str, Any] = {}
     start = 0
+    if padding:
+        outputs = {alias: array[: rows - padding] for alias, array in outputs.items()}
     for size in sizes:
-        if size == 1:
+        if size == 1 < len(sizes):
             parts.append(Rows(outputs, made, start))
         else:
             parts.append({alias: array[start : start + size] for alias, array in outputs.items()})

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Waiter(asyncio.Future[Any]):
-    """A future that is done before the event loop's turn has ended.
+    """A future that is done by the end of the event loop's next turn.
 
     then  goes on with the coroutine that waits for it, unless that is a task
     """
@@ -60,7 +60,8 @@ class Suspended:
         except StopIteration as done:
             self._value = done.value
         except BaseException as error:
-            self._error = error
+            # Without this frame, through which it would hold itself.
+            self._error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         else:
             self._task = loop.create_task(_go_on(self._coroutine, awaited))
             if self._callback is not None:

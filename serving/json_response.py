@@ -20,7 +20,7 @@ from serving.saved_model import type_name
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
-_TOGETHER = 2**14  # elements of a merged run up to which its rows are written at once, for whoever asked for them
+_TOGETHER = 2**12  # elements of a merged run up to which its rows are written at once
 _FEW = 16  # elements: as Python values they are written sooner
 _PLAIN = bytes(code for code in range(32, 127) if code not in b'"\\')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -29,10 +29,10 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r
 
 def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     """The answer to a request in row or columnar form; InvalidArgument for outputs that the form cannot hold."""
-    if is_row and isinstance(outputs, Rows) and sum(array.size for array in outputs.whole.values()) <= _TOGETHER:
-        if "predictions" not in outputs.made:
-            outputs.made["predictions"] = _predictions(outputs.whole)
-        return b'{"predictions": [%b]}\n' % outputs.made["predictions"][outputs.at]
+    if is_row and isinstance(outputs, Rows):
+        texts = _texts(outputs)
+        if texts is not None:
+            return b'{"predictions": [%b]}\n' % texts[outputs.at]
     _check_dtypes(outputs)
     if is_row:
         _check_rows(outputs)
@@ -46,6 +46,23 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
         members = [_key(name) + _tensor(name, array)[1:-1] for name, array in outputs.items()]
         return b'{"predictions": [{%b}]}\n' % b", ".join(members)
     return b'{"predictions": [%b]}\n' % b", ".join(_objects(outputs))
+
+
+def _texts(outputs: Rows) -> Sequence[bytes] | None:
+    """The text of each row of the merged run, from the second request on that wants it; None where it is not worth it.
+
+    float64 numbers are written one by one in any case.
+    """
+    made, whole = outputs.made, outputs.whole
+    if "texts" not in made:
+        is_small = sum(array.size for array in whole.values()) <= _TOGETHER
+        is_worth_it = is_small and all(array.dtype.str != "<f8" for array in whole.values())
+        made["texts"] = None
+        made["is_wanted"] = is_worth_it
+    elif made["is_wanted"]:
+        made["texts"], made["is_wanted"] = _predictions(whole), False
+    texts: Sequence[bytes] | None = made["texts"]
+    return texts
 
 
 def _predictions(outputs: Mapping[str, Array]) -> Sequence[bytes]:

@@ -22,8 +22,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _FORMS = 4  # of messages of one length
 _LENGTHS = 256
 _MOST_AROUND = 1024  # bytes before and after the content
-_MOST_BYTES = 2**22  # of a message: in larger ones what is saved is of no account, and to learn them takes memory
-_LEARN_EVERY = 8  # so that many clients, each with a form of its own, cost no more than without all this
+_MOST_BYTES = 2**16  # of a message: in larger ones what is saved is of less account, and to learn them takes longer
+_LEARN_EVERY = 8  # so that many clients, each with a form of its own, cost little more than without all this
 
 
 class Known:
@@ -65,13 +65,16 @@ class PredictRequests:
                 content = payload[len(form.head) : length - len(form.tail)]
                 return Known(form, {form.alias: np.frombuffer(content, form.dtype).reshape(form.shape)})
         request = pb.PredictRequest.FromString(payload)
-        if not self._missed % _LEARN_EVERY and length <= _MOST_BYTES:
-            self._learn(payload, request)
-        self._missed += 1
+        if length <= _MOST_BYTES and len(request.inputs) == 1:
+            ((alias, proto),) = request.inputs.items()
+            if proto.tensor_content:
+                if not self._missed % _LEARN_EVERY:
+                    self._learn(payload, request, alias)
+                self._missed += 1
         return request
 
-    def _learn(self, payload: bytes, request: Any) -> None:
-        form = _form(payload, request)
+    def _learn(self, payload: bytes, request: Any, alias: str) -> None:
+        form = _form(payload, request, alias)
         if form is None:
             return
         if len(payload) not in self._forms and len(self._forms) >= _LENGTHS:
@@ -95,16 +98,13 @@ def spec_of(request: Any) -> ModelSpec | None:
     )
 
 
-def _form(payload: bytes, request: Any) -> Form | None:
-    """The form of a message; None for one whose numbers are not in one piece."""
-    spec = spec_of(request)
-    if spec is None or len(request.inputs) != 1:
-        return None
-    ((alias, proto),) = request.inputs.items()
+def _form(payload: bytes, request: Any, alias: str) -> Form | None:
+    """The form of a message with one input, which has `tensor_content`; None for one that cannot be told by it."""
+    spec, proto = spec_of(request), request.inputs[alias]
     content = proto.tensor_content
-    if not content or len(payload) - len(content) > _MOST_AROUND or proto.dtype == tensors.STRING.number:
+    if spec is None or len(payload) - len(content) > _MOST_AROUND or proto.dtype == tensors.STRING.number:
         return None
-    start = payload.rfind(content)
+    start = payload.find(content)
     try:
         array = tensors.to_array(proto)
     except ValueError:

@@ -1,6 +1,6 @@
 """Quick requests that arrive in one turn of the event loop run together at its end.
 
-While they are read, more may come: the turn ends when the event loop has looked once more and found none.
+While they are read, more may come: the turn ends when the event loop has looked once more.
 To read, to run and to write are each much code. In the order read, read, run, run, write, write it is still in the
 processor's cache the second time, and a request takes a quarter less time than one after the other. Where batching is
 on, those of a kind become one run. A request that comes alone runs at once.
@@ -35,7 +35,7 @@ class Turn:
     def __init__(self, run: Callable[[Batch], None]) -> None:
         self._run = run
         self._arrived = 0
-        self._seen = 0  # of these, when the turn's end was last looked for
+        self._has_looked = False
         self._arrived_last = 0  # in the last turn that had quick requests
         self._will_end = False
         self._waiters: list[Waiter] = []
@@ -96,11 +96,11 @@ class Turn:
             self._run_all()
 
     def _end(self) -> None:
-        if self._waiters and self._arrived > self._seen:  # more may have come while these were read
-            self._seen = self._arrived
+        if self._waiters and not self._has_looked:
+            self._has_looked = True
             asyncio.get_running_loop().call_soon(self._end)
             return
-        self._arrived_last, self._arrived, self._seen, self._will_end = self._arrived, 0, 0, False
+        self._arrived_last, self._arrived, self._has_looked, self._will_end = self._arrived, 0, False, False
         self._run_all()
 
     def _run_all(self) -> None:
@@ -109,22 +109,37 @@ class Turn:
         for single in singles:
             _run_single(*single)
         for batch in batches:
+            self._run_batch(batch)
+        wake(waiters)
+
+    def _run_batch(self, batch: Batch) -> None:
+        try:
             if _drop_late(batch):
                 self._run(batch)
-        wake(waiters)
+        except Exception as error:  # no engine's, which the batch gives its requests, but one of our own making
+            for task in batch.tasks:
+                if not task.future.done():
+                    task.future.set_exception(_raisable(error))
+                    batch.call.servable.leave()
 
 
 def _run_single(servable: Servable, run: Callable[[], Outputs], waiter: Waiter, deadline: float | None) -> None:
-    if waiter.done():  # the caller has left
-        pass
-    elif deadline is not None and time.monotonic() >= deadline:
-        waiter.set_exception(DeadlineExceeded(LATE))
-    else:
-        try:
+    try:
+        if waiter.done():  # the caller has left
+            pass
+        elif deadline is not None and time.monotonic() >= deadline:
+            waiter.set_exception(DeadlineExceeded(LATE))
+        else:
             waiter.set_result(run())
-        except Exception as error:
-            waiter.set_exception(error)
-    servable.leave()
+    except Exception as error:
+        waiter.set_exception(_raisable(error))
+    finally:
+        servable.leave()
+
+
+def _raisable(error: Exception) -> Exception:
+    """What a future takes: no StopIteration."""
+    return RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
 
 
 def _drop_late(batch: Batch) -> bool:

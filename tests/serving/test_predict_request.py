@@ -109,19 +109,46 @@ def test_versions_and_labels_are_kept_apart(version: int | None) -> None:
     assert found.output_filter == ("p", "q")
 
 
+def unknown(text: str) -> bytes:
+    """Field 100, of bytes."""
+    return tensors.varint(100 << 3 | 2) + tensors.varint(len(text)) + text.encode()
+
+
 def test_numbers_that_stand_elsewhere_too_are_not_mistaken() -> None:
-    name = row(0.5).tobytes().decode("latin-1")
-    for how in ({"outputs": (name,)}, {"model": name}, {"alias": name}):
+    """Before the numbers or behind them, as text, number, or field of a newer version: what is there may change."""
+    name, other = row(0.5).tobytes().decode(), "z" * 12
+    seven, eight = (pb.PredictRequest(model_spec={"name": "m", "version": {"value": v}}) for v in (7, 8))
+    numbers = pb.PredictRequest()
+    tensors.fill(numbers.inputs["x"], np.array([7], "i1"), content=True)
+    before, after = numbers.SerializeToString(), [seven.SerializeToString(), eight.SerializeToString()]
+    for first, second in (
+        (message(row(0.5), outputs=(name,)), message(row(0.5), outputs=(other,))),
+        (message(row(0.5), model=name), message(row(0.5), model=other)),
+        (message(row(0.5), alias=name), message(row(0.5), alias=other)),
+        (before + after[0], before + after[1]),
+        (after[0] + before, after[1] + before),
+        (unknown(name) + message(row(0.5)), unknown(other) + message(row(0.5))),
+    ):
         requests = PredictRequests()
-        payload = message(row(0.5), **how)  # type: ignore[arg-type]
-        for value in (0.5, 3):
-            changed = message(row(value), **how)  # type: ignore[arg-type]
-            found, wanted = requests.parse(changed), pb.PredictRequest.FromString(changed)
-            ((alias, proto),) = wanted.inputs.items()
-            array = found.inputs[alias]
-            array = array if isinstance(found, Known) else tensors.to_array(array)
-            np.testing.assert_array_equal(array, tensors.to_array(proto))
-        assert requests.parse(payload).model_spec == wanted.model_spec
+        for _ in range(2 * _LEARN_EVERY):
+            requests.parse(first)
+        found, wanted = requests.parse(second), pb.PredictRequest.FromString(second)
+        assert found.model_spec == wanted.model_spec
+        assert list(found.output_filter) == list(wanted.output_filter)
+        ((alias, proto),) = wanted.inputs.items()
+        array = found.inputs[alias]
+        array = array if isinstance(found, Known) else tensors.to_array(array)
+        np.testing.assert_array_equal(array, tensors.to_array(proto))
+
+
+def test_messages_between_that_cannot_be_learned_hinder_nothing() -> None:
+    requests = PredictRequests()
+    typed = pb.PredictRequest(model_spec={"name": "m"})
+    tensors.fill(typed.inputs["x"], row(1))
+    for _ in range(2):
+        requests.parse(typed.SerializeToString())
+        found = requests.parse(message(row(1)))
+    assert isinstance(found, Known)
 
 
 def test_what_has_no_numbers_in_one_piece_is_read_as_ever() -> None:

@@ -143,6 +143,26 @@ def test_an_error_reaches_only_the_request_at_fault(batching: Batching | None) -
     assert asked.model.in_flight == 0
 
 
+def test_faults_of_our_own_reach_whom_they_concern_and_no_other() -> None:
+    asked = Asked()
+
+    def fault(*_: Any) -> Any:
+        raise StopIteration  # which no future takes
+
+    async def main() -> list[Any]:
+        turn = Turn(fault)
+        good = turn.wait(asked.model, lambda: {"y": np.ones(1)}, 1e-5, None)
+        bad = turn.wait(asked.model, fault, 1e-5, None)
+        call = Call(asked.model, "s", ("y",), "Predict")
+        merged = turn.join(call, BATCHING, "kind", {"x": np.ones(1, np.float32)}, 1, 1e-5, None)
+        turn.is_alone()
+        await the_end()
+        return [good.exception(), bad.exception(), merged.exception()]
+
+    assert [type(error) for error in asyncio.run(main())] == [type(None), RuntimeError, RuntimeError]
+    assert asked.model.in_flight == 0
+
+
 @pytest.mark.parametrize(("batching", "error"), [(None, DeadlineExceeded), (BATCHING, ResourceExhausted)])
 def test_what_is_late_at_the_end_of_the_turn_is_never_run(batching: Batching | None, error: type[ServingError]) -> None:
     asked = Asked(batching)
