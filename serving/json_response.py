@@ -20,7 +20,7 @@ from serving.saved_model import type_name
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
-_TOGETHER = 2**12  # elements of a merged run up to which its rows are written at once
+_TOGETHER = 2**10  # elements of a merged run up to which all its rows are written for the first who asks for one
 _FEW = 16  # elements: as Python values they are written sooner
 _PLAIN = bytes(code for code in range(32, 127) if code not in b'"\\')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -49,20 +49,19 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
 
 
 def _texts(outputs: Rows) -> Sequence[bytes] | None:
-    """The text of each row of the merged run, from the second request on that wants it; None where it is not worth it.
-
-    float64 numbers are written one by one in any case.
-    """
-    made, whole = outputs.made, outputs.whole
+    """The text of each row of the merged run; None where it is not worth it."""
+    made = outputs.made
     if "texts" not in made:
-        is_small = sum(array.size for array in whole.values()) <= _TOGETHER
-        is_worth_it = is_small and all(array.dtype.str != "<f8" for array in whole.values())
-        made["texts"] = None
-        made["is_wanted"] = is_worth_it
-    elif made["is_wanted"]:
-        made["texts"], made["is_wanted"] = _predictions(whole), False
+        made["texts"] = _predictions(outputs.whole) if sum(map(_weight, outputs.whole.values())) <= _TOGETHER else None
     texts: Sequence[bytes] | None = made["texts"]
     return texts
+
+
+def _weight(array: Array) -> int:
+    """Elements of a tensor, of strings their bytes; of float64, which is written one by one in any case, too many."""
+    if array.dtype == object:
+        return sum(map(len, array.ravel().tolist()))
+    return _TOGETHER + 1 if array.dtype.str == "<f8" else array.size
 
 
 def _predictions(outputs: Mapping[str, Array]) -> Sequence[bytes]:
