@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -190,6 +191,9 @@ class Container:
 
     def remove(self) -> None:
         if self.process.poll() is None:
+            # The change of user takes the signal of --kill-child away.
+            with contextlib.suppress(IndexError, ProcessLookupError, FileNotFoundError):
+                os.kill(self.pid(), signal.SIGKILL)
             self.process.kill()
             self.process.wait()
         run("buildah", "rm", self._container)
