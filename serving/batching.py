@@ -48,9 +48,6 @@ def kind_of(outputs: Sequence[str], inputs: Tensors, batching: Batching) -> Hash
 
     With padding the inner sizes may differ, never the number of dimensions.
     """
-    if len(inputs) == 1:
-        ((alias, array),) = inputs.items()
-        return frozenset(outputs), alias, array.ndim if batching.pad_variable_length_inputs else array.shape[1:]
     names = frozenset(outputs)
     if batching.pad_variable_length_inputs:
         return names, frozenset((alias, array.ndim) for alias, array in inputs.items())

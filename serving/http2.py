@@ -15,7 +15,6 @@ from serving.http2_frames import (
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
-    FRAME,
     GOAWAY,
     HEADERS,
     MAX_FRAME,
@@ -106,18 +105,10 @@ class Connection(Receiver, asyncio.Protocol):
             self.finish(stream, trailers)
             return
         self.window -= size
-        pack = FRAME.pack
         self.transport.write(
-            b"".join(
-                (
-                    pack(len(headers) << 8 | HEADERS, END_HEADERS, number),
-                    headers,
-                    pack(size << 8 | DATA, 0, number),
-                    body,
-                    pack(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, number),
-                    trailers,
-                )
-            )
+            frame(HEADERS, END_HEADERS, number, headers)
+            + frame(DATA, 0, number, body)
+            + frame(HEADERS, END_HEADERS | END_STREAM, number, trailers)
         )
         self._forget(stream)
 

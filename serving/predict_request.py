@@ -8,7 +8,7 @@ with what they say. A message of the same length that begins and ends so says th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -26,14 +26,13 @@ _MOST_BYTES = 2**16  # of a message: in larger ones what is saved is of less acc
 _LEARN_EVERY = 8  # so that many clients, each with a form of its own, cost little more than without all this
 
 
-class Known:
+class Known(NamedTuple):
     """As much of a PredictRequest of a remembered form as the gRPC API needs. `inputs` by alias, read-only."""
 
-    __slots__ = ("inputs", "model_spec", "output_filter", "spec")
-
-    def __init__(self, form: Form, inputs: dict[str, Array]) -> None:
-        self.model_spec, self.spec, self.output_filter = form.model_spec, form.spec, form.output_filter
-        self.inputs = inputs
+    model_spec: Any
+    spec: ModelSpec
+    output_filter: tuple[str, ...]
+    inputs: dict[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,8 @@ class PredictRequests:
         for form in self._forms.get(length, ()):
             if payload.startswith(form.head) and payload.endswith(form.tail):
                 content = payload[len(form.head) : length - len(form.tail)]
-                return Known(form, {form.alias: np.frombuffer(content, form.dtype).reshape(form.shape)})
+                inputs = {form.alias: np.frombuffer(content, form.dtype).reshape(form.shape)}
+                return Known(form.model_spec, form.spec, form.output_filter, inputs)
         request = pb.PredictRequest.FromString(payload)
         if length <= _MOST_BYTES and len(request.inputs) == 1:
             ((alias, proto),) = request.inputs.items()
