@@ -161,13 +161,11 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
     check = _json(subject.wanted)
     wanted = {"GRAPH": str(subject.graph), "WORKERS": str(workers)}
 
-    def script(name: str, *command: str) -> Callable[[int, Path], Launch]:
-        installed, _, batching = name.partition(" (")
-
+    def script(name: str, *command: str, batch: int = 1) -> Callable[[int, Path], Launch]:
         def launch(port: int, folder: Path) -> Launch:
             filled = [part.replace("PORT", str(port)) for part in command]
-            env = {**wanted, "PORT": str(port), "BATCH": str(_BATCH if batching else 1), **_QUIET}
-            return Launch([str(pythons[installed]), *filled], env, RIVALS)
+            env = {**wanted, "PORT": str(port), "BATCH": str(batch), **_QUIET}
+            return Launch([str(pythons[name]), *filled], env, RIVALS)
 
         return launch
 
@@ -175,7 +173,6 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
     mosec = ("/inference", ("mosec_server.py", "--port", "PORT", "--address", "127.0.0.1", "--log-level", "error"))
     commands = {
         "mosec": mosec,
-        "mosec (batching)": mosec,
         "LitServe": ("/predict", ("litserve_server.py",)),
         "BentoML": ("/predict", ("-m", "bentoml", "serve", "bentoml_service:Predict", "--port", "PORT", *host)),
         "Ray Serve": ("/predict", ("ray_server.py",)),
@@ -183,8 +180,12 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
     found = [
         Contender(name, "rival", False, path, row, script(name, *command), check, workers)
         for name, (path, command) in commands.items()
-        if name.partition(" (")[0] in pythons
+        if name in pythons
     ]
+    if "mosec" in pythons:
+        path, command = mosec
+        launch = script("mosec", *command, batch=_BATCH)
+        found.append(Contender("mosec (batching)", "rival", False, path, row, launch, check, workers))
     if "MLServer" in pythons:
         mlserver = functools.partial(_mlserver, pythons["MLServer"], wanted, workers)
         request = v2.request(subject.name, subject.alias, subject.array)

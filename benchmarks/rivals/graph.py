@@ -9,6 +9,7 @@ import onnxruntime
 
 PORT = int(os.environ.get("PORT", "0"))
 WORKERS = int(os.environ.get("WORKERS", "1"))
+BATCH = int(os.environ.get("BATCH", "1"))
 
 
 class Graph:

@@ -5,10 +5,8 @@ With BATCH above 1, its own dynamic batching: what has come within a millisecond
 
 from __future__ import annotations
 
-import os
-
 import orjson
-from graph import WORKERS, Graph
+from graph import BATCH, WORKERS, Graph
 from mosec import Server, Worker
 
 
@@ -36,9 +34,8 @@ class PredictBatch(Predict):
 
 if __name__ == "__main__":
     server = Server()
-    batch = int(os.environ["BATCH"])
-    if batch > 1:
-        server.append_worker(PredictBatch, num=WORKERS, max_batch_size=batch, max_wait_time=1)
+    if BATCH > 1:
+        server.append_worker(PredictBatch, num=WORKERS, max_batch_size=BATCH, max_wait_time=1)
     else:
         server.append_worker(Predict, num=WORKERS)
     server.run()
