@@ -13,6 +13,7 @@ from PIL import Image
 from training._quiet import without_stderr
 from training.board import figures, headline
 from training.claims import Claim, claims
+from training.pictures import FEW
 from training.recorded import Record
 
 PICTURE_BYTES = 38_000
@@ -27,7 +28,6 @@ CHOICE: Mapping[str, tuple[str, ...]] = {
 }
 """The picture that says most of a task; curves where there is none."""
 MANY_CLASSES = 20
-FEW_IMAGES = 15
 OF_DATA = {"height", "width", "channels", "num_classes", "vocab_size", "features"}
 """Options that the data set decides."""
 INTRODUCTION = """# Results
@@ -215,7 +215,7 @@ def _shown(value: Any) -> str:
 def _caption(entry: Record) -> str:
     if "minima_reached" in entry["metrics"]:
         return "descents to three minima"
-    if entry.get("task") == "classify" and entry["examples"] <= FEW_IMAGES:
+    if entry.get("task") == "classify" and entry["examples"] <= FEW:
         return "all test images with their answers"
     return CAPTIONS.get(entry.get("task", ""), "figures by epoch")
 

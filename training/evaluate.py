@@ -114,8 +114,8 @@ def _regress(served: Served, prepared: Prepared, part: Part) -> Evaluation:
 def _descents(served: Served) -> tuple[dict[str, float], dict[str, Array]]:
     """From the starts that are shown: how many different minima are reached, and the largest value at the end.
 
-    And what a picture of it needs: paths float32 [n, steps + 1, 2], the function's values on a square of points,
-    float32 [m, m], rows by y and columns by x, both from -limit to limit, and that limit, float64 [].
+    And what a picture of it needs: paths float32 [n, steps + 1, 2], and the function's values on a square of points,
+    float32 [m, m], rows by y and columns by x, both from -EXTENT to EXTENT.
     """
     answer = served("serving_default", x=np.array(himmelblau.STARTS, np.float32))
     ticks = np.linspace(-EXTENT, EXTENT, POINTS, dtype=np.float32)
@@ -125,7 +125,7 @@ def _descents(served: Served) -> tuple[dict[str, float], dict[str, Array]]:
         "minima_reached": float(metrics.distinct(answer["minimum"], apart=1.0)),
         "largest_value": float(answer["value"].max()),
     }
-    return figures, {"paths": answer["path"], "surface": surface, "limit": np.array(EXTENT)}
+    return figures, {"paths": answer["path"], "surface": surface}
 
 
 def _reconstruct(served: Served, prepared: Prepared, part: Part) -> Evaluation:

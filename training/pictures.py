@@ -24,6 +24,8 @@ COLOURS = np.array(
 )
 """Of classes in overlays; class 0 is left uncoloured, from 8 on they repeat."""
 GAP, GAP_COLOUR = 2, 255
+FEW = 15
+"""Test images up to which a report shows them all."""
 
 
 def rgb(images: Array) -> Array:

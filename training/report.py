@@ -20,23 +20,9 @@ from training.checkpoint import Figures
 from training.data._dataset import Array
 from training.data.pipeline import Prepared
 from training.evaluate import Evaluation
-from training.report_numbers import ACCENT, INK, MUTED, SECOND, descents, scatter
+from training.report_numbers import descents, scatter
+from training.report_style import ACCENT, INK, MUTED, SECOND, STYLE
 
-STYLE = {
-    "figure.dpi": 120,
-    "figure.facecolor": "white",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-}
 NOT_CURVES = ("epoch", "seconds", "learning_rate")
 PANELS, ACROSS = 6, 3
 MISTAKES = 15
@@ -123,20 +109,19 @@ def _confusion(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     return figure
 
 
-def _worst(prepared: Prepared, result: Evaluation) -> tuple[Array, Array, Array]:
-    """Wrong answers, the most confident first: their places, the probability of the answer and of the truth."""
+def _worst(prepared: Prepared, result: Evaluation) -> tuple[Array, Array]:
+    """Wrong answers, the most confident first: their places, and the probability of the answer."""
     truth = prepared.test.targets().astype(np.int64)
     predicted, probabilities = result.answers["class_id"], result.answers["probabilities"]
     wrong = np.flatnonzero(predicted != truth)
     confidence = probabilities[wrong, predicted[wrong]]
     order = np.argsort(-confidence, kind="stable")
-    wrong = wrong[order]
-    return wrong, confidence[order], probabilities[wrong, truth[wrong]]
+    return wrong[order], confidence[order]
 
 
 def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
     """The images that were wrong with the highest confidence."""
-    places, *_ = _worst(prepared, result)
+    places, _ = _worst(prepared, result)
     if not len(places):
         return None
     share = len(places) / len(prepared.test)
@@ -147,7 +132,7 @@ def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | N
 def _answers(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
     """All images of a test split that is so small that they can be shown."""
     count = len(prepared.test)
-    return _answered(prepared, result, np.arange(count), f"All of {source}") if count <= MISTAKES else None
+    return _answered(prepared, result, np.arange(count), f"All of {source}") if count <= pictures.FEW else None
 
 
 def _answered(prepared: Prepared, result: Evaluation, places: Array, title: str) -> Figure:
@@ -171,7 +156,7 @@ def _answered(prepared: Prepared, result: Evaluation, places: Array, title: str)
 
 def _text_mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
     """The texts that were wrong with the highest confidence; their ends, which is what the network reads."""
-    places, confidence, _ = _worst(prepared, result)
+    places, confidence = _worst(prepared, result)
     if not len(places):
         return None
     labels, truth = prepared.assets.labels, prepared.test.targets()

@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from training.data.pipeline import Prepared
-from training.evaluate import Evaluation
-
-INK, MUTED, ACCENT, SECOND = "#22303c", "#6b7a88", "#2f6fb3", "#d9593d"
+from training.evaluate import EXTENT, Evaluation
+from training.report_style import ACCENT, MUTED, SECOND
 
 
 def scatter(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
@@ -32,10 +31,10 @@ def descents(prepared: Prepared, result: Evaluation, source: str) -> Figure | No
     """Ways from start points to minima, over the function's contours; None for what descends nowhere."""
     if "paths" not in result.answers:
         return None
-    paths, surface, limit = (result.answers[key] for key in ("paths", "surface", "limit"))
+    paths, surface = result.answers["paths"], result.answers["surface"]
     figure = Figure((4.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    ticks = np.linspace(-limit, limit, len(surface))
+    ticks = np.linspace(-EXTENT, EXTENT, len(surface))
     axes.contour(ticks, ticks, np.log1p(surface), levels=14, cmap="Greys", linewidths=0.7)
     for path in paths:
         axes.plot(*path.T, color=ACCENT, linewidth=1.4)

@@ -125,7 +125,7 @@ REPORTS = {
 
 def test_answers_are_shown_of_few_images_alone(ready: Ready, tmp_path: Path) -> None:
     prepared, result = measured(ready, "lenet5", tmp_path, count=160)
-    assert len(prepared.test) > report.MISTAKES
+    assert len(prepared.test) > pictures.FEW
     report.write(tmp_path / "report", "lenet5", prepared, [], 1, result)
     assert not (tmp_path / "report" / "answers.png").exists()
 
