@@ -24,6 +24,7 @@ class SegmentationConfig(OptimizerConfig, Config):
     epochs: int = option(200, "passes over the training examples")
     monitor: str = option("val_iou", "figure that picks the best epoch; `iou` rises, `loss` falls")
     augment: bool = option(True, "random changes to the training images (flips, turns, shifts), fixed by the seed")
+    crop: int = option(0, "side in pixels of the pieces that training cuts out of its images at random; 0: whole ones")
     height: int = option(64, "height of the example image in pixels; any other does too")
     width: int = option(64, "width of the example image in pixels; any other does too")
     channels: int = option(1, "1: grey, 3: colour")

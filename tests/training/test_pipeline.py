@@ -251,3 +251,47 @@ def test_elastic_bending_is_smooth_and_as_strong_as_asked() -> None:
     by = batch[:, 8:-8, 8:-8] - np.arange(side)[8:-8]
     assert by.std() == pytest.approx(2.0 * 0.6, abs=0.35)  # between the points of the grid it is less than at them
     assert np.abs(np.diff(by, axis=1)).max() < 1.5
+
+
+def pieces(x: np.ndarray, y: np.ndarray, epoch: int = 0, first_step: int = 0, **overrides: Any) -> list[Any]:
+    """Batches of pieces of 8x8, not changed otherwise."""
+    return bent(x, y, epoch, first_step, **{"elastic": 0.0, "crop": 8, **overrides})
+
+
+def test_an_epoch_of_crops_has_the_area_of_the_images_and_each_piece_its_place_and_mask() -> None:
+    height, width = 16, 24
+    place = np.arange(height * width, dtype=np.uint16).reshape(height, width)
+    y = np.broadcast_to((place % 251).astype(np.uint8), (6, height, width)).copy()
+    x = np.stack([y, np.broadcast_to(np.arange(6, dtype=np.uint8)[:, None, None], y.shape)], axis=-1)  # tells its image
+    batches = pieces(x, y, batch_size=6)
+    assert len(batches) == 6  # 6 images, of 6 pieces each
+    images, found = [], set()
+    for image, mask in batches:
+        assert image.shape == (6, 8, 8, 2)
+        np.testing.assert_array_equal(np.rint(255 * image[..., 0]), mask)
+        assert (np.diff(mask.astype(int), axis=2) % 251 == 1).all()  # neighbours in their image too
+        images += np.rint(255 * image[:, 0, 0, 1]).astype(int).tolist()
+        found |= set(mask[:, 0, 0].tolist())
+    assert sorted(images) == sorted(6 * list(range(6)))
+    assert len(found) > 12
+    np.testing.assert_array_equal(pieces(x, y, first_step=4, batch_size=6)[0][1], batches[4][1])
+    assert (pieces(x, y, epoch=1, batch_size=6)[0][1] != batches[0][1]).any()
+
+
+def test_crops_are_bent_and_moved_too_and_whole_images_validate() -> None:
+    x = np.random.default_rng(0).integers(0, 2, (6, 16, 16, 1), np.uint8)
+    dataset = Dataset("made", "masks", *[Split(x * 255, x[..., 0])] * 3, ("background", "thing"), PROVENANCE)
+    network = models.get("unet")
+    ours = prepare(network, network.configured(batch_size=8, crop=8, augment=True), dataset)
+    for image, mask in ours.training_batches(0).as_numpy_iterator():
+        assert image.shape == (8, 8, 8, 1)
+        np.testing.assert_array_equal(image[..., 0], mask)
+    assert next(ours.validation_batches().as_numpy_iterator())[0].shape == (6, 16, 16, 1)
+    assert [batch[0].shape for batch in pieces(x * 255, x[..., 0], elastic=2.0)] == 6 * [(4, 8, 8, 1)]
+
+
+@pytest.mark.parametrize("crop", [-1, 17])
+def test_a_crop_that_does_not_fit_is_refused(crop: int) -> None:
+    x = np.zeros((4, 16, 20), np.uint8)
+    with pytest.raises(DataError, match=f"crop is {crop}, but the images of made are 16x20"):
+        pieces(x[..., None], x, crop=crop)

@@ -1,4 +1,4 @@
-"""Random changes to the training images of an epoch: shifts, flips, turns, and elastic bending.
+"""Random changes to the training images of an epoch: crops, shifts, flips, turns, and elastic bending.
 
 What becomes of an example is fixed by (seed, epoch), wherever the run began.
 """
@@ -19,6 +19,36 @@ SHIFT = 2
 """By how many pixels an image moves at most: a pixel's share of 28, more in larger images."""
 GRID = 3
 """Displacements are drawn at so many points an axis, and smooth between them."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Square pieces of the training images of one epoch, one row for each piece.
+
+    size  pixels
+    top   int32 [n], first row of the piece in its image
+    left  int32 [n], first column
+    """
+
+    size: int
+    top: tf.Tensor
+    left: tf.Tensor
+
+    @classmethod
+    def drawn(cls, seed: Sequence[int], shape: Sequence[int], size: int) -> Crops:
+        """For n pieces out of images of a shape, [n, h, w, c]."""
+        random = np.random.default_rng(seed)
+        top, left = (random.integers(0, pixels - size + 1, shape[0], np.int32) for pixels in shape[1:3])
+        return cls(size, tf.constant(top), tf.constant(left))
+
+    def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Cut a batch, and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
+        place = tf.range(self.size)[tf.newaxis]
+        rows = tf.gather(self.top, ids)[:, tf.newaxis] + place  # [b, size]
+        columns = tf.gather(self.left, ids)[:, tf.newaxis] + place
+        if y is not None and y.shape.rank == 3:
+            y = _taken(y, rows, columns)
+        return _taken(x, rows, columns), y
 
 
 @dataclass(frozen=True)

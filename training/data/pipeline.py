@@ -19,7 +19,7 @@ from models import Assets, Config, Network, Task
 from models._steps import FILTERED, FIRST_WORD, Tokenize
 from training.data._dataset import Array, Dataset, Kind, Split
 from training.data._errors import DataError
-from training.data.augmentation import Change, Elastic, Moves
+from training.data.augmentation import Change, Crops, Elastic, Moves
 
 WANTED: dict[Task, Kind] = {
     "classify": "images",
@@ -81,7 +81,7 @@ class Prepared:
 
     @property
     def batch_size(self) -> int:
-        return min(self.config.batch_size, self.train_size)
+        return min(self.config.batch_size, self.train_size * self.pieces)
 
     @property
     def train_size(self) -> int:
@@ -90,14 +90,21 @@ class Prepared:
         return min(limit, len(self.train)) if limit else len(self.train)
 
     @property
+    def pieces(self) -> int:
+        """Crops of each training image in an epoch: as many as have its area; 1 when images stay whole."""
+        crop = getattr(self.config, "crop", 0)
+        height, width = self.train.x.shape[1:3] if crop else (1, 1)
+        return max(1, height * width // crop**2) if crop else 1
+
+    @property
     def steps(self) -> int:
         """Steps of an epoch; the examples that fill no batch rest until another epoch's order."""
-        return self.train_size // self.batch_size
+        return self.train_size * self.pieces // self.batch_size
 
     def training_batches(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """The batches of an epoch (counted from 0) from a step on: the same ones for the same seed."""
         order = self._order(epoch)[first_step * self.batch_size :]
-        return self._batches(self.train, order, self.batch_size, True, self._changes(epoch))
+        return self._batches(self.train, order, self.batch_size, True, self._changes(epoch), self.pieces)
 
     def validation_batches(self, drop_remainder: bool = False) -> tf.data.Dataset:
         """The validation split in its order."""
@@ -109,25 +116,31 @@ class Prepared:
         return np.random.default_rng([self.config.seed, 0]).permutation(len(self.train))[: self.train_size]
 
     def _order(self, epoch: int) -> Array:
-        return np.random.default_rng([self.config.seed, 1, epoch]).permutation(self.chosen())
+        pieces = self.chosen()[:, np.newaxis] * self.pieces + np.arange(self.pieces)
+        return np.random.default_rng([self.config.seed, 1, epoch]).permutation(pieces.ravel())
 
     def _changes(self, epoch: int) -> list[Change]:
-        """What augmentation does to the training images of an epoch."""
-        config, count = self.config, len(self.train)
+        """What augmentation does to the pieces of the training images in an epoch."""
+        config, count = self.config, len(self.train) * self.pieces
+        shape = [count, *self.train.x.shape[1:]]
         with tf.device(HOST):
             changes: list[Change] = []
+            if crop := getattr(config, "crop", 0):
+                changes.append(Crops.drawn([config.seed, 4, epoch], shape, crop))
+                shape[1:3] = [crop, crop]
             if config.augment:
-                changes.append(Moves.drawn([config.seed, 2, epoch], self.train.x.shape, self.task, self.assets.labels))
+                changes.append(Moves.drawn([config.seed, 2, epoch], shape, self.task, self.assets.labels))
             if config.elastic:
                 changes.append(Elastic.drawn([config.seed, 3, epoch], count, config.elastic))
             return changes
 
     def _batches(
-        self, part: Part, order: Array, size: int, drop_remainder: bool, changes: Sequence[Change]
+        self, part: Part, order: Array, size: int, drop_remainder: bool, changes: Sequence[Change], pieces: int = 1
     ) -> tf.data.Dataset:
         def batch(ids: tf.Tensor) -> Any:
-            x = tf.gather(part.x, ids)
-            y = None if part.y is None else tf.gather(part.y, ids)
+            rows = ids // pieces
+            x = tf.gather(part.x, rows)
+            y = None if part.y is None else tf.gather(part.y, rows)
             for change in changes:
                 x, y = change(ids, x, y)
             if x.dtype == tf.uint8:
@@ -169,6 +182,9 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
         vocabulary = words(dataset.train.x, getattr(config, "vocab_size") - FIRST_WORD)  # noqa: B009
         if not vocabulary:
             raise DataError(f"{dataset.name}: its training texts hold no word; look at the files")
+    if (crop := getattr(config, "crop", 0)) and not 0 < crop <= min(dataset.train.x.shape[1:3]):
+        height, width = dataset.train.x.shape[1:3]
+        raise DataError(f"crop is {crop}, but the images of {dataset.name} are {height}x{width}; give a smaller --crop")
     config = dataclasses.replace(config, **_facts(config, dataset, vocabulary))
     parts = [dataset.train, dataset.validation, dataset.test]
     if dataset.kind == "text":
