@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,20 +19,45 @@ from serving.servable import Servable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]
-Outputs = dict[str, Array]
+Outputs = Tensors
 log = logging.getLogger(__name__)
 
 _GAIN = 0.95  # of the time of a row alone: what a row of a merged run must come down to
 
 
+class Shape(NamedTuple):
+    """What is to be known of a request's inputs besides their values.
+
+    rows  0 when they are not to be merged with others    size  see `size_of`
+    kind  what requests must share to be merged; None when they are not to be
+    """
+
+    rows: int
+    size: int
+    kind: Hashable
+
+
 @dataclass(eq=False, slots=True)
 class Call:
-    """What a request asks: a signature of a servable, its outputs by alias, and for which API (for the metrics)."""
+    """What a request asks: a signature of a servable, its outputs by alias, and for which API (for the metrics).
+
+    shape  of the inputs, where all that ask this have the same; None: they may differ
+    """
 
     servable: Servable
     signature: str
     outputs: tuple[str, ...]
     api: str
+    shape: Shape | None = None
+
+    def shape_of(self, inputs: Tensors) -> Shape:
+        """InvalidArgument for inputs that cannot be merged, where batching is on."""
+        parameters = self.servable.batching
+        rows = batching.count_rows(inputs, parameters) if parameters is not None else 0
+        kind = None
+        if rows and parameters is not None:
+            kind = self.servable, self.signature, batching.kind_of(self.outputs, inputs, parameters)
+        return Shape(rows, size_of(inputs), kind)
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from serving.errors import FailedPrecondition, InvalidArgument
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]
 
+_TOGETHER = 2**10  # elements of a merged run whose rows are written together
 
-class Rows(dict[str, Array]):
+
+class Rows(Mapping[str, Array]):
     """The outputs of a request whose row is row `at` of those of a merged run.
 
     whole  the outputs of all requests    made  what has been made of them, for whoever comes next
@@ -23,8 +25,27 @@ class Rows(dict[str, Array]):
     __slots__ = ("at", "made", "whole")
 
     def __init__(self, whole: Tensors, made: dict[str, Any], at: int) -> None:
-        super().__init__({alias: array[at : at + 1] for alias, array in whole.items()})
         self.whole, self.made, self.at = whole, made, at
+
+    def __getitem__(self, alias: str) -> Array:
+        return self.whole[alias][self.at : self.at + 1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.whole)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def is_small(self) -> bool:
+        """Whether it is worth it to write the rows of all requests for the first who asks for one."""
+        if "is_small" not in self.made:
+            self.made["is_small"] = sum(map(_weight, self.whole.values())) <= _TOGETHER
+        return bool(self.made["is_small"])
+
+
+def _weight(array: Array) -> int:
+    """Elements of a tensor, of strings their bytes."""
+    return sum(map(len, array.ravel().tolist())) if array.dtype == object else array.size
 
 
 def count_rows(inputs: Tensors, batching: Batching) -> int:
@@ -83,7 +104,7 @@ def _pad_to(array: Array, inner: tuple[int, ...]) -> Array:
     return padded
 
 
-def split(outputs: Tensors, sizes: Sequence[int], padding: int = 0) -> list[dict[str, Array]]:
+def split(outputs: Tensors, sizes: Sequence[int], padding: int = 0) -> list[Tensors]:
     """The outputs of each request, by its number of rows; FailedPrecondition unless each row of input has one."""
     rows = sum(sizes) + padding
     for array in outputs.values():
@@ -96,7 +117,7 @@ def split(outputs: Tensors, sizes: Sequence[int], padding: int = 0) -> list[dict
             )
     if len(sizes) == 1 and not padding:
         return [dict(outputs)]
-    parts: list[dict[str, Array]] = []
+    parts: list[Tensors] = []
     made: dict[str, Any] = {}
     start = 0
     if padding:

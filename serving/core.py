@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,7 @@ DEFAULT_SIGNATURE = "serving_default"
 _METHODS = tuple(f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(NamedTuple):
     """Which version is asked: by number, by label, or the latest. `signature` is "" for serving_default."""
 
     name: str
@@ -97,25 +96,34 @@ class Core:
 
     # Inference
 
-    async def predict(
+    def predict(
         self,
         servable: Servable,
         signature: Signature,
         inputs: Mapping[str, Array],
         output_filter: Sequence[str] = (),
         deadline: float | None = None,
-    ) -> dict[str, Array]:
+        form: Hashable = None,
+    ) -> Awaitable[Mapping[str, Array]]:
         """The outputs by alias: those of the filter, or all.
 
         deadline  `time.monotonic()` seconds by which the caller wants the answer; None: no matter when
+        form      stands for the signature, the filter, and the inputs' names, dtypes and shapes, none of them strings:
+                  requests of one form are checked once. None: they are checked
 
         InvalidArgument for wrong names or dtypes, DeadlineExceeded after `deadline`, and what the graph raises.
         """
-        matching.check_names(signature, inputs)
-        matching.check_dtypes(signature, inputs)
-        outputs = matching.choose_outputs(signature, output_filter)
-        call = Call(servable, signature.name, outputs, "Predict")
-        return await self._scheduler.run(call, matching.complete(signature, inputs), deadline)
+        call: Call | None = servable.known(form) if form is not None else None
+        if call is None:
+            matching.check_names(signature, inputs)
+            matching.check_dtypes(signature, inputs)
+            outputs = matching.choose_outputs(signature, output_filter)
+            call = Call(servable, signature.name, outputs, "Predict")
+        inputs = matching.complete(signature, inputs)
+        if form is not None and call.shape is None:
+            call.shape = call.shape_of(inputs)
+            servable.remember(form, call)
+        return self._scheduler.run(call, inputs, deadline)
 
     async def classify(
         self, spec: ModelSpec | None, read: Callable[[], Array], deadline: float | None = None
@@ -181,7 +189,7 @@ class Core:
         outputs: tuple[str, ...],
         deadline: float | None,
         api: str,
-    ) -> dict[str, Array]:
+    ) -> Mapping[str, Array]:
         inputs = {examples.INPUTS: serialized}
         matching.check_dtypes(signature, inputs)
         return await self._scheduler.run(Call(servable, signature.name, outputs, api), inputs, deadline)

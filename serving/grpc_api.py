@@ -92,17 +92,17 @@ class GrpcApi:
         return _answer(method, kind, self._metrics, _APIS.get(name, name), parse)
 
     async def predict(self, request: Any, context: Any) -> Any:
-        known = isinstance(request, Known)
-        spec = request.spec if known else spec_of(request)
+        form = request.form if isinstance(request, Known) else None
+        spec = form.spec if form is not None else spec_of(request)
         servable = self._core.find(spec)
         assert spec is not None
         signature = self._core.find_signature(servable, spec)
-        if known:
-            inputs = request.inputs
+        if form is not None:
+            inputs, wanted = request.inputs, form.output_filter
         else:
             matching.check_names(signature, request.inputs)
-            inputs = _read_tensors(request.inputs, signature, self._max_bytes)
-        answer = await self._core.predict(servable, signature, inputs, request.output_filter, _deadline(context))
+            inputs, wanted = _read_tensors(request.inputs, signature, self._max_bytes), request.output_filter
+        answer = await self._core.predict(servable, signature, inputs, wanted, _deadline(context), form)
         return PredictResponse(servable.name, servable.version, spec.signature_name, answer, self._content)
 
     async def classify(self, request: Any, context: Any) -> Any:

@@ -20,7 +20,6 @@ from serving.saved_model import type_name
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
-_TOGETHER = 2**10  # elements of a merged run up to which all its rows are written for the first who asks for one
 _FEW = 16  # elements: as Python values they are written sooner
 _PLAIN = bytes(code for code in range(32, 127) if code not in b'"\\')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -52,16 +51,11 @@ def _texts(outputs: Rows) -> Sequence[bytes] | None:
     """The text of each row of the merged run; None where it is not worth it."""
     made = outputs.made
     if "texts" not in made:
-        made["texts"] = _predictions(outputs.whole) if sum(map(_weight, outputs.whole.values())) <= _TOGETHER else None
+        # float64 is written number by number in any case
+        together = outputs.is_small() and all(array.dtype.str != "<f8" for array in outputs.whole.values())
+        made["texts"] = _predictions(outputs.whole) if together else None
     texts: Sequence[bytes] | None = made["texts"]
     return texts
-
-
-def _weight(array: Array) -> int:
-    """Elements of a tensor, of strings their bytes; of float64, which is written one by one in any case, too many."""
-    if array.dtype == object:
-        return sum(map(len, array.ravel().tolist()))
-    return _TOGETHER + 1 if array.dtype.str == "<f8" else array.size
 
 
 def _predictions(outputs: Mapping[str, Array]) -> Sequence[bytes]:

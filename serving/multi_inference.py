@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def check(servable: Servable, tasks: Sequence[Inference]) -> list[tuple[Signatur
     return list(chosen.values())
 
 
-def read(task: Inference, answer: dict[str, Array], count: int) -> Result:
+def read(task: Inference, answer: Mapping[str, Array], count: int) -> Result:
     """A task's result from its signature's outputs for `count` examples."""
     if task.method == CLASSIFY:
         return Result(*examples.read_classes(answer, count))

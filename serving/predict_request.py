@@ -29,13 +29,15 @@ _LEARN_EVERY = 8  # so that many clients, each with a form of its own, cost litt
 class Known(NamedTuple):
     """As much of a PredictRequest of a remembered form as the gRPC API needs. `inputs` by alias, read-only."""
 
-    model_spec: Any
-    spec: ModelSpec
-    output_filter: tuple[str, ...]
+    form: Form
     inputs: dict[str, Array]
 
+    @property
+    def model_spec(self) -> Any:
+        return self.form.model_spec
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(eq=False, slots=True)
 class Form:
     """Bytes before and after the content, and what they say."""
 
@@ -63,7 +65,7 @@ class PredictRequests:
             if payload.startswith(form.head) and payload.endswith(form.tail):
                 content = payload[len(form.head) : length - len(form.tail)]
                 inputs = {form.alias: np.frombuffer(content, form.dtype).reshape(form.shape)}
-                return Known(form.model_spec, form.spec, form.output_filter, inputs)
+                return Known(form, inputs)
         request = pb.PredictRequest.FromString(payload)
         if length <= _MOST_BYTES and len(request.inputs) == 1:
             ((alias, proto),) = request.inputs.items()

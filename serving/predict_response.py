@@ -11,6 +11,7 @@ import numpy as np
 from clients.wire import messages as pb
 from clients.wire import tensors
 from clients.wire.tensors import varint
+from serving.batching import Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,6 +27,12 @@ class PredictResponse:
 
     def __init__(self, model: str, version: int, signature: str, outputs: Mapping[str, Array], content: bool) -> None:
         self.model_spec, tail = _model_spec(model, version, signature)
+        if isinstance(outputs, Rows) and outputs.is_small():
+            if "messages" not in outputs.made:
+                outputs.made["messages"] = _rows(outputs.whole, content)
+            messages: list[bytes] = outputs.made["messages"]
+            self._serialized = messages[outputs.at] + tail
+            return
         parts: list[bytes] = []
         for alias, array in outputs.items():
             head, values = tensors.serialize_parts(array, content)
@@ -35,6 +42,15 @@ class PredictResponse:
 
     def SerializeToString(self) -> bytes:  # noqa: N802 (as messages have it)
         return self._serialized
+
+
+def _rows(outputs: Mapping[str, Array], content: bool) -> list[bytes]:
+    """The entries of outputs for each row of all of them."""
+    columns = [
+        [_before(alias, head, len(values)) + values for head, values in tensors.serialize_rows(array, content)]
+        for alias, array in outputs.items()
+    ]
+    return [b"".join(entries) for entries in zip(*columns, strict=True)]
 
 
 @lru_cache(maxsize=1024)

@@ -7,13 +7,14 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf import json_format
 
 from serving import json_examples, json_request, json_response
+from serving.batching import Rows
 from serving.core import Core, ModelSpec
 from serving.errors import InvalidArgument, ServingError
 from serving.examples import pair_classes
@@ -41,6 +42,16 @@ _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
 _MOST_PACKED = 1032  # bytes of which deflate makes one, at most
 _LARGE = 2**18  # bytes: unpacked, read and written in a thread, so that nobody waits for them
+
+
+class Asked(NamedTuple):
+    """A signature, on inputs, whether in row format; `form` as `Core.predict` has it."""
+
+    servable: Servable
+    signature: Signature
+    inputs: dict[str, Array]
+    is_row: bool
+    form: Hashable
 
 
 class BodyError(Exception):
@@ -148,14 +159,16 @@ class RestApi:
     # Inference: the signature that answered, and the answer
 
     async def _predict(self, route: Route, request: Request, deadline: float | None) -> Inferred:
-        servable, signature, inputs, is_row = await self._read(request, lambda body: self._read_predict(route, body))
-        outputs = await self._core.predict(servable, signature, inputs, deadline=deadline)
+        asked = await self._read(request, lambda body: self._read_predict(route, body))
+        servable, signature, inputs, is_row, form = asked
+        outputs = await self._core.predict(servable, signature, inputs, (), deadline, form)
+        if isinstance(outputs, Rows) and outputs.is_small():
+            return signature.name, json_response.write_predict(outputs, is_row)
         size = sum(array.nbytes for array in outputs.values())
         return signature.name, await self._apart(size, lambda: json_response.write_predict(outputs, is_row))
 
-    def _read_predict(self, route: Route, body: bytes) -> tuple[Servable, Signature, dict[str, Array], bool]:
-        """What a body asks for: a signature, on inputs, whether in row format. In one piece: the Python values of a
-        large body must not wait for a thread."""
+    def _read_predict(self, route: Route, body: bytes) -> Asked:
+        """What a body asks for. In one piece: the Python values of a large body must not wait for a thread."""
         request = json_request.parse(body, self._max_depth)
         spec = _spec(route, request.signature_name)
         servable = self._core.find(spec)
@@ -164,7 +177,9 @@ class RestApi:
         signature = self._core.find_signature(servable, spec)
         if not signature.inputs:
             raise InvalidArgument(f"Failed to get input map for signature: {request.signature_name or 'DEFAULT'}")
-        return servable, signature, request.read(signature), request.is_row
+        inputs = request.read(signature)
+        form = (signature.name, request.shape) if request.document is None else None
+        return Asked(servable, signature, inputs, request.is_row, form)
 
     async def _classify(self, route: Route, request: Request, deadline: float | None) -> Inferred:
         examples = await self._examples(request, "classify")

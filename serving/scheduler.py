@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -19,7 +19,7 @@ from serving.batching_config import Batching
 from serving.cores import cpu_count, note_quick, step_back
 from serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted
 from serving.metrics import Metrics
-from serving.pace import QUICK_S, size_of
+from serving.pace import QUICK_S
 from serving.queue_limits import Limits
 from serving.turn import LATE, LATE_IN_QUEUE, Turn
 
@@ -63,11 +63,8 @@ class Scheduler:
         """
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlineExceeded(LATE)
-        parameters = call.servable.batching
-        rows = batching.count_rows(inputs, parameters) if parameters is not None else 0
-        if not rows:
-            parameters = None  # merging is off, or there is nothing to merge
-        size = size_of(inputs)
+        rows, size, kind = call.shape or call.shape_of(inputs)
+        parameters = call.servable.batching if rows else None  # merging is off, or there is nothing to merge
         expected = call.servable.paces[call.signature].expected_s(size)
         is_whole = parameters is None or rows <= parameters.limit
         if is_whole and expected is not None and expected <= (MERGED_FROM_S if parameters else QUICK_S):
@@ -76,11 +73,9 @@ class Scheduler:
             if parameters is None:
                 run = partial(self._run_here, call, None, inputs, rows, size)
                 return await self._turn.wait(call.servable, run, expected, deadline)
-            kind = _kind(call, inputs, parameters)
             return await self._turn.join(call, parameters, kind, inputs, rows, expected, deadline)
         if parameters is None:
             return await self._wait(Batch(call, None, None), [inputs], [rows_of(inputs)], deadline)
-        kind = _kind(call, inputs, parameters)
         parts = [inputs]
         if parameters.enable_large_batch_splitting:
             lane = self._lanes.get(call.servable.name)
@@ -286,8 +281,3 @@ class Scheduler:
                 else:
                     task.future.set_result(result)
             call.servable.leave()
-
-
-def _kind(call: Call, inputs: Tensors, parameters: Batching) -> Hashable:
-    """What requests must share to be merged."""
-    return call.servable, call.signature, batching.kind_of(call.outputs, inputs, parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from serving.saved_model import Signature, parse_signature
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _TIMED = 16  # of so many runs one is timed, once one of its size has been
+_MOST_FORMS = 1024
 
 
 class Engine(Protocol):
@@ -55,6 +56,7 @@ class Servable:
         self.batching = batching
         self.paces = {key: Pace() for key in definitions}
         self.in_flight = 0
+        self._forms: dict[Hashable, Any] = {}
         self._runs = 0
         self._on_idle: Callable[[], None] | None = None
 
@@ -87,6 +89,16 @@ class Servable:
         answer = engine.run(signature, inputs, outputs)
         pace.record(size, clock() - start)
         return answer
+
+    def known(self, form: Hashable) -> Any:
+        """What was remembered of requests of a form; None of an unknown one."""
+        return self._forms.get(form)
+
+    def remember(self, form: Hashable, found: Any) -> None:
+        """Keeps what was found out about requests of a form, for as long as the version is loaded."""
+        if len(self._forms) >= _MOST_FORMS:
+            self._forms.clear()
+        self._forms[form] = found
 
     def enter(self) -> None:
         self.in_flight += 1

@@ -244,12 +244,28 @@ def serialize_parts(array: Array, content: bool = False) -> tuple[bytes, bytes]:
         raise ValueError(f"{_say(dtype, array.shape)} has {array.nbytes} bytes; one message holds {MAX_BYTES}")
     if not array.size:
         return _header(dtype.number, array.shape), b""
-    if content or dtype.stored.kind not in "iu":
+    if _is_raw(dtype, content):
         packed = array.tobytes()
     else:
         flat = np.ascontiguousarray(array).reshape(-1)
         packed = _varints(flat.view("<u2") if dtype.field == "half_val" else flat)
     return _head(dtype.number, array.shape, _CONTENT_TAG if content else dtype.tag, len(packed)), packed
+
+
+def serialize_rows(array: Array, content: bool = False) -> list[tuple[bytes, bytes]]:
+    """`serialize_parts` of each row [1, ...] of an array [n, ...]."""
+    dtype = dtype_of(array)
+    if dtype is STRING or array.dtype != dtype.numpy or not array.size or not _is_raw(dtype, content):
+        return [serialize_parts(array[i : i + 1], content) for i in range(len(array))]
+    packed = array.tobytes()
+    size = len(packed) // len(array)
+    head = _head(dtype.number, (1, *array.shape[1:]), _CONTENT_TAG if content else dtype.tag, size)
+    return [(head, packed[at : at + size]) for at in range(0, len(packed), size)]
+
+
+def _is_raw(dtype: DType, content: bool) -> bool:
+    """Whether a number stands on the wire as in memory."""
+    return content or dtype.stored.kind not in "iu"
 
 
 def _encoded(array: Array) -> list[bytes]:

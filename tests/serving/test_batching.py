@@ -30,7 +30,7 @@ def test_splitting_a_merged_run_gives_each_request_its_rows(sizes: list[int], pa
     merged = batching.merge(requests, padding)
     assert {len(array) for array in merged.values()} == {sum(sizes) + padding}
     for request, part in zip(requests, batching.split(merged, sizes, padding), strict=True):
-        np.testing.assert_equal(part, request)
+        np.testing.assert_equal(dict(part), request)
 
 
 def test_padding_rows_copy_the_first_row_of_the_last_request() -> None:

@@ -74,9 +74,9 @@ def test_known_forms_say_what_the_message_says(
     if not isinstance(found, Known):  # the numbers stood at two places of the first
         assert found == wanted
         return
-    assert found.spec == ModelSpec(name, signature=name)
+    assert found.form.spec == ModelSpec(name, signature=name)
     assert found.model_spec == wanted.model_spec
-    assert found.output_filter == tuple(wanted.output_filter)
+    assert found.form.output_filter == tuple(wanted.output_filter)
     assert found.inputs.keys() == wanted.inputs.keys()
     read = found.inputs[name]
     assert (read.dtype, read.shape, read.tobytes()) == (second.dtype, shape, second.tobytes())
@@ -92,7 +92,7 @@ def test_what_stands_around_the_numbers_decides() -> None:
     for form in forms:
         found = requests.parse(message(row(2), **form))
         assert isinstance(found, Known)
-        assert (found.spec.name, list(found.inputs)) == (form.get("model", "m"), [form.get("alias", "x")])
+        assert (found.form.spec.name, list(found.inputs)) == (form.get("model", "m"), [form.get("alias", "x")])
         assert found.inputs[form.get("alias", "x")].tolist() == [[2, 2, 2]]
     other = message(row(2).reshape(3, 1))
     assert list(requests.parse(other).inputs["x"].tensor_shape.dim) == [pb.TensorShapeProto.Dim(size=n) for n in (3, 1)]
@@ -105,8 +105,8 @@ def test_versions_and_labels_are_kept_apart(version: int | None) -> None:
     for value in (1, 2):
         found = requests.parse(message(row(value), version=version, label=label, outputs=("p", "q")))
     assert isinstance(found, Known)
-    assert found.spec == ModelSpec("m", version, label or None)
-    assert found.output_filter == ("p", "q")
+    assert found.form.spec == ModelSpec("m", version, label or None)
+    assert found.form.output_filter == ("p", "q")
 
 
 def unknown(text: str) -> bytes:
@@ -134,7 +134,7 @@ def test_numbers_that_stand_elsewhere_too_are_not_mistaken() -> None:
             requests.parse(first)
         found, wanted = requests.parse(second), pb.PredictRequest.FromString(second)
         assert found.model_spec == wanted.model_spec
-        assert list(found.output_filter) == list(wanted.output_filter)
+        assert list(found.form.output_filter) == list(wanted.output_filter)
         ((alias, proto),) = wanted.inputs.items()
         array = found.inputs[alias]
         array = array if isinstance(found, Known) else tensors.to_array(array)

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from clients.wire import messages as pb
 from clients.wire import tensors
+from serving import batching
 from serving.predict_response import PredictResponse
 
 NUMBERS = st.sampled_from(
@@ -43,3 +44,25 @@ def test_strings_scalars_and_long_names_come_back_beside_the_model_spec() -> Non
         assert found.model_spec.signature_name == "serving_default"
         assert tensors.to_array(found.outputs["label"]).tolist() == [b"", b"x" * 300, "é".encode()]
         assert tensors.to_array(found.outputs["n" * 200]).shape == ()
+
+
+@pytest.mark.parametrize("content", [False, True], ids=["typed", "content"])
+@given(
+    array=NUMBERS.flatmap(lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=1, min_side=0, max_side=5))),
+    words=st.lists(st.binary(max_size=5), min_size=5, max_size=5),
+)
+def test_rows_of_a_merged_run_are_written_together_as_each_alone(array: Any, words: list[bytes], content: bool) -> None:
+    rows = len(array)
+    merged = {"y": array, "label": np.array(words[:rows], object), "words": np.array([words] * rows, object)}
+    parts = batching.split(merged, [1] * rows)
+    together = [PredictResponse("m", 1, "s", part, content).SerializeToString() for part in parts]
+    alone = [PredictResponse("m", 1, "s", dict(part), content).SerializeToString() for part in parts]
+    assert together == alone
+
+
+@pytest.mark.parametrize("inner", [2, 2000], ids=["small", "large"])
+def test_rows_between_larger_requests_are_theirs(inner: int) -> None:
+    merged = {"y": np.arange(6 * inner, dtype=np.float32).reshape(6, inner)}
+    parts = batching.split(merged, [1, 2, 1, 1], padding=1)
+    for part, (start, end) in zip(parts, [(0, 1), (1, 3), (3, 4), (4, 5)], strict=True):
+        np.testing.assert_array_equal(tensors.to_array(message(part, False).outputs["y"]), merged["y"][start:end])

@@ -10,7 +10,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
+import onnx
 
 from clients.wire import messages as pb
 from clients.wire import tensors
@@ -209,3 +211,51 @@ def warm_up(x: np.ndarray[Any, Any]) -> Any:
     log.predict_log.request.model_spec.name = "of another name"
     tensors.fill(log.predict_log.request.inputs["x"], x)
     return log
+
+
+def test_what_a_request_of_a_known_form_may_ask_is_found_out_for_each_version(
+    serve: Any, tiny: Any, repository: Path, grpc_to: Any
+) -> None:
+    """The same bytes again and again: right for version 1, of a wrong dtype for 2, and for 3 with one output more."""
+    tiny.half_plus(1).write(repository / "m", 1)
+    node, numbers = onnx.helper.make_node("Identity", ["x"], ["y"]), {"x": ("int64", [-1, 1])}
+    graph = tiny.onnx_model([node], numbers, {"y": ("int64", [-1, 1])})
+    whole = tiny.Model({"serving_default": tiny.Signature(numbers, {"y": ("int64", [-1, 1])})}, {"model.onnx": graph})
+    row: dict[str, Any] = {"x": ("float32", [-1, 1])}
+    both: dict[str, Any] = {name: ("float32", [-1, 1]) for name in ("y", "z")}
+    nodes = [onnx.helper.make_node(op, ["x"], [name]) for op, name in (("Neg", "y"), ("Identity", "z"))]
+    twice = tiny.Model(
+        {"serving_default": tiny.Signature(row, both)}, {"model.onnx": tiny.onnx_model(nodes, row, both)}
+    )
+    server = serve("--repository", repository, models=["m"])
+    stub = grpc_to(server).prediction
+    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="m"))
+    tensors.fill(request.inputs["x"], X, content=True)
+
+    def over_grpc() -> Any:
+        try:
+            found = stub.Predict(request, timeout=60).outputs
+        except grpc.RpcError as error:
+            return error.code().name, error.details()
+        return {alias: tensors.to_array(proto).tolist() for alias, proto in found.items()}
+
+    def over_rest() -> Any:
+        return json.loads(server.send("POST", "/v1/models/m:predict", b'{"instances": [[1.0]]}')[1])
+
+    wrong = "JSON Value: 1.0 Type: Number is not of expected type: int64"
+    expected: list[tuple[Any, Any]] = [
+        ({"y": [[1.5]]}, {"predictions": [[1.5]]}),
+        (
+            ("INVALID_ARGUMENT", "Expects arg[0] to be int64 but float is provided"),
+            {"error": f"Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: {wrong}"},
+        ),
+        ({"y": [[-1.0]], "z": [[1.0]]}, {"predictions": [{"y": [-1.0], "z": [1.0]}]}),
+    ]
+    for version, (by_grpc, by_rest) in enumerate(expected, 1):
+        if version > 1:
+            {2: whole, 3: twice}[version].write(repository / "m", version)
+            server.wait_for_state("m", version, "AVAILABLE")
+            server.wait_for_state("m", version - 1, "END")
+        for _ in range(3):
+            assert over_grpc() == by_grpc
+            assert over_rest() == by_rest
