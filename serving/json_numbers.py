@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import frexp
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -23,10 +23,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _FEW = 16
 """Up to so many numbers, one by one is quicker."""
+_FEW_UNLIKE = 48
+"""Up to so many of a tensor's numbers that need another exponent than orjson's, likewise."""
 _MANY = 2**13
 """So many at a time: what is computed on the way stays in the cache, and other threads come in between."""
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _ALIKE_FROM, _ALIKE_TO = (int(np.float32(limit).view("<u4")) for limit in (1e-4, 1e6))
+_NOWHERE = np.zeros(0, np.intp)
 _NONE = -99
 _LEAST = -28
 
@@ -89,7 +92,43 @@ def write(array: Array) -> bytes:
         return _write_floats(np.ascontiguousarray(array))
 
 
-def _write_floats(array: Array) -> bytes:
+def write_each(arrays: Sequence[Array]) -> list[bytes]:
+    """`write` of each float32 array. A few numbers are computed all together: most of the time goes into NumPy's calls,
+    not into the numbers."""
+    sizes = [array.size for array in arrays]
+    if len(arrays) < 2 or not _FEW < sum(sizes) <= _MANY or not all(sizes):
+        return [write(array) for array in arrays]
+    with np.errstate(invalid="ignore"):
+        found = _digits(np.concatenate([array.reshape(-1) for array in arrays]))
+    texts, start = [], 0
+    for array, size in zip(arrays, sizes, strict=True):
+        shown = found.shown[start : start + size].reshape(array.shape)
+        at = found.unlike
+        if at.size:
+            at = at[(at >= start) & (at < start + size)] - start
+        texts.append(_write_alike(array, shown, at) if at.size <= _FEW_UNLIKE else write(array))
+        start += size
+    return texts
+
+
+class _Digits(NamedTuple):
+    """What is computed of float32 numbers, arrays of their shape.
+
+    shown       as doubles with just the digits of the text    scaled, nine, six  nine digits before the point: exact,
+    reads_back  whether six digits do                          rounded to nine, and to six
+    decade      where in `_EXPONENTS` and `_SCALES`            unlike  indices of those that orjson lays out otherwise
+    """
+
+    shown: Array
+    reads_back: Array
+    scaled: Array
+    nine: Array
+    six: Array
+    decade: Array
+    unlike: Array
+
+
+def _digits(array: Array) -> _Digits:
     bits = array.view("<u4") & 0x7FFFFFFF  # the sign is left out
     biased = bits >> 23
     wide = array.astype("<f8")
@@ -102,17 +141,21 @@ def _write_floats(array: Array) -> bytes:
     reads_back = shown.astype("<f4") == array
     shown = np.where(reads_back, shown, nine / scales)
     unlike = (bits - _ALIKE_FROM) >= _ALIKE_TO - _ALIKE_FROM  # unsigned: what is below the first is large, too
-    if unlike.any():
-        at = np.flatnonzero(unlike & (bits != 0))
-        if at.size:
-            is_six = reads_back.ravel()[at]
-            digits = nine.ravel()[at]
-            doubt = np.abs(np.abs(scaled.ravel()[at] - digits) - 0.5) < 1e-6  # not every scale is exact
-            digits = np.where(is_six, six.ravel()[at], digits)
-            exponents = np.where(doubt, _NONE, _EXPONENTS[decade.ravel()[at]])
-            return _write_unlike(array, shown, at, digits, exponents, is_six)
-    text: bytes = orjson.dumps(shown, option=_NUMPY)
-    return text
+    at = np.flatnonzero(unlike & (bits != 0)) if unlike.any() else _NOWHERE
+    return _Digits(shown, reads_back, scaled, nine, six, decade, at)
+
+
+def _write_floats(array: Array) -> bytes:
+    found = _digits(array)
+    shown, at = found.shown, found.unlike
+    if at.size <= _FEW_UNLIKE:
+        return _write_alike(array, shown, at)
+    is_six = found.reads_back.ravel()[at]
+    digits = found.nine.ravel()[at]
+    doubt = np.abs(np.abs(found.scaled.ravel()[at] - digits) - 0.5) < 1e-6  # not every scale is exact
+    digits = np.where(is_six, found.six.ravel()[at], digits)
+    exponents = np.where(doubt, _NONE, _EXPONENTS[found.decade.ravel()[at]])
+    return _write_unlike(array, shown, at, digits, exponents, is_six)
 
 
 def _write_unlike(array: Array, shown: Array, at: Array, digits: Array, exponents: Array, is_six: Array) -> bytes:
@@ -131,12 +174,22 @@ def _write_unlike(array: Array, shown: Array, at: Array, digits: Array, exponent
     flat[at[small]] = digits[small] / _POWERS[8 - exponents[small]]
     others = at[~(coded | small | ((exponents >= 6) & (exponents <= 8) & ~is_six))]
     flat[others] = np.nan
-    text = _mend_exponents(orjson.dumps(shown, option=_NUMPY))
-    if not others.size:
+    return _filled(_mend_exponents(orjson.dumps(shown, option=_NUMPY)), array, others)
+
+
+def _write_alike(array: Array, shown: Array, at: Array) -> bytes:
+    """The text where orjson lays all numbers out right but those `at` a few places, which are written one by one."""
+    if at.size:
+        shown.reshape(-1)[at] = np.nan
+    return _filled(orjson.dumps(shown, option=_NUMPY), array, at)
+
+
+def _filled(text: bytes, array: Array, at: Array) -> bytes:
+    """The text with these elements of the array in the places of its `null`s."""
+    if not at.size:
         return text
-    pieces = text.split(b"null")
-    texts = [text_of(number) for number in array.reshape(-1)[others].tolist()]
-    return b"".join([part for pair in zip(pieces, [*texts, b""], strict=True) for part in pair])
+    texts = [text_of(number) for number in array.reshape(-1)[at].tolist()]
+    return b"".join([part for pair in zip(text.split(b"null"), [*texts, b""], strict=True) for part in pair])
 
 
 def _mend_exponents(text: bytes) -> bytes:

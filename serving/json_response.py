@@ -69,7 +69,9 @@ def _predictions(outputs: Mapping[str, Array]) -> Sequence[bytes]:
 
 
 def _objects(outputs: Mapping[str, Array]) -> list[bytes]:
-    columns = [_rows(name, array) for name, array in outputs.items()]
+    floats = {name: array for name, array in outputs.items() if array.dtype.str == "<f4"}
+    texts = dict(zip(floats, json_numbers.write_each(list(floats.values())), strict=True))
+    columns = [_rows(name, array, texts.get(name)) for name, array in outputs.items()]
     row = b"{%b}" % b", ".join(_key(name).replace(b"%", b"%%") + b"%b" for name in outputs)
     return [row % values for values in zip(*columns, strict=True)]
 
@@ -112,11 +114,12 @@ def _tensor(name: str, array: Array) -> bytes:
     return orjson.dumps(known, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _rows(name: str, array: Array) -> Sequence[bytes]:
-    """The text of each row of a tensor of rank 1 or more."""
+def _rows(name: str, array: Array, text: bytes | None = None) -> Sequence[bytes]:
+    """The text of each row of a tensor of rank 1 or more; `text`: that of the tensor, where it is there already."""
     if array.ndim == 1 and array.dtype == object:
         return _strings(name, array)
-    text = _tensor(name, array)
+    if text is None:
+        text = _tensor(name, array)
     if array.ndim == 1:
         return text[1:-1].split(b",") if len(array) else []
     if array.dtype == object or not array.size:
