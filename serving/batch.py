@@ -29,7 +29,7 @@ class Shape(NamedTuple):
     """What is to be known of a request's inputs besides their values.
 
     rows  0 when they are not to be merged with others    size  see `size_of`
-    kind  what requests must share to be merged; None when they are not to be
+    kind  what requests must share to be merged; None when they are not to be. It does not keep the servable in memory
     """
 
     rows: int
@@ -56,7 +56,7 @@ class Call:
         rows = batching.count_rows(inputs, parameters) if parameters is not None else 0
         kind = None
         if rows and parameters is not None:
-            kind = self.servable, self.signature, batching.kind_of(self.outputs, inputs, parameters)
+            kind = id(self.servable), self.signature, batching.kind_of(self.outputs, inputs, parameters)
         return Shape(rows, size_of(inputs), kind)
 
 

@@ -113,16 +113,17 @@ class Core:
 
         InvalidArgument for wrong names or dtypes, DeadlineExceeded after `deadline`, and what the graph raises.
         """
-        call: Call | None = servable.known(form) if form is not None else None
-        if call is None:
-            matching.check_names(signature, inputs)
-            matching.check_dtypes(signature, inputs)
-            outputs = matching.choose_outputs(signature, output_filter)
-            call = Call(servable, signature.name, outputs, "Predict")
+        known = servable.known(form) if form is not None else None
+        if known is not None:
+            call = Call(servable, signature.name, known[0], "Predict", known[1])
+            return self._scheduler.run(call, matching.complete(signature, inputs), deadline)
+        matching.check_names(signature, inputs)
+        matching.check_dtypes(signature, inputs)
+        call = Call(servable, signature.name, matching.choose_outputs(signature, output_filter), "Predict")
         inputs = matching.complete(signature, inputs)
-        if form is not None and call.shape is None:
+        if form is not None:
             call.shape = call.shape_of(inputs)
-            servable.remember(form, call)
+            servable.remember(form, (call.outputs, call.shape))
         return self._scheduler.run(call, inputs, deadline)
 
     async def classify(

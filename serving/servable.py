@@ -95,7 +95,7 @@ class Servable:
         return self._forms.get(form)
 
     def remember(self, form: Hashable, found: Any) -> None:
-        """Keeps what was found out about requests of a form, for as long as the version is loaded."""
+        """Keeps what was found out about requests of a form, while the version is loaded. Must not hold it in turn."""
         if len(self._forms) >= _MOST_FORMS:
             self._forms.clear()
         self._forms[form] = found

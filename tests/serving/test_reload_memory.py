@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import re
@@ -12,9 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.batching_config import Batching
+from serving.core import Core
 from serving.loading import Loader
 from serving.manager import Manager, State
+from serving.repository import FolderRepository
 from serving.servable import Servable
+from serving.watcher import Watcher
 
 RELOADS = int(os.environ.get("LADLE_MEMORY_RELOADS", "200"))
 SETTLED, ALLOWED_MB = 40, 8
@@ -61,3 +66,28 @@ def test_a_retired_version_is_freed_when_its_last_request_ends(tiny: Any, tmp_pa
     del servable
     gc.collect()
     assert ref() is None
+
+
+def test_what_is_known_of_requests_does_not_hold_a_version(tiny: Any, tmp_path: Path) -> None:
+    """Not even until the garbage collector comes: a version's memory is given back when it goes."""
+    manager: Manager[Servable] = Manager(Loader(), threads=1)
+    core = Core(manager, Watcher(FolderRepository(tmp_path), manager))
+    folder = tiny.half_plus(1).write(tmp_path, 1)
+
+    async def ask(servable: Servable) -> list[Any]:
+        signature = servable.signatures["serving_default"]
+        asked = [core.predict(servable, signature, X, (), None, "like these") for _ in range(3)]
+        return [(await outputs)["y"].tolist() for outputs in asked]
+
+    def gone() -> weakref.ref[Servable]:
+        servable = Loader()("m", 1, folder)
+        servable.batching = Batching()
+        assert asyncio.run(ask(servable)) == [[[1.5]]] * 3
+        return weakref.ref(servable)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert gone()() is None
+    finally:
+        gc.enable()
