@@ -38,7 +38,8 @@ class Split:
 class Contents:
     """What a reader or a generator returns: the splits, without their history.
 
-    `files` are those that were read, for the checksum; empty means all of the folder.
+    `files` are those that were read, for the checksum; empty means all of the folder. `name` is of the data set whose
+    layout they have, where that is not the one that was asked for.
     """
 
     train: Split
@@ -48,6 +49,7 @@ class Contents:
     notes: str
     columns: tuple[str, ...] | None = None
     files: tuple[Path, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)

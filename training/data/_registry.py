@@ -190,7 +190,7 @@ def from_path(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; {entry.name} takes {entry.layout}")
     contents = read(entry, path, seed, options)
-    name = f"own_{entry.name}" if entry.sources else entry.name
+    name = contents.name or (f"own_{entry.name}" if entry.sources else entry.name)
     provenance = Provenance(
         name=name,
         source=f"{OWN}{path.resolve().name}",

@@ -71,7 +71,7 @@ def read(
     doubles = len(pairs) - count
     note += f"; {doubles} pictures that occur twice left out" if doubles else ""
     files = tuple(file for pair in pairs for file in pair)
-    return Contents(splits[0], splits[1], splits[2], labels, note, files=files)
+    return Contents(splits[0], splits[1], splits[2], labels, note, files=files, name="mask_folder")
 
 
 def is_folder(path: Path) -> bool:

@@ -49,7 +49,9 @@ def test_a_folder_of_masks_is_taken_as_one(tmp_path: Path, random: np.random.Gen
         (tmp_path / folder).mkdir()
         for i in range(3):
             Image.fromarray(random.integers(0, 2, (8, 8)).astype(np.uint8)).save(tmp_path / folder / f"{i}.png")
-    assert data.load("nuclei", path=tmp_path).train.x.shape == (1, 8, 8, 1)
+    dataset = data.load("nuclei", path=tmp_path)
+    assert dataset.train.x.shape == (1, 8, 8, 1)
+    assert (dataset.provenance.name, dataset.labels) == ("mask_folder", ("background", "object"))
 
 
 @pytest.mark.parametrize("options", [{"tile": 48}, {"tile": 0}, {"stride": 65}, {"stride": 0}])
