@@ -109,7 +109,7 @@ class Core:
 
         deadline  `time.monotonic()` seconds by which the caller wants the answer; None: no matter when
         form      stands for the signature, the filter, and the inputs' names, dtypes and shapes, none of them strings:
-                  requests of one form are checked once. None: they are checked
+                  requests of one form are checked once a version. None: they are checked
 
         InvalidArgument for wrong names or dtypes, DeadlineExceeded after `deadline`, and what the graph raises.
         """

@@ -79,7 +79,7 @@ def write(array: Array) -> bytes:
         return nest([text_of(number, 17) for number in array.ravel().tolist()], array.shape)
     if array.size <= _FEW:
         text = _write_few(array.ravel().tolist())
-        return text if array.ndim == 1 else nest(text[1:-1].split(b","), array.shape)
+        return text if array.ndim == 1 else nest(text[1:-1].split(b",") if array.size else [], array.shape)
     if array.size > _MANY:
         rows = max(1, len(array) * _MANY // array.size)
         parts = (
@@ -93,8 +93,10 @@ def write(array: Array) -> bytes:
 
 
 def write_each(arrays: Sequence[Array]) -> list[bytes]:
-    """`write` of each float32 array. A few numbers are computed all together: most of the time goes into NumPy's calls,
-    not into the numbers."""
+    """`write` of each float32 array, of rank 1 or more.
+
+    A few numbers are computed all together: most of the time goes into NumPy's calls, not into the numbers.
+    """
     sizes = [array.size for array in arrays]
     if len(arrays) < 2 or not _FEW < sum(sizes) <= _MANY or not all(sizes):
         return [write(array) for array in arrays]

@@ -280,5 +280,5 @@ class Scheduler:
                     task.future.set_exception(result)
                 else:
                     task.future.set_result(result)
-            task.batch = None  # which holds the task: a version that goes shall not wait for the garbage collector
+            task.batch = None  # which holds the task: a version that has answered goes without the garbage collector
             call.servable.leave()

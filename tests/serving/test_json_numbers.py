@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving import json_numbers
-from serving.json_numbers import text_of, write
+from serving.json_numbers import text_of, write, write_each
 
 GOLDEN = {
     3.0: "3.0",
@@ -105,11 +105,24 @@ def test_numbers_at_the_edges_of_the_rule(numbers: list[float]) -> None:
     check(np.array(numbers, np.float32))
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (20,), (2, 10), (3, 1, 7), (0,), (2, 0), (0, 2), (2, 0, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(), (3,), (20,), (2, 10), (3, 1, 7), (0,), (2, 0), (0, 2), (0, 1), (2, 0, 3)], ids=str
+)
 @pytest.mark.parametrize("dtype", ["<f4", "<f8"])
 def test_any_shape_is_nested(shape: tuple[int, ...], dtype: str) -> None:
     array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
     assert write(array).decode() == str(array.tolist()).replace(" ", "")
+
+
+@pytest.mark.parametrize("unlike", [3, 60], ids=["few", "many"])
+def test_tensors_written_together_are_written_as_each_alone(unlike: int) -> None:
+    """Also those that have numbers with other exponents than JSON's usual ones."""
+    plain = np.linspace(-2, 2, 24, dtype=np.float32).reshape(2, 3, 4)
+    small = np.linspace(0.1, 1, 80, dtype=np.float32).reshape(8, 10)
+    small.reshape(-1)[-unlike:] = np.resize(np.array([1e-6, np.nan, 1e9, 3e-7, -np.inf, 1e-30], np.float32), unlike)
+    last = np.array([7.25, 1e-5], np.float32)
+    assert write_each([plain, small, last]) == [write(plain), write(small), write(last)]
+    assert write_each([plain[::-1, ::2], last[:0]]) == [write(plain[::-1, ::2]), b"[]"]
 
 
 def test_the_array_is_not_changed_and_need_not_be_contiguous() -> None:

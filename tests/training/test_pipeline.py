@@ -293,5 +293,5 @@ def test_crops_are_bent_and_moved_too_and_whole_images_validate() -> None:
 @pytest.mark.parametrize("crop", [-1, 17])
 def test_a_crop_that_does_not_fit_is_refused(crop: int) -> None:
     x = np.zeros((4, 16, 20), np.uint8)
-    with pytest.raises(DataError, match=f"crop is {crop}, but the images of made are 16x20"):
+    with pytest.raises(DataError, match=f"crop is {crop}, but the images of made are 16x20; give --crop 1 to 16, or 0"):
         pieces(x[..., None], x, crop=crop)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from models import Task
 
 Change = Callable[[tf.Tensor, tf.Tensor, tf.Tensor | None], tuple[tf.Tensor, tf.Tensor | None]]
-"""(ids of the examples [b], x uint8 [b, h, w, c], y [b, h, w] or [b]) -> x and y, changed alike."""
+"""(ids of the examples or of their crops [b], x uint8 [b, h, w, c], y [b, h, w] or [b]) -> x and y, changed alike."""
 SHIFT = 2
 """By how many pixels an image moves at most: a pixel's share of 28, more in larger images."""
 GRID = 3
@@ -53,7 +53,7 @@ class Crops:
 
 @dataclass(frozen=True)
 class Moves:
-    """Random changes to the training images of one epoch, one row for each example of the split.
+    """Random changes to the training images of one epoch, one row for each of them or of their crops.
 
     dy, dx  int32 [n], shift in pixels; the border is repeated
     mirror  bool [n], left and right swapped
@@ -69,7 +69,7 @@ class Moves:
 
     @classmethod
     def drawn(cls, seed: Sequence[int], shape: Sequence[int], task: Task, labels: Sequence[str]) -> Moves:
-        """For images of a split of that shape, [n, h, w, c]."""
+        """For images or crops of that shape, [n, h, w, c]."""
         random = np.random.default_rng(seed)
         count, height, width = shape[:3]
         dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_most, (height, width)))
@@ -122,7 +122,7 @@ class Elastic:
     As U-Net does it (Ronneberger, Fischer, Brox 2015): bicubic between 3×3 points. Images are sampled bilinear, masks
     at the nearest pixel; outside, the border is repeated.
 
-    by  float32 [n, 3, 3, 2], pixels down and right at each point of the grid, one row for each example of the split
+    by  float32 [n, 3, 3, 2], pixels down and right at each point of the grid, one row for each image or crop
     """
 
     by: tf.Tensor

@@ -184,7 +184,10 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
             raise DataError(f"{dataset.name}: its training texts hold no word; look at the files")
     if (crop := getattr(config, "crop", 0)) and not 0 < crop <= min(dataset.train.x.shape[1:3]):
         height, width = dataset.train.x.shape[1:3]
-        raise DataError(f"crop is {crop}, but the images of {dataset.name} are {height}x{width}; give a smaller --crop")
+        raise DataError(
+            f"crop is {crop}, but the images of {dataset.name} are {height}x{width}; give --crop 1 to "
+            f"{min(height, width)}, or 0 for whole images"
+        )
     config = dataclasses.replace(config, **_facts(config, dataset, vocabulary))
     parts = [dataset.train, dataset.validation, dataset.test]
     if dataset.kind == "text":
