@@ -13,6 +13,7 @@ from PIL import Image
 from training._quiet import without_stderr
 from training.board import figures, headline
 from training.claims import Claim, claims
+from training.data import OWN
 from training.pictures import FEW
 from training.recorded import Record
 
@@ -63,8 +64,13 @@ def known() -> dict[str, Known]:
 
 
 def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[str, str]:
-    """Write a small picture of each newest version's report into `folder`; the file by network, those before too."""
+    """Write a small picture of each newest version's report into `folder`; the file by network, those before too.
+
+    None of a user's own files, or of what was learned from them: whether they may be shown is not known here.
+    """
     for entry in entries:
+        if entry["source"].startswith(OWN):
+            continue
         name = entry["network"]
         versions = sorted((p for p in (repository / name).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
         report = versions[-1] / "assets.extra" / "report"

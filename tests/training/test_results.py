@@ -12,6 +12,7 @@ from PIL import Image
 from training import _results_page, recorded, results
 from training._results_page import Known
 from training.claims import claims
+from training.data import OWN
 
 README = f"# Ladle\n\n{results.BEGIN}\nold\n{results.END}\n\nend\n"
 
@@ -102,6 +103,16 @@ def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tm
     own = json.loads((tmp_path / "own.json").read_text())
     assert own["lenet5"]["metrics"] == {"accuracy": 0.9}
     assert Image.open(io.BytesIO(picture)).width > 16
+
+
+def test_figures_of_somebodys_own_files_are_shown_without_pictures(repository: Path, tmp_path: Path) -> None:
+    file = repository / "lenet5" / "10" / "assets.extra" / "card.json"
+    told = json.loads(file.read_text())
+    told["data"] |= {"name": "own_mnist", "source": f"{OWN}scans"}
+    file.write_text(json.dumps(told))
+    (entry,) = results.records(repository)
+    assert entry["data"] == "own_mnist"
+    assert _results_page.pictures(repository, [entry], tmp_path / "pictures") == {}
 
 
 def test_a_repository_s_figures_come_before_those_that_came_with_ladle(repository: Path, tmp_path: Path) -> None:
