@@ -69,7 +69,7 @@ def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[
     None of a user's own files, or of what was learned from them: whether they may be shown is not known here.
     """
     for entry in entries:
-        if entry["source"].startswith(OWN):
+        if _is_own(entry):
             continue
         name = entry["network"]
         versions = sorted((p for p in (repository / name).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
@@ -83,6 +83,11 @@ def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[
                 (folder / f"{name}.png").write_bytes(small((report / file).read_bytes()))
                 break
     return {path.stem: f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.png"))}
+
+
+def _is_own(entry: Record) -> bool:
+    """Whether the data were a user's files."""
+    return str(entry.get("source", "")).startswith(OWN)
 
 
 def small(png: bytes) -> bytes:
@@ -117,7 +122,7 @@ def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
 def page(entries: Sequence[Record], networks: Mapping[str, Known], pictures: Mapping[str, str]) -> str:
     """The whole page. `pictures` has paths by network, from where the page lies."""
     quick = [entry for entry in entries if entry["preset"] == "quick"]
-    last = newest(entries)
+    last = newest(entry for entry in entries if not _is_own(entry))
     parts = [
         INTRODUCTION,
         "## Networks\n\n" + _table(entries),

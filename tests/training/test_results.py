@@ -113,6 +113,9 @@ def test_figures_of_somebodys_own_files_are_shown_without_pictures(repository: P
     (entry,) = results.records(repository)
     assert entry["data"] == "own_mnist"
     assert _results_page.pictures(repository, [entry], tmp_path / "pictures") == {}
+    public = record("lenet5", created="2026-11-22T03:00:00Z")
+    runs = _results_page.page([public, entry], {}, {"lenet5": "results/lenet5.png"}).partition("## Runs")[2]
+    assert runs.index("results/lenet5.png") < runs.index("own_mnist")
 
 
 def test_a_repository_s_figures_come_before_those_that_came_with_ladle(repository: Path, tmp_path: Path) -> None:
