@@ -173,6 +173,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "data": Verb("list data sets and fetch them", _data, "train"),
         "train": Verb("train networks and export them", _room("training.__main__", "train"), "train"),
         "evaluate": Verb("measure a trained network on its test set", _room("training.__main__", "evaluate"), "train"),
+        "export": Verb("export what a run has learned so far", _room("training.__main__", "export"), "train"),
         "convert": Verb("add a verified ONNX graph to any SavedModel", _room("training.convert"), "train"),
     },
     "serve": {

@@ -138,11 +138,9 @@ def test_an_example_parses(verb: str, capsys: pytest.CaptureFixture[str]) -> Non
             assert vars(flags.parse(arguments))
             assert "unknown argument" not in capsys.readouterr().err
             continue
-        if name not in ladle.VERBS:  # `python -m training export`
-            continue
         parser = completion.captured(lambda run=ladle.VERBS[name].run, given=arguments: run(given))
         assert parser is not None
-        first = {"networks": ["list"], "train": ["train"], "evaluate": ["evaluate"]}.get(name, [])
+        first = {"networks": ["list"], "train": ["train"], "evaluate": ["evaluate"], "export": ["export"]}.get(name, [])
         if "--help" in arguments:
             continue
         assert isinstance(parser.parse_args([*first, *arguments]), argparse.Namespace)

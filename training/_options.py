@@ -16,8 +16,8 @@ EXAMPLES = """examples:
   ladle train wgan_gp --data image_folder --data-path faces/ --height 64 --width 64 --channels 3
   ladle train resnet18 --help          # the options of this network
   ladle evaluate lenet5
-  python -m training export lenet5     # of its newest run's checkpoint"""
-PROGRAMS = {"list": "ladle networks", "train": "ladle train", "evaluate": "ladle evaluate"}
+  ladle export lenet5                  # the best epoch of its newest run, which may have been stopped"""
+PROGRAMS = {name: f"ladle {name}" for name in ("train", "evaluate", "export")} | {"list": "ladle networks"}
 """What users type for a command."""
 Run = Callable[[argparse.Namespace], int]
 
