@@ -10,7 +10,7 @@ import numpy as np
 
 from clients.wire import messages as pb
 from clients.wire import tensors
-from clients.wire.tensors import varint
+from clients.wire.varints import varint
 from serving.batching import Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from clients.wire import messages as pb
+from clients.wire.varints import packed_varints, varint
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -66,21 +67,6 @@ def _dtypes() -> list[DType]:
 
 def _tag(field_number: int) -> bytes:
     return varint(field_number << 3 | 2)
-
-
-_BYTES = [bytes([number]) for number in range(128)]
-
-
-def varint(number: int) -> bytes:
-    """A number from 0 on as protobuf writes integers and lengths."""
-    if number < 128:
-        return _BYTES[number]
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 DTYPES = {dtype.number: dtype for dtype in _dtypes()}
@@ -248,7 +234,7 @@ def serialize_parts(array: Array, content: bool = False) -> tuple[bytes, bytes]:
         packed = array.tobytes()
     else:
         flat = np.ascontiguousarray(array).reshape(-1)
-        packed = _varints(flat.view("<u2") if dtype.field == "half_val" else flat)
+        packed = packed_varints(flat.view("<u2") if dtype.field == "half_val" else flat)
     return _head(dtype.number, array.shape, _CONTENT_TAG if content else dtype.tag, len(packed)), packed
 
 
@@ -289,27 +275,6 @@ def _header(number: int, shape: tuple[int, ...]) -> bytes:
 def _head(number: int, shape: tuple[int, ...], tag: bytes, size: int) -> bytes:
     """All before packed values of so many bytes."""
     return _header(number, shape) + tag + varint(size)
-
-
-def _varints(values: Array) -> bytes:
-    """Integers [n], n > 0, as packed varints; negative ones take ten bytes, as protobuf has it."""
-    if values.size < 64:
-        return b"".join([varint(value & 0xFFFF_FFFF_FFFF_FFFF) for value in values.tolist()])
-    rest = values.astype("<i8", copy=False).view("<u8") if values.dtype.kind == "i" else values
-    largest = int(rest.max())
-    if largest < 128:
-        return rest.astype("u1").tobytes()
-    rest = rest.astype("<u2" if largest < 2**16 else "<u8", copy=False)
-    width = -(-largest.bit_length() // 7)
-    packed = np.empty((len(rest), width), "u1")
-    used = np.empty((len(rest), width), "?")
-    used[:, 0] = True
-    for i in range(width):
-        packed[:, i] = (rest & 127) | ((rest > 127) << np.uint8(7))
-        if i + 1 < width:
-            used[:, i + 1] = rest > 127
-        rest = rest >> 7
-    return bytes(packed[used])
 
 
 def _say(dtype: DType, shape: tuple[int, ...]) -> str:

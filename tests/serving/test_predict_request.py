@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from clients.wire import messages as pb
 from clients.wire import tensors
+from clients.wire.varints import varint
 from serving.core import ModelSpec
 from serving.predict_request import (
     _FORMS,
@@ -111,7 +112,7 @@ def test_versions_and_labels_are_kept_apart(version: int | None) -> None:
 
 def unknown(text: str) -> bytes:
     """Field 100, of bytes."""
-    return tensors.varint(100 << 3 | 2) + tensors.varint(len(text)) + text.encode()
+    return varint(100 << 3 | 2) + varint(len(text)) + text.encode()
 
 
 def test_numbers_that_stand_elsewhere_too_are_not_mistaken() -> None:
