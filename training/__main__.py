@@ -140,6 +140,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from training import runs, session
 
+    session.get(arguments.name)
     folder = arguments.run_folder or runs.newest(arguments.runs, arguments.name)
     version = session.export_run(arguments.name, folder, arguments.repository, arguments.data_path)
     _print({"network": arguments.name, "version": str(version)}, arguments.json)

@@ -210,6 +210,7 @@ def test_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     [
         pytest.param(["train", "lenet55"], "did you mean lenet5", id="unknown network"),
         pytest.param(["train"], "no network is named", id="no network"),
+        pytest.param(["export", "lenet6"], "no network 'lenet6'; did you mean lenet5", id="no network to export"),
         pytest.param(["train", "lenet5", "--preset", "fast"], "its presets: quick, full", id="unknown preset"),
         pytest.param(["train", "lenet5", "--schedule", "x", "--synthetic"], 'no schedule "x"', id="unknown schedule"),
         pytest.param(["train", "lenet5", "--config", "none.json"], "none.json: cannot be read", id="no config file"),
