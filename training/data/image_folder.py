@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from training.data import _images, synthetic
-from training.data._dataset import Array, Contents, deal, distinct, part, split_indices, take
+from training.data import _images, _split_folders, synthetic
+from training.data._dataset import Array, Contents, deal, distinct, take
 from training.data._errors import DataError
 from training.data._registry import Entry
 
@@ -16,8 +16,6 @@ LAYOUT = (
     "a folder (or .tar, .zip) of pictures: all in it (no labels), a folder a class, "
     "or train/ and test/ (and validation/) with a folder a class"
 )
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
-RANK = {"test": 0, "validation": 1, "train": 2}
 
 
 def read(
@@ -51,13 +49,13 @@ def read(
     x = _images.stack(path, files, _images.MODES[channels], height, width)
     parents = _folders(files)
     given = {parent[0].lower() for parent in parents if parent}
-    if {"train", "test"} <= given <= SPLITS.keys() and all(parents):
-        given_split = np.array([SPLITS[parent[0].lower()] for parent in parents])
+    if _split_folders.complete(given) and all(parents):
+        given_split = np.array([_split_folders.NAMES[parent[0].lower()] for parent in parents])
         parents = [parent[1:] for parent in parents]
     else:
         given_split = None
     labels, y = _classes(path, parents)
-    order = None if given_split is None else np.argsort([RANK[name] for name in given_split], kind="stable")
+    order = None if given_split is None else _split_folders.first_kept(given_split)
     kept = distinct(x, order)
     doubles = f"; {len(x) - len(kept)} pictures that occur twice left out" if len(kept) < len(x) else ""
     if doubles:
@@ -66,12 +64,7 @@ def read(
     if given_split is None:
         note = f"a tenth for validation and a tenth for test, drawn by seed {seed}{doubles}"
         return Contents(*deal(x, y, seed, 0.1, 0.1), labels, note)
-    train, validation, test = (np.flatnonzero(given_split == name) for name in ("train", "validation", "test"))
-    note = "splits as the folders give them"
-    if not len(validation):
-        rest, held, _ = split_indices(len(train), seed, part(len(train), 0.1), 0)
-        train, validation = train[rest], train[held]
-        note = f"test as given; a tenth of train drawn for validation by seed {seed}"
+    train, validation, test, note = _split_folders.indices(given_split, seed)
     if y is not None and labels is not None:
         for held in np.setdiff1d(y, y[train]):
             raise DataError(f"{path}: class {labels[held]} has pictures to test on but none in train/")

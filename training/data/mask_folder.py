@@ -1,4 +1,4 @@
-"""Any folder of pictures and masks, paired by name: image/ and mask/."""
+"""Any folder of pictures and masks, paired by name: image/ and mask/, also in train/ and test/."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data import _images, synthetic
+from training.data import _images, _split_folders, synthetic
 from training.data._dataset import Array, Contents, Split, distinct, part, split_indices
 from training.data._errors import DataError
 from training.data._registry import Entry
@@ -14,7 +14,10 @@ from training.data._registry import Entry
 IMAGES = ("image", "images", "img", "imgs")
 MASKS = ("mask", "masks", "label", "labels")
 MOST_CLASSES = 64
-LAYOUT = "a folder with image/ and mask/ (or label/), files paired by name; masks 0 and 255 or class ids; labels.txt"
+LAYOUT = (
+    "a folder with image/ and mask/ (or label/), files paired by name; masks 0 and 255 or class ids; labels.txt; "
+    "or train/ and test/ (and validation/) with an image/ and a mask/ each"
+)
 
 
 def read(
@@ -33,14 +36,17 @@ def read(
               stack, whose neighbours look alike. Else the seed draws them
 
     Masks whose values are 0 and one more (255, say) become 0 and 1. `labels.txt`, one name a line, names the
-    classes. A tenth of the pictures is validation, a fifth test; pieces of one picture are never in two splits.
-    Of pictures with the same pixels the first by name is kept.
+    classes. Without split folders a tenth of the pictures is validation, a fifth test; pieces of one picture are
+    never in two splits. Of pictures with the same pixels the first by name is kept, that of test/ before that of
+    validation/ and train/.
     DataError: no pairs, a picture without a mask, sizes that differ, a colour mask.
     """
-    pairs = _pairs(path)
+    folders = _folders(path)
+    found = [(split, pair) for folder, split in folders.items() for pair in _pairs(folder)]
+    given, pairs = [split for split, _ in found], [pair for _, pair in found]
     x, y = _load(pairs, channels, tile)
     per = len(x) // len(pairs)
-    kept = distinct(x.reshape(len(pairs), -1))
+    kept = distinct(x.reshape(len(pairs), -1), _split_folders.first_kept(given) if len(folders) > 1 else None)
     if len(kept) < len(pairs):
         pieces = (kept[:, None] * per + np.arange(per)).ravel()
         x, y = x[pieces], y[pieces]
@@ -55,18 +61,15 @@ def read(
         )
     labels = _labels(path, int(ids[-1]) + 1)
     count = len(kept)
-    validation, test = part(count, 0.1), part(count, 0.2)
-    train_i, validation_i, test_i = split_indices(count, seed, validation, test)
-    how = f"drawn by seed {seed}"
-    if in_order:
-        cuts = np.split(np.arange(count), [count - validation - test, count - test])
-        train_i, validation_i, test_i = cuts
-        how = "the last ones by name"
+    if len(folders) > 1:
+        *dealt, how = _split_folders.indices([given[i] for i in kept], seed)
+    else:
+        *dealt, how = _dealt(count, seed, in_order)
     splits = []
-    for indices in (train_i, validation_i, test_i):
+    for indices in dealt:
         pieces = (indices[:, None] * per + np.arange(per)).ravel()
         splits.append(Split(x[pieces], y[pieces]))
-    note = f"{count} pictures, a tenth for validation and a fifth for test, {how}"
+    note = f"{count} pictures, {how}"
     note += f"; each cut into {per} pieces of {tile}x{tile}" if tile else ""
     doubles = len(pairs) - count
     note += f"; {doubles} pictures that occur twice left out" if doubles else ""
@@ -74,8 +77,27 @@ def read(
     return Contents(splits[0], splits[1], splits[2], labels, note, files=files, name="mask_folder")
 
 
+def _dealt(count: int, seed: int, in_order: bool) -> tuple[Array, Array, Array, str]:
+    validation, test = part(count, 0.1), part(count, 0.2)
+    how = "a tenth for validation and a fifth for test, "
+    if in_order:
+        train_i, validation_i, test_i = np.split(np.arange(count), [count - validation - test, count - test])
+        return train_i, validation_i, test_i, how + "the last ones by name"
+    return *split_indices(count, seed, validation, test), how + f"drawn by seed {seed}"
+
+
 def is_folder(path: Path) -> bool:
-    return _sub(path, IMAGES) is not None and _sub(path, MASKS) is not None
+    return len(_folders(path)) > 1 or (_sub(path, IMAGES) is not None and _sub(path, MASKS) is not None)
+
+
+def _folders(path: Path) -> dict[Path, str]:
+    """Folders with image/ and mask/ and the split of each: train/, test/ and perhaps validation/, or `path` alone."""
+    if _sub(path, IMAGES) is None and path.is_dir():
+        named = {folder: folder.name.lower() for folder in sorted(path.iterdir()) if folder.is_dir()}
+        splits = {folder: name for folder, name in named.items() if name in _split_folders.NAMES}
+        if _split_folders.complete(set(splits.values())):
+            return {folder: _split_folders.NAMES[name] for folder, name in splits.items()}
+    return {path: ""}
 
 
 def _sub(path: Path, names: tuple[str, ...]) -> Path | None:
@@ -182,7 +204,7 @@ DATASETS = [
         description="your own pictures with masks",
         origin="the user",
         licence="the user's",
-        splits="70/10/20 % of the pictures by seed",
+        splits="70/10/20 % of the pictures by seed, or as train/ and test/ give them",
         layout=LAYOUT,
         read=read,
         generate=synthetic.blobs,

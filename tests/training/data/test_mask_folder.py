@@ -108,6 +108,62 @@ def test_slices_of_a_stack_are_tested_on_the_last(cells: Path) -> None:
     assert dataset.validation.x[:, 0, 0, 0].tolist() == [7]
 
 
+@pytest.fixture
+def split_cells(cells: Path) -> Path:
+    """The same pictures, 0 to 5 in train/, 6 and 7 in val/, 8 and 9 in test/."""
+    for folder in ("image", "mask"):
+        for i in range(10):
+            name = "train" if i < 6 else "val" if i < 8 else "test"
+            (cells / name / folder).mkdir(parents=True, exist_ok=True)
+            (cells / folder / f"{i:02}.png").rename(cells / name / folder / f"{i:02}.png")
+        (cells / folder).rmdir()
+    return cells
+
+
+def greys(split: data.Split) -> list[int]:
+    return [int(value) for value in split.x[:, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("name", ["mask_folder", "nuclei", "brain_slices"])
+def test_split_folders_are_taken_as_they_are(split_cells: Path, name: str) -> None:
+    dataset = data.load(name, path=split_cells)
+    assert greys(dataset.train) == [0, 1, 2, 3, 4, 5]
+    assert greys(dataset.validation) == [6, 7]
+    assert greys(dataset.test) == [8, 9]
+    assert dataset.provenance.notes == "10 pictures, splits as the folders give them"
+    assert dataset.train.y is not None
+    assert (dataset.train.y[:, :, :4] == 1).all()
+
+
+def test_validation_is_drawn_from_train_when_no_folder_gives_it(split_cells: Path) -> None:
+    for folder in ("image", "mask"):
+        for file in (split_cells / "val" / folder).iterdir():
+            file.rename(split_cells / "train" / folder / file.name)
+        (split_cells / "val" / folder).rmdir()
+    (split_cells / "val").rmdir()
+    dataset = data.load("mask_folder", path=split_cells)
+    assert greys(dataset.test) == [8, 9]
+    assert len(dataset.validation) == 1
+    assert sorted(greys(dataset.train) + greys(dataset.validation)) == list(range(8))
+
+
+def test_a_picture_in_two_split_folders_stays_in_test(split_cells: Path) -> None:
+    for folder in ("image", "mask"):
+        (split_cells / "train" / folder / "a.png").write_bytes((split_cells / "test" / folder / "09.png").read_bytes())
+    dataset = data.load("mask_folder", path=split_cells, tile=4)
+    assert dataset.sizes() == {"train": 24, "validation": 8, "test": 8}
+    assert 9 not in greys(dataset.train)
+
+
+@pytest.mark.parametrize("name", ["mask_folder", "nuclei"])
+def test_a_split_folder_without_masks_is_named(split_cells: Path, name: str) -> None:
+    for file in (split_cells / "test" / "mask").iterdir():
+        file.unlink()
+    (split_cells / "test" / "mask").rmdir()
+    with pytest.raises(DataError, match=r"test: has no mask/; wanted a folder with image/ and mask/"):
+        data.load(name, path=split_cells)
+
+
 def unmatched(cells: Path, write: Write) -> None:
     (cells / "mask" / "03.png").unlink()
 
