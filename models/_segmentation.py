@@ -14,6 +14,9 @@ from models._network import Assets, Config, option
 from models._optimizers import OptimizerConfig, optimizer
 from models._signatures import Core, Signature, Tensors
 
+LEVEL = 1 / 255
+"""Between two greys of 8 bits, in images of [0, 1]."""
+
 
 @dataclass(frozen=True)
 class SegmentationConfig(OptimizerConfig, Config):
@@ -72,12 +75,17 @@ class CropLike(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable("ladle")
 class Standardize(keras.layers.Layer):  # type: ignore[misc]
-    """[b, h, w, c] -> each image less its mean, over its standard deviation; a plain one becomes zeros."""
+    """[b, h, w, c] in [0, 1] -> each image less its mean, over its standard deviation; a plain one becomes zeros.
+
+    The variance of one level of 255 is added to its own: noise of that size is not made to look like a picture.
+    """
 
     def call(self, image: tf.Tensor) -> tf.Tensor:
         centred = image - tf.reduce_mean(image, [1, 2, 3], keepdims=True)
+        # Of thousands of pixels float32 has the mean to five digits: too few for a dim image, whose deviation is small.
+        centred -= tf.reduce_mean(centred, [1, 2, 3], keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), [1, 2, 3], keepdims=True)
-        return centred / tf.sqrt(variance + 1e-6)  # 1e-6: far below one level of 255
+        return centred / tf.sqrt(variance + LEVEL**2)
 
     def compute_output_shape(self, image_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return image_shape

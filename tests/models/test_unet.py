@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import models
-from models._segmentation import BorderCrossEntropy, PadToMultiple, border_weights
+from models._segmentation import BorderCrossEntropy, PadToMultiple, Standardize, border_weights
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,15 @@ def test_standardized_images_do_not_depend_on_their_exposure(tiny: Any) -> None:
     model = models.get("unet").build(tiny("unet", standardize=True))
     image = np.random.default_rng(0).random((2, 16, 16, 1), np.float32)
     bright = model(tf.constant(image))
-    dark = model(tf.constant(0.1 * image + 0.02))
+    dark = model(tf.constant(0.5 * image + 0.1))
     np.testing.assert_allclose(dark, bright, atol=1e-2)
     plain = models.get("unet").build(tiny("unet"))
-    assert np.abs(plain(tf.constant(image)) - plain(tf.constant(0.1 * image + 0.02))).max() > 0.1
+    assert np.abs(plain(tf.constant(image)) - plain(tf.constant(0.5 * image + 0.1))).max() > 0.1
     assert np.isfinite(model(tf.ones([1, 16, 16, 1]))).all(), "a plain image has no variance"
+
+
+def test_a_dim_image_is_standardized_to_all_digits() -> None:
+    image = (np.random.default_rng(0).integers(4, 7, (1, 256, 256, 1)) / 255).astype(np.float32)
+    exact = image.astype(np.float64) - image.mean(dtype=np.float64)
+    exact /= np.sqrt(np.square(exact).mean() + 1 / 255**2)
+    np.testing.assert_allclose(Standardize()(image), exact, atol=1e-6)
