@@ -38,6 +38,7 @@ class Board:
         self.took: dict[str, float] = {}
         self.running: dict[str, tuple[float, Path]] = {}
         self.failed: list[str] = []
+        self.stopped: list[str] = []
         self.done: list[str] = []
 
     def __enter__(self) -> Board:
@@ -58,12 +59,13 @@ class Board:
         self.running[name] = (time.monotonic(), log)
         self.say(f"{name}: begins; log: {log}")
 
-    def ended(self, name: str, seconds: float, answer: Mapping[str, Any], error: str) -> None:
+    def ended(self, name: str, seconds: float, answer: Mapping[str, Any], error: str, stopped: bool = False) -> None:
+        """`stopped`: it did not end by itself, but was asked to."""
         _, log = self.running.pop(name)
         self.took[name] = seconds
         if error:
-            self.failed.append(name)
-            self.say(f"{name}: failed after {clock(seconds)}: {error}; log: {log}")
+            (self.stopped if stopped else self.failed).append(name)
+            self.say(f"{name}: {'stopped' if stopped else 'failed'} after {clock(seconds)}: {error}; log: {log}")
         else:
             self.done.append(name)
             figure = shown(headline(answer.get("metrics", {})))
@@ -74,9 +76,10 @@ class Board:
         """Called every second."""
 
     def summary(self) -> str:
-        waiting = len(self.expected) - len(self.done) - len(self.failed) - len(self.running)
+        waiting = len(self.expected) - len(self.done) - len(self.failed) - len(self.stopped) - len(self.running)
         parts = [f"{len(self.done)} of {len(self.expected)} done"]
         parts += [f"{len(self.failed)} failed"] if self.failed else []
+        parts += [f"{len(self.stopped)} stopped"] if self.stopped else []
         parts += [f"{len(self.running)} run"] if self.running else []
         parts += [f"{waiting} wait"] if waiting else []
         left = self.left()

@@ -220,7 +220,7 @@ class _Together:
         self.outcomes[outcome.name] = outcome
         if outcome.code == 0:
             self.folder.tell(done={**self.folder.told().get("done", {}), outcome.name: outcome.answer})
-        self.board.ended(outcome.name, outcome.seconds, outcome.answer, outcome.error)
+        self.board.ended(outcome.name, outcome.seconds, outcome.answer, outcome.error, stopped=self.asked > 0)
 
     def _reason(self, job: Job, code: int) -> str:
         """The last line of a log, without the program's name; a signal's name where it died of one."""

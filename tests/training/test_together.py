@@ -89,12 +89,15 @@ def test_what_succeeded_is_trained_anew_by_the_next_command() -> None:
     assert len(begun()) == 4
 
 
-def test_sigterm_stops_all_and_the_same_command_goes_on() -> None:
+def test_sigterm_stops_all_and_the_same_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [Job("a", [], expected=2), Job("b", ["--wait"], ("a",)), Job("c", [], ("b",))]
     outcomes = train(jobs)
     assert [outcome.code for outcome in outcomes.values()] == [0, 1, 1]
     assert outcomes["b"].error.startswith("stopped at epoch 1 of 2")
     assert outcomes["c"].error == "stopped"
+    told = capsys.readouterr().err
+    assert "1 of 3 done, 1 stopped, 1 wait" in told
+    assert "failed" not in told
     Path("go").touch()
     assert {outcome.code for outcome in train(jobs).values()} == {0}
     assert [name for name, _ in begun()] == ["a", "b", "b", "c"]
