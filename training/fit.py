@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import checkpoint, schedule, workers
+from training import checkpoint, fused, schedule, workers
 from training._errors import InterruptedRunError, TrainingError
 from training.checkpoint import Figures, State
 from training.data.pipeline import Prepared
@@ -72,6 +72,7 @@ class _Loop:
         self.pace = _Pace()
         self.state = State()
         self._settle()
+        fused.fuse(model)
         rates = schedule.assigner(self.config, checkpoint.optimizers(model), self.total)
         self.train = _calls(self.strategy, model.train_step, self._training(0, 0), rates, xla)
         if self.validates:
