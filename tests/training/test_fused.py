@@ -23,7 +23,6 @@ def norm_model(**settings: Any) -> keras.Model:
 def trained(model: keras.Model, x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """Outputs in training, gradients for inputs and weights, and the averages after that step."""
 
-    @tf.function
     def step(x: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -31,7 +30,7 @@ def trained(model: keras.Model, x: np.ndarray[Any, Any]) -> list[np.ndarray[Any,
             loss = tf.reduce_sum(tf.cast(y, tf.float32) ** 3)
         return [y, *tape.gradient(loss, [x, *(weight.value for weight in model.trainable_variables)])]
 
-    found = [tf.cast(value, tf.float32).numpy() for value in step(tf.constant(x))]
+    found = [tf.cast(value, tf.float32).numpy() for value in tf.function(step)(tf.constant(x))]
     return found + [np.asarray(weight) for weight in model.non_trainable_variables]
 
 
