@@ -78,22 +78,32 @@ def _serve(arguments: list[str]) -> int:
 
 
 def _data(arguments: list[str]) -> int:
-    """`ladle data` and `ladle data get NAME`."""
+    """`ladle data`, `ladle data get NAME` and `ladle data write NAME DIR`."""
     from training.data import commands
 
     parser = argparse.ArgumentParser(
         prog="ladle data",
-        description="List the data sets: what each is, where it would come from now, whether it is here. Or fetch one.",
-        epilog="examples:\n  ladle data\n  ladle data --json\n  ladle data get fashion_mnist",
+        description="List the data sets: what each is, where it would come from now, whether it is here.\n"
+        "Or fetch one, or write its pictures as files, in the folders that your own pictures would have.",
+        epilog="examples:\n  ladle data\n  ladle data --json\n  ladle data get fashion_mnist\n"
+        "  ladle data write brain_slices slices",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("verb", nargs="?", choices=["list", "get"], default="list", help="default: %(default)s")
-    parser.add_argument("name", nargs="?", help="data set to get")
+    parser.add_argument(
+        "verb", nargs="?", choices=["list", "get", "write"], default="list", help="default: %(default)s"
+    )
+    parser.add_argument("name", nargs="?", help="data set to get or write")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="folder to write, which is not there yet")
     parser.add_argument("--source", help="debian, pypi, npm or original (default: the first that has it)")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
     given = parser.parse_args(arguments)
-    if (given.verb == "get") != (given.name is not None):
-        parser.error("`get` needs a NAME, `list` takes none")
+    wanted = {"list": (), "get": ("NAME",), "write": ("NAME", "DIR")}
+    if (given.name is not None) + (given.folder is not None) != len(wanted[given.verb]):
+        parser.error(f"`{given.verb}` takes {' and '.join(wanted[given.verb]) or 'no name'}")
+    if given.verb == "write":
+        if given.json:
+            parser.error("--json is of `list` and `get`")
+        return commands.write(given.name, given.folder, source=given.source)
     if given.verb == "get":
         return commands.get(given.name, source=given.source, json=given.json)
     return commands.list_datasets(json=given.json)

@@ -108,7 +108,17 @@ def test_data_lists_every_data_set_as_json(capsys: pytest.CaptureFixture[str]) -
     assert names >= {"fashion_mnist", "imdb"}
 
 
-@pytest.mark.parametrize("arguments", [["get"], ["list", "mnist"], ["fetch"]], ids=["no-name", "a-name", "no-such"])
+def test_data_writes_a_set_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle.main(["data", "write", "synthetic_blobs", str(tmp_path / "blobs")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'blobs'}\n"
+    assert list((tmp_path / "blobs" / "test" / "mask").glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["get"], ["list", "mnist"], ["fetch"], ["write", "nuclei"], ["write", "nuclei", "out", "--json"]],
+    ids=["no-name", "a-name", "no-such", "no-folder", "no-json"],
+)
 def test_data_misused_is_exit_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         ladle.main(["data", *arguments])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from training.board import figures, headline
 from training.claims import Claim, claims
 from training.data import OWN
 from training.pictures import FEW
-from training.recorded import Record
+from training.recorded import Record, data, own
 
 PICTURE_BYTES = 38_000
 COLOURS = 64
@@ -69,7 +70,7 @@ def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[
     None of a user's own files, or of what was learned from them: whether they may be shown is not known here.
     """
     for entry in entries:
-        if _is_own(entry):
+        if own(entry):
             continue
         name = entry["network"]
         versions = sorted((p for p in (repository / name).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
@@ -83,11 +84,6 @@ def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[
                 (folder / f"{name}.png").write_bytes(small((report / file).read_bytes()))
                 break
     return {path.stem: f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.png"))}
-
-
-def _is_own(entry: Record) -> bool:
-    """Whether the data were a user's files."""
-    return str(entry.get("source", "")).startswith(OWN)
 
 
 def small(png: bytes) -> bytes:
@@ -108,6 +104,10 @@ def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
     words = ["ladle train", entry["network"]]
     if entry["preset"]:
         words.append(f"--preset {entry['preset']}")
+    if own(entry):
+        words.append(f"--data-path {shlex.quote(own(entry))}")
+    if entry.get("precision", "float32") != "float32":
+        words.append(f"--precision {entry['precision']}")
     base, mine = presets.get(entry["preset"] or "", {}), entry.get("config")
     if not base or not mine:
         return " ".join(words)
@@ -122,7 +122,7 @@ def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
 def page(entries: Sequence[Record], networks: Mapping[str, Known], pictures: Mapping[str, str]) -> str:
     """The whole page. `pictures` has paths by network, from where the page lies."""
     quick = [entry for entry in entries if entry["preset"] == "quick"]
-    last = newest(entry for entry in entries if not _is_own(entry))
+    last = newest(entry for entry in entries if not own(entry))
     parts = [
         INTRODUCTION,
         "## Networks\n\n" + _table(entries),
@@ -158,7 +158,7 @@ def _cells(entry: Record) -> tuple[str, ...]:
     return (
         f"[`{entry['network']}`](#{_anchor(entry)})",
         entry["preset"] or "own",
-        f"{entry['data']}{' (**synthetic**)' if entry['synthetic'] else ''}",
+        data(entry),
         sizes,
         f"{entry['parameters']:,}" if entry.get("parameters") else "?",
         str(entry["epochs"]),
@@ -192,7 +192,8 @@ def _published(entries: Iterable[Record], networks: Mapping[str, Known]) -> str:
 
 
 def _anchor(entry: Record) -> str:
-    return "-".join((entry["network"], entry["preset"] or "own", entry["data"])).lower()
+    words = (entry["network"], entry["preset"] or "own", entry["data"], *own(entry).split())
+    return "-".join(words).lower()
 
 
 def _run(entry: Record, networks: Mapping[str, Known], pictures: Mapping[str, str]) -> str:
@@ -200,8 +201,9 @@ def _run(entry: Record, networks: Mapping[str, Known], pictures: Mapping[str, st
     network = networks.get(name, Known("", "", {}))
     synthetic = ", **synthetic**" if entry["synthetic"] else ""
     minutes, seconds = divmod(int(entry["seconds"]), 60)
+    of = f" ({own(entry)})" if own(entry) else ""
     lines = [
-        f'<a id="{_anchor(entry)}"></a>\n### {name}, {entry["preset"] or "own options"}, {entry["data"]}\n',
+        f'<a id="{_anchor(entry)}"></a>\n### {name}, {entry["preset"] or "own options"}, {entry["data"]}{of}\n',
         f"- data: {entry['data']}{synthetic}; {entry.get('source', 'source in the card')}",
         f"- test figures: {figures(entry['metrics'])}",
         *[f"- {key.replace('_', ' ')}: {_shown(value)}" for key, value in entry.get("more", {}).items()],
@@ -209,6 +211,8 @@ def _run(entry: Record, networks: Mapping[str, Known], pictures: Mapping[str, st
         f"{entry['created'][:10]}",
         f"- again: `{command(entry, network.presets)}`",
     ]
+    if "initial" in entry:
+        lines.insert(-1, f"- begun with the weights of {entry['initial']['source'].removeprefix(OWN)}")
     if name in pictures:
         lines.append(f"\n![{name}: {_caption(entry)}]({pictures[name]})")
     return "\n".join(lines) + "\n"

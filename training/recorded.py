@@ -12,12 +12,25 @@ from typing import Any
 
 from training import _publish
 from training.board import headline
+from training.data import OWN
 
 Record = dict[str, Any]
 """What is kept of one trained version: `training.results.record`."""
 
 FILE = Path(__file__).with_name("figures.json")
 CARD = "assets.extra/card.json"
+
+
+def own(record: Mapping[str, Any]) -> str:
+    """Name of the user's folder or file that the data came from; empty for a data set of Ladle's."""
+    source = str(record.get("source", ""))
+    return source.removeprefix(OWN) if source.startswith(OWN) else ""
+
+
+def data(record: Mapping[str, Any]) -> str:
+    """The data as the pages call them: the set, the user's folder if it came from one, and whether it is synthetic."""
+    folder = f" ({own(record)})" if own(record) else ""
+    return f"{record['data']}{folder}{' (**synthetic**)' if record['synthetic'] else ''}"
 
 
 def chosen(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,9 +1,9 @@
 """The pages of figures, made from the model cards of trained versions.
 
 `python -m training.results` reads the newest version of each model in a repository, keeps one record for each network,
-data set and preset in `docs/results.json`, and writes of them the table between the two markers of README.md, the page
-`docs/results.md` with its pictures, and `training/figures.json`, which comes with Ladle. A figure on generated data is
-marked as such; a figure nobody measured here has no way into them.
+preset and data set (or folder of one's own) in `docs/results.json`, and writes of them the table between the two
+markers of README.md, the page `docs/results.md` with its pictures, and `training/figures.json`, which comes with
+Ladle. A figure on generated data is marked as such; a figure nobody measured here has no way into them.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def record(card: dict[str, Any]) -> Record:
         "config": card["config"],
         "created": card["created"],
         "seed": card["seed"],
+        **{name: card[name] for name in ("precision", "initial") if name in card},
     }
 
 
@@ -72,9 +73,9 @@ def saved_bytes(version: Path) -> int:
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
-def key(entry: Record) -> tuple[str, str, str]:
+def key(entry: Record) -> tuple[str, ...]:
     """What makes a record one of its kind: a newer one with the same key takes its place."""
-    return (entry["network"], entry["data"], entry["preset"] or "")
+    return (entry["network"], entry["data"], entry["preset"] or "", recorded.own(entry))
 
 
 def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
@@ -85,13 +86,12 @@ def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
 
 def row(entry: Record) -> str:
     """One line of the README's table."""
-    data = f"{entry['data']} (**synthetic**)" if entry["synthetic"] else entry["data"]
     minutes, seconds = divmod(int(entry["seconds"]), 60)
     parity = "—" if entry["parity"] is None else f"{entry['parity']:.0e}"
     cells = [
         f"`{entry['network']}`",
         entry["preset"] or "own",
-        data,
+        recorded.data(entry),
         f"test, {entry['examples']:,}",
         figures(headline(entry["metrics"])),
         str(entry["epochs"]),

@@ -66,8 +66,8 @@ def train(name: str, request: Request) -> Path:
         weights = pretrained.find(network, prepared.config, request.base_weights, data.Terminal())
     told = {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
     what = {"network": name, "preset": request.preset, "config": config.as_dict(prepared.config), "data": told}
-    what |= {"precision": request.precision}
-    begun = {"pretrained": weights.told} if weights else {}
+    begun: dict[str, Any] = {"precision": request.precision}
+    begun |= {"pretrained": weights.told} if weights else {}
     begun |= {"initial": begin.told} if begin else {}
     what |= begun
     holds = "*.npz" if network.stages(prepared.config) else runs.CHECKPOINT
@@ -185,7 +185,7 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
     check_same(folder, told["data"], prepared)
     model = _build(network, prepared.config, "float32")
     state = checkpoint.load_best(folder / runs.CHECKPOINT, model)
-    trained = {name: told[name] for name in ("pretrained", "initial") if name in told}
+    trained = {name: told[name] for name in ("precision", "pretrained", "initial") if name in told}
     done = runs.read(folder).get("folds", [])
     more = {"folds": folds.summary(done)} if len(done) == prepared.config.folds > 0 else {}
     return finish(network, model, prepared, state, request, folder, trained=trained, more=more)

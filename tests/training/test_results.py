@@ -149,6 +149,27 @@ def test_the_command_has_the_preset_and_what_differs_from_it() -> None:
     assert _results_page.command(record("lenet5", preset=None, config=None), presets) == "ladle train lenet5"
 
 
+def test_runs_on_two_folders_of_one_s_own_are_two_rows() -> None:
+    first, second = (record("unet", data="mask_folder", source=f"{OWN}{name}") for name in ("slices", "my cells"))
+    entries = results.merged([first], [second, {**first, "epochs": 9}])
+    assert [(recorded.own(entry), entry["epochs"]) for entry in entries] == [("my cells", 5), ("slices", 9)]
+    assert "| mask_folder (my cells) |" in results.row(entries[0])
+    page = _results_page.page(entries, {}, {})
+    assert "(#unet-quick-mask_folder-my-cells)" in page
+    assert '<a id="unet-quick-mask_folder-my-cells"></a>\n### unet, quick, mask_folder (my cells)' in page
+    assert "ladle train unet --preset quick --data-path 'my cells'" in page
+
+
+def test_precision_and_first_weights_of_a_run_are_told() -> None:
+    told = card("resnet18", precision="mixed_bfloat16", initial={"source": f"{OWN}resnet18 version 3", "sha256": "0"})
+    page = _results_page.page([results.record(told)], {}, {})
+    assert "- begun with the weights of resnet18 version 3\n- again: `ladle train resnet18" in page
+    assert "ladle train resnet18 --preset quick --precision mixed_bfloat16`" in page
+    plain = _results_page.page([results.record(card("resnet18", precision="float32"))], {}, {})
+    assert "begun with" not in plain
+    assert "--precision" not in plain
+
+
 def test_a_full_run_stands_beside_the_published_figure() -> None:
     known = {"lenet5": Known("0.99 on MNIST", "mnist", {}), "vae": Known("", "fashion_mnist", {})}
     page = _results_page.page([record("lenet5", preset="full")], known, {})

@@ -167,6 +167,7 @@ def test_precision_of_training_does_not_reach_the_exported_model(tmp_path: Path)
         runs=tmp_path / "runs",
     )
     assert card(version)["onnx"]["model.onnx"]["parity"]["max_abs"] < 1e-4
+    assert card(version)["precision"] == "mixed_bfloat16"
 
 
 def test_terminated_training_says_one_line_and_goes_on_later(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`ladle data` and `ladle data get NAME`: what there is, where it comes from, and fetching it."""
+"""`ladle data`, `ladle data get NAME` and `ladle data write NAME DIR`: what there is, fetching it, as picture files."""
 
 from __future__ import annotations
 
@@ -63,6 +63,23 @@ def get(name: str, *, source: str | None = None, cache: str | Path | None = None
         print(json_format.dumps(data.describe(name, cache=cache).as_dict(), indent=2))
     else:
         print(folder)
+    return 0
+
+
+def write(name: str, folder: Path, *, source: str | None = None, cache: str | Path | None = None) -> int:
+    """Write a data set's pictures and masks as files in split folders and print the folder. Exit status as `get`'s."""
+    from training.data import to_folder
+
+    try:
+        data.describe(name)
+    except DataError as error:
+        return _complain(error, 2)
+    try:
+        count = to_folder.write(data.load(name, source=source, cache=cache, progress=Terminal()), folder)
+    except DataError as error:
+        return _complain(error, 1)
+    print(f"{name}: {count:,} pictures in train/, validation/ and test/", file=sys.stderr)
+    print(folder)
     return 0
 
 
