@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks import machine
 
-NETWORKS = ("mlp", "lenet5", "googlenet", "sentiment_lstm", "vae", "unet")
+NETWORKS = ("mlp", "lenet5", "googlenet", "resnet18", "sentiment_lstm", "vae", "unet")
 RECURRENT = ("sentiment_gru", "sentiment_rnn")
-STEPS = {"mlp": 400, "lenet5": 400, "vae": 400, "googlenet": 60, "sentiment_lstm": 60, "unet": 10}
+STEPS = {"mlp": 400, "lenet5": 400, "vae": 400, "googlenet": 60, "resnet18": 30, "sentiment_lstm": 60, "unet": 10}
 HEAD = """\
 # Training speed
 

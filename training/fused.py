@@ -42,7 +42,8 @@ def _fits(layer: keras.layers.Layer) -> bool:
         and layer.axis in (-1, 3)
         and layer.scale
         and layer.center
-        and not (layer.synchronized or layer.renorm)
+        and not layer.synchronized
+        and not getattr(layer, "renorm", False)  # of newer Keras
         and layer.compute_dtype != "float64"
     )
 
