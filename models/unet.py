@@ -88,7 +88,7 @@ NETWORKS = [
         tiny={"filters": 4, "depth": 2, "epochs": 1, "batch_size": 4, "learning_rate": 1e-2},
         presets={
             "quick": {"epochs": 15, "schedule": "cosine"},
-            "full": {"schedule": "cosine", "warmup": 0.02, "dropout": 0.3},
+            "full": {"schedule": "cosine", "warmup": 0.02, "dropout": 0.3, "elastic": 4.0},
         },
         aim="IoU 0.9203 on PhC-U373, 35 images: Ronneberger et al. 2015, table 2; other images than `nuclei`",
         source="Ronneberger, Fischer, Brox 2015, U-Net, arXiv:1505.04597",
