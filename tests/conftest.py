@@ -19,11 +19,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.tiny_models import Model, Signature, half_plus, identities, image_classifier, looping, onnx_model, record
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 60.0
+
+# The suite says the same of the same code, on a busy machine too; `pytest --hypothesis-profile explore` draws anew.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("suite")
 
 
 def cpu_seconds(pid: int) -> float:
