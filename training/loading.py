@@ -97,11 +97,16 @@ def of_version(version: Path, data_path: Path | None, synthetic: bool) -> Prepar
     """
     card = served.read_card(version)
     network = get(card["network"])
-    synthetic = synthetic or (card["data"]["synthetic"] and data_path is None)
+    synthetic = synthetic or (generated(card["data"]) and data_path is None)
     if not synthetic:
         ask_for_own(str(version), card["data"], data_path)
     request = Request(file=version / "assets.extra" / "card.json", data_path=data_path, synthetic=synthetic)
     return load(network, request, served.read_assets(version))
+
+
+def generated(trained_on: Mapping[str, Any]) -> bool:
+    """Whether data were drawn for the run; those that somebody wrote to files are read from them."""
+    return bool(trained_on["synthetic"]) and not str(trained_on["source"]).startswith(data.OWN)
 
 
 def ask_for_own(what: str, trained_on: Mapping[str, Any], data_path: Path | None) -> None:

@@ -33,7 +33,7 @@ from training.data.pipeline import Prepared
 from training.evaluate import Evaluation, evaluate
 from training.export import Run, export
 from training.inputs import parity_inputs, samples
-from training.loading import Request, ask_for_own, check_same, get, load, of_version
+from training.loading import Request, ask_for_own, check_same, generated, get, load, of_version
 from training.progress import Phases, meter, shown
 from training.signals import stopping
 from training.snapshot import snapshot
@@ -178,7 +178,7 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
         preset=told["preset"],
         overrides=config.checked(network, config.recorded(network, told["config"]), str(folder)),
         data_path=data_path,
-        synthetic=told["data"]["synthetic"],
+        synthetic=generated(told["data"]),
         repository=repository,
     )
     prepared = load(network, request)

@@ -14,7 +14,7 @@ import models
 from training import __main__ as command
 from training import data, initial, inputs, runs, served, session
 from training._errors import UsageError
-from training.data import DataError
+from training.data import DataError, to_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = ["--filters", "2,4", "--units", "16,12", "--batch-size", "16"]
@@ -154,6 +154,23 @@ def test_a_run_on_own_files_is_measured_and_exported_with_the_same_files_only(
     said = capsys.readouterr().err.splitlines()[-1]
     assert "was trained on own_fashion_mnist from user's path: mnist.npz (sha256 " in said
     assert said.endswith("give the files of the run with --data-path")
+
+
+def test_generated_data_written_to_files_stays_synthetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    to_folder.write(data.load("synthetic_digits", count=80), tmp_path / "digits")
+    given = ["--data", "image_folder", "--data-path", "digits", "--channels", "1"]
+    assert command.main(["train", "lenet5", *TINY, "--epochs", "1", *given]) == 0
+    told = card(tmp_path / "model_repository" / "lenet5" / "1")["data"]
+    assert (told["synthetic"], told["source"]) == (True, "user's path: digits")
+    capsys.readouterr()
+    assert command.main(["evaluate", "lenet5", "--data-path", "digits"]) == 0
+    assert command.main(["export", "lenet5", "--data-path", "digits"]) == 0
+    capsys.readouterr()
+    assert command.main(["evaluate", "lenet5"]) == 2
+    assert "was trained on your own digits; give it with --data-path" in capsys.readouterr().err
 
 
 def test_precision_of_training_does_not_reach_the_exported_model(tmp_path: Path) -> None:

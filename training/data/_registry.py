@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data import _cache, _sources
+from training.data import _cache, _sources, to_folder
 from training.data._dataset import Contents, Dataset, Kind, Provenance
 from training.data._errors import DataError
 from training.data._progress import Progress
@@ -191,14 +191,15 @@ def from_path(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -
         raise DataError(f"{path}: no such file or folder; {entry.name} takes {entry.layout}")
     contents = read(entry, path, seed, options)
     name = contents.name or (f"own_{entry.name}" if entry.sources else entry.name)
+    written = to_folder.provenance(path)
     provenance = Provenance(
         name=name,
         source=f"{OWN}{path.resolve().name}",
-        origin="the user",
-        licence="the user's",
+        origin=written.origin if written else "the user",
+        licence=written.licence if written else "the user's",
         sha256=_sum(path, contents.files),
-        synthetic=False,
-        notes=contents.notes,
+        synthetic=written is not None and written.synthetic,
+        notes=f"{contents.notes}; written from {written.name}" if written else contents.notes,
     )
     return _dataset(name, entry.kind, contents, provenance)
 

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from training.data._dataset import Array, Dataset
+from training.data._dataset import Array, Dataset, Provenance
 from training.data._errors import DataError
 
-SOURCE = "SOURCE.txt"
+PROVENANCE = "provenance.json"
 COLOURS = (0, 0, 0, 230, 159, 0, 86, 180, 233, 0, 158, 115, 240, 228, 66, 0, 114, 178, 213, 94, 0, 204, 121, 167)
 """Okabe and Ito's colours for class ids, black first: the mask stays a picture of class ids, its palette shows them."""
 
@@ -23,7 +24,8 @@ def write(dataset: Dataset, folder: Path) -> int:
     """Write every picture of `dataset` below `folder`, which appears whole or not at all; returns how many.
 
     Masks of two classes are 0 and 255, of more class ids with a palette, the names in labels.txt. Pictures of classes
-    lie in a folder a class. Origin and licence stand in SOURCE.txt.
+    lie in a folder a class. Origin and licence stand in provenance.json, which the registry reads with the pictures, so
+    that generated ones stay known as such.
 
     DataError: neither pictures nor masks, `folder` is there and not empty, or cannot be written.
     """
@@ -43,6 +45,20 @@ def write(dataset: Dataset, folder: Path) -> int:
     return count
 
 
+def provenance(path: Path) -> Provenance | None:
+    """Of the data set whose pictures were written to `path`; None for other files. DataError when it cannot be read."""
+    file = path / PROVENANCE
+    if not file.is_file():
+        return None
+    try:
+        found = Provenance(**json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{file}: is not what `ladle data write` left there; remove it or write the set again"
+        ) from error
+    return found
+
+
 def _fill(dataset: Dataset, folder: Path) -> int:
     count = 0
     for name in dataset.sizes():
@@ -59,10 +75,8 @@ def _fill(dataset: Dataset, folder: Path) -> int:
             count += 1
     if dataset.kind == "masks" and dataset.labels:
         (folder / "labels.txt").write_text("\n".join(dataset.labels) + "\n", encoding="utf-8")
-    of = dataset.provenance
-    lines = [f"{dataset.name}, written as files by Ladle", f"source: {of.source}", f"origin: {of.origin}"]
-    lines += [f"licence: {of.licence}", f"notes: {of.notes}"]
-    (folder / SOURCE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    told = json.dumps(dataset.provenance.as_dict(), indent=1, ensure_ascii=False)
+    (folder / PROVENANCE).write_text(told + "\n", encoding="utf-8")
     return count
 
 

@@ -42,10 +42,17 @@ def test_masks_are_read_back_as_they_were(tmp_path: Path) -> None:
     back = data.load("mask_folder", path=tmp_path / "blobs")
     assert_same(back, blobs)
     assert back.labels == blobs.labels
-    assert sorted(path.name for path in (tmp_path / "blobs").iterdir()) == ["SOURCE.txt", "labels.txt", *sorted(SPLITS)]
+    assert sorted(path.name for path in (tmp_path / "blobs").iterdir()) == [
+        "labels.txt",
+        "provenance.json",
+        *sorted(SPLITS),
+    ]
     values = np.unique(np.asarray(Image.open(tmp_path / "blobs" / "train" / "mask" / "00000.png")))
     assert list(values) == [0, 255]
-    assert "licence: none needed" in (tmp_path / "blobs" / "SOURCE.txt").read_text()
+    told = back.provenance
+    assert (told.name, told.source, told.licence) == ("mask_folder", "user's path: blobs", "none needed")
+    assert told.synthetic
+    assert told.notes.endswith("; written from synthetic_blobs")
 
 
 def test_masks_of_many_classes_keep_their_ids_and_show_them_in_colour(tmp_path: Path) -> None:
@@ -86,6 +93,14 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is there already"):
         to_folder.write(data.load("synthetic_blobs", count=10), tmp_path / "mine")
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"name": "nuclei"}', '{"no": "such"}'])
+def test_a_broken_provenance_is_not_taken_for_real_data(tmp_path: Path, content: str) -> None:
+    to_folder.write(data.load("synthetic_blobs", count=10), tmp_path / "blobs")
+    (tmp_path / "blobs" / "provenance.json").write_text(content)
+    with pytest.raises(DataError, match=r"provenance\.json: is not what"):
+        data.load("mask_folder", path=tmp_path / "blobs")
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
