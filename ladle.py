@@ -89,15 +89,13 @@ def _data(arguments: list[str]) -> int:
         "  ladle data write brain_slices slices",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "verb", nargs="?", choices=["list", "get", "write"], default="list", help="default: %(default)s"
-    )
+    wanted = {"list": (), "get": ("NAME",), "write": ("NAME", "DIR")}
+    parser.add_argument("verb", nargs="?", choices=list(wanted), default="list", help="default: %(default)s")
     parser.add_argument("name", nargs="?", help="data set to get or write")
     parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="folder to write, which is not there yet")
     parser.add_argument("--source", help="debian, pypi, npm or original (default: the first that has it)")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
     given = parser.parse_args(arguments)
-    wanted = {"list": (), "get": ("NAME",), "write": ("NAME", "DIR")}
     if (given.name is not None) + (given.folder is not None) != len(wanted[given.verb]):
         parser.error(f"`{given.verb}` takes {' and '.join(wanted[given.verb]) or 'no name'}")
     if given.verb == "write":

@@ -14,7 +14,7 @@ from PIL import Image
 from training._quiet import without_stderr
 from training.board import figures, headline
 from training.claims import Claim, claims
-from training.data import OWN
+from training.data import own_name
 from training.pictures import FEW
 from training.recorded import Record, data, own
 
@@ -212,7 +212,7 @@ def _run(entry: Record, networks: Mapping[str, Known], pictures: Mapping[str, st
         f"- again: `{command(entry, network.presets)}`",
     ]
     if "initial" in entry:
-        lines.insert(-1, f"- begun with the weights of {entry['initial']['source'].removeprefix(OWN)}")
+        lines.insert(-1, f"- begun with the weights of {own_name(entry['initial']['source'])}")
     if name in pictures:
         lines.append(f"\n![{name}: {_caption(entry)}]({pictures[name]})")
     return "\n".join(lines) + "\n"

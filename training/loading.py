@@ -106,14 +106,14 @@ def of_version(version: Path, data_path: Path | None, synthetic: bool) -> Prepar
 
 def generated(trained_on: Mapping[str, Any]) -> bool:
     """Whether data were drawn for the run; those that somebody wrote to files are read from them."""
-    return bool(trained_on["synthetic"]) and not str(trained_on["source"]).startswith(data.OWN)
+    return bool(trained_on["synthetic"]) and not data.own_name(trained_on["source"])
 
 
 def ask_for_own(what: str, trained_on: Mapping[str, Any], data_path: Path | None) -> None:
     """Own files are known by name only: they must be given again."""
-    source = str(trained_on["source"])
-    if source.startswith(data.OWN) and data_path is None:
-        raise UsageError(f"{what} was trained on your own {source.removeprefix(data.OWN)}; give it with --data-path")
+    name = data.own_name(trained_on["source"])
+    if name and data_path is None:
+        raise UsageError(f"{what} was trained on your own {name}; give it with --data-path")
 
 
 def check_same(folder: Path, trained_on: Mapping[str, Any], prepared: Prepared) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from training import _publish
 from training.board import headline
-from training.data import OWN
+from training.data import own_name
 
 Record = dict[str, Any]
 """What is kept of one trained version: `training.results.record`."""
@@ -23,8 +23,7 @@ CARD = "assets.extra/card.json"
 
 def own(record: Mapping[str, Any]) -> str:
     """Name of the user's folder or file that the data came from; empty for a data set of Ladle's."""
-    source = str(record.get("source", ""))
-    return source.removeprefix(OWN) if source.startswith(OWN) else ""
+    return own_name(str(record.get("source", "")))
 
 
 def data(record: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from training.data import (
 from training.data._dataset import Contents, Dataset, Kind, Provenance, Split
 from training.data._errors import DataError
 from training.data._progress import Progress, Silent, Terminal
-from training.data._registry import OWN
+from training.data._registry import OWN, own_name
 
 __all__ = [
     "OWN",
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "names",
     "options",
+    "own_name",
 ]
 
 _REGISTRY = _registry.Registry(

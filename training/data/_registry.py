@@ -24,6 +24,11 @@ OWN = "user's path: "
 """How the source of the user's own files begins; the rest is the last name of their path, as cards are public."""
 
 
+def own_name(source: str) -> str:
+    """Last name of the user's path that a source tells; empty for a source that is not the user's."""
+    return source.removeprefix(OWN) if source.startswith(OWN) else ""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One data set: one row of its module's DATASETS.

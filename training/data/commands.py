@@ -44,11 +44,8 @@ def get(name: str, *, source: str | None = None, cache: str | Path | None = None
 
     `source` names one of its sources: debian, pypi, npm or original.
     """
-    if name not in data.names():
-        try:
-            data.describe(name)
-        except DataError as error:
-            return _complain(error, 2)
+    if unknown := _unknown(name):
+        return _complain(unknown, 2)
     info = data.describe(name, cache=cache)
     if not info.sources:
         if info.synthetic:
@@ -70,17 +67,27 @@ def write(name: str, folder: Path, *, source: str | None = None, cache: str | Pa
     """Write a data set's pictures and masks as files in split folders and print the folder. Exit status as `get`'s."""
     from training.data import to_folder
 
+    if unknown := _unknown(name):
+        return _complain(unknown, 2)
     try:
-        data.describe(name)
-    except DataError as error:
-        return _complain(error, 2)
-    try:
+        to_folder.check(name, data.describe(name, cache=cache).kind, folder)
         count = to_folder.write(data.load(name, source=source, cache=cache, progress=Terminal()), folder)
     except DataError as error:
         return _complain(error, 1)
     print(f"{name}: {count:,} pictures in train/, validation/ and test/", file=sys.stderr)
     print(folder)
     return 0
+
+
+def _unknown(name: str) -> DataError | None:
+    """Why there is no such set, with the nearest names; None when there is."""
+    if name in data.names():
+        return None
+    try:
+        data.describe(name)
+    except DataError as error:
+        return error
+    return None
 
 
 def _complain(error: DataError, status: int) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.data._dataset import Array, Dataset, Provenance
+from training.data._dataset import Array, Dataset, Kind, Provenance
 from training.data._errors import DataError
 
 PROVENANCE = "provenance.json"
@@ -29,11 +29,8 @@ def write(dataset: Dataset, folder: Path) -> int:
 
     DataError: neither pictures nor masks, `folder` is there and not empty, or cannot be written.
     """
-    if dataset.kind not in ("images", "masks"):
-        raise DataError(f"{dataset.name} holds {dataset.kind}; only images and masks are written as a folder of files")
+    check(dataset.name, dataset.kind, folder)
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder}: is there already; name a folder that is not")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
             whole = Path(work, "whole")
@@ -43,6 +40,17 @@ def write(dataset: Dataset, folder: Path) -> int:
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
     return count
+
+
+def check(name: str, kind: Kind, folder: Path) -> None:
+    """DataError when a set of that kind cannot be written to `folder`: before anything is fetched for it."""
+    if kind not in ("images", "masks"):
+        raise DataError(f"{name} holds {kind}; only images and masks are written as a folder of files")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder}: is there already; name a folder that is not")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def provenance(path: Path) -> Provenance | None:
@@ -61,6 +69,7 @@ def provenance(path: Path) -> Provenance | None:
 
 def _fill(dataset: Dataset, folder: Path) -> int:
     count = 0
+    classes = _classes(dataset) if dataset.kind == "images" else ()
     for name in dataset.sizes():
         split = getattr(dataset, name)
         for i, pixels in enumerate(split.x):
@@ -68,7 +77,7 @@ def _fill(dataset: Dataset, folder: Path) -> int:
             if split.y is None:
                 _save(Image.fromarray(_plain(pixels)), folder / name / file)
             elif dataset.kind == "images":
-                _save(Image.fromarray(_plain(pixels)), folder / name / _class(dataset, int(split.y[i])) / file)
+                _save(Image.fromarray(_plain(pixels)), folder / name / classes[split.y[i]] / file)
             else:
                 _save(Image.fromarray(_plain(pixels)), folder / name / "image" / file)
                 _save(_mask(split.y[i], len(dataset.labels or ())), folder / name / "mask" / file)
@@ -84,11 +93,15 @@ def _plain(pixels: Array) -> Array:
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 
-def _class(dataset: Dataset, number: int) -> str:
-    """A folder's name that sorts as the classes do: readers number classes by name."""
-    labels = dataset.labels or tuple(map(str, range(number + 1)))
-    label = " ".join(labels[number].replace("/", " or ").split()).strip(". ")
-    return label if list(labels) == sorted(labels) else f"{number:0{len(str(len(labels) - 1))}d} {label}".rstrip()
+def _classes(dataset: Dataset) -> tuple[str, ...]:
+    """Names of folders that sort as the classes do: readers number classes by name."""
+    numbers = [y for split in (dataset.train, dataset.validation, dataset.test) if (y := split.y) is not None]
+    labels = dataset.labels or tuple(map(str, range(max((int(y.max(initial=-1)) for y in numbers), default=-1) + 1)))
+    names = [" ".join(label.replace("/", " or ").split()).strip(". ") for label in labels]
+    if "" not in names and names == sorted(set(names)):
+        return tuple(names)
+    width = len(str(len(names) - 1))
+    return tuple(f"{number:0{width}d} {name}".rstrip() for number, name in enumerate(names))
 
 
 def _mask(ids: Array, classes: int) -> Image.Image:
