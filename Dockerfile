@@ -18,8 +18,8 @@ LABEL org.opencontainers.image.title="Ladle: TensorFlow Serving" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 # A repository with its own files, written by `ladle config`, is mounted over these.
-COPY serving/tensorflow_serving/*.config /models/
-COPY --chmod=555 serving/tensorflow_serving/healthy.sh /usr/local/bin/healthy
+COPY serving/config_writer/*.config deploy/tensorflow_serving/models.config /models/
+COPY --chmod=555 deploy/tensorflow_serving/healthy.sh /usr/local/bin/healthy
 # The compiled kernels of a GPU that the image has none for; /tmp is the one place that can be written.
 ENV CUDA_CACHE_PATH=/tmp/cuda
 USER 65532:65532
@@ -37,7 +37,7 @@ CMD ["--model_config_file=/models/models.config", "--model_config_file_poll_wait
 FROM ${PYTHON_IMAGE} AS python
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /app
-COPY --chmod=555 serving/tensorflow_serving/healthy.sh /usr/local/bin/healthy
+COPY --chmod=555 deploy/tensorflow_serving/healthy.sh /usr/local/bin/healthy
 
 
 FROM python AS server-build
@@ -45,10 +45,11 @@ COPY requirements/server.lock requirements.lock
 RUN python -m venv --without-pip /venv && \
     pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.lock && \
     find /venv -type d -name tests -prune -exec rm -r {} +
+COPY ladle ladle
 COPY clients/__init__.py clients/
 COPY clients/wire clients/wire
 COPY serving serving
-RUN rm -r requirements.lock serving/monitoring && python -m compileall -q .
+RUN rm -r requirements.lock ladle/models ladle/training && python -m compileall -q .
 
 FROM python AS server
 LABEL org.opencontainers.image.title="Ladle: model server" \
@@ -60,7 +61,7 @@ COPY --from=server-build /app /app
 USER 65532:65532
 EXPOSE 8500 8501
 HEALTHCHECK --interval=10s --timeout=5s --start-period=2m --retries=3 CMD ["healthy", "8501", "/v2/health/ready"]
-ENTRYPOINT ["python", "-m", "serving", "--port=8500", "--rest_api_port=8501"]
+ENTRYPOINT ["python", "-m", "ladle.serving", "--port=8500", "--rest_api_port=8501"]
 CMD ["--repository=/models", "--enable_metrics"]
 
 
@@ -69,8 +70,9 @@ COPY requirements/gateway.lock requirements.lock
 RUN python -m venv --without-pip /venv && \
     pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.lock && \
     find /venv -type d -name tests -prune -exec rm -r {} +
+COPY ladle ladle
 COPY clients clients
-RUN rm requirements.lock && python -m compileall -q .
+RUN rm -r requirements.lock ladle/models ladle/training ladle/serving && python -m compileall -q .
 
 FROM python AS gateway
 LABEL org.opencontainers.image.title="Ladle: gateway" \
@@ -86,7 +88,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=1m --retries=3 CMD ["heal
 # One process: what a key may ask in a minute is counted in it. More flags go into GUNICORN_CMD_ARGS.
 ENTRYPOINT ["gunicorn", "--bind=0.0.0.0:8080", "--worker-class=gthread", "--threads=16", "--keep-alive=75", \
             "--timeout=120", "--graceful-timeout=25", "--worker-tmp-dir=/dev/shm", "--no-control-socket", \
-            "clients.web:create_app()"]
+            "ladle.clients.web:create_app()"]
 
 
 FROM python AS train
@@ -98,7 +100,7 @@ COPY requirements/train.lock requirements.lock
 RUN python -m venv --without-pip /venv && \
     pip --python /venv/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.lock && \
     find /venv -type d -name tests -prune -exec rm -r {} +
-COPY ladle.py ./
+COPY ladle ladle
 COPY models models
 COPY training training
 COPY serving serving

@@ -106,7 +106,7 @@ class Running:
 def server_flags() -> str:
     """What our server's --help says, to know which flags it has."""
     return subprocess.run(
-        [sys.executable, "-m", "serving", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-m", "ladle.serving", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
     ).stdout
 
 
@@ -123,7 +123,15 @@ def ladle(
 
     def launch(port: int, folder: Path) -> Launch:
         ports = [f"--port={port if grpc else free_port()}", f"--rest_api_port={free_port() if grpc else port}"]
-        command = [sys.executable, "-m", "serving", f"--repository={repository}", "--host=127.0.0.1", *ports, *flags]
+        command = [
+            sys.executable,
+            "-m",
+            "ladle.serving",
+            f"--repository={repository}",
+            "--host=127.0.0.1",
+            *ports,
+            *flags,
+        ]
         return Launch([*command, f"--workers={workers}"] if workers > 1 else command)
 
     path, request, check = _tensorflow_serving(subject, grpc)

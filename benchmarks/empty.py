@@ -23,8 +23,8 @@ Serve = Callable[[int, bytes], Coroutine[Any, Any, None]]
 
 async def http(port: int, answer: bytes) -> None:
     """Our HTTP/1.1 server."""
-    from serving.http_messages import Answer, Limits, Request
-    from serving.http_server import HttpServer
+    from ladle.serving.rest.http.messages import Answer, Limits, Request
+    from ladle.serving.rest.http.server import HttpServer
 
     fixed = Answer(200, answer)
 
@@ -68,8 +68,8 @@ async def uvicorn(port: int, answer: bytes) -> None:
 
 async def http2(port: int, answer: bytes) -> None:
     """Our HTTP/2 server; requests are not parsed."""
-    from serving.grpc_native import Server
-    from serving.http2_frames import Limits
+    from ladle.serving.grpc.http2.frames import Limits
+    from ladle.serving.grpc.native import Server
 
     await Server({PREDICT.encode(): _handler(answer)}, Limits(), 2**26, 2**30).listen(_listen(port))
     await asyncio.Event().wait()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from training._quiet import without_stderr
+from ladle.training.quiet import without_stderr
 
 EPOCHS = 2
 """The first one compiles, the second is timed."""
@@ -27,7 +27,7 @@ RUNS = 200
 def main() -> None:
     turn, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with without_stderr():
-        from training import devices
+        from ladle.training.loop import devices
 
         devices.start()
     turns: Mapping[str, Callable[[str, int], dict[str, Any]]] = {"ours": ours, "keras": keras_script, "gru": gru}
@@ -38,7 +38,7 @@ def main() -> None:
 
 def prepared(name: str, steps: int) -> tuple[Any, Any]:
     """The network and its data: `steps` batches of the preset `quick`, real data where they are here."""
-    from training import loading
+    from ladle.training.run import request as loading
 
     network = loading.get(name)
     size = network.configured(**network.presets["quick"]).batch_size
@@ -49,8 +49,8 @@ def prepared(name: str, steps: int) -> tuple[Any, Any]:
 
 def ours(name: str, steps: int) -> dict[str, Any]:
     """The one training loop; and its pipeline alone, over the batches of one epoch."""
-    from training.fit import fit
-    from training.progress import Silent
+    from ladle.training.loop.fit import fit
+    from ladle.training.loop.progress import Silent
 
     network, ready = prepared(name, steps)
     began, ended = [0.0], [0.0]
@@ -109,8 +109,8 @@ def gru(name: str, steps: int) -> dict[str, Any]:
     import tensorflow as tf
     import tf2onnx
 
-    from training import _onnx
-    from training._quiet import quiet
+    from ladle.training.onnx import convert
+    from ladle.training.quiet import quiet
 
     network, ready = prepared(name, 1)
     model = network.build(ready.config)
@@ -119,11 +119,11 @@ def gru(name: str, steps: int) -> dict[str, Any]:
     def core(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"logits": model(tokens, training=False)}
 
-    mine = _onnx.convert(core, {"tokens": spec})
+    mine = convert.convert(core, {"tokens": spec})
     with quiet():
-        naive, _ = tf2onnx.convert.from_function(tf.function(core), input_signature=[spec], opset=_onnx.OPSET)
+        naive, _ = tf2onnx.convert.from_function(tf.function(core), input_signature=[spec], opset=convert.OPSET)
     sessions = {"naive": naive, "ours": mine}
-    runs = {key: _onnx.session(graph.SerializeToString(), threads=1) for key, graph in sessions.items()}
+    runs = {key: convert.session(graph.SerializeToString(), threads=1) for key, graph in sessions.items()}
     tokens = {"tokens": ready.train.inputs(slice(0, 1))}
     answers = [run(tokens)["logits"] for run in runs.values()]
     assert np.allclose(answers[0], answers[1], atol=1e-4)

@@ -58,7 +58,13 @@ def gateway(lenet: Subject, repository: Path, pairs: int) -> Gateway:
 
     with tempfile.TemporaryDirectory() as folder, Running(ladle(lenet, repository, True), Path(folder)) as server:
         port = free_port()
-        command = [sys.executable, "-m", "clients.web", f"--port={port}", f"--server=grpc://127.0.0.1:{server.port}"]
+        command = [
+            sys.executable,
+            "-m",
+            "ladle.clients.web",
+            f"--port={port}",
+            f"--server=grpc://127.0.0.1:{server.port}",
+        ]
         command.append(f"--repository={repository}")
         with Child(command, Path(folder) / "gateway", cwd=ROOT) as child:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -158,6 +164,6 @@ def _size(name: str) -> int:
     if name == "ladle":
         rooms = ("clients", "models", "serving", "training")
         files = [path for room in rooms for path in (ROOT / room).rglob("*") if "__pycache__" not in path.parts]
-        return sum(path.stat().st_size for path in [*files, ROOT / "ladle.py"] if path.is_file())
+        return sum(path.stat().st_size for path in [*files, *(ROOT / "ladle").glob("*.py")] if path.is_file())
     located = [Path(str(file.locate())) for file in metadata.files(name) or []]
     return sum(path.stat().st_size for path in located if path.is_file())

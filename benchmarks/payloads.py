@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import v2
-from clients.wire import messages as pb
-from clients.wire import tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
 
 Array = np.ndarray[Any, np.dtype[Any]]
 PREDICT = "/tensorflow.serving.PredictionService/Predict"

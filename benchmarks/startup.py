@@ -35,7 +35,7 @@ def ten(repository: Path, target: Path) -> Path:
 def start(repository: Path, flags: Sequence[str] = ()) -> Start:
     """Starts our server on a repository and stops it."""
     port = free_port()
-    command = [sys.executable, "-m", "serving", f"--repository={repository}", "--host=127.0.0.1"]
+    command = [sys.executable, "-m", "ladle.serving", f"--repository={repository}", "--host=127.0.0.1"]
     command += [f"--port={free_port()}", f"--rest_api_port={port}", *flags]
 
     def ready() -> bool:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from training._quiet import without_stderr
+from ladle.training.quiet import without_stderr
 
 
 def main() -> None:
     name, repository = sys.argv[1], Path(sys.argv[2])
     with without_stderr():
         import keras  # noqa: F401 (TensorFlow says much at its first import)
-    from training import devices, session
-    from training.export import Run, export
-    from training.inputs import parity_inputs, samples
+    from ladle.training.export.export import Run, export
+    from ladle.training.export.inputs import parity_inputs, samples
+    from ladle.training.loop import devices
+    from ladle.training.run import session
 
     devices.start()
     network = session.get(name)

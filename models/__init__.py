@@ -7,8 +7,8 @@ import functools
 import importlib
 import pkgutil
 
-from models._network import TASKS, Assets, Config, Network, Task
-from models._signatures import Core, Signature
+from ladle.models._network import TASKS, Assets, Config, Network, Task
+from ladle.models._signatures import Core, Signature
 
 __all__ = ["TASKS", "Assets", "Config", "Core", "Network", "Signature", "Task", "get", "names"]
 

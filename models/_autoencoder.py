@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import _steps as steps
-from models._network import Config, option
-from models._optimizers import OptimizerConfig
-from models._signatures import Core, Signature, Tensors
+from ladle.models import _steps as steps
+from ladle.models._network import Config, option
+from ladle.models._optimizers import OptimizerConfig
+from ladle.models._signatures import Core, Signature, Tensors
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from models._blocks import seeds
+from ladle.models._blocks import seeds
 
 MEAN, SCALE = 127.0, 128.0
 """Pixels 0 to 255 less the one, divided by the other: how the published weights were trained."""

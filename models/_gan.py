@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import _steps as steps
-from models._blocks import Saved, seeds
-from models._network import Assets, Config, option
-from models._signatures import Core, Signature, Tensors
+from ladle.models import _steps as steps
+from ladle.models._blocks import Saved, seeds
+from ladle.models._network import Assets, Config, option
+from ladle.models._signatures import Core, Signature, Tensors
 
 KERNELS = (3, 5, 4)
 """Kernel of each transposed convolution."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models._signatures import Signature
+from ladle.models._signatures import Signature
 
 Task = Literal["classify", "sentiment", "regress", "reconstruct", "generate", "segment"]
 TASKS: tuple[Task, ...] = ("classify", "sentiment", "regress", "reconstruct", "generate", "segment")

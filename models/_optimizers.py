@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from models._network import option
+from ladle.models._network import option
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 

@@ -1,7 +1,7 @@
 """The steps of signatures in TensorFlow: image bytes, text, tf.Example, seeded noise, labels, PNG.
 
-Each is described in the model card by `describe()`; `serving/steps.py` holds the NumPy twins, and a test holds the
-two together. String tensors carry bytes.
+Each is described in the model card by `describe()`. `serving/servables/steps/steps.py` holds the NumPy twins, and a
+test holds the two together. String tensors carry bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from models._signatures import Specs, Tensors
+from ladle.models._signatures import Specs, Tensors
 
 FILTERED = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r'
 """What separates words: the filters of keras.datasets.imdb, and the carriage return."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import keras
 
-from models._blocks import seeds
-from models._classifier import ClassifierConfig, compile_classifier, example, signatures
-from models._layers import Layers
-from models._network import Network, option
+from ladle.models._blocks import seeds
+from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from ladle.models._layers import Layers
+from ladle.models._network import Network, option
 
 LARGE = 128
 """From this height in pixels on, the first convolution is the paper's: 11×11 with stride 4."""

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import _efficientnet
-from models._blocks import seeds
-from models._classifier import ClassifierConfig, compile_classifier, example, signatures
-from models._layers import Layers
-from models._network import Network, option
+from ladle.models import _efficientnet
+from ladle.models._blocks import seeds
+from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from ladle.models._layers import Layers
+from ladle.models._network import Network, option
 
 NAME = "efficientnet_lite0"
 

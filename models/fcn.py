@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from models._blocks import seeds
-from models._layers import Layers
-from models._network import Network, option
-from models._segmentation import (
+from ladle.models._blocks import seeds
+from ladle.models._layers import Layers
+from ladle.models._network import Network, option
+from ladle.models._segmentation import (
     CropLike,
     PadToMultiple,
     SegmentationConfig,

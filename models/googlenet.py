@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import keras
 
-from models._blocks import seeds
-from models._classifier import ClassifierConfig, compile_classifier, example, signatures
-from models._layers import Layers
-from models._network import Network, option
+from ladle.models._blocks import seeds
+from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from ladle.models._layers import Layers
+from ladle.models._network import Network, option
 
 LARGE = 96
 """From this height in pixels on, the stem is the paper's, which quarters height and width."""

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import Saved, from_saved
-from models._network import Assets, Config, Network, option
-from models._signatures import Core, Signature, Tensors
+from ladle.models._blocks import Saved, from_saved
+from ladle.models._network import Assets, Config, Network, option
+from ladle.models._signatures import Core, Signature, Tensors
 
 STARTS = ((1.0, 0.0), (-4.0, 0.0), (4.0, 0.0))
 """Points from which descents reach three of the minima."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import keras
 
-from models._blocks import seeds
-from models._layers import Layers, Penalty
-from models._network import Network, option
-from models._optimizers import OptimizerConfig, optimizer
-from models._regression import RegressionConfig, example, signatures
+from ladle.models._blocks import seeds
+from ladle.models._layers import Layers, Penalty
+from ladle.models._network import Network, option
+from ladle.models._optimizers import OptimizerConfig, optimizer
+from ladle.models._regression import RegressionConfig, example, signatures
 
 
 @dataclass(frozen=True)

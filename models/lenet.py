@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import keras
 
-from models._blocks import seeds
-from models._classifier import ClassifierConfig, compile_classifier, example, signatures
-from models._network import Network, option
+from ladle.models._blocks import seeds
+from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from ladle.models._network import Network, option
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import Pair, Saved, from_saved
-from models._classifier import ImagesConfig
-from models._classifier import example as image_example
-from models._classifier import signatures as image_signatures
-from models._network import Network, option
-from models._optimizers import clipped
-from models._regression import RegressionConfig, example, signatures
+from ladle.models._blocks import Pair, Saved, from_saved
+from ladle.models._classifier import ImagesConfig
+from ladle.models._classifier import example as image_example
+from ladle.models._classifier import signatures as image_signatures
+from ladle.models._network import Network, option
+from ladle.models._optimizers import clipped
+from ladle.models._regression import RegressionConfig, example, signatures
 
 
 @dataclass(frozen=True)

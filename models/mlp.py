@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import Saved, from_saved, seeds
-from models._classifier import ClassifierConfig, compile_classifier, example, signatures
-from models._layers import Layers, Penalty
-from models._network import Network, option
+from ladle.models._blocks import Saved, from_saved, seeds
+from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from ladle.models._layers import Layers, Penalty
+from ladle.models._network import Network, option
 
 SOURCE = "Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors, Nature 323"
 

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import _steps as steps
-from models._blocks import seeds
-from models._network import Assets, Network, option
-from models._network import Config as BaseConfig
-from models._optimizers import OptimizerConfig, optimizer
-from models._signatures import Core, Signature, Tensors
+from ladle.models import _steps as steps
+from ladle.models._blocks import seeds
+from ladle.models._network import Assets, Network, option
+from ladle.models._network import Config as BaseConfig
+from ladle.models._optimizers import OptimizerConfig, optimizer
+from ladle.models._signatures import Core, Signature, Tensors
 
 
 @dataclass(frozen=True)

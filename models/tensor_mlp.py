@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models._blocks import Pair, Saved, from_saved, seeds
-from models._classifier import ImagesConfig, example, signatures
-from models._network import Network, option
-from models._optimizers import clipped
+from ladle.models._blocks import Pair, Saved, from_saved, seeds
+from ladle.models._classifier import ImagesConfig, example, signatures
+from ladle.models._network import Network, option
+from ladle.models._optimizers import clipped
 
 
 @dataclass(frozen=True)

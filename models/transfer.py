@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import _efficientnet
-from models._blocks import seeds
-from models._classifier import ClassifierConfig, compile_classifier, example, signatures
-from models._layers import Layers
-from models._network import Network, Stage, option
+from ladle.models import _efficientnet
+from ladle.models._blocks import seeds
+from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from ladle.models._layers import Layers
+from ladle.models._network import Network, Stage, option
 
 LITE = "efficientnet_lite0"
 CAFFE = (123.68, 116.779, 103.939)

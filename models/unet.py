@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import keras
 
-from models._blocks import seeds
-from models._network import Network, option
-from models._segmentation import (
+from ladle.models._blocks import seeds
+from ladle.models._network import Network, option
+from ladle.models._segmentation import (
     CropLike,
     PadToMultiple,
     SegmentationConfig,

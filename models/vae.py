@@ -11,19 +11,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models._autoencoder import (
-    AutoencoderConfig,
-    decoder,
-    dense,
-    example,
-    image_input,
-    pixel_entropy,
-)
-from models._autoencoder import signatures as shared_signatures
-from models._blocks import Saved, from_saved, scaled_loss, seeds
-from models._network import Assets, Network, option
-from models._optimizers import optimizer
-from models._signatures import Signature, Tensors
+from ladle.models._autoencoder import AutoencoderConfig, decoder, dense, example, image_input, pixel_entropy
+from ladle.models._autoencoder import signatures as shared_signatures
+from ladle.models._blocks import Saved, from_saved, scaled_loss, seeds
+from ladle.models._network import Assets, Network, option
+from ladle.models._optimizers import optimizer
+from ladle.models._signatures import Signature, Tensors
 
 
 @dataclass(frozen=True)

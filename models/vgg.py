@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 
-from models._blocks import seeds
-from models._classifier import ClassifierConfig, compile_classifier, example, signatures
-from models._layers import Layers
-from models._network import Network, option
+from ladle.models._blocks import seeds
+from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
+from ladle.models._layers import Layers
+from ladle.models._network import Network, option
 
 SOURCE = "Simonyan, Zisserman 2014, Very deep convolutional networks for large-scale image recognition, arXiv:1409.1556"
 

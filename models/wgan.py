@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models._blocks import from_saved, scaled_loss, seeds
-from models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
-from models._network import Network, option
-from models._optimizers import clipping
+from ladle.models._blocks import from_saved, scaled_loss, seeds
+from ladle.models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
+from ladle.models._network import Network, option
+from ladle.models._optimizers import clipping
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""`python -m serving`: the model server. `--help` lists its flags."""
+"""`python -m ladle.serving`: the model server. `--help` lists its flags."""
 
 from __future__ import annotations
 
 import sys
 
-from serving.command import main
-from serving.lifecycle import leave
+from ladle.serving.command import main
+from ladle.serving.repository.assembly import leave
 
 if __name__ == "__main__":
     leave(main(sys.argv[1:]))

@@ -7,9 +7,9 @@ import logging
 import signal
 from typing import TYPE_CHECKING
 
-from serving import flags
-from serving.cores import share_cores
-from serving.lifecycle import StartError
+from ladle.serving import flags
+from ladle.serving.repository.assembly import StartError
+from ladle.serving.runtime.cores import share_cores
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -27,11 +27,11 @@ def main(arguments: list[str]) -> int:
     try:
         options = flags.parse(arguments)
         if options.workers > 1:
-            from serving.supervisor import Supervisor
+            from ladle.serving.workers.supervisor import Supervisor
 
             Supervisor(options, arguments).run()
         else:
-            from serving.server import Server, run
+            from ladle.serving.server import Server, run
 
             run(Server(options))
     except flags.FlagError as error:
@@ -46,8 +46,8 @@ def main(arguments: list[str]) -> int:
 
 def work(connection: Connection, number: str, arguments: list[str]) -> int:
     """Runs a worker with these flags; `connection` is its supervisor's. Its exit status."""
-    from serving.server import Server, run
-    from serving.workers import Follower
+    from ladle.serving.server import Server, run
+    from ladle.serving.workers.worker import Follower
 
     _set_up_log(f"worker {number}: ")
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Literal
 
-from serving.repository import MODEL_NAMES
+from ladle.serving.repository.folders import MODEL_NAMES
 
 Value = bool | int | float | str
 _CPUS = os.cpu_count() or 1
@@ -160,11 +160,11 @@ _BY_NAME = {flag.name: flag for flag in FLAGS}
 
 EXAMPLES = """\
 Examples:
-  python -m serving --repository=model_repository --port=8500 --rest_api_port=8501
-  python -m serving --repository=model_repository --rest_api_port=8501 --workers=4 --enable_metrics
-  python -m serving --model_config_file=models.config --allow_config_reload --config_root=/models
-  python -m serving --model_name=lenet5 --model_base_path=/models/lenet5 --rest_api_port=8501
-  python -m serving --port 8500 --rest_api_port 8501 --model_config_file models.config
+  python -m ladle.serving --repository=model_repository --port=8500 --rest_api_port=8501
+  python -m ladle.serving --repository=model_repository --rest_api_port=8501 --workers=4 --enable_metrics
+  python -m ladle.serving --model_config_file=models.config --allow_config_reload --config_root=/models
+  python -m ladle.serving --model_name=lenet5 --model_base_path=/models/lenet5 --rest_api_port=8501
+  python -m ladle.serving --port 8500 --rest_api_port 8501 --model_config_file models.config
 """
 
 
@@ -226,7 +226,9 @@ def _kind(flag: Flag) -> str:
 
 def usage() -> str:
     """What --help prints."""
-    lines = ["usage: python -m serving --repository=DIR | --model_base_path=DIR | --model_config_file=FILE [flags]"]
+    lines = [
+        "usage: python -m ladle.serving --repository=DIR | --model_base_path=DIR | --model_config_file=FILE [flags]"
+    ]
     lines += ["", "Serves SavedModels and their verified ONNX graphs the way TensorFlow Serving does."]
     group = ""
     for flag in FLAGS:

@@ -14,25 +14,30 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 
-from clients.wire import messages as pb
-from serving import config, grpc_backend, http2_frames, images, lifecycle, prometheus, tls
-from serving.core import Core
-from serving.cores import cpu_count
-from serving.errors import InvalidArgument, ServingError
-from serving.grpc_api import GrpcApi
-from serving.grpc_reload import ReloadApi
-from serving.http_messages import Limits
-from serving.http_server import HttpServer
-from serving.lifecycle import StartError
-from serving.listening import listen, raise_file_limit
-from serving.loading import make_loader
-from serving.metrics import Metrics, Snapshot
-from serving.queue_limits import queue_limits
-from serving.rest_api import RestApi
-from serving.scheduler import Scheduler
-from serving.versions import Configuration, Versions
-from serving.watcher import Watcher
-from serving.workers import Follower
+from ladle.clients.wire import messages as pb
+from ladle.serving.dataplane.core import Core
+from ladle.serving.errors import InvalidArgument, ServingError
+from ladle.serving.grpc import backend
+from ladle.serving.grpc.api import GrpcApi
+from ladle.serving.grpc.http2 import frames
+from ladle.serving.grpc.reload import ReloadApi
+from ladle.serving.repository import assembly, config
+from ladle.serving.repository.assembly import StartError
+from ladle.serving.repository.versions import Configuration, Versions
+from ladle.serving.repository.watcher import Watcher
+from ladle.serving.rest.api import RestApi
+from ladle.serving.rest.http.messages import Limits
+from ladle.serving.rest.http.server import HttpServer
+from ladle.serving.runtime import tls
+from ladle.serving.runtime.cores import cpu_count
+from ladle.serving.runtime.listening import listen, raise_file_limit
+from ladle.serving.scheduling.limits import queue_limits
+from ladle.serving.scheduling.scheduler import Scheduler
+from ladle.serving.servables.loader import make_loader
+from ladle.serving.servables.steps import images
+from ladle.serving.telemetry import prometheus
+from ladle.serving.telemetry.metrics import Metrics, Snapshot
+from ladle.serving.workers.worker import Follower
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +55,7 @@ class Server:
         self._metrics = Metrics()
         try:
             self._metrics_path = _metrics_path(options)
-            lifecycle.check(options)
+            assembly.check(options)
             self._loader = make_loader(options, self._metrics)
             self._watcher: Watcher | None = None
             self._manager: Versions
@@ -58,11 +63,11 @@ class Server:
             if follower is not None:
                 self._manager = configuration = follower
             else:
-                repository = lifecycle.make_repository(options)
-                self._manager = manager = lifecycle.make_manager(options, self._loader, cpu_count())
-                configuration = self._watcher = lifecycle.make_watcher(options, repository, manager)
+                repository = assembly.make_repository(options)
+                self._manager = manager = assembly.make_manager(options, self._loader, cpu_count())
+                configuration = self._watcher = assembly.make_watcher(options, repository, manager)
             self._settings = _grpc_settings(options, share=follower is not None)
-            self._backend, self._backend_reason = grpc_backend.choose(self._settings)
+            self._backend, self._backend_reason = backend.choose(self._settings)
             self._credentials = tls.read_credentials(Path(options.ssl_config_file)) if options.ssl_config_file else None
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
@@ -98,7 +103,7 @@ class Server:
         raise_file_limit()
         if not await self._load():
             return
-        grpc_server = await grpc_backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
+        grpc_server = await backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
         rest = HttpServer(self._rest, _limits(self._options))
         sockets = self._rest_sockets()
         await rest.start(sockets)
@@ -134,7 +139,7 @@ class Server:
         """Starts the end; when it has started already, ends at once."""
         if self._stop.is_set():
             log.info("told twice: ending without waiting for running requests")
-            lifecycle.leave(1)
+            assembly.leave(1)
         self._stop.set()
 
     async def _load(self) -> bool:
@@ -153,7 +158,7 @@ class Server:
 
     def _may_open(self) -> bool:
         if self._watcher is not None:
-            return lifecycle.is_loaded(self._options, self._manager, self._watcher)
+            return assembly.is_loaded(self._options, self._manager, self._watcher)
         return self._follower is not None and self._follower.is_told_to_open()
 
     def _rest_sockets(self) -> list[socket.socket]:
@@ -192,8 +197,8 @@ def _metrics_path(options: SimpleNamespace) -> str:
     return path if wanted.enable else ""
 
 
-def _grpc_settings(options: SimpleNamespace, share: bool) -> grpc_backend.Settings:
-    return grpc_backend.Settings(
+def _grpc_settings(options: SimpleNamespace, share: bool) -> backend.Settings:
+    return backend.Settings(
         backend=options.grpc_backend,
         host=options.host,
         port=options.port,
@@ -203,7 +208,7 @@ def _grpc_settings(options: SimpleNamespace, share: bool) -> grpc_backend.Settin
         max_bytes=options.max_request_bytes,
         share=share,
         max_buffered=options.max_buffered_bytes,
-        limits=http2_frames.Limits(
+        limits=frames.Limits(
             header_bytes=options.max_header_bytes,
             streams=options.max_concurrent_streams,
             connections=options.max_connections,

@@ -113,7 +113,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ru
     def start(*flags: str | Path, models: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Running:
         grpc_port, rest_port = free_port(), free_port()
         log = tmp_path_factory.mktemp("server") / "log"
-        command = [sys.executable, "-m", "serving", f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
+        command = [sys.executable, "-m", "ladle.serving", f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
         command += ["--host=127.0.0.1", "--file_system_poll_wait_seconds=0.05", *map(str, flags)]
         with log.open("wb") as file:
             environment = {**os.environ, **(env or {})}
@@ -181,8 +181,8 @@ SHOWN = ("lenet5", "resnet18", "sentiment_lstm", "unet", "vae", "wgan_gp")
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with the six networks of the showcase, trained at their tiny size on generated data."""
-    import models as registry
-    from training import session
+    from ladle import models as registry
+    from ladle.training.run import session
 
     home = tmp_path_factory.mktemp("zoo")
     for name in SHOWN:

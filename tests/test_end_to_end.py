@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def demo(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "clients.demo", *map(str, arguments)]
+    command = [sys.executable, "-m", "ladle.clients.cli.demo", *map(str, arguments)]
     return subprocess.Popen(
         command,
         cwd=ROOT,

@@ -20,26 +20,26 @@ import numpy as np
 import pytest
 from onnx import helper
 
-import ladle
-from clients import completion
+from ladle import command as ladle_command
+from ladle.clients.cli import completion
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN = {*ladle.GROUPS["ask"], "report", "bench", "completion"}
+RUN = {*ladle_command.GROUPS["ask"], "report", "bench", "completion"}
 """Verbs whose examples are run; of the others it is seen that they parse."""
 FRONTS = (
-    (r"python -m training", ""),
-    (r"python -m serving", "serve"),
+    (r"python -m ladle.training", ""),
+    (r"python -m ladle.serving", "serve"),
     (r"ladle", ""),
 )
 
 
 def help_of(verb: str) -> str:
     if verb == "serve":  # the server ends its process
-        command = [sys.executable, "-m", "serving", "--help"]
+        command = [sys.executable, "-m", "ladle.serving", "--help"]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        ladle.main([verb, "--help"])
+        ladle_command.main([verb, "--help"])
     return said.getvalue()
 
 
@@ -100,7 +100,7 @@ def room(
     return home, server
 
 
-@pytest.mark.parametrize("verb", [verb for verb in ladle.VERBS if verb in RUN])
+@pytest.mark.parametrize("verb", [verb for verb in ladle_command.VERBS if verb in RUN])
 def test_an_example_runs(
     verb: str, room: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,11 +121,11 @@ def test_an_example_runs(
             arguments += ["--rest-address", f"http://localhost:{server.rest_port}"]
         if (verb == "report" and "--open" in arguments) or "--watch" in arguments:
             continue  # a viewer, and no end
-        assert ladle.main(arguments) == 0, (arguments, capsys.readouterr().err)
+        assert ladle_command.main(arguments) == 0, (arguments, capsys.readouterr().err)
         assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("verb", [verb for verb in ladle.VERBS if verb not in RUN])
+@pytest.mark.parametrize("verb", [verb for verb in ladle_command.VERBS if verb not in RUN])
 def test_an_example_parses(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = examples(verb)
     assert any(arguments[0] == verb for arguments in found)
@@ -133,12 +133,12 @@ def test_an_example_parses(verb: str, capsys: pytest.CaptureFixture[str]) -> Non
         assert help_of(verb).startswith(f"usage: ladle {verb}")
     for name, *arguments in found:
         if name == "serve":
-            from serving import flags
+            from ladle.serving import flags
 
             assert vars(flags.parse(arguments))
             assert "unknown argument" not in capsys.readouterr().err
             continue
-        parser = completion.captured(lambda run=ladle.VERBS[name].run, given=arguments: run(given))
+        parser = completion.captured(lambda run=ladle_command.VERBS[name].run, given=arguments: run(given))
         assert parser is not None
         first = {"networks": ["list"], "train": ["train"], "evaluate": ["evaluate"], "export": ["export"]}.get(name, [])
         if "--help" in arguments:

@@ -87,6 +87,6 @@ for target in sys.argv[1:] or TARGETS:
 
 
 def test_the_command_line_answers_without_tensorflow(python: Path, tiny_server: Any) -> None:
-    code = "import sys, ladle; sys.exit(ladle.main(['status', 'half_plus_two']))"
+    code = "import sys; from ladle import command; sys.exit(command.main(['status', 'half_plus_two']))"
     said = run(python, code, LADLE_ADDRESS=f"grpc://localhost:{tiny_server.grpc_port}")
     assert said.splitlines()[1].split() == ["half_plus_two", "1", "AVAILABLE"]

@@ -10,39 +10,40 @@ from pathlib import Path
 import pytest
 
 import ladle
-from clients.client import Client
+from ladle import command as ladle_command
+from ladle.clients.library.client import Client
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
     """`ladle` in a process of its own, after `code`."""
-    program = f"import sys; {code}; import ladle; sys.exit(ladle.main({list(arguments)!r}))"
+    program = f"import sys; {code}; from ladle import command; sys.exit(command.main({list(arguments)!r}))"
     return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
 def test_help_names_every_verb_and_ends_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ladle.main(["--help"]) == 0
+    assert ladle_command.main(["--help"]) == 0
     said = capsys.readouterr().out
-    for verb in ladle.VERBS:
+    for verb in ladle_command.VERBS:
         assert f"\n  {verb} " in said
     assert said.rpartition("examples:")[2].count("ladle ") >= 4
 
 
 def test_without_a_verb_the_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ladle.main([]) == 2
+    assert ladle_command.main([]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("usage: ladle")
 
 
 def test_a_misspelt_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ladle.main(["clasify"]) == 2
+    assert ladle_command.main(["clasify"]) == 2
     assert capsys.readouterr().err == "ladle: no verb 'clasify'; did you mean classify?\n"
 
 
 def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ladle.main(["--version"]) == 0
+    assert ladle_command.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("ladle ")
 
 
@@ -69,7 +70,7 @@ def test_the_client_is_the_one_of_the_library() -> None:
     ],
 )
 def test_serve_writes_flags_as_tensorflow_serving_does(given: list[str], flags: list[str]) -> None:
-    translated = ladle._server_flags(given)
+    translated = ladle_command._server_flags(given)
     assert translated[: len(flags)] == flags
     assert {flag.partition("=")[0] for flag in translated} >= {"--port", "--rest_api_port"}
 
@@ -78,12 +79,12 @@ def test_serve_takes_the_repository_of_this_folder_when_none_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ladle._server_flags([]) == [
+    assert ladle_command._server_flags([]) == [
         f"--repository={tmp_path / 'model_repository'}",
         "--port=8500",
         "--rest_api_port=8501",
     ]
-    assert ladle._server_flags(["--help"]) == ["--help"]
+    assert ladle_command._server_flags(["--help"]) == ["--help"]
 
 
 def test_a_missing_extra_is_one_sentence_that_says_what_to_install() -> None:
@@ -103,13 +104,13 @@ def test_a_reader_that_leaves_early_is_no_fault() -> None:
 
 
 def test_data_lists_every_data_set_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ladle.main(["data", "--json"]) == 0
+    assert ladle_command.main(["data", "--json"]) == 0
     names = {entry["name"] for entry in json.loads(capsys.readouterr().out)}
     assert names >= {"fashion_mnist", "imdb"}
 
 
 def test_data_writes_a_set_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ladle.main(["data", "write", "synthetic_blobs", str(tmp_path / "blobs")]) == 0
+    assert ladle_command.main(["data", "write", "synthetic_blobs", str(tmp_path / "blobs")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'blobs'}\n"
     assert list((tmp_path / "blobs" / "test" / "mask").glob("*.png"))
 
@@ -121,13 +122,13 @@ def test_data_writes_a_set_as_files(tmp_path: Path, capsys: pytest.CaptureFixtur
 )
 def test_data_misused_is_exit_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        ladle.main(["data", *arguments])
+        ladle_command.main(["data", *arguments])
     assert stopped.value.code == 2
 
 
-@pytest.mark.parametrize("verb", [*ladle.GROUPS["ask"], "gateway", "doctor", "data"])
+@pytest.mark.parametrize("verb", [*ladle_command.GROUPS["ask"], "gateway", "doctor", "data"])
 def test_the_help_of_a_verb_ends_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        ladle.main([verb, "--help"])
+        ladle_command.main([verb, "--help"])
     assert stopped.value.code == 0
     assert f"ladle {verb}" in capsys.readouterr().out.rpartition("example")[2]

@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "models": {"models"},
     "training": {"training", "models"},
-    "serving": {"serving", "clients.wire"},
+    "serving": {"serving", "ladle.clients.wire"},
     "clients": {"clients"},
 }
 HEAVY = {"tensorflow", "keras", "tf2onnx", "onnx", "matplotlib"}
-MAY_LOAD_TENSORFLOW = {"serving/savedmodel_engine.py", "serving/tflite_engine.py"}
+MAY_LOAD_TENSORFLOW = {"serving/servables/engines/savedmodel.py", "serving/servables/engines/tflite.py"}
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
@@ -37,7 +37,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
             found += [(alias.name, node not in late) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: write whole module names, not relative ones"
-            # `from clients import wire` names clients.wire, `from models import get` names models.
+            # `from clients import wire` names ladle.clients.wire, `from models import get` names models.
             found += [(f"{node.module}.{alias.name}", node not in late) for alias in node.names]
     return found
 
@@ -111,7 +111,7 @@ def test_clients_and_serving_import_where_no_tensorflow_is_installed(bare_enviro
 
 
 @pytest.mark.parametrize(
-    "arguments", [["-m", "serving", "--help"], ["-m", "clients", "--help"], ["-m", "ladle", "--help"]]
+    "arguments", [["-m", "ladle.serving", "--help"], ["-m", "ladle.clients", "--help"], ["-m", "ladle", "--help"]]
 )
 def test_help_answers_where_no_tensorflow_is_installed(bare_environment: Path, arguments: list[str]) -> None:
     code = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, *{arguments!r}]).returncode)"
@@ -122,7 +122,7 @@ def test_the_gateway_answers_where_no_tensorflow_is_installed(bare_environment: 
     code = (
         "import io, sys\n"
         "from PIL import Image\n"
-        "from clients.web import Config, create_app\n"
+        "from ladle.clients.web import Config, create_app\n"
         f"config = Config(server='grpc://127.0.0.1:{tiny_server.grpc_port}', models=('classifier',))\n"
         "web, file = create_app(config).test_client(), io.BytesIO()\n"
         "Image.new('L', (2, 2), 250).save(file, 'PNG')\n"

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ladle
-import models
-from clients.client import Client
-from clients.web import Config, create_app
-from clients.wire import messages as pb
-from clients.wire import tensors
-from training import _servable, session
+from ladle import command as ladle_command
+from ladle import models
+from ladle.clients.library.client import Client
+from ladle.clients.web import Config, create_app
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
+from ladle.training.export import tfserving_check
+from ladle.training.run import session
 
 Ask = Callable[..., str]
 STATIC = Path(create_app.__code__.co_filename).parent / "static"
@@ -108,7 +109,7 @@ def test_every_signature_has_a_verified_graph_and_a_request(name: str, zoo: Path
 
 @EVERY
 def test_tensorflow_serving_has_every_operation(name: str, zoo: Path) -> None:
-    found = _servable.operations(_servable.read(zoo / name / "1"))
+    found = tfserving_check.operations(tfserving_check.read(zoo / name / "1"))
     assert "VarHandleOp" in found.operations
     assert found.faults == []
 
@@ -139,7 +140,7 @@ def ask(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("LADLE_ADDRESS", f"grpc://localhost:{server.grpc_port}")
 
     def run(*arguments: str) -> str:
-        assert ladle.main(arguments) == 0, capsys.readouterr().err
+        assert ladle_command.main(arguments) == 0, capsys.readouterr().err
         return capsys.readouterr().out
 
     return run

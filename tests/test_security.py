@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from clients.web.config import Config
-from serving.flags import FLAGS
+from ladle.clients.web.config import Config
+from ladle.serving.flags import FLAGS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "SECURITY.md").read_text()
@@ -41,7 +41,7 @@ def test_every_limit_of_the_gateway_is_named_with_its_default() -> None:
 
 
 def test_the_options_of_the_gateway_on_the_page_are_there() -> None:
-    from clients.web.__main__ import build_parser
+    from ladle.clients.web.__main__ import build_parser
 
     named = set(re.findall(r"`(--[a-z_-]+)", PAGE)) - {f"--{flag.name}" for flag in FLAGS}
     known = {option for action in build_parser()._actions for option in action.option_strings}

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from clients.wire import messages as pb
+from ladle.clients.wire import messages as pb
 
 LABELS = ("boot", "coat", "shirt")
 TYPES = {

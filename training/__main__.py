@@ -12,21 +12,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from training import _options
-from training._quiet import without_stderr
+from ladle.training import options
+from ladle.training.quiet import without_stderr
 
-DONE, FAILED, MISUSED = 0, 1, _options.MISUSED
+DONE, FAILED, MISUSED = 0, 1, options.MISUSED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0 done, 1 the work failed, 2 wrong usage."""
     given = list(sys.argv[1:] if argv is None else argv)
     # General help comes without TensorFlow; the options of a network are known only with it.
-    arguments = _options.parser(_networks(given), VERBS).parse_args(given)
+    arguments = options.parser(_networks(given), VERBS).parse_args(given)
     _start()
-    from training._errors import TrainingError, UsageError
-    from training.data import DataError
-    from training.export import ExportError
+    from ladle.training.data import DataError
+    from ladle.training.errors import TrainingError, UsageError
+    from ladle.training.export.export import ExportError
 
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def networks(repository: Path) -> list[dict[str, Any]]:
     """Each network that can be trained, for `ladle networks`: JSON types only; what was measured, or null."""
-    import models
-    from training import config, recorded
+    from ladle import models
+    from ladle.training.loop import config
+    from ladle.training.report import recorded
 
     found, measured = [], recorded.measured(repository)
     for name in models.names():
@@ -57,7 +58,7 @@ def networks(repository: Path) -> list[dict[str, Any]]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from training.progress import shown
+    from ladle.training.loop.progress import shown
 
     rows = networks(arguments.repository)
     if arguments.json:
@@ -75,18 +76,19 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    import models
-    from training import devices, session, together, workers
-    from training._errors import InterruptedRunError, TrainingError, UsageError
-    from training.data import DataError
-    from training.export import ExportError
+    from ladle import models
+    from ladle.training.data import DataError
+    from ladle.training.errors import InterruptedRunError, TrainingError, UsageError
+    from ladle.training.export.export import ExportError
+    from ladle.training.loop import devices, hosts
+    from ladle.training.run import parallel, session
 
     names = models.names() if arguments.all else list(dict.fromkeys(arguments.names))
     if not names:
         raise UsageError("no network is named; give names or --all: `ladle networks` lists them")
     wanted = [session.get(name) for name in names]
     requests = {network.name: _request(network, arguments) for network in wanted}
-    at_once = 1 if workers.count() > 1 else arguments.jobs or together.default_width(devices.gpus())
+    at_once = 1 if hosts.count() > 1 else arguments.jobs or parallel.default_width(devices.gpus())
     if min(at_once, len(wanted)) > 1:
         return _together(arguments, wanted, at_once)
     code = DONE
@@ -98,7 +100,7 @@ def _train(arguments: argparse.Namespace) -> int:
         except (TrainingError, DataError, ExportError) as error:  # the others are trained all the same
             code = _failed(error, FAILED)
             continue
-        if not workers.chief():
+        if not hosts.chief():
             continue
         card = json.loads((version / "assets.extra" / "card.json").read_text(encoding="utf-8"))
         _print({"network": name, "version": str(version), "metrics": card["metrics"]["test"]}, arguments.json)
@@ -107,11 +109,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _together(arguments: argparse.Namespace, wanted: Sequence[Any], at_once: int) -> int:
     """Train several networks side by side."""
-    from training import board, together
+    from ladle.training.run import board, parallel
 
-    jobs = together.jobs(wanted, arguments)
+    jobs = parallel.jobs(wanted, arguments)
     shown = board.board({job.name: job.expected for job in jobs}, at_once)
-    outcomes = together.train(jobs, arguments.runs, at_once=at_once, resume=arguments.resume, board=shown)
+    outcomes = parallel.train(jobs, arguments.runs, at_once=at_once, resume=arguments.resume, board=shown)
     for outcome in outcomes:
         if outcome.code == DONE:
             _print(outcome.answer, arguments.json)
@@ -123,12 +125,13 @@ def _together(arguments: argparse.Namespace, wanted: Sequence[Any], at_once: int
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from training import evaluate, served, session
+    from ladle.training.evaluate import evaluate, functions
+    from ladle.training.run import session
 
     session.get(arguments.name)
-    version = served.newest(arguments.repository, arguments.name)
+    version = functions.newest(arguments.repository, arguments.name)
     prepared = session.of_version(version, arguments.data_path, arguments.synthetic)
-    result = evaluate.evaluate(served.exported(version), prepared, arguments.repository, arguments.split)
+    result = evaluate.evaluate(functions.exported(version), prepared, arguments.repository, arguments.split)
     for note in result.notes:
         session.say(f"{arguments.name}: {note}")
     answer = {"network": arguments.name, "version": str(version), "data": prepared.dataset.provenance.name}
@@ -138,10 +141,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from training import runs, session
+    from ladle.training.loop import run_folder
+    from ladle.training.run import session
 
     session.get(arguments.name)
-    folder = arguments.run_folder or runs.newest(arguments.runs, arguments.name)
+    folder = arguments.run_folder or run_folder.newest(arguments.runs, arguments.name)
     version = session.export_run(arguments.name, folder, arguments.repository, arguments.data_path)
     _print({"network": arguments.name, "version": str(version)}, arguments.json)
     return DONE
@@ -149,7 +153,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _request(network: Any, arguments: argparse.Namespace) -> Any:
     """What the command line asks of one network; the data set's name and the path of own files are told apart."""
-    from training import config, data, session
+    from ladle.training import data
+    from ladle.training.loop import config
+    from ladle.training.run import session
 
     known = config.types(network.config)
     given = {k: v for k, v in vars(arguments).items() if k in arguments.options}
@@ -188,7 +194,7 @@ def _networks(given: Sequence[str]) -> list[Any]:
     if not given or given[0] != "train":
         return []
     _start()
-    import models
+    from ladle import models
 
     named = [models.get(word) for word in given[1:] if word in models.names()]
     return named or [models.get(name) for name in models.names()]
@@ -198,7 +204,7 @@ def _print(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(answer, ensure_ascii=False), flush=True)
         return
-    from training.progress import shown
+    from ladle.training.loop.progress import shown
 
     figures = {k: v for k, v in answer.get("metrics", {}).items() if isinstance(v, int | float)}
     print(f"{answer['version']}  {shown(figures)}".rstrip(), flush=True)
@@ -214,7 +220,7 @@ def _start() -> None:
     if "tensorflow" in sys.modules or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return
     with without_stderr():
-        from training import devices
+        from ladle.training.loop import devices
 
         devices.start()
 

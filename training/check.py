@@ -1,4 +1,4 @@
-"""Command line of `python -m training.check`: can TensorFlow Serving load what was exported, and run it?
+"""Command line of `python -m ladle.training.check`: can TensorFlow Serving load what was exported, and run it?
 
 The process has what `tensorflow_model_server` has: TensorFlow's own operations. Keras cannot be imported, and a version
 is loaded as a graph into a session, never as Python objects.
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training._quiet import without_stderr
+from ladle.training.quiet import without_stderr
 
 # TensorFlow tells of its own start-up otherwise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,10 +25,11 @@ BLOCKED = ("keras", "tf_keras", "tensorflow_text", "tensorflow_addons")
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 if every version can be served, 1 if one cannot."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.check",
+        prog="python -m ladle.training.check",
         description="Load every version of a model repository as TensorFlow Serving does, list its operations and run "
         "each signature on its recorded request.",
-        epilog="examples:\n  python -m training.check model_repository\n  python -m training.check /models --json",
+        epilog="examples:\n  python -m ladle.training.check model_repository\n"
+        "  python -m ladle.training.check /models --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("repository", type=Path, help="folder that holds <name>/<version>/")
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in BLOCKED:
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
     with without_stderr():
-        from training._servable import check
+        from ladle.training.export.tfserving_check import check
 
     versions = sorted(path.parent for path in arguments.repository.glob("*/*/saved_model.pb"))
     if not versions:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training._quiet import without_stderr
+from ladle.training.quiet import without_stderr
 
 if TYPE_CHECKING:
-    from training.conversion import Conversion
+    from ladle.training.export.conversion import Conversion
 
 # TensorFlow tells of its own start-up otherwise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the answer as JSON")
     arguments = parser.parse_args(argv)
     with without_stderr():
-        from training.conversion import ConvertError, convert
+        from ladle.training.export.conversion import ConvertError, convert
 
     try:
         result = convert(arguments.directory)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clients.web.config import Config
+from ladle.clients.web.config import Config
 
 if TYPE_CHECKING:
-    from clients.web.app import create_app
+    from ladle.clients.web.app import create_app
 
 __all__ = ["Config", "create_app"]
 
@@ -15,7 +15,7 @@ __all__ = ["Config", "create_app"]
 def __getattr__(name: str) -> Any:
     """`create_app` late: prometheus_client, which it imports, reads the environment that `ladle gateway` sets."""
     if name == "create_app":
-        from clients.web.app import create_app
+        from ladle.clients.web.app import create_app
 
         return create_app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Run the gateway: `python -m clients.web`, or `ladle gateway`. gunicorn where it is installed, werkzeug otherwise."""
+"""`ladle gateway`, or `python -m ladle.clients.web`: runs on gunicorn if it is installed, else on werkzeug."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 
 from flask import Flask
 
-from clients.options import positive, seconds
-from clients.web.config import MIB, Config
+from ladle.clients.cli.options import positive, seconds
+from ladle.clients.web.config import MIB, Config
 
 EPILOG = """examples:
   ladle gateway                                              page and API at http://localhost:8080
@@ -25,9 +25,9 @@ EPILOG = """examples:
   ladle gateway --models lenet5,unet                         no repository at hand: names alone
   ladle gateway --api-keys keys.txt --rate 600/minute        who may ask, and how often
 
-in production, with gunicorn's own command line; LADLE_GATEWAY_<FIELD> sets each field of clients.web.Config:
+in production, with gunicorn's own command line; LADLE_GATEWAY_<FIELD> sets each field of ladle.clients.web.Config:
   LADLE_GATEWAY_SERVER=grpc://localhost:8500 LADLE_GATEWAY_REPOSITORY=/models \\
-  gunicorn --bind 0.0.0.0:8080 --worker-class gthread --threads 16 'clients.web:create_app()'
+  gunicorn --bind 0.0.0.0:8080 --worker-class gthread --threads 16 'ladle.clients.web:create_app()'
 With several workers each counts rates for itself; PROMETHEUS_MULTIPROC_DIR, an empty folder, adds their metrics up.
 $LADLE_GATEWAY_SERVER_KEY is the key that the model server wants. A slow caller holds a thread: in the open, put a
 reverse proxy that buffers requests in front, and say --proxies 1.
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shared = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="ladle-gateway-")
 
     def load() -> Flask:
-        from clients.web.app import create_app  # prometheus_client looks for its folder when it is imported
+        from ladle.clients.web.app import create_app  # prometheus_client looks for its folder when it is imported
 
         return create_app(config)
 

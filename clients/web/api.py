@@ -20,16 +20,16 @@ from urllib.parse import urlsplit
 from flask import Response, send_file
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from clients.access import Access
-from clients.tasks import VERBS
-from clients.web import service
-from clients.web.backend import Backend
-from clients.web.catalog import REPORTS
-from clients.web.config import Config
-from clients.web.problems import document
-from clients.web.routes import FAULTS, JSON, NAME, PNG, Given, Route, answer
-from clients.web.schema import Schema, array, boolean, integer, nullable, number, obj, string
-from clients.web.verbs import PICTURE
+from ladle.clients.library.tasks import VERBS
+from ladle.clients.transport.access import Access
+from ladle.clients.web import service
+from ladle.clients.web.backend import Backend
+from ladle.clients.web.catalog import REPORTS
+from ladle.clients.web.config import Config
+from ladle.clients.web.http.problems import document
+from ladle.clients.web.http.routes import FAULTS, JSON, NAME, PNG, Given, Route, answer
+from ladle.clients.web.http.schema import Schema, array, boolean, integer, nullable, number, obj, string
+from ladle.clients.web.verbs.base import PICTURE
 
 PICTURE_AGE_S = 300
 """How long a browser may keep a sample or a report: a new version of the model may bring others."""

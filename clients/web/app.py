@@ -8,18 +8,18 @@ from typing import Any
 from flask import Blueprint, Flask, Response, render_template
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from clients.tasks import VERBS
-from clients.web import openapi, problems, reference, routes, trail
-from clients.web.api import Reading
-from clients.web.backend import Backend
-from clients.web.code_verbs import CodeVerbs
-from clients.web.config import Config, from_environment
-from clients.web.guard import Guard
-from clients.web.image_verbs import ImageVerbs
-from clients.web.problems import Problem
-from clients.web.routes import JSON, NAME, Given, Route
-from clients.web.schema import Schema, string
-from clients.web.value_verbs import ValueVerbs
+from ladle.clients.library.tasks import VERBS
+from ladle.clients.web.api import Reading
+from ladle.clients.web.backend import Backend
+from ladle.clients.web.config import Config, from_environment
+from ladle.clients.web.http import openapi, problems, reference, routes, trail
+from ladle.clients.web.http.guard import Guard
+from ladle.clients.web.http.problems import Problem
+from ladle.clients.web.http.routes import JSON, NAME, Given, Route
+from ladle.clients.web.http.schema import Schema, string
+from ladle.clients.web.verbs.codes import CodeVerbs
+from ladle.clients.web.verbs.images import ImageVerbs
+from ladle.clients.web.verbs.values import ValueVerbs
 
 FORM_PARTS = 100
 FORM_MEMORY_BYTES = 2**20

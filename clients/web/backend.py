@@ -11,14 +11,14 @@ from typing import TypeVar
 
 from flask import g
 
-from clients import tasks
-from clients.client import Client, Which
-from clients.errors import InvalidArgument, NotFound
-from clients.exchange import Deadline
-from clients.web.catalog import Catalog
-from clients.web.config import Config
-from clients.web.measures import Measures
-from clients.web.problems import Problem
+from ladle.clients.errors import InvalidArgument, NotFound
+from ladle.clients.library import tasks
+from ladle.clients.library.client import Client, Which
+from ladle.clients.transport.exchange import Deadline
+from ladle.clients.web.catalog import Catalog
+from ladle.clients.web.config import Config
+from ladle.clients.web.http.measures import Measures
+from ladle.clients.web.http.problems import Problem
 
 T = TypeVar("T")
 

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clients import tasks
-from clients.client import Client
-from clients.errors import LadleError, NotFound
-from clients.web.config import Config
-from clients.web.problems import Problem
+from ladle.clients.errors import LadleError, NotFound
+from ladle.clients.library import tasks
+from ladle.clients.library.client import Client
+from ladle.clients.web.config import Config
+from ladle.clients.web.http.problems import Problem
 
 Json = dict[str, Any]
 

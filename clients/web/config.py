@@ -88,7 +88,7 @@ def _hosts(url: str) -> list[str]:
 def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
     """LADLE_GATEWAY_SERVER, LADLE_GATEWAY_REPOSITORY and so on, a variable a field; commas between several.
 
-    For `gunicorn 'clients.web:create_app()'`. ValueError names a variable that cannot be read.
+    For `gunicorn 'ladle.clients.web:create_app()'`. ValueError names a variable that cannot be read.
     """
     found: dict[str, Any] = {}
     if "LADLE_ADDRESS" in environment:

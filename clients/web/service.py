@@ -17,9 +17,9 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from clients.access import Access
-from clients.errors import LadleError
-from clients.web.problems import log
+from ladle.clients.errors import LadleError
+from ladle.clients.transport.access import Access
+from ladle.clients.web.http.problems import log
 
 WINDOW_S = 10.0
 """Rates and quantiles are of about this long."""

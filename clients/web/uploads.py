@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from clients.pictures import png
-from clients.web.problems import Problem
-from clients.web.routes import Given
+from ladle.clients.drawing.pictures import png
+from ladle.clients.web.http.problems import Problem
+from ladle.clients.web.http.routes import Given
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 RAW = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")

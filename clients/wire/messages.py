@@ -3,7 +3,7 @@
 The classes come from descriptors.binpb and live in a descriptor pool of their own, so that they can stand
 beside an imported TensorFlow. They are not TensorFlow's classes: pass bytes from one to the other.
 
-    from clients.wire import messages as pb
+    from ladle.clients.wire import messages as pb
     pb.PredictRequest()
     pb.get("tensorflow.serving.LogMetadata")     # any message, by full name
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from clients.wire import messages as pb
+from ladle.clients.wire import messages as pb
 
 
 @dataclass(frozen=True)

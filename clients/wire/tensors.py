@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from clients.wire import messages as pb
-from clients.wire.varints import packed_varints, varint
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire.varints import packed_varints, varint
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -16,8 +16,8 @@ CIFAR = """
 import pathlib
 import numpy as np
 import models
-from training.data._dataset import Dataset, Provenance, Split
-from training.data.pipeline import prepare
+from ladle.training.data.dataset import Dataset, Provenance, Split
+from ladle.training.data.pipeline import prepare
 
 def peak():
     (line,) = [l for l in pathlib.Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM")]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clients.wire import messages as pb
-from clients.wire import tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
 
 LABELS = ("boot", "coat", "shirt")
 Arrays = dict[str, np.ndarray[Any, Any]]

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-from clients.client import Client
-from clients.wire import messages as pb
-from clients.wire import services, tensors
+from ladle.clients.library.client import Client
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import services, tensors
 from tests.clients.answering_models import MODELS, Arrays, signature_map
 
 HTTP = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "NOT_FOUND": 404, "UNAVAILABLE": 503}

@@ -209,5 +209,15 @@ def without_nvidia(folder: Path) -> Path:
 
 
 def _not_copied(folder: Path, names: list[str]) -> set[str]:
-    copied = {"Dockerfile", ".dockerignore", "ladle.py", "models", "training", "serving", "clients", "requirements"}
+    copied = {
+        "Dockerfile",
+        ".dockerignore",
+        "ladle",
+        "deploy",
+        "models",
+        "training",
+        "serving",
+        "clients",
+        "requirements",
+    }
     return set(names) - copied if folder == ROOT else {"__pycache__"} & set(names)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-import ladle
-from clients.async_client import AsyncClient
-from clients.client import Client
-from clients.wire import messages as pb
-from serving import flags
+from ladle import command as ladle_command
+from ladle.clients.library.async_client import AsyncClient
+from ladle.clients.library.client import Client
+from ladle.clients.wire import messages as pb
+from ladle.serving import flags
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ def models(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """A repository with the files that `ladle config` writes, as if it were mounted at /models."""
     home = tmp_path_factory.mktemp("mounted") / "models"
     shutil.copytree(tiny_repository, home)
-    assert ladle.main(["config", "--repository", str(home), "--mounted-at", str(home)]) == 0
+    assert ladle_command.main(["config", "--repository", str(home), "--mounted-at", str(home)]) == 0
     return home
 
 
@@ -88,10 +88,10 @@ def test_the_health_check_tells_a_server_that_answers_from_none(started: Any, st
     assert (
         path
         in text_format.Parse(
-            (ROOT / "serving/tensorflow_serving/monitoring.config").read_text(), pb.MonitoringConfig()
+            (ROOT / "serving/config_writer/monitoring.config").read_text(), pb.MonitoringConfig()
         ).prometheus_config.path
     )
-    healthy = ROOT / "serving" / "tensorflow_serving" / "healthy.sh"
+    healthy = ROOT / "deploy" / "tensorflow_serving" / "healthy.sh"
     assert os.access(healthy, os.X_OK)
 
     def check(*words: str) -> int:
@@ -110,9 +110,9 @@ def test_metrics_are_where_the_file_says(started: Any) -> None:
 
 
 def test_the_image_alone_serves_nothing_and_is_healthy(serve: Callable[..., Any], tmp_path: Path) -> None:
-    ours = ROOT / "serving" / "tensorflow_serving"
     server = serve(
-        f"--model_config_file={ours / 'models.config'}", f"--monitoring_config_file={ours / 'monitoring.config'}"
+        f"--model_config_file={ROOT / 'deploy' / 'tensorflow_serving' / 'models.config'}",
+        f"--monitoring_config_file={ROOT / 'serving' / 'config_writer' / 'monitoring.config'}",
     )
     assert server.get("/monitoring/prometheus/metrics")[0] == 200
     assert json.loads(server.get("/v1/models/lenet5")[1])["error"]

@@ -138,5 +138,5 @@ def test_the_gateway_and_prometheus_name_servers_that_are_there(services: Any) -
     gateway = services["gateway"]["environment"]
     named = {re.split("[/:]+", gateway[f"LADLE_GATEWAY_{field}"])[1] for field in ("SERVER", "REST")}
     assert named <= aliases
-    text = (ROOT / "serving" / "monitoring" / "prometheus.yml").read_text()
+    text = (ROOT / "deploy" / "monitoring" / "prometheus.yml").read_text()
     assert set(re.findall(r'"([\w-]+):\d+"', text)) <= set(services)

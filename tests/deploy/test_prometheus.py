@@ -22,11 +22,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from clients.wire import messages as pb
-from clients.wire import tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
 
 ROOT = Path(__file__).resolve().parents[2]
-MONITORING = ROOT / "serving" / "monitoring"
+MONITORING = ROOT / "deploy" / "monitoring"
 RULES = [rule for group in yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"] for rule in group["rules"]]
 UPSTREAM_ALONE = "TensorFlow Serving's alone."
 KEY = "9f2b7c1e4d"
@@ -103,7 +103,7 @@ def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> A
     model.warm_up = [log]
     model.write(home / "half_plus_two", 1)
     tiny.image_classifier().write(home / "classifier", 1)
-    config = ROOT / "serving" / "tensorflow_serving" / "monitoring.config"
+    config = ROOT / "serving" / "config_writer" / "monitoring.config"
     flags = [f"--monitoring_config_file={config}", "--enable_batching"]
     return serve("--repository", home, *flags, models=["half_plus_two", "classifier"])
 
@@ -112,7 +112,7 @@ def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> A
 def gateway(server: Any, tiny: Any, processes: Any, tmp_path_factory: pytest.TempPathFactory) -> int:
     port, log = tiny.free_port(), tmp_path_factory.mktemp("gateway") / "log"
     address = f"grpc://127.0.0.1:{server.grpc_port}"
-    command = [sys.executable, "-m", "clients.web", "--port", port, "--server", address, "--models", "classifier"]
+    command = [sys.executable, "-m", "ladle.clients.web", "--port", port, "--server", address, "--models", "classifier"]
     processes(command, log, LADLE_GATEWAY_KEYS=f"prometheus {KEY}")
     url = f"http://127.0.0.1:{port}/healthz"
     wait_for(lambda: urllib.request.urlopen(url, timeout=5).status == 200, log)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
+from ladle import models
 
 
 @pytest.fixture

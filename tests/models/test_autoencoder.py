@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
+from ladle import models
 
 
 def test_layers_are_those_of_its_description() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
-from models.fcn import _bilinear
+from ladle import models
+from ladle.models.fcn import _bilinear
 
 
 def built(name: str, **overrides: Any) -> keras.Model:
@@ -90,7 +90,7 @@ def test_an_fcn_wants_a_stride_that_it_has() -> None:
 
 
 def test_class_weights_count_pixels_of_a_class_more(tiny: Any) -> None:
-    from models._segmentation import BorderCrossEntropy
+    from ladle.models._segmentation import BorderCrossEntropy
 
     mask = tf.constant([[[0, 1]]])
     logits = tf.constant([[[[0.0, 0.0], [0.0, 0.0]]]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
+from ladle import models
 
 
 def test_images_have_the_size_and_the_colours_of_the_data(tiny: Any) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-import models
-from models.himmelblau import himmelblau, slope
+from ladle import models
+from ladle.models.himmelblau import himmelblau, slope
 
 MINIMA = np.array([[3, 2], [-2.805118, 3.131312], [-3.779310, -3.283186], [3.584428, -1.848126]])
 

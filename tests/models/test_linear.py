@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
-from models.linear import cross_entropy_gradient, squared_error_gradient
+from ladle import models
+from ladle.models.linear import cross_entropy_gradient, squared_error_gradient
 
 
 def points(n: int = 50, width: int = 3) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
-from models.mlp import HandDense
+from ladle import models
+from ladle.models.mlp import HandDense
 
 
 def test_a_dense_layer_by_hand_is_a_product_and_a_sum() -> None:

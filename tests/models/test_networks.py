@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-import models
+from ladle import models
 
 EVERY = pytest.mark.parametrize("name", models.names())
 # What differs from another network in numbers alone trains in the slow tests only.

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
-from models._network import Config as BaseConfig
-from models._optimizers import OPTIMIZERS, OptimizerConfig, clipped, optimizer
+from ladle import models
+from ladle.models._network import Config as BaseConfig
+from ladle.models._optimizers import OPTIMIZERS, OptimizerConfig, clipped, optimizer
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
-from models._steps import UNKNOWN
+from ladle import models
+from ladle.models._steps import UNKNOWN
 
 WORDS = ("the", "a", "good", "bad")
 LABELS = ("negative", "positive")

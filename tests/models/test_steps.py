@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from models import _steps as steps
+from ladle.models import _steps as steps
 
 WORDS = ("the", "film", "was", "it's", "café", "10")
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-import models
+from ladle import models
 
 TRANSFER = models.get("transfer")
 TINY = {**TRANSFER.tiny, "height": 8, "width": 8}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
-from models._segmentation import BorderCrossEntropy, PadToMultiple, Standardize, border_weights
+from ladle import models
+from ladle.models._segmentation import BorderCrossEntropy, PadToMultiple, Standardize, border_weights
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
-from models.vae import kl_divergence
+from ladle import models
+from ladle.models.vae import kl_divergence
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
-from models._gan import sliced_wasserstein
-from models.wgan import gradient_penalty
+from ladle import models
+from ladle.models._gan import sliced_wasserstein
+from ladle.models.wgan import gradient_penalty
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
-from clients.wire import messages as pb
-from clients.wire import services, tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import services, tensors
 
 HTTP = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "NOT_FOUND": 404, "UNIMPLEMENTED": 501}
 

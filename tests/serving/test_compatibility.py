@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from serving.flags import FLAGS
-from serving.prometheus import METRICS
+from ladle.serving.flags import FLAGS
+from ladle.serving.telemetry.prometheus import METRICS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()
 

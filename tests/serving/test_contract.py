@@ -17,8 +17,8 @@ import grpc
 import pytest
 from google.protobuf import text_format
 
-from clients.wire import messages as pb
-from clients.wire import services
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import services
 
 CASES = json.loads((Path(__file__).parent.parent / "golden" / "contract.json").read_text())
 METHODS = {

@@ -14,8 +14,8 @@ import grpc
 import numpy as np
 import pytest
 
-from clients.wire import messages as pb
-from clients.wire import services, tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import services, tensors
 
 CALLS = 250  # over each protocol
 CHANNELS = 5

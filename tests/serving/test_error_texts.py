@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.wire import messages as pb
-from clients.wire import tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
 
 UNSAID = re.compile(
     r"onnxruntime|ONNXRuntime|ORT_|protobuf|numpy|orjson|simdjson|PIL\b|site-packages|python|Traceback|\.py\b|\.cc\b|0x[0-9a-f]{6}"

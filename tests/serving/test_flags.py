@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serving import flags
-from serving.command import main
+from ladle.serving import flags
+from ladle.serving.command import main
 
 
 def test_values_come_after_an_equals_sign_or_a_blank() -> None:
@@ -59,7 +59,7 @@ def test_flags_without_effect_are_said(capsys: pytest.CaptureFixture[str]) -> No
 def test_help_names_every_flag_and_ends_with_an_example() -> None:
     text = flags.usage()
     assert all(f"--{flag.name}=" in text for flag in flags.FLAGS)
-    assert text.splitlines()[-1].startswith("  python -m serving --port 8500")
+    assert text.splitlines()[-1].startswith("  python -m ladle.serving --port 8500")
 
 
 def test_a_flag_that_begins_as_version_does_is_not_taken_for_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from clients.wire import messages as pb
-from clients.wire import services, tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import services, tensors
 
 DTYPES = [
     "float32",

@@ -20,8 +20,8 @@ import grpc
 import numpy as np
 import pytest
 
-from clients.wire import messages as pb
-from clients.wire import services, tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import services, tensors
 
 WAIT_S = 20.0
 ONE = {"instances": [[1.0]]}

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.wire import messages as pb
-from clients.wire import tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 X = np.array([[1.0]], np.float32)
@@ -29,7 +29,7 @@ def answer(server: Any, model: str = "m") -> Any:
 
 
 def run_server(*flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "serving", *flags]
+    command = [sys.executable, "-m", "ladle.serving", *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
@@ -169,7 +169,7 @@ def test_a_server_with_models_is_ready_within_seconds(serve: Any, tiny_repositor
 def test_a_unix_socket_serves_grpc(serve: Any, tiny_repository: Path, tmp_path: Path) -> None:
     import grpc
 
-    from clients.wire import services
+    from ladle.clients.wire import services
 
     path = tmp_path / "socket"
     for _ in range(2):  # the second finds the socket file of the first, which was killed

@@ -14,8 +14,8 @@ import grpc
 import numpy as np
 import onnx
 
-from clients.wire import messages as pb
-from clients.wire import tensors
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 X = np.array([[1.0]], np.float32)

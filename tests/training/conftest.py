@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import pytest
 
-import models
-from training import data
-from training.data.pipeline import Prepared, prepare
+from ladle import models
+from ladle.training import data
+from ladle.training.data.pipeline import Prepared, prepare
 
 Ready = Callable[..., tuple[keras.Model, Prepared]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from training import _servable
+from ladle.training.export import tfserving_check
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def graph(*operations: str) -> meta_graph_pb2.MetaGraphDef:
 
 
 def test_operations_within_functions_are_found_and_functions_are_none() -> None:
-    found = _servable.operations(graph("MatMul", "DecodeImage"))
+    found = tfserving_check.operations(graph("MatMul", "DecodeImage"))
     assert found.operations == ("DecodeImage", "MatMul", "Placeholder")
     assert found.cpu_alone == ("DecodeImage",)
     assert found.faults == []
@@ -43,11 +43,11 @@ def test_operations_within_functions_are_found_and_functions_are_none() -> None:
     ],
 )
 def test_an_operation_that_a_server_cannot_run_is_named(operation: str, why: str) -> None:
-    assert _servable.operations(graph("MatMul", operation)).faults == [f"the operation {operation} {why}"]
+    assert tfserving_check.operations(graph("MatMul", operation)).faults == [f"the operation {operation} {why}"]
 
 
 def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training.check", *map(str, arguments)]
+    command = [sys.executable, "-m", "ladle.training.check", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

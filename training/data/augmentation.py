@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from models import Task
+from ladle.models import Task
 
 Change = Callable[[tf.Tensor, tf.Tensor, tf.Tensor | None], tuple[tf.Tensor, tf.Tensor | None]]
 """(ids of the examples or of their crops [b], x uint8 [b, h, w, c], y [b, h, w] or [b]) -> x and y, changed alike."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from training import data
-from training.data._errors import DataError
-from training.data._progress import Terminal, size
+from ladle.training import data
+from ladle.training.data.errors import DataError
+from ladle.training.data.fetch.progress import Terminal, size
 
 PIPE_WIDTH = 200  # columns where stdout is no terminal
 HERE = {True: "yes", False: "no"}
@@ -65,7 +65,7 @@ def get(name: str, *, source: str | None = None, cache: str | Path | None = None
 
 def write(name: str, folder: Path, *, source: str | None = None, cache: str | Path | None = None) -> int:
     """Write a data set's pictures and masks as files in split folders and print the folder. Exit status as `get`'s."""
-    from training.data import to_folder
+    from ladle.training.data import to_folder
 
     if unknown := _unknown(name):
         return _complain(unknown, 2)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models import Assets, Config, Network, Task
-from models._steps import FILTERED, FIRST_WORD, Tokenize
-from training.data._dataset import Array, Dataset, Kind, Split
-from training.data._errors import DataError
-from training.data.augmentation import Change, Crops, Elastic, Moves
+from ladle.models import Assets, Config, Network, Task
+from ladle.models._steps import FILTERED, FIRST_WORD, Tokenize
+from ladle.training.data.augmentation import Change, Crops, Elastic, Moves
+from ladle.training.data.dataset import Array, Dataset, Kind, Split
+from ladle.training.data.errors import DataError
 
 WANTED: dict[Task, Kind] = {
     "classify": "images",

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.data._dataset import Array, Dataset, Kind, Provenance
-from training.data._errors import DataError
+from ladle.training.data.dataset import Array, Dataset, Kind, Provenance
+from ladle.training.data.errors import DataError
 
 PROVENANCE = "provenance.json"
 COLOURS = (0, 0, 0, 230, 159, 0, 86, 180, 233, 0, 158, 115, 240, 228, 66, 0, 114, 178, 213, 94, 0, 204, 121, 167)

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from clients.web import Config, create_app
+from ladle.clients.web import Config, create_app
 
 SHAPES = {
     "serving_default": {"inputs": {"image": {"dtype": "float32", "shape": [None, 4, 4, 1]}}, "outputs": {}},

@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clients import exchange
-from clients.pictures import png
-from clients.preprocess import pixels
-from clients.web import Config, create_app, masks, words
-from clients.web.code_verbs import between
-from clients.wire.philox import stateless_normal
-from serving.images import decode_batch
+from ladle.clients.drawing.pictures import png
+from ladle.clients.library.preprocess import pixels
+from ladle.clients.transport import exchange
+from ladle.clients.web import Config, create_app
+from ladle.clients.web.verbs import masks, words
+from ladle.clients.web.verbs.codes import between
+from ladle.clients.wire.philox import stateless_normal
+from ladle.serving.servables.steps.images import decode_batch
 
 MODELS = "/api/v1/models"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from clients.web import Config, create_app
+from ladle.clients.web import Config, create_app
 
 NOWHERE = "grpc://localhost:1"
 

@@ -20,7 +20,7 @@ from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from clients.web import Config, create_app
+from ladle.clients.web import Config, create_app
 
 
 def encoded(pixels: np.ndarray[Any, Any], format: str) -> bytes:

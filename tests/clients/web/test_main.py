@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.web.__main__ import main
-from clients.web.config import Config, from_environment
+from ladle.clients.web.__main__ import main
+from ladle.clients.web.config import Config, from_environment
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

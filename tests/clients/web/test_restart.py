@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.pictures import png
+from ladle.clients.drawing.pictures import png
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 60
@@ -51,13 +51,13 @@ class Gateway:
 
 
 COMMANDS = {
-    "ladle": lambda port: [sys.executable, "-m", "clients.web", "--port", port, "--models", "classifier"],
+    "ladle": lambda port: [sys.executable, "-m", "ladle.clients.web", "--port", port, "--models", "classifier"],
     "gunicorn": lambda port: [
         *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),
-        *("--threads", "16", "clients.web:create_app()"),
+        *("--threads", "16", "ladle.clients.web:create_app()"),
     ],
     "workers": lambda port: [
-        *(sys.executable, "-m", "clients.web", "--port", port, "--models", "classifier", "--workers", "2")
+        *(sys.executable, "-m", "ladle.clients.web", "--port", port, "--models", "classifier", "--workers", "2")
     ],
 }
 

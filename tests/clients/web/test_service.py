@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from clients.client import Client
-from clients.web import Config, create_app, service
-from clients.web.service import Counts, Source, quantile
+from ladle.clients.library.client import Client
+from ladle.clients.web import Config, create_app, service
+from ladle.clients.web.service import Counts, Source, quantile
 
 SERVED = """
 # TYPE :tensorflow:serving:request_count counter

@@ -13,9 +13,9 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image, ImageOps
 
-from clients.web import Config, create_app
-from clients.web.problems import RETRY_AFTER_S
-from clients.web.uploads import upload
+from ladle.clients.web import Config, create_app
+from ladle.clients.web.http.problems import RETRY_AFTER_S
+from ladle.clients.web.uploads import upload
 
 
 def encoded(brightness: int, format: str = "PNG", size: tuple[int, int] = (4, 4)) -> bytes:

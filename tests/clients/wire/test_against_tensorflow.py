@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
 
-from clients.wire import generate, tensors
-from clients.wire import messages as pb
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
+from tools import generate_wire
 
 SCRIPT = """
 import os, pickle, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from clients.wire import generate
-from clients.wire import messages as pb
+from ladle.clients.wire import generate
+from ladle.clients.wire import messages as pb
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, get_model_status_pb2, predict_pb2
 
@@ -119,10 +120,10 @@ def tensorflow() -> dict[str, Any]:
 
 def test_the_committed_protocol_is_the_installed_one(tensorflow: dict[str, Any]) -> None:
     installed = descriptor_pb2.FileDescriptorSet.FromString(tensorflow["files"])
-    committed = descriptor_pb2.FileDescriptorSet.FromString(generate.PATH.read_bytes())
+    committed = descriptor_pb2.FileDescriptorSet.FromString(generate_wire.PATH.read_bytes())
     assert [file.name for file in committed.file] == [file.name for file in installed.file]
     for ours, theirs in zip(committed.file, installed.file, strict=True):
-        assert ours == theirs, f"{ours.name} differs; run python -m clients.wire.generate and commit the result"
+        assert ours == theirs, f"{ours.name} differs; run python -m tools.generate_wire and commit the result"
 
 
 def test_tensorflow_reads_what_we_write(tensorflow: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@ import sys
 
 from google.protobuf import text_format
 
-from clients.wire import messages as pb
-from clients.wire import services
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import services
 
 
 def test_configuration_files_are_read_in_text_form() -> None:
@@ -55,7 +55,7 @@ def test_importing_the_client_is_fast_and_brings_no_tensorflow() -> None:
     script = """
 import sys, time
 started = time.process_time()
-import clients, clients.grpc_client, clients.rest_client
+import clients, ladle.clients.transport.grpc, ladle.clients.transport.rest
 seconds = time.process_time() - started
 print(seconds)
 heavy = {"tensorflow", "keras", "tensorflow_serving", "ml_dtypes", "PIL", "onnxruntime"} & set(sys.modules)

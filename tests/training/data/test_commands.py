@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from training import data
-from training.data import commands
+from ladle.training import data
+from ladle.training.data import commands
 
 
 def test_the_list_has_a_line_for_each_set(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.data import DataError
-from training.data._dataset import deal, split_indices
+from ladle.training.data import DataError
+from ladle.training.data.dataset import deal, split_indices
 
 
 def test_splits_are_disjoint_and_cover_everything() -> None:

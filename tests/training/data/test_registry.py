@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training import data
-from training.data import Contents, DataError, Silent, _registry, synthetic
-from training.data._dataset import deal
-from training.data._registry import Entry, Registry
-from training.data._sources import Download, File
+from ladle.training import data
+from ladle.training.data import Contents, DataError, Silent, registry
+from ladle.training.data.dataset import deal
+from ladle.training.data.fetch.sources import Download, File
+from ladle.training.data.registry import Entry, Registry
+from ladle.training.data.sets import synthetic
 
 
 def read(path: Path, seed: int, *, scale: int = 1) -> Contents:
@@ -48,20 +49,20 @@ def entry(original: Path) -> Entry:
 
 
 def test_the_next_source_is_tried_when_one_fails(entry: Entry, tmp_path: Path) -> None:
-    found = _registry.resolve(entry, tmp_path / "cache", Silent())
+    found = registry.resolve(entry, tmp_path / "cache", Silent())
     assert (found.source.key, found.how) == ("b", "fetched")
 
 
 def test_the_cache_is_used_when_the_original_is_gone(entry: Entry, original: Path, tmp_path: Path) -> None:
-    _registry.resolve(entry, tmp_path / "cache", Silent())
+    registry.resolve(entry, tmp_path / "cache", Silent())
     original.unlink()
-    assert _registry.resolve(entry, tmp_path / "cache", Silent()).how == "from the cache"
+    assert registry.resolve(entry, tmp_path / "cache", Silent()).how == "from the cache"
 
 
 def test_a_harmed_cache_is_fetched_again(entry: Entry, tmp_path: Path) -> None:
-    found = _registry.resolve(entry, tmp_path / "cache", Silent())
+    found = registry.resolve(entry, tmp_path / "cache", Silent())
     (found.folder / "numbers.txt").write_text("1")
-    assert _registry.resolve(entry, tmp_path / "cache", Silent()).how == "fetched"
+    assert registry.resolve(entry, tmp_path / "cache", Silent()).how == "fetched"
 
 
 def test_a_file_that_is_not_the_expected_one_never_reaches_the_cache(
@@ -69,19 +70,19 @@ def test_a_file_that_is_not_the_expected_one_never_reaches_the_cache(
 ) -> None:
     original.write_text("1\n2\n3\n")
     with pytest.raises(DataError, match=r"numbers could not be fetched \(.*not the expected file.*--data PATH"):
-        _registry.resolve(entry, tmp_path / "cache", Silent())
-    assert _registry.locate(entry, tmp_path / "cache") is None
+        registry.resolve(entry, tmp_path / "cache", Silent())
+    assert registry.locate(entry, tmp_path / "cache") is None
 
 
 def test_what_is_loaded_says_where_it_came_from(entry: Entry, original: Path, tmp_path: Path) -> None:
-    found = _registry.resolve(entry, tmp_path / "cache", Silent())
-    fetched = _registry.from_source(entry, found, 42, {}).provenance
+    found = registry.resolve(entry, tmp_path / "cache", Silent())
+    fetched = registry.from_source(entry, found, 42, {}).provenance
     assert (fetched.source, fetched.synthetic) == ("original: test", False)
-    own = _registry.from_path(entry, original, 42, {}).provenance
+    own = registry.from_path(entry, original, 42, {}).provenance
     assert (own.name, own.origin, own.licence) == ("own_numbers", "the user", "the user's")
     assert own.source == "user's path: numbers.txt"  # no more of the path
     assert own.sha256 == fetched.sha256 == hashlib.sha256(original.read_bytes()).hexdigest()
-    drawn = _registry.generated(entry, 42, {})
+    drawn = registry.generated(entry, 42, {})
     assert drawn.name == drawn.provenance.name == "synthetic_table"
     assert drawn.provenance.synthetic
     assert "in place of numbers" in drawn.provenance.notes
@@ -89,9 +90,9 @@ def test_what_is_loaded_says_where_it_came_from(entry: Entry, original: Path, tm
 
 def test_a_source_is_chosen_by_its_key(entry: Entry, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone cannot be reached"):
-        _registry.resolve(entry, tmp_path, Silent(), "a")
+        registry.resolve(entry, tmp_path, Silent(), "a")
     with pytest.raises(DataError, match='no source is called "c"; its sources: a, b'):
-        _registry.resolve(entry, tmp_path, Silent(), "c")
+        registry.resolve(entry, tmp_path, Silent(), "c")
 
 
 def test_a_name_given_twice_is_refused(entry: Entry) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import data
-from training.data import commands, to_folder
-from training.data._dataset import Dataset, Split
-from training.data._errors import DataError
+from ladle.training import data
+from ladle.training.data import commands, to_folder
+from ladle.training.data.dataset import Dataset, Split
+from ladle.training.data.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 

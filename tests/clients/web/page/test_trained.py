@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if given:
             shutil.copytree(Path(given) / name, home / name)
             continue
-        train = [sys.executable, "-m", "training", "train", name, "--preset", "quick", "--repository", str(home)]
+        train = [sys.executable, "-m", "ladle.training", "train", name, "--preset", "quick", "--repository", str(home)]
         done = subprocess.run(train, cwd=ROOT, capture_output=True, text=True, timeout=TRAINING_S, check=False)
         if done.returncode and NO_DATA in done.stderr:
             pytest.skip(done.stderr.strip().splitlines()[-1])

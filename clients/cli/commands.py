@@ -1,0 +1,290 @@
+"""The verbs that ask a server: each prints its answer as text or JSON, and raises LadleError, OSError or ValueError."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ladle.clients.cli import predict
+from ladle.clients.cli.predict import print_json, which
+from ladle.clients.drawing import contours, inline, pictures, terminal
+from ladle.clients.drawing.pictures import Array
+from ladle.clients.errors import InvalidArgument, NotFound
+from ladle.clients.library import cards, images
+from ladle.clients.library.client import Client
+from ladle.clients.library.results import Classification
+
+SENTIMENT = "sentiment_lstm"
+"""The model that is asked for a mood when none is named."""
+
+
+def classify(client: Client, given: argparse.Namespace) -> None:
+    """The likeliest classes of each image."""
+    version = which(given)
+    found: list[tuple[Path, Classification]] = []
+    with terminal.Progress("classifying", len(given.images)) as progress:
+        for path in given.images:
+            found.append((path, client.classify(given.name, path, **version)))
+            progress.at(len(found), path.name)
+    if given.json:
+        print_json(
+            [
+                {
+                    "image": str(path),
+                    "label": answer.label,
+                    "class_id": answer.class_id,
+                    "probability": answer.probability,
+                    "top": [{"label": label, "probability": p} for label, p in answer.top(given.top)],
+                }
+                for path, answer in found
+            ]
+        )
+        return
+    for path, answer in found:
+        if given.inline is not False:
+            inline.show(_open(path), given.inline)
+        print(f"{terminal.paint(path.name, 'dim')}  {terminal.paint(answer.label, 'bold')}")
+        print(terminal.bars(answer.top(given.top)))
+
+
+def sentiment(client: Client, given: argparse.Namespace) -> None:
+    """The mood of each text."""
+    name, given_texts = _named(client, given.name, given.texts)
+    texts = _lines(given_texts)
+    answers = client.sentiment_many(texts, name, **which(given))
+    if given.json:
+        print_json(
+            [
+                {"text": text, "label": a.label, "probability": a.probability, "positive": a.positive}
+                for text, a in zip(texts, answers, strict=True)
+            ]
+        )
+        return
+    for text, answer in zip(texts, answers, strict=True):
+        style = "green" if answer.positive >= 0.5 else "red"
+        shown = text if len(text) <= 60 else text[:59] + "…"
+        drawn = terminal.paint(terminal.bar(answer.probability, 12), style)
+        print(f"{terminal.plain(answer.label):<8}  {drawn}  {answer.probability:6.1%}  {shown}")
+
+
+def generate(client: Client, given: argparse.Namespace) -> None:
+    """New images, as one picture."""
+    start = time.perf_counter()
+    images = client.generate(given.name, given.n, given.seed, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    count, height, width, channels = images.shape
+    facts = {"n": count, "seed": given.seed, "height": height, "width": width, "channels": channels}
+    _deliver(pictures.grid(images), given.output or Path(f"{given.name}.png"), facts, took_ms, given)
+
+
+def segment(client: Client, given: argparse.Namespace) -> None:
+    """The class of each pixel, laid over the image."""
+    original = _open(given.image)
+    start = time.perf_counter()
+    answer = client.segment(given.name, given.image, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    labels = cards.labels(given.repository, given.name, given.version)
+    if given.mask:
+        pictures.mask(answer.class_map).save(given.mask, "PNG")
+    facts = {
+        "height": answer.class_map.shape[0],
+        "width": answer.class_map.shape[1],
+        "classes": {str(class_id): share for class_id, share in answer.shares.items()},
+        "labels": {str(class_id): _label(labels, class_id) for class_id in answer.shares},
+        "mask": str(given.mask) if given.mask else None,
+    }
+    output = given.output or given.image.with_name(f"{given.image.stem}-mask.png")
+    _deliver(pictures.overlay(original, answer.class_map, given.opacity), output, facts, took_ms, given)
+    if not given.json:
+        largest = sorted(answer.shares.items(), key=lambda entry: -entry[1])
+        print(terminal.bars([(_label(labels, class_id), share) for class_id, share in largest]))
+        if given.mask:
+            print(f"wrote {given.mask}")
+
+
+def reconstruct(client: Client, given: argparse.Namespace) -> None:
+    """An auto-encoder's copy of an image, beside the image as the network sees it; or an image mended."""
+    declared = client.metadata(given.name, **which(given)).signature("serving_default")
+    if "reconstruction" not in declared.outputs:
+        raise InvalidArgument(f"{given.name} answers {', '.join(declared.outputs)}, not a reconstruction")
+    info = next(iter(declared.inputs.values()))
+    original = images.pixels(given.image, info, given.name)  # [h, w, c]
+    spoilt = corrupted(original, given.noise, given.dropout, given.seed) if given.noise or given.dropout else None
+    start = time.perf_counter()
+    copy = client.reconstruct(given.name, given.image if spoilt is None else spoilt, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    facts: dict[str, Any] = {"height": copy.shape[0], "width": copy.shape[1], "mean_error": _error(original, copy)}
+    shown = [original, copy]
+    if spoilt is not None:
+        facts |= {"noise": given.noise, "dropout": given.dropout, "seed": given.seed}
+        facts["mean_error_before"] = _error(original, spoilt)
+        shown.insert(1, spoilt)
+    output = given.output or given.image.with_name(f"{given.image.stem}-{given.name}.png")
+    _deliver(pictures.grid(np.stack(shown), columns=len(shown)), output, facts, took_ms, given)
+    if given.json:
+        return
+    if spoilt is None:
+        print(f"image, copy; the copy is {facts['mean_error']:.3f} off on average, of 1 from black to white")
+    else:
+        before, after = facts["mean_error_before"], facts["mean_error"]
+        print(f"image, spoilt, mended; {before:.3f} off on average before, {after:.3f} after, of 1 from black to white")
+
+
+def corrupted(image: Array, noise: float, dropout: float, seed: int) -> Array:
+    """The image with normal noise added, clipped, and a share of the pixels black; float32 [h, w, c] in [0, 1].
+
+    As denoising and dropout auto-encoders are trained.
+    """
+    random = np.random.default_rng(seed)
+    spoilt = np.clip(image + random.normal(0, noise, image.shape), 0, 1) if noise else image
+    kept = random.random(image.shape) >= dropout
+    return np.where(kept, spoilt, 0).astype(np.float32)
+
+
+def _error(image: Array, other: Array) -> float:
+    return float(np.mean(np.abs(image - other)))
+
+
+def interpolate(client: Client, given: argparse.Namespace) -> None:
+    """The images between two, as one row."""
+    start = time.perf_counter()
+    images = client.interpolate(given.name, given.first, given.second, given.steps, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    count, height, width, channels = images.shape
+    facts = {"steps": count, "height": height, "width": width, "channels": channels}
+    output = given.output or Path(f"{given.name}-interpolation.png")
+    _deliver(pictures.grid(images, columns=count), output, facts, took_ms, given)
+
+
+def decode(client: Client, given: argparse.Namespace) -> None:
+    """The image of a code, or the images of several."""
+    code = predict.read_npy(given.code) if isinstance(given.code, Path) else np.array(given.code)
+    start = time.perf_counter()
+    images = client.decode(given.name, code, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    images = images if images.ndim == 4 else images[None]
+    facts = {"n": len(images), "height": images.shape[1], "width": images.shape[2], "channels": images.shape[3]}
+    _deliver(pictures.grid(images), given.output or Path(f"{given.name}-decoded.png"), facts, took_ms, given)
+
+
+def regress(client: Client, given: argparse.Namespace) -> None:
+    """A number for each row."""
+    rows = _rows(given.rows)
+    answers = np.asarray(client.regress(given.name, rows, **which(given)), np.float64).reshape(len(rows), -1)
+    if given.json:
+        print_json([{"x": row, "y": y.tolist()} for row, y in zip(given.rows, answers, strict=True)])
+        return
+    for row, y in zip(given.rows, answers, strict=True):
+        print(f"{given.name}({_numbers(row)}) = {_numbers(y)}")
+
+
+def minimise(client: Client, given: argparse.Namespace) -> None:
+    """The way from each start down to a minimum, over the function's contour lines."""
+    signatures = client.metadata(given.name, **which(given)).signatures
+    starts = given.starts
+    if len(starts) > 1 and all(len(start) == 1 for start in starts):  # "1 0" means "1,0"
+        starts = [[number for start in starts for number in start]]
+    rows = _rows(starts)
+    start = time.perf_counter()
+    found = client.minimise(given.name, rows, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+
+    def value(points: Array) -> Array:
+        return client.predict(given.name, {"x": points}, "value", outputs=["value"], **which(given))["value"]
+
+    told = "value" in signatures and list(signatures["value"].inputs) == ["x"]
+    before = value(rows).tolist() if told else [None] * len(rows)
+    steps = found.path.shape[1] - 1
+    answers = [
+        {"start": at, "start_value": high, "minimum": end.tolist(), "value": float(low), "steps": steps}
+        for at, high, end, low in zip(starts, before, found.minimum, found.value, strict=True)
+    ]
+    if not given.json:
+        for answer in answers:
+            print(_descent(given.name, answer))
+    if rows.shape[1] == 2:
+        output = given.output or Path(f"{given.name}.png")
+        picture = contours.drawn(contours.from_starts(rows, found.path), value if told else None)
+        _deliver(picture, output, {"descents": answers}, took_ms, given)
+    elif given.json:
+        print_json({"descents": answers, "output": None, "latency_ms": took_ms})
+
+
+def _descent(name: str, answer: dict[str, Any]) -> str:
+    start, high = _numbers(answer["start"]), answer["start_value"]
+    if not np.isfinite([answer["value"], *answer["minimum"]]).all():
+        return f"{name} is not minimised from ({start}): the steps are too long there and run away; start elsewhere"
+    came = f"from {high:.4g} at ({start})" if high is not None else f"from ({start})"
+    low, end = round(answer["value"], 6), _numbers(answer["minimum"])
+    return f"{name} falls {came} to {low:.4g} at ({end}) in {answer['steps']} steps"
+
+
+def _rows(rows: list[list[float]]) -> Array:
+    """float32 [n, features]. ValueError: they differ in length."""
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) != 1:
+        raise ValueError(f"the rows have {' and '.join(map(str, lengths))} features; wanted as many in each")
+    return np.array(rows, np.float32)
+
+
+def _numbers(row: Iterable[float]) -> str:
+    return ", ".join(f"{float(value):.6g}" for value in row)
+
+
+def _label(labels: list[str], class_id: int) -> str:
+    return labels[class_id] if class_id < len(labels) else f"class {class_id}"
+
+
+def _named(client: Client, name: str | None, texts: list[str]) -> tuple[str, list[str]]:
+    """The model and the texts: without --name a first word that is a model's name is one, as for the other verbs."""
+    if name is None and re.fullmatch(r"[A-Za-z]\w*[_.\w-]*", texts[0]):
+        with contextlib.suppress(NotFound):
+            client.status(texts[0])
+            if len(texts) == 1:
+                raise ValueError(f'no text came; wanted ladle sentiment {texts[0]} "a fine film"')
+            return texts[0], texts[1:]
+    return name or SENTIMENT, texts
+
+
+def _lines(texts: list[str]) -> list[str]:
+    """The texts; `-` stands for the lines of stdin that are not blank. ValueError: there is none, or a blank one."""
+    found: list[str] = []
+    for text in texts:
+        found += [line.strip() for line in sys.stdin if line.strip()] if text == "-" else [text]
+    if not found:
+        raise ValueError("stdin held no text; wanted one a line")
+    if not all(text.strip() for text in found):
+        raise ValueError("a text is blank; wanted a sentence or more")
+    return found
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that can be read; wanted PNG or JPEG") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _deliver(
+    picture: Image.Image, output: Path, facts: dict[str, Any], took_ms: float, given: argparse.Namespace
+) -> None:
+    """Write the picture, show it where the terminal can, and say what it is."""
+    picture.save(output, "PNG")
+    if given.json:
+        print_json({**facts, "output": str(output), "latency_ms": took_ms})
+        return
+    inline.show(picture, given.inline)
+    print(f"wrote {output}  {terminal.paint(f'{took_ms:.1f} ms', 'dim')}")

@@ -1,0 +1,1 @@
+"""`ladle demo`: a server, six networks that train while it runs, and their answers."""

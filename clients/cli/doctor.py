@@ -1,0 +1,253 @@
+"""`ladle doctor`: what of this machine is ready, what is not, and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from ladle.clients.drawing.terminal import Progress, paint, plain
+from ladle.clients.library import cards
+
+Compare = Callable[[Path], str]
+State = Literal["ok", "note", "broken"]
+STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
+
+EXTRAS = {
+    "client": ("grpc", "numpy", "PIL", "google.protobuf", "shtab"),
+    "serve": ("onnxruntime", "orjson", "simdjson", "httptools", "grpc_reflection"),
+    "web": ("flask", "gunicorn", "apispec", "limits", "prometheus_client"),
+    "train": ("tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "rich"),
+}
+"""The modules that the bare install (client) and each extra bring."""
+PACKAGES = {
+    "grpc": "grpcio",
+    "grpc_reflection": "grpcio-reflection",
+    "PIL": "pillow",
+    "google.protobuf": "protobuf",
+    "simdjson": "pysimdjson",
+    "prometheus_client": "prometheus-client",
+}
+"""Names in the package index, where they differ from the module's."""
+PYTHON, TRAINING_PYTHON = (3, 10), (3, 11)
+PORTS = {8500: "model server, gRPC", 8501: "model server, REST", 8080: "page"}
+PROBE_S = 0.5
+PARITY = 1e-4
+"""How far ONNX Runtime may be from TensorFlow, in absolute terms, or a hundredth of that of the largest value."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `note`: something can not be done yet; `broken`: something is there and wrong."""
+
+    what: str
+    state: State
+    detail: str
+    mend: str | None = None
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter, and the packages of each extra."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < PYTHON:
+        yield Finding("python", "broken", version, "use Python 3.10 or later")
+    elif sys.version_info < TRAINING_PYTHON:
+        yield Finding("python", "note", f"{version}: too old to train with", "use Python 3.11 or later to train")
+    else:
+        yield Finding("python", "ok", version)
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if not _installed(module)]
+        wanted = "ladle" if extra == "client" else f"'ladle[{extra}]'"
+        if missing:
+            yield Finding(f"packages: {extra}", "note", f"not here: {', '.join(missing)}", f"pip install {wanted}")
+        else:
+            yield Finding(f"packages: {extra}", "ok", ", ".join(_version(module) for module in modules))
+
+
+def ports() -> Iterator[Finding]:
+    """Whether something listens at the ports that Ladle uses by default."""
+    for port, use in PORTS.items():
+        with socket.socket() as probe:
+            probe.settimeout(PROBE_S)
+            taken = probe.connect_ex(("127.0.0.1", port)) == 0
+        if not taken:
+            start = "ladle gateway" if port == 8080 else "ladle serve"
+            yield Finding(f"port {port}", "note", f"free ({use})", f"start it with `{start}`")
+        elif port == 8500 and not _is_model_server(port):
+            yield Finding(f"port {port}", "broken", "taken by something else", "ladle serve --port 8600")
+        else:
+            yield Finding(f"port {port}", "ok", f"answers ({use})")
+
+
+def repository(folder: Path, compare: Compare | None = None) -> Iterator[Finding]:
+    """Whether each version in the model repository is whole: SavedModel, card, graphs with checksum and parity.
+
+    compare  runs both engines anew on what the version came with, and says how far they are apart
+    """
+    if not folder.is_dir():
+        yield Finding("repository", "note", f"{folder} is not there", "ladle train lenet5 --preset quick")
+        return
+    versions = sorted(
+        version for model in folder.iterdir() if model.is_dir() for version in model.iterdir() if version.name.isdigit()
+    )
+    if not versions:
+        yield Finding("repository", "note", f"{folder} holds no models", "ladle train lenet5 --preset quick")
+    for version in versions:
+        what = f"model {version.parent.name}/{version.name}"
+        fault = _fault(version)
+        again = f"remove {version}, then: ladle train {version.parent.name}"
+        if fault is None and (doubt := _doubt(version)):
+            yield Finding(what, "note", doubt, f"ladle convert {version}")
+            continue
+        yield Finding(what, "broken", fault, again) if fault else Finding(what, "ok", _summary(version))
+        if compare is not None and fault is None and _card(version):
+            yield _compared(version, compare)
+
+
+def _compared(version: Path, compare: Compare) -> Finding:
+    what = f"parity {version.parent.name}/{version.name}"
+    try:
+        return Finding(what, "ok", compare(version))
+    except ModuleNotFoundError as error:
+        return Finding(what, "note", f"not run: {error.name} is not installed", "pip install 'ladle[train]'")
+    except ValueError as error:
+        return Finding(what, "broken", str(error), f"ladle convert {version}")
+
+
+def _doubt(version: Path) -> str | None:
+    """What is not wrong, but leaves the version without a graph that is known to be right."""
+    for name, graph in (_card(version).get("onnx") or {}).items():
+        parity = graph.get("parity") or {}
+        if not parity:
+            return f"{name} was never compared with TensorFlow, so it is not served"
+        if parity.get("max_abs", 0) > PARITY and parity.get("max_rel", 0) > PARITY / 100:
+            return f"{name} is {parity['max_abs']:.1e} from TensorFlow; at most {PARITY:g} is right"
+    return None
+
+
+def _card(version: Path) -> dict[str, Any]:
+    return cards.read(version) or {}
+
+
+def _fault(version: Path) -> str | None:
+    if not (version / "saved_model.pb").is_file() and not (version / "model.onnx").is_file():
+        return "neither saved_model.pb nor model.onnx"
+    card = version / "assets.extra" / "card.json"
+    if not card.is_file():
+        return None  # a SavedModel that somebody else made
+    try:
+        graphs = json.loads(card.read_text(encoding="utf-8")).get("onnx") or {}
+    except (OSError, ValueError):
+        return "card.json cannot be read"
+    for name, graph in graphs.items():
+        if not (version / name).is_file():
+            return f"{name} is missing"
+        if hashlib.sha256((version / name).read_bytes()).hexdigest() != graph.get("sha256"):
+            return f"{name} is not the file that was verified: its checksum differs"
+    return None
+
+
+def _summary(version: Path) -> str:
+    card = _card(version)
+    if not card:
+        return "no card: `ladle convert` writes one"
+    data, graphs = card.get("data") or {}, card.get("onnx") or {}
+    farthest = max(((graph.get("parity") or {}).get("max_abs", 0.0) for graph in graphs.values()), default=0.0)
+    told = f"{card.get('task')}, {'SYNTHETIC data' if data.get('synthetic') else data.get('name')}"
+    if not graphs:
+        return f"{told}, no ONNX graph"
+    return f"{told}, {len(graphs)} graph{'s' if len(graphs) > 1 else ''} as verified, parity {farthest:.0e}"
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _version(module: str) -> str:
+    package = PACKAGES.get(module, module)
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return package
+
+
+def _is_model_server(port: int) -> bool:
+    """A model server that is asked for a model that nobody has says so."""
+    from ladle.clients.errors import LadleError, NotFound
+    from ladle.clients.library.client import Client
+
+    with Client(f"grpc://localhost:{port}", timeout_s=2) as client:
+        try:
+            client.status("ladle-doctor")
+        except NotFound:
+            return True
+        except LadleError:
+            return False
+    return True
+
+
+def _data(look: Callable[[], dict[str, bool]]) -> Iterator[Finding]:
+    try:
+        present = look()
+    except ModuleNotFoundError as error:
+        yield Finding("data", "note", f"not looked at: {error.name} is not installed", "pip install 'ladle[train]'")
+        return
+    here = sorted(name for name, there in present.items() if there)
+    yield Finding("data", "ok" if here else "note", f"here: {', '.join(here) or 'none'}")
+    absent = sorted(name for name, there in present.items() if not there)
+    if absent:
+        yield Finding("data", "note", f"not here: {', '.join(absent)}", f"ladle data get {absent[0]}")
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    data: Callable[[], dict[str, bool]] | None = None,
+    compare: Compare | None = None,
+) -> int:
+    """Look at everything and say so; the exit code is 1 when something is broken.
+
+    data     tells which data sets are on this machine; the client does not know them
+    compare  runs both engines on a version's own inputs; the client has neither
+    """
+    parser = argparse.ArgumentParser(
+        prog="ladle doctor",
+        description="Check Python, packages, ports, model repository and data, and say how to mend what is not right.",
+        epilog="example:\n  ladle doctor --json\n  ladle doctor --deep",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="run every graph beside TensorFlow again, on the inputs that came with the model (some seconds a model)",
+    )
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    given = parser.parse_args(argv)
+    deep = compare if given.deep else None
+    found = []
+    looks = (python(), ports(), repository(given.repository, deep), _data(data) if data else ())
+    with Progress("looking", len(looks)) as progress:
+        for number, look in enumerate(looks):
+            for finding in look:
+                found.append(finding)
+                progress.at(number, finding.what)
+    if given.json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        width = max(len(finding.what) for finding in found)
+        for finding in found:
+            mend = f"  ->  {finding.mend}" if finding.mend else ""
+            state = paint(finding.state.ljust(6), STYLES[finding.state])
+            print(f"{state}  {plain(f'{finding.what:<{width}}  {finding.detail}{mend}')}")
+    return 1 if any(finding.state == "broken" for finding in found) else 0

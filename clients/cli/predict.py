@@ -1,0 +1,183 @@
+"""The verbs that speak of arrays: metadata, predict, encode; and inputs as a command line gives them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ladle.clients.cli.json_output import dumps
+from ladle.clients.drawing import terminal
+from ladle.clients.library import tasks
+from ladle.clients.library.client import Client
+from ladle.clients.library.metadata import TensorInfo, describe
+
+SHOWN = 8
+"""Rows and columns that are printed of an array."""
+
+
+def metadata(client: Client, given: argparse.Namespace) -> None:
+    """The signatures, with dtype and shape of each input and output."""
+    found = client.metadata(given.name, **which(given))
+    verbs = tasks.of_metadata(found).asked
+    if given.json:
+        signatures = {
+            name: {"method": s.method, "inputs": _infos(s.inputs), "outputs": _infos(s.outputs)}
+            for name, s in found.signatures.items()
+        }
+        print_json({"model": found.name, "version": found.version, "verbs": verbs, "signatures": signatures})
+        return
+    print(f"{terminal.paint(found.name, 'bold')} version {found.version}")
+    if verbs:
+        print(f"answers {', '.join(f'ladle {verb}' for verb in verbs)}")
+    rows = [("SIGNATURE", "", "NAME", "TENSOR")]
+    for name, signature in found.signatures.items():
+        for kind, tensors in (("in", signature.inputs), ("out", signature.outputs)):
+            rows += [(name, kind, alias, str(info)) for alias, info in tensors.items()]
+    shown = [rows[0], *((a if a != b[0] else "", *rest) for (a, *rest), b in zip(rows[1:], rows, strict=False))]
+    print(terminal.table(shown))
+
+
+def predict(client: Client, given: argparse.Namespace) -> None:
+    """A signature's outputs for the inputs that were named."""
+    inputs = read_inputs(given.input)
+    targets = dict(_pair(text, "--output NAME=FILE.npy") for text in given.output)
+    start = time.perf_counter()
+    answer = client.predict(given.name, inputs, given.signature, **which(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    for name, file in targets.items():
+        if name not in answer:
+            raise ValueError(f'{given.name} answers {", ".join(sorted(answer))}, not "{name}"')
+        _write(Path(file), answer[name])
+    if given.json:
+        outputs = {name: {"tensor": describe(array), "values": as_json(array)} for name, array in answer.items()}
+        print_json({"outputs": outputs, "latency_ms": took_ms})
+        return
+    for name, array in sorted(answer.items()):
+        print(f"{terminal.paint(name, 'bold')}  {terminal.paint(describe(array), 'dim')}")
+        print(_shown(array))
+    for name, file in targets.items():
+        print(f"wrote {name} to {file}")
+    print(terminal.paint(f"{took_ms:.1f} ms", "dim"))
+
+
+def encode(client: Client, given: argparse.Namespace) -> None:
+    """The code of an image."""
+    code = client.encode(given.name, given.image, **which(given))
+    if given.output:
+        _write(given.output, code)
+    if given.json:
+        print_json({"image": str(given.image), "code": code.tolist(), "output": given.output and str(given.output)})
+        return
+    print(",".join(f"{value:.6g}" for value in code))
+    if given.output:
+        print(f"wrote {given.output}")
+
+
+def which(given: argparse.Namespace) -> dict[str, Any]:
+    """The options that choose a version."""
+    return {"version": given.version, "label": given.label}
+
+
+def print_json(value: Any) -> None:
+    print(dumps(value, indent=2))
+
+
+def read_inputs(texts: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` each: JSON, text, or what @FILE holds. OSError or ValueError say which one cannot be read."""
+    return {name: _value(value) for name, value in (_pair(text, "--input NAME=VALUE") for text in texts)}
+
+
+def _value(text: str) -> Any:
+    if not text.startswith("@"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    path = Path(text[1:])
+    if path.suffix == ".npy":
+        return read_npy(path)
+    if path.suffix == ".json":
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from None
+    return [path.read_bytes()]  # an image, say: a batch of one
+
+
+def read_npy(path: Path) -> np.ndarray[Any, Any]:
+    """ValueError: not an array of numbers in NumPy's form."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ValueError(f"{path} is not a .npy file of numbers or text") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; wanted one, as np.save writes it")
+    return array
+
+
+def _pair(text: str, wanted: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError(f"{text!r} has no name or no value; wanted {wanted}")
+    return name, value
+
+
+def _write(file: Path, array: np.ndarray[Any, Any]) -> None:
+    """Numbers in NumPy's form; a single string, such as a PNG, as it is."""
+    if array.dtype.kind != "O":
+        with file.open("wb") as opened:  # np.save adds an ending to a name
+            np.save(opened, array, allow_pickle=False)
+        return
+    if array.size != 1:
+        raise ValueError(f"{file}: {describe(array)} cannot be written; a single string can, and numbers can")
+    file.write_bytes(array.ravel()[0])
+
+
+def _infos(tensors: Any) -> dict[str, Any]:
+    def entry(info: TensorInfo) -> dict[str, Any]:
+        return {"dtype": info.dtype, "shape": None if info.shape is None else list(info.shape)}
+
+    return {name: entry(info) for name, info in tensors.items()}
+
+
+def as_json(array: np.ndarray[Any, Any]) -> Any:
+    """Nested lists; bytes as text, or as {"b64": ...} where they are none."""
+    import base64
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, list):
+            return [leaf(item) for item in value]
+        if not isinstance(value, bytes):
+            return value if not isinstance(value, complex) else [value.real, value.imag]
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"b64": base64.b64encode(value).decode()}
+
+    return leaf(array.tolist())
+
+
+def _shown(array: np.ndarray[Any, Any]) -> str:
+    if array.dtype.kind == "O":
+        items = [_text(value) for value in array.ravel()[:SHOWN]]
+        return "  " + "\n  ".join(items + (["…"] if array.size > SHOWN else []))
+    if array.size > SHOWN * SHOWN and array.dtype.kind in "biuf":
+        low, high, mean = (f"{float(value):.5g}" for value in (array.min(), array.max(), array.mean()))
+        return f"  {array.size:,} values from {low} to {high}, mean {mean}"
+    text = np.array2string(array, precision=5, suppress_small=True, threshold=SHOWN * SHOWN)
+    return "  " + text.replace("\n", "\n  ")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        try:
+            return terminal.plain(value.decode())
+        except UnicodeDecodeError:
+            return f"{len(value)} bytes"
+    return str(value)

@@ -1,0 +1,108 @@
+"""`ladle status`: versions and states, once or as they change."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ladle.clients.cli.json_output import dumps
+from ladle.clients.cli.predict import print_json
+from ladle.clients.drawing import terminal
+from ladle.clients.errors import DeadlineExceeded, NotFound, Unavailable, Unimplemented
+from ladle.clients.library.client import Client
+
+STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "END": "red", "NOT_SERVED": "dim"}
+Row = dict[str, Any]
+
+
+def status(client: Client, given: argparse.Namespace) -> None:
+    """Versions and states of models, newest version first."""
+    if given.watch:
+        _watch(client, given)
+        return
+    rows = look(client, given)
+    if given.json:
+        print_json(rows)
+    else:
+        print(_table(rows))
+
+
+def look(client: Client, given: argparse.Namespace) -> list[Row]:
+    """A row for each version of each model. NotFound: a named model is not served."""
+    names = given.names
+    try:
+        found = client.models(names or None)
+    except Unimplemented as error:
+        names = models_in(given.repository)
+        if not names:
+            raise FileNotFoundError(
+                f"{client.transport.address} has no way to list its models, and {given.repository} holds none: "
+                "name one (ladle status lenet5)"
+            ) from error
+        found = client.models(names)
+    rows: list[Row] = []
+    for name in [*found, *(name for name in names if name not in found)]:
+        if name not in found and given.names:
+            client.status(name)  # says that there is none, in the server's words
+        if not found.get(name):
+            rows.append(_row(name, None, "NOT_SERVED", "the server does not know it"))
+        rows += [_row(name, s.version, s.state, s.error_message or None) for s in found.get(name, ())]
+    order = {name: place for place, name in enumerate(names or sorted(found))}
+    return sorted(rows, key=lambda row: order.get(row["model"], 0))
+
+
+def _row(name: str, version: int | None, state: str, error: str | None) -> Row:
+    return {"model": name, "version": version, "state": state, "error": error}
+
+
+def models_in(repository: Path) -> list[str]:
+    """The names of the folders that hold at least one version."""
+    if not repository.is_dir():
+        return []
+    return sorted(
+        child.name
+        for child in repository.iterdir()
+        if child.is_dir() and any(version.name.isdigit() for version in child.iterdir())
+    )
+
+
+def _table(rows: list[Row]) -> str:
+    if not rows:
+        return "no models"
+    cells = [(row["model"], str(row["version"] or "-"), row["state"], row["error"] or "") for row in rows]
+    return terminal.table([("MODEL", "VERSION", "STATE", ""), *cells], STATE_STYLES)
+
+
+def _watch(client: Client, given: argparse.Namespace) -> None:
+    """Look until Ctrl-C. In a terminal one table is written over; elsewhere each change is."""
+    live = not given.json and terminal.is_live(sys.stdout)
+    screen = terminal.Screen(sys.stdout) if live else None
+    last: Any = None
+    try:
+        while True:
+            rows, fault = _attempt(client, given)
+            now = time.strftime("%H:%M:%S")
+            if given.json:
+                print(dumps({"time": time.time(), "models": rows, "error": fault}), flush=True)
+            elif screen is not None:
+                heading = terminal.paint(f"{client.transport.address}  {now}  Ctrl-C ends", "dim")
+                screen.show(f"{heading}\n{terminal.paint(fault, 'red') if fault else _table(rows)}")
+            elif (rows, fault) != last:
+                last = (rows, fault)
+                print(f"{now}\n{terminal.plain(fault) if fault else _table(rows)}", flush=True)
+            time.sleep(given.interval)
+    except KeyboardInterrupt:
+        return
+    finally:
+        if screen is not None:
+            screen.close()
+
+
+def _attempt(client: Client, given: argparse.Namespace) -> tuple[list[Row], str | None]:
+    try:
+        return look(client, given), None
+    except (Unavailable, DeadlineExceeded, NotFound) as error:  # it may come
+        return [], str(error)

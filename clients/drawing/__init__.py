@@ -1,0 +1,1 @@
+"""Pictures of answers, for files and terminals."""

@@ -1,0 +1,116 @@
+"""The way of a descent over the contour lines of the function that it goes down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ladle.clients.wire.tensors import Array
+
+SIZE = 640
+"""Pixels of a side."""
+FINE = 2
+"""Drawn so many times larger, then reduced: lines without steps."""
+GRID = 129
+"""Points of a side at which the function is asked for."""
+BANDS = 16
+ROOM = 1.35
+"""The picture reaches so many times as far from the origin as the farthest point of a path."""
+LOW, HIGH = np.array([24, 42, 92]), np.array([226, 236, 240])
+LINE, PATH, TEXT = (255, 255, 255), (242, 140, 40), (20, 20, 20)
+
+
+def reach(paths: Array) -> float:
+    """How far the axes go, from -reach to reach: to hold paths float32 [b, steps + 1, 2] as far as they are finite."""
+    return ROOM * float(np.abs(paths[np.isfinite(paths)]).max(initial=1.0))
+
+
+def from_starts(starts: Array, paths: Array) -> Array:
+    """The paths float32 [b, steps + 1, 2] as they are drawn: one that runs away is its start [2] alone."""
+    lost = ~np.isfinite(paths[:, -1:]).all(axis=-1, keepdims=True)  # [b, 1, 1]
+    return np.concatenate([starts[:, None], np.where(lost, np.nan, paths[:, 1:])], axis=1)
+
+
+def grid(reach: float) -> Array:
+    """The points at which the picture needs the function, float32 [GRID², 2], row by row from the upper left."""
+    axis = np.linspace(-reach, reach, GRID, dtype=np.float32)
+    x, y = np.meshgrid(axis, axis[::-1])
+    return np.stack([x, y], axis=-1).reshape(-1, 2)
+
+
+def drawn(paths: Array, value: Callable[[Array], Array] | None = None) -> Image.Image:
+    """Paths float32 [b, steps + 1, 2] over the contours of `value` (float32 [n, 2] -> [n]), or over plain ground.
+
+    What is not finite of a path is left out.
+
+    A ring is a start, a dot is where the descent ends. Lines are closer together where the function is steeper; they
+    are spaced by the logarithm of the height above the lowest point of the picture.
+    """
+    far = reach(paths)
+    side = SIZE * FINE
+    heights = None if value is None else np.asarray(value(grid(far)), np.float64).reshape(GRID, GRID)
+    picture = _ground(heights, side) if heights is not None else Image.new("RGB", (side, side), tuple(HIGH.tolist()))
+    draw = ImageDraw.Draw(picture)
+    for path in paths:
+        points = [_place(point, far, side) for point in path if np.isfinite(point).all()]
+        if len(points) > 1:
+            draw.line(points, LINE, 7 * FINE, "curve")
+            draw.line(points, PATH, 4 * FINE, "curve")
+            _dot(draw, points[-1], 7 * FINE, PATH)
+        if points:
+            _dot(draw, points[0], 7 * FINE, None)
+    picture = picture.resize((SIZE, SIZE), Image.Resampling.BOX)
+    _ticks(picture, far)
+    return picture
+
+
+def _ground(heights: Array, side: int) -> Image.Image:
+    """Bands from LOW to HIGH with a line between each two."""
+    finite = np.where(np.isfinite(heights), heights, np.nanmax(heights[np.isfinite(heights)], initial=0.0))
+    scaled = np.log1p(finite - finite.min())
+    smooth = Image.fromarray(scaled.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
+    level = np.asarray(smooth) * np.float32(BANDS / (scaled.max() or 1.0))
+    band = np.clip(level, 0, BANDS - 1).astype(np.uint8)
+    share = np.linspace(0, 1, BANDS)[:, None]
+    pixels = (LOW * (1 - share) + HIGH * share).round().astype(np.uint8)[band]
+    edge = np.zeros(band.shape, bool)
+    edge[1:] |= band[1:] != band[:-1]
+    edge[:, 1:] |= band[:, 1:] != band[:, :-1]
+    pixels[edge] = pixels[edge] // 2 + 127
+    return Image.fromarray(pixels)
+
+
+def _place(point: Array, far: float, side: int) -> tuple[float, float]:
+    x, y = (float(number) for number in point)
+    return (x + far) / (2 * far) * (side - 1), (far - y) / (2 * far) * (side - 1)
+
+
+def _dot(draw: ImageDraw.ImageDraw, at: tuple[float, float], radius: int, fill: tuple[int, int, int] | None) -> None:
+    box = (at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius)
+    draw.ellipse(box, fill or (255, 255, 255), LINE if fill else PATH, 2 * FINE)
+
+
+def _ticks(picture: Image.Image, far: float) -> None:
+    """Round numbers along the lower and the left edge."""
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    for number in _round_numbers(far):
+        text = f"{number:g}"
+        x, y = _place(np.array([number, number]), far, SIZE)
+        _label(draw, (x - draw.textlength(text, font) / 2, SIZE - 20), text, font)
+        _label(draw, (6, y - 8), text, font)
+
+
+def _label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, font: Any) -> None:
+    draw.text(at, text, fill=TEXT, font=font, stroke_width=2, stroke_fill=LINE)
+
+
+def _round_numbers(far: float) -> Sequence[float]:
+    """About seven, well within [-far, far]."""
+    rough = far / 3
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = power * next(each for each in (1, 2, 5, 10) if each * power >= rough)
+    last = int(0.93 * far / step)
+    return [float(step * number) for number in range(-last, last + 1)]

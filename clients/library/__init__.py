@@ -1,0 +1,1 @@
+"""`Client` and `AsyncClient`: a model server asked by task."""

@@ -1,0 +1,171 @@
+"""`Client` for an event loop: the same methods, awaited; many questions may be open at once.
+
+async with AsyncClient("grpc://localhost:8500") as client:
+    await asyncio.gather(*(client.classify("lenet5", path) for path in paths))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ladle.clients.library import questions
+from ladle.clients.library.call import Call
+from ladle.clients.library.connect import connect_async
+from ladle.clients.library.images import Image
+from ladle.clients.library.metadata import Metadata, VersionStatus
+from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
+from ladle.clients.transport.access import Access, File
+from ladle.clients.transport.base import AsyncTransport
+from ladle.clients.transport.exchange import Deadline
+from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
+from ladle.clients.wire.tensors import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ladle.clients.library.client import Which
+
+
+class AsyncClient:
+    """An awaited twin of `ladle.clients.library.client.Client`: same arguments, methods, answers and errors.
+
+    Tasks of one event loop may share it. A cancelled task gives its question up.
+    """
+
+    def __init__(
+        self,
+        target: str | AsyncTransport = "grpc://localhost:8500",
+        timeout_s: float = 30.0,
+        *,
+        ca: File | None = None,
+        certificate: File | None = None,
+        private_key: File | None = None,
+        api_key: str | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        if isinstance(target, str):
+            target = connect_async(target, Access(ca, certificate, private_key, api_key), max_message_bytes)
+        self.transport = target
+        self.timeout_s = timeout_s
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self.transport.close()
+
+    # Any model
+
+    async def models(
+        self, names: Sequence[str] | None = None, timeout_s: float | None = None
+    ) -> dict[str, list[VersionStatus]]:
+        """The state of every version of every model, or of `names` as far as they are served.
+
+        Unimplemented without `names`: the server has no way to list its models. TensorFlow Serving has none.
+        """
+        return await self.transport.run(self.transport.protocol.models(names, self._deadline(timeout_s)))
+
+    async def status(
+        self, name: str, version: int | None = None, timeout_s: float | None = None
+    ) -> list[VersionStatus]:
+        """The state of every version ever seen, or of one; the highest first."""
+        return await self.transport.run(self.transport.protocol.status(name, version, self._deadline(timeout_s)))
+
+    async def metadata(
+        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
+    ) -> Metadata:
+        """The signatures of a model version."""
+        return await self.transport.run(
+            self.transport.protocol.metadata(name, version, label, self._deadline(timeout_s))
+        )
+
+    async def predict(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        signature: str = "serving_default",
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> dict[str, Array]:
+        """Run a signature: arrays by name -> arrays by name. See `Transport.predict`."""
+        return await self.transport.run(
+            self.transport.protocol.predict(name, inputs, signature, version, label, self._deadline(timeout_s), outputs)
+        )
+
+    # Images
+
+    async def classify(self, name: str, image: Image, **which: Unpack[Which]) -> Classification:
+        """The class of one image."""
+        return await self.transport.run(questions.classify_one(self._call(name, **which), name, image))
+
+    async def classify_many(
+        self, name: str, images: Sequence[Image] | Array, **which: Unpack[Which]
+    ) -> list[Classification]:
+        """The classes of several images, in one request: all paths or bytes, or all arrays."""
+        return await self.transport.run(questions.classify(self._call(name, **which), images))
+
+    async def segment(self, name: str, image: Image, **which: Unpack[Which]) -> Segmentation:
+        """The class of every pixel of one image."""
+        return await self.transport.run(questions.segment(self._call(name, **which), name, image))
+
+    async def reconstruct(self, name: str, image: Image, **which: Unpack[Which]) -> Array:
+        """An auto-encoder's copy: float32 [h, w, c] of one image, [b, h, w, c] of a batch."""
+        return await self.transport.run(questions.reconstruct(self._call(name, **which), image))
+
+    async def encode(self, name: str, image: Image, **which: Unpack[Which]) -> Array:
+        """The code of an image: float32 [latent_dim], or [b, latent_dim] of a batch of arrays."""
+        return await self.transport.run(questions.encode(self._call(name, **which), image))
+
+    async def decode(self, name: str, code: Any, **which: Unpack[Which]) -> Array:
+        """The image of a code, [latent_dim] or [b, latent_dim]: uint8 [h, w, c] or [b, h, w, c]."""
+        return await self.transport.run(questions.decode(self._call(name, **which), code))
+
+    async def interpolate(
+        self, name: str, first: Image, second: Image, steps: int = 8, **which: Unpack[Which]
+    ) -> Array:
+        """The way from one image to another through an auto-encoder's codes: uint8 [steps, h, w, c]."""
+        return await self.transport.run(questions.interpolate(self._call(name, **which), first, second, steps))
+
+    async def generate(self, name: str, n: int = 1, seed: int = 0, **which: Unpack[Which]) -> Array:
+        """`n` new images, uint8 [n, h, w, c]; the same seed gives the same images."""
+        return await self.transport.run(questions.generate(self._call(name, **which), n, seed))
+
+    # Text and numbers
+
+    async def sentiment(self, text: str, name: str = "sentiment_lstm", **which: Unpack[Which]) -> Sentiment:
+        """The mood of one text."""
+        return (await self.sentiment_many([text], name, **which))[0]
+
+    async def sentiment_many(
+        self, texts: Sequence[str], name: str = "sentiment_lstm", **which: Unpack[Which]
+    ) -> list[Sentiment]:
+        """The moods of several texts, in one request."""
+        return await self.transport.run(questions.sentiment(self._call(name, **which), texts))
+
+    async def regress(self, name: str, x: Any, **which: Unpack[Which]) -> Array:
+        """A model's single output for its single input, with or without a batch axis."""
+        return await self.transport.run(questions.regress(self._call(name, **which), x))
+
+    async def minimise(self, name: str, start: Any, **which: Unpack[Which]) -> Descent:
+        """The descent from a start [d], or from each of several [b, d], to a minimum of a function."""
+        return await self.transport.run(questions.minimise(self._call(name, **which), start))
+
+    def _call(
+        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
+    ) -> Call:
+        return Call(self.transport.protocol, name, version, label, self._timeout_s(timeout_s))
+
+    def _timeout_s(self, timeout_s: float | None) -> float:
+        return self.timeout_s if timeout_s is None else timeout_s
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return self.transport.protocol.deadline(self._timeout_s(timeout_s))

@@ -1,0 +1,36 @@
+"""An image as a network gets it: decoded, grey or not, resized, in [0, 1]; as the exported signatures do it."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from ladle.clients.drawing.pictures import Array
+
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+def pixels(picture: Image.Image, height: int | None, width: int | None, channels: int) -> Array:
+    """float32 [height, width, channels] in [0, 1]; None keeps the picture's own height and width.
+
+    channels  1 or 3
+    """
+    image = _rgb(picture).astype(np.float32)  # [h, w, 3]
+    image /= np.float32(255)  # in place: a photograph is large
+    if channels == 1:
+        image *= _GREY
+        image = image.sum(axis=-1, keepdims=True, dtype=np.float32)  # [h, w, 1]
+    height, width = height or image.shape[0], width or image.shape[1]
+    if image.shape[:2] == (height, width):
+        return image
+    planes = [Image.fromarray(image[..., channel]) for channel in range(channels)]
+    planes = [plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def _rgb(picture: Image.Image) -> Array:
+    """uint8 [h, w, 3]: alpha dropped, palettes expanded, of 16 bits the upper 8."""
+    if picture.mode.startswith("I"):
+        grey = (np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    return np.asarray(picture.convert("RGB"))

@@ -1,0 +1,116 @@
+"""What a model can be asked, read off its signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ladle.clients.library.metadata import Metadata
+
+Json = dict[str, Any]
+VERBS = ("classify", "sentiment", "generate", "segment", "reconstruct", "interpolate", "regress", "minimise")
+"""What the gateway has a route for."""
+ASKED = (*VERBS, "encode", "decode")
+"""What the command line has a verb for."""
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The signature that draws a code: its name, its input's name, and the numbers of a code."""
+
+    signature: str
+    input: str
+    dim: int
+
+
+class Signatures:
+    """The signatures of a version, by name, as a model card writes them: inputs and outputs with dtype and shape."""
+
+    def __init__(self, signatures: Mapping[str, Any]) -> None:
+        self.described = signatures
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.described
+
+    @cached_property
+    def verbs(self) -> list[str]:
+        """Every verb that the model answers."""
+        seen = self._outputs("serving_bytes") | (self._outputs("serving_default") if self.image else set())
+        holds = {
+            "classify": "probabilities" in seen and "class_map" not in seen,
+            "sentiment": "probability" in self._outputs("text"),
+            "generate": "images" in self._outputs("generate") or self.latent is not None,
+            "segment": "class_map" in seen,
+            "reconstruct": "reconstruct_bytes" in self.described or "reconstruction" in seen,
+            "interpolate": self.latent is not None,
+            "minimise": {"minimum", "path"} <= self._outputs("serving_default"),
+        }
+        found = [verb for verb, answered in holds.items() if answered]
+        return found or (["regress"] if self._regresses() else [])
+
+    @property
+    def asked(self) -> list[str]:
+        """Every verb of the command line that the model answers."""
+        return [
+            *(verb for verb in self.verbs if verb != "interpolate" or self.encodes),
+            *(["encode"] if self.encodes else []),
+            *(["decode"] if self.latent and self.latent.signature == "decode" else []),
+        ]
+
+    @cached_property
+    def image(self) -> Json | None:
+        """Height, width and channels of the image that the model works on; None for a free axis."""
+        inputs = list(self._inputs("serving_default").values())
+        shape = inputs[0].get("shape") if len(inputs) == 1 else None
+        if not shape or len(shape) != 4 or not str(inputs[0].get("dtype", "")).startswith("float"):
+            return None
+        return dict(zip(("height", "width", "channels"), shape[1:], strict=True))
+
+    @cached_property
+    def latent(self) -> Latent | None:
+        """How the model draws from codes, if it does."""
+        for key in ("decode", "serving_default"):
+            inputs = self._inputs(key)
+            if len(inputs) != 1 or not self._outputs(key) & {"image", "images"}:
+                continue
+            [(name, info)] = inputs.items()
+            shape = list(info.get("shape") or [])
+            if len(shape) == 2 and shape[1] and str(info.get("dtype")).startswith("float"):
+                return Latent(key, name, int(shape[1]))
+        return None
+
+    @property
+    def encodes(self) -> bool:
+        """Whether images have codes."""
+        return "code" in self._outputs("encode") and self.image is not None
+
+    def _regresses(self) -> bool:
+        default = self.described.get("serving_default") or {}
+        if len(default.get("inputs", ())) != 1 or len(default.get("outputs", ())) != 1:
+            return False
+        infos = [*default["inputs"].values(), *default["outputs"].values()]
+        return self.image is None and all(str(info.get("dtype", "")).startswith("float") for info in infos)
+
+    def _inputs(self, key: str) -> Mapping[str, Any]:
+        return (self.described.get(key) or {}).get("inputs") or {}
+
+    def _outputs(self, key: str) -> set[str]:
+        return set((self.described.get(key) or {}).get("outputs") or ())
+
+
+def of_metadata(metadata: Metadata) -> Signatures:
+    """The signatures that the server tells of."""
+    return Signatures(
+        {
+            key: {
+                "method": signature.method,
+                "inputs": {name: {"dtype": info.dtype, "shape": info.shape} for name, info in signature.inputs.items()},
+                "outputs": {
+                    name: {"dtype": info.dtype, "shape": info.shape} for name, info in signature.outputs.items()
+                },
+            }
+            for key, signature in metadata.signatures.items()
+        }
+    )

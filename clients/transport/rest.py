@@ -1,0 +1,149 @@
+"""Keep-alive HTTP connections on the standard library, one for each thread that is asking."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+from ladle.clients.transport.access import Access
+from ladle.clients.transport.address import Address
+from ladle.clients.transport.base import Transport
+from ladle.clients.transport.exchange import ClosedError, Send
+from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
+from ladle.clients.transport.rest_protocol import (
+    HttpAnswer,
+    HttpRequest,
+    NoConnectionError,
+    RestProtocol,
+    TooLargeError,
+)
+
+
+class RestClient(Transport):
+    """A client of one host; connections are kept and used again."""
+
+    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.protocol = RestProtocol(address, access, max_message_bytes)
+        host, _, port = address.hosts[0].rpartition(":")
+        self._pool = _Pool(host.strip("[]"), int(port), access.ssl_context() if address.is_secure else None)
+
+    def send(self, step: Send) -> HttpAnswer:
+        return self._pool.exchange(step.request, step.headers, step.timeout_s, self.protocol.max_message_bytes)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Pool:
+    """Connections to one server; a thread takes one for the time of an exchange."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        self._host, self._port, self._context = host, port, context
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._closed = False
+
+    def exchange(
+        self, request: HttpRequest, headers: tuple[tuple[str, str], ...], timeout_s: float, max_bytes: int
+    ) -> HttpAnswer:
+        """NoConnectionError: nothing was sent."""
+        end = time.monotonic() + timeout_s
+        connection = self._take(end)
+        fields = dict(headers) if request.body is None else {"content-type": "application/json", **dict(headers)}
+        try:
+            connection.request(request.method, request.path, request.body, fields)
+            response = connection.getresponse()
+            body = _read(response, connection, end, max_bytes)
+        except BaseException:
+            connection.close()
+            raise
+        if response.will_close:
+            connection.close()
+        else:
+            self._put(connection)
+        return HttpAnswer(response.status, {key.lower(): value for key, value in response.getheaders()}, body)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self, end: float) -> http.client.HTTPConnection:
+        if self._pid != os.getpid():  # the parent's connections are its own, and a lock may be held by no one here
+            self._lock, self._idle, self._pid = threading.Lock(), [], os.getpid()
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise ClosedError
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return self._connect(end)
+            if connection.sock is not None and is_quiet(connection.sock):
+                _set_timeout(connection, end)
+                return connection
+            connection.close()
+
+    def _put(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self, end: float) -> http.client.HTTPConnection:
+        timeout_s = max(end - time.monotonic(), 0.001)
+        connection: http.client.HTTPConnection
+        if self._context is not None:
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._context)
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        try:
+            connection.connect()
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            raise NoConnectionError from error
+        return connection
+
+
+def is_quiet(sock: Any) -> bool:
+    """Whether a kept connection can be used: it has nothing to read, unless the server has closed it."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return not selector.select(0)
+
+
+def _set_timeout(connection: http.client.HTTPConnection, end: float) -> None:
+    left_s = end - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    sock: socket.socket | None = connection.sock
+    if sock is not None:
+        sock.settimeout(left_s)
+
+
+def _read(
+    response: http.client.HTTPResponse, connection: http.client.HTTPConnection, end: float, max_bytes: int
+) -> bytes:
+    chunks, size = [], 0
+    if (response.length or 0) > max_bytes:
+        raise TooLargeError
+    while chunk := response.read1(1 << 20):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLargeError
+        _set_timeout(connection, end)
+    if response.length:  # `read1` does not mind an early end
+        raise http.client.IncompleteRead(b"", response.length)
+    response.close()
+    return b"".join(chunks)

@@ -1,0 +1,1 @@
+"""Routes, schemas, the OpenAPI document, errors and access control of the gateway."""

@@ -1,0 +1,1 @@
+"""The operations of the server, in NumPy. They know neither gRPC nor HTTP."""

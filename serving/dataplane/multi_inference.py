@@ -1,0 +1,70 @@
+"""MultiInference: several classify and regress signatures on the same examples; TensorFlow Serving's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ladle.serving.errors import InvalidArgument, Unimplemented
+from ladle.serving.servables import examples
+from ladle.serving.servables.saved_model import Signature
+from ladle.serving.servables.servable import Servable
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A task: the model and signature it names, and CLASSIFY or REGRESS."""
+
+    model: str
+    signature: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of a task: labels bytes [n, k] and scores float32 [n, k], one of which may be missing, or values float32 [n]."""
+
+    classes: Array | None = None
+    scores: Array | None = None
+    values: Array | None = None
+
+
+def check(servable: Servable, tasks: Sequence[Inference]) -> list[tuple[Signature, tuple[str, ...]]]:
+    """The signature and the outputs of each task; InvalidArgument or Unimplemented, in upstream's words."""
+    chosen: dict[str, tuple[Signature, tuple[str, ...]]] = {}
+    input_tensor = ""
+    for task in tasks:
+        if not task.model:
+            raise InvalidArgument("Found ModelSpec with an empty model name.")
+        if task.model != tasks[0].model:
+            raise InvalidArgument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        if task.signature in chosen:
+            raise InvalidArgument(f"Duplicate evaluation of signature: {task.signature}")
+        signature = servable.signatures.get(task.signature)
+        if signature is None:
+            raise InvalidArgument(f"Requested signature not found in model graph: {task.signature}")
+        if task.method == CLASSIFY:
+            outputs = examples.check_classify(signature)
+        elif task.method == REGRESS:
+            outputs = examples.check_regress(signature)
+        else:
+            raise Unimplemented(f"Unsupported signature method_name: {task.method}")
+        tensor = signature.inputs[examples.INPUTS].name
+        if input_tensor not in ("", tensor):
+            raise InvalidArgument("Input tensor must be the same for all Signatures.")
+        input_tensor = tensor
+        chosen[task.signature] = signature, outputs
+    return list(chosen.values())
+
+
+def read(task: Inference, answer: Mapping[str, Array], count: int) -> Result:
+    """A task's result from its signature's outputs for `count` examples."""
+    if task.method == CLASSIFY:
+        return Result(*examples.read_classes(answer, count))
+    return Result(values=examples.read_values(answer, count))

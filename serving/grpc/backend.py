@@ -1,0 +1,211 @@
+"""Which gRPC server carries the methods: our own (`native`) or grpcio; and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from ladle.clients.wire import services
+from ladle.serving.errors import InvalidArgument
+from ladle.serving.grpc import reflection
+from ladle.serving.grpc.http2.frames import Limits
+from ladle.serving.repository.assembly import StartError
+from ladle.serving.runtime.listening import listen, remove_stale_socket, settle
+
+MAX_BYTES = 2**31 - 1
+_INT32 = range(-(2**31), 2**31)
+_NATIVE_ARGUMENTS = {
+    "grpc.max_receive_message_length",
+    "grpc.max_concurrent_streams",
+    "grpc.max_metadata_size",
+    "grpc.keepalive_time_ms",
+}
+Methods = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the gRPC server is told.
+
+    backend      auto, grpcio or native             host, port   "" for all addresses; port 0 for none
+    socket_path  a UNIX socket, or ""               ssl_file     an SSLConfig, or ""
+    arguments    more channel arguments: `name=value,name=value`
+    max_bytes    of a message                       limits       of connections
+    max_buffered bytes of requests that are still arriving (native only)
+    share        other processes may listen on the port
+    """
+
+    backend: str = "auto"
+    host: str = ""
+    port: int = 0
+    socket_path: str = ""
+    ssl_file: str = ""
+    arguments: str = ""
+    max_bytes: int = 2**26
+    max_buffered: int = 2**30
+    limits: Limits = field(default_factory=Limits)
+    share: bool = False
+
+
+def choose(settings: Settings) -> tuple[str, str]:
+    """`grpcio` or `native`, and why. InvalidArgument when native was asked for and cannot be."""
+    if settings.backend not in ("auto", "grpcio", "native"):
+        raise InvalidArgument(f"--grpc_backend={settings.backend}: wanted auto, grpcio or native")
+    if settings.backend == "grpcio":
+        return "grpcio", "as told"
+    hindrance = _hindrance(settings)
+    if not hindrance:
+        return "native", "as told" if settings.backend == "native" else "nothing asks for grpcio"
+    if settings.backend == "native":
+        raise InvalidArgument(f"--grpc_backend=native {hindrance}; use --grpc_backend=grpcio")
+    return "grpcio", f"native {hindrance}"
+
+
+def _hindrance(settings: Settings) -> str:
+    if settings.ssl_file:
+        return "has no TLS"
+    other = [name for name, _ in parse_arguments(settings.arguments) if name not in _NATIVE_ARGUMENTS]
+    return f"does not know the channel argument {other[0]}" if other else ""
+
+
+def parse_arguments(text: str) -> list[tuple[str, int | str]]:
+    """`name=value,name=value` as channel arguments: an integer where the value is an int32, else text."""
+    found: list[tuple[str, int | str]] = []
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not equals:
+            continue
+        digits = value.removeprefix("-")
+        number = int(value) if digits.isascii() and digits.isdigit() and len(digits) < 11 else None
+        found.append((name, number if number is not None and number in _INT32 else value))
+    return found
+
+
+async def start(settings: Settings, backend: str, methods: Methods, credentials: Any = None) -> Any:
+    """A server with these methods (by service and name; bytes in, bytes out), listening. StartError when it cannot.
+
+    credentials  of TLS, for grpcio; None for plain text
+    """
+    table = {service: _handlers(service, functions) for service, functions in methods.items()}
+    if reflection.is_installed():
+        info = reflection.Reflection(list(methods)).info
+        handler = grpc.stream_stream_rpc_method_handler(info)
+        table |= {name: {"ServerReflectionInfo": handler} for name in reflection.NAMES}
+    if settings.socket_path:
+        remove_stale_socket(Path(settings.socket_path))
+    if backend == "native":
+        return await _start_native(settings, table)
+    return await _start_grpcio(settings, table, credentials)
+
+
+def _handlers(service: str, functions: Mapping[str, Any]) -> dict[str, Any]:
+    known = services.methods(service)
+    unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+    return {name: (stream if known[name].streaming else unary)(function) for name, function in functions.items()}
+
+
+async def _start_native(settings: Settings, table: Methods) -> Any:
+    from ladle.serving.grpc.native import Server
+
+    arguments = {name: value for name, value in parse_arguments(settings.arguments) if isinstance(value, int)}
+    given = settings.limits
+    limits = Limits(
+        arguments.get("grpc.max_metadata_size", given.header_bytes),
+        arguments.get("grpc.max_concurrent_streams", given.streams),
+        given.connections,
+        given.read_timeout_s,
+        max(1.0, arguments.get("grpc.keepalive_time_ms", given.keepalive_s * 1000) / 1000),
+    )
+    max_bytes = arguments.get("grpc.max_receive_message_length", settings.max_bytes)
+    handlers = {f"/{s}/{name}".encode(): handler for s, by_name in table.items() for name, handler in by_name.items()}
+    server = Server(handlers, limits, max_bytes if max_bytes >= 0 else MAX_BYTES, settings.max_buffered)
+    where = settings.socket_path
+    try:
+        if settings.port:
+            where = f"{settings.host or '0.0.0.0'}:{settings.port}"  # noqa: S104
+            await server.listen(listen(settings.host or "0.0.0.0", settings.port, settings.share))  # noqa: S104
+        if settings.socket_path:
+            where = settings.socket_path
+            await server.listen(settings.socket_path)
+    except OSError:
+        raise StartError(f"UNKNOWN: gRPC cannot listen on {where}; is it in use?") from None
+    return server
+
+
+async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) -> Any:
+    import grpc.aio
+
+    limits = settings.limits
+    arguments: dict[str, int | str] = {
+        "grpc.max_receive_message_length": min(settings.max_bytes, MAX_BYTES),
+        "grpc.max_send_message_length": MAX_BYTES,
+        "grpc.max_metadata_size": limits.header_bytes,
+        "grpc.absolute_max_metadata_size": limits.header_bytes,
+        "grpc.max_concurrent_streams": limits.streams,
+        "grpc.keepalive_time_ms": int(limits.keepalive_s * 1000),
+        "grpc.server_handshake_timeout_ms": int(limits.read_timeout_s * 1000),
+        "grpc.so_reuseport": int(settings.share),
+    }
+    if limits.connections:
+        arguments["grpc.max_allowed_incoming_connections"] = limits.connections
+    arguments.update(parse_arguments(settings.arguments))
+    server = grpc.aio.server(options=list(arguments.items()))
+    calls = _Calls()
+    for service, by_name in table.items():
+        counted = {name: calls.counted(handler) for name, handler in by_name.items()}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, counted)])
+    for address in _addresses(settings):
+        try:
+            if credentials is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, credentials)
+        except RuntimeError:
+            raise StartError(f"UNKNOWN: gRPC cannot listen on {address}; is it in use?") from None
+    await server.start()
+    return _Grpcio(server, calls)
+
+
+class _Calls:
+    """How many unary calls have begun."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def counted(self, handler: Any) -> Any:
+        method = handler.unary_unary
+        if method is None:
+            return handler
+
+        async def begin(payload: bytes, context: Any) -> bytes:
+            self.begun += 1
+            answer: bytes = await method(payload, context)
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(begin)
+
+
+@dataclass(frozen=True)
+class _Grpcio:
+    """grpcio's server; it cancels calls that it has received and not begun, so those come first."""
+
+    server: Any
+    calls: _Calls
+
+    async def stop(self, grace_s: float) -> None:
+        await settle(lambda: self.calls.begun, grace_s)
+        await self.server.stop(grace_s)
+
+
+def _addresses(settings: Settings) -> list[str]:
+    found = []
+    if settings.port:
+        host = settings.host or "0.0.0.0"  # noqa: S104 (as TensorFlow Serving; --host narrows it)
+        found.append(f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}")
+    if settings.socket_path:
+        found.append(f"unix:{settings.socket_path}")
+    return found

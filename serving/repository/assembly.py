@@ -1,0 +1,146 @@
+"""What the flags make of a server: its repository, its manager, its watcher, and why it cannot start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+from ladle.serving.errors import InvalidArgument
+from ladle.serving.repository import config
+from ladle.serving.repository.folders import ConfiguredRepository, FolderRepository, ModelConfig, Repository
+from ladle.serving.repository.manager import Load, Manager
+from ladle.serving.repository.versions import L, Versions, describe
+from ladle.serving.repository.watcher import Watcher
+
+
+class StartError(Exception):
+    """Why the server does not start: `<CODE>: <message>`."""
+
+
+def check(options: SimpleNamespace) -> None:
+    """InvalidArgument, in upstream's words where it has them, for flags that contradict each other."""
+    if not options.port and not options.grpc_socket_path:
+        raise InvalidArgument(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
+        )
+    if not options.repository and not options.model_base_path and not options.model_config_file:
+        raise InvalidArgument(
+            "Both server_options.model_base_path and server_options.model_config_file are empty! "
+            "Name one of them, or --repository=DIR."
+        )
+    if options.repository and (options.model_base_path or options.model_config_file):
+        raise InvalidArgument("--repository stands alone; leave out --model_base_path and --model_config_file")
+    if options.batching_parameters_file and not options.enable_batching:
+        raise InvalidArgument(
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+        )
+    if options.use_alts_credentials and options.ssl_config_file:
+        raise InvalidArgument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if options.use_alts_credentials:
+        raise InvalidArgument("--use_alts_credentials is not supported by this server; use --ssl_config_file")
+    parallelism = (
+        options.tensorflow_session_parallelism,
+        options.tensorflow_intra_op_parallelism,
+        options.tensorflow_inter_op_parallelism,
+    )
+    if all(threads > 0 for threads in parallelism):
+        raise InvalidArgument(
+            "Either configure server_options.tensorflow_session_parallelism or (server_options.tensorflow_intra_op_"
+            "parallelism, server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all."
+        )
+    if options.version_transition_policy not in ("availability", "resource"):
+        raise InvalidArgument(
+            f"--version_transition_policy={options.version_transition_policy} is none; wanted availability or resource"
+        )
+    if options.allow_config_reload and not options.config_root:
+        raise InvalidArgument(
+            "--allow_config_reload needs --config_root=DIR: the folder that must hold the base paths of "
+            "configurations that come over gRPC; --config_root=/ allows any"
+        )
+    if options.workers < 1:
+        raise InvalidArgument(f"--workers={options.workers}: wanted 1 or more")
+    if options.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise InvalidArgument("--workers needs ports that processes can share, which this system has not")
+    if options.workers > 1 and options.grpc_socket_path:
+        raise InvalidArgument("--grpc_socket_path is served by one process; leave out --workers, or listen on --port")
+    try:
+        re.compile(options.model_name_pattern)
+    except re.error as error:
+        raise InvalidArgument(f"--model_name_pattern is not a regular expression: {error}") from None
+
+
+def make_repository(options: SimpleNamespace) -> Repository:
+    """The folder, the configured models or the single model; InvalidArgument when it cannot be."""
+    if options.repository:
+        folder = Path(options.repository).absolute()
+        if not folder.is_dir():
+            raise InvalidArgument(f"--repository={options.repository} is not a folder; make it, models may come later")
+        return FolderRepository(folder, names=options.model_name_pattern)
+    if options.model_config_file:
+        models = config.read_models(Path(options.model_config_file))
+    else:
+        config.check_base_path(options.model_name, options.model_base_path)
+        models = [ModelConfig(options.model_name, Path(options.model_base_path))]
+    return ConfiguredRepository(models, options.missing_base_path_stops_poll)
+
+
+def make_manager(
+    options: SimpleNamespace, load: Load[L], threads: int, show: Callable[[], None] = lambda: None
+) -> Manager[L]:
+    """A manager that loads with `load`, `threads` versions at once unless the flags say how many."""
+    return Manager(
+        load,
+        retries=max(0, options.max_num_load_retries),
+        retry_interval_s=max(0.0, options.load_retry_interval_micros / 1e6),
+        threads=options.num_load_threads if options.num_load_threads > 0 else threads,
+        retry_changed=options.retry_changed_versions,
+        unload_first=options.version_transition_policy == "resource",
+        show=show,
+    )
+
+
+def make_watcher(options: SimpleNamespace, repository: Repository, manager: Manager[Any]) -> Watcher:
+    """Polls as the flags say; FailedPrecondition when a label may not be given."""
+    return Watcher(
+        repository,
+        manager,
+        poll_wait_s=options.file_system_poll_wait_seconds,
+        config_file=Path(options.model_config_file) if options.model_config_file else None,
+        config_poll_wait_s=options.model_config_file_poll_wait_seconds,
+        allow_unavailable_labels=options.allow_version_labels_for_unavailable_models,
+        config_root=Path(options.config_root) if options.config_root else None,
+        waits_for_models=options.wait_for_models,
+    )
+
+
+def is_loaded(options: SimpleNamespace, manager: Versions, watcher: Watcher) -> bool:
+    """Whether the ports may be opened: each configured model is available or has failed.
+
+    A model whose base path is missing, or holds no version, is waited for with --wait_for_models alone.
+    StartError when models have failed and none is available; with --wait_for_models, when one has failed.
+    """
+    repository = watcher.repository
+    if not repository.requires_models:
+        return True
+    models = list(repository.configured())
+    if not all(manager.is_settled(model) for model in models):
+        return False
+    failures = [failure for model in models if (failure := manager.failure(model)) is not None]
+    if failures and (options.wait_for_models or not manager.available()):
+        raise StartError(f"UNKNOWN: {len(failures)} servable(s) did not become available: {{{describe(failures)}}}")
+    return not options.wait_for_models or all(manager.is_available(model) for model in models)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process at once: threads that still load a model do not hold it up."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,138 @@
+"""Polls the repository and the configuration file while the server runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ladle.clients.wire import messages as pb
+from ladle.serving.errors import FailedPrecondition, ServingError
+from ladle.serving.repository.acceptance import Acceptance
+from ladle.serving.repository.config import read_text_proto
+from ladle.serving.repository.folders import ConfiguredRepository, Repository
+from ladle.serving.repository.manager import Manager
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Keeps the manager's wanted versions, and the labels, as the repository and the configuration say.
+
+    poll_wait_s       pause between polls of the file system; 0: poll once, below 0: at a new configuration only
+    config_file       read again every `config_poll_wait_s` if that is above 0; a bad file changes nothing
+    allow_unavailable_labels   whether a new label may name a version that is not loaded
+    config_root       folder that holds the base paths of configurations that come over gRPC
+    waits_for_models  whether a model without versions is waited for, at the start and at a reload
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        manager: Manager[Any],
+        poll_wait_s: float = 1.0,
+        config_file: Path | None = None,
+        config_poll_wait_s: float = 0.0,
+        allow_unavailable_labels: bool = False,
+        config_root: Path | None = None,
+        waits_for_models: bool = False,
+    ) -> None:
+        """FailedPrecondition when a label may not be given."""
+        self.repository = repository
+        self.manager = manager
+        self.waits_for_models = waits_for_models
+        self._poll_wait_s = poll_wait_s
+        self._config_file = config_file
+        self._config_poll_wait_s = config_poll_wait_s
+        self._config_root = config_root
+        self._config = read_text_proto(config_file, pb.ModelServerConfig) if config_file else None
+        self._changing = threading.RLock()  # one poll or configuration at a time
+        self._stop = threading.Event()
+        self._was_ready = False
+        self._acceptance = Acceptance(repository.configured().values(), self._is_available, allow_unavailable_labels)
+
+    @property
+    def labels(self) -> Mapping[str, Mapping[str, int]]:
+        """Versions by model and label."""
+        return self._acceptance.labels
+
+    def start(self) -> None:
+        """Polls once, then goes on in a thread."""
+        if self._poll_wait_s >= 0:
+            self.poll()
+        if self._poll_wait_s > 0 or self._config_poll_wait_s > 0:
+            threading.Thread(target=self._run, name="watcher", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def poll(self) -> None:
+        with self._changing:
+            self.manager.set_wanted(self.repository.poll())
+
+    def is_configured(self, model: str) -> bool:
+        return model in self.repository.configured()
+
+    def is_ready(self) -> bool:
+        """Whether every configured model is available; of a folder's models, whether each was once decided on."""
+        if self.repository.requires_models:
+            return all(self.manager.is_available(model) for model in self.repository.configured())
+        # Models that come later do not take back the readiness of the others.
+        self._was_ready = self._was_ready or all(map(self.manager.is_settled, self.repository.configured()))
+        return self._was_ready
+
+    def reload(self, config: Any) -> list[str]:
+        """Replaces the configuration by a ModelServerConfig that came over gRPC; the models that it adds.
+
+        ServingError, and the models as before, when it may not be.
+        """
+        return self._apply(config, self._config_root)
+
+    def _apply(self, config: Any, root: Path | None) -> list[str]:
+        repository = self.repository
+        if not isinstance(repository, ConfiguredRepository):
+            raise FailedPrecondition(
+                "This server serves the models of a folder (--repository), which no configuration can replace; "
+                "start it with --model_config_file."
+            )
+        with self._changing:
+            before = repository.configured()
+            models = self._acceptance.accept(config, root)
+            repository.replace(models)
+            self.poll()
+            return [model.name for model in models if model.name not in before]
+
+    def _is_available(self, model: str, version: int) -> bool:
+        return version in self.manager.available().get(model, [])
+
+    def _run(self) -> None:
+        never = float("inf")
+        next_poll = time.monotonic() + self._poll_wait_s if self._poll_wait_s > 0 else never
+        next_config = time.monotonic() + self._config_poll_wait_s if self._config_poll_wait_s > 0 else never
+        while not self._stop.wait(max(0.0, min(next_poll, next_config) - time.monotonic())):
+            try:
+                if time.monotonic() >= next_config:
+                    next_config = time.monotonic() + self._config_poll_wait_s
+                    self._reread()
+                if time.monotonic() >= next_poll:
+                    next_poll = time.monotonic() + self._poll_wait_s
+                    self.poll()
+            except Exception:
+                log.exception("polling failed; the next poll tries again")
+
+    def _reread(self) -> None:
+        """Applies the configuration file if it says something else than the last one read from it."""
+        assert self._config_file is not None
+        try:
+            config = read_text_proto(self._config_file, pb.ModelServerConfig)
+            if config == self._config:
+                return
+            self._apply(config, None)
+            self._config = config
+            models = [entry.name for entry in config.model_config_list.config]
+            log.info("configuration read again: %s", ", ".join(models) or "no models")
+        except ServingError as error:
+            log.error("configuration not changed: %s", error)

@@ -1,0 +1,1 @@
+"""REST: TensorFlow Serving's HTTP interface."""

@@ -1,0 +1,1 @@
+"""HTTP/1.1 on asyncio. It knows no route and no model."""

@@ -1,0 +1,168 @@
+"""JSON values to tensors: TensorFlow Serving's rules for element types and nesting, in its words."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+
+from ladle.serving.errors import InvalidArgument, Unimplemented
+from ladle.serving.rest.json.text import quote
+from ladle.serving.servables.saved_model import TensorInfo
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_RANK = 32
+_BLANKS = re.compile(r"[ \t\n\v\f\r]+")
+_URL_SAFE = str.maketrans("-_", "+/")
+_INT32 = (-(2**31), 2**31 - 1)
+_RANGES = {
+    "int32": _INT32,
+    "int16": _INT32,
+    "int8": _INT32,
+    "uint8": _INT32,
+    "int64": (-(2**63), 2**63 - 1),
+    "uint32": (0, 2**32 - 1),
+    "uint64": (0, 2**64 - 1),
+}
+"""Integers that a JSON number may be, by dtype; the narrow types wrap."""
+_TYPES: dict[str, set[type]] = {
+    "float": {int, float},
+    "double": {int, float},
+    "bool": {bool},
+    **{name: {int} for name in _RANGES},
+}
+
+
+def read(value: Any, info: TensorInfo) -> Array:
+    """A JSON value as a tensor; its shape is taken from the first element at each level.
+
+    InvalidArgument for uneven lists and values of another kind, Unimplemented for dtypes that JSON cannot carry.
+    """
+    array = regular(value, info)
+    if array is not None:
+        return array
+    shape = _shape(value)
+    flat: list[Any] = []
+    _fill(flat, value, shape, 0, info)
+    return _to_array(flat, info).reshape(shape)
+
+
+def regular(value: Any, info: TensorInfo) -> Array | None:
+    """The tensor of an evenly nested list of values that suit the dtype; None for all others."""
+    wanted = _TYPES.get(info.type_name)
+    if wanted is None or not isinstance(value, list):
+        return None
+    level, shape = value, [len(value)]
+    while level and type(level[0]) is list:
+        if len(shape) == MAX_RANK or set(map(type, level)) != {list} or len(set(map(len, level))) != 1:
+            return None
+        shape.append(len(level[0]))
+        level = list(itertools.chain.from_iterable(level))
+    if not set(map(type, level)) <= wanted:
+        return None
+    limits = _RANGES.get(info.type_name)
+    if limits and level and not (limits[0] <= min(level) and max(level) <= limits[1]):
+        return None
+    return _to_array(level, info).reshape(shape)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if len(shape) > MAX_RANK:
+            raise InvalidArgument(f"lists are nested more than {MAX_RANK} deep; a tensor has at most so many axes")
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _fill(flat: list[Any], value: Any, shape: tuple[int, ...], level: int, info: TensorInfo) -> None:
+    rank = len(shape)
+    if isinstance(value, list):
+        if level >= rank:
+            raise InvalidArgument(f"Encountered list at unexpected level: {level} expected < {rank}")
+        if len(value) != shape[level]:
+            raise InvalidArgument(
+                f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+            )
+        for element in value:
+            _fill(flat, element, shape, level + 1, info)
+        return
+    if level != rank:
+        raise InvalidArgument(
+            f"JSON Value: {quote(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+            f"Expected at level: {rank}"
+        )
+    flat.append(_element(value, info))
+
+
+def _element(value: Any, info: TensorInfo) -> Any:
+    name = info.type_name
+    if name == "string":
+        if isinstance(value, str):
+            return value.encode("utf-8", "surrogateescape")
+        if isinstance(value, dict):
+            return decode_base64(value)
+        raise _type_error(value, name)
+    if name not in _TYPES:
+        raise Unimplemented(f"Conversion of JSON Value: {quote(value)} to type: {name}")
+    if type(value) not in _TYPES[name]:
+        raise _type_error(value, name)
+    low, high = _RANGES.get(name, (value, value))
+    if not low <= value <= high and value == value:  # NaN is not itself
+        raise _type_error(value, name)
+    return value
+
+
+def is_base64(value: Any) -> bool:
+    """Whether an object stands for bytes: `{"b64": "..."}`."""
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def decode_base64(value: dict[str, Any]) -> bytes:
+    """The bytes of `{"b64": "<text>"}`: standard or URL-safe alphabet, padding optional, white space ignored."""
+    if not is_base64(value):
+        raise InvalidArgument(f"JSON Value: {quote(value)} not formatted correctly for base64 data")
+    text = _BLANKS.sub("", value["b64"]).translate(_URL_SAFE)
+    bare = text.rstrip("=")
+    padding = "=" * (-len(bare) % 4)
+    if text not in (bare, bare + padding):
+        raise InvalidArgument("Unable to base64 decode")
+    try:
+        return base64.b64decode(bare + padding, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidArgument("Unable to base64 decode") from None
+
+
+def _to_array(flat: list[Any], info: TensorInfo) -> Array:
+    if info.type_name == "string":
+        strings = np.empty(len(flat), object)
+        strings[:] = flat
+        return strings
+    wide = {"float": "f8", "double": "f8", "bool": "?", "uint64": "u8"}.get(info.type_name, "i8")
+    try:
+        return np.array(flat, wide).astype(info.numpy)
+    except OverflowError:
+        raise InvalidArgument("JSON Parse error: Number too big to be stored in double.") from None
+
+
+def _type_error(value: Any, name: str) -> InvalidArgument:
+    return InvalidArgument(f"JSON Value: {quote(value)} Type: {type_of(value)} is not of expected type: {name}")
+
+
+def type_of(value: Any) -> str:
+    """RapidJSON's word for the kind of a value."""
+    if value is None:
+        return "Null"
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, dict | list | str):
+        return {dict: "Object", list: "Array", str: "String"}[type(value)]
+    return "Number"

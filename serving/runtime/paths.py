@@ -1,0 +1,43 @@
+"""Keeps what is served inside the repository: symbolic links may not lead out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ladle.serving.errors import PermissionDenied
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether the path, all symbolic links followed, is the folder `root` or below it."""
+    real, real_root = os.path.realpath(path), os.path.realpath(root)
+    return real == real_root or real.startswith(real_root.rstrip(os.sep) + os.sep)
+
+
+def check_version(folder: Path, root: Path) -> None:
+    """PermissionDenied when the version's folder, or anything in it, is a symbolic link out of `root`."""
+    if not is_inside(folder, root):
+        raise PermissionDenied(
+            "the version's folder is a symbolic link out of the repository; "
+            "copy it there, or start the server with --allow_symlinks"
+        )
+    for path in _links(folder):
+        if not is_inside(path, root):
+            raise PermissionDenied(
+                f"{path.relative_to(folder)} is a symbolic link out of the repository; "
+                "copy the file there, or start the server with --allow_symlinks"
+            )
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """The symbolic links below a folder; those to folders are not followed."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # no folder, or not readable: loading it says so
+        return
+    for entry in entries:
+        if entry.is_symlink():
+            yield Path(entry.path)
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _links(Path(entry.path))

@@ -1,0 +1,33 @@
+"""TLS of the gRPC port, from TensorFlow Serving's SSLConfig: a text proto that holds PEM contents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ladle.clients.wire import messages as pb
+from ladle.serving.errors import InvalidArgument
+from ladle.serving.repository import config
+
+
+def read_credentials(path: Path) -> Any:
+    """grpc.ServerCredentials of an SSLConfig file; InvalidArgument when it has not what TLS needs.
+
+    With `client_verify`, only clients with a certificate of `custom_ca` are served.
+    """
+    import grpc
+
+    ssl = config.read_text_proto(path, pb.SSLConfig)
+    for field, begin in (("server_key", "PRIVATE KEY"), ("server_cert", "CERTIFICATE")):
+        if f"{begin}-----" not in getattr(ssl, field):
+            raise InvalidArgument(
+                f"ssl_config_file: {field} is not a PEM text; wanted the contents of the file, -----BEGIN {begin}----- "
+                "and so on, not its path"
+            )
+    if ssl.client_verify and "CERTIFICATE-----" not in ssl.custom_ca:
+        raise InvalidArgument("ssl_config_file: client_verify needs custom_ca, the PEM text of the clients' authority")
+    return grpc.ssl_server_credentials(
+        [(ssl.server_key.encode(), ssl.server_cert.encode())],
+        root_certificates=ssl.custom_ca.encode() or None,
+        require_client_auth=ssl.client_verify,
+    )

@@ -1,0 +1,1 @@
+"""One loaded version: its signatures, its warm-up and the checks on its inputs."""

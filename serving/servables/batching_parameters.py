@@ -1,0 +1,123 @@
+"""How requests are merged: TensorFlow Serving's BatchingParameters, of the whole server or of one version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ladle.clients.wire import messages as pb
+from ladle.serving.errors import InvalidArgument
+from ladle.serving.runtime.cores import cpu_count
+
+FILE = "batching_params.pbtxt"
+
+
+@dataclass(frozen=True)
+class Batching:
+    """The parameters of a version's batches.
+
+    max_batch_size            rows of one request, and of a batch unless large requests are split
+    batch_timeout_micros      how long a request may wait for others; here none waits while an engine is idle
+    max_enqueued_batches      batches that may wait, of each kind
+    num_batch_threads         batches that run at once, of all models
+    allowed_batch_sizes       sizes that batches are padded to, increasing; none: any size
+    pad_variable_length_inputs  merges inputs of different inner sizes, padded with each tensor's first element
+    max_execution_batch_size  rows of a batch where large requests are split
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = 0
+    thread_pool_name: str = "model_server_batch_threads"
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int = 0
+
+    @property
+    def limit(self) -> int:
+        """Rows of a batch."""
+        if self.enable_large_batch_splitting and self.max_execution_batch_size:
+            return self.max_execution_batch_size
+        return self.max_batch_size
+
+    @property
+    def threads(self) -> int:
+        return self.num_batch_threads or cpu_count()
+
+    def padded(self, rows: int) -> int:
+        """The allowed size for a batch of so many rows."""
+        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
+
+    def check(self) -> None:
+        """InvalidArgument, in upstream's words, for parameters that no version can be served with."""
+        if self.max_batch_size < 1:
+            raise InvalidArgument(f"max_batch_size must be positive; was {self.max_batch_size}")
+        if self.batch_timeout_micros < 0:
+            raise InvalidArgument(f"batch_timeout_micros must be non-negative; was {self.batch_timeout_micros}")
+        if self.max_enqueued_batches < 0:
+            raise InvalidArgument(f"max_enqueued_batches must be non-negative; was {self.max_enqueued_batches}")
+        if self.enable_large_batch_splitting and not 0 <= self.max_execution_batch_size <= self.max_batch_size:
+            raise InvalidArgument(
+                "max_execution_batch_size must be positive and at most max_batch_size; "
+                f"was {self.max_execution_batch_size}, max_batch_size is {self.max_batch_size}"
+            )
+        sizes = self.allowed_batch_sizes
+        if any(b <= a for a, b in zip((0, *sizes), sizes, strict=False)):
+            raise InvalidArgument("allowed_batch_sizes entries must be monotonically increasing")
+        if sizes and sizes[-1] != self.limit:
+            raise InvalidArgument(
+                "Last entry in allowed_batch_sizes must match max_batch_size; "
+                f"last entry was {sizes[-1]}; expected {self.limit}"
+            )
+
+
+def read_batching(path: Path | None) -> Batching:
+    """The parameters of a text file; the defaults without one. InvalidArgument when it cannot be read."""
+    if path is None:
+        return Batching()
+    from ladle.serving.repository.config import read_text_proto
+
+    batching = parse_batching(read_text_proto(path, pb.BatchingParameters))
+    if batching.num_batch_threads < 0:
+        raise InvalidArgument(f"num_batch_threads must be positive; was {batching.num_batch_threads}")
+    return batching
+
+
+def read_batching_of(folder: Path) -> Batching | None:
+    """The parameters in a version's own folder; None without the file: its requests are not merged.
+
+    InvalidArgument when the file cannot be read.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        return read_batching(path)
+    except InvalidArgument:
+        raise InvalidArgument(f"the version's {FILE} is not a readable BatchingParameters text; correct it") from None
+
+
+def parse_batching(message: Any) -> Batching:
+    """A BatchingParameters message as plain values."""
+    values: dict[str, Any] = {
+        name: getattr(message, name).value
+        for name in (
+            "max_batch_size",
+            "batch_timeout_micros",
+            "max_enqueued_batches",
+            "num_batch_threads",
+            "enable_large_batch_splitting",
+            "max_execution_batch_size",
+        )
+        if message.HasField(name)
+    }
+    pool = message.thread_pool_name.value if message.HasField("thread_pool_name") else "batch_threads"
+    return Batching(
+        **values,
+        thread_pool_name=pool,
+        allowed_batch_sizes=tuple(message.allowed_batch_sizes),
+        pad_variable_length_inputs=message.pad_variable_length_inputs,
+    )

@@ -1,0 +1,1 @@
+"""What runs a signature: ONNX Runtime, TensorFlow or TensorFlow Lite."""

@@ -1,0 +1,205 @@
+"""Runs signatures on ONNX Runtime: the steps of the model card around graphs verified at export."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mmap
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ladle.serving.errors import DataLoss, InvalidArgument, ResourceExhausted
+from ladle.serving.runtime import paths
+from ladle.serving.servables.engines import onnx_file
+from ladle.serving.servables.engines.onnx_graph import Graph
+from ladle.serving.servables.saved_model import Signature
+from ladle.serving.servables.steps.steps import Step, build
+
+Array = np.ndarray[Any, np.dtype[Any]]
+log = logging.getLogger(__name__)
+
+_MAX_CHOSEN = 256  # sets of outputs of a signature that are remembered
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a signature is run: steps, a graph, steps.
+
+    chosen  which graph outputs and steps a set of wanted outputs needs, by that set
+    """
+
+    before: tuple[Step, ...]
+    graph: Graph
+    feeds: tuple[str, ...]
+    after: tuple[Step, ...]
+    chosen: dict[tuple[str, ...], tuple[list[str], list[Step]]] = field(default_factory=dict)
+
+
+class OnnxEngine:
+    """The signatures of one version that have a verified graph."""
+
+    name = "ONNX Runtime"
+
+    def __init__(
+        self, folder: Path, card: Mapping[str, Any], signatures: Mapping[str, Signature], threads: int = 0
+    ) -> None:
+        """Loads the graphs that the card verifies; DataLoss when a file is not the one that was verified.
+
+        threads  that a run may take; 0: `tune` finds out
+        """
+        self._graphs: dict[str, Graph] = {}
+        self.plans: dict[str, Plan] = {}
+        verified = card.get("onnx") or {}
+        for name, entry in (card.get("signatures") or {}).items():
+            file = entry.get("graph")
+            signature = signatures.get(name)
+            if signature is None or not file or not (verified.get(file) or {}).get("parity"):
+                continue
+            if file not in self._graphs:
+                self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads)
+            if _is_fed_by_numpy(self._graphs[file]):
+                self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
+
+    def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        plan = self.plans[signature]
+        wanted = outputs if type(outputs) is tuple else tuple(outputs)
+        chosen = plan.chosen.get(wanted)
+        if chosen is None:
+            if len(plan.chosen) >= _MAX_CHOSEN:
+                plan.chosen.clear()
+            chosen = plan.chosen[wanted] = _choose(plan, wanted)
+        from_graph, after = chosen
+        tensors = dict(inputs)
+        for step in plan.before:
+            step.run(tensors)
+        if from_graph:
+            feed = {name: tensors[name] for name in plan.feeds}
+            try:
+                answers = plan.graph.call(from_graph, feed, None)
+            except Exception as error:  # ONNX Runtime's exceptions have no common class
+                raise _refusal(plan.graph, feed, error) from None
+            tensors.update(zip(from_graph, answers, strict=True))
+        for step in after:
+            step.run(tensors)
+        return {name: tensors[name] for name in wanted}
+
+    def clock(self, signature: str) -> Callable[[], float]:
+        return time.thread_time if self.plans[signature].graph.threads == 1 else time.perf_counter
+
+    def tune(self, signature: str, inputs: Mapping[str, Array]) -> None:
+        """Lets the signature's graph find out how many threads suit it, on these inputs; once a graph."""
+        plan = self.plans[signature]
+        if plan.graph.tuned:
+            return
+        tensors = dict(inputs)
+        for step in plan.before:
+            step.run(tensors)
+        plan.graph.tune({name: tensors[name] for name in plan.feeds})
+
+    def example(self, signature: str) -> dict[str, Array] | None:
+        """Inputs of ones for a signature without steps before its graph, to tune it; None for others."""
+        plan = self.plans[signature]
+        if plan.before:
+            return None
+        example: dict[str, Array] = {}
+        for given in plan.graph.session.get_inputs():
+            dtype = _NUMPY.get(given.type)
+            if dtype is None:
+                return None
+            shape = [d if isinstance(d, int) else 1 if axis == 0 else 64 for axis, d in enumerate(given.shape)]
+            example[given.name] = np.ones(shape, dtype)
+        return example
+
+
+_NUMPY: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(bool)": np.bool_,
+    **{f"tensor({name}{bits})": np.dtype(f"{name}{bits}") for name in ("int", "uint") for bits in (8, 16, 32, 64)},
+}
+
+
+def _is_fed_by_numpy(graph: Graph) -> bool:
+    """Whether NumPy has the dtypes of all inputs and outputs; not so bfloat16, nor bytes as ONNX has strings."""
+    return all(tensor.type in _NUMPY for tensor in (*graph.session.get_inputs(), *graph.session.get_outputs()))
+
+
+def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
+    if Path(file).name != file:
+        raise DataLoss(f"card.json names the graph {file!r}; wanted a file of the version's folder")
+    path = folder / file
+    try:
+        with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            if hashlib.sha256(mapped).hexdigest() != sha256:
+                raise DataLoss(
+                    f"{file} is not the graph that was verified (its sha256 differs); export the version again"
+                )
+            with memoryview(mapped) as model:
+                free, others = _look_into(model, folder, file)
+        size_bytes = sum((folder / name).stat().st_size for name in (file, *others) if (folder / name).exists())
+    except (OSError, ValueError):  # ValueError: an empty file, or no protobuf message
+        raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
+    try:
+        return Graph(free or str(path), size_bytes, threads)
+    except Exception as error:
+        log.error("%s: %s", path, error)
+        raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None
+
+
+def _look_into(model: memoryview, folder: Path, file: str) -> tuple[bytes | None, list[str]]:
+    """The graph with inputs of any shape, when it can take them, and its other files; DataLoss if outside."""
+    others = onnx_file.external_files(model)
+    if not all(paths.is_inside(folder / name, folder) for name in others):
+        raise DataLoss(f"{file} has weights outside of the version's folder; export the version again")
+    free = onnx_file.with_free_shapes(model) if not others and onnx_file.is_elementwise(model) else None
+    return free, sorted(others)
+
+
+def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: Path) -> Plan:
+    before = tuple(build(step, assets) for step in entry.get("before") or [])
+    after = tuple(build(step, assets) for step in entry.get("after") or [])
+    known = {*signature.inputs, *(name for step in before for name in step.adds)}
+    feeds = tuple(graph.inputs)
+    missing = [name for name in feeds if name not in known]
+    known |= {*graph.outputs, *(name for step in after for name in step.adds)}
+    missing += [name for name in signature.outputs if name not in known]
+    if missing:
+        raise DataLoss(
+            f"card.json and saved_model.pb disagree on signature {signature.name}: nothing provides "
+            f"{', '.join(missing)}; export the version again"
+        )
+    return Plan(before, graph, feeds, after)
+
+
+def _choose(plan: Plan, wanted: tuple[str, ...]) -> tuple[list[str], list[Step]]:
+    needed = set(wanted)
+    after: list[Step] = []
+    for step in reversed(plan.after):
+        if needed & set(step.adds):
+            needed |= set(step.reads)
+            after.insert(0, step)
+    return [name for name in plan.graph.outputs if name in needed], after
+
+
+def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Exception:
+    log.info("the graph refused its inputs: %s", error)
+    if "allocate" in str(error).lower():
+        return ResourceExhausted("the request needs more memory than there is; send fewer rows at a time")
+    for name, shape in graph.inputs.items():
+        given = feed[name].shape
+        if isinstance(graph.source, bytes):
+            break  # made for any shape
+        fits = len(given) == len(shape) and all(
+            not isinstance(size, int) or size == g for size, g in zip(shape, given, strict=True)
+        )
+        if not fits:
+            wanted = [size if isinstance(size, int) else -1 for size in shape]
+            return InvalidArgument(f'input "{name}" has shape {list(given)}; wanted {wanted}, where -1 is any size')
+    given_inputs = ", ".join(f'"{name}" {array.dtype} {list(array.shape)}' for name, array in feed.items())
+    return InvalidArgument(f"the graph cannot run inputs of these shapes: {given_inputs}")

@@ -1,0 +1,143 @@
+"""Runs signatures of a SavedModel on TensorFlow, which is imported when such a signature is first needed.
+
+As in TensorFlow Serving, the MetaGraph is loaded into a session, and requests feed and fetch its tensors by name:
+models of TensorFlow 1 and 2 run alike, and shapes are checked by the graph's own operations alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ladle.clients.wire import tensors
+from ladle.serving.errors import CODES, DataLoss, FailedPrecondition, InvalidArgument, of_code
+from ladle.serving.servables.saved_model import Signature
+
+Array = np.ndarray[Any, np.dtype[Any]]
+log = logging.getLogger(__name__)
+
+_MAX_CALLS = 256  # sets of outputs, of all signatures, that are remembered
+
+
+def is_available() -> bool:
+    """Whether TensorFlow is installed; does not import it."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+class SavedModelEngine:
+    """All signatures of one version, on TensorFlow."""
+
+    name = "TensorFlow"
+
+    def __init__(
+        self,
+        folder: Path,
+        tags: Collection[str],
+        signatures: Mapping[str, Signature],
+        intra_op: int = 0,
+        inter_op: int = 0,
+    ) -> None:
+        """Threads within and between operations; 0: as many as cores. Nothing is loaded yet."""
+        self._folder = folder
+        self._tags = list(tags)
+        self._signatures = signatures
+        self._threads = intra_op, inter_op
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._calls: dict[tuple[str, tuple[str, ...]], Callable[..., Any]] = {}
+
+    def load(self) -> None:
+        """Imports TensorFlow (seconds) and restores the SavedModel; later calls do nothing.
+
+        FailedPrecondition without TensorFlow, DataLoss when the SavedModel cannot be restored.
+        """
+        with self._lock:
+            if self._session is not None:
+                return
+            if not is_available():
+                raise FailedPrecondition(
+                    "the version has no verified ONNX graph, and TensorFlow is not installed where the server runs; "
+                    "add a graph with `ladle convert`, or install TensorFlow"
+                )
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            import tensorflow as tf
+
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)
+            for gpu in tf.config.list_physical_devices("GPU"):
+                tf.config.experimental.set_memory_growth(gpu, True)
+            intra_op, inter_op = self._threads
+            config = tf.compat.v1.ConfigProto(
+                intra_op_parallelism_threads=intra_op, inter_op_parallelism_threads=inter_op
+            )
+            session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+            try:
+                with session.graph.as_default():
+                    tf.compat.v1.saved_model.load(session, self._tags, str(self._folder))
+            except Exception as error:
+                log.error("%s: %s", self._folder, error)
+                session.close()
+                raise DataLoss("the SavedModel cannot be restored: files are missing or damaged") from None
+            self._session = session
+
+    def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        if self._session is None:
+            self.load()
+        wanted = tuple(outputs)
+        call = self._calls.get((signature, wanted))
+        if call is None:
+            if len(self._calls) >= _MAX_CALLS:
+                self._calls.clear()
+            call = self._calls[signature, wanted] = self._prepare(self._signatures[signature], wanted)
+        feeds = [_feed(inputs[alias]) for alias in self._signatures[signature].inputs]
+        try:
+            answers = call(*feeds)
+        except Exception as error:
+            raise _refusal(error) from None
+        return {alias: _fetch(answer) for alias, answer in zip(wanted, answers, strict=True)}
+
+    def clock(self, signature: str) -> Callable[[], float]:
+        return time.perf_counter
+
+    def _prepare(self, signature: Signature, outputs: tuple[str, ...]) -> Callable[..., Any]:
+        from tensorflow.core.protobuf import config_pb2
+
+        callable_options = config_pb2.CallableOptions(
+            feed=[info.name for info in signature.inputs.values()],
+            fetch=[signature.outputs[alias].name for alias in outputs],
+        )
+        call: Callable[..., Any] = self._session._make_callable_from_options(callable_options)
+        return call
+
+
+def _feed(array: Array) -> Array:
+    if array.dtype != tensors.BFLOAT16:
+        return array
+    import tensorflow as tf
+
+    return array.view(tf.bfloat16.as_numpy_dtype)
+
+
+def _fetch(answer: Any) -> Array:
+    if isinstance(answer, np.ndarray):
+        return answer
+    return np.asarray(answer, object if isinstance(answer, bytes) else None)
+
+
+def _refusal(error: Exception) -> Exception:
+    """TensorFlow's error with its code and the first line of its message, without names of nodes."""
+    code = getattr(error, "error_code", None)
+    message = str(getattr(error, "message", error)).strip().split("\n")[0]
+    message = re.sub(r"\{\{.*?\}\}\s*|\[\[.*?\]\]|\[Op:.*?\]", "", message).strip()
+    if code is None:
+        log.warning("TensorFlow: %s", error)
+        return InvalidArgument("the graph cannot run these inputs")
+    return of_code(CODES.get(code, "UNKNOWN"), message)

@@ -1,0 +1,90 @@
+"""Does a request fit the signature? TensorFlow Serving's rules for Predict, in its words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ladle.serving.errors import InvalidArgument
+from ladle.serving.servables.saved_model import Signature, type_name
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def check_names(signature: Signature, sent: Collection[str]) -> None:
+    """InvalidArgument unless `sent` are the signature's inputs, those with defaults being optional."""
+    wanted = signature.inputs
+    if len(sent) == len(wanted):
+        for alias in sent:
+            if alias not in wanted:
+                break
+        else:
+            return
+    missing = sorted(set(wanted) - set(sent))
+    required = [alias for alias in missing if alias not in signature.defaults]
+    extra = sorted(set(sent) - set(wanted))
+    if not extra and not required:
+        return
+    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
+        raise InvalidArgument(
+            f"input size does not match signature: {len(sent)}!={len(wanted)} "
+            f"len({{{_join(sent)}}}) != len({{{_join(wanted)}}}). "
+            f"Sent extra: {{{_join(extra)}}}. Missing but required: {{{_join(required)}}}."
+        )
+    if required:
+        alias = required[0]
+        raise InvalidArgument(
+            f"Signature input alias: {alias}(feed name: {wanted[alias].name}) not found in request and no default "
+            f"value provided. Inputs expected to be in the request {{{_join(wanted)}}}, or default input alias set: "
+            f"{{{_join(signature.defaults)}}}"
+        )
+    used = sorted(set(sent) & set(wanted))
+    raise InvalidArgument(
+        f"Inputs contains invalid name. Used request inputs: {{{_join(used)}}}, request input: {{{_join(sent)}}}"
+    )
+
+
+def check_dtypes(signature: Signature, inputs: Mapping[str, Array]) -> None:
+    """InvalidArgument unless every input has the signature's dtype. Shapes are the graph's affair."""
+    for i, (alias, info) in enumerate(signature.inputs.items()):
+        array = inputs.get(alias)
+        if array is None or array.dtype is info.numpy or array.dtype == info.numpy:
+            continue
+        raise InvalidArgument(f"Expects arg[{i}] to be {info.type_name} but {type_name_of(array)} is provided")
+
+
+def complete(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The inputs with the signature's defaults in place of those that were not sent."""
+    return inputs if len(inputs) == len(signature.inputs) else {**signature.defaults, **inputs}
+
+
+def choose_outputs(signature: Signature, wanted: Iterable[str]) -> tuple[str, ...]:
+    """The outputs to compute, in the signature's order: those asked for, or all.
+
+    InvalidArgument for unknown or repeated ones.
+    """
+    chosen = tuple(wanted)
+    if not chosen:
+        return tuple(signature.outputs)
+    for i, alias in enumerate(chosen):
+        if alias not in signature.outputs:
+            raise InvalidArgument(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{{{_join(signature.outputs)}}}."
+            )
+        if alias in chosen[:i]:
+            raise InvalidArgument(f"duplicate output tensor alias: {alias}")
+    return tuple(alias for alias in signature.outputs if alias in chosen)
+
+
+def _join(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))
+
+
+def type_name_of(array: Array) -> str:
+    """The name of its dtype in TensorFlow, as `float`."""
+    from ladle.clients.wire import tensors
+
+    return type_name(tensors.dtype_of(array).number)

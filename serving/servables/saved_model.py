@@ -1,0 +1,125 @@
+"""What a version's folder says of itself: the signatures of saved_model.pb and the model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
+from ladle.serving.errors import DataLoss, NotFound
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output as the signature declares it.
+
+    dtype  TensorFlow's number of it        shape  None for unknown rank, -1 for a free axis
+    name   the tensor in TensorFlow's graph
+    """
+
+    dtype: int
+    shape: tuple[int, ...] | None
+    name: str
+
+    @cached_property
+    def numpy(self) -> np.dtype[Any] | None:
+        """The NumPy dtype; None for those that no request can carry."""
+        known = tensors.DTYPES.get(self.dtype)
+        return known.numpy if known else None
+
+    @cached_property
+    def type_name(self) -> str:
+        """TensorFlow's word for the dtype: float, int32, string ..."""
+        return type_name(self.dtype)
+
+    def __str__(self) -> str:
+        return f"{self.type_name} {list(self.shape) if self.shape is not None else 'of any shape'}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A served function: its inputs and outputs by alias, in alphabetical order."""
+
+    name: str
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+    method_name: str = "tensorflow/serving/predict"
+    defaults: Mapping[str, Array] = field(default_factory=dict)
+
+
+def type_name(number: int) -> str:
+    """TensorFlow's word for a dtype's number: float, int32, string ..."""
+    name: str = pb.DataType.Name(number) if number in pb.DataType.values() else f"DT_{number}"
+    return name.removeprefix("DT_").lower()
+
+
+def read_signature_defs(folder: Path, tags: Collection[str] = ("serve",)) -> dict[str, Any]:
+    """The SignatureDef messages by name, of the MetaGraph with exactly these tags.
+
+    NotFound when there is no saved_model.pb or no such MetaGraph, DataLoss when it cannot be read.
+    """
+    try:
+        data = (folder / "saved_model.pb").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound("the version has no saved_model.pb; publish a whole SavedModel by renaming its folder") from None
+    try:
+        graphs = pb.SavedModel.FromString(data).meta_graphs
+    except DecodeError:
+        raise DataLoss("the version's saved_model.pb is damaged; export it again") from None
+    for graph in graphs:
+        if set(graph.meta_info_def.tags) == set(tags):
+            return dict(graph.signature_def)
+    found = ["{" + ", ".join(graph.meta_info_def.tags) + "}" for graph in graphs]
+    raise NotFound(
+        f"saved_model.pb has no MetaGraph with the tags {{{', '.join(tags)}}}; it has {', '.join(found) or 'none'}"
+    )
+
+
+def parse_signature(name: str, definition: Any) -> Signature:
+    """A SignatureDef as plain values."""
+    return Signature(
+        name=name,
+        inputs={alias: _info(definition.inputs[alias]) for alias in sorted(definition.inputs)},
+        outputs={alias: _info(definition.outputs[alias]) for alias in sorted(definition.outputs)},
+        method_name=definition.method_name,
+        defaults={alias: tensors.to_array(value) for alias, value in definition.defaults.items()},
+    )
+
+
+def _info(info: Any) -> TensorInfo:
+    shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+    return TensorInfo(dtype=info.dtype, shape=shape, name=info.name)
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The model card, assets.extra/card.json; None without one. DataLoss when it is not a card."""
+    try:
+        card = json.loads((folder / "assets.extra" / "card.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise DataLoss("the version's card.json is not JSON; export it again") from None
+    if not isinstance(card, dict) or not isinstance(card.get("signatures", {}), dict):
+        raise DataLoss("the version's card.json is not a model card; export it again")
+    for name in _assets(card):
+        if Path(name).name != name:
+            raise DataLoss(f"card.json names the word list {name!r}; wanted a file of the version's assets")
+    return card
+
+
+def _assets(card: Mapping[str, Any]) -> Iterator[str]:
+    """The files that the card's steps read."""
+    for entry in card.get("signatures", {}).values():
+        steps = [*(entry.get("before") or ()), *(entry.get("after") or ())] if isinstance(entry, dict) else []
+        for step in steps:
+            yield from (step[key] for key in ("labels", "vocabulary") if isinstance(step, dict) and step.get(key))

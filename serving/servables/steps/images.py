@@ -1,0 +1,99 @@
+"""PNG and JPEG bytes to float images and back, as the exported TensorFlow signatures do it."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ladle.serving.errors import InvalidArgument
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_MOST = 8  # times the largest image: the pixels of all images of a request
+_max_pixels = 2**24
+
+
+def set_max_pixels(count: int) -> None:
+    """The largest image that is decoded from now on, width times height; 0: any."""
+    global _max_pixels
+    _max_pixels = count
+
+
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+def decode_batch(encoded: Array, name: str, channels: int, size: tuple[int, int] | None) -> Array:
+    """Encoded images, bytes [b] -> float32 [b, h, w, channels] in [0, 1].
+
+    size  height and width to resize to (bilinear, antialiased); None keeps the images' own, which must agree.
+    InvalidArgument names the image that cannot be read.
+    """
+    if encoded.ndim != 1:
+        raise InvalidArgument(f'input "{name}" has shape {list(encoded.shape)}; wanted [batch], one image each')
+    images, left = [], _MOST * _max_pixels or math.inf
+    for i, data in enumerate(encoded):
+        image, pixels = _decode(data, f'input "{name}", image {i}', channels, size)
+        left -= pixels
+        if left < 0:
+            raise InvalidArgument(
+                f'input "{name}" has {len(encoded)} images of more than {_MOST * _max_pixels} pixels together; '
+                "send fewer at once"
+            )
+        images.append(image)
+    if not images:
+        return np.zeros((0, *(size or (0, 0)), channels), np.float32)
+    different = next((image for image in images if image.shape != images[0].shape), None)
+    if different is not None:
+        first, other = images[0].shape[:2], different.shape[:2]
+        raise InvalidArgument(
+            f'input "{name}" has images of {first[0]}×{first[1]} and of {other[0]}×{other[1]} pixels; '
+            "all images of a request must have one size"
+        )
+    return np.stack(images)
+
+
+def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None) -> tuple[Array, int]:
+    """An image, float32 [h, w, channels], and how many pixels it had."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+            count = picture.width * picture.height
+            if 0 < _max_pixels < count:
+                raise InvalidArgument(
+                    f"{what} has {picture.width}×{picture.height} pixels; at most {_max_pixels} are decoded"
+                )
+            pixels = _rgb(picture)
+    except InvalidArgument:
+        raise
+    except Exception:  # Pillow raises whatever a damaged file provokes
+        raise InvalidArgument(f"{what} ({len(data)} bytes) is not a readable PNG or JPEG image") from None
+    image = pixels.astype(np.float32) / np.float32(255)  # [h, w, 3]
+    if channels == 1:
+        image = (image * _GREY).sum(axis=-1, keepdims=True, dtype=np.float32)  # [h, w, 1]
+    if size is None or image.shape[:2] == size:
+        return image, count
+    height, width = size
+    planes = [Image.fromarray(image[..., channel]) for channel in range(channels)]
+    planes = [plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1), count
+
+
+def _rgb(picture: Image.Image) -> Array:
+    """uint8 [h, w, 3]: alpha dropped, palettes expanded, of 16 bits the upper 8."""
+    if picture.mode.startswith("I"):
+        grey = (np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    return np.asarray(picture.convert("RGB"))
+
+
+def encode_png_batch(class_maps: Array) -> Array:
+    """Class maps, integers [b, h, w] in 0..255 -> bytes [b]: a grey PNG each, whose pixels are class ids."""
+    encoded = np.empty(len(class_maps), object)
+    for i, class_map in enumerate(class_maps.astype(np.uint8)):
+        file = io.BytesIO()
+        Image.fromarray(class_map).save(file, "PNG")
+        encoded[i] = file.getvalue()
+    return encoded

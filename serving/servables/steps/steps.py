@@ -1,0 +1,220 @@
+"""The steps of signatures in NumPy: image bytes, text, tf.Example, seeded noise, labels, PNG.
+
+The model card lists a signature's steps before and after its ONNX graph; models/_steps.py holds the TensorFlow
+twins, and a test holds the two together. String tensors are object arrays of bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire.philox import stateless_normal
+from ladle.serving.errors import FailedPrecondition, InvalidArgument
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Tensors = dict[str, Array]
+
+_FILTERED = b'!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r'
+_WORDS = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ" + _FILTERED, b"abcdefghijklmnopqrstuvwxyz" + b" " * len(_FILTERED)
+)
+_START, _UNKNOWN, _FIRST_WORD = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """A function of named tensors: what it reads, what it adds."""
+
+    op: str
+    reads: tuple[str, ...]
+    adds: tuple[str, ...]
+    run: Callable[[Tensors], None]
+
+
+def build(description: Mapping[str, Any], assets: Path) -> Step:
+    """The step that a model card describes; FailedPrecondition when this server cannot take it.
+
+    assets  folder with the word lists (labels.txt, vocabulary.txt) that the description names
+    """
+    builder = _BUILDERS.get(description.get("op", ""))
+    if builder is None:
+        known = ", ".join(sorted(_BUILDERS))
+        raise FailedPrecondition(f"card.json asks for the step {description.get('op')!r}; known are {known}")
+    try:
+        return builder(description, assets)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise FailedPrecondition(
+            f"card.json describes the step {description['op']!r} incompletely ({type(error).__name__}); export it again"
+        ) from error
+
+
+def _decode_image(step: Mapping[str, Any], assets: Path) -> Step:
+    from ladle.serving.servables.steps.images import decode_batch  # Pillow is imported for models that need it
+
+    source, target, channels = step["input"], step["output"], int(step["channels"])
+    size = None if step["height"] is None else (int(step["height"]), int(step["width"]))
+
+    def run(tensors: Tensors) -> None:
+        tensors[target] = decode_batch(tensors[source], source, channels, size)
+
+    return Step("decode_image", (source,), (target,), run)
+
+
+def _tokenize(step: Mapping[str, Any], assets: Path) -> Step:
+    source, target, length = step["input"], step["output"], int(step["max_length"])
+    ids = {word: _FIRST_WORD + i for i, word in enumerate(_lines(assets / step["vocabulary"]))}
+
+    def run(tensors: Tensors) -> None:
+        texts = tensors[source]
+        _expect_vector(source, texts)
+        tokens = np.zeros((len(texts), length), np.int32)
+        for row, text in zip(tokens, texts, strict=True):
+            words = text.replace(b"<br />", b" ").translate(_WORDS).split(b" ")
+            found = [_START, *(ids.get(word, _UNKNOWN) for word in words if word)][-length:]
+            row[length - len(found) :] = found
+        tensors[target] = tokens
+
+    return Step("tokenize", (source,), (target,), run)
+
+
+def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
+    source, target, feature, shape = step["input"], step["output"], step["feature"], tuple(step["shape"])
+    kind, word = {
+        "float32": ("float_list", "float"),
+        "int64": ("int64_list", "int64"),
+        "string": ("bytes_list", "string"),
+    }[step["dtype"]]
+    numpy = np.dtype(object if word == "string" else step["dtype"])
+    size = int(np.prod(shape))
+    default = None if step.get("default") is None else _default(step["default"], numpy, size)
+
+    def run(tensors: Tensors) -> None:
+        examples = tensors[source]
+        _expect_vector(source, examples)
+        parsed = np.empty((len(examples), size), numpy)
+        for row, example in zip(parsed, examples, strict=True):
+            row[:] = values(example)
+        tensors[target] = parsed.reshape(len(examples), *shape)
+
+    def values(serialized: bytes) -> Any:
+        try:
+            features = pb.Example.FromString(serialized).features.feature
+        except DecodeError:
+            raise InvalidArgument("Could not parse example input: not a serialized tf.Example") from None
+        held = features[feature]  # a message's map makes what it lacks
+        if held.WhichOneof("kind") is None:
+            if default is not None:
+                return default
+            raise InvalidArgument(
+                f"Name: <unknown>, Feature: {feature} (data type: {word}) is required but could not be found."
+            )
+        if held.WhichOneof("kind") != kind:
+            raise InvalidArgument(f"Name: <unknown>, Key: {feature}.  Data types don't match. Expected type: {word}")
+        found = getattr(held, kind).value
+        if len(found) != size:
+            raise InvalidArgument(
+                f"Name: <unknown>, Key: {feature}, Index: 0.  Number of {word} values != expected.  "
+                f"values size: {len(found)} but output shape: [{','.join(map(str, shape))}]"
+            )
+        return found
+
+    return Step("parse_example", (source,), (target,), run)
+
+
+def _default(value: Any, dtype: np.dtype[Any], size: int) -> Array:
+    flat = [v.encode() if isinstance(v, str) else v for v in np.ravel(np.array(value, object)).tolist()]
+    filled = np.empty(size, dtype)
+    filled[:] = flat if len(flat) > 1 else flat[0]
+    return filled
+
+
+def _normal_noise(step: Mapping[str, Any], assets: Path) -> Step:
+    count, seed, target = step["count"], step["seed"], step["output"]
+    dim, limit = int(step["dim"]), int(step["limit"])
+
+    def run(tensors: Tensors) -> None:
+        for name in (count, seed):
+            if tensors[name].ndim:
+                raise InvalidArgument(f'input "{name}" has shape {list(tensors[name].shape)}; wanted a scalar')
+        rows = int(tensors[count])
+        if not 1 <= rows <= limit:
+            raise InvalidArgument(f'input "{count}" is {rows}; wanted 1 to {limit}')
+        tensors[target] = stateless_normal((rows, dim), int(tensors[seed]))
+
+    return Step("normal_noise", (count, seed), (target,), run)
+
+
+def _lookup_label(step: Mapping[str, Any], assets: Path) -> Step:
+    source, target, words = step["input"], step["output"], _lines(assets / step["labels"])
+    labels = _array(words)
+
+    def run(tensors: Tensors) -> None:
+        ids = tensors[source]
+        if ids.size == 1 and 0 <= (only := ids.item()) < len(words):
+            tensors[target] = found = np.empty(ids.shape, object)
+            found.fill(words[only])
+            return
+        try:
+            if ids.min(initial=0) < 0:
+                raise IndexError
+            tensors[target] = labels[ids]
+        except IndexError:
+            at = tuple(int(axis) for axis in np.argwhere((ids < 0) | (ids >= len(labels)))[0])
+            raise InvalidArgument(f"indices{list(at)} = {ids[at]} is not in [0, {len(labels)})") from None
+
+    return Step("lookup_label", (source,), (target,), run)
+
+
+def _top_classes(step: Mapping[str, Any], assets: Path) -> Step:
+    source, classes, scores = step["input"], step["classes"], step["scores"]
+    labels = _array(_lines(assets / step["labels"]))
+
+    def run(tensors: Tensors) -> None:
+        tensors[scores] = tensors[source]
+        tensors[classes] = np.tile(labels, (len(tensors[source]), 1))
+
+    return Step("top_classes", (source,), (classes, scores), run)
+
+
+def _encode_png(step: Mapping[str, Any], assets: Path) -> Step:
+    from ladle.serving.servables.steps.images import encode_png_batch
+
+    source, target = step["input"], step["output"]
+
+    def run(tensors: Tensors) -> None:
+        tensors[target] = encode_png_batch(tensors[source])
+
+    return Step("encode_png", (source,), (target,), run)
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
+    "decode_image": _decode_image,
+    "tokenize": _tokenize,
+    "parse_example": _parse_example,
+    "normal_noise": _normal_noise,
+    "lookup_label": _lookup_label,
+    "top_classes": _top_classes,
+    "encode_png": _encode_png,
+}
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().removesuffix(b"\n").split(b"\n")
+
+
+def _array(words: list[bytes]) -> Array:
+    array = np.empty(len(words), object)
+    array[:] = words
+    return array
+
+
+def _expect_vector(name: str, array: Array) -> None:
+    if array.ndim != 1:
+        raise InvalidArgument(f'input "{name}" has shape {list(array.shape)}; wanted [batch]')

@@ -1,0 +1,116 @@
+"""Calls between the supervisor and a worker, both ways, over a pair of connected sockets."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from ladle.serving.errors import Internal, ServingError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+log = logging.getLogger(__name__)
+
+
+class ChannelClosed(Exception):  # noqa: N818
+    """The other process has ended."""
+
+
+class Channel:
+    """One end. A call takes a thread of its own at the other end, except those of `quick`.
+
+    operations  what the other end may call, by name
+    quick       called in the reading thread, one after the other: they may neither wait nor call back
+    on_close    called once when the other process has ended
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        operations: Mapping[str, Callable[..., Any]],
+        quick: Mapping[str, Callable[..., Any]] | None = None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._connection = connection
+        self._operations = operations
+        self._quick = quick or {}
+        self._on_close = on_close
+        self._numbers = itertools.count()
+        self._waiting: dict[int, Future[Any]] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def start(self) -> None:
+        threading.Thread(target=self._read, name="channel", daemon=True).start()
+
+    def begin(self, operation: str, *arguments: Any) -> Future[Any]:
+        """Starts a call; its result raises what the other end raised, or ChannelClosed."""
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # whoever waits may give up, but cannot cancel what the answer sets
+        with self._lock:
+            number = next(self._numbers)
+            self._waiting[number] = future
+            is_closed = self._closed
+        if is_closed or not self._send(("call", number, operation, arguments)):
+            self._fail_all()
+        return future
+
+    def call(self, operation: str, *arguments: Any) -> Any:
+        """What the other end returns."""
+        return self.begin(operation, *arguments).result()
+
+    def _send(self, message: Any) -> bool:
+        with self._lock:
+            try:
+                self._connection.send(message)
+            except OSError:
+                return False
+        return True
+
+    def _read(self) -> None:
+        while True:
+            try:
+                kind, number, *content = self._connection.recv()
+            except (EOFError, OSError):
+                break
+            if kind == "done":
+                self._done(number, *content)
+            elif content[0] in self._quick:
+                self._answer(number, self._quick[content[0]], content[1])
+            else:
+                operation = self._operations[content[0]]
+                threading.Thread(target=self._answer, args=(number, operation, content[1]), daemon=True).start()
+        self._fail_all()
+        self._on_close()
+
+    def _answer(self, number: int, operation: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            result, is_error = operation(*arguments), False
+        except ServingError as error:
+            result, is_error = error, True
+        except Exception:
+            log.exception("a call between processes failed")
+            result, is_error = Internal("the server's log has the details"), True
+        self._send(("done", number, is_error, result))
+
+    def _done(self, number: int, is_error: bool, result: Any) -> None:
+        with self._lock:
+            future = self._waiting.pop(number, None)
+        if future is None:
+            return
+        if is_error:
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    def _fail_all(self) -> None:
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = list(self._waiting.values()), {}
+        for future in waiting:
+            future.set_exception(ChannelClosed())

@@ -1,0 +1,250 @@
+"""`--workers=N`: one process that decides what is served, and N that serve it on the same ports.
+
+The supervisor runs the same manager and watcher as a single process; where that loads a version and shows it, this one
+has all workers do so. It starts a worker again when one ends, and ends them all when told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ladle
+from ladle.clients.wire import messages as pb
+from ladle.serving.errors import ServingError
+from ladle.serving.repository import assembly
+from ladle.serving.repository.assembly import StartError
+from ladle.serving.repository.versions import View
+from ladle.serving.runtime.cores import cpu_count
+from ladle.serving.workers.channel import Channel, ChannelClosed
+from ladle.serving.workers.pool import Pool, Worker
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before the next start of a worker that keeps ending
+_STEADY_S = 30.0
+_MORE_S = 5.0  # beyond the workers' own limit for running requests
+
+
+class Supervisor:
+    """The process above the workers.
+
+    arguments  the flags as given, which the workers get too
+    """
+
+    def __init__(self, options: SimpleNamespace, arguments: list[str]) -> None:
+        """StartError when the flags contradict each other or the configuration is not acceptable."""
+        self._options = options
+        self._arguments = list(arguments)
+        self._pool = Pool()
+        self._stop = threading.Event()
+        self._broken = threading.Event()
+        self._signals = 0
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        try:
+            assembly.check(options)
+            repository = assembly.make_repository(options)
+            self._watcher: Any = None
+            self._manager = assembly.make_manager(options, self._pool.load, cpu_count(), self._show)
+            self._watcher = assembly.make_watcher(options, repository, self._manager)
+        except ServingError as error:
+            raise StartError(f"{error.code}: {error.message}") from None
+
+    def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, then lets the workers finish what runs. StartError when it cannot start."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        ports = self._hold_ports()
+        runners = [threading.Thread(target=self._keep, args=(slot,), daemon=True) for slot in range(1, self._count + 1)]
+        for runner in runners:
+            runner.start()
+        try:
+            self._start()
+            self._stop.wait()
+            log.info("stopping: %d workers finish running requests", self._pool.size())
+        finally:
+            self._watcher.stop()
+            self._stop.set()
+            self._end_workers()
+            for port in ports:
+                port.close()
+        log.info("stopped")
+
+    @property
+    def _count(self) -> int:
+        return int(self._options.workers)
+
+    def _start(self) -> None:
+        """Loads, then opens the ports."""
+        self._watcher.start()
+        while self._pool.size() < self._count or not assembly.is_loaded(self._options, self._manager, self._watcher):
+            if self._broken.is_set():
+                raise StartError("UNKNOWN: a worker process ended while it started; its messages above say why")
+            if self._stop.wait(0.005):
+                return
+        try:
+            self._pool.open()
+        except (ChannelClosed, ServingError):
+            raise StartError("UNKNOWN: a worker process cannot listen; its messages above say why") from None
+        log.info("%d workers serve: %s", self._pool.size(), _models(self._manager.available()))
+
+    def _hold_ports(self) -> list[socket.socket]:
+        """Keeps the ports for the workers; StartError when gRPC's is in use, without REST when REST's is."""
+        host, port, rest_port = self._options.host, self._options.port, self._options.rest_api_port
+        held = []
+        if port:
+            try:
+                held.append(_hold(host or "0.0.0.0", port))  # noqa: S104 (as TensorFlow Serving; --host narrows it)
+            except OSError:
+                address = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104
+                raise StartError(f"UNKNOWN: gRPC cannot listen on {address}; is it in use?") from None
+        if rest_port and rest_port != port:
+            try:
+                held.append(_hold(host, rest_port))
+            except OSError as error:
+                log.error("REST is off: it cannot listen on port %d: %s", rest_port, error.strerror)
+                self._arguments.append("--rest_api_port=0")
+        return held
+
+    # Workers
+
+    def _keep(self, slot: int) -> None:
+        """Runs a worker, and another when it has ended."""
+        endings = 0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                status = self._run_worker(slot)
+                cause = _cause(status)
+            except OSError as error:  # the system has no room for a process just now
+                status, cause = 0, f"it could not be started: {error.strerror}"
+            except Exception as error:  # whatever it is, the slot is filled again
+                status, cause = 0, f"it could not be started: {error}"
+            if self._stop.is_set():
+                return
+            if self._pool.size() == 0 and not self._manager.available() and status == 255:
+                self._broken.set()
+                return
+            endings = 1 if time.monotonic() - began > _STEADY_S else endings + 1
+            pause = _PAUSE_S[min(endings - 1, len(_PAUSE_S) - 1)]
+            log.error("worker %d ended (%s); starting another in %g s", slot, cause, pause)
+            self._stop.wait(pause)
+
+    def _run_worker(self, slot: int) -> int:
+        """Starts a worker and lets it serve; its exit status when it has ended."""
+        ours, its = socket.socketpair()
+        with ours, its:
+            command = [sys.executable, "-m", "ladle.serving.workers", str(its.fileno()), str(slot)]
+            process = subprocess.Popen(
+                [*command, *self._arguments], pass_fds=[its.fileno()], start_new_session=True, env=_environment()
+            )
+            connection = Connection(ours.detach())
+        operations: dict[str, Callable[..., Any]] = {"reload": self._reload, "scrape": self._pool.snapshots}
+        channel = Channel(connection, operations)
+        worker = Worker(process, channel)
+        self._processes[slot] = process
+        if self._stop.is_set():
+            process.terminate()
+        try:
+            channel.start()
+            self._pool.join(worker)
+        except ChannelClosed:
+            pass
+        except Exception as error:
+            log.error("worker %d cannot serve what the others do: %s", slot, error)
+            self._pool.remove(worker)
+            process.kill()
+        status = process.wait()
+        self._pool.remove(worker)
+        return status
+
+    def _end_workers(self) -> None:
+        """SIGTERM to each, and the end for those that take longer than they may."""
+        processes = list(self._processes.values())
+        for process in processes:
+            process.terminate()
+        limit = time.monotonic() + self._options.shutdown_grace_seconds + _MORE_S
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, limit - time.monotonic()))
+            process.kill()
+
+    def _signalled(self, number: int, frame: Any) -> None:
+        self._signals += 1
+        if self._signals > 1:  # told twice: ends without waiting for running requests
+            for process in self._processes.values():
+                process.kill()
+            os._exit(1)
+        self._stop.set()
+
+    # One view
+
+    def _show(self) -> None:
+        """Has all workers show what the manager and the watcher know now."""
+        watcher, manager = self._watcher, self._manager
+        models = manager.models()
+        configured = frozenset(watcher.repository.configured())
+        failures = {model: failure for model in models if (failure := manager.failure(model)) is not None}
+        serving = manager.serving().versions
+        self._pool.show(
+            View(
+                serving={
+                    model: {number: spread.number for number, spread in versions.items()}
+                    for model, versions in serving.items()
+                },
+                statuses={model: tuple(manager.status(model)) for model in models},
+                labels=watcher.labels,
+                settled=frozenset(model for model in {*models, *configured} if manager.is_settled(model)),
+                failures=failures,
+                configured=configured,
+                is_ready=watcher.is_ready(),
+            )
+        )
+
+    def _reload(self, config: bytes) -> list[str]:
+        added: list[str] = self._watcher.reload(pb.ModelServerConfig.FromString(config))
+        return added
+
+
+def _environment() -> dict[str, str]:
+    """This process's, in which a worker finds this package also where it is not installed."""
+    root = Path(ladle.__file__).resolve().parents[1]
+    if root.name == "site-packages":
+        return dict(os.environ)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
+
+
+def _hold(host: str, port: int) -> socket.socket:
+    """A socket that is bound and does not listen: the port stays this server's. OSError when it is in use."""
+    from ladle.serving.runtime.listening import listen
+
+    listen(host, port).close()  # without sharing: fails beside any other server
+    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+    holder = socket.socket(family, socket.SOCK_STREAM)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if family == socket.AF_INET6:
+        holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    holder.bind((host, port))
+    return holder
+
+
+def _cause(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _models(available: dict[str, list[int]]) -> str:
+    found = ", ".join(f"{model}/{'+'.join(map(str, versions))}" for model, versions in available.items())
+    return found or "no models yet"

@@ -1,0 +1,118 @@
+"""The doctor looks at real folders and ports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from ladle.clients.cli import doctor
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    """A version of a model as the exporter leaves it, as far as the doctor looks."""
+    folder = tmp_path / "lenet5" / "1"
+    (folder / "assets.extra").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"saved")
+    (folder / "model.onnx").write_bytes(b"graph")
+    card = {
+        "task": "classify",
+        "data": {"name": "mnist", "synthetic": False},
+        "onnx": {
+            "model.onnx": {
+                "sha256": hashlib.sha256(b"graph").hexdigest(),
+                "parity": {"inputs": 64, "max_abs": 2e-6, "max_rel": 1e-7},
+            }
+        },
+    }
+    (folder / "assets.extra" / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+DETAIL = "classify, mnist, 1 graph as verified, parity 2e-06"
+
+
+def test_a_whole_version_is_well(version: Path) -> None:
+    [finding] = doctor.repository(version.parent.parent)
+    assert (finding.what, finding.state, finding.detail) == ("model lenet5/1", "ok", DETAIL)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("model.onnx", b"another graph", "its checksum differs"),
+        ("model.onnx", None, "model.onnx is missing"),
+        ("assets.extra/card.json", b"{", "card.json cannot be read"),
+    ],
+    ids=["changed", "missing", "torn-card"],
+)
+def test_a_version_that_is_not_whole_is_broken(version: Path, file: str, content: bytes | None, said: str) -> None:
+    if content is None:
+        (version / file).unlink()
+    else:
+        (version / file).write_bytes(content)
+    [finding] = doctor.repository(version.parent.parent)
+    assert finding.state == "broken"
+    assert said in finding.detail
+    assert "ladle train lenet5" in str(finding.mend)
+
+
+@pytest.mark.parametrize(
+    ("parity", "said"),
+    [
+        (None, "was never compared with TensorFlow, so it is not served"),
+        ({"inputs": 64, "max_abs": 0.5, "max_rel": 0.1}, "is 5.0e-01 from TensorFlow; at most 0.0001 is right"),
+    ],
+    ids=["none", "far"],
+)
+def test_a_graph_whose_parity_is_in_doubt_is_noted(version: Path, parity: object, said: str) -> None:
+    path = version / "assets.extra" / "card.json"
+    card = json.loads(path.read_text())
+    card["onnx"]["model.onnx"]["parity"] = parity
+    path.write_text(json.dumps(card))
+    [finding] = doctor.repository(version.parent.parent)
+    assert (finding.state, finding.detail) == ("note", f"model.onnx {said}")
+    assert finding.mend == f"ladle convert {version}"
+
+
+def test_deep_runs_both_engines_on_what_the_version_came_with(version: Path) -> None:
+    def missing(folder: Path) -> str:
+        raise ModuleNotFoundError("no TensorFlow", name="tensorflow")
+
+    def differing(folder: Path) -> str:
+        raise ValueError("they differ")
+
+    looked = {}
+    for name, compare in (("agree", str), ("missing", missing), ("differ", differing)):
+        _, finding = doctor.repository(version.parent.parent, compare)
+        assert finding.what == "parity lenet5/1"
+        looked[name] = (finding.state, finding.detail)
+    assert looked == {
+        "agree": ("ok", str(version)),
+        "missing": ("note", "not run: tensorflow is not installed"),
+        "differ": ("broken", "they differ"),
+    }
+
+
+def test_what_is_broken_is_exit_1_and_told_in_json(version: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (version / "model.onnx").unlink()
+    assert doctor.main(["--repository", str(version.parent.parent), "--json"], data=lambda: {"mnist": True}) == 1
+    found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert found["model lenet5/1"]["state"] == "broken"
+    assert found["data"]["detail"] == "here: mnist"
+    assert found["python"]["state"] == "ok"
+
+
+def test_an_empty_machine_is_told_what_to_do_first(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        [finding] = doctor.repository(folder)
+        assert finding.state == "note"
+        assert finding.mend == "ladle train lenet5 --preset quick"
+
+
+def test_the_probe_tells_a_model_server_from_something_else(server: object) -> None:
+    assert doctor._is_model_server(int(server.grpc.rpartition(":")[2]))  # type: ignore[attr-defined]
+    assert not doctor._is_model_server(int(server.rest.rpartition(":")[2]))  # type: ignore[attr-defined]

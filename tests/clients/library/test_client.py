@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ladle.clients.errors import InvalidArgument, NotFound, Unimplemented
+from ladle.clients.library.call import Call
+from ladle.clients.library.client import Client
+
+GREY = np.full((4, 4), 128, np.uint8)
+BRIGHT = np.full((4, 4), 255, np.uint8)
+
+
+def png(pixels: np.ndarray[Any, Any]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (1, 4, 4), (1, 4, 4, 1)], ids=["hw", "hwc", "bhw", "bhwc"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_an_image_is_classified_with_or_without_batch_and_channel_axis(
+    client: Client, shape: tuple[int, ...], dtype: str
+) -> None:
+    image = GREY.reshape(shape) if dtype == "uint8" else (GREY.reshape(shape) / 255).astype(dtype)
+    result = client.classify("lenet5", image)
+    assert (result.label, result.class_id) == ("coat", 1)
+    assert result.probability == pytest.approx(0.8)
+    assert result.labels == ("boot", "coat", "shirt")
+    assert result.probabilities.dtype == np.float32
+    assert result.top(2) == [("coat", pytest.approx(0.8)), ("boot", pytest.approx(0.1))]
+
+
+@pytest.mark.parametrize("kind", ["path", "text", "bytes"])
+def test_an_encoded_image_goes_to_the_server_as_it_is(client: Client, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "boot.png"
+    path.write_bytes(png(BRIGHT))
+    image = {"path": path, "text": str(path), "bytes": path.read_bytes()}[kind]
+    assert client.classify("lenet5", image).label == "shirt"
+
+
+def test_several_images_are_classified_in_one_request(client: Client, server: Any) -> None:
+    client.classify("lenet5", GREY)
+    before = server.predictions
+    for images in ([GREY, BRIGHT], np.stack([GREY, BRIGHT]), [png(GREY), png(BRIGHT)]):
+        assert [result.label for result in client.classify_many("lenet5", images)] == ["coat", "shirt"]
+    assert server.predictions == before + 3
+
+
+def test_labels_are_numbers_where_the_server_does_not_tell_them(client: Client) -> None:
+    result = client.classify("nameless", GREY)
+    assert (result.label, result.class_id, result.labels) == ("1", 1, ("0", "1", "2"))
+
+
+def test_sentiment_gives_the_label_and_its_probability(client: Client) -> None:
+    results = client.sentiment_many(["good — très good", "dull"])
+    assert [result.label for result in results] == ["positive", "negative"]
+    assert [result.probability for result in results] == pytest.approx([0.9, 0.8])
+    assert [result.positive for result in results] == pytest.approx([0.9, 0.2])
+    assert client.sentiment("dull") == results[1]
+
+
+def test_generated_images_repeat_with_the_seed(client: Client) -> None:
+    images = client.generate("vae", 3, seed=2**40)
+    assert (images.dtype, images.shape) == (np.uint8, (3, 4, 4, 3))
+    np.testing.assert_array_equal(images, client.generate("vae", 3, seed=2**40))
+
+
+def test_segmentation_answers_the_class_of_every_pixel(client: Client) -> None:
+    image = np.zeros((5, 7), np.uint8)
+    image[:, :2] = 255
+    for given in (image, png(image)):
+        result = client.segment("unet", given)
+        assert result.class_map.dtype == np.int64
+        np.testing.assert_array_equal(result.class_map, image > 0)
+        assert result.shares == {0: pytest.approx(5 / 7), 1: pytest.approx(2 / 7)}
+
+
+def test_bytes_that_are_not_utf_8_come_back_whole(client: Client) -> None:
+    answer = client.predict("unet", {"image_bytes": [png(GREY)]}, "serving_bytes")
+    assert np.asarray(Image.open(io.BytesIO(answer["mask_png"][0]))).tolist() == np.ones((4, 4)).tolist()
+
+
+def test_an_auto_encoder_reconstructs_encodes_and_decodes(client: Client) -> None:
+    for image in (BRIGHT, png(BRIGHT)):
+        copy = client.reconstruct("vae", image)
+        assert (copy.dtype, copy.shape, float(copy.max())) == (np.float32, (4, 4, 1), 0.5)
+    assert client.reconstruct("vae", BRIGHT[None, :, :, None]).shape == (1, 4, 4, 1)
+    assert client.encode("vae", BRIGHT).tolist() == [1, 1]
+    assert client.encode("vae", np.stack([BRIGHT, BRIGHT])[..., None]).shape == (2, 2)
+    assert client.decode("vae", [0.5, 1.5]).shape == (4, 4, 3)
+    assert client.decode("vae", np.zeros((2, 2))).shape == (2, 4, 4, 3)
+
+
+def test_a_regression_takes_a_value_or_a_batch(client: Client) -> None:
+    assert client.regress("linear_regression", [2]).tolist() == [5]
+    assert client.regress("linear_regression", [[1.0], [2.0]]).tolist() == [[3], [5]]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((32, 32), np.uint8), r'lenet5: input "image" is uint8 \[32, 32\]; wanted float32 \[\?, 4, 4, 1\]'),
+        (np.zeros((4, 4, 3), np.float32), r"is float32 \[4, 4, 3\]; wanted float32 \[\?, 4, 4, 1\]"),
+        (np.zeros((4, 4), np.int64), r"is int64 \[4, 4\]; wanted uint8, or float in \[0, 1\]"),
+        (np.full((4, 4), 200.0), r"has values from 200 to 200; wanted float in \[0, 1\], or uint8"),
+        (np.full((4, 4), np.nan), "has values from nan to nan"),
+        (np.zeros((2, 4, 4, 1), np.uint8), "lenet5: 2 images came; wanted one"),
+        ("no/such.png", "cannot read the image no/such.png: No such file"),
+    ],
+    ids=["size", "channels", "integers", "range", "nan", "batch", "missing"],
+)
+def test_an_unsuitable_image_is_refused_with_what_came_and_what_is_wanted(
+    client: Client, image: Any, message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        client.classify("lenet5", image)
+
+
+def test_what_a_model_cannot_do_is_said_with_what_it_can(client: Client) -> None:
+    with pytest.raises(InvalidArgument, match='no signature "text"; it has classify, serving_bytes, serving_default'):
+        client.sentiment("good", name="lenet5")
+    with pytest.raises(InvalidArgument, match='unet answers class_map, mask_png, not "probabilities"'):
+        client.classify("unet", GREY)
+    with pytest.raises(InvalidArgument, match="vae takes the inputs n, seed"):
+        client.transport.run(Call(client.transport.protocol, "vae").value(3, "generate"))
+
+
+def test_which_version_answers_can_be_chosen(client: Client) -> None:
+    assert client.classify("lenet5", GREY, version=3).label == "coat"
+    assert client.classify("lenet5", GREY, label="stable").label == "coat"
+    with pytest.raises(NotFound, match=r"Specific\(lenet5, 4\)"):
+        client.classify("lenet5", GREY, version=4)
+    with pytest.raises(InvalidArgument, match="name one of them"):
+        client.classify("lenet5", GREY, version=3, label="stable")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["localhost:8500", "ftp://x", "grpc://", "http://", "http://h:port", "http://a,b", "grpc://a/b", "grpc://a b", ""],
+)
+def test_an_address_of_another_kind_is_refused(target: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"is not an address|several are for gRPC"):
+        Client(target)
+
+
+def test_models_are_asked_about_by_name_where_the_server_cannot_list_them(client: Client) -> None:
+    with pytest.raises(Unimplemented, match="has no way to list its models, as TensorFlow Serving has none; name"):
+        client.models()
+    found = client.models(["unet", "nobody", "vae"])
+    assert {name: [status.version for status in states] for name, states in found.items()} == {"unet": [3], "vae": [3]}
+
+
+def test_an_array_of_another_dtype_shape_or_name_is_refused_before_it_is_sent(client: Client, server: Any) -> None:
+    wanted = r"; wanted float32 \[\?, 4, 4, 1\]"
+    for array, came in (
+        (np.zeros((1, 4, 4, 1)), r"float64 \[1, 4, 4, 1\]"),
+        (np.zeros((1, 28, 28, 1), np.float32), r"float32 \[1, 28, 28, 1\]"),
+        ([[1, 2]], r"float32 \[1, 2\]"),
+    ):
+        with pytest.raises(InvalidArgument, match=f'lenet5: input "image" is {came}{wanted}'):
+            client.predict("lenet5", {"image": array})
+    with pytest.raises(InvalidArgument, match='input "pixels" is not in the signature; it has image: float32'):
+        client.predict("lenet5", {"pixels": np.zeros((1, 4, 4, 1), np.float32)})
+    assert server.predictions == 0
+
+
+def test_an_interpolation_starts_and_ends_at_the_two_images(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "bright.png"
+    path.write_bytes(png(BRIGHT))
+    assert client.interpolate("vae", GREY, path, steps=4).shape == (4, 4, 4, 3)
+    with pytest.raises(InvalidArgument, match="steps is 1; an interpolation has 2 or more"):
+        client.interpolate("vae", GREY, GREY, steps=1)
+
+
+def test_a_path_is_decoded_to_the_size_and_channels_of_a_signature_without_bytes(
+    client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "large.png"
+    Image.new("RGB", (9, 7), (255, 255, 255)).save(path)
+    np.testing.assert_allclose(client.encode("vae", path), [1, 1], atol=1e-5)
+    Image.fromarray(np.full((4, 4), 0x80FF, np.uint16)).save(path)  # of 16 bits the upper 8 count, as the server has it
+    np.testing.assert_allclose(client.encode("vae", path), [128 / 255] * 2, atol=1e-5)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InvalidArgument, match="is not a readable PNG or JPEG image"):
+        client.encode("vae", tmp_path / "text.png")
+
+
+def test_numbers_and_texts_that_no_tensor_holds_are_refused(client: Client, server: Any) -> None:
+    for given in ({"n": 2**31}, {"seed": 2**63}):
+        with pytest.raises(InvalidArgument, match="wanted at most 32 bits and 64 bits"):
+            client.generate("vae", **given)
+    with pytest.raises(InvalidArgument, match="half a surrogate pair"):
+        client.sentiment("\ud800")
+    assert server.predictions == 0
+
+
+@pytest.mark.parametrize("timeout_s", [1e12, float("inf")])
+def test_a_call_may_take_as_long_as_it_likes(client: Client, timeout_s: float) -> None:
+    assert client.status("lenet5", timeout_s=timeout_s)[0].version == 3
+
+
+def test_metadata_is_forgotten_while_another_thread_learns_some() -> None:
+    with Client("http://localhost:1") as client:
+        known: dict[Any, Any] = client.transport.protocol._known
+
+        class Key(tuple[Any, ...]):
+            def __getitem__(self, place: Any) -> Any:
+                known["another", None, None] = None  # as the other thread does it, in the midst
+                return super().__getitem__(place)
+
+        known[Key(("lenet5", None, None))] = None
+        client.transport.protocol.forget("lenet5")
+        assert list(known) == [("another", None, None)]

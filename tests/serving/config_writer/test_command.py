@@ -1,0 +1,150 @@
+"""`ladle config`: the files it writes, and what it says of a repository or options that it cannot use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from ladle import command as ladle_command
+from ladle.clients.wire import messages as pb
+from ladle.serving.config_writer.merging import can_be_merged
+
+
+@pytest.fixture
+def home(tiny_repository: Path, tmp_path: Path) -> Path:
+    """A repository of two models, of which one can be merged."""
+    for name in ("half_plus_two", "classifier"):
+        shutil.copytree(tiny_repository / name, tmp_path / "models" / name)
+    return tmp_path / "models"
+
+
+def config(home: Path, *options: str) -> int:
+    return ladle_command.main(["config", "--repository", str(home), *options])
+
+
+def test_the_file_is_what_tensorflow_servings_own_message_reads(home: Path) -> None:
+    assert config(home) == 0
+    message = text_format.Parse((home / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
+    entries = {entry.name: entry for entry in message.model_config_list.config}
+    assert set(entries) == {"half_plus_two", "classifier"}
+    entry = entries["classifier"]
+    assert (entry.base_path, entry.model_platform) == ("/models/classifier", "tensorflow")
+    assert list(entry.model_version_policy.specific.versions) == [1]
+    assert dict(entry.version_labels) == {"stable": 1, "canary": 1}
+
+
+def test_files_that_were_changed_by_hand_are_kept(home: Path) -> None:
+    assert config(home) == 0
+    (home / "batching.config").write_text("max_batch_size { value: 8 } num_batch_threads { value: 1 }")
+    monitoring = (home / "monitoring.config").read_text()
+    assert config(home) == 0
+    assert (home / "batching.config").read_text().startswith("max_batch_size { value: 8 }")
+    assert (home / "monitoring.config").read_text() == monitoring
+    parameters = text_format.Parse(
+        (home / "half_plus_two/1/batching_params.pbtxt").read_text(), pb.BatchingParameters()
+    )
+    assert parameters.max_batch_size.value == 8
+    assert not parameters.HasField("num_batch_threads")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "merged"),
+    [
+        pytest.param({"x": [-1, 3]}, {"y": [-1, 2]}, True, id="rows"),
+        pytest.param({"bytes": [-1]}, {"label": [-1]}, True, id="strings"),
+        pytest.param({"n": [], "seed": []}, {"images": [-1, 2]}, False, id="scalars"),
+        pytest.param({"image": [-1, -1, -1, 1]}, {"mask": [-1, 4]}, False, id="free sizes in"),
+        pytest.param({"bytes": [-1]}, {"mask": [-1, -1]}, False, id="free sizes out"),
+        pytest.param({"x": [4, 3]}, {"y": [4]}, False, id="fixed rows"),
+        pytest.param({"x": [-1, 3]}, {"mean": []}, False, id="no row for each"),
+    ],
+)
+def test_only_what_stands_row_by_row_is_merged(
+    inputs: dict[str, list[int]], outputs: dict[str, list[int]], merged: bool, tiny: Any, tmp_path: Path
+) -> None:
+    tensors = [{alias: ("float32", shape) for alias, shape in part.items()} for part in (inputs, outputs)]
+    model = tiny.Model({"serving_default": tiny.Signature(*tensors, graph=None)}, {})
+    (tmp_path / "m").mkdir()
+    assert can_be_merged(model.write(tmp_path / "m")) is merged
+
+
+def test_a_running_server_follows_the_labels(home: Path, tiny: Any, serve: Callable[..., Any]) -> None:
+    assert config(home, "--mounted-at", str(home)) == 0
+    server = serve(
+        f"--model_config_file={home / 'models.config'}",
+        "--model_config_file_poll_wait_seconds=0.1",
+        "--allow_version_labels_for_unavailable_models=true",
+        models=["half_plus_two"],
+    )
+
+    def answer(label: str) -> Any:
+        body = b'{"instances": [[1.0]]}'
+        return json.loads(server.send("POST", f"/v1/models/half_plus_two/labels/{label}:predict", body)[1])
+
+    def step(*options: str) -> None:
+        assert config(home, "--mounted-at", str(home), *options) == 0
+
+    assert answer("canary") == {"predictions": [[2.5]]}
+    tiny.half_plus(7).write(home / "half_plus_two", 2)
+    step()
+    server.wait_for_state("half_plus_two", 2, "AVAILABLE")
+    assert answer("canary") == {"predictions": [[2.5]]}
+    step()
+    server.wait_for(lambda: answer("canary") == {"predictions": [[7.5]]})
+    assert answer("stable") == {"predictions": [[2.5]]}
+    step("--promote", "half_plus_two")
+    server.wait_for(lambda: answer("stable") == {"predictions": [[7.5]]})
+    step("--stable", "half_plus_two=1")
+    server.wait_for(lambda: answer("stable") == {"predictions": [[2.5]]})
+
+
+def test_what_is_pending_and_what_is_gone_is_said(home: Path, tiny: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config(home) == 0
+    tiny.half_plus(7).write(home / "half_plus_two", 2)
+    shutil.rmtree(home / "classifier")
+    capsys.readouterr()
+    assert config(home, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["models"]["half_plus_two"]["pending"] == {"canary": 2}
+    assert said["gone"] == ["classifier"]
+    assert config(home) == 0
+    assert "half_plus_two  stable 1  canary 2  loads 1, 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--stable", "half_plus_two"], 2, "--stable half_plus_two: wanted NAME=VERSION, as unet=2"),
+        (["--canary", "none=1"], 2, "there is no model none; there is classifier, half_plus_two"),
+        (["--canary", "classifier=4"], 2, "classifier: canary cannot name version 4; there is 1"),
+        (["--promote", "classifier", "--stable", "classifier=1"], 2, "--promote moves its labels"),
+        (["--mounted-at", "models"], 2, "--mounted-at models: wanted an absolute path, as /models"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    options: list[str], status: int, message: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config(home, *options) == status
+    assert message in capsys.readouterr().err
+    assert not (home / "models.config").exists()
+
+
+def test_a_repository_without_a_model_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config(tmp_path) == 2
+    assert "has no <name>/<version>/saved_model.pb" in capsys.readouterr().err
+    assert config(tmp_path / "none") == 1
+    assert capsys.readouterr().err == f"ladle config: {tmp_path / 'none'}: No such file or directory\n"
+
+
+def test_a_damaged_file_before_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "models.config").write_text("model_config_list { con")
+    assert config(home) == 1
+    assert "Invalid protobuf file" in capsys.readouterr().err
+    assert (home / "models.config").read_text() == "model_config_list { con"

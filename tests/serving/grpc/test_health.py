@@ -1,0 +1,44 @@
+"""Watching health: one look for all that watch, and each change told to each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ladle.clients.wire import messages as pb
+from ladle.serving.grpc.health import Health
+
+WATCHERS = 100
+
+
+def test_one_look_serves_all_that_watch() -> None:
+    looks, ready = 0, False
+
+    def is_ready() -> bool:
+        nonlocal looks
+        looks += 1
+        return ready
+
+    async def main() -> None:
+        nonlocal looks, ready
+        health = Health(is_ready)
+        payload = pb.HealthCheckRequest().SerializeToString()
+        streams: list[Any] = [health.watch(payload, None) for _ in range(WATCHERS)]
+
+        async def next_of_all() -> set[str]:
+            answers = await asyncio.gather(*(anext(stream) for stream in streams))
+            return {pb.ServingStatus.Name(pb.HealthCheckResponse.FromString(answer).status) for answer in answers}
+
+        assert await next_of_all() == {"NOT_SERVING"}
+        changes = asyncio.ensure_future(next_of_all())
+        await asyncio.sleep(0)
+        looks, ready = 0, True
+        assert await changes == {"SERVING"}
+        assert looks < WATCHERS / 10
+        health.drain()
+        assert await next_of_all() == {"NOT_SERVING"}
+        for stream in streams:
+            assert [answer async for answer in stream] == []
+        assert health._poller is None
+
+    asyncio.run(main())

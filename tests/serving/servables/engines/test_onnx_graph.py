@@ -1,0 +1,115 @@
+"""A run takes many threads where the cores are free and that is quicker, else few."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ladle.serving.runtime import cores
+from ladle.serving.runtime.cores import Cores, cpu_count
+from ladle.serving.servables.engines import onnx_graph
+from ladle.serving.servables.engines.onnx_graph import Graph
+from ladle.serving.servables.latency import size_of
+
+SIDE = 700
+several = pytest.mark.skipif(cpu_count() < 2, reason="one core")
+
+
+@pytest.fixture
+def graph() -> Graph:
+    """Two large products: y = x, rows averaged."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.ones((SIDE, SIDE), np.float32) / SIDE, "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", SIDE]) for name in "xy"]
+    model = helper.make_model(
+        helper.make_graph(nodes, "slow", tensors[:1], tensors[1:], [weights]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    source = model.SerializeToString()
+    return Graph(source, len(source))
+
+
+@pytest.fixture
+def taken() -> Iterator[None]:
+    """All cores compute."""
+    onnx_graph._cores.take(cpu_count(), force=True)
+    yield
+    onnx_graph._cores.give(cpu_count())
+
+
+def feed(rows: int) -> dict[str, Any]:
+    return {"x": np.ones((rows, SIDE), np.float32)}
+
+
+def run(graph: Graph, rows: int) -> None:
+    (y,) = graph.call(["y"], feed(rows), None)
+    np.testing.assert_allclose(y, 1, rtol=1e-5)
+
+
+@several
+def test_both_ways_are_measured_at_each_size_that_is_asked(graph: Graph) -> None:
+    graph.tune(feed(SIDE))
+    assert graph.wide is not None
+    assert 1 <= graph.narrow.threads < graph.wide.threads <= cpu_count()
+    for rows in (200, 800):
+        for _ in range(3):
+            run(graph, rows)
+        for way in (graph.wide, graph.narrow):
+            assert way.pace.measured_s(size_of(feed(rows))) is not None
+
+
+@several
+@pytest.mark.parametrize(("many_s", "few_s"), [(1.0, 2.0), (2.0, 1.0)], ids=["many", "few"])
+def test_the_quicker_way_is_taken_and_the_other_tried_again(graph: Graph, many_s: float, few_s: float) -> None:
+    graph.tune(feed(SIDE))
+    assert graph.wide is not None
+    graph.wide.pace.record(1000, many_s)
+    graph.narrow.pace.record(1000, few_s)
+    quicker, other = (graph.wide, graph.narrow) if many_s < few_s else (graph.narrow, graph.wide)
+    chosen = [graph._quicker(1000, graph.wide) for _ in range(2000)]
+    assert 2000 - 20 < sum(way is quicker for way in chosen) < 2000
+    assert all(way is other for number, way in enumerate(chosen, 1) if number in (1, 2, 4, 256, 512))
+
+
+@several
+@pytest.mark.usefixtures("taken")
+def test_a_run_beside_others_takes_few_threads(graph: Graph) -> None:
+    graph.tune(feed(SIDE))
+    run(graph, 90)
+    assert graph.wide is not None
+    assert graph.wide.pace.measured_s(size_of(feed(90))) is None
+
+
+def test_a_large_graph_is_kept_once(graph: Graph) -> None:
+    large = Graph(graph.source, onnx_graph.KEPT_TWICE_BYTES + 1)
+    large.tune(feed(SIDE))
+    assert large.wide is None
+    run(large, 3)
+
+
+def test_a_quick_graph_and_a_given_number_of_threads_are_left_alone(graph: Graph) -> None:
+    given = Graph(graph.source, 0, threads=2)
+    given.tune(feed(SIDE))
+    assert (given.threads, given.wide) == (2, None)
+    graph.tune(feed(1))
+    assert (graph.threads, graph.wide) == (1, None)
+
+
+def test_a_core_belongs_to_the_event_loop_while_it_answers_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "cpu_count", lambda: 4)
+    monkeypatch.setattr(cores, "_quick_at", [-1.0])
+    free = Cores()
+    assert free.take(4)
+    free.give(4)
+    cores.note_quick(time.perf_counter())
+    assert not free.take(4)
+    assert free.take(3)
+    assert not free.take(1)
+    assert free.take(1, force=True)

@@ -1,0 +1,30 @@
+"""What a request asks of a signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ladle.serving.errors import InvalidArgument
+from ladle.serving.servables.matching import choose_outputs
+from ladle.serving.servables.saved_model import Signature, parse_signature, read_signature_defs
+
+
+@pytest.fixture
+def signature(tiny: Any, tmp_path: Path) -> Signature:
+    folder = tiny.image_classifier().write(tmp_path)
+    return parse_signature("serving_default", read_signature_defs(folder)["serving_default"])
+
+
+def test_the_same_outputs_are_the_same_choice_in_whichever_order(signature: Signature) -> None:
+    every = tuple(signature.outputs)
+    assert choose_outputs(signature, []) == choose_outputs(signature, every[::-1]) == every
+    assert choose_outputs(signature, [every[2], every[0]]) == (every[0], every[2])
+
+
+@pytest.mark.parametrize("wanted", [["nope"], ["label", "label"]], ids=["unknown", "twice"])
+def test_unknown_and_repeated_outputs_are_refused(signature: Signature, wanted: list[str]) -> None:
+    with pytest.raises(InvalidArgument):
+        choose_outputs(signature, wanted)

@@ -1,0 +1,322 @@
+"""Several workers are one server: one view of versions, one sum of metrics, one end."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
+from ladle.serving import flags
+from ladle.serving.workers.supervisor import Supervisor
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="tells processes by /proc")
+X = np.array([[1.0]], np.float32)
+BODY = b'{"instances": [[1.0]]}'
+
+
+@pytest.mark.parametrize(
+    ("python", "reason"), [("no python", "No such file or directory"), ("nul\0", "embedded null byte")]
+)
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, python: str, reason: str
+) -> None:
+    supervisor = Supervisor(flags.parse([f"--repository={tmp_path}", "--workers=2"]), [])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / python))
+    keeper = threading.Thread(target=supervisor._keep, args=(1,), daemon=True)
+    keeper.start()
+    keeper.join(0.2)
+    assert keeper.is_alive()
+    assert f"worker 1 ended (it could not be started: {reason}); starting another" in caplog.text
+    supervisor._stop.set()
+    keeper.join(30)
+    assert not keeper.is_alive()
+
+
+def children(pid: int) -> list[int]:
+    """The workers of a supervisor."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
+
+
+def owner(pids: list[int], port: int) -> int | None:
+    """Which process holds the connection from this port of a client."""
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if int(fields[2].split(":")[1], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if os.readlink(entry) in inodes:
+                    return pid
+    return None
+
+
+class Connection:
+    """One HTTP connection, kept open: all its requests go to one worker."""
+
+    def __init__(self, server: Any) -> None:
+        self._http = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)
+        self._http.connect()
+        self.port = self._http.sock.getsockname()[1]
+
+    def send(self, method: str, path: str, body: bytes | None = None) -> Any:
+        self._http.request(method, path, body)
+        answer = self._http.getresponse()
+        content = answer.read()
+        return json.loads(content) if answer.status == 200 else None
+
+    def answer(self, model: str = "m", version: int | None = None) -> Any:
+        where = f"/versions/{version}" if version is not None else ""
+        found = self.send("POST", f"/v1/models/{model}{where}:predict", BODY)
+        return found and found["predictions"][0][0]
+
+    def states(self, model: str) -> dict[int, str]:
+        found = self.send("GET", f"/v1/models/{model}")
+        return {int(v["version"]): v["state"] for v in found["model_version_status"]} if found else {}
+
+
+def one_each(server: Any) -> dict[int, Connection]:
+    """A connection to each worker."""
+    pids = children(server.process.pid)
+    found: dict[int, Connection] = {}
+
+    def connect() -> bool:
+        connection = Connection(server)
+        connection.send("GET", "/v2/health/live")
+        pid = owner(pids, connection.port)
+        if pid is not None:
+            found.setdefault(pid, connection)
+        return len(found) == len(pids)
+
+    server.wait_for(connect)
+    return found
+
+
+class Load:
+    """Callers that ask the latest version over both protocols until told to stop; what they got."""
+
+    def __init__(self, server: Any, asker: Callable[[], Any], callers: int = 2) -> None:
+        self.answers: set[Any] = set()
+        self.errors: list[Any] = []
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(Connection(server).answer,)) for _ in range(callers)]
+        for _ in range(callers):
+            ask = asker()
+            self._threads.append(threading.Thread(target=self._run, args=(lambda a=ask: a.predict("m", {"x": X}),)))
+
+    def _run(self, ask: Callable[[], Any]) -> None:
+        while not self._done.is_set():
+            try:
+                found = ask()
+                self.answers.add(found["y"][0][0] if isinstance(found, dict) else found)
+            except Exception as error:
+                self.errors.append(error)
+                return
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def shared(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Two workers on a repository with version 1 of `m`."""
+    folder = tmp_path_factory.mktemp("shared")
+    tiny.half_plus(1).write(folder / "m", 1)
+    server = serve("--repository", folder, "--workers=2", "--enable_metrics", models=["m"])
+    yield server, folder
+    server.stop()
+
+
+def test_versions_change_and_roll_back_under_load_in_one_view(shared: Any, tiny: Any, grpc_to: Any) -> None:
+    server, folder = shared
+    views = one_each(server)
+    first, second = views.values()
+
+    def everywhere(version: int, state: str) -> None:
+        """Waits until one worker says so; then the others do as it says."""
+        server.wait_for(lambda: first.states("m").get(version) == state)
+        if state == "AVAILABLE":
+            assert second.answer("m", version) == version + 0.5
+        server.wait_for(lambda: second.states("m").get(version) == state)
+
+    with Load(server, lambda: grpc_to(server)) as load:
+        for version in (2, 3):
+            tiny.half_plus(version).write(folder / "m", version)
+            everywhere(version, "AVAILABLE")
+            everywhere(version - 1, "END")
+        (folder / "m" / "3").rename(folder / "m" / "withdrawn")
+        everywhere(2, "AVAILABLE")
+        everywhere(3, "END")
+        (folder / "m" / "withdrawn").rename(folder / "m" / "3")
+        everywhere(3, "AVAILABLE")
+        everywhere(2, "END")
+    assert not load.errors
+    assert {2.5, 3.5} <= load.answers <= {1.5, 2.5, 3.5}
+    assert all(view.answer() == 3.5 for view in views.values())
+
+
+def test_a_broken_version_fails_in_all_workers_and_the_good_one_stays(shared: Any, tiny: Any) -> None:
+    server, folder = shared
+    published = tiny.half_plus(9).write(folder / "other", 9)
+    (published / "model.onnx").write_bytes(b"not what was verified")
+    (folder / "m").mkdir(exist_ok=True)
+    published.rename(folder / "m" / "9")
+    for view in one_each(server).values():
+        server.wait_for(lambda view=view: view.states("m").get(9) == "END")
+        status = view.send("GET", "/v1/models/m/versions/9")["model_version_status"][0]["status"]
+        assert status["error_code"] == "DATA_LOSS"
+        assert view.answer() is not None
+    shutil.rmtree(folder / "m" / "9")
+
+
+def test_metrics_are_added_up_whichever_worker_is_asked(shared: Any) -> None:
+    server, _ = shared
+    views = one_each(server)
+
+    def counts() -> list[int]:
+        found = []
+        for _ in views:
+            text = server.get("/monitoring/prometheus/metrics")[1].decode()
+            count = re.search(r':tensorflow:serving:request_count{model_name="counted",status="NOT_FOUND"} (\d+)', text)
+            found.append(int(count[1]) if count else 0)
+        return found
+
+    assert counts() == [0, 0]
+    for view in views.values():
+        assert view.answer("counted") is None
+    assert counts() == [2, 2]
+
+
+def test_a_killed_worker_is_replaced_and_the_other_connections_notice_nothing(shared: Any, grpc_to: Any) -> None:
+    server, _ = shared
+    views = one_each(server)
+    killed, kept = sorted(views)
+    before = views[kept].answer()
+    requests = re.compile(r':tensorflow:serving:request_count{model_name="m",status="OK"} (\d+)')
+
+    def count() -> int:
+        found = requests.search(server.get("/monitoring/prometheus/metrics")[1].decode())
+        return int(found[1]) if found else 0
+
+    counted = count()
+    assert counted > 0
+    os.kill(killed, signal.SIGKILL)
+    answers = []
+
+    def replaced() -> bool:
+        answers.append(views[kept].answer())
+        pids = children(server.process.pid)
+        return len(pids) == 2 and killed not in pids
+
+    server.wait_for(replaced)
+    new = one_each(server)
+    assert all(view.answer() == before for view in new.values())
+    assert set(answers) == {before}
+    assert count() >= counted
+    assert {frozenset(view.states("m").items()) for view in new.values()} == {
+        frozenset(views[kept].states("m").items())
+    }
+
+
+@pytest.mark.slow
+def test_a_version_that_ends_processes_is_given_up_while_one_goes_on_serving(
+    shared: Any, tiny: Any, repository: Path
+) -> None:
+    server, folder = shared
+    looping = endless(tiny).write(repository / "m", 20)
+    pids = children(server.process.pid)
+    steady = one_each(server)
+    before = {pid: view.answer() for pid, view in steady.items()}
+    busy = {pid: tiny.cpu_seconds(pid) + 0.5 for pid in pids}
+    shutil.copytree(looping, folder / ".copy")
+    (folder / ".copy").rename(folder / "m" / "20")
+    tried: list[int] = []
+    for _ in range(2):
+
+        def working() -> int | None:
+            found = children(server.process.pid)
+            return next((p for p in found if p not in tried and tiny.cpu_seconds(p) > busy.get(p, 2.0)), None)
+
+        tried.append(server.wait_for(working))
+        os.kill(tried[-1], signal.SIGKILL)
+    (untouched,) = set(pids) - set(tried)
+    server.wait_for(lambda: steady[untouched].states("m").get(20) == "END")
+    assert steady[untouched].answer() == before[untouched]
+    assert "UNAVAILABLE" in str(steady[untouched].send("GET", "/v1/models/m/versions/20"))
+    shutil.rmtree(folder / "m" / "20")
+    server.wait_for(lambda: len(one_each(server)) == 2)
+
+
+@pytest.mark.slow
+def test_workers_killed_while_versions_change_come_back_to_one_view(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, "--workers=3", models=["m"])
+    for version in range(2, 30):
+        if version % 7 == 0:
+            os.kill(children(server.process.pid)[version % 3], signal.SIGKILL)
+        tiny.half_plus(version).write(repository / "m", version)
+        server.wait_for_state("m", version, "AVAILABLE")
+        shutil.rmtree(repository / "m" / str(version - 1))
+    server.wait_for(lambda: len(children(server.process.pid)) == 3)
+    for view in one_each(server).values():
+        server.wait_for(lambda view=view: set(view.states("m").values()) == {"AVAILABLE", "END"})
+        assert view.answer() == 29.5
+    assert server.stop() == 0
+
+
+def test_sigterm_lets_all_workers_finish(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, "--workers=2", models=["m"])
+    pids = children(server.process.pid)
+    assert server.stop(signal.SIGTERM) == 0
+    assert server.log.read_text().count("stopped") == 3
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_workers_end_with_their_supervisor_and_leave_the_ports(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, "--workers=2", models=["m"])
+    pids = children(server.process.pid)
+    server.process.kill()
+    server.process.wait()
+    ended = threading.Event()
+    for _ in range(600):
+        if not any(Path(f"/proc/{pid}/exe").exists() for pid in pids):
+            break
+        ended.wait(0.05)
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in pids)
+    with pytest.raises(OSError, match="refused"):
+        server.get("/v2/health/live")
+
+
+def endless(tiny: Any) -> Any:
+    """A model whose warm-up does not end in time."""
+    log = pb.PredictionLog()
+    tensors.fill(log.predict_log.request.inputs["x"], np.array([10**9]))
+    model = tiny.looping()
+    model.warm_up = [log]
+    return model

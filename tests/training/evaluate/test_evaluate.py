@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ladle import models
+from ladle.training.data.pipeline import Prepared
+from ladle.training.evaluate import functions, metrics
+from ladle.training.evaluate.evaluate import Evaluation, draw, evaluate
+from ladle.training.report import pictures, report
+from ladle.training.run.snapshot import snapshot
+
+Ready = Callable[..., tuple[keras.Model, Prepared]]
+
+
+def measured(ready: Ready, name: str, repository: Path, **overrides: object) -> tuple[Prepared, Evaluation]:
+    model, prepared = ready(name, **overrides)
+    alive = functions.live(models.get(name), model, prepared.config, prepared.assets)
+    return prepared, evaluate(alive, prepared, repository)
+
+
+def test_a_classifier_is_measured_on_all_of_the_test_split(ready: Ready, tmp_path: Path) -> None:
+    model, prepared = ready("lenet5", count=600)  # more than one call's rows
+    alive = functions.live(models.get("lenet5"), model, prepared.config, prepared.assets)
+    result = evaluate(alive, prepared, tmp_path)
+    logits = model(prepared.test.inputs(), training=False).numpy()
+    truth = prepared.dataset.test.y
+    assert result.metrics["accuracy"] == np.mean(logits.argmax(1) == truth)
+    assert result.metrics["top_3_accuracy"] == metrics.top_k(logits, truth, 3)
+    assert result.metrics["cross_entropy"] == pytest.approx(
+        float(keras.losses.SparseCategoricalCrossentropy(from_logits=True)(truth, logits)), rel=1e-5
+    )
+    assert len(result.answers["class_id"]) == len(prepared.test) == 120
+
+
+def test_sentiment_is_measured_in_two_classes(ready: Ready, tmp_path: Path) -> None:
+    prepared, result = measured(ready, "sentiment_lstm", tmp_path)
+    assert set(result.metrics) == {"accuracy", "cross_entropy"}
+    assert result.answers["probabilities"].shape == (len(prepared.test), 2)
+
+
+def test_segmentation_tells_iou_with_and_without_background(ready: Ready, tmp_path: Path) -> None:
+    prepared, result = measured(ready, "unet", tmp_path, count=60)
+    each = result.metrics["class_iou"]
+    assert list(each) == ["background", "blob"]
+    assert result.metrics["iou"] == each["blob"]
+    assert result.metrics["mean_iou"] == pytest.approx((each["background"] + each["blob"]) / 2)
+    assert result.answers["class_map"].shape == prepared.dataset.test.y.shape  # type: ignore[union-attr]
+
+
+def test_an_autoencoder_tells_its_elbo_and_the_likelihood(ready: Ready, tmp_path: Path) -> None:
+    _, result = measured(ready, "vae", tmp_path)
+    assert result.metrics["elbo"] < 0
+    assert result.metrics["likelihood"].startswith("Bernoulli")
+    assert 0 < result.metrics["squared_error"] < 1
+
+
+def test_a_denoising_autoencoder_is_measured_against_leaving_the_noise_as_it_is(ready: Ready, tmp_path: Path) -> None:
+    _, result = measured(ready, "denoising_autoencoder", tmp_path)
+    assert result.metrics["corruption"] == "normal noise of standard deviation 0.3"
+    # Of pixels that are mostly black, about half the noise is cut off.
+    assert 0.03 < result.metrics["corrupted_squared_error"] < 0.09
+    assert 0 < result.metrics["mended_squared_error"] < 1
+    _, plain = measured(ready, "autoencoder", tmp_path)
+    assert "mended_squared_error" not in plain.metrics
+
+
+def test_codes_are_compared_with_normal_ones(ready: Ready, tmp_path: Path) -> None:
+    prepared, result = measured(ready, "adversarial_autoencoder", tmp_path)
+    model, _ = ready("adversarial_autoencoder")
+    codes = model.encoder(prepared.test.inputs()).numpy()
+    assert result.metrics["code_off_normal"]["mean"] == pytest.approx(float(np.abs(codes.mean(0)).max()), rel=1e-4)
+
+
+def test_descents_tell_how_many_minima_they_reach(ready: Ready, tmp_path: Path) -> None:
+    _, result = measured(ready, "himmelblau", tmp_path, steps=200)
+    assert result.metrics["minima_reached"] == 3
+    assert result.metrics["largest_value"] < 1e-6
+    _, short = measured(ready, "himmelblau", tmp_path, steps=1)
+    assert short.metrics["largest_value"] > 1
+
+
+def test_the_elbo_is_what_the_loss_says(ready: Ready, tmp_path: Path) -> None:
+    model, prepared = ready("vae", count=400)
+    alive = functions.live(models.get("vae"), model, prepared.config, prepared.assets)
+    result = evaluate(alive, prepared, tmp_path)
+    image = tf.constant(prepared.test.inputs())
+    noise = tf.random.stateless_normal([len(prepared.test), prepared.config.latent_dim], [0, 0])  # type: ignore[attr-defined]
+    loss = float(model.losses_of(image, noise, training=False)[0])
+    assert -result.metrics["elbo"] == pytest.approx(loss, rel=0.02)  # other noise
+
+
+def test_without_a_classifier_the_frechet_distance_is_missing_and_the_reason_told(ready: Ready, tmp_path: Path) -> None:
+    _, result = measured(ready, "wgan_gp", tmp_path)
+    assert set(result.metrics) == {"diversity"}
+    assert result.notes == [f"no Fréchet distance: {tmp_path} has no classifier of 28×28×1 images; train one first"]
+
+
+def test_samples_are_the_same_for_the_same_seed(ready: Ready) -> None:
+    model, prepared = ready("wgan_gp", count=60)
+    alive = functions.live(models.get("wgan_gp"), model, prepared.config, prepared.assets)
+    a = draw(alive, 300)
+    np.testing.assert_array_equal(a, draw(alive, 300))
+    assert (a.shape, a.dtype) == ((300, 28, 28, 1), np.uint8)
+    assert (a[:250] != draw(alive, 250, seed=1)).any()
+    assert (a[0] != a[250]).any()  # the second call goes on with other noise
+
+
+REPORTS = {
+    "lenet5": {"confusion.png", "mistakes.png", "answers.png"},
+    "resnet18": {"confusion.png", "mistakes.png", "answers.png"},
+    "sentiment_lstm": {"confusion.png", "mistakes.png"},
+    "vae": {"reconstructions.png", "samples.png"},
+    "wgan_gp": {"samples.png"},
+    "unet": {"masks.png"},
+    "house_prices": {"scatter.png"},
+    "himmelblau": {"descents.png"},
+}
+
+
+def test_answers_are_shown_of_few_images_alone(ready: Ready, tmp_path: Path) -> None:
+    prepared, result = measured(ready, "lenet5", tmp_path, count=160)
+    assert len(prepared.test) > pictures.FEW
+    report.write(tmp_path / "report", "lenet5", prepared, [], 1, result)
+    assert not (tmp_path / "report" / "answers.png").exists()
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_has_the_pictures_of_its_task(ready: Ready, tmp_path: Path, name: str) -> None:
+    prepared, result = measured(ready, name, tmp_path, count=60)
+    history = [{"epoch": float(e), "loss": 1 / e, "val_loss": 2 / e, "learning_rate": 0.1} for e in (1, 2, 3)]
+    report.write(tmp_path / "report", name, prepared, history, 2, result)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"curves.png"} | REPORTS[name]
+    for path in (tmp_path / "report").iterdir():
+        image = tf.io.decode_png(path.read_bytes(), channels=3).numpy()
+        assert min(image.shape[:2]) > 200
+        assert image.std() > 10  # something is drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("lenet5", {"predictions"}),
+        ("sentiment_lstm", set()),
+        ("vae", {"reconstructions", "samples"}),
+        ("wgan_gp", {"samples"}),
+        ("unet", {"masks"}),
+    ],
+)
+def test_a_snapshot_shows_what_the_network_makes_of_validation_examples(
+    ready: Ready, name: str, shown: set[str]
+) -> None:
+    model, prepared = ready(name, count=60)
+    images = snapshot(functions.live(models.get(name), model, prepared.config, prepared.assets), prepared)
+    assert set(images) == shown
+    assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in images.values())
+
+
+def test_a_grid_puts_images_row_by_row_on_white() -> None:
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 3, 4, 1), np.uint8)
+    grid = pictures.grid(images, columns=2)
+    assert grid.shape == (3 * 5 + 2, 2 * 6 + 2, 3)
+    assert [int(grid[2 + 5 * (i // 2), 2 + 6 * (i % 2), 0]) for i in range(5)] == [0, 1, 2, 3, 4]
+    assert grid[-3, -3, 0] == 255  # no sixth image
+
+
+def test_an_overlay_colours_objects_and_leaves_the_background() -> None:
+    image = np.full((1, 2, 2, 1), 100, np.uint8)
+    mask = np.array([[[0, 1], [0, 9]]])
+    shown = pictures.overlay(image, mask, opacity=1.0)
+    assert shown[0, 0, 0].tolist() == [100, 100, 100]
+    assert shown[0, 0, 1].tolist() == pictures.COLOURS[1].tolist()
+    assert shown[0, 1, 1].tolist() == pictures.COLOURS[2].tolist()  # colours repeat after 7
+
+
+def test_a_judge_is_the_classifier_of_such_images_and_prefers_the_same_data(tmp_path: Path) -> None:
+    def version(name: str, number: int, shape: list[int], data: str, task: str = "classify") -> None:
+        folder = tmp_path / name / str(number)
+        (folder / "assets.extra").mkdir(parents=True)
+        module = tf.Module()
+        function = tf.function(
+            lambda image: {
+                "logits": tf.reshape(image, [-1, 4])[:, :2] * float(number),
+                "class_id": tf.argmax([[0], [1]]),
+            },
+            input_signature=[tf.TensorSpec([None, *shape], name="image")],
+        )
+        tf.saved_model.save(module, str(folder), {"serving_default": function.get_concrete_function()})
+        card = {
+            "format": 1, "network": name, "task": task, "version": number, "created": "", "description": "",
+            "config": {}, "preset": None, "seed": 1, "data": {"name": data}, "labels": ["a", "b"], "metrics": {},
+            "epochs": 1, "training_seconds": 1, "machine": "", "onnx": {}, "parameters": 1, "size_bytes": 1,
+            "versions": {}, "commit": None,
+            "signatures": {
+                "serving_default": {
+                    "method": "predict", "before": [], "after": [], "reason": "none",
+                    "inputs": {"image": {"dtype": "float32", "shape": [None, *shape]}},
+                    "outputs": {"logits": {"dtype": "float32", "shape": [None, 2]}},
+                }
+            },
+        }  # fmt: skip
+        (folder / "assets.extra" / "card.json").write_text(json.dumps(card))
+
+    assert functions.judge(tmp_path / "nowhere", (2, 2, 1), "faces") is None
+    version("alexnet", 1, [2, 2, 1], "digits")
+    version("lenet5", 1, [2, 2, 1], "digits")
+    version("lenet5", 2, [2, 2, 1], "digits")
+    version("other", 1, [4, 1, 1], "digits")
+    version("painter", 1, [2, 2, 1], "digits", task="generate")
+    judge = functions.judge(tmp_path, (2, 2, 1), "digits")
+    assert judge is not None
+    assert judge.name == "logits of lenet5 version 2, trained on digits"
+    assert judge(np.full((3, 2, 2, 1), 255, np.uint8))["logits"].tolist() == [[2.0, 2.0]] * 3
+    version("resnet18", 1, [2, 2, 1], "faces")
+    judge = functions.judge(tmp_path, (2, 2, 1), "faces")
+    assert judge is not None
+    assert judge.name == "logits of resnet18 version 1, trained on faces"
+    assert functions.judge(tmp_path, (3, 3, 1), "faces") is None

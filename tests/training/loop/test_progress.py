@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from ladle.training.loop import progress
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(9.26, "9.3 s"), (93.4, "1:33"), (3723, "1:02:03")], ids=["seconds", "minutes", "hours"]
+)
+def test_a_time_is_read_at_a_glance(seconds: float, shown: str) -> None:
+    assert progress.clock(seconds) == shown
+
+
+class Terminal(io.StringIO):
+    """A stderr of 80 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.meter(2, 10) as bar:
+        bar.step(1, 5, {"loss": 0.5, "accuracy": 0.75}, 12_345.0, 93.0)
+        bar.say("  epoch 1/2  loss 0.5")
+    assert "epoch 1/2" in screen.getvalue()
+    assert "loss 0.5  12,345 examples/s  1:33 left" in screen.getvalue()
+    assert "━" in screen.getvalue()
+
+
+def test_a_file_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with progress.meter(2, 10) as lines:
+        lines.step(1, 4, {"loss": 0.5}, 10.0, 5.0)
+        monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+        lines.step(1, 5, {"loss": 0.5}, 10.0, 5.0)
+    assert capsys.readouterr().err == "  epoch 1/2  step 5/10  loss 0.5  10 examples/s  5.0 s left\n"

@@ -1,0 +1,182 @@
+"""Functions become graphs that ONNX Runtime runs, or say why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import tensorflow as tf
+from onnx import TensorProto, helper, numpy_helper
+
+from ladle.training.onnx import convert
+from ladle.training.onnx.simplify import simplify
+
+
+def spec(*shape: int | None, dtype: tf.DType = tf.float32) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype)
+
+
+def value(name: str, *shape: Any) -> Any:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def operations(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def run(model: onnx.ModelProto, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+    return convert.session(model.SerializeToString())(arrays)
+
+
+def test_inputs_and_outputs_keep_their_names_whatever_they_are() -> None:
+    names = ["my-input:0", "scores/all"]
+    model = convert.convert(lambda **t: {names[1]: 2.0 * t[names[0]]}, {names[0]: spec(None, 3)})
+    assert [model.graph.input[0].name, model.graph.output[0].name] == names
+    np.testing.assert_array_equal(run(model, **{names[0]: np.ones((2, 3), np.float32)})[names[1]], np.full((2, 3), 2))
+
+
+def test_free_axes_have_names() -> None:
+    model = convert.convert(lambda image: {"out": image + 1.0}, {"image": spec(None, None, 4)})
+    dimensions = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    assert dimensions == ["batch", "image_1", 4]
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "words"),
+    [
+        (lambda s: {"n": tf.strings.length(s)}, {"s": spec(None, dtype=tf.string)}, 'input "s" is string'),
+        (lambda x: {"s": tf.strings.as_string(x)}, {"x": spec(None)}, 'output "s" is string'),
+        (lambda x: {"x": x + 1.0}, {"x": spec(None)}, '"x" names an input and an output'),
+        (lambda x: {"y": tf.linalg.expm(x)}, {"x": spec(None, 2, 2)}, "ONNX has no "),
+    ],
+    ids=["string in", "string out", "one name twice", "operation"],
+)
+def test_what_onnx_cannot_express_is_said(function: Any, inputs: Any, words: str) -> None:
+    with pytest.raises(convert.NotConvertibleError, match=words) as caught:
+        convert.convert(function, inputs)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_of_tensorflow_are_cut_to_their_point() -> None:
+    function = tf.function(lambda x: tf.reshape(x, [-1, 7]), input_signature=[spec(None)])
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        function(tf.ones([3]))
+    assert convert.first_line(caught.value).startswith("Input to reshape is a tensor with 3 values")
+
+
+def test_reshapes_to_a_free_batch_become_constant() -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Slice", ["shape", "zero", "one", "zero"], ["batch"]),
+        helper.make_node("Concat", ["batch", "rest"], ["wanted"], axis=0),
+        helper.make_node("Reshape", ["x", "wanted"], ["y"]),
+    ]
+    constants = {"zero": [0], "one": [1], "rest": [6]}
+    tensors = [numpy_helper.from_array(np.array(v, np.int64), name) for name, v in constants.items()]
+    graph = helper.make_graph(nodes, "g", [value("x", "batch", 2, 3)], [value("y", "batch", 6)], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    simplify(model)
+    assert operations(model) == ["Reshape"]
+    assert len(model.graph.initializer) == 1
+    x = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    np.testing.assert_array_equal(run(model, x=x)["y"], x.reshape(4, 6))
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "read_elsewhere"])
+def test_scaling_by_scalars_goes_after_a_reshape_that_follows_it(shared: bool) -> None:
+    nodes = [
+        helper.make_node("Mul", ["two", "x"], ["a"]),
+        helper.make_node("Sub", ["one", "a"], ["b"]),
+        helper.make_node("Reshape", ["b", "shape"], ["y"]),
+        helper.make_node("Relu", ["a" if shared else "y"], ["z"]),
+    ]
+    constants = {"two": np.float32(2), "one": np.float32(1), "shape": np.array([-1, 1, 2, 3])}
+    tensors = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+    outputs = [value("y", "batch", 1, 2, 3), value("z", "batch", 2, 3, 1) if shared else value("z", "batch", 1, 2, 3)]
+    graph = helper.make_graph(nodes, "g", [value("x", "batch", 2, 3, 1)], outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    x = np.random.default_rng(0).standard_normal((4, 2, 3, 1)).astype(np.float32)
+    wanted = run(model, x=x)
+    simplify(model)
+    onnx.checker.check_model(model, full_check=True)
+    moved = ["Mul", "Reshape", "Sub", "Relu"] if shared else ["Reshape", "Mul", "Sub", "Relu"]
+    assert operations(model) == moved
+    for name, found in run(model, x=x).items():
+        np.testing.assert_array_equal(found, wanted[name])
+
+
+def test_states_that_are_zero_are_left_out_and_others_kept() -> None:
+    def model(state: float) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("Shape", ["x"], ["shape"], start=1, end=2),
+            helper.make_node("Concat", ["one", "shape", "units"], ["wanted"], axis=0),
+            helper.make_node("Expand", ["state", "wanted"], ["first"]),
+            helper.make_node("RNN", ["x", "w", "r", "", "", "first"], ["", "y"], hidden_size=2),
+        ]
+        random = np.random.default_rng(0)
+        constants = {
+            "one": np.array([1]),
+            "units": np.array([2]),
+            "state": np.full((1, 1, 1), state, np.float32),
+            "w": random.standard_normal((1, 2, 3)).astype(np.float32),
+            "r": random.standard_normal((1, 2, 2)).astype(np.float32),
+        }
+        tensors = [numpy_helper.from_array(v, name) for name, v in constants.items()]
+        graph = helper.make_graph(nodes, "g", [value("x", 5, "batch", 3)], [value("y", 1, "batch", 2)], tensors)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+    x = np.random.default_rng(1).standard_normal((5, 4, 3)).astype(np.float32)
+    for state, left in ((0.0, 1), (0.5, 4)):
+        wanted = run(model(state), x=x)["y"]
+        simplified = model(state)
+        simplify(simplified)
+        assert len(operations(simplified)) == left
+        np.testing.assert_array_equal(run(simplified, x=x)["y"], wanted)
+
+
+class Leaking(keras.layers.SimpleRNNCell):
+    """A cell with a SimpleRNN's operations and weights, and some more."""
+
+    def call(self, sequence: Any, states: Any, training: bool = False) -> Any:
+        output, new = super().call(sequence, states, training=training)
+        return output - 0.1 * states[0], [new[0] - 0.1 * states[0]]
+
+
+@pytest.mark.parametrize(
+    ("layer", "operation"),
+    [
+        (lambda: keras.layers.LSTM(8, return_sequences=True), "LSTM"),
+        (lambda: keras.layers.GRU(8, return_sequences=True), "GRU"),
+        (lambda: keras.layers.GRU(8, use_bias=False), "GRU"),
+        (lambda: keras.layers.GRU(8, activation="relu", go_backwards=True), "GRU"),
+        (lambda: keras.layers.SimpleRNN(8), "RNN"),
+        (lambda: keras.layers.SimpleRNN(8, activation="relu", return_sequences=True), "RNN"),
+        (lambda: keras.layers.GRU(8, reset_after=False), "Loop"),
+        (lambda: keras.layers.RNN(Leaking(8)), "Loop"),
+    ],
+    ids=["lstm", "gru", "without bias", "relu and backwards", "rnn", "rnn with relu", "reset before", "own cell"],
+)
+def test_recurrent_layers_are_native_where_onnx_has_them(layer: Any, operation: str) -> None:
+    inputs = keras.Input((12, 5))
+    model, random = keras.Model(inputs, layer()(inputs)), np.random.default_rng(0)
+    model.set_weights([0.3 * random.standard_normal(w.shape).astype(w.dtype) for w in model.get_weights()])
+    converted = convert.convert(lambda x: {"y": model(x, training=False)}, {"x": spec(None, 12, 5)})
+    assert {"LSTM", "GRU", "RNN", "Loop"} & set(operations(converted)) == {operation}
+    x = random.standard_normal((4, 12, 5)).astype(np.float32)
+    np.testing.assert_allclose(run(converted, x=x)["y"], model(x), atol=1e-5)
+
+
+def test_what_a_loop_s_body_reads_is_kept() -> None:
+    @tf.function
+    def power(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        scaled, total = x * 3.0, tf.zeros_like(x)
+        for _ in tf.range(tf.shape(x)[0]):
+            total += scaled
+        return {"y": total}
+
+    model = convert.convert(power, {"x": spec(None)})
+    assert "Loop" in operations(model)
+    np.testing.assert_allclose(run(model, x=np.array([1, 2], np.float32))["y"], [6, 12])

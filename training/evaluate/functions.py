@@ -1,0 +1,140 @@
+"""A network as its callers see it: named signatures that take and give NumPy arrays, alive or exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ladle.models import Assets, Config, Network
+from ladle.training.data.dataset import Array
+from ladle.training.errors import TrainingError
+from ladle.training.store import card, publish, savedmodel
+
+Arrays = dict[str, Array]
+ROWS = 250
+"""Rows of one call; no more than a network generates at once."""
+JUDGE = "lenet5"
+"""The classifier whose logits are the features of images, where there is one of its name."""
+
+
+class Served:
+    """Signatures by name; `served(signature, image=...)` answers with the signature's named outputs."""
+
+    def __init__(self, signatures: Mapping[str, Callable[..., Any]], owner: Any = None) -> None:
+        self._signatures = signatures
+        self._owner = owner  # a SavedModel's variables die with the last reference to it
+
+    def __contains__(self, signature: str) -> bool:
+        return signature in self._signatures
+
+    def __call__(self, signature: str, **inputs: Any) -> Arrays:
+        return savedmodel.run(self._signatures[signature], inputs)
+
+    def rows(self, signature: str, name: str, values: Callable[[slice], Array], count: int) -> Iterator[Arrays]:
+        """Answers for `count` rows of one input, ROWS at a time; `values` gives the rows of a slice."""
+        for start in range(0, count, ROWS):
+            yield self(signature, **{name: values(slice(start, min(start + ROWS, count)))})
+
+
+class _Traced(dict[str, Any]):
+    """Compiles a signature when it is first asked for."""
+
+    def __init__(self, signatures: Mapping[str, Any]) -> None:
+        super().__init__(signatures)
+        self._traced: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._traced:
+            self._traced |= savedmodel.trace({name: super().__getitem__(name)})
+        return self._traced[name]
+
+
+def live(network: Network, model: Any, config: Config, assets: Assets) -> Served:
+    """The signatures of a model in memory. ValueError when the assets do not fit the config."""
+    return Served(_Traced(network.signatures(model, config, assets)))
+
+
+def exported(version: Path) -> Served:
+    """The signatures of an exported version."""
+    loaded = savedmodel.load(version)
+    return Served(loaded.signatures, loaded)
+
+
+def newest(repository: Path, name: str) -> Path:
+    """The folder of a model's newest version; TrainingError when it has none."""
+    found = publish.versions(repository / name)
+    if not found:
+        raise TrainingError(f"{repository / name} has no version; train it first: ladle train {name}")
+    return found[max(found)]
+
+
+def read_card(version: Path) -> dict[str, Any]:
+    """The model card; TrainingError when the version has none that can be read."""
+    try:
+        content = card.read(version)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    if content is None:
+        raise TrainingError(f"{version} has no {card.FILE}: it was not exported by `ladle train`")
+    return content
+
+
+def read_assets(version: Path) -> Assets:
+    """Labels and vocabulary of an exported version."""
+
+    def lines(name: str) -> tuple[str, ...]:
+        path = version / "assets" / name
+        return tuple(path.read_text(encoding="utf-8").split("\n")[:-1]) if path.is_file() else ()
+
+    return Assets(lines("labels.txt"), lines("vocabulary.txt"))
+
+
+class Judge:
+    """An exported classifier whose logits serve as features of images.
+
+    name    what the figures say of it: "logits of lenet5 version 2, trained on fashion_mnist"
+    classes its number of classes
+    """
+
+    def __init__(self, version: Path, content: Mapping[str, Any]) -> None:
+        self._served = exported(version)
+        self.classes = len(content["labels"])
+        data = content["data"]["name"]
+        self.name = f"logits of {content['network']} version {version.name}, trained on {data}"
+
+    def __call__(self, images: Array) -> Arrays:
+        """`logits` float32 [n, k] and `class_id` int64 [n] of uint8 images [n, h, w, c]."""
+        answers = self._served.rows(
+            "serving_default", "image", lambda rows: images[rows].astype(np.float32) / np.float32(255), len(images)
+        )
+        parts = [(answer["logits"], answer["class_id"]) for answer in answers]
+        logits, class_id = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return {"logits": logits, "class_id": class_id}
+
+
+def judge(repository: Path, shape: tuple[int, ...], data: str, prefer: str = JUDGE) -> Judge | None:
+    """The newest classifier in a repository that takes images of `shape` [h, w, c], or None.
+
+    One trained on the data set `data` comes first, then the one called `prefer`.
+    """
+    found: list[tuple[bool, bool, str, Path, dict[str, Any]]] = []
+    for folder in sorted(repository.iterdir()) if repository.is_dir() else []:
+        versions = publish.versions(folder)
+        try:
+            content = card.read(versions[max(versions)]) if versions else None
+        except (ValueError, json.JSONDecodeError):
+            continue
+        if content is None or content["task"] != "classify" or not content["labels"]:
+            continue
+        taken = content["signatures"]["serving_default"]["inputs"].get("image", {}).get("shape", [])
+        if list(taken[1:]) == list(shape):
+            rank = (content["data"]["name"] == data, folder.name == prefer)
+            found.append((*rank, folder.name, versions[max(versions)], content))
+    if not found:
+        return None
+    *_, version, content = max(found, key=lambda row: row[:3])
+    return Judge(version, content)

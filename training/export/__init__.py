@@ -1,0 +1,1 @@
+"""A trained model becomes the next version of a model repository."""

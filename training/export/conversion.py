@@ -1,0 +1,242 @@
+"""Verified ONNX graphs for a SavedModel that someone else made.
+
+Each signature is converted by itself and compared with TensorFlow; graphs that agree are written beside the
+SavedModel, and the model card says which signature runs which. Nothing else in the folder changes. A SavedModel is a
+program and is run for the comparison: convert only what you would serve.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tensorflow as tf
+from google.protobuf import message, text_format
+from tensorflow.core.protobuf import saved_model_pb2
+
+from ladle.training.onnx import convert as _onnx
+from ladle.training.onnx import graphs as _graphs
+from ladle.training.onnx import parity as _parity
+from ladle.training.onnx.noise import noise
+from ladle.training.store import card, publish, savedmodel, warmup
+
+ROWS = 64
+"""Inputs for the comparison: those of the warm-up requests and made-up ones."""
+_LENGTHS = (32, 64, 224, 16, 8, 1)
+"""What a free axis beside the batch may be, tried in turn: nobody says which lengths a model takes."""
+
+Arrays = dict[str, np.ndarray]
+Specs = Mapping[str, tf.TensorSpec]
+
+
+class ConvertError(ValueError):
+    """The folder cannot be converted; the message says why. Nothing was changed."""
+
+
+@dataclass
+class Conversion:
+    """What came of a version folder.
+
+    graphs   signature -> its ONNX file, new or there before
+    parity   signature -> how well that agrees with TensorFlow
+    reasons  signature -> why it has no graph
+    """
+
+    folder: Path
+    graphs: dict[str, str] = field(default_factory=dict)
+    parity: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Is there a graph for serving_default, or for any signature if that is missing?"""
+        return "serving_default" in self.graphs or (bool(self.graphs) and "serving_default" not in self.reasons)
+
+
+def convert(directory: Path) -> Conversion:
+    """Add ONNX graphs and the card to a version folder, or to the newest version in a model's folder.
+
+    ConvertError when there is no SavedModel, TensorFlow cannot load it, or a file of ours is in the way.
+    """
+    folder = version_folder(directory)
+    try:
+        old = card.read(folder)
+        methods = _methods(folder)
+        loaded = savedmodel.load(folder)
+        warm = warmup.read(folder / warmup.FILE) if (folder / warmup.FILE).is_file() else []
+    except (ValueError, OSError, message.Error, text_format.ParseError, tf.errors.OpError) as error:
+        raise ConvertError(f"{folder} cannot be loaded: {_onnx.first_line(error)}") from error
+    content = old or _new_card(folder)
+    entries, graphs = dict(content["signatures"]), dict(content["onnx"])
+    result = Conversion(folder)
+    files: dict[str, bytes] = {}
+    for name, function in sorted(loaded.signatures.items(), key=lambda item: (item[0] != "serving_default", item[0])):
+        if entries.get(name, {}).get("graph"):
+            result.graphs[name] = entries[name]["graph"]
+            result.parity[name] = graphs[entries[name]["graph"]]["parity"]
+            continue
+        specs = function.structured_input_signature[1]
+        entry = {
+            "method": methods.get(name, "predict"),
+            "before": [],
+            "after": [],
+            "inputs": card.tensors(specs),
+            "outputs": card.tensors(function.structured_outputs),
+        }
+        try:
+            model, parity = _converted(function, specs, [w.inputs for w in warm if w.signature == name])
+        except (_onnx.NotConvertibleError, _parity.MismatchError) as error:
+            result.reasons[name] = str(error)
+            entries.setdefault(name, {**entry, "reason": str(error)})
+            continue
+        same = [file for file, written in files.items() if written == model]
+        file = same[0] if same else _file_name(name, graphs)
+        files[file] = model
+        graphs[file] = card.graph(model, _onnx.OPSET, parity.as_dict())
+        entries[name] = {**entry, "graph": file}
+        result.graphs[name], result.parity[name] = file, parity.as_dict()
+    if files:
+        _write(folder, files, {**content, "signatures": entries, "onnx": graphs})
+    return result
+
+
+def version_folder(directory: Path) -> Path:
+    """The folder itself if it holds a SavedModel, else its newest version; ConvertError names what was found."""
+    if (directory / "saved_model.pb").is_file() or (directory / "saved_model.pbtxt").is_file():
+        return directory
+    if not directory.is_dir():
+        raise ConvertError(f"{directory} is not a folder; give a SavedModel or a folder of versions")
+    versions = publish.versions(directory)
+    if versions:
+        return version_folder(versions[max(versions)])
+    models = sorted(child.name for child in directory.iterdir() if child.is_dir() and publish.versions(child))
+    if models:
+        raise ConvertError(f"{directory} holds several models; give one of {', '.join(models)}")
+    raise ConvertError(f"{directory} holds neither saved_model.pb nor a version; give a SavedModel")
+
+
+def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> tuple[bytes, _parity.Parity]:
+    """The graph of a signature and its parity; NotConvertibleError or MismatchError says why there is none."""
+    if not specs:
+        raise _onnx.NotConvertibleError("it takes no inputs")
+    model = _onnx.convert(function, specs).SerializeToString()
+    run = _onnx.session(model)
+
+    def reference(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return savedmodel.run(function, arrays)
+
+    rows = ROWS + sum(next(iter(request.values())).shape[0] if request else 0 for request in warm)
+    refusal: Exception | None = None
+    for length in _LENGTHS:
+        try:
+            return model, _parity.compare(reference, run, [*warm, *_made_up(specs, warm, length)], rows)
+        except _parity.MismatchError:
+            raise
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            refusal = refusal or error
+    raise _onnx.NotConvertibleError(
+        f"it refuses made-up inputs ({_onnx.first_line(refusal)}); add warm-up requests with real ones"
+    )
+
+
+def _made_up(specs: Specs, warm: Sequence[Arrays], length: int) -> Iterator[Arrays]:
+    """ROWS rows of noise like the first warm-up request: in several batch sizes if all inputs have a free batch."""
+    random, example = np.random.default_rng(0), warm[0] if warm else {}
+    free = all(spec.shape.rank is None or (spec.shape.rank and spec.shape[0] is None) for spec in specs.values())
+
+    def one(rows: int | None) -> Arrays:
+        return {name: noise(random, spec, rows, length, example.get(name)) for name, spec in specs.items()}
+
+    if free:
+        yield from _graphs.batches(one(ROWS), ROWS)
+    else:
+        yield from (one(None) for _ in range(ROWS))
+
+
+def _methods(folder: Path) -> dict[str, str]:
+    """The method of each signature, as SavedModel names it."""
+    saved = saved_model_pb2.SavedModel()
+    if (folder / "saved_model.pb").is_file():
+        saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    else:
+        text_format.Parse((folder / "saved_model.pbtxt").read_text(encoding="utf-8"), saved)
+    found = {name: d.method_name.rpartition("/")[2] for g in saved.meta_graphs for name, d in g.signature_def.items()}
+    return {name: method if method in warmup.METHODS else "predict" for name, method in found.items()}
+
+
+def _file_name(signature: str, taken: Collection[str]) -> str:
+    """model.onnx for serving_default, else a file named like the signature."""
+    stem = "model" if signature == "serving_default" else re.sub(r"[^\w-]+", "_", signature, flags=re.ASCII)
+    names = itertools.chain([f"{stem}.onnx"], (f"{stem}_{n}.onnx" for n in itertools.count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def _new_card(folder: Path) -> dict[str, Any]:
+    """A card for a SavedModel of which nothing is known."""
+    is_version = folder.name.isascii() and folder.name.isdigit()
+    return {
+        "format": card.FORMAT,
+        "network": folder.resolve().parent.name if is_version else folder.resolve().name,
+        "task": None,
+        "version": int(folder.name) if is_version else 1,
+        "created": card.now(),
+        "description": "A SavedModel made elsewhere.",
+        "config": {},
+        "preset": None,
+        "seed": None,
+        "data": {},
+        "labels": None,
+        "metrics": {},
+        "epochs": None,
+        "training_seconds": None,
+        "machine": None,
+        "signatures": {},
+        "onnx": {},
+        "parameters": None,
+        "size_bytes": 0,
+        "versions": card.versions(),
+        "commit": card.commit(),
+    }
+
+
+def _write(folder: Path, files: Mapping[str, bytes], content: dict[str, Any]) -> None:
+    """Put the graphs in the folder, then the card: a graph that no card names is nothing to a server."""
+    for file in files:
+        if not _is_ours(folder / file):
+            raise ConvertError(f"{folder / file} is there already, and no card names it; move it away")
+    size = card.size_bytes(folder) - _size(folder / card.FILE) + sum(map(len, files.values()))
+    written = []
+    try:
+        (folder / card.FILE).parent.mkdir(exist_ok=True)
+        with publish.draft(folder) as draft:
+            for file, model in files.items():
+                (draft / file).write_bytes(model)
+            (draft / "card.json").write_bytes(card.encode({**content, "size_bytes": size}))
+            publish.sync(draft)
+            for file in files:
+                written.append((draft / file).replace(folder / file))
+            publish.sync_folder(folder)
+            (draft / "card.json").replace(folder / card.FILE)
+        publish.sync_folder((folder / card.FILE).parent)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise ConvertError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _is_ours(path: Path) -> bool:
+    """May the file be replaced: is it missing, or left by a conversion that was killed before it wrote the card?"""
+    try:
+        return not path.exists() or onnx.load(path, load_external_data=False).producer_name == _onnx.PRODUCER
+    except message.Error:
+        return False
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

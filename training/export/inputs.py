@@ -1,0 +1,55 @@
+"""Real inputs that go with an export: those on which two engines must agree, and samples with their truth."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from ladle.models import Network
+from ladle.training.data.dataset import Array
+from ladle.training.data.pipeline import Prepared
+from ladle.training.export.export import PARITY_INPUTS, Samples
+
+SAMPLES = 8
+SMALL = 64
+"""Pixels of the sides of parity inputs, where a network takes images of any size."""
+
+
+def parity_inputs(network: Network, model: keras.Model, prepared: Prepared) -> dict[str, Array]:
+    """At least PARITY_INPUTS real inputs of serving_default by name: of the test split, then of the others.
+
+    Noise where the network takes noise. A network for images of any size gets their corners.
+    """
+    spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs()
+    name, tensor = next(iter(spec.items()))
+    if name not in ("image", "tokens", "x"):
+        noise = np.random.default_rng(prepared.config.seed).standard_normal((PARITY_INPUTS, *tensor.shape[1:]))
+        return {name: noise.astype(np.float32)}
+    parts = [part.inputs(slice(0, PARITY_INPUTS)) for part in (prepared.test, prepared.validation, prepared.train)]
+    inputs = np.concatenate(parts)
+    inputs = np.concatenate([inputs] * math.ceil(PARITY_INPUTS / len(inputs)))[:PARITY_INPUTS]
+    if name == "image" and tensor.shape[1] is None:
+        inputs = inputs[:, :SMALL, :SMALL]
+    return {name: inputs}
+
+
+def samples(prepared: Prepared) -> Samples:
+    """Some real test inputs with their truth, each class in turn where there are classes."""
+    test, labels = prepared.dataset.test, prepared.assets.labels
+    rows = np.arange(len(test))
+    classes = prepared.task in ("classify", "sentiment")
+    if classes:
+        truth = np.asarray(test.y)
+        first = [np.flatnonzero(truth == c)[:SAMPLES] for c in range(len(labels))]
+        rows = np.array([r for i in range(SAMPLES) for found in first for r in found[i : i + 1]])
+    rows = rows[:SAMPLES]
+    told = tuple(labels[int(test.y[row])] for row in rows) if classes and test.y is not None else ()
+    if prepared.dataset.kind == "text":
+        return Samples(texts=tuple(test.x[row].decode(errors="replace") for row in rows), labels=told)
+    if prepared.dataset.kind == "table":
+        values = None if test.y is None else np.asarray(test.y)[rows]
+        return Samples(rows=np.asarray(test.x)[rows], values=values, columns=prepared.dataset.columns or ())
+    masks = np.asarray(test.y)[rows] if prepared.task == "segment" else None
+    return Samples(images=np.asarray(test.x)[rows], labels=told, masks=masks)

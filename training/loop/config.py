@@ -1,0 +1,179 @@
+"""Hyper-parameters: fields of a Config <-> options of the command line <-> JSON, as in the model card.
+
+The defaults stand in the network's config alone; a preset goes over them, a file over that, options over all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ladle.models import Config, Network
+from ladle.models._optimizers import clipping
+from ladle.training.errors import UsageError
+from ladle.training.loop import schedule
+
+NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The config in JSON types: tuples become lists."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+
+
+def types(config: Config) -> dict[str, Any]:
+    """The type of each field by name: int, float, bool, str or tuple[one of them, ...]."""
+    hints = typing.get_type_hints(type(config))
+    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+def compose(
+    network: Network,
+    preset: str | None = None,
+    file: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """The network's config: its defaults < preset < file < options.
+
+    Raises UsageError: an unknown preset, an unknown key, a value of the wrong type.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if preset is not None:
+        if preset not in network.presets:
+            known = ", ".join(network.presets) or "none"
+            raise UsageError(f'{network.name}: no preset "{preset}"; its presets: {known}')
+        layers.append((f"preset {preset}", network.presets[preset]))
+    layers += [("config file", file or {}), ("options", options or {})]
+    values: dict[str, Any] = {}
+    for source, layer in layers:
+        values |= checked(network, layer, source)
+    return dataclasses.replace(network.config, **values)
+
+
+def checked(network: Network, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """`values` with each value as its field's type; UsageError names an unknown key and the known ones."""
+    known = types(network.config)
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f'{network.name}: {source} has "{key}"; known are {", ".join(known)}{hint}')
+    return {key: _typed(f"{network.name}: {source}: {key}", value, known[key]) for key, value in values.items()}
+
+
+def read(path: Path, network: Network) -> dict[str, Any]:
+    """The config in a model card, or in a JSON object of options. UsageError says why a file is neither."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a card.json or a JSON object") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: is not JSON ({error}); give a card.json or a JSON object of options") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: holds a JSON {type(content).__name__}; give a card.json or a JSON object of options")
+    if isinstance(content.get("config"), dict):
+        if content.get("network", network.name) != network.name:
+            raise UsageError(f"{path}: is the card of {content['network']}, not of {network.name}")
+        content = content["config"]
+        content = recorded(network, content)
+    return checked(network, content, str(path))
+
+
+def recorded(network: Network, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card or a run says, without options that were off and that the network no longer has."""
+    known = types(network.config)
+    return {key: value for key, value in values.items() if value or key in known}
+
+
+def agree(config: Config) -> None:
+    """UsageError when options exclude each other."""
+    schedule.check(config)
+    try:
+        clipping(config)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network], skip: Iterable[str] = ()) -> None:
+    """An option for each field of the networks' configs; what is not given does not appear in the result.
+
+    A field that only some of the networks have says so; its default is shown where they agree on one.
+    """
+    networks = list(networks)
+    owners: dict[str, list[Network]] = {}
+    for network in networks:
+        for name in types(network.config):
+            owners.setdefault(name, []).append(network)
+    for name, having in owners.items():
+        if name in skip:
+            continue
+        config = having[0].config
+        kind = types(config)[name]
+        text = next(f for f in dataclasses.fields(config) if f.name == name).metadata.get("help", "")
+        defaults = {_shown(getattr(network.config, name)) for network in having}
+        shown = f"default {defaults.pop()}" if len(defaults) == 1 else "default by network"
+        if len(having) < len(networks):
+            shown += f"; {', '.join(network.name for network in having)} only"
+        settings: dict[str, Any] = {
+            "dest": name,
+            "default": argparse.SUPPRESS,
+            "help": f"{text} ({shown})".replace("%", "%%"),
+        }
+        flag = "--" + name.replace("_", "-")
+        if kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
+        else:
+            metavar = {int: "N", float: "X", str: "NAME"}.get(kind, "N,N")
+            parser.add_argument(flag, type=_parser(kind), metavar=metavar, **settings)
+
+
+def _parser(kind: Any) -> Any:
+    def parse(text: str) -> Any:
+        try:
+            if _item(kind) is not None:
+                return tuple(_item(kind)(part) for part in text.split(",") if part.strip())
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {_named(kind)}") from None
+
+    return parse
+
+
+def _typed(what: str, value: Any, kind: Any) -> Any:
+    item = _item(kind)
+    if item is not None:
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"{what} is {json.dumps(value)}; wanted is {_named(kind)}")
+        return tuple(_typed(what, part, item) for part in value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number:
+        return float(value)
+    if kind is int and number and float(value).is_integer():
+        return int(value)
+    if kind in (bool, str) and isinstance(value, kind):
+        return value
+    raise UsageError(f"{what} is {json.dumps(value, default=str)}; wanted is {_named(kind)}")
+
+
+def _item(kind: Any) -> Any:
+    """The type of a tuple's items, or None when it is no tuple."""
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+
+
+def _named(kind: Any) -> str:
+    item = _item(kind)
+    return NAMES[kind] if item is None else f"a list, each {NAMES[item]}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) if value != "" else "none"

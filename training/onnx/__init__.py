@@ -1,0 +1,1 @@
+"""TensorFlow functions become ONNX graphs, simplified and compared with TensorFlow."""

@@ -1,0 +1,146 @@
+"""A TensorFlow function becomes an ONNX graph that ONNX Runtime loads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.defs
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+
+from ladle.training.onnx import parity
+from ladle.training.onnx.noise import noise
+from ladle.training.onnx.recurrent import rewrite_loops
+from ladle.training.onnx.simplify import graphs, simplify
+from ladle.training.quiet import quiet
+
+OPSET = 18
+"""Newest opset that tf2onnx writes; every ONNX Runtime since 1.14 reads it."""
+PRODUCER = "ladle"
+"""Who made a graph, in its own words."""
+
+_HEADINGS = ("Graph execution error", "Detected at node", "<stack traces", "File ", "in user code")
+
+
+class NotConvertibleError(ValueError):
+    """The function has no ONNX graph; the message says why."""
+
+
+def convert(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.TensorSpec]) -> onnx.ModelProto:
+    """The ONNX graph of a function of named tensors, its weights within.
+
+    Inputs and outputs of the graph have the function's names; a free first axis is called `batch`.
+    NotConvertibleError names the reason: strings, operations without an ONNX counterpart.
+    """
+    for name, spec in inputs.items():
+        if spec.dtype in (tf.string, tf.resource, tf.variant):
+            raise NotConvertibleError(f'input "{name}" is {spec.dtype.name}, which ONNX graphs here cannot take')
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in inputs.items()]
+    traced = tf.function(lambda *tensors: function(**dict(zip(inputs, tensors, strict=True))), input_signature=specs)
+    outputs = traced.get_concrete_function().structured_outputs
+    for name, spec in outputs.items():
+        if spec.dtype in (tf.string, tf.resource, tf.variant):
+            raise NotConvertibleError(f'output "{name}" is {spec.dtype.name}, which ONNX graphs here cannot give')
+    both = sorted(set(inputs) & set(outputs))
+    if both:
+        raise NotConvertibleError(f'"{both[0]}" names an input and an output; an ONNX graph needs two names')
+    with quiet(), _without_copies():
+        try:
+            model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
+        except Exception as error:  # tf2onnx raises whatever its handlers raise
+            raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
+    missing = sorted({node.op_type for graph in graphs(model.graph) for node in graph.node if not _known(node)})
+    if missing:
+        raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
+    _name_axes(model.graph)
+    _rewrite_loops(model, inputs)
+    simplify(model)
+    model.producer_name, model.graph.name = PRODUCER, "core"
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise NotConvertibleError(f"the converted graph is not valid ONNX: {first_line(error)}") from error
+    _same_names("input", [value.name for value in model.graph.input], list(inputs))
+    _same_names("output", [value.name for value in model.graph.output], list(outputs))
+    return model
+
+
+def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """ONNX Runtime on the CPU as a function of arrays by name; NotConvertibleError when it cannot load the graph."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        loaded = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has no common error type
+        raise NotConvertibleError(f"ONNX Runtime cannot load the graph: {first_line(error)}") from error
+    names = [output.name for output in loaded.get_outputs()]
+
+    def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, loaded.run(names, dict(arrays)), strict=True))
+
+    return run
+
+
+def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) -> None:
+    """Make recurrent layers of loops, unless made-up inputs show that they are none."""
+    before = model.SerializeToString()
+    if not rewrite_loops(model.graph):
+        return
+    random = np.random.default_rng(0)
+    arrays = {name: noise(random, spec, rows=3 if spec.shape.rank else None) for name, spec in inputs.items()}
+    try:
+        parity.compare(session(before), session(model.SerializeToString()), [arrays], rows=3)
+    except Exception:  # whatever is wrong with the new graph, the old one is right
+        model.ParseFromString(before)
+
+
+@contextlib.contextmanager
+def _without_copies() -> Iterator[None]:
+    """Keep tf2onnx from copying the whole graph before each of its passes: most of the time for 11 million weights.
+
+    It copies to be able to go on after a pass that failed; now such a failure ends the conversion.
+    """
+    name = tf2onnx.constants.ENV_TF2ONNX_CATCH_ERRORS
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _known(node: onnx.NodeProto) -> bool:
+    return bool(onnx.defs.has(node.op_type, domain=node.domain)) or node.domain == "com.microsoft"
+
+
+def _name_axes(graph: onnx.GraphProto) -> None:
+    """Free axes get names that people can read: `batch`, else the tensor's name and the axis."""
+    for value in (*graph.input, *graph.output):
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if not dimension.HasField("dim_value"):
+                dimension.dim_param = "batch" if axis == 0 else f"{value.name}_{axis}"
+
+
+def _same_names(kind: str, got: list[str], wanted: list[str]) -> None:
+    if sorted(got) != sorted(wanted):
+        raise NotConvertibleError(f"the graph's {kind}s are {', '.join(got)}; wanted are {', '.join(wanted)}")
+
+
+def first_line(error: Any) -> str:
+    """What an error says in its first line, without TensorFlow's headings and cut to what fits a sentence."""
+    text = re.sub(r"\{\{.*?\}\}\s*", "", str(error))
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not line.startswith(_HEADINGS)]
+    return (said or [type(error).__name__])[0][:300]

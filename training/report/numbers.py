@@ -1,0 +1,48 @@
+"""Pictures of numbers that were predicted, and of descents to the lowest points of a function."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ladle.training.data.pipeline import Prepared
+from ladle.training.evaluate.evaluate import EXTENT, Evaluation
+from ladle.training.report.style import ACCENT, MUTED, SECOND
+
+
+def scatter(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
+    """Predicted against true numbers; None where all true ones are the same."""
+    truth, predicted = prepared.test.targets(), result.answers["predicted"]
+    explained = result.metrics["r_squared"]
+    if np.isnan(explained):
+        return None
+    figure = Figure((4, 3.8), layout="constrained")
+    axes = figure.add_subplot()
+    low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
+    axes.plot([low, high], [low, high], color=MUTED, linewidth=0.8)
+    axes.scatter(truth, predicted, s=12, color=ACCENT, alpha=0.6, linewidths=0)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+    axes.set_title(f"{source}: R² {explained:.3f}")
+    return figure
+
+
+def descents(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
+    """Ways from start points to minima, over the function's contours; None for what descends nowhere."""
+    if "paths" not in result.answers:
+        return None
+    paths, surface = result.answers["paths"], result.answers["surface"]
+    figure = Figure((4.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    ticks = np.linspace(-EXTENT, EXTENT, len(surface))
+    axes.contour(ticks, ticks, np.log1p(surface), levels=14, cmap="Greys", linewidths=0.7)
+    for path in paths:
+        axes.plot(*path.T, color=ACCENT, linewidth=1.4)
+        axes.plot(*path[0], "o", color=ACCENT, markersize=5, markerfacecolor="white")
+        axes.plot(*path[-1], "o", color=SECOND, markersize=5)
+        x, y = path[-1]
+        axes.annotate(f"({x:.2f}, {y:.2f})", path[-1], textcoords="offset points", xytext=(6, 6), fontsize=8)
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
+    axes.set_title("From the starts (white) to the minima (red)", loc="left")
+    return figure

@@ -1,0 +1,270 @@
+"""Pictures of a training run: curves, confusion, the worst mistakes, samples, reconstructions, masks over images."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from ladle.models import Task
+from ladle.training.data.dataset import Array
+from ladle.training.data.pipeline import Prepared
+from ladle.training.evaluate import metrics
+from ladle.training.evaluate.evaluate import Evaluation
+from ladle.training.loop.checkpoint import Figures
+from ladle.training.report import pictures
+from ladle.training.report.numbers import descents, scatter
+from ladle.training.report.style import ACCENT, INK, MUTED, SECOND, STYLE
+
+NOT_CURVES = ("epoch", "seconds", "learning_rate")
+PANELS, ACROSS = 6, 3
+MISTAKES = 15
+ANSWERED_TEXTS = 6
+
+
+def write(
+    folder: Path, name: str, prepared: Prepared, history: Sequence[Figures], best: int, result: Evaluation
+) -> None:
+    """Draw all pictures that the network's task and answers allow into a folder, as PNG.
+
+    `result` is the evaluation of the test split; `best` the epoch whose weights were kept, from 1.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    source = f"{prepared.dataset.name}, test split"
+    if prepared.dataset.provenance.synthetic:
+        source += ", SYNTHETIC"
+    with mpl.rc_context(STYLE):
+        if history:
+            _save(_curves(name, history, best), folder / "curves.png")
+        for file, draw in _BY_TASK[prepared.task].items():
+            figure = draw(prepared, result, source)
+            if figure is not None:
+                _save(figure, folder / file)
+        if "samples" in result.answers:
+            _save(_samples(prepared, result, source), folder / "samples.png")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
+
+
+def _curves(name: str, history: Sequence[Figures], best: int) -> Figure:
+    """A panel for each figure, training and validation together."""
+    figures = [key for key in history[-1] if key not in NOT_CURVES]
+    bases = list(dict.fromkeys(key.removeprefix("val_") for key in figures))[:PANELS]
+    across, down = min(len(bases), ACROSS), -(-len(bases) // ACROSS)
+    figure = Figure((3.4 * across, 2.6 * down + 0.4), layout="constrained")
+    epochs = [int(row["epoch"]) for row in history]
+    marker = "o" if len(epochs) < 30 else None
+    kinds = (("training", "", ACCENT), ("validation", "val_", SECOND))
+    for i, base in enumerate(bases):
+        axes = figure.add_subplot(down, across, i + 1)
+        for _, prefix, colour in kinds:
+            if prefix + base in figures:
+                values = [row.get(prefix + base, float("nan")) for row in history]
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=3)
+        if 0 < best <= epochs[-1]:
+            axes.axvline(best, color=MUTED, linewidth=0.8, linestyle=":")
+        axes.set_title(base.replace("_", " "))
+        if i >= len(bases) - across:
+            axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", alpha=0.25)
+        if i == 0:
+            axes.legend([Line2D([], [], color=colour) for *_, colour in kinds], [label for label, *_ in kinds])
+    figure.suptitle(f"{name}: figures by epoch (dotted: epoch {best}, whose weights were kept)", fontsize=10)
+    return figure
+
+
+def _confusion(prepared: Prepared, result: Evaluation, source: str) -> Figure:
+    labels = prepared.assets.labels
+    truth = prepared.test.targets()
+    confusion = metrics.confusion_matrix(result.answers["class_id"], truth, len(labels))
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    few = len(labels) <= 20
+    size = 2.2 + 0.46 * min(len(labels), 20)
+    figure = Figure((size + 0.8, size), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"{source}: accuracy {np.trace(confusion) / confusion.sum():.4f}, counts")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if few:
+        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(labels)), labels)
+        for i, j in np.argwhere(confusion > 0):
+            colour = "white" if share[i, j] > 0.5 else INK
+            axes.text(j, i, f"{confusion[i, j]}", ha="center", va="center", fontsize=7, color=colour)
+    return figure
+
+
+def _worst(prepared: Prepared, result: Evaluation) -> tuple[Array, Array]:
+    """Wrong answers, the most confident first: their places, and the probability of the answer."""
+    truth = prepared.test.targets().astype(np.int64)
+    predicted, probabilities = result.answers["class_id"], result.answers["probabilities"]
+    wrong = np.flatnonzero(predicted != truth)
+    confidence = probabilities[wrong, predicted[wrong]]
+    order = np.argsort(-confidence, kind="stable")
+    return wrong[order], confidence[order]
+
+
+def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
+    """The images that were wrong with the highest confidence."""
+    places, _ = _worst(prepared, result)
+    if not len(places):
+        return None
+    share = len(places) / len(prepared.test)
+    title = f"The most confident of {len(places):,} mistakes: {share:.1%} of {source}"
+    return _answered(prepared, result, places[:MISTAKES], title)
+
+
+def _answers(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
+    """All images of a test split that is so small that they can be shown."""
+    count = len(prepared.test)
+    return _answered(prepared, result, np.arange(count), f"All of {source}") if count <= pictures.FEW else None
+
+
+def _answered(prepared: Prepared, result: Evaluation, places: Array, title: str) -> Figure:
+    """Test images with the answer, how sure it was, and the truth."""
+    labels, truth = prepared.assets.labels, prepared.test.targets().astype(np.int64)
+    predicted, probabilities = result.answers["class_id"], result.answers["probabilities"]
+    across = min(5, len(places))
+    down = -(-len(places) // across)
+    figure = Figure((1.75 * across, 2.2 * down + 0.4), layout="constrained")
+    for i, place in enumerate(places):
+        axes = figure.add_subplot(down, across, i + 1)
+        axes.imshow(pictures.rgb(np.asarray(prepared.dataset.test.x[place])), interpolation="nearest")
+        axes.set_axis_off()
+        of_answer, of_truth = probabilities[place, predicted[place]], probabilities[place, truth[place]]
+        answer, true = _short(labels[int(predicted[place])]), _short(labels[int(truth[place])])
+        colour = ACCENT if predicted[place] == truth[place] else SECOND
+        axes.set_title(f"{answer} {of_answer:.0%}\ntrue: {true} {of_truth:.0%}", fontsize=8, color=colour, loc="left")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _text_mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
+    """The texts that were wrong with the highest confidence; their ends, which is what the network reads."""
+    places, confidence = _worst(prepared, result)
+    if not len(places):
+        return None
+    labels, truth = prepared.assets.labels, prepared.test.targets()
+    rows = places[:ANSWERED_TEXTS]
+    figure = Figure((8, 1.15 * len(rows) + 0.4))
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_ylim(len(rows), 0)
+    for i, place in enumerate(rows):
+        text = prepared.dataset.test.x[place].decode(errors="replace").replace("<br />", " ").replace("$", "\\$")
+        end = text if len(text) < 330 else "… " + text[-330:].split(" ", 1)[-1]
+        predicted = labels[int(result.answers["class_id"][place])]
+        told = f"{predicted} {confidence[i]:.1%}, true: {labels[int(truth[place])]}"
+        axes.text(0, i + 0.12, told, color=SECOND, fontweight="bold", va="top")
+        axes.text(0, i + 0.34, "\n".join(textwrap.wrap(end, 118)[:4]), va="top", fontsize=8)
+    share = len(places) / len(prepared.test)
+    axes.set_title(f"The most confident of {len(places):,} mistakes: {share:.1%} of {source}", loc="left")
+    return figure
+
+
+def _reconstructions(prepared: Prepared, result: Evaluation, source: str) -> Figure:
+    made = result.answers["reconstructions"]
+    across = 12
+    shown = made[: 4 * across]
+    image = pictures.interleaved([np.asarray(prepared.dataset.test.x[: len(shown)]), shown], across)
+    told = f"{source}: image above, reconstruction below"
+    if "elbo" in result.metrics:
+        told += f"; ELBO {result.metrics['elbo']:.1f} nats"
+    return _picture(image, told)
+
+
+def _samples(prepared: Prepared, result: Evaluation, source: str) -> Figure:
+    real = np.asarray(prepared.dataset.test.x[: len(result.answers["samples"])])
+    image = np.concatenate(
+        [
+            pictures.grid(result.answers["samples"]),
+            np.full((len(pictures.grid(real)), 8, 3), 255, np.uint8),
+            pictures.grid(real),
+        ],
+        axis=1,
+    )
+    told = f"left: generated; right: {source}"
+    if "diversity" in result.metrics:
+        told += f"\ndiversity {result.metrics['diversity']:.2f} (real images: 1)"
+    if "frechet_distance" in result.metrics:
+        m = result.metrics
+        told += (
+            f"; Fréchet distance {m['frechet_distance']:.2f} "
+            f"(floor {m['frechet_floor']:.2f}, ceiling {m['frechet_ceiling']:.0f})"
+        )
+    return _picture(image, told)
+
+
+def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
+    """Image, true and predicted mask of some test images: the worst, the best, and between."""
+    images, truth = np.asarray(prepared.dataset.test.x), prepared.test.targets()
+    predicted = result.answers["class_map"]
+    classes = len(prepared.assets.labels)
+    each = np.array(
+        [
+            np.nan_to_num(metrics.mean_iou(metrics.confusion_matrix(p, t, classes), background=classes == 1), nan=1)
+            for p, t in zip(predicted, truth, strict=True)
+        ]
+    )
+    order = np.argsort(each)
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, 6).round().astype(int))]
+    figure = Figure((6.2, 2.05 * len(chosen) + 0.4), layout="constrained")
+    told = f"{source}: IoU {result.metrics['iou']:.3f}; from the worst image to the best, brightness stretched"
+    figure.suptitle(told, fontsize=10)
+    for row, place in enumerate(chosen):
+        image = pictures.stretched(images[place])[None]
+        shown = [
+            ("image", image[0]),
+            ("true", pictures.overlay(image, truth[place][None])[0]),
+            (f"predicted, IoU {each[place]:.2f}", pictures.overlay(image, predicted[place][None])[0]),
+        ]
+        for column, (title, picture) in enumerate(shown):
+            axes = figure.add_subplot(len(chosen), 3, 3 * row + column + 1)
+            axes.imshow(picture)
+            axes.set_axis_off()
+            if row == 0 or column == 2:
+                axes.set_title(title, fontsize=8, loc="left")
+    return figure
+
+
+def _picture(image: Array, title: str) -> Figure:
+    """An image as it is, a few screen pixels each of its own."""
+    height, width, _ = image.shape
+    scale = min(8.5 / width, 8.0 / height)
+    figure = Figure((width * scale, height * scale + 0.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(image, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, loc="left")
+    return figure
+
+
+def _short(label: str) -> str:
+    return textwrap.shorten(label, 14, placeholder="…")
+
+
+Draw = Callable[[Prepared, Evaluation, str], Any]
+_BY_TASK: dict[Task, dict[str, Draw]] = {
+    "classify": {"confusion.png": _confusion, "mistakes.png": _mistakes, "answers.png": _answers},
+    "sentiment": {"confusion.png": _confusion, "mistakes.png": _text_mistakes},
+    "reconstruct": {"reconstructions.png": _reconstructions},
+    "generate": {},
+    "segment": {"masks.png": _masks},
+    "regress": {"scatter.png": scatter, "descents.png": descents},
+}

@@ -1,0 +1,153 @@
+"""The pages of figures, made from the model cards of trained versions.
+
+`python -m ladle.training.report.results` reads the newest version of each model in a repository, keeps one record for
+each network, preset and data set (or folder of one's own) in `docs/results.json`, and writes of them the table between
+the two markers of README.md, the page `docs/results.md` with its pictures, and `training/figures.json`, which comes
+with Ladle. A figure on generated data is marked as such; a figure nobody measured here has no way into them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ladle.training.report import recorded
+from ladle.training.report.recorded import Record
+from ladle.training.run.board import figures, headline
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+HEADER = "| network | preset | data | split | figure | epochs | trained in | machine | ONNX parity | ONNX size |\n"
+RULE = "|---|---|---|---|---|---|---|---|---|---|\n"
+HEADLINERS = ("mlp", "lenet5", "resnet18", "densenet", "sentiment_lstm", "vae", "wgan_gp", "unet", "transfer")
+"""Networks whose figures the README shows; the page has all."""
+
+
+def records(repository: Path) -> list[Record]:
+    """A record for the newest version of each model in `repository`."""
+    found = []
+    for model in sorted(child for child in repository.iterdir() if child.is_dir()):
+        versions = sorted((child for child in model.iterdir() if child.name.isdigit()), key=lambda v: int(v.name))
+        card = versions[-1] / "assets.extra" / "card.json" if versions else None
+        if card is not None and card.is_file():
+            read = json.loads(card.read_text())
+            if read["metrics"].get("test"):  # none: converted from somebody's SavedModel, or never measured
+                found.append({**record(read), "saved_bytes": saved_bytes(versions[-1])})
+    return found
+
+
+def record(card: dict[str, Any]) -> Record:
+    """What the pages say of one card."""
+    test, graphs = card["metrics"]["test"], card["onnx"].values()
+    return {
+        "network": card["network"],
+        "task": card["task"],
+        "preset": card["preset"],
+        "data": card["data"]["name"],
+        "source": card["data"]["source"],
+        "synthetic": card["data"]["synthetic"],
+        "splits": card["data"]["splits"],
+        "examples": card["data"]["splits"].get("test", 0),
+        "metrics": {key: value for key, value in test.items() if isinstance(value, int | float)},
+        "more": {key: value for key, value in test.items() if not isinstance(value, int | float)},
+        "validation": card["metrics"].get("validation", {}),
+        "epochs": card["epochs"],
+        "seconds": round(card["training_seconds"]),
+        "machine": card["machine"],
+        "parameters": card["parameters"],
+        "parity": max((graph["parity"]["max_abs"] for graph in graphs), default=None),
+        "onnx_bytes": sum(graph["size_bytes"] for graph in graphs),
+        "config": card["config"],
+        "created": card["created"],
+        "seed": card["seed"],
+        **{name: card[name] for name in ("precision", "initial") if name in card},
+    }
+
+
+def saved_bytes(version: Path) -> int:
+    """Size of the SavedModel of a version: its graph, its variables, its assets."""
+    files = [version / "saved_model.pb", *(version / "variables").rglob("*"), *(version / "assets").rglob("*")]
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def key(entry: Record) -> tuple[str, ...]:
+    """What makes a record one of its kind: a newer one with the same key takes its place."""
+    return (entry["network"], entry["data"], entry["preset"] or "", recorded.own(entry))
+
+
+def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
+    """Both, the new ones in place of the old ones of their kind, sorted."""
+    by_key = {key(entry): entry for entry in [*old, *new]}
+    return [by_key[k] for k in sorted(by_key)]
+
+
+def row(entry: Record) -> str:
+    """One line of the README's table."""
+    minutes, seconds = divmod(int(entry["seconds"]), 60)
+    parity = "—" if entry["parity"] is None else f"{entry['parity']:.0e}"
+    cells = [
+        f"`{entry['network']}`",
+        entry["preset"] or "own",
+        recorded.data(entry),
+        f"test, {entry['examples']:,}",
+        figures(headline(entry["metrics"])),
+        str(entry["epochs"]),
+        f"{minutes}:{seconds:02d}",
+        entry["machine"],
+        parity,
+        f"{entry['onnx_bytes'] / 1e6:.1f} MB",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def with_table(readme: str, entries: Iterable[Record]) -> str:
+    """The README with the table between its markers; ValueError when it has none."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the README has no {BEGIN} … {END}")
+    return f"{before}{BEGIN}\n{HEADER}{RULE}{''.join(map(row, entries))}{END}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ladle.training.report.results",
+        description="Write the figures of the trained versions into docs/results.json, docs/results.md and README.md.",
+        epilog="example:\n  python -m ladle.training.report.results --repository model_repository",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="default: %(default)s")
+    parser.add_argument("--records", type=Path, default=Path("docs/results.json"), help="default: %(default)s")
+    parser.add_argument("--page", type=Path, default=Path("docs/results.md"), help="default: %(default)s")
+    parser.add_argument("--figures", type=Path, default=recorded.FILE, help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    try:
+        old = json.loads(arguments.records.read_text()) if arguments.records.exists() else []
+        new = records(arguments.repository)
+        entries = merged(old, new)
+        shown = [entry for entry in entries if entry["network"] in HEADLINERS]
+        arguments.readme.write_text(with_table(arguments.readme.read_text(), shown))
+        arguments.records.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+        arguments.figures.write_text(json.dumps(recorded.chosen(entries), indent=1) + "\n")
+        _page(arguments.page, arguments.repository, entries, new)
+    except (OSError, ValueError) as error:
+        print(f"ladle.training.report.results: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(shown)} rows in {arguments.readme}, {len(entries)} in {arguments.page}")
+    return 0
+
+
+def _page(path: Path, repository: Path, entries: list[Record], new: list[Record]) -> None:
+    from ladle.training.report import results_page
+
+    pictures = results_page.pictures(repository, new, path.with_suffix(""))
+    path.write_text(results_page.page(entries, results_page.known(), pictures), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The page of all figures: a table, what the figures show, published figures, and every run with its picture."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ladle.training.data import own_name
+from ladle.training.quiet import without_stderr
+from ladle.training.report.claims import Claim, claims
+from ladle.training.report.pictures import FEW
+from ladle.training.report.recorded import Record, data, own
+from ladle.training.run.board import figures, headline
+
+PICTURE_BYTES = 38_000
+COLOURS = 64
+CHOICE: Mapping[str, tuple[str, ...]] = {
+    "classify": ("answers.png", "confusion.png"),
+    "sentiment": ("curves.png",),
+    "segment": ("masks.png",),
+    "reconstruct": ("reconstructions.png",),
+    "generate": ("samples.png",),
+    "regress": ("descents.png", "scatter.png"),
+}
+"""The picture that says most of a task; curves where there is none."""
+MANY_CLASSES = 20
+OF_DATA = {"height", "width", "channels", "num_classes", "vocab_size", "features"}
+"""Options that the data set decides."""
+INTRODUCTION = """# Results
+
+Written by `python -m ladle.training.report.results` from the model cards of real runs; nothing here is typed by hand.
+The figures were measured on the test split, with the weights of the epoch that was best on the validation split;
+generated data is called synthetic. Parity is the largest difference between TensorFlow and ONNX Runtime on at least 64
+inputs. "1 of them used" in a machine's name: the network was one of several that were trained at once, each with a
+share of the cores.
+"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the page says of a network beside its records: the aim of its preset `full`, and its presets' options."""
+
+    aim: str
+    full_data: str
+    presets: Mapping[str, Mapping[str, Any]]
+
+
+def known() -> dict[str, Known]:
+    """Of every network that is registered."""
+    with without_stderr():
+        from ladle import models
+        from ladle.training.loop import config
+
+    found = {}
+    for name in models.names():
+        network = models.get(name)
+        presets = {each: config.as_dict(config.compose(network, each)) for each in network.presets}
+        found[name] = Known(network.aim, presets.get("full", {}).get("data", ""), presets)
+    return found
+
+
+def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[str, str]:
+    """Write a small picture of each newest version's report into `folder`; the file by network, those before too.
+
+    None of a user's own files, or of what was learned from them: whether they may be shown is not known here.
+    """
+    for entry in entries:
+        if own(entry):
+            continue
+        name = entry["network"]
+        versions = sorted((p for p in (repository / name).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+        report = versions[-1] / "assets.extra" / "report"
+        wanted = [*CHOICE.get(entry["task"], ()), "curves.png"]
+        if len(entry["config"].get("classes", ())) + entry["config"].get("num_classes", 0) > MANY_CLASSES:
+            wanted = ["answers.png", "curves.png"]
+        for file in wanted:
+            if (report / file).is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{name}.png").write_bytes(small((report / file).read_bytes()))
+                break
+    return {path.stem: f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.png"))}
+
+
+def small(png: bytes) -> bytes:
+    """The picture in few colours and as large as PICTURE_BYTES allow."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    scale = 1.0
+    while True:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        packed = io.BytesIO()
+        image.resize(size, Image.Resampling.LANCZOS).quantize(COLOURS).save(packed, "PNG", optimize=True)
+        if packed.tell() <= PICTURE_BYTES or min(size) <= 16:
+            return packed.getvalue()
+        scale *= 0.85
+
+
+def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a user types to repeat a run: the preset, and what differs from it."""
+    words = ["ladle train", entry["network"]]
+    if entry["preset"]:
+        words.append(f"--preset {entry['preset']}")
+    if own(entry):
+        words.append(f"--data-path {shlex.quote(own(entry))}")
+    if entry.get("precision", "float32") != "float32":
+        words.append(f"--precision {entry['precision']}")
+    base, mine = presets.get(entry["preset"] or "", {}), entry.get("config")
+    if not base or not mine:
+        return " ".join(words)
+    for name, value in mine.items():
+        if name in base and base[name] != value and name not in OF_DATA:
+            shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            flag = name.replace("_", "-")
+            words.append(f"--{flag}" if value is True else f"--no-{flag}" if value is False else f"--{flag} {shown}")
+    return " ".join(words)
+
+
+def page(entries: Sequence[Record], networks: Mapping[str, Known], pictures: Mapping[str, str]) -> str:
+    """The whole page. `pictures` has paths by network, from where the page lies."""
+    quick = [entry for entry in entries if entry["preset"] == "quick"]
+    last = newest(entry for entry in entries if not own(entry))
+    parts = [
+        INTRODUCTION,
+        "## Networks\n\n" + _table(entries),
+        "## Checks\n\nOf the runs with `--preset quick`.\n\n" + _claims(claims(newest(quick))),
+        "## Published figures\n\nWhat the preset `full` aims for, with its source.\n\n" + _published(entries, networks),
+        "## Runs\n\n" + "\n".join(_run(entry, networks, pictures if entry in last else {}) for entry in entries),
+    ]
+    return "\n".join(parts)
+
+
+def newest(entries: Iterable[Record]) -> list[Record]:
+    """The newest record of each network."""
+    by_name = {entry["network"]: entry for entry in sorted(entries, key=lambda entry: str(entry["created"]))}
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def _table(entries: Iterable[Record]) -> str:
+    header = ["network", "preset", "data", "examples: training / validation / test", "weights", "epochs", "trained in"]
+    header += ["test figure", "parity", "SavedModel", "ONNX"]
+    return _rows(header, [_cells(entry) for entry in entries])
+
+
+def _cells(entry: Record) -> tuple[str, ...]:
+    splits = entry.get("splits", {"test": entry["examples"]})
+    sizes = " / ".join(f"{splits[name]:,}" if name in splits else "?" for name in ("train", "validation", "test"))
+    minutes, seconds = divmod(int(entry["seconds"]), 60)
+    return (
+        f"[`{entry['network']}`](#{_anchor(entry)})",
+        entry["preset"] or "own",
+        data(entry),
+        sizes,
+        f"{entry['parameters']:,}" if entry.get("parameters") else "?",
+        str(entry["epochs"]),
+        f"{minutes}:{seconds:02d}",
+        figures(headline(entry["metrics"])),
+        "—" if entry["parity"] is None else f"{entry['parity']:.0e}",
+        _size(entry.get("saved_bytes")),
+        _size(entry["onnx_bytes"]),
+    )
+
+
+def _size(size: int | None) -> str:
+    return "?" if size is None else f"{size / 1e6:.1f} MB"
+
+
+def _claims(made: Iterable[Claim]) -> str:
+    words = {True: "reached", False: "**not reached**", None: "not measured"}
+    return _rows(
+        ("statement", "measured", ""), [(claim.statement, claim.found, words[claim.reached]) for claim in made]
+    )
+
+
+def _published(entries: Iterable[Record], networks: Mapping[str, Known]) -> str:
+    full = {entry["network"]: entry for entry in entries if entry["preset"] == "full"}
+    rows = []
+    for name, network in networks.items():
+        here = f"{figures(headline(full[name]['metrics']))} on {full[name]['data']}" if name in full else "not run"
+        aim = network.aim or "none is published for this network on this data"
+        rows.append((f"`{name}`", network.full_data, aim, f"`ladle train {name} --preset full`", here))
+    return _rows(("network", "data", "published", "command", "here"), rows)
+
+
+def _anchor(entry: Record) -> str:
+    words = (entry["network"], entry["preset"] or "own", entry["data"], *own(entry).split())
+    return "-".join(words).lower()
+
+
+def _run(entry: Record, networks: Mapping[str, Known], pictures: Mapping[str, str]) -> str:
+    name = entry["network"]
+    network = networks.get(name, Known("", "", {}))
+    synthetic = ", **synthetic**" if entry["synthetic"] else ""
+    minutes, seconds = divmod(int(entry["seconds"]), 60)
+    of = f" ({own(entry)})" if own(entry) else ""
+    lines = [
+        f'<a id="{_anchor(entry)}"></a>\n### {name}, {entry["preset"] or "own options"}, {entry["data"]}{of}\n',
+        f"- data: {entry['data']}{synthetic}; {entry.get('source', 'source in the card')}",
+        f"- test figures: {figures(entry['metrics'])}",
+        *[f"- {key.replace('_', ' ')}: {_shown(value)}" for key, value in entry.get("more", {}).items()],
+        f"- {entry['epochs']} epochs in {minutes}:{seconds:02d} on {entry['machine']}, seed {entry['seed']}, "
+        f"{entry['created'][:10]}",
+        f"- again: `{command(entry, network.presets)}`",
+    ]
+    if "initial" in entry:
+        lines.insert(-1, f"- begun with the weights of {own_name(entry['initial']['source'])}")
+    if name in pictures:
+        lines.append(f"\n![{name}: {_caption(entry)}]({pictures[name]})")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        each = [
+            f"{key} {figure:.4g}" if isinstance(figure, float) else f"{key} {figure}" for key, figure in value.items()
+        ]
+        return ", ".join(each)
+    return str(value)
+
+
+def _caption(entry: Record) -> str:
+    if "minima_reached" in entry["metrics"]:
+        return "descents to three minima"
+    if entry.get("task") == "classify" and entry["examples"] <= FEW:
+        return "all test images with their answers"
+    return CAPTIONS.get(entry.get("task", ""), "figures by epoch")
+
+
+CAPTIONS = {
+    "classify": "answers by true class",
+    "sentiment": "figures by epoch",
+    "segment": "images, true and predicted masks",
+    "reconstruct": "images and their reconstructions",
+    "generate": "samples",
+    "regress": "predicted against true",
+}

@@ -1,0 +1,1 @@
+"""One training run, or several, from data to an exported version."""

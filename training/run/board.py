@@ -1,0 +1,154 @@
+"""What is shown of several trainings at once, on stderr: which run, which are done, which wait, how long it takes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ladle.training.loop.progress import clock, shown
+
+HEADLINES = ("accuracy", "iou", "r_squared", "elbo", "frechet_distance", "squared_error", "diversity")
+"""The figure that stands for a network: the first of these that it has."""
+TAIL_BYTES = 2000
+
+
+def figures(metrics: Mapping[str, Any]) -> str:
+    """{"mean_iou": 0.91234} -> 'mean iou 0.9123'."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+
+
+def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The one figure that says most, by name; empty where there is none."""
+    return next(({name: float(metrics[name])} for name in HEADLINES if name in metrics), {})
+
+
+class Board:
+    """Lines as things begin and end.
+
+    expected  seconds of each network in its place in the whole, None where nobody knows
+    at_once   how many run at once
+    """
+
+    def __init__(self, expected: Mapping[str, float | None], at_once: int) -> None:
+        self.expected, self.at_once = dict(expected), at_once
+        self.took: dict[str, float] = {}
+        self.running: dict[str, tuple[float, Path]] = {}
+        self.failed: list[str] = []
+        self.stopped: list[str] = []
+        self.done: list[str] = []
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def found(self, name: str, answer: Mapping[str, Any]) -> None:
+        """One that was done before."""
+        self.done.append(name)
+        self.say(f"{name}: done before, {answer['version']}")
+
+    def started(self, name: str, log: Path, waiting: Sequence[str]) -> None:
+        self.running[name] = (time.monotonic(), log)
+        self.say(f"{name}: begins; log: {log}")
+
+    def ended(self, name: str, seconds: float, answer: Mapping[str, Any], error: str, stopped: bool = False) -> None:
+        """`stopped`: it did not end by itself, but was asked to."""
+        _, log = self.running.pop(name)
+        self.took[name] = seconds
+        if error:
+            (self.stopped if stopped else self.failed).append(name)
+            self.say(f"{name}: {'stopped' if stopped else 'failed'} after {clock(seconds)}: {error}; log: {log}")
+        else:
+            self.done.append(name)
+            figure = shown(headline(answer.get("metrics", {})))
+            self.say(f"{name}: done in {clock(seconds)}  {figure}  {answer['version']}")
+        self.say(f"  {self.summary()}")
+
+    def look(self) -> None:
+        """Called every second."""
+
+    def summary(self) -> str:
+        waiting = len(self.expected) - len(self.done) - len(self.failed) - len(self.stopped) - len(self.running)
+        parts = [f"{len(self.done)} of {len(self.expected)} done"]
+        parts += [f"{len(self.failed)} failed"] if self.failed else []
+        parts += [f"{len(self.stopped)} stopped"] if self.stopped else []
+        parts += [f"{len(self.running)} run"] if self.running else []
+        parts += [f"{waiting} wait"] if waiting else []
+        left = self.left()
+        return ", ".join(parts) + (f"; about {clock(round(left))} left" if left else "")
+
+    def left(self, now: float | None = None) -> float | None:
+        """Seconds until all have ended, by what was expected and by how right that was so far; None: no idea."""
+        known = [seconds for seconds in self.expected.values() if seconds]
+        both = [(self.took[name], self.expected[name] or 0.0) for name in self.took if self.expected[name]]
+        guessed = sum(expected for _, expected in both)
+        scale = sum(took for took, _ in both) / guessed if guessed else 1.0
+        usual = scale * sum(known) / len(known) if known else sum(self.took.values()) / max(1, len(self.took))
+        if not usual:
+            return None
+        now = time.monotonic() if now is None else now
+        each = []
+        for name, seconds in self.expected.items():
+            if name in self.done or name in self.failed:
+                continue
+            whole = scale * seconds if seconds else usual
+            each.append(max(whole - (now - self.running[name][0]), 0.05 * whole) if name in self.running else whole)
+        return max([sum(each) / self.at_once, *each], default=0.0)
+
+
+class Live(Board):
+    """The same, and below it what each one that runs says just now."""
+
+    def __init__(self, expected: Mapping[str, float | None], at_once: int) -> None:
+        super().__init__(expected, at_once)
+        from rich.console import Console
+        from rich.live import Live as Screen
+
+        self.console = Console(stderr=True, highlight=False)
+        self.screen = Screen(console=self.console, transient=True, auto_refresh=False)
+        self.waiting: Sequence[str] = ()
+
+    def __enter__(self) -> Live:
+        self.screen.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.screen.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def started(self, name: str, log: Path, waiting: Sequence[str]) -> None:
+        self.waiting = waiting
+        self.running[name] = (time.monotonic(), log)
+        self.look()
+
+    def look(self) -> None:
+        from rich.text import Text
+
+        now = time.monotonic()
+        rows = [f"  {name}  {clock(round(now - began))}  {last(log)}" for name, (began, log) in self.running.items()]
+        rows += [f"  {self.summary()}"]
+        rows += [f"  waiting: {', '.join(self.waiting)}"] if self.waiting else []
+        self.screen.update(Text("\n".join(rows), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+def last(log: Path) -> str:
+    """The last line of a log."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def board(expected: Mapping[str, float | None], at_once: int) -> Board:
+    """Moving lines when stderr is a terminal, plain ones otherwise."""
+    return (Live if sys.stderr.isatty() else Board)(expected, at_once)

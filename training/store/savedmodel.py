@@ -1,0 +1,57 @@
+"""Signatures written as a SavedModel, loaded back and run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ladle.models import Signature
+from ladle.training.quiet import quiet
+
+
+def trace(signatures: Mapping[str, Signature]) -> dict[str, Any]:
+    """A concrete function for each signature: named inputs -> named outputs."""
+    traced = {}
+    for name, signature in signatures.items():
+        specs = {key: tf.TensorSpec(s.shape, s.dtype, name=key) for key, s in signature.inputs().items()}
+        traced[name] = tf.function(signature.__call__).get_concrete_function(**specs)
+    return traced
+
+
+def write(folder: Path, signatures: Mapping[str, Signature], functions: Mapping[str, Any]) -> None:
+    """Write the SavedModel: the traced functions, the variables they read and the tables they look up.
+
+    Optimizers and what only training needs stay out. TensorFlow 2 calls every method `predict`; the true one is put
+    in afterwards.
+    """
+    module = tf.Module()
+    module.variables_read = read_by(functions)
+    steps = [step for s in signatures.values() for step in (*s.before, *s.after)]
+    module.tables = [resource for step in steps for resource in step.resources]
+    with quiet():
+        tf.saved_model.save(module, str(folder), signatures=dict(functions))
+        updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
+        for name, signature in signatures.items():
+            updater.replace_method_name(name, f"tensorflow/serving/{signature.method}")
+        updater.save()
+
+
+def read_by(functions: Mapping[str, Any]) -> list[tf.Variable]:
+    """The variables that traced functions read, each once."""
+    return list({id(v): v for f in functions.values() for v in f.variables}.values())
+
+
+def load(folder: Path) -> Any:
+    """A SavedModel; its `signatures` work as long as it is held."""
+    with quiet():
+        return tf.saved_model.load(str(folder))
+
+
+def run(function: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a function of named tensors on arrays; strings are object arrays of bytes."""
+    outputs = function(**{name: tf.constant(value) for name, value in arrays.items()})
+    return {name: tensor.numpy() for name, tensor in outputs.items()}

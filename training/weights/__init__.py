@@ -1,0 +1,1 @@
+"""Weights read from and written to files."""
