@@ -68,7 +68,7 @@ def gateway(lenet: Subject, repository: Path, pairs: int) -> Gateway:
         command.append(f"--repository={repository}")
         with Child(command, Path(folder) / "gateway", cwd=ROOT) as child:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            picture = _png(lenet)
+            picture = png(lenet)
 
             def through_gateway() -> bool:
                 path = f"/api/v1/models/{lenet.name}:classify"
@@ -114,7 +114,8 @@ def compare(
     return Gateway(statistics.median(direct_s) * 1e3, statistics.median(gateway_s) * 1e3, len(gateway_s), failed)
 
 
-def _png(lenet: Subject) -> bytes:
+def png(lenet: Subject) -> bytes:
+    """The subject's image, grey, as a file."""
     from PIL import Image
 
     pixels = (lenet.array[0, :, :, 0] * 255).round().astype(np.uint8)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import v2
+from benchmarks.models import Array
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 
-Array = np.ndarray[Any, np.dtype[Any]]
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 

@@ -21,7 +21,7 @@ from ladle.serving.grpc import backend
 from ladle.serving.grpc.api import GrpcApi
 from ladle.serving.grpc.http2 import frames
 from ladle.serving.grpc.reload import ReloadApi
-from ladle.serving.repository import assembly, config
+from ladle.serving.repository import assembly
 from ladle.serving.repository.assembly import StartError
 from ladle.serving.repository.versions import Configuration, Versions
 from ladle.serving.repository.watcher import Watcher
@@ -31,6 +31,7 @@ from ladle.serving.rest.http.server import HttpServer
 from ladle.serving.runtime import tls
 from ladle.serving.runtime.cores import cpu_count
 from ladle.serving.runtime.listening import listen, raise_file_limit
+from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.scheduling.limits import queue_limits
 from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables.loader import make_loader
@@ -190,7 +191,7 @@ def _metrics_path(options: SimpleNamespace) -> str:
     """Where the metrics are served; "" for nowhere."""
     if not options.monitoring_config_file:
         return prometheus.PATH if options.enable_metrics else ""
-    wanted = config.read_text_proto(Path(options.monitoring_config_file), pb.MonitoringConfig).prometheus_config
+    wanted = read_text_proto(Path(options.monitoring_config_file), pb.MonitoringConfig).prometheus_config
     path = wanted.path or prometheus.PATH
     if path.lower().startswith(("/v1/", "/v2/")) or not path.startswith("/"):
         raise InvalidArgument(f"Monitoring path {path} is no path of its own; wanted one as {prometheus.PATH}")

@@ -14,7 +14,7 @@ from ladle.clients.cli.load import Measured, Plan, made_up, measure, unread
 from ladle.clients.drawing import terminal
 from ladle.clients.library.async_client import AsyncClient
 from ladle.clients.library.client import Client
-from ladle.clients.library.inputs import checked
+from ladle.clients.transport.inputs import checked
 
 PERCENTS = (50, 90, 99)
 

@@ -17,11 +17,11 @@ from PIL import Image, UnidentifiedImageError
 from ladle.clients.cli import predict
 from ladle.clients.cli.predict import print_json, which
 from ladle.clients.drawing import contours, inline, pictures, terminal
-from ladle.clients.drawing.pictures import Array
 from ladle.clients.errors import InvalidArgument, NotFound
 from ladle.clients.library import cards, images
 from ladle.clients.library.client import Client
 from ladle.clients.library.results import Classification
+from ladle.clients.wire.arrays import Array
 
 SENTIMENT = "sentiment_lstm"
 """The model that is asked for a mood when none is named."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.errors import LadleError
-from ladle.clients.library.metadata import Signature, TensorInfo
 from ladle.clients.transport.base import AsyncTransport
 from ladle.clients.transport.exchange import BrokenConnection, NothingRan, Send
-from ladle.clients.wire.tensors import Array
+from ladle.clients.transport.metadata import Signature, TensorInfo
+from ladle.clients.wire.arrays import Array
 
 SPIN_S = 0.0015
 """A timer may be this late; the rest of a wait is spent looking at the clock."""

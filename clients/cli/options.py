@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ladle.clients.argument_types import seconds
+
 DEFAULT_ADDRESS = "grpc://localhost:8500"
 
 
@@ -47,34 +49,6 @@ def picture_options() -> argparse.ArgumentParser:
         "where the terminal can)",
     )
     return inline
-
-
-def seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
-
-
-def natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
-    return value
-
-
-def share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def row(text: str) -> list[float]:

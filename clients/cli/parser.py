@@ -7,17 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ladle.clients.cli.options import (
-    code,
-    natural,
-    picture_options,
-    positive,
-    row,
-    seconds,
-    server_options,
-    share,
-    version_options,
-)
+from ladle.clients.argument_types import natural, positive, seconds, share
+from ladle.clients.cli.options import code, picture_options, row, server_options, version_options
 
 REPOSITORY = Path("model_repository")
 NUMBERS = re.compile(r"-[\d.][\d.,eE+-]*$")

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ladle.clients.cli.json_output import dumps
 from ladle.clients.drawing import terminal
+from ladle.clients.json_output import dumps
 from ladle.clients.library import tasks
 from ladle.clients.library.client import Client
-from ladle.clients.library.metadata import TensorInfo, describe
+from ladle.clients.transport.metadata import TensorInfo, describe
 
 SHOWN = 8
 """Rows and columns that are printed of an array."""

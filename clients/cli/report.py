@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from ladle.clients.cli.json_output import dumps
 from ladle.clients.drawing import inline, terminal
+from ladle.clients.json_output import dumps
 from ladle.clients.library import cards
 
 OPENERS = {"darwin": ["open"], "win32": ["cmd", "/c", "start", ""], "linux": ["xdg-open"]}

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ladle.clients.cli.json_output import dumps
 from ladle.clients.cli.predict import print_json
 from ladle.clients.drawing import terminal
 from ladle.clients.errors import DeadlineExceeded, NotFound, Unavailable, Unimplemented
+from ladle.clients.json_output import dumps
 from ladle.clients.library.client import Client
 
 STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "END": "red", "NOT_SERVED": "dim"}

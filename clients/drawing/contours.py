@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 SIZE = 640
 """Pixels of a side."""

@@ -6,12 +6,11 @@ import colorsys
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Array = np.ndarray[Any, Any]
+from ladle.clients.wire.arrays import Array
 
 # Far apart in hue and lightness, also for colour-blind eyes: Okabe and Ito 2008, without black.
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))

@@ -9,11 +9,11 @@ import numpy as np
 
 from ladle.clients.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from ladle.clients.library import images as pictures
-from ladle.clients.library.metadata import Metadata, Signature, TensorInfo, describe
 from ladle.clients.transport.exchange import Steps
+from ladle.clients.transport.metadata import Metadata, Signature, TensorInfo, describe
 from ladle.clients.transport.protocol import Protocol
 from ladle.clients.wire import messages as pb
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 T = TypeVar("T")
 

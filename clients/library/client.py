@@ -14,13 +14,13 @@ from ladle.clients.library import questions
 from ladle.clients.library.call import Call
 from ladle.clients.library.connect import connect
 from ladle.clients.library.images import Image
-from ladle.clients.library.metadata import Metadata, VersionStatus
 from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
 from ladle.clients.transport.access import Access, File
 from ladle.clients.transport.base import Transport
 from ladle.clients.transport.exchange import Deadline
+from ladle.clients.transport.metadata import Metadata, VersionStatus
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

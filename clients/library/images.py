@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.errors import InvalidArgument
-from ladle.clients.library.metadata import TensorInfo, describe
-from ladle.clients.wire.tensors import Array
+from ladle.clients.transport.metadata import TensorInfo, describe
+from ladle.clients.wire.arrays import Array
 
 Image = str | os.PathLike[str] | bytes | np.ndarray[Any, np.dtype[Any]]
 """A path, an encoded PNG or JPEG, or an array: uint8, or float in [0, 1]; batch and channel axes may be missing."""

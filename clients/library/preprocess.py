@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from ladle.clients.drawing.pictures import Array
+from ladle.clients.wire.arrays import Array
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 

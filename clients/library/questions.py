@@ -13,7 +13,7 @@ from ladle.clients.library.call import Call
 from ladle.clients.library.images import Image
 from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
 from ladle.clients.transport.exchange import Steps
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ladle.clients.library.metadata import Metadata
+from ladle.clients.transport.metadata import Metadata
 
 Json = dict[str, Any]
 VERBS = ("classify", "sentiment", "generate", "segment", "reconstruct", "interpolate", "regress", "minimise")

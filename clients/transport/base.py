@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ladle.clients.library.metadata import Metadata, VersionStatus
 from ladle.clients.transport.exchange import Send, Steps, drive, drive_async
+from ladle.clients.transport.metadata import Metadata, VersionStatus
 from ladle.clients.transport.protocol import Protocol
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="Transport")

@@ -18,7 +18,6 @@ from ladle.clients.errors import (
     Unimplemented,
     from_code,
 )
-from ladle.clients.library.metadata import Metadata, VersionStatus, metadata_from_proto, statuses_from_proto
 from ladle.clients.transport.exchange import (
     BrokenConnection,
     ClosedError,
@@ -29,10 +28,11 @@ from ladle.clients.transport.exchange import (
     nothing_answers,
     too_late,
 )
+from ladle.clients.transport.metadata import Metadata, VersionStatus, metadata_from_proto, statuses_from_proto
 from ladle.clients.transport.protocol import Protocol
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 _NEVER_SENT = (
     "failed to connect to all addresses",

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ladle.clients.errors import InvalidArgument, LadleError, NotFound, Unimplemented
-from ladle.clients.library.inputs import checked
-from ladle.clients.library.metadata import Metadata, VersionStatus
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.exchange import (
     BrokenConnection,
@@ -22,7 +20,9 @@ from ladle.clients.transport.exchange import (
     Steps,
     nothing_answers,
 )
-from ladle.clients.wire.tensors import Array
+from ladle.clients.transport.inputs import checked
+from ladle.clients.transport.metadata import Metadata, VersionStatus
+from ladle.clients.wire.arrays import Array
 
 METADATA_AGE_S = 10.0
 FIRST_PAUSE_S = 0.1

@@ -22,7 +22,6 @@ from ladle.clients.errors import (
     Unavailable,
     from_status,
 )
-from ladle.clients.library.metadata import Metadata, Signature, VersionStatus, metadata_from_proto, statuses_from_proto
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.address import Address
 from ladle.clients.transport.exchange import (
@@ -35,10 +34,17 @@ from ladle.clients.transport.exchange import (
     nothing_answers,
     too_late,
 )
+from ladle.clients.transport.metadata import (
+    Metadata,
+    Signature,
+    VersionStatus,
+    metadata_from_proto,
+    statuses_from_proto,
+)
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES, Protocol
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import rest_json
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 _QUEUE_FULL = "The batch scheduling queue"
 

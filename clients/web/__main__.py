@@ -16,7 +16,7 @@ from typing import Any
 
 from flask import Flask
 
-from ladle.clients.cli.options import positive, seconds
+from ladle.clients.argument_types import positive, seconds
 from ladle.clients.web.config import MIB, Config
 
 EPILOG = """examples:

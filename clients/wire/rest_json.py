@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 
 def encode_request(inputs: Mapping[str, Array], signature: str) -> bytes:

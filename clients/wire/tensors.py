@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.varints import packed_varints, varint
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 MAX_RANK = 32

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from ladle.clients.wire.arrays import Array
 
 _BYTES = [bytes([number]) for number in range(128)]
 

@@ -17,8 +17,9 @@ from ladle.clients.wire import messages as pb
 from ladle.serving.config_writer.labels import Plan, Wish, decide
 from ladle.serving.config_writer.merging import can_be_merged, version_parameters, write_parameters
 from ladle.serving.errors import ServingError
-from ladle.serving.repository.config import read_models, read_text_proto
+from ladle.serving.repository.config import read_models
 from ladle.serving.repository.folders import MODEL_NAMES, ModelConfig, find_versions
+from ladle.serving.runtime.text_proto import read_text_proto
 
 MODELS, BATCHING, MONITORING = "models.config", "batching.config", "monitoring.config"
 DESCRIPTION = f"""\

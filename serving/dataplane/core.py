@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane import multi_inference
 from ladle.serving.dataplane.multi_inference import Inference, Result
 from ladle.serving.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ServingError
@@ -19,7 +18,6 @@ from ladle.serving.servables import examples, matching
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
 
-Array = np.ndarray[Any, np.dtype[Any]]
 DEFAULT_SIGNATURE = "serving_default"
 _METHODS = tuple(f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, Unimplemented
 from ladle.serving.servables import examples
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
 
-Array = np.ndarray[Any, np.dtype[Any]]
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
 

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import Core, ModelSpec
 from ladle.serving.dataplane.multi_inference import Inference
 from ladle.serving.errors import NUMBERS, InvalidArgument, ServingError
@@ -28,7 +28,6 @@ from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 from ladle.serving.telemetry.request_id import log_answer
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Handler = Callable[[Any, Any], Awaitable[Any]]
 log = logging.getLogger(__name__)
 

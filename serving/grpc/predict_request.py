@@ -15,9 +15,8 @@ from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
+from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import ModelSpec
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _FORMS = 4  # of messages of one length
 _LENGTHS = 256

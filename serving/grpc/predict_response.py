@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
+from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.varints import varint
 from ladle.serving.scheduling.batching import Rows
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _OUTPUT = b"\x0a"  # PredictResponse.outputs, and the key of its entries
 _TENSOR = b"\x12"  # the value of an entry of outputs

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,26 +10,10 @@ from ladle.clients.wire import messages as pb
 from ladle.serving.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from ladle.serving.repository.folders import ModelConfig, Policy
 from ladle.serving.runtime.paths import is_inside
+from ladle.serving.runtime.text_proto import read_text_proto
 
 _TENSORFLOW = "tensorflow"
 _MODEL_TYPE_TENSORFLOW = 1
-
-
-def read_text_proto(path: Path, message: Any) -> Any:
-    """A text-format file as a message of this class.
-
-    InvalidArgument when it cannot be parsed; where and why goes to stderr, as TensorFlow Serving has it.
-    """
-    from google.protobuf import text_format  # a tenth of the start-up time, for this alone
-
-    try:
-        return text_format.Parse(path.read_text(), message(), descriptor_pool=pb.POOL)
-    except OSError as error:
-        raise InvalidArgument(f"Invalid protobuf file: '{path}': {error.strerror}") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        reason = re.sub(r"^(\d+:\d+) : ", r"\1: ", str(error))
-        print(f"Error parsing text-format {message.DESCRIPTOR.full_name}: {reason}", file=sys.stderr, flush=True)
-        raise InvalidArgument(f"Invalid protobuf file: '{path}'") from None
 
 
 def read_models(path: Path) -> list[ModelConfig]:

@@ -12,9 +12,9 @@ from typing import Any
 from ladle.clients.wire import messages as pb
 from ladle.serving.errors import FailedPrecondition, ServingError
 from ladle.serving.repository.acceptance import Acceptance
-from ladle.serving.repository.config import read_text_proto
 from ladle.serving.repository.folders import ConfiguredRepository, Repository
 from ladle.serving.repository.manager import Manager
+from ladle.serving.runtime.text_proto import read_text_proto
 
 log = logging.getLogger(__name__)
 

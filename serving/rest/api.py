@@ -10,9 +10,9 @@ import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 from google.protobuf import json_format
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import Core, ModelSpec
 from ladle.serving.errors import InvalidArgument, ServingError
 from ladle.serving.rest.http.messages import JSON, Answer, Request
@@ -27,7 +27,6 @@ from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Content = tuple[int, bytes]
 T = TypeVar("T")
 Inferred = tuple[str, bytes]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ladle.clients.wire import messages as pb
 from ladle.serving.errors import InvalidArgument
-from ladle.serving.repository import config
+from ladle.serving.runtime.text_proto import read_text_proto
 
 
 def read_credentials(path: Path) -> Any:
@@ -17,7 +17,7 @@ def read_credentials(path: Path) -> Any:
     """
     import grpc
 
-    ssl = config.read_text_proto(path, pb.SSLConfig)
+    ssl = read_text_proto(path, pb.SSLConfig)
     for field, begin in (("server_key", "PRIVATE KEY"), ("server_cert", "CERTIFICATE")):
         if f"{begin}-----" not in getattr(ssl, field):
             raise InvalidArgument(

@@ -8,16 +8,14 @@ import time
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
+from ladle.clients.wire.arrays import Array
 from ladle.serving.scheduling import batching
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import size_of
 from ladle.serving.servables.servable import Servable
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]
 Outputs = Tensors
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
 from ladle.serving.servables.batching_parameters import Batching
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]
 
 _TOGETHER = 2**10  # elements of a merged run whose rows are written together

@@ -9,6 +9,7 @@ from typing import Any
 from ladle.clients.wire import messages as pb
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.runtime.cores import cpu_count
+from ladle.serving.runtime.text_proto import read_text_proto
 
 FILE = "batching_params.pbtxt"
 
@@ -78,7 +79,6 @@ def read_batching(path: Path | None) -> Batching:
     """The parameters of a text file; the defaults without one. InvalidArgument when it cannot be read."""
     if path is None:
         return Batching()
-    from ladle.serving.repository.config import read_text_proto
 
     batching = parse_batching(read_text_proto(path, pb.BatchingParameters))
     if batching.num_batch_threads < 0:

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.servables.matching import type_name_of
 from ladle.serving.servables.saved_model import Signature
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 INPUTS, CLASSES, SCORES, OUTPUTS = "inputs", "classes", "scores", "outputs"
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from ladle.clients.wire.arrays import Array
 
 QUICK_S = 500e-6
 """A call expected to take no longer runs on the event loop; any other goes to a thread."""

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
-
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition, ServingError, of_code
 from ladle.serving.runtime.memory import give_back
 from ladle.serving.runtime.paths import check_version
@@ -22,7 +20,6 @@ from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 
-Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
 
 _MEASURED_RUNS = 2

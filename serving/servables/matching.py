@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
-import numpy as np
-
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.servables.saved_model import Signature, type_name
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def check_names(signature: Signature, sent: Collection[str]) -> None:

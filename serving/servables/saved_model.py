@@ -14,9 +14,8 @@ from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, NotFound
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

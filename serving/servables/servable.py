@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import Pace, size_of
 from ladle.serving.servables.saved_model import Signature, parse_signature
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _TIMED = 16  # of so many runs one is timed, once one of its size has been
 _MOST_FORMS = 1024

@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, InvalidArgument, Unimplemented
 from ladle.serving.servables.examples import serialize_input
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 FILE = "tf_serving_warmup_requests"
 MAX_RECORDS = 1000

@@ -146,7 +146,7 @@ class Supervisor:
         """Starts a worker and lets it serve; its exit status when it has ended."""
         ours, its = socket.socketpair()
         with ours, its:
-            command = [sys.executable, "-m", "ladle.serving.workers", str(its.fileno()), str(slot)]
+            command = [sys.executable, "-m", "ladle.serving.worker_command", str(its.fileno()), str(slot)]
             process = subprocess.Popen(
                 [*command, *self._arguments], pass_fds=[its.fileno()], start_new_session=True, env=_environment()
             )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from ladle.training.data.dataset import Array
 
 TINY = 1e-7
 """Probabilities are kept that far from 0 and 1: a float32 sigmoid reaches both."""

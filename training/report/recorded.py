@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ladle.training.data import own_name
-from ladle.training.run.board import headline
+from ladle.training.evaluate.headline import headline
 from ladle.training.store import publish
 
 Record = dict[str, Any]

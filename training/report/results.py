@@ -13,17 +13,80 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ladle.training.evaluate.headline import figures, headline
 from ladle.training.report import recorded
 from ladle.training.report.recorded import Record
-from ladle.training.run.board import figures, headline
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-HEADER = "| network | preset | data | split | figure | epochs | trained in | machine | ONNX parity | ONNX size |\n"
-RULE = "|---|---|---|---|---|---|---|---|---|---|\n"
-HEADLINERS = ("mlp", "lenet5", "resnet18", "densenet", "sentiment_lstm", "vae", "wgan_gp", "unet", "transfer")
-"""Networks whose figures the README shows; the page has all."""
+HEADER = "| family | networks | task | figures on the test split |\n"
+RULE = "|---|---|---|---|\n"
+
+
+class Family(NamedTuple):
+    """A row of the README's table; `shown` has the network, the data set and the preset of each figure."""
+
+    name: str
+    networks: tuple[str, ...]
+    task: str
+    shown: tuple[tuple[str, str, str], ...]
+
+
+FAMILIES = (
+    Family(
+        "By hand and dense",
+        (
+            *("linear_regression", "logistic_regression", "himmelblau", "tensor_mlp"),
+            *("mlp", "custom_dense", "house_prices"),
+        ),
+        "fit, classify, minimise",
+        (("mlp", "fashion_mnist", "full"), ("house_prices", "boston_housing", "full")),
+    ),
+    Family(
+        "Convolutional",
+        ("lenet5", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "googlenet"),
+        "classify images",
+        (("lenet5", "fashion_mnist", "full"), ("vgg16", "fashion_mnist", "quick")),
+    ),
+    Family(
+        "Residual and densely connected",
+        ("resnet18", "resnet34", "resnet50", "densenet", "densenet121"),
+        "classify images",
+        (("resnet18", "fashion_mnist", "full"), ("densenet", "fashion_mnist", "quick")),
+    ),
+    Family(
+        "Pre-trained on ImageNet",
+        ("efficientnet_lite0", "transfer"),
+        "classify photographs",
+        (("transfer", "fashion_mnist", "quick"),),
+    ),
+    Family(
+        "Recurrent",
+        ("sentiment_rnn_cell", "sentiment_rnn", "sentiment_gru", "sentiment_lstm"),
+        "judge film reviews",
+        (("sentiment_lstm", "imdb", "quick"), ("sentiment_gru", "imdb", "quick")),
+    ),
+    Family(
+        "Auto-encoders",
+        ("autoencoder", "denoising_autoencoder", "dropout_autoencoder", "adversarial_autoencoder", "vae"),
+        "reconstruct, mend, generate",
+        (("vae", "fashion_mnist", "full"),),
+    ),
+    Family(
+        "Adversarial",
+        ("dcgan", "wgan", "wgan_gp"),
+        "generate images",
+        (("wgan_gp", "fashion_mnist", "full"), ("dcgan", "fashion_mnist", "quick")),
+    ),
+    Family(
+        "Fully convolutional",
+        ("fcn32s", "fcn16s", "fcn8s", "unet"),
+        "segment images",
+        (("unet", "brain_slices", "full"), ("unet", "nuclei", "full"), ("fcn8s", "nuclei", "full")),
+    ),
+)
+"""The README's table: every network once, and the figures that stand for its family. docs/results.md has all."""
 
 
 def records(repository: Path) -> list[Record]:
@@ -84,32 +147,27 @@ def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
     return [by_key[k] for k in sorted(by_key)]
 
 
-def row(entry: Record) -> str:
-    """One line of the README's table."""
-    minutes, seconds = divmod(int(entry["seconds"]), 60)
-    parity = "—" if entry["parity"] is None else f"{entry['parity']:.0e}"
+def row(family: Family, entries: Iterable[Record]) -> str:
+    """One line of the README's table, with those of its figures that were measured."""
+    found = {(entry["network"], entry["data"], entry["preset"]): entry for entry in entries if not recorded.own(entry)}
+    measured = [found[place] for place in family.shown if place in found]
     cells = [
-        f"`{entry['network']}`",
-        entry["preset"] or "own",
-        recorded.data(entry),
-        f"test, {entry['examples']:,}",
-        figures(headline(entry["metrics"])),
-        str(entry["epochs"]),
-        f"{minutes}:{seconds:02d}",
-        entry["machine"],
-        parity,
-        f"{entry['onnx_bytes'] / 1e6:.1f} MB",
+        family.name,
+        " ".join(f"`{name}`" for name in family.networks),
+        family.task,
+        "; ".join(f"`{e['network']}` {figures(headline(e['metrics']))} ({recorded.data(e)})" for e in measured),
     ]
     return f"| {' | '.join(cells)} |\n"
 
 
-def with_table(readme: str, entries: Iterable[Record]) -> str:
+def with_table(readme: str, entries: Sequence[Record]) -> str:
     """The README with the table between its markers; ValueError when it has none."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the README has no {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{HEADER}{RULE}{''.join(map(row, entries))}{END}{after}"
+        raise ValueError(f"got a README without {BEGIN} … {END}; expected both; put them where the table belongs")
+    rows = "".join(row(family, entries) for family in FAMILIES)
+    return f"{before}{BEGIN}\n{HEADER}{RULE}{rows}{END}{after}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,15 +188,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         old = json.loads(arguments.records.read_text()) if arguments.records.exists() else []
         new = records(arguments.repository)
         entries = merged(old, new)
-        shown = [entry for entry in entries if entry["network"] in HEADLINERS]
-        arguments.readme.write_text(with_table(arguments.readme.read_text(), shown))
+        arguments.readme.write_text(with_table(arguments.readme.read_text(), entries))
         arguments.records.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
         arguments.figures.write_text(json.dumps(recorded.chosen(entries), indent=1) + "\n")
         _page(arguments.page, arguments.repository, entries, new)
     except (OSError, ValueError) as error:
         print(f"ladle.training.report.results: {error}", file=sys.stderr)
         return 1
-    print(f"{len(shown)} rows in {arguments.readme}, {len(entries)} in {arguments.page}")
+    print(f"{len(FAMILIES)} rows in {arguments.readme}, {len(entries)} in {arguments.page}")
     return 0
 
 

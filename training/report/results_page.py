@@ -12,11 +12,11 @@ from typing import Any
 from PIL import Image
 
 from ladle.training.data import own_name
+from ladle.training.evaluate.headline import figures, headline
 from ladle.training.quiet import without_stderr
 from ladle.training.report.claims import Claim, claims
 from ladle.training.report.pictures import FEW
 from ladle.training.report.recorded import Record, data, own
-from ladle.training.run.board import figures, headline
 
 PICTURE_BYTES = 38_000
 COLOURS = 64

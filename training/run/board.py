@@ -9,21 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ladle.training.evaluate.headline import headline
 from ladle.training.loop.progress import clock, shown
 
-HEADLINES = ("accuracy", "iou", "r_squared", "elbo", "frechet_distance", "squared_error", "diversity")
-"""The figure that stands for a network: the first of these that it has."""
 TAIL_BYTES = 2000
-
-
-def figures(metrics: Mapping[str, Any]) -> str:
-    """{"mean_iou": 0.91234} -> 'mean iou 0.9123'."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
-
-
-def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The one figure that says most, by name; empty where there is none."""
-    return next(({name: float(metrics[name])} for name in HEADLINES if name in metrics), {})
 
 
 class Board:

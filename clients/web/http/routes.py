@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from flask import Blueprint, Response, request
 from werkzeug.routing import BaseConverter
 
-from ladle.clients.cli.json_output import dumps
+from ladle.clients.json_output import dumps
 from ladle.clients.web.http import schema
 from ladle.clients.web.http.problems import Problem
 from ladle.clients.web.http.schema import Schema

@@ -9,7 +9,6 @@ import numpy as np
 from flask import Response
 
 from ladle.clients.drawing import pictures
-from ladle.clients.drawing.pictures import Array
 from ladle.clients.library.preprocess import pixels
 from ladle.clients.web.backend import Model, Question
 from ladle.clients.web.http.problems import Problem
@@ -17,6 +16,7 @@ from ladle.clients.web.http.routes import PNG, Body, Given, Route
 from ladle.clients.web.http.schema import Schema, array, boolean, integer, nullable, number, obj, one_of
 from ladle.clients.web.uploads import decoded, upload
 from ladle.clients.web.verbs.base import IMAGE, PNG_BASE64, SAMPLE, VERSION, Verb, draw, encode
+from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.philox import stateless_normal
 
 SEED = integer(-(2**63), 2**63 - 1, 0, "the same seed gives the same images")

@@ -10,7 +10,6 @@ from flask import Response
 from PIL import Image
 
 from ladle.clients.drawing import pictures
-from ladle.clients.drawing.pictures import Array
 from ladle.clients.library.preprocess import pixels
 from ladle.clients.library.results import Classification
 from ladle.clients.web.backend import Model, Question
@@ -20,6 +19,7 @@ from ladle.clients.web.http.schema import array, boolean, integer, nullable, num
 from ladle.clients.web.uploads import Upload, decoded, reduced, upload
 from ladle.clients.web.verbs import masks
 from ladle.clients.web.verbs.base import MASK, PNG_BASE64, SEEN, Verb, draw, encode, seen
+from ladle.clients.wire.arrays import Array
 
 TOP = {"top": integer(1, 1000, 10, "classes to tell, the likeliest first")}
 SEEN_OPTION = {"seen": boolean(False, "also the preprocessed image, as the network got it")}

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from ladle.clients.drawing import pictures
-from ladle.clients.drawing.pictures import Array
 from ladle.clients.web.http.problems import Problem
 from ladle.clients.web.http.schema import array, integer, nullable, number, obj, string
 from ladle.clients.web.verbs.base import PNG_BASE64, encode
+from ladle.clients.wire.arrays import Array
 
 MAX_ID = 255
 _CLASS = {"class_id": integer(0), "label": string()}

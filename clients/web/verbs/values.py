@@ -9,7 +9,6 @@ import numpy as np
 from flask import Response
 
 from ladle.clients.drawing import contours
-from ladle.clients.drawing.pictures import Array
 from ladle.clients.library.results import Sentiment
 from ladle.clients.web.backend import Model, Question
 from ladle.clients.web.http.problems import Problem
@@ -17,6 +16,7 @@ from ladle.clients.web.http.routes import PNG, Body, Given, Route
 from ladle.clients.web.http.schema import Schema, array, boolean, integer, nullable, number, obj, string
 from ladle.clients.web.verbs import words
 from ladle.clients.web.verbs.base import PNG_BASE64, VERSION, Verb, draw, encode
+from ladle.clients.wire.arrays import Array
 
 EXPLAIN = {"explain": boolean(False, "also how much each word moved the verdict (leave one out)")}
 PIECE = obj({"text": string(), "influence": nullable(number(-1, 1, about="positive with the word minus without"))})

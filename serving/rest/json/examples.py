@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.rest.json.text import parse_object, quote
 from ladle.serving.rest.json.values import decode_base64, is_base64, type_of
 
-Array = np.ndarray[Any, np.dtype[Any]]
 _INT64 = 2**63
 
 

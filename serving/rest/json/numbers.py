@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import frexp
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from ladle.clients.wire.arrays import Array
 
 _FEW = 16
 """Up to so many numbers, one by one is quicker."""

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import simdjson
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, ServingError
 from ladle.serving.rest.json import values
 from ladle.serving.rest.json.text import parse_object, quote
 from ladle.serving.servables.saved_model import Signature, TensorInfo
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _HEAD = re.compile(rb'\s*\{\s*(?:"signature_name"\s*:\s*"([A-Za-z0-9_.-]*)"\s*,\s*)?"(instances|inputs)"\s*:\s*(?=\[)')
 _NUMBERS = b"0123456789+-.eE \t\r\n"

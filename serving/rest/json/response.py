@@ -6,18 +6,16 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import orjson
 
 from ladle.clients.wire import tensors
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.rest.json import numbers
 from ladle.serving.scheduling.batching import Rows
 from ladle.serving.servables.saved_model import type_name
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
 _FEW = 16  # elements: as Python values they are written sooner

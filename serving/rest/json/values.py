@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, Unimplemented
 from ladle.serving.rest.json.text import quote
 from ladle.serving.servables.saved_model import TensorInfo
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_RANK = 32
 _BLANKS = re.compile(r"[ \t\n\v\f\r]+")

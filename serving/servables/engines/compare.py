@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import ServingError
 from ladle.serving.servables import matching, warmup
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.engines.savedmodel import SavedModelEngine, is_available
 from ladle.serving.servables.saved_model import Signature, parse_signature, read_card, read_signature_defs
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 Compare = Callable[[Run, Run, Iterable[Mapping[str, Array]], int], Any]
 """(reference, other, requests, rows) -> how far they are apart, with `max_abs`; ValueError: too far."""

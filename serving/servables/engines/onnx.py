@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, InvalidArgument, ResourceExhausted
 from ladle.serving.runtime import paths
 from ladle.serving.servables.engines import onnx_file
@@ -20,7 +21,6 @@ from ladle.serving.servables.engines.onnx_graph import Graph
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.steps.steps import Step, build
 
-Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
 
 _MAX_CHOSEN = 256  # sets of outputs of a signature that are remembered

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import onnxruntime
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.runtime.cores import Cores, cpu_count
 from ladle.serving.servables.latency import Pace, size_of
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 SLOW_S = 1e-3
 """A run that takes longer is tried with more threads."""

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.wire import tensors
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import CODES, DataLoss, FailedPrecondition, InvalidArgument, of_code
 from ladle.serving.servables.saved_model import Signature
 
-Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
 
 _MAX_CALLS = 256  # sets of outputs, of all signatures, that are remembered

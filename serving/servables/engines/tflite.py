@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, FailedPrecondition, InvalidArgument
 
-Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger(__name__)
 
 FILE = "model.tflite"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _MOST = 8  # times the largest image: the pixels of all images of a request
 _max_pixels = 2**24

@@ -15,10 +15,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.philox import stateless_normal
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = dict[str, Array]
 
 _FILTERED = b'!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r'

@@ -17,7 +17,7 @@ from ladle.clients.cli.bench_chart import chart
 from ladle.clients.cli.load import Measured, Plan, made_up, measure
 from ladle.clients.errors import Unavailable
 from ladle.clients.library.async_client import AsyncClient
-from ladle.clients.library.metadata import Signature, TensorInfo
+from ladle.clients.transport.metadata import Signature, TensorInfo
 
 
 def test_both_protocols_are_measured_and_drawn(

@@ -13,8 +13,8 @@ import pytest
 from ladle.clients import errors
 from ladle.clients.library.client import Client
 from ladle.clients.library.connect import connect
-from ladle.clients.library.metadata import TensorInfo
 from ladle.clients.transport import exchange
+from ladle.clients.transport.metadata import TensorInfo
 from ladle.clients.transport.protocol import ATTEMPTS
 from ladle.clients.transport.rest import RestClient
 from ladle.clients.wire import tensors

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
+from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.varints import varint
 from ladle.serving.dataplane.core import ModelSpec
 from ladle.serving.grpc.predict_request import (
@@ -24,8 +25,6 @@ from ladle.serving.grpc.predict_request import (
     Known,
     PredictRequests,
 )
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def message(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
 from ladle.serving.scheduling.batch import Call
 from ladle.serving.scheduling.limits import Limits
@@ -20,8 +21,6 @@ from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Doubling:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, ServingError
 from ladle.serving.scheduling.batch import Call
 from ladle.serving.scheduling.scheduler import Scheduler
@@ -18,7 +19,6 @@ from ladle.serving.scheduling.tick import Turn
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.servable import Servable
 
-Array = np.ndarray[Any, np.dtype[Any]]
 BATCHING = Batching(max_batch_size=3, max_enqueued_batches=4)
 
 

@@ -6,13 +6,12 @@ import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-Array = np.ndarray[Any, Any]
+from ladle.training.data.dataset import Array
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ladle import models
 from ladle.training.data import OWN
 from ladle.training.report import recorded, results, results_page
 from ladle.training.report.claims import claims
@@ -89,10 +90,7 @@ def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tm
     places = [str(tmp_path / p) if p.endswith(("md", "json")) else p for p in places]
     assert results.main(["--repository", str(repository), *places]) == 0
     readme = (tmp_path / "README.md").read_text()
-    assert (
-        "| `lenet5` | quick | fashion_mnist | test, 10,000 | accuracy 0.9 | 5 | 1:05 | 2 x CPU | 4e-06 | 0.2 MB |"
-        in readme
-    )
+    assert "| Convolutional | `lenet5` `alexnet` " in readme
     assert readme.endswith("\n\nend\n")
     assert "old" not in readme
     page = (tmp_path / "results.md").read_text()
@@ -103,6 +101,20 @@ def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tm
     own = json.loads((tmp_path / "own.json").read_text())
     assert own["lenet5"]["metrics"] == {"accuracy": 0.9}
     assert Image.open(io.BytesIO(picture)).width > 16
+
+
+def test_the_readme_shows_the_figures_that_were_measured_on_its_own_data_sets() -> None:
+    mine = record("vgg16", source=f"{OWN}scans", metrics={"accuracy": 1.0})
+    readme = results.with_table(README, [record("lenet5", preset="full", metrics={"accuracy": 0.9}), mine])
+    assert "| classify images | `lenet5` accuracy 0.9 (fashion_mnist) |" in readme
+    with pytest.raises(ValueError, match="got a README without"):
+        results.with_table("# Ladle\n", [])
+
+
+def test_the_readme_s_table_has_every_network_once() -> None:
+    listed = [name for family in results.FAMILIES for name in family.networks]
+    assert sorted(listed) == models.names()
+    assert all(name in family.networks for family in results.FAMILIES for name, _, _ in family.shown)
 
 
 def test_figures_of_somebodys_own_files_are_shown_without_pictures(repository: Path, tmp_path: Path) -> None:
@@ -134,7 +146,8 @@ def test_how_long_a_preset_took_is_known_of_that_preset_alone(repository: Path) 
 
 def test_generated_data_is_called_synthetic_everywhere() -> None:
     entry = record("lenet5", synthetic=True, data="synthetic_digits")
-    assert "synthetic_digits (**synthetic**)" in results.row(entry)
+    family = results.Family("Digits", ("lenet5",), "classify", (("lenet5", "synthetic_digits", "quick"),))
+    assert "(synthetic_digits (**synthetic**))" in results.row(family, [entry])
     page = results_page.page([entry], {}, {})
     assert "synthetic_digits (**synthetic**)" in page
     assert "data: synthetic_digits, **synthetic**" in page
@@ -153,7 +166,6 @@ def test_runs_on_two_folders_of_one_s_own_are_two_rows() -> None:
     first, second = (record("unet", data="mask_folder", source=f"{OWN}{name}") for name in ("slices", "my cells"))
     entries = results.merged([first], [second, {**first, "epochs": 9}])
     assert [(recorded.own(entry), entry["epochs"]) for entry in entries] == [("my cells", 5), ("slices", 9)]
-    assert "| mask_folder (my cells) |" in results.row(entries[0])
     page = results_page.page(entries, {}, {})
     assert "(#unet-quick-mask_folder-my-cells)" in page
     assert '<a id="unet-quick-mask_folder-my-cells"></a>\n### unet, quick, mask_folder (my cells)' in page

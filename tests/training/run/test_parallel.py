@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ladle.training import options
+from ladle.training.evaluate.headline import headline
 from ladle.training.run import parallel
-from ladle.training.run.board import Board, headline
+from ladle.training.run.board import Board
 from ladle.training.run.parallel import Job
 
 ROOT = Path(__file__).resolve().parents[3]

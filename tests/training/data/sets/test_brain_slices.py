@@ -5,17 +5,15 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from ladle.training import data
 from ladle.training.data import DataError
+from ladle.training.data.dataset import Array
 from ladle.training.data.readers import nifti as _nifti
 from ladle.training.data.sets import brain_slices
-
-Array = np.ndarray[Any, Any]
 
 
 def nifti(voxels: Array, code: int = 2, slope: float = 1.0, intercept: float = 0.0) -> bytes:

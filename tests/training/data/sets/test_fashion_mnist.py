@@ -5,15 +5,14 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from ladle.training import data
 from ladle.training.data import DataError
+from ladle.training.data.dataset import Array
 
-Array = np.ndarray[Any, Any]
 Write = Callable[[Path, Array], Path]
 
 

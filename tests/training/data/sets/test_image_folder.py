@@ -13,8 +13,8 @@ from PIL import Image
 
 from ladle.training import data
 from ladle.training.data import DataError
+from ladle.training.data.dataset import Array
 
-Array = np.ndarray[Any, Any]
 Write = Callable[..., Path]
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +9,8 @@ from PIL import Image
 
 from ladle.training import data
 from ladle.training.data import DataError
+from ladle.training.data.dataset import Array
 
-Array = np.ndarray[Any, Any]
 Write = Callable[..., Path]
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from ladle.training import data
 from ladle.training.data import DataError
-
-Array = np.ndarray[Any, Any]
+from ladle.training.data.dataset import Array
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.errors import InvalidArgument
-from ladle.clients.library.metadata import Signature, TensorInfo, describe, dtype_name
-from ladle.clients.wire.tensors import Array
+from ladle.clients.transport.metadata import Signature, TensorInfo, describe, dtype_name
+from ladle.clients.wire.arrays import Array
 
 
 def checked(name: str, signature: Signature | None, inputs: Mapping[str, Any]) -> dict[str, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 from ladle.clients.errors import InvalidArgument
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
-from ladle.clients.wire.tensors import Array
+from ladle.clients.wire.arrays import Array
 
 _NAMES = {dtype.number: "string" if dtype is tensors.STRING else str(dtype.numpy) for dtype in tensors.DTYPES.values()}
 _NAMES[pb.DataType.Value("DT_BFLOAT16")] = "bfloat16"
