@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ladle.training.store import publish
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,9 +45,8 @@ class Subject:
 
 def newest(repository: Path, name: str) -> Path | None:
     """The folder of the newest version that has a graph."""
-    versions = [path for path in (repository / name).glob("*") if path.name.isdigit()]
-    found = [path for path in versions if (path / "model.onnx").is_file()]
-    return max(found, key=lambda path: int(path.name), default=None)
+    found = [path for path in publish.versions(repository / name).values() if (path / "model.onnx").is_file()]
+    return found[-1] if found else None
 
 
 def collect(given: Path, cache: Path, say: Any, names: Sequence[str] = NAMES) -> Path:

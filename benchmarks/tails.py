@@ -106,7 +106,7 @@ def _swapping(base_path: Path, after_s: float) -> Iterator[None]:
     """Publishes the next version after a while: the server loads it and retires the last."""
 
     def publish() -> None:
-        last = max(int(path.name) for path in base_path.iterdir() if path.name.isdigit())
+        last = max(publish.versions(base_path))
         draft = base_path / f".next-{last + 1}"
         shutil.copytree(base_path / str(last), draft)
         draft.rename(base_path / str(last + 1))

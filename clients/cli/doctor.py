@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ladle.clients.drawing.terminal import Progress, paint, plain
 from ladle.clients.library import cards
+from ladle.clients.wire.versions import find_versions
 
 Compare = Callable[[Path], str]
 State = Literal["ok", "note", "broken"]
@@ -96,7 +97,7 @@ def repository(folder: Path, compare: Compare | None = None) -> Iterator[Finding
         yield Finding("repository", "note", f"{folder} is not there", "ladle train lenet5 --preset quick")
         return
     versions = sorted(
-        version for model in folder.iterdir() if model.is_dir() for version in model.iterdir() if version.name.isdigit()
+        version for model in folder.iterdir() if model.is_dir() for version in find_versions(model).values()
     )
     if not versions:
         yield Finding("repository", "note", f"{folder} holds no models", "ladle train lenet5 --preset quick")

@@ -13,6 +13,7 @@ from ladle.clients.drawing import terminal
 from ladle.clients.errors import DeadlineExceeded, NotFound, Unavailable, Unimplemented
 from ladle.clients.json_output import dumps
 from ladle.clients.library.client import Client
+from ladle.clients.wire.versions import find_versions
 
 STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "END": "red", "NOT_SERVED": "dim"}
 Row = dict[str, Any]
@@ -62,11 +63,7 @@ def models_in(repository: Path) -> list[str]:
     """The names of the folders that hold at least one version."""
     if not repository.is_dir():
         return []
-    return sorted(
-        child.name
-        for child in repository.iterdir()
-        if child.is_dir() and any(version.name.isdigit() for version in child.iterdir())
-    )
+    return sorted(child.name for child in repository.iterdir() if find_versions(child))
 
 
 def _table(rows: list[Row]) -> str:

@@ -6,27 +6,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ladle.clients.wire.versions import find_versions
+
 Json = dict[str, Any]
 
 
 def versions(repository: Path, name: str) -> list[int]:
     """The versions in a model repository, oldest first."""
-    folder = repository / name
-    if not folder.is_dir():
-        return []
-    return sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit() and child.is_dir())
+    return list(find_versions(repository / name))
 
 
 def folder(repository: Path, name: str, version: int | None = None) -> Path:
     """The folder of a version, by default of the newest. FileNotFoundError says what is there."""
-    found = versions(repository, name)
+    found = find_versions(repository / name)
     if version is None and found:
-        version = found[-1]
+        version = max(found)
     if version is None or version not in found:
         there = f"it has {', '.join(map(str, found))}" if found else _others(repository)
         asked = f"version {version} of {name}" if found else name
         raise FileNotFoundError(f"{repository} holds no {asked}; {there}")
-    return repository / name / str(version)
+    return found[version]
 
 
 def _others(repository: Path) -> str:

@@ -12,6 +12,7 @@ from ladle.clients.library import tasks
 from ladle.clients.library.client import Client
 from ladle.clients.web.config import Config
 from ladle.clients.web.http.problems import Problem
+from ladle.clients.wire.versions import find_versions
 
 Json = dict[str, Any]
 
@@ -196,7 +197,7 @@ def _task(told: str | None, verbs: list[str]) -> str | None:
 
 def _versions(folder: Path) -> dict[int, Path]:
     try:
-        return {int(child.name): child for child in folder.iterdir() if child.name.isascii() and child.name.isdigit()}
+        return find_versions(folder)
     except OSError:
         return {}
 

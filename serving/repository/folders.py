@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from ladle.clients.wire import versions
 from ladle.serving.runtime.paths import is_inside
 
 log = logging.getLogger(__name__)
 
-_VERSION = re.compile(r"-?[0-9]+\Z")
 MODEL_NAMES = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 """What a folder of a repository must be called to be a model."""
-_INT64 = 2**63
 
 Wanted = dict[str, dict[int, Path]]
 """Folders of the versions that should be loaded, by model name and version."""
@@ -194,21 +193,19 @@ def find_versions(base_path: Path) -> dict[int, Path] | None:
     Any other name is ignored, so a version is published by writing it under one and renaming it. Of several names of
     one number the last in string order counts. OSError when the folder is there and cannot be read just now.
     """
+    found: dict[int, Path] = {}
     try:
-        names = sorted(os.listdir(base_path))
+        for number, path in versions.numbered(base_path):
+            if number in found:
+                _log_duplicate(base_path, number, path.name)
+            found[number] = path
     except (FileNotFoundError, NotADirectoryError):
         return None
-    found: dict[int, Path] = {}
-    for name in names:
-        if _VERSION.match(name) and len(name) <= 64 and -_INT64 <= int(name) < _INT64:
-            if int(name) in found:
-                _say_double(base_path, int(name), name)
-            found[int(name)] = base_path / name
     return found
 
 
 @functools.lru_cache(1024)
-def _say_double(base_path: Path, number: int, name: str) -> None:
+def _log_duplicate(base_path: Path, number: int, name: str) -> None:
     """Logged once."""
     log.warning("%s: several names are version %d; %r counts, remove the others", base_path, number, name)
 

@@ -179,12 +179,12 @@ def _file_name(signature: str, taken: Collection[str]) -> str:
 
 def _new_card(folder: Path) -> dict[str, Any]:
     """A card for a SavedModel of which nothing is known."""
-    is_version = folder.name.isascii() and folder.name.isdigit()
+    number = publish.number_of(folder.name)
     return {
         "format": card.FORMAT,
-        "network": folder.resolve().parent.name if is_version else folder.resolve().name,
+        "network": folder.resolve().name if number is None else folder.resolve().parent.name,
         "task": None,
-        "version": int(folder.name) if is_version else 1,
+        "version": number or 1,
         "created": card.now(),
         "description": "A SavedModel made elsewhere.",
         "config": {},

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ladle.training.evaluate.headline import figures, headline
 from ladle.training.report import recorded
 from ladle.training.report.recorded import Record
+from ladle.training.store import publish
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADER = "| family | networks | task | figures on the test split |\n"
@@ -93,7 +94,7 @@ def records(repository: Path) -> list[Record]:
     """A record for the newest version of each model in `repository`."""
     found = []
     for model in sorted(child for child in repository.iterdir() if child.is_dir()):
-        versions = sorted((child for child in model.iterdir() if child.name.isdigit()), key=lambda v: int(v.name))
+        versions = list(publish.versions(model).values())
         card = versions[-1] / "assets.extra" / "card.json" if versions else None
         if card is not None and card.is_file():
             read = json.loads(card.read_text())

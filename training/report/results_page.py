@@ -17,6 +17,7 @@ from ladle.training.quiet import without_stderr
 from ladle.training.report.claims import Claim, claims
 from ladle.training.report.pictures import FEW
 from ladle.training.report.recorded import Record, data, own
+from ladle.training.store import publish
 
 PICTURE_BYTES = 38_000
 COLOURS = 64
@@ -74,7 +75,7 @@ def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[
         if own(entry):
             continue
         name = entry["network"]
-        versions = sorted((p for p in (repository / name).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+        versions = list(publish.versions(repository / name).values())
         report = versions[-1] / "assets.extra" / "report"
         wanted = [*CHOICE.get(entry["task"], ()), "curves.png"]
         if len(entry["config"].get("classes", ())) + entry["config"].get("num_classes", 0) > MANY_CLASSES:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,10 +21,24 @@ DRAFT = ".tmp-"
 
 
 def versions(folder: Path) -> dict[int, Path]:
-    """The versions in a model's folder: number -> path. Positive integers, as a server reads them."""
+    """The versions in a model's folder, lowest first: positive number -> path. Of `1` and `01` the last counts."""
     if not folder.is_dir():
         return {}
-    return {int(p.name): p for p in sorted(folder.iterdir()) if p.name.isascii() and p.name.isdigit() and p.is_dir()}
+    return dict(sorted((number, path) for number, path in _numbered(folder).items() if path.is_dir()))
+
+
+def number_of(name: str) -> int | None:
+    """The positive number that a whole name spells, as a server reads it; None for any other name."""
+    # Clients have the same rule in wire/versions.py, which training does not import; a test compares the two.
+    # ASCII digits only: str.isdigit() is also true of "²", which int() refuses.
+    number = int(name) if re.fullmatch("[0-9]{1,64}", name) else 0
+    return number if 0 < number < 2**63 else None
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """What bears a version's number, files too: a server takes them for versions, and no folder can have their name."""
+    numbers = ((number_of(name), folder / name) for name in sorted(os.listdir(folder)))
+    return {number: path for number, path in numbers if number is not None}
 
 
 @contextlib.contextmanager
@@ -54,7 +69,7 @@ def publish(path: Path, complete: Callable[[int], None]) -> Path:
     """
     sync(path)
     while True:
-        version = max(versions(path.parent), default=0) + 1
+        version = max(_numbered(path.parent), default=0) + 1
         complete(version)
         target = path.with_name(str(version))
         try:

@@ -22,6 +22,7 @@ from typing import IO
 from ladle.clients.cli.demo import questions
 from ladle.clients.errors import LadleError
 from ladle.clients.library.client import Client
+from ladle.clients.wire.versions import find_versions
 
 # Two lanes for two cores: while one exports or loads, the other trains. LeNet-5 comes first: it answers the soonest.
 LANES = (("lenet5", "resnet18"), ("sentiment_lstm", "unet", "vae", "wgan_gp"))
@@ -102,8 +103,7 @@ def free_port(wanted: int) -> int:
 
 def versions(repository: Path, name: str) -> set[int]:
     """The versions of a model on disk."""
-    folder = repository / name
-    return {int(child.name) for child in folder.iterdir() if child.name.isdigit()} if folder.is_dir() else set()
+    return set(find_versions(repository / name))
 
 
 def wait_until_listening(demo: Demo, name: str, child: subprocess.Popen[bytes], port: int) -> None:

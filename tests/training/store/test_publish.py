@@ -15,8 +15,8 @@ from ladle.training.store import publish
 WRITER = """
 import sys
 from pathlib import Path
-from training import _publish
-with _publish.draft(Path(sys.argv[1])) as path:
+from ladle.training.store import publish
+with publish.draft(Path(sys.argv[1])) as path:
     (path / "half").write_text("written")
     print("writing", flush=True)
     sys.stdin.read()
