@@ -1,8 +1,12 @@
-"""Imports point one way, and what only asks or serves needs no TensorFlow."""
+"""Imports point one way: between the rooms, between the folders of a room, and between modules.
+
+`ORDER` lists the folders and modules of each room from top to bottom. A line may import itself and the lines below it.
+"""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -12,18 +16,48 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ALLOWED = {
-    "models": {"models"},
+ROOMS = {
+    "ladle": {"ladle", "models", "training", "serving", "clients"},
     "training": {"training", "models"},
-    "serving": {"serving", "ladle.clients.wire"},
+    "serving": {"serving", "clients.wire"},
+    "models": {"models"},
     "clients": {"clients"},
 }
+"""What each room may import."""
+ORDER = {
+    "serving": """
+        __main__ command worker_command server flags config_writer workers grpc rest dataplane scheduling
+        repository servables telemetry runtime errors""",
+    "serving.grpc": "backend native api health reflection reload predict_request predict_response wire http2",
+    "serving.rest": "api http routes json",
+    "serving.servables": """
+        loader engines warmup steps servable examples matching saved_model latency batching_parameters""",
+    "training": """
+        __main__ options convert check run report export weights evaluate loop onnx store data quiet errors""",
+    "training.data": "commands pipeline augmentation sets registry to_folder readers fetch dataset errors",
+    "clients": "__main__ cli web library drawing transport json_output argument_types wire errors",
+    "clients.web": "__main__ app api verbs uploads service backend catalog http config",
+}
+"""Folders and modules from top to bottom. A folder's `__init__` may import all; only the top line may import it."""
+MOST_MODULES = 16
 HEAVY = {"tensorflow", "keras", "tf2onnx", "onnx", "matplotlib"}
 MAY_LOAD_TENSORFLOW = {"serving/servables/engines/savedmodel.py", "serving/servables/engines/tflite.py"}
 
 
+def _name(path: Path) -> str:
+    """`serving/rest/api.py` -> `serving.rest.api`; a folder's `__init__.py` is the folder."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+# Path.rglob does not follow the links in ladle/, so each file is found once, at its place in its room.
+MODULES = {_name(path): path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))}
+
+
 def imports(path: Path) -> list[tuple[str, bool]]:
-    """Every module that a file imports, and whether it does so when it is itself imported."""
+    """Every module that a file imports, and whether it does so when it is itself imported.
+
+    Ours lack the leading `ladle.`; of `from package import name`, a module of ours is the module, else the package.
+    """
     tree = ast.parse(path.read_text())
     late = {
         inner
@@ -34,36 +68,75 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node not in late) for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: write whole module names, not relative ones"
-            # `from clients import wire` names ladle.clients.wire, `from models import get` names models.
-            found += [(f"{node.module}.{alias.name}", node not in late) for alias in node.names]
+            assert node.level == 0, f"{path}: got a relative import; expected whole module names"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            if node.module == "ladle" or str(node.module).startswith("ladle."):
+                names = [name if name.removeprefix("ladle.") in MODULES else str(node.module) for name in names]
+        else:
+            continue
+        found += [(name.removeprefix("ladle."), node not in late) for name in names]
     return found
 
 
-def files(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+def own_imports(name: str) -> set[str]:
+    """The modules of ours that a module of ours imports, at once or late."""
+    modules = {module for module, _ in imports(MODULES[name]) if module in MODULES and module != name}
+    return modules - {"ladle"}  # the package itself: every import runs its `__init__` anyway
 
 
-@pytest.mark.parametrize("room", ALLOWED)
+def below(name: str, parent: str) -> str:
+    """The folder or module right below `parent` in which a module lies; empty for others and for `parent` itself."""
+    return name.removeprefix(f"{parent}.").split(".")[0] if name.startswith(f"{parent}.") else ""
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
-    assert files(room)
-    for path in files(room):
-        for module, _ in imports(path):
-            if module.split(".")[0] in ALLOWED:
-                inside = any(f"{module}.".startswith(f"{allowed}.") for allowed in ALLOWED[room])
-                assert inside, f"{path.relative_to(ROOT)} imports {module}"
+    names = [name for name in MODULES if name.split(".")[0] == room]
+    assert names
+    for name in names:
+        for module in own_imports(name):
+            inside = any(f"{module}.".startswith(f"{allowed}.") for allowed in ROOMS[room])
+            assert inside, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("parent", ORDER)
+def test_a_folder_imports_only_what_stands_below_it(parent: str) -> None:
+    order = ORDER[parent].split()
+    assert sorted(order) == sorted({below(name, parent) for name in MODULES} - {""})
+    wrong = []
+    for name in MODULES:
+        mine = below(name, parent)
+        for module in own_imports(name) if mine else ():
+            theirs = below(module, parent)
+            if (module == parent and mine != order[0]) or (theirs and order.index(theirs) < order.index(mine)):
+                wrong.append(f"{name} imports {module}")
+    assert not wrong
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name: own_imports(name) for name in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules
+
+
+def test_a_folder_holds_few_modules() -> None:
+    """`models/` holds a file for each family of networks; every other folder holds one idea."""
+    for folder in {path.parent for path in MODULES.values()} - {ROOT / "models"}:
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= MOST_MODULES, folder
 
 
 @pytest.mark.parametrize("room", ["serving", "clients"])
 def test_serving_and_clients_never_import_tensorflow_when_imported(room: str) -> None:
-    for path in files(room):
-        name = path.relative_to(ROOT).as_posix()
+    for name, path in MODULES.items():
+        if name.split(".")[0] != room:
+            continue
+        file = path.relative_to(ROOT).as_posix()
         for module, at_import in imports(path):
             if module.split(".")[0] in HEAVY:
-                assert name in MAY_LOAD_TENSORFLOW, f"{name} imports {module}"
-                assert not at_import, f"{name} imports {module} when it is imported"
+                assert file in MAY_LOAD_TENSORFLOW, f"{file} imports {module}"
+                assert not at_import, f"{file} imports {module} when it is imported"
 
 
 @pytest.fixture(scope="session")
@@ -95,12 +168,11 @@ def run_bare(environment: Path, code: str) -> str:
 
 
 def test_clients_and_serving_import_where_no_tensorflow_is_installed(bare_environment: Path) -> None:
-    modules = sorted(
-        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-        for room in ("serving", "clients")
-        for path in files(room)
-        if path.name not in ("__main__.py", "generate.py")
-    )
+    modules = [
+        f"ladle.{name}"
+        for name in MODULES
+        if name.split(".")[0] in ("serving", "clients") and not name.endswith("__main__")
+    ]
     code = (
         "import importlib, importlib.util, sys\n"
         "assert importlib.util.find_spec('tensorflow') is None\n"
