@@ -45,7 +45,7 @@ def _room(module: str, *first: str) -> Callable[[list[str]], int]:
 def _serve(arguments: list[str]) -> int:
     """Run the model server. A repository that is only the default is made: models may come later."""
     from ladle.serving.command import main
-    from ladle.serving.repository.assembly import leave
+    from ladle.serving.runtime.process_exit import exit_now
 
     flags = _server_flags(arguments)
     default = Path(REPOSITORY).resolve()
@@ -54,7 +54,7 @@ def _serve(arguments: list[str]) -> int:
         print(f"made {default}; `ladle train lenet5 --preset quick` puts a model there", file=sys.stderr)
     status = main(flags)
     sys.stdout.flush()
-    leave(FAILED if status else DONE)
+    exit_now(FAILED if status else DONE)
     return DONE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ladle.serving.command import main
-from ladle.serving.repository.assembly import leave
+from ladle.serving.runtime.process_exit import exit_now
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_now(main(sys.argv[1:]))

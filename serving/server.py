@@ -31,6 +31,7 @@ from ladle.serving.rest.http.server import HttpServer
 from ladle.serving.runtime import tls
 from ladle.serving.runtime.cores import cpu_count
 from ladle.serving.runtime.listening import listen, raise_file_limit
+from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.scheduling.limits import queue_limits
 from ladle.serving.scheduling.scheduler import Scheduler
@@ -140,7 +141,7 @@ class Server:
         """Starts the end; when it has started already, ends at once."""
         if self._stop.is_set():
             log.info("told twice: ending without waiting for running requests")
-            assembly.leave(1)
+            exit_now(1)
         self._stop.set()
 
     async def _load(self) -> bool:

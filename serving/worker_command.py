@@ -10,9 +10,10 @@ import sys
 from multiprocessing.connection import Connection
 
 from ladle.serving import flags
-from ladle.serving.repository.assembly import StartError, leave
+from ladle.serving.repository.assembly import StartError
 from ladle.serving.runtime.cores import share_cores
 from ladle.serving.runtime.log import set_up_log
+from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.server import Server, run
 from ladle.serving.workers.worker import Follower
 
@@ -32,4 +33,4 @@ def work(connection: Connection, number: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    leave(work(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3:]))
+    exit_now(work(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3:]))

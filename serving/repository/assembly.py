@@ -1,16 +1,13 @@
-"""What the flags make of a server: its repository, its manager, its watcher, and why it cannot start."""
+"""Makes the repository, the manager and the watcher from the flags, and decides when the ports may open."""
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.repository import config
@@ -21,11 +18,11 @@ from ladle.serving.repository.watcher import Watcher
 
 
 class StartError(Exception):
-    """Why the server does not start: `<CODE>: <message>`."""
+    """The server cannot start. The message is `<CODE>: <text>`; the process prints it and exits with status 255."""
 
 
 def check(options: SimpleNamespace) -> None:
-    """InvalidArgument, in upstream's words where it has them, for flags that contradict each other."""
+    """InvalidArgument for flags that contradict each other, in TensorFlow Serving's words where it has them."""
     if not options.port and not options.grpc_socket_path:
         raise InvalidArgument(
             "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
@@ -33,10 +30,12 @@ def check(options: SimpleNamespace) -> None:
     if not options.repository and not options.model_base_path and not options.model_config_file:
         raise InvalidArgument(
             "Both server_options.model_base_path and server_options.model_config_file are empty! "
-            "Name one of them, or --repository=DIR."
+            "Set one of them, or --repository=DIR."
         )
     if options.repository and (options.model_base_path or options.model_config_file):
-        raise InvalidArgument("--repository stands alone; leave out --model_base_path and --model_config_file")
+        raise InvalidArgument(
+            "got --repository together with --model_base_path or --model_config_file; give one of the three"
+        )
     if options.batching_parameters_file and not options.enable_batching:
         raise InvalidArgument(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
@@ -44,7 +43,7 @@ def check(options: SimpleNamespace) -> None:
     if options.use_alts_credentials and options.ssl_config_file:
         raise InvalidArgument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
     if options.use_alts_credentials:
-        raise InvalidArgument("--use_alts_credentials is not supported by this server; use --ssl_config_file")
+        raise InvalidArgument("--use_alts_credentials is not supported; use --ssl_config_file")
     parallelism = (
         options.tensorflow_session_parallelism,
         options.tensorflow_intra_op_parallelism,
@@ -57,31 +56,36 @@ def check(options: SimpleNamespace) -> None:
         )
     if options.version_transition_policy not in ("availability", "resource"):
         raise InvalidArgument(
-            f"--version_transition_policy={options.version_transition_policy} is none; wanted availability or resource"
+            f"unknown --version_transition_policy={options.version_transition_policy}; "
+            "expected availability or resource"
         )
     if options.allow_config_reload and not options.config_root:
         raise InvalidArgument(
-            "--allow_config_reload needs --config_root=DIR: the folder that must hold the base paths of "
-            "configurations that come over gRPC; --config_root=/ allows any"
+            "--allow_config_reload needs --config_root=DIR, the folder that must hold the base paths of configurations "
+            "sent over gRPC; --config_root=/ allows any folder"
         )
     if options.workers < 1:
-        raise InvalidArgument(f"--workers={options.workers}: wanted 1 or more")
+        raise InvalidArgument(f"got --workers={options.workers}; expected 1 or more")
     if options.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
-        raise InvalidArgument("--workers needs ports that processes can share, which this system has not")
+        raise InvalidArgument(
+            "--workers needs ports that processes can share (SO_REUSEPORT), which this system lacks; leave it out"
+        )
     if options.workers > 1 and options.grpc_socket_path:
-        raise InvalidArgument("--grpc_socket_path is served by one process; leave out --workers, or listen on --port")
+        raise InvalidArgument("one process alone can serve --grpc_socket_path; leave out --workers, or use --port")
     try:
         re.compile(options.model_name_pattern)
     except re.error as error:
-        raise InvalidArgument(f"--model_name_pattern is not a regular expression: {error}") from None
+        raise InvalidArgument(
+            f"got --model_name_pattern={options.model_name_pattern}; expected a regular expression: {error}"
+        ) from None
 
 
 def make_repository(options: SimpleNamespace) -> Repository:
-    """The folder, the configured models or the single model; InvalidArgument when it cannot be."""
+    """The models of --repository, --model_config_file or --model_base_path; InvalidArgument for unusable ones."""
     if options.repository:
         folder = Path(options.repository).absolute()
         if not folder.is_dir():
-            raise InvalidArgument(f"--repository={options.repository} is not a folder; make it, models may come later")
+            raise InvalidArgument(f"--repository={options.repository} is not a folder; create it, even empty")
         return FolderRepository(folder, names=options.model_name_pattern)
     if options.model_config_file:
         models = config.read_models(Path(options.model_config_file))
@@ -94,7 +98,12 @@ def make_repository(options: SimpleNamespace) -> Repository:
 def make_manager(
     options: SimpleNamespace, load: Load[L], threads: int, show: Callable[[], None] = lambda: None
 ) -> Manager[L]:
-    """A manager that loads with `load`, `threads` versions at once unless the flags say how many."""
+    """The manager that the flags describe.
+
+    load     makes a servable of (model, version, folder)
+    threads  versions that load at once, unless --num_load_threads says otherwise
+    show     called after each change
+    """
     return Manager(
         load,
         retries=max(0, options.max_num_load_retries),
@@ -107,7 +116,7 @@ def make_manager(
 
 
 def make_watcher(options: SimpleNamespace, repository: Repository, manager: Manager[Any]) -> Watcher:
-    """Polls as the flags say; FailedPrecondition when a label may not be given."""
+    """The watcher that the flags describe; FailedPrecondition when a label names a version that cannot answer."""
     return Watcher(
         repository,
         manager,
@@ -121,10 +130,10 @@ def make_watcher(options: SimpleNamespace, repository: Repository, manager: Mana
 
 
 def is_loaded(options: SimpleNamespace, manager: Versions, watcher: Watcher) -> bool:
-    """Whether the ports may be opened: each configured model is available or has failed.
+    """Whether the ports may open: each configured model is available or has failed.
 
-    A model whose base path is missing, or holds no version, is waited for with --wait_for_models alone.
-    StartError when models have failed and none is available; with --wait_for_models, when one has failed.
+    Only --wait_for_models waits for a model whose base path is missing or holds no version.
+    StartError when models failed and none is available; with --wait_for_models, when any failed.
     """
     repository = watcher.repository
     if not repository.requires_models:
@@ -136,11 +145,3 @@ def is_loaded(options: SimpleNamespace, manager: Versions, watcher: Watcher) -> 
     if failures and (options.wait_for_models or not manager.available()):
         raise StartError(f"UNKNOWN: {len(failures)} servable(s) did not become available: {{{describe(failures)}}}")
     return not options.wait_for_models or all(manager.is_available(model) for model in models)
-
-
-def leave(status: int) -> NoReturn:
-    """Ends the process at once: threads that still load a model do not hold it up."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)

@@ -1,4 +1,4 @@
-"""Watches base paths and decides which versions should be loaded."""
+"""Looks at base paths and decides which versions should be loaded."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from ladle.serving.runtime.paths import is_inside
 log = logging.getLogger(__name__)
 
 MODEL_NAMES = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
-"""What a folder of a repository must be called to be a model."""
+"""A folder of a repository is a model when its whole name matches this regular expression."""
 
-Wanted = dict[str, dict[int, Path]]
-"""Folders of the versions that should be loaded, by model name and version."""
+VersionFolders = dict[str, dict[int, Path]]
+"""Folders of the aspired versions, which are those that should be loaded, by model and version."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Which of the versions on disk are wanted: the `num_versions` highest, all, or the listed ones."""
+    """Which of the versions on disk to load: the `num_versions` highest, all, or the listed ones."""
 
     kind: Literal["latest", "all", "specific"] = "latest"
     num_versions: int = 1
     versions: tuple[int, ...] = ()
 
     def choose(self, found: Collection[int]) -> set[int]:
+        """The aspired ones among the version numbers on disk."""
         if self.kind == "all":
             return set(found)
         if self.kind == "specific":
@@ -41,9 +42,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model to serve: where its versions appear, which are wanted, and what labels name them.
+    """A model to serve: where its versions appear, which of them to load, and their labels.
 
-    root  folder that the base path may not leave through a symbolic link
+    root  folder that the base path must not leave through a symbolic link; None: no limit
     """
 
     name: str
@@ -56,26 +57,27 @@ class ModelConfig:
 class Repository(Protocol):
     """Where models come from.
 
-    requires_models  whether the server is not ready while one is missing
-    root             folder that no version may leave through a symbolic link; None: its model's base path
+    requires_models  whether the server counts as not ready while a model is missing
+    root             folder that no version may leave through a symbolic link; None: the base path of its model
     """
 
     requires_models: bool
     root: Path | None
 
-    def poll(self) -> Wanted:
-        """What is on disk now and wanted."""
+    def poll(self) -> VersionFolders:
+        """The aspired versions that are on disk now."""
 
     def configured(self) -> dict[str, ModelConfig]:
-        """The models that should be there, whether or not they have versions."""
+        """The models to serve by name, with or without versions."""
 
 
 class ConfiguredRepository:
     """The models of the command line or of a ModelServerConfig.
 
-    A model whose base path is missing keeps the versions that were wanted before.
+    A model whose base path is missing keeps the versions it had: a network disk that is away for a moment must not
+    unload it.
 
-    missing_stops  a missing base path leaves all models as they are, as upstream has it
+    missing_stops  a missing base path leaves all models as they are, as in TensorFlow Serving
     """
 
     requires_models = True
@@ -84,14 +86,14 @@ class ConfiguredRepository:
     def __init__(self, models: Collection[ModelConfig], missing_stops: bool = False) -> None:
         self._models = {model.name: model for model in models}
         self._missing_stops = missing_stops
-        self._before: Wanted = {}
-        self._said: dict[str, str] = {}
+        self._before: VersionFolders = {}
+        self._warned: dict[str, str] = {}
 
     def configured(self) -> dict[str, ModelConfig]:
         return self._models
 
     def replace(self, models: Collection[ModelConfig]) -> None:
-        """Serves these models from the next poll on, and no others."""
+        """From the next poll on, serve these models and no others."""
         old, self._models = self._models, {model.name: model for model in models}
         self._before = {
             name: versions
@@ -99,99 +101,99 @@ class ConfiguredRepository:
             if name in self._models and self._models[name].base_path == old[name].base_path
         }
 
-    def poll(self) -> Wanted:
-        wanted: Wanted = {}
+    def poll(self) -> VersionFolders:
+        aspired: VersionFolders = {}
         stop = False
         for name, model in self._models.items():
             found = self._find(model)
             if found is None:
                 stop = self._missing_stops
-                wanted[name] = self._before.get(name, {})
+                aspired[name] = self._before.get(name, {})
                 continue
             chosen = model.policy.choose(found)
-            wanted[name] = {version: found[version] for version in sorted(chosen)}
-            self._say(name, _doubt(model, found))
-        self._before = {name: self._before.get(name, {}) for name in self._models} if stop else wanted
+            aspired[name] = {version: found[version] for version in sorted(chosen)}
+            self._warn(name, _warning(model, found))
+        self._before = {name: self._before.get(name, {}) for name in self._models} if stop else aspired
         return self._before
 
     def _find(self, model: ModelConfig) -> dict[int, Path] | None:
         if model.root is not None and not is_inside(model.base_path, model.root):
-            self._say(model.name, f"the base path {model.base_path} leaves --config_root; waiting")
+            self._warn(model.name, f"the base path {model.base_path} leads out of --config_root; waiting")
             return None
         try:
             found = find_versions(model.base_path)
         except OSError:
             found = None
         if found is None:
-            self._say(model.name, f"no folder {model.base_path}; waiting for it")
+            self._warn(model.name, f"no folder {model.base_path}; waiting for it")
         return found
 
-    def _say(self, name: str, doubt: str) -> None:
-        """Logs a doubt when it arises, not at each poll."""
-        if doubt and self._said.get(name) != doubt:
-            log.warning("%s: %s", name, doubt)
-        self._said[name] = doubt
+    def _warn(self, name: str, warning: str) -> None:
+        """Log a warning when it arises, not again at each poll."""
+        if warning and self._warned.get(name) != warning:
+            log.warning("%s: %s", name, warning)
+        self._warned[name] = warning
 
 
-def _doubt(model: ModelConfig, found: Mapping[int, Path]) -> str:
+def _warning(model: ModelConfig, found: Mapping[int, Path]) -> str:
     if not found:
-        return f"{model.base_path} holds no version; put the model into a folder whose name is a number, as in 1"
+        return f"{model.base_path} holds no version; put the SavedModel into a folder named by a number, for example 1"
     absent = sorted(set(model.policy.versions) - set(found)) if model.policy.kind == "specific" else []
-    return f"versions {', '.join(map(str, absent))} are configured and not there" if absent else ""
+    return f"versions {', '.join(map(str, absent))} are configured but missing" if absent else ""
 
 
 class FolderRepository:
-    """Every folder below one folder is a model; models come and go while the server runs."""
+    """A repository: each folder in it is a model. Models may come and go while the server runs."""
 
     requires_models = False
 
     def __init__(self, folder: Path, policy: Policy | None = None, names: str = MODEL_NAMES) -> None:
-        """names: a regular expression that a folder's whole name must match to be a model."""
+        """names  regular expression that a folder's whole name must match to be a model"""
         self.root: Path | None = folder
         self._folder = folder
         self._policy = policy or Policy()
         self._names = re.compile(names)
         self._refused: set[str] = set()
         self._models: dict[str, ModelConfig] = {}
-        self._before: Wanted = {}
+        self._before: VersionFolders = {}
 
     def configured(self) -> dict[str, ModelConfig]:
-        """The models below the folder; those of before while it cannot be read."""
+        """The models in the folder; while it cannot be read, those of the poll before."""
         models = {}
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder) if entry.is_dir())
         except OSError as error:
-            log.warning("%s cannot be read (%s); everything goes on as it is", self._folder, error.strerror)
+            log.warning("%s cannot be read (%s); the models stay as they are", self._folder, error.strerror)
             return self._models
         for name in names:
             if self._names.fullmatch(name):
                 models[name] = ModelConfig(name, self._folder / name, self._policy)
             elif not name.startswith(".") and name not in self._refused:
                 self._refused.add(name)
-                log.warning("%r is not a model name; wanted is %s", name, self._names.pattern)
+                log.warning("folder %r is not served; a model's name must match %s", name, self._names.pattern)
         self._models = models
         return models
 
-    def poll(self) -> Wanted:
-        wanted: Wanted = {}
+    def poll(self) -> VersionFolders:
+        aspired: VersionFolders = {}
         for name, model in self.configured().items():
             try:
                 found = find_versions(model.base_path)
             except OSError:
                 found = None
-            if found is None:  # unreadable just now; a model that went is not configured any more
-                wanted[name] = self._before.get(name, {})
+            if found is None:  # unreadable for the moment: a removed model would not be configured any more
+                aspired[name] = self._before.get(name, {})
                 continue
-            wanted[name] = {version: found[version] for version in sorted(model.policy.choose(found))}
-        self._before = wanted
-        return wanted
+            aspired[name] = {version: found[version] for version in sorted(model.policy.choose(found))}
+        self._before = aspired
+        return aspired
 
 
 def find_versions(base_path: Path) -> dict[int, Path] | None:
-    """The folders whose whole name is a number, by it; None when the base path is missing.
+    """What TensorFlow Serving takes for versions: paths whose whole name is a number. None without a base path.
 
-    Any other name is ignored, so a version is published by writing it under one and renaming it. Of several names of
-    one number the last in string order counts. OSError when the folder is there and cannot be read just now.
+    It ignores other names, so a writer publishes a version by renaming a finished folder to its number. Of several
+    names for one number, the last in string order counts. OSError when the folder exists but cannot be read.
     """
     found: dict[int, Path] = {}
     try:
@@ -206,19 +208,19 @@ def find_versions(base_path: Path) -> dict[int, Path] | None:
 
 @functools.lru_cache(1024)
 def _log_duplicate(base_path: Path, number: int, name: str) -> None:
-    """Logged once."""
-    log.warning("%s: several names are version %d; %r counts, remove the others", base_path, number, name)
+    """Log a duplicate once, not at each poll."""
+    log.warning("%s: several names mean version %d; %r counts; remove the others", base_path, number, name)
 
 
 def stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """What tells that a version's files have changed: names, sizes and times."""
+    """Path, size in bytes and modification time of every file below a folder: it differs once a file has changed."""
     found = []
     for where, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(where, name)
             try:
                 status = os.lstat(path)
-            except OSError:
+            except OSError:  # removed since the walk listed it
                 continue
             found.append((path, status.st_size, status.st_mtime_ns))
     return tuple(sorted(found))

@@ -1,7 +1,7 @@
-"""Loads and unloads versions so that a model stays available: the new one first, then the old one goes.
+"""Loads and unloads versions so that a model stays available: the new version loads first, then the old one goes.
 
-Loading runs in threads of the manager's own. What is served is one immutable snapshot, replaced as a whole, so
-requests find their version without a lock.
+The manager loads in threads of its own. What requests can reach is one immutable `ServingMap`, replaced as a whole, so
+a request finds its version without a lock.
 """
 
 from __future__ import annotations
@@ -16,28 +16,31 @@ from typing import Generic
 
 from ladle.serving.errors import Cancelled, Internal, ServingError
 from ladle.serving.repository.folders import stamp
-from ladle.serving.repository.versions import Failure, L, Serving, State
-from ladle.serving.runtime.cores import step_back
-from ladle.serving.runtime.memory import give_back_soon
+from ladle.serving.repository.versions import Failure, L, ServingMap, State
+from ladle.serving.runtime.cores import lower_priority
+from ladle.serving.runtime.memory import trim_memory_soon
 
 log = logging.getLogger(__name__)
 
 
 Load = Callable[[str, int, Path], L]
+"""(model, version, folder) -> servable, or ServingError."""
 
 
 @dataclass
 class Version(Generic[L]):
-    """A version that the manager knows of.
+    """A version that the manager has seen.
 
-    error  why its last attempt to load failed        stamp  its files before that attempt
+    is_aspired  whether the repository and the policy still ask for it
+    error       why its last attempt to load failed
+    stamp       its files before that attempt
     """
 
     model: str
     number: int
     folder: Path
     state: State = State.START
-    wanted: bool = True
+    is_aspired: bool = True
     error: ServingError | None = None
     attempts: int = 0
     stamp: object = None
@@ -49,11 +52,11 @@ class Manager(Generic[L]):
 
     load              makes a servable of (model, version, folder), or raises ServingError
     retries           further attempts after a failed load
-    retry_interval_s  pause between them
-    threads           how many versions load at once
-    retry_changed     tries a version that failed again once its files have changed
-    unload_first      lets go of old versions before it loads new ones, for models of which two have no room
-    show              called after each change of versions or states, in the order of the changes
+    retry_interval_s  seconds between attempts
+    threads           versions that load at once
+    retry_changed     load a failed version again once its files have changed
+    unload_first      unload old versions before loading new ones, for models that do not fit into memory twice
+    show              called after each change of the serving map or of a state, in the order of the changes
     """
 
     def __init__(
@@ -73,128 +76,131 @@ class Manager(Generic[L]):
         self._unload_first = unload_first
         self._show = show
         self._versions: dict[str, dict[int, Version[L]]] = {}
-        self._serving: Serving[L] = Serving({})
+        self._serving_map: ServingMap[L] = ServingMap({})
         self._changed = threading.Condition()  # guards everything above
         self._jobs: queue.SimpleQueue[Version[L]] = queue.SimpleQueue()
         for i in range(threads):
-            threading.Thread(target=self._work, name=f"load-{i}", daemon=True).start()
+            threading.Thread(target=self._load_queued, name=f"load-{i}", daemon=True).start()
 
     # Reading
 
     def find(self, model: str, version: int | None = None) -> L:
-        """The servable of a version, or of the highest that is available; NotFound in upstream's words."""
-        return self._serving.find(model, version)
+        """The servable of a version, by default of the highest available; NotFound in TensorFlow Serving's words."""
+        return self._serving_map.find(model, version)
 
     def status(self, model: str) -> list[tuple[int, State, ServingError | None]]:
-        """Number, state and error of every version ever seen, highest first; empty for an unknown model."""
+        """Number, state and error of every version seen so far, highest first; empty for an unknown model."""
         with self._changed:
-            known = self._versions.get(model, {})
-            return [(v.number, v.state, v.error) for _, v in sorted(known.items(), reverse=True)]
+            versions = self._versions.get(model, {})
+            return [(v.number, v.state, v.error) for _, v in sorted(versions.items(), reverse=True)]
 
     def models(self) -> list[str]:
-        """Every model ever seen."""
+        """Every model seen so far."""
         with self._changed:
             return sorted(self._versions)
 
     def available(self) -> dict[str, list[int]]:
-        """The available versions by model."""
-        return self._serving.numbers()
+        """The available versions of each model."""
+        return self._serving_map.numbers()
 
-    def serving(self) -> Serving[L]:
+    def serving_map(self) -> ServingMap[L]:
         """What requests can reach now."""
-        return self._serving
+        return self._serving_map
 
     def is_available(self, model: str) -> bool:
-        return model in self._serving.latest
+        return model in self._serving_map.latest
 
     def is_settled(self, model: str) -> bool:
-        """Whether a wanted version is available or has failed, or none is wanted."""
+        """Whether an aspired version is available or has failed, or the model has no aspired version."""
         with self._changed:
-            return self._settled(model)
+            has_aspired = any(v.is_aspired for v in self._versions.get(model, {}).values())
+            return not has_aspired or self._highest_settled(model) is not None
 
     def failure(self, model: str) -> Failure | None:
-        """Why the model is not there: the highest wanted version that was decided on, if it failed to load."""
+        """The failure of the highest aspired version that has loaded or failed; None if it loaded."""
         with self._changed:
-            decided = self._decided(model)
-            if decided is None or decided.error is None or decided.state is not State.END:
+            settled = self._highest_settled(model)
+            if settled is None or settled.error is None or settled.state is not State.END:
                 return None
-            return Failure(model, decided.number, decided.error)
+            return Failure(model, settled.number, settled.error)
 
-    def _settled(self, model: str) -> bool:
-        wanted = any(v.wanted for v in self._versions.get(model, {}).values())
-        return not wanted or self._decided(model) is not None
-
-    def _decided(self, model: str) -> Version[L] | None:
-        known = self._versions.get(model, {}).values()
-        decided = [v for v in known if v.wanted and v.state in (State.AVAILABLE, State.END)]
-        return max(decided, key=lambda v: v.number, default=None)
+    def _highest_settled(self, model: str) -> Version[L] | None:
+        versions = self._versions.get(model, {}).values()
+        settled = [v for v in versions if v.is_aspired and v.state in (State.AVAILABLE, State.END)]
+        return max(settled, key=lambda v: v.number, default=None)
 
     # Changing
 
-    def set_wanted(self, wanted: Mapping[str, Mapping[int, Path]]) -> None:
-        """Loads what is wanted and not there, and lets go of what is there and not wanted."""
-        changed = self._changed_since() if self._retry_changed else []
-        with self._changed:
-            for model in {*wanted, *self._versions}:
-                self._want(model, wanted.get(model, {}), changed)
-                self._step(model)
-            self._tell()
+    def set_aspired_versions(self, aspired: Mapping[str, Mapping[int, Path]]) -> None:
+        """Load the aspired versions that are missing and unload those that are no longer aspired.
 
-    def _tell(self) -> None:
+        aspired  folders by model and version
+        """
+        changed = self._failed_and_changed() if self._retry_changed else []
+        with self._changed:
+            for model in {*aspired, *self._versions}:
+                self._aspire(model, aspired.get(model, {}), changed)
+                self._transition(model)
+            self._notify()
+
+    def _notify(self) -> None:
         self._show()
         self._changed.notify_all()
 
-    def _changed_since(self) -> list[Version[L]]:
-        """The versions that failed and whose files are others now; looks at the disk, so without the lock."""
+    def _failed_and_changed(self) -> list[Version[L]]:
+        """Failed versions whose files have changed since."""
         with self._changed:
-            ended = [v for known in self._versions.values() for v in known.values() if v.state is State.END]
-        return [version for version in ended if version.wanted and stamp(version.folder) != version.stamp]
+            ended = [v for versions in self._versions.values() for v in versions.values() if v.state is State.END]
+        # The disk may be slow, and requests for status need the lock: stamps are taken without it.
+        return [version for version in ended if version.is_aspired and stamp(version.folder) != version.stamp]
 
-    def _want(self, model: str, folders: Mapping[int, Path], changed: list[Version[L]]) -> None:
+    def _aspire(self, model: str, folders: Mapping[int, Path], changed: list[Version[L]]) -> None:
         if not folders and model not in self._versions:
             return
-        known = self._versions.setdefault(model, {})
-        for number, version in known.items():
-            if number not in folders and version.wanted:
-                version.wanted = False
+        versions = self._versions.setdefault(model, {})
+        for number, version in versions.items():
+            if number not in folders and version.is_aspired:
+                version.is_aspired = False
                 if version.state in (State.START, State.LOADING):
                     version.state = State.END
                     version.error = Cancelled("Loading of servable cancelled")
         for number, folder in folders.items():
-            version_known = known.get(number)
-            ended = version_known is not None and version_known.state is State.END
-            is_changed = any(version is version_known for version in changed)
-            if version_known is None or (ended and (is_changed or not version_known.wanted)):
-                known[number] = Version(model, number, folder)
+            seen = versions.get(number)
+            has_ended = seen is not None and seen.state is State.END
+            is_changed = any(version is seen for version in changed)
+            if seen is None or (has_ended and (is_changed or not seen.is_aspired)):
+                versions[number] = Version(model, number, folder)
             else:
-                if not version_known.wanted:
-                    version_known.folder = folder
-                version_known.wanted = True
+                if not seen.is_aspired:
+                    seen.folder = folder
+                seen.is_aspired = True
 
-    def _step(self, model: str) -> None:
-        """Unloads what is superseded and loads what is wanted, as the transition policy has it."""
-        known = self._versions.get(model, {})
-        ready = sorted((v for v in known.values() if v.state is State.AVAILABLE), key=lambda v: v.number)
-        unwanted = [v for v in ready if not v.wanted]
-        replaced = any(v.wanted for v in ready) or not any(v.wanted for v in known.values())
-        for version in unwanted if replaced or self._unload_first else unwanted[:-1]:
+    def _transition(self, model: str) -> None:
+        """Unload what has been replaced and queue what is to load, by the transition policy."""
+        versions = self._versions.get(model, {})
+        available = sorted((v for v in versions.values() if v.state is State.AVAILABLE), key=lambda v: v.number)
+        stale = [v for v in available if not v.is_aspired]
+        has_replacement = any(v.is_aspired for v in available) or not any(v.is_aspired for v in versions.values())
+        # Without a replacement the newest stale version goes on answering, so that the model stays available.
+        for version in stale if has_replacement or self._unload_first else stale[:-1]:
             self._unload(version)
-        if self._unload_first and any(v.state is State.UNLOADING for v in known.values()):
+        if self._unload_first and any(v.state is State.UNLOADING for v in versions.values()):
             return
-        for version in sorted(known.values(), key=lambda v: v.number, reverse=True):
-            if version.state is State.START and version.wanted:
+        for version in sorted(versions.values(), key=lambda v: v.number, reverse=True):
+            if version.state is State.START and version.is_aspired:
                 version.state = State.LOADING
                 self._jobs.put(version)
 
     def _unload(self, version: Version[L]) -> None:
         servable = version.servable
-        if servable is None:  # unloading the one before has already come to this one
+        if servable is None:  # retiring the one before ended at once and came here first, through _unloaded
             return
+        # Clients that watch the status see UNLOADING before the version is gone, and shows follow in that order.
         version.state = State.UNLOADING
-        self._tell()
+        self._notify()
         version.servable = None
         self._publish(version.model, version.number, None)
-        self._tell()
+        self._notify()
         servable.retire(lambda: self._unloaded(version))
 
     def _unloaded(self, version: Version[L]) -> None:
@@ -203,24 +209,25 @@ class Manager(Generic[L]):
                 return
             version.state = State.END
             log.info("%s version %d: unloaded", version.model, version.number)
-            give_back_soon()
-            if version.wanted:  # again, since it began to leave
+            trim_memory_soon()
+            if version.is_aspired:  # it became aspired again while its last requests ran
                 self._versions[version.model][version.number] = Version(version.model, version.number, version.folder)
-            self._step(version.model)
-            self._tell()
+            self._transition(version.model)
+            self._notify()
 
     def _publish(self, model: str, number: int, servable: L | None) -> None:
-        versions = {name: dict(known) for name, known in self._serving.versions.items()}
+        """Add a version to the serving map; remove it without a servable."""
+        versions = {name: dict(numbers) for name, numbers in self._serving_map.versions.items()}
         if servable is None:
             versions[model].pop(number)
         else:
             versions.setdefault(model, {})[number] = servable
-        self._serving = Serving(versions)
+        self._serving_map = ServingMap(versions)
 
-    # Threads of the manager
+    # In the loading threads
 
-    def _work(self) -> None:
-        step_back()
+    def _load_queued(self) -> None:
+        lower_priority()
         while True:
             self._attempt(self._jobs.get())
 
@@ -228,7 +235,7 @@ class Manager(Generic[L]):
         if version.state is not State.LOADING:
             return
         version.attempts += 1
-        version.stamp = stamp(version.folder)
+        version.stamp = stamp(version.folder)  # before the load: a file that changes during it counts as changed
         try:
             servable = self._load(version.model, version.number, version.folder)
         except ServingError as error:
@@ -241,17 +248,18 @@ class Manager(Generic[L]):
 
     def _loaded(self, version: Version[L], servable: L) -> None:
         with self._changed:
-            if version.state is not State.LOADING:  # cancelled meanwhile
+            if version.state is not State.LOADING:  # cancelled during the load
                 servable.retire(lambda: None)
                 return
+            # A client that sees AVAILABLE must get an answer: the version is reachable before its status says so.
             version.servable = servable
             self._publish(version.model, version.number, servable)
             self._show()
             version.state = State.AVAILABLE
             version.error = None
             self._show()
-            self._step(version.model)
-            self._tell()
+            self._transition(version.model)
+            self._notify()
 
     def _failed(self, version: Version[L], error: ServingError) -> None:
         name = f"{version.model} version {version.number}"
@@ -264,14 +272,14 @@ class Manager(Generic[L]):
                 retry = threading.Timer(max(0.0, self._retry_interval_s), self._jobs.put, [version])
                 retry.daemon = True
                 retry.start()
-                self._tell()
+                self._notify()
                 return
             log.error("%s: not loaded: %s", name, error)
             version.state = State.END
-            self._step(version.model)
-            self._tell()
+            self._transition(version.model)
+            self._notify()
 
 
 def is_worth_retrying(error: ServingError) -> bool:
-    """A folder may still be incomplete; what this server cannot run, it will not learn."""
+    """Whether another attempt may succeed: files may still arrive, but what the server lacks stays lacking."""
     return error.code not in ("FAILED_PRECONDITION", "UNIMPLEMENTED", "INVALID_ARGUMENT", "PERMISSION_DENIED")

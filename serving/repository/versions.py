@@ -1,4 +1,8 @@
-"""What requests ask of versions and configuration: the manager answers, or in a worker what its supervisor said."""
+"""What requests may ask about versions and configuration.
+
+`Versions` and `Configuration` are interfaces. In a single process the manager and the watcher implement them; in a
+worker the follower does, from the `View` that its supervisor sends.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from ladle.serving.errors import NotFound, ServingError
 
 
 class State(enum.IntEnum):
-    """Where a version is in its life, numbered as on the wire."""
+    """The state of a version. The numbers are those of ModelVersionStatus.State on the wire."""
 
     START = 10
     LOADING = 20
@@ -22,7 +26,7 @@ class State(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """A version that could not be loaded, and why. `number`: None when the model has no version."""
+    """A version that failed to load, and why. `number` is None when the model has no version at all."""
 
     model: str
     number: int | None
@@ -30,7 +34,7 @@ class Failure:
 
 
 def describe(failures: Iterable[Failure]) -> str:
-    """Failures as upstream lists them."""
+    """Failures as TensorFlow Serving lists them."""
     return "".join(
         f"{{{{name: {f.model}{'' if f.number is None else f' version: {f.number}'}}}"
         f" due to error: {f.error.code}: {f.error.message}}}, "
@@ -39,24 +43,24 @@ def describe(failures: Iterable[Failure]) -> str:
 
 
 class Loaded(Protocol):
-    """A version in memory, here or in the worker processes."""
+    """A version in memory, in this process or in its workers."""
 
     def retire(self, on_idle: Callable[[], None]) -> None:
-        """Calls `on_idle` once no request runs any more."""
+        """Call `on_idle` once the last request on this version has ended."""
 
 
 L = TypeVar("L", bound=Loaded)
 
 
-class Serving(Generic[L]):
-    """What requests can reach, never changed: versions by model and number, and each model's highest."""
+class ServingMap(Generic[L]):
+    """The versions that requests can reach, by model and number. Immutable: a change makes a new map."""
 
     def __init__(self, versions: Mapping[str, Mapping[int, L]]) -> None:
-        self.versions = {model: known for model, known in versions.items() if known}
-        self.latest = {model: known[max(known)] for model, known in self.versions.items()}
+        self.versions = {model: numbers for model, numbers in versions.items() if numbers}
+        self.latest = {model: numbers[max(numbers)] for model, numbers in self.versions.items()}
 
     def find(self, model: str, version: int | None = None) -> L:
-        """The version, or the highest; NotFound in upstream's words."""
+        """The version, by default the highest; NotFound in TensorFlow Serving's words."""
         if version is None:
             latest = self.latest.get(model)
             if latest is None:
@@ -68,7 +72,7 @@ class Serving(Generic[L]):
         return found
 
     def numbers(self) -> dict[str, list[int]]:
-        """The versions by model."""
+        """The version numbers of each model, lowest first."""
         return {model: sorted(versions) for model, versions in sorted(self.versions.items())}
 
 
@@ -76,47 +80,47 @@ class Versions(Protocol):
     """The versions of all models."""
 
     def find(self, model: str, version: int | None = None) -> Any:
-        """The servable of a version, or of the highest that is available; NotFound in upstream's words."""
+        """The servable of a version, by default of the highest available; NotFound in TensorFlow Serving's words."""
 
     def status(self, model: str) -> list[tuple[int, State, ServingError | None]]:
-        """Number, state and error of every version ever seen, highest first; empty for an unknown model."""
+        """Number, state and error of every version seen so far, highest first; empty for an unknown model."""
 
     def models(self) -> list[str]:
-        """Every model ever seen."""
+        """Every model seen so far."""
 
     def available(self) -> dict[str, list[int]]:
-        """The available versions by model."""
+        """The available versions of each model."""
 
     def is_settled(self, model: str) -> bool:
-        """Whether a wanted version is available or has failed, or none is wanted."""
+        """Whether an aspired version is available or has failed, or the model has no aspired version."""
 
     def is_available(self, model: str) -> bool:
-        """Whether the model has a version that answers."""
+        """Whether the model has an available version."""
 
     def failure(self, model: str) -> Failure | None:
-        """Why the model is not there: the highest wanted version that was decided on, if it failed to load."""
+        """The failure of the highest aspired version that has loaded or failed; None if it loaded."""
 
 
 class Configuration(Protocol):
-    """Which models should be there, and their labels.
+    """Which models are configured, and their labels.
 
-    waits_for_models  whether a model without versions is waited for, as upstream does
+    waits_for_models  whether start-up and reloads wait for a model that has no version yet, as TensorFlow Serving does
     """
 
     waits_for_models: bool
 
     @property
     def labels(self) -> Mapping[str, Mapping[str, int]]:
-        """Versions by model and label."""
+        """Version numbers by model and label."""
 
     def is_configured(self, model: str) -> bool:
-        """Whether the model should be there."""
+        """Whether the model is configured."""
 
     def is_ready(self) -> bool:
-        """Whether every configured model is available; of a folder's models, whether each has been tried."""
+        """Whether every configured model is available; with --repository, whether each was tried once."""
 
     def reload(self, config: Any) -> list[str]:
-        """Replaces the configuration by a ModelServerConfig; the models it adds. ServingError when it may not be."""
+        """Replace the configuration by a ModelServerConfig; the names of the added models. ServingError: refused."""
 
 
 Status = tuple[int, State, ServingError | None]
@@ -124,13 +128,13 @@ Status = tuple[int, State, ServingError | None]
 
 @dataclass(frozen=True)
 class View:
-    """What all workers show.
+    """What all workers show to clients at one time.
 
-    serving     the load that answers for each version, by model and number
+    serving     number of the load that answers for each version, by model and version
     statuses    of each model's versions, highest first
-    labels      versions by model and label
-    settled     models of which a wanted version is available or has failed
-    configured  models that should be there
+    labels      version numbers by model and label
+    settled     models for which `Versions.is_settled` holds
+    configured  models for which `Configuration.is_configured` holds
     """
 
     serving: Mapping[str, Mapping[int, int]] = field(default_factory=dict)

@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Keeps the manager's wanted versions, and the labels, as the repository and the configuration say.
+    """Keeps the manager's aspired versions, and the labels, as the repository and the configuration have them.
 
-    poll_wait_s       pause between polls of the file system; 0: poll once, below 0: at a new configuration only
-    config_file       read again every `config_poll_wait_s` if that is above 0; a bad file changes nothing
-    allow_unavailable_labels   whether a new label may name a version that is not loaded
-    config_root       folder that holds the base paths of configurations that come over gRPC
-    waits_for_models  whether a model without versions is waited for, at the start and at a reload
+    poll_wait_s         seconds between polls of the file system; 0: poll once, below 0: at a new configuration only
+    config_file         read again every `config_poll_wait_s` seconds if that is above 0; a bad file changes nothing
+    allow_unavailable_labels  whether a new label may name a version that is not loaded
+    config_root         folder that must hold the base paths of configurations sent over gRPC
+    waits_for_models    whether start-up and reloads wait for a model that has no version yet
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Watcher:
         config_root: Path | None = None,
         waits_for_models: bool = False,
     ) -> None:
-        """FailedPrecondition when a label may not be given."""
+        """FailedPrecondition when a label names a version that cannot answer."""
         self.repository = repository
         self.manager = manager
         self.waits_for_models = waits_for_models
@@ -49,45 +49,48 @@ class Watcher:
         self._config_poll_wait_s = config_poll_wait_s
         self._config_root = config_root
         self._config = read_text_proto(config_file, pb.ModelServerConfig) if config_file else None
-        self._changing = threading.RLock()  # one poll or configuration at a time
+        # One poll or configuration at a time. Re-entrant, because a new configuration polls while it holds the lock.
+        self._changing = threading.RLock()
         self._stop = threading.Event()
         self._was_ready = False
         self._acceptance = Acceptance(repository.configured().values(), self._is_available, allow_unavailable_labels)
 
     @property
     def labels(self) -> Mapping[str, Mapping[str, int]]:
-        """Versions by model and label."""
+        """Version numbers by model and label."""
         return self._acceptance.labels
 
     def start(self) -> None:
-        """Polls once, then goes on in a thread."""
+        """Poll once, then go on in a thread."""
         if self._poll_wait_s >= 0:
             self.poll()
         if self._poll_wait_s > 0 or self._config_poll_wait_s > 0:
             threading.Thread(target=self._run, name="watcher", daemon=True).start()
 
     def stop(self) -> None:
+        """End the thread after its current poll."""
         self._stop.set()
 
     def poll(self) -> None:
+        """Look at the repository once."""
         with self._changing:
-            self.manager.set_wanted(self.repository.poll())
+            self.manager.set_aspired_versions(self.repository.poll())
 
     def is_configured(self, model: str) -> bool:
         return model in self.repository.configured()
 
     def is_ready(self) -> bool:
-        """Whether every configured model is available; of a folder's models, whether each was once decided on."""
+        """Whether every configured model is available; with --repository, whether each has once loaded or failed."""
         if self.repository.requires_models:
             return all(self.manager.is_available(model) for model in self.repository.configured())
-        # Models that come later do not take back the readiness of the others.
+        # A model that appears later must not take the others out of a load balancer while it loads.
         self._was_ready = self._was_ready or all(map(self.manager.is_settled, self.repository.configured()))
         return self._was_ready
 
     def reload(self, config: Any) -> list[str]:
-        """Replaces the configuration by a ModelServerConfig that came over gRPC; the models that it adds.
+        """Replace the configuration by a ModelServerConfig that came over gRPC; the names of the added models.
 
-        ServingError, and the models as before, when it may not be.
+        ServingError when it is refused; the models then stay as they are.
         """
         return self._apply(config, self._config_root)
 
@@ -120,19 +123,19 @@ class Watcher:
                 if time.monotonic() >= next_poll:
                     next_poll = time.monotonic() + self._poll_wait_s
                     self.poll()
-            except Exception:
+            except Exception:  # the thread must outlive any fault of one poll, or new versions never load again
                 log.exception("polling failed; the next poll tries again")
 
     def _reread(self) -> None:
-        """Applies the configuration file if it says something else than the last one read from it."""
+        """Apply the configuration file if its content differs from the last one applied."""
         assert self._config_file is not None
         try:
             config = read_text_proto(self._config_file, pb.ModelServerConfig)
             if config == self._config:
                 return
-            self._apply(config, None)
+            self._apply(config, None)  # whoever writes the file may name any folder, so there is no root
             self._config = config
             models = [entry.name for entry in config.model_config_list.config]
-            log.info("configuration read again: %s", ", ".join(models) or "no models")
+            log.info("new configuration: %s", ", ".join(models) or "no models")
         except ServingError as error:
             log.error("configuration not changed: %s", error)

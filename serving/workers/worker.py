@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ladle.serving.errors import Unavailable
-from ladle.serving.repository.versions import Failure, Serving, Status, View
-from ladle.serving.runtime.memory import give_back_soon
+from ladle.serving.repository.versions import Failure, ServingMap, Status, View
+from ladle.serving.runtime.memory import trim_memory_soon
 from ladle.serving.servables.servable import Servable
 from ladle.serving.workers.channel import Channel, ChannelClosed
 
@@ -33,7 +33,7 @@ class Follower:
     def __init__(self, connection: Connection, waits_for_models: bool = False) -> None:
         self.waits_for_models = waits_for_models
         self._view = View()
-        self._serving: Serving[Servable] = Serving({})
+        self._serving_map: ServingMap[Servable] = ServingMap({})
         self._loads: dict[int, Servable] = {}
         self._load: Callable[[str, int, Path], Servable] | None = None
         self._snapshot: Callable[[], Any] = dict
@@ -62,7 +62,7 @@ class Follower:
         self._loads[load] = self._load(model, number, Path(folder))
 
     def _show(self, view: View) -> None:
-        self._serving = Serving(
+        self._serving_map = ServingMap(
             {
                 model: {number: self._loads[load] for number, load in numbers.items()}
                 for model, numbers in view.serving.items()
@@ -77,7 +77,7 @@ class Follower:
             idle = threading.Event()
             servable.retire(idle.set)
             idle.wait()
-            give_back_soon()
+            trim_memory_soon()
 
     def _open(self) -> None:
         self._opening.set()
@@ -101,7 +101,7 @@ class Follower:
     # Versions
 
     def find(self, model: str, version: int | None = None) -> Servable:
-        return self._serving.find(model, version)
+        return self._serving_map.find(model, version)
 
     def status(self, model: str) -> list[Status]:
         return list(self._view.statuses.get(model, ()))
@@ -110,13 +110,13 @@ class Follower:
         return sorted(self._view.statuses)
 
     def available(self) -> dict[str, list[int]]:
-        return self._serving.numbers()
+        return self._serving_map.numbers()
 
     def is_settled(self, model: str) -> bool:
         return model in self._view.settled
 
     def is_available(self, model: str) -> bool:
-        return model in self._serving.latest
+        return model in self._serving_map.latest
 
     def failure(self, model: str) -> Failure | None:
         return self._view.failures.get(model)

@@ -9,7 +9,8 @@ from google.protobuf import text_format
 
 from ladle.clients.wire import messages as pb
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
-from ladle.serving.repository.config import check_labels, parse_models, read_models
+from ladle.serving.repository.acceptance import check_labels
+from ladle.serving.repository.config import parse_models, read_models
 from ladle.serving.repository.folders import ModelConfig, Policy
 
 MODEL = 'name: "m" base_path: "/m" model_platform: "tensorflow"'

@@ -99,7 +99,7 @@ def test_what_is_doubtful_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptu
         repository.poll()
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 4
-    for text in ("several names are version 1; '1' counts", "holds no version", "versions 7 are", "waiting for it"):
+    for text in ("several names mean version 1; '1' counts", "holds no version", "versions 7 are", "waiting for it"):
         assert any(text in line for line in said)
 
 

@@ -34,8 +34,8 @@ class Loads:
         return Servable(name, version, {}, {})
 
 
-def want(manager: Manager, *versions: int) -> None:
-    manager.set_wanted({"m": {version: Path(str(version)) for version in versions}})
+def aspire(manager: Manager, *versions: int) -> None:
+    manager.set_aspired_versions({"m": {version: Path(str(version)) for version in versions}})
 
 
 def states(manager: Manager) -> dict[int, State]:
@@ -49,7 +49,7 @@ def until(manager: Manager, reached: Callable[[], bool]) -> None:
 
 def test_the_highest_available_version_is_the_latest() -> None:
     manager = Manager(Loads())
-    want(manager, 1, 3, 2)
+    aspire(manager, 1, 3, 2)
     until(manager, lambda: set(states(manager).values()) == {State.AVAILABLE})
     assert list(states(manager)) == [3, 2, 1]
     assert manager.find("m").version == 3
@@ -61,9 +61,9 @@ def test_the_highest_available_version_is_the_latest() -> None:
 def test_the_old_version_serves_until_the_new_one_is_loaded() -> None:
     loading = threading.Event()
     manager = Manager(Loads(v2=loading))
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
-    want(manager, 2)
+    aspire(manager, 2)
     assert states(manager) == {2: State.LOADING, 1: State.AVAILABLE}
     assert manager.find("m").version == 1
     loading.set()
@@ -74,12 +74,12 @@ def test_the_old_version_serves_until_the_new_one_is_loaded() -> None:
 def test_a_failed_version_leaves_the_old_one_and_is_not_tried_again() -> None:
     loads = Loads(v2=FailedPrecondition("not here"))
     manager = Manager(loads, retries=5)
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
     for _ in range(3):
-        want(manager, 2)
+        aspire(manager, 2)
     until(manager, lambda: states(manager)[2] is State.END)
-    want(manager, 2)
+    aspire(manager, 2)
     assert loads.begun == [1, 2]
     assert manager.find("m").version == 1
     ((_, _, error), _) = manager.status("m")
@@ -89,21 +89,21 @@ def test_a_failed_version_leaves_the_old_one_and_is_not_tried_again() -> None:
 
 def test_a_failed_version_that_left_and_came_back_is_tried_again() -> None:
     manager = Manager(Loads(v2=[DataLoss("half of it")]))
-    want(manager, 1, 2)
+    aspire(manager, 1, 2)
     until(manager, lambda: states(manager).get(2) is State.END)
-    want(manager, 1)
-    want(manager, 1, 2)
+    aspire(manager, 1)
+    aspire(manager, 1, 2)
     until(manager, lambda: states(manager) == {1: State.AVAILABLE, 2: State.AVAILABLE})
 
 
 def test_a_load_is_tried_again_as_often_as_said() -> None:
     loads = Loads(v1=[DataLoss("a"), DataLoss("b")], v2=[DataLoss("c")] * 9)
     manager = Manager(loads, retries=2, retry_interval_s=0)
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
     assert loads.begun == [1, 1, 1]
     assert manager.status("m") == [(1, State.AVAILABLE, None)]
-    want(manager, 2)
+    aspire(manager, 2)
     until(manager, lambda: states(manager)[2] is State.END)
     assert loads.begun.count(2) == 3
 
@@ -111,8 +111,8 @@ def test_a_load_is_tried_again_as_often_as_said() -> None:
 def test_a_version_withdrawn_while_it_loads_is_cancelled() -> None:
     loading = threading.Event()
     manager = Manager(Loads(v1=loading))
-    want(manager, 1)
-    want(manager)
+    aspire(manager, 1)
+    aspire(manager)
     loading.set()
     ((_, state, error),) = manager.status("m")
     assert state is State.END
@@ -123,11 +123,11 @@ def test_a_version_withdrawn_while_it_loads_is_cancelled() -> None:
 
 def test_unloading_waits_for_requests_in_flight() -> None:
     manager = Manager(Loads())
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
     servable = manager.find("m")
     servable.enter()
-    want(manager)
+    aspire(manager)
     assert states(manager) == {1: State.UNLOADING}
     with pytest.raises(NotFound):
         manager.find("m")
@@ -137,27 +137,27 @@ def test_unloading_waits_for_requests_in_flight() -> None:
 
 def test_only_one_of_several_superseded_versions_bridges_a_failure() -> None:
     manager = Manager(Loads(v9=FailedPrecondition("no")))
-    want(manager, 1, 2, 3)
+    aspire(manager, 1, 2, 3)
     until(manager, lambda: set(states(manager).values()) == {State.AVAILABLE} and len(states(manager)) == 3)
-    want(manager, 9)
+    aspire(manager, 9)
     until(manager, lambda: states(manager)[9] is State.END)
     assert states(manager) == {9: State.END, 3: State.AVAILABLE, 2: State.END, 1: State.END}
 
 
 def test_a_version_wanted_again_goes_on() -> None:
     manager = Manager(Loads(v2=FailedPrecondition("no")))
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
-    want(manager, 2)
+    aspire(manager, 2)
     until(manager, lambda: states(manager)[2] is State.END)
-    want(manager, 1)
-    want(manager, 1)
+    aspire(manager, 1)
+    aspire(manager, 1)
     assert manager.find("m").version == 1
 
 
 def test_an_unexpected_fault_of_a_load_tells_the_client_nothing() -> None:
     manager = Manager(Loads(v1=RuntimeError("/secret/path")))
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: states(manager)[1] is State.END)
     ((_, _, error),) = manager.status("m")
     assert error is not None
@@ -170,13 +170,13 @@ def test_an_unexpected_fault_of_a_load_tells_the_client_nothing() -> None:
 def test_a_version_wanted_again_while_it_leaves_is_loaded_afresh() -> None:
     loads = Loads()
     manager = Manager(loads)
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
     leaving = manager.find("m")
     leaving.enter()
-    want(manager, 2)
+    aspire(manager, 2)
     until(manager, lambda: states(manager) == {2: State.AVAILABLE, 1: State.UNLOADING})
-    want(manager, 1)
+    aspire(manager, 1)
     assert states(manager)[1] is State.UNLOADING
     assert manager.find("m").version == 2
     leaving.leave()
@@ -187,11 +187,11 @@ def test_a_version_wanted_again_while_it_leaves_is_loaded_afresh() -> None:
 
 def test_the_resource_preserving_policy_unloads_first() -> None:
     manager = Manager(Loads(), unload_first=True)
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
     running = manager.find("m")
     running.enter()
-    want(manager, 2)
+    aspire(manager, 2)
     assert states(manager) == {2: State.START, 1: State.UNLOADING}
     running.leave()
     until(manager, lambda: states(manager) == {2: State.AVAILABLE, 1: State.END})
@@ -199,9 +199,9 @@ def test_the_resource_preserving_policy_unloads_first() -> None:
 
 def test_the_resource_preserving_policy_keeps_nothing_beside_a_failure() -> None:
     manager = Manager(Loads(v2=FailedPrecondition("no")), unload_first=True)
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
-    want(manager, 2)
+    aspire(manager, 2)
     until(manager, lambda: states(manager) == {2: State.END, 1: State.END})
     assert not manager.is_available("m")
 
@@ -216,9 +216,9 @@ def test_each_change_is_shown_in_order() -> None:
         if known:
             seen.append((manager.is_available("m"), known[0][1]))
 
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.is_available("m") and states(manager) == {1: State.AVAILABLE})
-    want(manager)
+    aspire(manager)
     steps = [step for i, step in enumerate(seen) if i == 0 or step != seen[i - 1]]
     assert steps == [
         (False, State.LOADING),
@@ -233,11 +233,11 @@ def test_each_change_is_shown_in_order() -> None:
 def test_a_retry_that_is_not_wanted_any_more_is_not_made() -> None:
     loads = Loads(v1=[DataLoss("a")] * 9)
     manager = Manager(loads, retries=5, retry_interval_s=3600)
-    want(manager, 1)
+    aspire(manager, 1)
     until(manager, lambda: manager.status("m")[0][2] is not None)
     ((_, state, error),) = manager.status("m")
     assert (state, str(error)) == (State.LOADING, "a")
-    want(manager)
+    aspire(manager)
     ((_, state, error),) = manager.status("m")
     assert state is State.END
     assert error is not None

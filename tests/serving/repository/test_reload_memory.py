@@ -43,7 +43,7 @@ def test_memory_stays_flat_over_200_reloads(tiny: Any, tmp_path: Path) -> None:
         if i == SETTLED:
             before = resident_mb()
         number = i % 2 + 1
-        manager.set_wanted({"m": {number: folders[number]}})
+        manager.set_aspired_versions({"m": {number: folders[number]}})
         with manager._changed:
             assert manager._changed.wait_for(lambda number=number: manager.available() == {"m": [number]}, 60)
         servable = manager.find("m", number)
