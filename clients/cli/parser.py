@@ -146,7 +146,7 @@ def _images(verbs: Any) -> None:
         "reconstruct",
         "an image as an auto-encoder sees it",
         "ladle reconstruct vae shoe.png --output two.png\n"
-        "ladle reconstruct denoising_autoencoder shoe.png --noise 0.3    # adds noise, shows what the network makes of it",
+        "ladle reconstruct denoising_autoencoder shoe.png --noise 0.3    # adds noise, then removes it",
         "ladle.clients.cli.commands:reconstruct",
         pictures=True,
     )
