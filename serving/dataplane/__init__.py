@@ -1,1 +1,1 @@
-"""The operations of the server, in NumPy. They know neither gRPC nor HTTP."""
+"""The server's operations, on NumPy arrays. They know neither gRPC nor HTTP."""

@@ -1,4 +1,7 @@
-"""Every operation once, in NumPy: predict, classify, regress, metadata, status. Knows neither gRPC nor HTTP."""
+"""The operations of the server, on NumPy arrays: predict, classify, regress, multi-inference, status, reload.
+
+Nothing here knows gRPC or HTTP: the API modules turn requests into these calls, and ServingErrors into answers.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from typing import Any, NamedTuple
 from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane import multi_inference
 from ladle.serving.dataplane.multi_inference import Inference, Result
+from ladle.serving.dataplane.replace import replace_models
 from ladle.serving.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ServingError
-from ladle.serving.repository.acceptance import replace_models
 from ladle.serving.repository.versions import Configuration, State, Versions
-from ladle.serving.scheduling.batch import Call
+from ladle.serving.scheduling.batch import Call, Outputs, summarize
 from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables import examples, matching
 from ladle.serving.servables.saved_model import Signature
@@ -23,7 +26,7 @@ _METHODS = tuple(f"tensorflow/serving/{method}" for method in ("predict", "class
 
 
 class ModelSpec(NamedTuple):
-    """Which version is asked: by number, by label, or the latest. `signature` is "" for serving_default."""
+    """The model, the version (by number, by label, or the latest) and the signature ("" for serving_default)."""
 
     name: str
     version: int | None = None
@@ -37,7 +40,7 @@ class ModelSpec(NamedTuple):
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """A version's number, state and, unless its load failed, no error."""
+    """A version's number and state, and the error if its load failed."""
 
     version: int
     state: State
@@ -45,38 +48,43 @@ class VersionStatus:
 
 
 class Core:
-    """Answers requests from the manager's versions, which `scheduler` runs."""
+    """Checks each request against the version that it names, and has the scheduler run it.
+
+    versions            the loaded versions
+    configuration       the configured models and their labels
+    check_method_names  refuse a signature whose method_name does not fit the API (upstream's flag)
+    """
 
     def __init__(
         self,
-        manager: Versions,
-        watcher: Configuration,
+        versions: Versions,
+        configuration: Configuration,
         check_method_names: bool = False,
         scheduler: Scheduler | None = None,
     ) -> None:
-        self._manager = manager
-        self._watcher = watcher
+        self._versions = versions
+        self._configuration = configuration
         self._check_method_names = check_method_names
         self._scheduler = scheduler or Scheduler()
 
     # Which version
 
     def find(self, spec: ModelSpec | None) -> Servable:
-        """The servable that a ModelSpec names; InvalidArgument or NotFound in upstream's words."""
+        """The servable that a ModelSpec names; InvalidArgument or NotFound, in TensorFlow Serving's words."""
         if spec is None:
             raise InvalidArgument("Missing ModelSpec")
         if not spec.name:
             raise InvalidArgument("ModelSpec has no name specified.")
         version = spec.version
         if spec.label is not None:
-            version = self._watcher.labels.get(spec.name, {}).get(spec.label)
+            version = self._configuration.labels.get(spec.name, {}).get(spec.label)
             if version is None:
                 raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
-        servable: Servable = self._manager.find(spec.name, version)
+        servable: Servable = self._versions.find(spec.name, version)
         return servable
 
     def find_signature(self, servable: Servable, spec: ModelSpec) -> Signature:
-        """The signature that Predict asks for; FailedPrecondition without it."""
+        """The signature that a Predict request names; FailedPrecondition when the servable has none of that name."""
         signature = servable.signatures.get(spec.signature_name)
         if signature is None:
             raise FailedPrecondition(f'Serving signature key "{spec.signature_name}" not found.')
@@ -96,35 +104,39 @@ class Core:
         inputs: Mapping[str, Array],
         output_filter: Sequence[str] = (),
         deadline: float | None = None,
-        form: Hashable = None,
-    ) -> Awaitable[Mapping[str, Array]]:
-        """The outputs by alias: those of the filter, or all.
+        shape_key: Hashable = None,
+    ) -> Awaitable[Outputs]:
+        """The outputs by alias: those in the filter, or all.
 
-        deadline  `time.monotonic()` seconds by which the caller wants the answer; None: no matter when
-        form      stands for the signature, the filter, and the inputs' names, dtypes and shapes, none of them strings:
-                  requests of one form are checked once a version. None: they are checked
+        deadline   `time.monotonic()` seconds by which the caller wants the answer; None: no deadline
+        shape_key  equal for requests with the same signature, filter, and input names, dtypes and shapes, without
+                   strings among the inputs; None: not known
 
         InvalidArgument for wrong names or dtypes, DeadlineExceeded after `deadline`, and what the graph raises.
         """
-        known = servable.known(form) if form is not None else None
-        if known is not None:
-            call = Call(servable, signature.name, known[0], "Predict", known[1])
-            return self._scheduler.run(call, matching.complete(signature, inputs), deadline)
+        # The request shape cache: clients send the same shapes again and again, and the checks read nothing else.
+        # The first request of a shape pays for them; those after it find the finished call.
+        call: Call | None = servable.calls.get(shape_key)
+        if call is not None:
+            return self._scheduler.run(servable, call, inputs, deadline)
         matching.check_names(signature, inputs)
         matching.check_dtypes(signature, inputs)
-        call = Call(servable, signature.name, matching.choose_outputs(signature, output_filter), "Predict")
-        inputs = matching.complete(signature, inputs)
-        if form is not None:
-            call.shape = call.shape_of(inputs)
-            servable.remember(form, (call.outputs, call.shape))
-        return self._scheduler.run(call, inputs, deadline)
+        call = Call(signature.name, matching.choose_outputs(signature, output_filter), "Predict")
+        # Requests that lack inputs with defaults are completed each time, and so are not cached.
+        if shape_key is not None and len(inputs) == len(signature.inputs):
+            call = call._replace(summary=summarize(servable, call, inputs))
+            servable.cache_call(shape_key, call)
+        return self._scheduler.run(servable, call, matching.complete(signature, inputs), deadline)
 
     async def classify(
         self, spec: ModelSpec | None, read: Callable[[], Array], deadline: float | None = None
     ) -> tuple[Servable, Array | None, Array | None]:
-        """The servable, labels bytes [n, k] and scores float32 [n, k], of which one may be missing.
+        """The servable, labels bytes [n, k] and scores float32 [n, k]; one of the two may be None.
 
-        read  gives the serialized tf.Example, bytes [n]; called once model and signature are known to be good
+        read  returns the serialized tf.Examples, bytes [n]; called only after model and signature have been checked,
+              so that a wrong name is refused before examples are parsed, as in TensorFlow Serving
+
+        InvalidArgument or NotFound for a wrong model, signature or input, DeadlineExceeded after `deadline`.
         """
         servable = self.find(spec)
         assert spec is not None
@@ -138,7 +150,7 @@ class Core:
     async def regress(
         self, spec: ModelSpec | None, read: Callable[[], Array], deadline: float | None = None
     ) -> tuple[Servable, Array]:
-        """The servable and a number for each tf.Example, float32 [n]; `read` as for classify."""
+        """The servable and a number for each tf.Example, float32 [n]; `read` and errors as for classify."""
         servable = self.find(spec)
         assert spec is not None
         signature = examples.find_signature(servable.signatures, spec.signature_name)
@@ -155,7 +167,7 @@ class Core:
         read: Callable[[], Array],
         deadline: float | None = None,
     ) -> tuple[Servable, list[Result]]:
-        """The servable and each task's result; `spec` is the first task's, `read` as for classify."""
+        """The servable and the result of each task; `spec` is the first task's, `read` and errors as for classify."""
         servable = self.find(spec or ModelSpec(""))
         chosen = multi_inference.check(servable, tasks)
         for (signature, _), task in zip(chosen, tasks, strict=True):
@@ -170,10 +182,12 @@ class Core:
             results.append(multi_inference.read(task, answer, len(serialized)))
         return servable, results
 
-    def _check_method(self, signature: Signature, word: str, method: str) -> None:
-        wanted = f"tensorflow/serving/{method}"
-        if self._check_method_names and signature.method_name != wanted:
-            raise InvalidArgument(f"Expected {word} signature method_name to be {wanted}. Was: {signature.method_name}")
+    def _check_method(self, signature: Signature, task: str, method: str) -> None:
+        expected = f"tensorflow/serving/{method}"
+        if self._check_method_names and signature.method_name != expected:
+            raise InvalidArgument(
+                f"Expected {task} signature method_name to be {expected}. Was: {signature.method_name}"
+            )
 
     async def _run_examples(
         self,
@@ -186,15 +200,15 @@ class Core:
     ) -> Mapping[str, Array]:
         inputs = {examples.INPUTS: serialized}
         matching.check_dtypes(signature, inputs)
-        return await self._scheduler.run(Call(servable, signature.name, outputs, api), inputs, deadline)
+        return await self._scheduler.run(servable, Call(signature.name, outputs, api), inputs, deadline)
 
-    # Questions about models
+    # Models
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """The states of a model's versions, highest first, or of one; NotFound when there are none."""
-        found = [VersionStatus(*known) for known in self._manager.status(name)]
+        """The status of a model's versions, highest first, or of one version; NotFound when there is none."""
+        found = [VersionStatus(*status) for status in self._versions.status(name)]
         if version is not None:
-            found = [known for known in found if known.version == version]
+            found = [status for status in found if status.version == version]
             if not found:
                 raise NotFound(f"Could not find version {version} of model {name}")
         if not found:
@@ -202,17 +216,20 @@ class Core:
         return found
 
     def index(self) -> list[dict[str, str]]:
-        """Every version of every model: name, version, state and reason, as KServe's repository index has it."""
+        """Name, version, state and reason of every version: KServe's repository index."""
         return [
             {"name": name, "version": str(number), "state": state.name, "reason": error.message if error else ""}
-            for name in self._manager.models()
-            for number, state, error in self._manager.status(name)
+            for name in self._versions.models()
+            for number, state, error in self._versions.status(name)
         ]
 
     def is_ready(self) -> bool:
-        """Whether every configured model is available; of a folder's models, whether each was once decided on."""
-        return self._watcher.is_ready()
+        """Whether every configured model is available; with --repository, whether each was loaded or has failed."""
+        return self._configuration.is_ready()
 
     async def reload(self, config: Any) -> None:
-        """Replaces the models by those of a ModelServerConfig; returns when each that it adds is there."""
-        await replace_models(self._watcher, self._manager, config)
+        """Replaces the models by those of a ModelServerConfig; returns when every new one is available.
+
+        ServingError when the configuration is refused or a model that it adds does not load.
+        """
+        await replace_models(self._configuration, self._versions, config)

@@ -1,4 +1,4 @@
-"""MultiInference: several classify and regress signatures on the same examples; TensorFlow Serving's rules."""
+"""MultiInference: several classify and regress signatures on the same examples, by TensorFlow Serving's rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
 @dataclass(frozen=True)
 class Inference:
-    """A task: the model and signature it names, and CLASSIFY or REGRESS."""
+    """A task: a model, a signature, and the method CLASSIFY or REGRESS."""
 
     model: str
     signature: str
@@ -25,7 +25,11 @@ class Inference:
 
 @dataclass(frozen=True)
 class Result:
-    """Of a task: labels bytes [n, k] and scores float32 [n, k], one of which may be missing, or values float32 [n]."""
+    """A task's answer.
+
+    classes, scores  of CLASSIFY: bytes [n, k] and float32 [n, k]; one of the two may be None
+    values           of REGRESS: float32 [n]
+    """
 
     classes: Array | None = None
     scores: Array | None = None
@@ -33,7 +37,7 @@ class Result:
 
 
 def check(servable: Servable, tasks: Sequence[Inference]) -> list[tuple[Signature, tuple[str, ...]]]:
-    """The signature and the outputs of each task; InvalidArgument or Unimplemented, in upstream's words."""
+    """The signature and outputs of each task; InvalidArgument or Unimplemented, in TensorFlow Serving's words."""
     chosen: dict[str, tuple[Signature, tuple[str, ...]]] = {}
     input_tensor = ""
     for task in tasks:
@@ -61,7 +65,7 @@ def check(servable: Servable, tasks: Sequence[Inference]) -> list[tuple[Signatur
 
 
 def read(task: Inference, answer: Mapping[str, Array], count: int) -> Result:
-    """A task's result from its signature's outputs for `count` examples."""
+    """A task's result, from its signature's outputs for `count` examples."""
     if task.method == CLASSIFY:
         return Result(*examples.read_classes(answer, count))
     return Result(values=examples.read_values(answer, count))

@@ -43,7 +43,7 @@ class _Call:
         self.is_open = False  # a stream of answers has begun
         self.messages: asyncio.Queue[bytes | None] | None = None
         self.waiting = 0  # bytes of these
-        self.task: eager_task.Undone | None = None
+        self.task: eager_task.Pending | None = None
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -189,7 +189,7 @@ class Server:
         except Aborted as aborted:
             self._fail(connection, stream, *aborted.args)
             return
-        if not isinstance(done, eager_task.UNDONE):
+        if not isinstance(done, eager_task.PENDING):
             connection.respond(stream, _HEADERS, b"\0" + len(done).to_bytes(4, "big") + done, _OK)
             return
         self._follow(connection, stream, call, done)
@@ -221,7 +221,7 @@ class Server:
             return bytes(body[5:])
         return unpack(bytes(body[5:]), call.encoding, self._max_bytes)
 
-    def _follow(self, connection: http2.Connection, stream: Stream, call: _Call, task: eager_task.Undone) -> None:
+    def _follow(self, connection: http2.Connection, stream: Stream, call: _Call, task: eager_task.Pending) -> None:
         call.task = task
         if call.deadline is not None:
             loop = asyncio.get_running_loop()
@@ -233,7 +233,7 @@ class Server:
         if stream.sink is not None:
             self._fail(connection, stream, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
-    def _finish(self, connection: http2.Connection, stream: Stream, task: eager_task.Undone) -> None:
+    def _finish(self, connection: http2.Connection, stream: Stream, task: eager_task.Pending) -> None:
         error = None if task.cancelled() else task.exception()
         if stream.sink is None or task.cancelled():  # nobody waits
             return

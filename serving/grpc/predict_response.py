@@ -10,7 +10,7 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.varints import varint
-from ladle.serving.scheduling.batching import Rows
+from ladle.serving.scheduling.batch import RowView
 
 _OUTPUT = b"\x0a"  # PredictResponse.outputs, and the key of its entries
 _TENSOR = b"\x12"  # the value of an entry of outputs
@@ -24,10 +24,10 @@ class PredictResponse:
 
     def __init__(self, model: str, version: int, signature: str, outputs: Mapping[str, Array], content: bool) -> None:
         self.model_spec, tail = _model_spec(model, version, signature)
-        if isinstance(outputs, Rows) and outputs.is_small():
-            if "messages" not in outputs.made:
-                outputs.made["messages"] = _rows(outputs.whole, content)
-            messages: list[bytes] = outputs.made["messages"]
+        if isinstance(outputs, RowView) and outputs.is_small():
+            if "messages" not in outputs.cache:
+                outputs.cache["messages"] = _rows(outputs.whole, content)
+            messages: list[bytes] = outputs.cache["messages"]
             self._serialized = messages[outputs.at] + tail
             return
         parts: list[bytes] = []

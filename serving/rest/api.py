@@ -21,7 +21,7 @@ from ladle.serving.rest.json import request as json_request
 from ladle.serving.rest.json import response
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.rest.routes import UNCOUNTED, Route, find_route
-from ladle.serving.scheduling.batching import Rows
+from ladle.serving.scheduling.batch import RowView
 from ladle.serving.servables.examples import pair_classes
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
@@ -163,7 +163,7 @@ class RestApi:
         asked = await self._read(request, lambda body: self._read_predict(route, body))
         servable, signature, inputs, is_row, form = asked
         outputs = await self._core.predict(servable, signature, inputs, (), deadline, form)
-        if isinstance(outputs, Rows) and outputs.is_small():
+        if isinstance(outputs, RowView) and outputs.is_small():
             return signature.name, response.write_predict(outputs, is_row)
         size = sum(array.nbytes for array in outputs.values())
         return signature.name, await self._apart(size, lambda: response.write_predict(outputs, is_row))

@@ -1,1 +1,1 @@
-"""What the server needs of the operating system and the event loop."""
+"""The server's dealings with the operating system and the event loop."""

@@ -1,4 +1,7 @@
-"""The cores that this process may use, which of them computing takes, and threads that leave them to the event loop."""
+"""The cores that this process may use, which of them are busy computing, and thread priorities.
+
+Threads that compute get a lower priority than the event loop: it reads and writes the requests of everyone.
+"""
 
 from __future__ import annotations
 
@@ -12,59 +15,71 @@ import threading
 import time
 
 NICE = 10
-"""Added to the niceness of threads that compute: the event loop gets a core as soon as it wants one."""
+"""Added to the niceness of threads that compute, so that the event loop gets a core as soon as it needs one."""
 _SLICE_NS = 5_000_000
-"""What those threads ask to run at a time. Linux (from 6.12) lets a thread that wakes interrupt one that asks for more;
-else the one that computes keeps the core until the next tick, up to 4 ms."""
-_LATELY_S = 0.1
+"""Time slice that those threads request, in nanoseconds. From Linux 6.12 on, a waking thread interrupts one whose slice
+is longer than its own. With equal slices, the computing thread keeps the core until the next timer tick, up to 4 ms."""
+_RECENT_S = 0.1
 
-_processes = [1]
-_quick_at = [0.0]
+_sharing_processes = [1]
+
+
+class LoopActivity:
+    """When the event loop last ran a quick request itself: `quick_at`, in `time.perf_counter()` seconds."""
+
+    __slots__ = ("quick_at",)
+
+    def __init__(self) -> None:
+        self.quick_at = 0.0
+
+
+loop_activity = LoopActivity()
 
 
 def share_cores(processes: int) -> None:
-    """Says that this process is one of so many that share the cores; before anything asks for their number."""
-    _processes[0] = processes
+    """Sets how many processes share the cores. Call it before anything reads `cpu_count`."""
+    _sharing_processes[0] = processes
 
 
 def cpu_count() -> int:
-    """Cores that this process may use; its share of them where there are workers."""
+    """Cores that this process may use; with several workers, its share of them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // _processes[0])
-
-
-def note_quick(now: float) -> None:
-    """Says that the event loop answered a quick request by itself, at this `time.perf_counter()`."""
-    _quick_at[0] = now
+    return max(1, cores // _sharing_processes[0])
 
 
 class Cores:
-    """Which cores are free for a run that would take several; safe from any thread."""
+    """Counts the cores that running models use. Any thread may call it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken = 0
 
     def take(self, threads: int, force: bool = False) -> bool:
-        """Takes them when so many are free. One belongs to the event loop while it answers quick requests by itself."""
-        quick = time.perf_counter() - _quick_at[0] < _LATELY_S
+        """Takes this many cores if they are free, and always with `force`; False if it did not."""
+        # While the event loop runs quick requests itself, it needs a whole core: one is then not free.
+        is_loop_busy = time.perf_counter() - loop_activity.quick_at < _RECENT_S
         with self._lock:
-            if not force and self._taken + threads > cpu_count() - quick:
+            if not force and self._taken + threads > cpu_count() - is_loop_busy:
                 return False
             self._taken += threads
             return True
 
     def give(self, threads: int) -> None:
+        """Returns cores that `take` took."""
         with self._lock:
             self._taken -= threads
 
 
-def step_back() -> None:
-    """Lets the event loop go before this thread and before all threads that it starts, as engines do (Linux only)."""
+def lower_priority() -> None:
+    """Lowers the priority of this thread below the event loop's, and of threads that it starts (Linux only).
+
+    Engines start their own threads from the thread that loads or first runs a model, and those inherit the priority.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             own = threading.get_native_id()
-            # The main thread's niceness is what the process was started with.
+            # Counted from the main thread's niceness, which is what the process was started with: counted from this
+            # thread's own, it would sink further each time the function is called.
             os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICE))
         _set_slice(_SLICE_NS)
 
@@ -74,7 +89,7 @@ _ATTRIBUTES = struct.Struct("<IIQiIQQQ")  # struct sched_attr: size, policy, fla
 
 
 def _set_slice(nanoseconds: int) -> None:
-    """What this thread asks to run at a time (sched_setattr(2)), and those that it starts."""
+    """Sets the time slice of this thread and of those that it starts: sched_setattr(2), which glibc does not wrap."""
     if not _SETATTR:
         return
     system = ctypes.CDLL(None)
@@ -82,6 +97,6 @@ def _set_slice(nanoseconds: int) -> None:
     if system.syscall(_GETATTR, 0, attributes, _ATTRIBUTES.size, 0):
         return
     size, policy, flags, nice, priority, _, *others = _ATTRIBUTES.unpack(attributes.raw)
-    if policy != os.SCHED_OTHER:
+    if policy != os.SCHED_OTHER:  # under another policy the runtime field means something else
         return
     system.syscall(_SETATTR, 0, _ATTRIBUTES.pack(size, policy, flags, nice, priority, nanoseconds, *others), 0)

@@ -1,4 +1,8 @@
-"""Runs a coroutine at once, and makes a task of it only if it has to wait."""
+"""Runs a coroutine at once, and makes it a task only if it has to wait.
+
+Most requests to a small model never wait, or only until the current tick ends. An asyncio task would start one tick
+later and deliver its result another tick later; for such requests that is a large part of their time.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +11,29 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any
 
 
-class Waiter(asyncio.Future[Any]):
-    """A future that is done by the end of the event loop's next turn.
+class TickFuture(asyncio.Future[Any]):
+    """A future that is done when the current tick of the event loop ends.
 
-    then  goes on with the coroutine that waits for it, unless that is a task
+    resume  continues the coroutine that waits for it; None when an asyncio task waits, which continues by itself
     """
 
-    then: Callable[[], None] | None = None
+    resume: Callable[[], None] | None = None
 
 
-class Suspended:
-    """A coroutine that waits for a `Waiter`, without the cost of a task; as much of one as a server needs."""
+class TickTask:
+    """A coroutine that waits for a `TickFuture`: a task in as far as a server needs one, without a task's cost."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], waiter: Waiter) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], future: TickFuture) -> None:
         self._coroutine = coroutine
-        self._waiter: Waiter | None = waiter
-        self._task: asyncio.Task[Any] | None = None  # once it waits for something else
+        self._future: TickFuture | None = future
+        self._task: asyncio.Task[Any] | None = None  # once the coroutine waits for anything else
         self._callback: Callable[[Any], object] | None = None
         self._value: Any = None
         self._error: BaseException | None = None
-        waiter.then = self._go_on
+        future.resume = self._resume
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
-        """Calls it with what has `cancelled`, `exception` and `result`, as a task does. There is one callback."""
+        """Sets the one callback; it gets an object with `cancelled`, `exception` and `result`, as a task has them."""
         self._callback = callback
 
     def cancelled(self) -> bool:
@@ -44,26 +48,27 @@ class Suspended:
         return self._value
 
     def cancel(self) -> None:
-        """Ends the coroutine where it waits."""
+        """Raises CancelledError in the coroutine, where it waits."""
         if self._task is not None:
             self._task.cancel()
-        elif self._waiter is not None:
-            self._waiter.then = None
-            self._waiter.cancel()
-            self._go_on()
+        elif self._future is not None:
+            self._future.resume = None
+            self._future.cancel()
+            self._resume()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         loop = asyncio.get_running_loop()
-        self._waiter = None
+        self._future = None
         try:
             awaited = self._coroutine.send(None)
         except StopIteration as done:
             self._value = done.value
         except BaseException as error:
-            # Without this frame, through which it would hold itself.
+            # Drops this frame from the traceback. The frame refers to self and self to the error: such a cycle would
+            # keep the request's arrays in memory until the garbage collector runs.
             self._error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         else:
-            self._task = loop.create_task(_go_on(self._coroutine, awaited))
+            self._task = loop.create_task(_continue(self._coroutine, awaited))
             if self._callback is not None:
                 self._task.add_done_callback(self._callback)
             return
@@ -71,43 +76,42 @@ class Suspended:
             try:
                 self._callback(self)
             except Exception as error:
-                loop.call_exception_handler({"message": "an answer could not be given", "exception": error})
+                loop.call_exception_handler({"message": "an answer could not be written", "exception": error})
 
 
-UNDONE = (asyncio.Task, Suspended)
-"""What `start` gives for a coroutine that waits."""
-Undone = asyncio.Task[Any] | Suspended
+PENDING = (asyncio.Task, TickTask)
+"""The types that `start` returns for a coroutine that waits."""
+Pending = asyncio.Task[Any] | TickTask
 
 
-def start(coroutine: Coroutine[Any, Any, Any]) -> Undone | Any:
-    """What the coroutine returns, if it never waits; else what goes on with it. Raises what it raises.
-
-    Most requests to a small model never wait, or not beyond this turn of the event loop: a task would cost them two
-    turns more.
-    """
+def start(coroutine: Coroutine[Any, Any, Any]) -> Pending | Any:
+    """The coroutine's result if it never waits, else a task that continues it. Raises what the coroutine raises."""
     try:
         awaited = coroutine.send(None)
     except StopIteration as done:
         return done.value
-    if isinstance(awaited, Waiter):
-        return Suspended(coroutine, awaited)
-    return asyncio.get_running_loop().create_task(_go_on(coroutine, awaited))
+    if isinstance(awaited, TickFuture):
+        return TickTask(coroutine, awaited)
+    return asyncio.get_running_loop().create_task(_continue(coroutine, awaited))
 
 
-def wake(waiters: Iterable[Waiter]) -> None:
-    """Goes on with the coroutines that wait for these, which are done."""
-    for waiter in waiters:
-        if waiter.then is not None:
-            then, waiter.then = waiter.then, None
-            then()
+def wake(futures: Iterable[TickFuture]) -> None:
+    """Continues the coroutines that wait for these futures, which are done, without another tick."""
+    for future in futures:
+        if future.resume is not None:
+            resume, future.resume = future.resume, None
+            resume()
 
 
-async def _go_on(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Any:
-    return await _Rest(coroutine, awaited)
+async def _continue(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Any:
+    return await _Remainder(coroutine, awaited)
 
 
-class _Rest:
-    """The rest of a coroutine that waits for `awaited`."""
+class _Remainder:
+    """The rest of a coroutine that has started and waits for `awaited`."""
+
+    # Python has no way to hand a coroutine that has started to a task: the task would send it None at once and lose
+    # the future that it waits for. This awaitable yields that future first.
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], awaited: Any) -> None:
         self._coroutine = coroutine
@@ -122,7 +126,7 @@ class _Rest:
                 except GeneratorExit:
                     self._coroutine.close()
                     raise
-                except BaseException as error:  # a cancellation, for one
+                except BaseException as error:  # CancelledError among them
                     awaited = self._coroutine.throw(error)
                 else:
                     awaited = self._coroutine.send(sent)

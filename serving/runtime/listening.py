@@ -1,4 +1,4 @@
-"""Ports and sockets that the server listens on."""
+"""The ports and sockets on which the server listens."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from pathlib import Path
 
 _BACKLOG = 2048
 _SETTLE_S = 5.0
-_SETTLE_TURNS = 12
+_QUIET_LOOKS = 12
+_MAX_FILES = 2**16
 
 
 def listen(host: str, port: int, share: bool = False) -> socket.socket:
-    """A listening TCP socket; host "" for all addresses, IPv6 and IPv4 where the system can. OSError if it cannot be.
+    """A listening TCP socket; host "" for all addresses, IPv6 and IPv4 where the system has both. OSError if it fails.
 
-    share  other processes may listen on the same port (SO_REUSEPORT)
+    share  lets other processes listen on the same port (SO_REUSEPORT)
     """
     if host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=share)
     if socket.has_dualstack_ipv6():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the kernel knows IPv6, but no interface has it
             return socket.create_server(
                 ("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True, reuse_port=share
             )
@@ -32,33 +33,34 @@ def listen(host: str, port: int, share: bool = False) -> socket.socket:
 
 
 def remove_stale_socket(path: Path) -> None:
-    """Removes what a killed server left at the path of a UNIX socket; nothing but a socket is removed."""
+    """Removes the UNIX socket that a killed server left at this path; anything but a socket stays."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.stat().st_mode):
             path.unlink()
 
 
 async def settle(count: Callable[[], int], limit_s: float) -> None:
-    """Returns once `count` has stood still for some turns of the event loop; after five seconds, or `limit_s`, anyhow.
+    """Waits until `count` has stayed the same for 60 ms; at most 5 s, and at most `limit_s` seconds.
 
-    What waits in a queue of the system, connections say, is lost when a server stops before it has taken them.
+    Connections still in the kernel's accept queue are lost if the server stops before accepting them.
     """
     end = time.monotonic() + min(limit_s, _SETTLE_S)
-    last, turns = count(), 0
-    while turns < _SETTLE_TURNS and time.monotonic() < end:
+    last, quiet_looks = count(), 0
+    while quiet_looks < _QUIET_LOOKS and time.monotonic() < end:
         await asyncio.sleep(0.005)
         now = count()
-        last, turns = now, turns + 1 if now == last else 0
+        last, quiet_looks = now, quiet_looks + 1 if now == last else 0
 
 
 def raise_file_limit() -> None:
-    """Lets the process open as many files, connections among them, as the system allows it to."""
+    """Raises the limit of open files, and so of connections, as far as the system allows, up to 65,536."""
+    # The soft limit is usually 1,024, fewer than --max_connections: clients beyond it would wait without an answer.
     try:
         import resource
     except ImportError:  # Windows
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    target = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < target:
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))

@@ -6,5 +6,5 @@ import logging
 
 
 def set_up_log(name: str = "") -> None:
-    """Log from INFO on; `name` begins each message."""
+    """Writes messages from INFO up to stderr; `name` begins each one."""
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname).1s {name}%(message)s")

@@ -1,4 +1,4 @@
-"""Keeps what is served inside the repository: symbolic links may not lead out of it."""
+"""Keeps the server inside its repository: symbolic links may not lead out of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ladle.serving.errors import PermissionDenied
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """Whether the path, all symbolic links followed, is the folder `root` or below it."""
+    """Whether the path is `root` or lies below it, after following all symbolic links."""
     real, real_root = os.path.realpath(path), os.path.realpath(root)
     return real == real_root or real.startswith(real_root.rstrip(os.sep) + os.sep)
 
 
 def check_version(folder: Path, root: Path) -> None:
-    """PermissionDenied when the version's folder, or anything in it, is a symbolic link out of `root`."""
+    """PermissionDenied when the version's folder, or a file in it, is a symbolic link out of `root`."""
     if not is_inside(folder, root):
         raise PermissionDenied(
             "the version's folder is a symbolic link out of the repository; "
@@ -31,10 +31,10 @@ def check_version(folder: Path, root: Path) -> None:
 
 
 def _links(folder: Path) -> Iterator[Path]:
-    """The symbolic links below a folder; those to folders are not followed."""
+    """The symbolic links below a folder. Links to folders are not entered: checking the link itself is enough."""
     try:
         entries = list(os.scandir(folder))
-    except OSError:  # no folder, or not readable: loading it says so
+    except OSError:  # not a folder, or not readable: loading the version reports it
         return
     for entry in entries:
         if entry.is_symlink():

@@ -1,4 +1,4 @@
-"""Files in protobuf's text format."""
+"""Reads files in protobuf's text format."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ladle.serving.errors import InvalidArgument
 
 
 def read_text_proto(path: Path, message: Any) -> Any:
-    """A text-format file as a message of this class.
+    """Reads a text-format file into a message of this class.
 
-    InvalidArgument when it cannot be parsed; where and why goes to stderr, as TensorFlow Serving has it.
+    InvalidArgument when it cannot be read. Line, column and reason go to stderr, as in TensorFlow Serving.
     """
-    from google.protobuf import text_format  # a tenth of the start-up time, for this alone
+    from google.protobuf import text_format  # takes a tenth of the start-up time, and most servers have no such file
 
     try:
         return text_format.Parse(path.read_text(), message(), descriptor_pool=pb.POOL)

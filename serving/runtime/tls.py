@@ -11,9 +11,9 @@ from ladle.serving.runtime.text_proto import read_text_proto
 
 
 def read_credentials(path: Path) -> Any:
-    """grpc.ServerCredentials of an SSLConfig file; InvalidArgument when it has not what TLS needs.
+    """Reads grpc.ServerCredentials from an SSLConfig file; InvalidArgument when a key or certificate is missing.
 
-    With `client_verify`, only clients with a certificate of `custom_ca` are served.
+    With `client_verify`, the server accepts only clients with a certificate from `custom_ca`.
     """
     import grpc
 
@@ -21,11 +21,13 @@ def read_credentials(path: Path) -> Any:
     for field, begin in (("server_key", "PRIVATE KEY"), ("server_cert", "CERTIFICATE")):
         if f"{begin}-----" not in getattr(ssl, field):
             raise InvalidArgument(
-                f"ssl_config_file: {field} is not a PEM text; wanted the contents of the file, -----BEGIN {begin}----- "
-                "and so on, not its path"
+                f"ssl_config_file: {field} is not PEM text; expected the contents of the file, from "
+                f"-----BEGIN {begin}----- on; paste them in place of a path"
             )
     if ssl.client_verify and "CERTIFICATE-----" not in ssl.custom_ca:
-        raise InvalidArgument("ssl_config_file: client_verify needs custom_ca, the PEM text of the clients' authority")
+        raise InvalidArgument(
+            "ssl_config_file: client_verify needs custom_ca; add the PEM text of the authority that signs clients"
+        )
     return grpc.ssl_server_credentials(
         [(ssl.server_key.encode(), ssl.server_cert.encode())],
         root_certificates=ssl.custom_ca.encode() or None,

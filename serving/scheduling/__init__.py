@@ -1,1 +1,1 @@
-"""When and where a request runs, how requests merge, and when the queue is full."""
+"""When and where a request runs, which requests merge, and when the queue is full."""

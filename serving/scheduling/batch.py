@@ -1,17 +1,18 @@
-"""A batch: requests of one kind that wait together and run together, in a thread or on the event loop."""
+"""A batch: requests of one kind that run as one. Their rows are merged before the run and split after it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ladle.clients.wire.arrays import Array
-from ladle.serving.scheduling import batching
+from ladle.serving.errors import FailedPrecondition, InvalidArgument
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import size_of
 from ladle.serving.servables.servable import Servable
@@ -20,50 +21,54 @@ Tensors = Mapping[str, Array]
 Outputs = Tensors
 log = logging.getLogger(__name__)
 
-_GAIN = 0.95  # of the time of a row alone: what a row of a merged run must come down to
+_WORTHWHILE = 0.95  # merging pays off if a row takes at most this share of the time of a row alone
+_SMALL_OUTPUTS = 2**10  # elements of a merged run up to which the rows of all requests are encoded together
 
 
-class Shape(NamedTuple):
-    """What is to be known of a request's inputs besides their values.
+class InputSummary(NamedTuple):
+    """Row count, size and merge key of a request's inputs.
 
-    rows  0 when they are not to be merged with others    size  see `size_of`
-    kind  what requests must share to be merged; None when they are not to be. It does not keep the servable in memory
+    rows       0 when the request cannot be merged with others
+    size       elements, as `size_of` counts them
+    merge_key  equal for requests that may run together; None when this one runs alone. It holds the id of the
+               servable, not the servable: an unloaded version must leave memory at once
     """
 
     rows: int
     size: int
-    kind: Hashable
+    merge_key: Hashable
 
 
-@dataclass(eq=False, slots=True)
-class Call:
-    """What a request asks: a signature of a servable, its outputs by alias, and for which API (for the metrics).
+class Call(NamedTuple):
+    """What a request runs: a signature, its outputs by alias, and the API that asked (for the metrics).
 
-    shape  of the inputs, where all that ask this have the same; None: they may differ
+    summary  of the inputs, when every request with this call has inputs of the same shapes; None otherwise
     """
 
-    servable: Servable
     signature: str
     outputs: tuple[str, ...]
     api: str
-    shape: Shape | None = None
+    summary: InputSummary | None = None
 
-    def shape_of(self, inputs: Tensors) -> Shape:
-        """InvalidArgument for inputs that cannot be merged, where batching is on."""
-        parameters = self.servable.batching
-        rows = batching.count_rows(inputs, parameters) if parameters is not None else 0
-        kind = None
-        if rows and parameters is not None:
-            kind = id(self.servable), self.signature, batching.kind_of(self.outputs, inputs, parameters)
-        return Shape(rows, size_of(inputs), kind)
+
+def summarize(servable: Servable, call: Call, inputs: Tensors) -> InputSummary:
+    """The summary of a request's inputs; InvalidArgument when batching is on and they cannot be batched."""
+    batching = servable.batching
+    rows = count_rows(inputs, batching) if batching is not None else 0
+    key = None
+    if rows and batching is not None:
+        key = id(servable), call.signature, merge_key(call.outputs, inputs, batching)
+    return InputSummary(rows, size_of(inputs), key)
 
 
 @dataclass(eq=False)
 class Task:
-    """A request, or a part of a large one, that waits or runs.
+    """A request, or one part of a large request, that waits or runs.
 
-    size_bytes         what its inputs take
+    rows               of its inputs
+    size_bytes         memory that its inputs take
     deadline, arrived  `time.monotonic()` seconds
+    batch              holds the task, until the task is answered
     """
 
     inputs: Tensors
@@ -78,11 +83,12 @@ class Task:
 
 @dataclass(eq=False)
 class Batch:
-    """Tasks of one call and kind. `batching` is None for a request that runs as it came, `kind` is of no use then."""
+    """Tasks with one call and one merge key. Without `batching` it holds a single task, which runs unchanged."""
 
+    servable: Servable
     call: Call
     batching: Batching | None
-    kind: Hashable
+    merge_key: Hashable
     tasks: list[Task] = field(default_factory=list)
     rows: int = 0
     is_waiting: bool = True
@@ -91,31 +97,33 @@ class Batch:
         return self.batching is not None and self.rows + rows <= self.batching.limit
 
     def is_quick(self) -> bool:
-        """Whether it may run on the event loop. (A request that runs as it came would not have waited.)"""
-        if self.batching is None:
+        """Whether the batch may run on the event loop."""
+        if self.batching is None:  # a quick request that is never merged does not queue in the first place
             return False
         size = sum(size_of(task.inputs) for task in self.tasks)
-        return self.call.servable.paces[self.call.signature].is_quick(size)
+        return self.servable.paces[self.call.signature].is_quick(size)
 
-    def gains(self) -> bool:
-        """Whether a row takes less in the merged run than alone, as far as calls of these sizes have been measured."""
+    def pays_off(self) -> bool:
+        """Whether a row takes less time in the merged run than alone; True until both sizes have been measured."""
+        # Merging saves what a run costs beside its rows. A large convolution has next to none of that: two merged
+        # images can take longer than one after the other, because they no longer fit the processor's cache.
         if self.batching is None or self.batching.allowed_batch_sizes or len(self.tasks) < 2:
             return True
-        pace, sizes = self.call.servable.paces[self.call.signature], [size_of(task.inputs) for task in self.tasks]
+        pace, sizes = self.servable.paces[self.call.signature], [size_of(task.inputs) for task in self.tasks]
         alone, merged = pace.measured_s(sizes[0]), pace.measured_s(sum(sizes))
-        return alone is None or merged is None or merged / self.rows <= _GAIN * alone / self.tasks[0].rows
+        return alone is None or merged is None or merged / self.rows <= _WORTHWHILE * alone / self.tasks[0].rows
 
     def take_first(self) -> Batch:
-        """A batch of the first task alone, which leaves this one."""
+        """Moves the first task into a batch of its own, and returns that."""
         task = self.tasks.pop(0)
         self.rows -= task.rows
-        task.batch = Batch(self.call, self.batching, self.kind, [task], task.rows, is_waiting=False)
+        task.batch = Batch(self.servable, self.call, self.batching, self.merge_key, [task], task.rows, is_waiting=False)
         return task.batch
 
     def run(self) -> tuple[list[Outputs | Exception], float]:
-        """The outputs or the error of each task, and the seconds taken.
+        """The outputs or the error of each task, and the seconds that the run took.
 
-        When merged requests fail, each is run by itself, so that only the one at fault fails.
+        When a merged run fails, each task runs again alone, so that only the one at fault fails.
         """
         start = time.perf_counter()
         results: list[Outputs | Exception] = []
@@ -125,7 +133,7 @@ class Batch:
             if len(self.tasks) == 1:
                 results = [error]
             else:
-                log.info("%s: a merged run failed, its requests run one by one", self.call.servable.name)
+                log.info("%s: a merged run failed; its requests now run one by one", self.servable.name)
                 results = [self._run_alone(task) for task in self.tasks]
         return results, time.perf_counter() - start
 
@@ -137,47 +145,160 @@ class Batch:
 
     def _run(self, tasks: Sequence[Task]) -> list[Outputs]:
         requests, sizes = [task.inputs for task in tasks], [task.rows for task in tasks]
-        return run_merged(self.call, self.batching, requests, sizes)
-
-
-@dataclass(eq=False)
-class Lane:
-    """What waits for the versions of one model, in order of arrival.
-
-    growing  the last batch of each kind, which may still grow    counts  batches of each kind
-    alone    requests that ran by themselves because merging had not paid
-    spent_s  engine time that the model had; one that was idle has not saved any up
-    """
-
-    batches: deque[Batch] = field(default_factory=deque)
-    growing: dict[Hashable, Batch] = field(default_factory=dict)
-    counts: dict[Hashable, int] = field(default_factory=dict)
-    waiting: int = 0
-    alone: int = 0
-    spent_s: float = 0.0
+        if self.batching is None:
+            return [self.servable.run(self.call.signature, requests[0], self.call.outputs)]
+        return run_merged(self.servable, self.call, self.batching, requests, sizes)
 
 
 def run_merged(
-    call: Call, parameters: Batching | None, requests: Sequence[Tensors], sizes: Sequence[int]
+    servable: Servable, call: Call, batching: Batching, requests: Sequence[Tensors], sizes: Sequence[int]
 ) -> list[Outputs]:
-    """The outputs of each request, run together; without parameters there is one, which runs as it came."""
-    if parameters is None:
-        return [call.servable.run(call.signature, requests[0], call.outputs)]
+    """Runs requests together, padded to an allowed size, and returns the outputs of each; `sizes` are their rows."""
     rows = sum(sizes)
-    padding = parameters.padded(rows) - rows
-    merged = batching.merge(requests, padding, parameters.pad_variable_length_inputs)
-    return batching.split(call.servable.run(call.signature, merged, call.outputs), sizes, padding)
+    padding = batching.padded(rows) - rows
+    merged = merge(requests, padding, batching.pad_variable_length_inputs)
+    return split(servable.run(call.signature, merged, call.outputs), sizes, padding)
+
+
+# Rows
+
+
+def count_rows(inputs: Tensors, batching: Batching) -> int:
+    """Rows of a request; InvalidArgument, in TensorFlow Serving's words, when they differ or are too many."""
+    rows = -1
+    for array in inputs.values():
+        if not array.ndim:
+            raise InvalidArgument("Batching Run() input tensors must have at least one dimension")
+        if rows not in (-1, array.shape[0]):
+            raise InvalidArgument("Batching Run() input tensors must have equal 0th-dimension size")
+        rows = array.shape[0]
+    if rows < 0:
+        raise InvalidArgument("Batching Run() must have at least one input tensor")
+    if rows > batching.max_batch_size:
+        raise InvalidArgument(f"Task size {rows} is larger than maximum input batch size {batching.max_batch_size}")
+    return rows
 
 
 def rows_of(inputs: Tensors) -> int:
-    """Rows of the first input; 1 for a scalar and for none."""
+    """Rows of the first input; 1 for a scalar, or when there are no inputs."""
     first = next(iter(inputs.values()), None)
     return len(first) if first is not None and first.ndim else 1
 
 
 def bytes_of(inputs: Tensors) -> int:
-    """What the inputs take in memory, about."""
+    """About how much memory the inputs take."""
     return sum(
         array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype == object else 0)
         for array in inputs.values()
     )
+
+
+def merge_key(outputs: Sequence[str], inputs: Tensors, batching: Batching) -> Hashable:
+    """Equal for requests to a signature that may be merged: same outputs, and inputs that differ only in their rows.
+
+    With padding, inner sizes may differ too; the number of dimensions may not.
+    """
+    names = frozenset(outputs)
+    if batching.pad_variable_length_inputs:
+        return names, frozenset((alias, array.ndim) for alias, array in inputs.items())
+    return names, frozenset((alias, array.shape[1:]) for alias, array in inputs.items())
+
+
+def merge(requests: Sequence[Tensors], padding: int = 0, pad_inner: bool = False) -> dict[str, Array]:
+    """The rows of all requests, concatenated along the first axis.
+
+    padding    rows to append: copies of the last request's first row, as TensorFlow Serving pads
+    pad_inner  pads inner sizes to the largest, with each tensor's own first element
+    """
+    merged = {}
+    for alias in requests[0]:
+        arrays = [request[alias] for request in requests]
+        if pad_inner:
+            arrays = _pad_inner(arrays)
+        if padding:
+            arrays.append(np.repeat(arrays[-1][:1], padding, axis=0))
+        merged[alias] = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+    return merged
+
+
+def _pad_inner(arrays: list[Array]) -> list[Array]:
+    largest = tuple(map(max, zip(*(array.shape[1:] for array in arrays), strict=True)))
+    return [array if array.shape[1:] == largest else _pad_to(array, largest) for array in arrays]
+
+
+def _pad_to(array: Array, inner: tuple[int, ...]) -> Array:
+    padded = np.empty((len(array), *inner), array.dtype)
+    padded[...] = array.flat[0] if array.size else (b"" if array.dtype == object else np.zeros((), array.dtype))
+    padded[tuple(map(slice, array.shape))] = array
+    return padded
+
+
+class RowView(Mapping[str, Array]):
+    """One request's outputs: row `at` of the outputs of a merged run. An alias gives its array [1, ...].
+
+    whole  the outputs of all requests, by alias
+    cache  shared by the views of one run: the first request encodes the rows of all, the others find them here
+    """
+
+    __slots__ = ("at", "cache", "whole")
+
+    def __init__(self, whole: Tensors, cache: dict[str, Any], at: int) -> None:
+        self.whole, self.cache, self.at = whole, cache, at
+
+    def __getitem__(self, alias: str) -> Array:
+        return self.whole[alias][self.at : self.at + 1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.whole)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def is_small(self) -> bool:
+        """Whether the outputs are small enough to encode the rows of all requests at once."""
+        if "is_small" not in self.cache:
+            self.cache["is_small"] = size_of(self.whole) <= _SMALL_OUTPUTS
+        return bool(self.cache["is_small"])
+
+
+def split(outputs: Tensors, sizes: Sequence[int], padding: int = 0) -> list[Tensors]:
+    """The outputs of each request, by its rows; FailedPrecondition unless outputs have one row per input row."""
+    rows = sum(sizes) + padding
+    for array in outputs.values():
+        if not array.ndim:
+            raise FailedPrecondition("Batched output tensor has 0 dimensions")
+        if len(array) != rows:
+            raise FailedPrecondition(
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
+                "input tensors"
+            )
+    if len(sizes) == 1 and not padding:
+        return [dict(outputs)]
+    parts: list[Tensors] = []
+    cache: dict[str, Any] = {}
+    start = 0
+    if padding:
+        outputs = {alias: array[: rows - padding] for alias, array in outputs.items()}
+    for size in sizes:
+        if size == 1 < len(sizes):
+            parts.append(RowView(outputs, cache, start))
+        else:
+            parts.append({alias: array[start : start + size] for alias, array in outputs.items()})
+        start += size
+    return parts
+
+
+def cut(inputs: Tensors, rows: int, first: int, limit: int) -> list[Tensors]:
+    """A large request in parts: `first` rows that fill a waiting batch, then at most `limit` rows each."""
+    parts: list[Tensors] = []
+    start = 0
+    while start < rows:
+        size = min(first if not start and first else limit, rows - start)
+        parts.append({alias: array[start : start + size] for alias, array in inputs.items()})
+        start += size
+    return parts
+
+
+def join(parts: Sequence[Tensors]) -> dict[str, Array]:
+    """The outputs of a request that ran in parts, concatenated along the first axis."""
+    return {alias: np.concatenate([part[alias] for part in parts]) for alias in parts[0]}

@@ -1,56 +1,81 @@
-"""What may wait for an engine: a server with too much to do says so at once, rather than grow."""
+"""The waiting requests of each model, and how many may wait: a server with too much to do refuses at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from ladle.serving.errors import ResourceExhausted, Unavailable
-from ladle.serving.scheduling.batch import Batch, Lane, Task
+from ladle.serving.scheduling.batch import Batch, Task
+
+
+@dataclass(eq=False)
+class ModelQueue:
+    """What waits for the versions of one model, in order of arrival.
+
+    open_batches  by merge key: the last batch, which may still grow
+    batch_counts  by merge key: waiting batches
+    waiting       tasks in all batches
+    unmerged      requests that ran alone because merging had not paid off
+    engine_s      engine time that the model has had, in seconds
+    """
+
+    batches: deque[Batch] = field(default_factory=deque)
+    open_batches: dict[Hashable, Batch] = field(default_factory=dict)
+    batch_counts: dict[Hashable, int] = field(default_factory=dict)
+    waiting: int = 0
+    unmerged: int = 0
+    engine_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What may wait for an engine; 0: no limit.
+    """How much may wait for an engine; 0: no limit.
 
-    requests  of all models    model_requests  of one model    size_bytes  inputs of all that wait
+    requests        of all models
+    model_requests  of one model
+    size_bytes      inputs of all waiting requests
     """
 
     requests: int = 1000
     model_requests: int = 500
     size_bytes: int = 2**28
 
-    def check(self, like: Batch, tasks: Sequence[Task], lane: Lane | None, waiting: int, waiting_bytes: int) -> None:
-        """Raises Unavailable or ResourceExhausted when there is no room for these tasks.
+    def check(
+        self, batch: Batch, tasks: Sequence[Task], queue: ModelQueue | None, waiting: int, waiting_bytes: int
+    ) -> None:
+        """Raises Unavailable or ResourceExhausted when the queue has no room for these tasks.
 
-        like                    the batch that they would make    lane  what waits for their model
-        waiting, waiting_bytes  requests of all models, and their inputs
+        batch                   the empty batch that the tasks would start
+        queue                   of their model; None when nothing waits for it
+        waiting, waiting_bytes  requests of all models, and the size of their inputs
         """
         size_bytes = sum(task.size_bytes for task in tasks)
+        # A request that finds the queue empty gets in, however large: --max_request_bytes has bounded it already.
         if self.size_bytes and waiting and waiting_bytes + size_bytes > self.size_bytes:
             raise ResourceExhausted(
-                f"the inputs of waiting requests take {waiting_bytes} bytes, with this one they would take more "
-                f"than {self.size_bytes}; try again later"
+                f"the queue is full ({waiting_bytes} bytes of inputs; got {size_bytes} more, "
+                f"at most {self.size_bytes} may wait); retry later"
             )
         if self.requests and waiting >= self.requests:
-            raise Unavailable(f"{waiting} requests wait for an engine, as many as may; try again later")
-        if lane is None or not lane.waiting:
+            raise Unavailable(f"the queue is full ({waiting} requests); retry later")
+        if queue is None or not queue.waiting:
             return
-        if self.model_requests and lane.waiting >= self.model_requests:
-            name = like.call.servable.name
-            raise Unavailable(f"{lane.waiting} requests wait for {name}, as many as may; try again later")
-        if like.batching is None:
+        if self.model_requests and queue.waiting >= self.model_requests:
+            raise Unavailable(f"the queue of {batch.servable.name} is full ({queue.waiting} requests); retry later")
+        if batch.batching is None:
             return
-        growing, count = lane.growing.get(like.kind), lane.counts.get(like.kind, 0)
-        more = len(tasks) - (growing is not None and growing.has_room(tasks[0].rows))
-        if count and count + more > like.batching.max_enqueued_batches:
+        last, count = queue.open_batches.get(batch.merge_key), queue.batch_counts.get(batch.merge_key, 0)
+        more = len(tasks) - (last is not None and last.has_room(tasks[0].rows))
+        if count and count + more > batch.batching.max_enqueued_batches:
             raise Unavailable(
                 "The batch scheduling queue to which this task was submitted is full; currently "
-                f"{count} batches enqueued and max_enqueued_batches is {like.batching.max_enqueued_batches}"
+                f"{count} batches enqueued and max_enqueued_batches is {batch.batching.max_enqueued_batches}"
             )
 
 
 def queue_limits(options: SimpleNamespace) -> Limits:
-    """What may wait, by the flags."""
+    """The limits that the flags set."""
     return Limits(options.max_queued_requests, options.max_queued_requests_per_model, options.max_queued_bytes)

@@ -1,7 +1,7 @@
-"""When and where a request runs: at once on the event loop, in a thread, merged with others, or not at all.
+"""Decides when and where a request runs: at once on the event loop, in a thread, merged with others, or not at all.
 
-All of its state belongs to the event loop, so there are no locks; threads only run batches. Requests for a model run
-in order of arrival; of the models that wait, the one that has had the least engine time comes first.
+All state belongs to the event loop, so there are no locks; threads only run batches. The requests for one model run in
+order of arrival. Between models the queue is fair: the one that has had the least engine time runs next.
 """
 
 from __future__ import annotations
@@ -14,114 +14,127 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted
-from ladle.serving.runtime.cores import cpu_count, note_quick, step_back
-from ladle.serving.scheduling import batching
-from ladle.serving.scheduling.batch import Batch, Call, Lane, Outputs, Task, Tensors, bytes_of, rows_of, run_merged
-from ladle.serving.scheduling.limits import Limits
-from ladle.serving.scheduling.tick import LATE, LATE_IN_QUEUE, Turn
+from ladle.serving.runtime.cores import cpu_count, loop_activity, lower_priority
+from ladle.serving.scheduling.batch import (
+    Batch,
+    Call,
+    Outputs,
+    Task,
+    Tensors,
+    bytes_of,
+    cut,
+    join,
+    rows_of,
+    run_merged,
+    summarize,
+)
+from ladle.serving.scheduling.limits import Limits, ModelQueue
+from ladle.serving.scheduling.tick import LATE, LATE_IN_QUEUE, Tick
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import QUICK_S
+from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 
-_TRY_AGAIN = 32  # requests that run alone, merging not having paid, before it is tried once more
+_RETRY_MERGING = 32  # requests that run alone, because merging had not paid off, before merging is tried again
 MERGED_FROM_S = 200e-6
-"""Runs that take less are merged with those that arrive in the same turn of the event loop, and wait for no others."""
+"""Runs that take less merge only with requests of the same tick; longer ones wait for a thread, and merge there."""
 
 
 class Scheduler:
     """Runs requests on their servables.
 
-    threads  batches that run at once beside the event loop; as many as cores, at least 2, if not given
+    threads  batches that run at once beside the event loop; default: the number of cores, at least 2
     """
 
     def __init__(
         self, threads: int | None = None, limits: Limits | None = None, metrics: Metrics | None = None
     ) -> None:
-        self._free = threads or max(2, cpu_count())
-        self._pool = ThreadPoolExecutor(self._free, thread_name_prefix="run", initializer=step_back)
+        self._idle_threads = threads or max(2, cpu_count())
+        self._pool = ThreadPoolExecutor(self._idle_threads, thread_name_prefix="run", initializer=lower_priority)
         self._limits = limits or Limits()
         self._metrics = metrics
-        self._lanes: dict[str, Lane] = {}
+        self._queues: dict[str, ModelQueue] = {}
         self._waiting = 0
         self._waiting_bytes = 0
-        self._served_s = 0.0  # spent_s of the lane served last
-        self._will_dispatch = False
-        self._turn = Turn(self._run_turn)
+        self._virtual_time_s = 0.0  # engine_s of the model that ran last
+        self._dispatch_is_scheduled = False
+        self._tick = Tick(self._run_on_loop)
 
     @property
     def waiting(self) -> int:
         """Requests that wait for an engine."""
         return self._waiting
 
-    async def run(self, call: Call, inputs: Tensors, deadline: float | None = None) -> Outputs:
+    async def run(self, servable: Servable, call: Call, inputs: Tensors, deadline: float | None = None) -> Outputs:
         """The outputs by alias.
 
-        deadline  `time.monotonic()` seconds: a request that still waits then is never run
+        deadline  `time.monotonic()` seconds: a request that still waits then never runs
 
-        DeadlineExceeded then, but ResourceExhausted where requests are merged; Unavailable or ResourceExhausted when
-        too much waits already; InvalidArgument for inputs that cannot be merged; and what the graph raises.
+        DeadlineExceeded then, or ResourceExhausted where requests are merged, as in TensorFlow Serving; Unavailable or
+        ResourceExhausted when the queue is full; InvalidArgument for inputs that cannot be batched; and what the graph
+        raises.
         """
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlineExceeded(LATE)
-        rows, size, kind = call.shape or call.shape_of(inputs)
-        parameters = call.servable.batching if rows else None  # merging is off, or there is nothing to merge
-        expected = call.servable.paces[call.signature].expected_s(size)
-        is_whole = parameters is None or rows <= parameters.limit
-        if is_whole and expected is not None and expected <= (MERGED_FROM_S if parameters else QUICK_S):
-            if self._turn.is_alone():
-                return self._run_here(call, parameters, inputs, rows, size)
-            if parameters is None:
-                run = partial(self._run_here, call, None, inputs, rows, size)
-                return await self._turn.wait(call.servable, run, expected, deadline)
-            return await self._turn.join(call, parameters, kind, inputs, rows, expected, deadline)
-        if parameters is None:
-            return await self._wait(Batch(call, None, None), [inputs], [rows_of(inputs)], deadline)
-        parts = [inputs]
-        if parameters.enable_large_batch_splitting:
-            lane = self._lanes.get(call.servable.name)
-            growing = lane.growing.get(kind) if lane is not None else None
-            parts = batching.cut(inputs, rows, parameters.limit - growing.rows if growing else 0, parameters.limit)
-        return await self._wait(Batch(call, parameters, kind), parts, [rows_of(part) for part in parts], deadline)
+        rows, size, merge_key = call.summary or summarize(servable, call, inputs)
+        batching = servable.batching if rows else None  # None: batching is off, or the request cannot be merged
+        expected = servable.paces[call.signature].expected_s(size)
+        fits = batching is None or rows <= batching.limit
+        # A thread costs two switches, about 50 µs on a busy machine: quick runs stay on the event loop.
+        if fits and expected is not None and expected <= (MERGED_FROM_S if batching else QUICK_S):
+            if self._tick.should_run_now():
+                return self._run_now(servable, call, batching, inputs, rows, size)
+            if batching is None:
+                run = partial(self._run_now, servable, call, None, inputs, rows, size)
+                return await self._tick.add(servable, run, expected, deadline)
+            return await self._tick.add_merged(servable, call, batching, merge_key, inputs, rows, expected, deadline)
+        batch = Batch(servable, call, batching, merge_key)
+        if batching is None or not batching.enable_large_batch_splitting:
+            return await self._queue(batch, [inputs], deadline)
+        queue = self._queues.get(servable.name)
+        last = queue.open_batches.get(merge_key) if queue is not None else None
+        parts = cut(inputs, rows, batching.limit - last.rows if last else 0, batching.limit)
+        return await self._queue(batch, parts, deadline)
 
-    def _run_here(self, call: Call, parameters: Batching | None, inputs: Tensors, rows: int, size: int) -> Outputs:
-        start = time.perf_counter()
-        note_quick(start)
-        call.servable.enter()
+    # On the event loop
+
+    def _run_now(
+        self, servable: Servable, call: Call, batching: Batching | None, inputs: Tensors, rows: int, size: int
+    ) -> Outputs:
+        start = loop_activity.quick_at = time.perf_counter()
+        servable.enter()
         try:
-            if parameters is None:
-                return call.servable.run(call.signature, inputs, call.outputs, size)
-            return run_merged(call, parameters, [inputs], [rows])[0]
+            if batching is None:
+                return servable.run(call.signature, inputs, call.outputs, size)
+            return run_merged(servable, call, batching, [inputs], [rows])[0]
         finally:
-            call.servable.leave()
+            servable.leave()
             if self._metrics is not None:
-                self._metrics.runtime(
-                    call.servable.name, call.signature, time.perf_counter() - start, rows or rows_of(inputs), call.api
-                )
-                if parameters is not None:
-                    self._metrics.batch(call.servable.name, call.signature, rows, parameters.padded(rows) - rows, 0.0)
+                seconds = time.perf_counter() - start
+                self._metrics.runtime(servable.name, call.signature, seconds, rows or rows_of(inputs), call.api)
+                if batching is not None:
+                    self._metrics.batch(servable.name, call.signature, rows, batching.padded(rows) - rows, 0.0)
 
-    def _run_turn(self, batch: Batch) -> None:
-        note_quick(time.perf_counter())
-        self._note(batch)
-        self._finish(batch, *batch.run())
+    def _run_on_loop(self, batch: Batch) -> None:
+        loop_activity.quick_at = time.perf_counter()
+        self._record_batch(batch)
+        self._deliver(batch, *batch.run())
 
     # Waiting
 
-    async def _wait(
-        self, like: Batch, parts: Sequence[Tensors], rows: Sequence[int], deadline: float | None
-    ) -> Outputs:
+    async def _queue(self, batch: Batch, parts: Sequence[Tensors], deadline: float | None) -> Outputs:
+        """Queues the parts of a request and waits for their outputs; `batch` is the empty batch they would start."""
         loop = asyncio.get_running_loop()
-        tasks = [
-            Task(part, n, bytes_of(part), loop.create_future(), deadline) for part, n in zip(parts, rows, strict=True)
-        ]
-        lane = self._lanes.get(like.call.servable.name)
-        self._limits.check(like, tasks, lane, self._waiting, self._waiting_bytes)
+        tasks = [Task(part, rows_of(part), bytes_of(part), loop.create_future(), deadline) for part in parts]
+        queue = self._queues.get(batch.servable.name)
+        self._limits.check(batch, tasks, queue, self._waiting, self._waiting_bytes)
         for task in tasks:
-            self._join(task, like)
+            self._enqueue(task, batch)
             if deadline is not None:
                 task.timer = loop.call_later(deadline - time.monotonic(), self._expire, task)
-        if not self._will_dispatch:  # once all that has arrived by now has been read, so that it can be merged
-            self._will_dispatch = True
+        # Not at once: requests that have arrived already are parsed first, so that they can merge with this one.
+        if not self._dispatch_is_scheduled:
+            self._dispatch_is_scheduled = True
             loop.call_soon(self._dispatch)
         try:
             if len(tasks) == 1:
@@ -129,54 +142,56 @@ class Scheduler:
             outputs = await asyncio.gather(*(task.future for task in tasks))
         finally:
             for task in tasks:
-                self._leave(task)
+                self._abandon(task)
         try:
-            return batching.join(outputs)
+            return join(outputs)
         except ValueError:
             raise FailedPrecondition("the parts of the split request have outputs of different inner sizes") from None
 
-    def _join(self, task: Task, like: Batch) -> None:
-        """Puts the task into the batch of its kind that waits, or into a new one."""
-        name = like.call.servable.name
-        like.call.servable.enter()
-        lane = self._lanes.setdefault(name, Lane())
-        if not lane.waiting:
-            lane.spent_s = max(lane.spent_s, self._served_s)
-        batch = lane.growing.get(like.kind) if like.batching is not None else None
+    def _enqueue(self, task: Task, new: Batch) -> None:
+        """Puts the task into the open batch of its merge key, or else into a batch like `new`."""
+        servable = new.servable
+        servable.enter()
+        queue = self._queues.setdefault(servable.name, ModelQueue())
+        if not queue.waiting:
+            # A model that was idle has not saved up engine time: it starts level with the one that ran last.
+            # Without this, it would keep the engine until it had caught up with hours of others' use.
+            queue.engine_s = max(queue.engine_s, self._virtual_time_s)
+        batch = queue.open_batches.get(new.merge_key) if new.batching is not None else None
         if batch is None or not batch.has_room(task.rows):
-            batch = Batch(like.call, like.batching, like.kind)
-            lane.batches.append(batch)
-            if like.batching is not None:
-                lane.growing[like.kind] = batch
-                lane.counts[like.kind] = lane.counts.get(like.kind, 0) + 1
+            batch = Batch(servable, new.call, new.batching, new.merge_key)
+            queue.batches.append(batch)
+            if new.batching is not None:
+                queue.open_batches[new.merge_key] = batch
+                queue.batch_counts[new.merge_key] = queue.batch_counts.get(new.merge_key, 0) + 1
         batch.tasks.append(task)
         batch.rows += task.rows
         task.batch = batch
         self._count(batch, [task], 1)
 
     def _count(self, batch: Batch, tasks: Sequence[Task], sign: int) -> None:
-        name = batch.call.servable.name
-        self._lanes[name].waiting += sign * len(tasks)
+        name = batch.servable.name
+        self._queues[name].waiting += sign * len(tasks)
         self._waiting += sign * len(tasks)
         self._waiting_bytes += sign * sum(task.size_bytes for task in tasks)
         if self._metrics is not None:
             self._metrics.queued(name, sign * len(tasks))
 
     def _expire(self, task: Task) -> None:
-        """The deadline of a task has come."""
+        """Fails a task whose deadline has passed, and takes it out of its queue."""
         if not task.future.done():
             merges = task.batch is not None and task.batch.is_waiting and task.batch.batching is not None
             task.future.set_exception(ResourceExhausted(LATE_IN_QUEUE) if merges else DeadlineExceeded(LATE))
-            self._leave(task)
+            self._abandon(task)
 
-    def _leave(self, task: Task) -> None:
-        """Nobody waits for the task any more: it leaves its queue; if it runs already, it ends on its own."""
+    def _abandon(self, task: Task) -> None:
+        """Drops a task that nobody waits for. A waiting task leaves its queue; a running one ends by itself."""
         if task.timer is not None:
             task.timer.cancel()
         if not task.future.done():
             task.future.cancel()
         elif not task.future.cancelled():
-            task.future.exception()  # seen: of the parts of a request only one error is raised
+            task.future.exception()  # asyncio warns of an exception that nobody has read; only one part's is raised
         batch = task.batch
         if batch is not None and batch.is_waiting and task in batch.tasks:
             batch.tasks.remove(task)
@@ -184,101 +199,104 @@ class Scheduler:
             self._count(batch, [task], -1)
             if not batch.tasks:
                 self._close(batch)
-                with contextlib.suppress(ValueError):  # it was about to start
-                    self._lanes[batch.call.servable.name].batches.remove(batch)
-            batch.call.servable.leave()
+                with contextlib.suppress(ValueError):  # `_dispatch` has taken it out already
+                    self._queues[batch.servable.name].batches.remove(batch)
+            batch.servable.leave()
 
     def _close(self, batch: Batch) -> None:
-        """The batch waits no longer: it starts, or is empty."""
+        """Marks a batch that starts or is empty: no task may join it any more."""
         batch.is_waiting = False
         if batch.batching is None:
             return
-        lane = self._lanes[batch.call.servable.name]
-        if lane.growing.get(batch.kind) is batch:
-            del lane.growing[batch.kind]
-        lane.counts[batch.kind] -= 1
-        if not lane.counts[batch.kind]:
-            del lane.counts[batch.kind]
+        queue = self._queues[batch.servable.name]
+        if queue.open_batches.get(batch.merge_key) is batch:
+            del queue.open_batches[batch.merge_key]
+        queue.batch_counts[batch.merge_key] -= 1
+        if not queue.batch_counts[batch.merge_key]:
+            del queue.batch_counts[batch.merge_key]
 
     # Running
 
     def _dispatch(self) -> None:
-        """Starts what can start: quick batches here, the others where a thread is free."""
-        self._will_dispatch = False
-        lanes = list(self._lanes.values())
-        for lane in lanes:
-            while lane.batches and lane.batches[0].is_quick():
-                batch = lane.batches.popleft()
+        """Starts what can start: quick batches on the event loop, the others where a thread is idle."""
+        self._dispatch_is_scheduled = False
+        queues = list(self._queues.values())
+        for queue in queues:
+            while queue.batches and queue.batches[0].is_quick():
+                batch = queue.batches.popleft()
                 if self._start(batch):
-                    self._finish(batch, *batch.run())
-        while self._free and (waiting := [lane for lane in lanes if lane.batches]):
-            lane = min(waiting, key=lambda lane: lane.spent_s)
-            if (chosen := self._next(lane)) is not None:
-                self._served_s = lane.spent_s
-                self._free -= 1
-                self._pool.submit(self._work, chosen, asyncio.get_running_loop())
+                    self._deliver(batch, *batch.run())
+        while self._idle_threads and (waiting := [queue for queue in queues if queue.batches]):
+            queue = min(waiting, key=lambda queue: queue.engine_s)
+            if (chosen := self._next(queue)) is not None:
+                self._virtual_time_s = queue.engine_s
+                self._idle_threads -= 1
+                self._pool.submit(self._run_in_thread, chosen, asyncio.get_running_loop())
 
-    def _next(self, lane: Lane) -> Batch | None:
-        """What the lane runs next: its first batch, or a single request of it where merging has not paid."""
-        batch = lane.batches[0]
+    def _next(self, queue: ModelQueue) -> Batch | None:
+        """The queue's first batch, or only its first request where merging has not paid off; None if it expired."""
+        batch = queue.batches[0]
         self._expire_late(batch)
         if not batch.is_waiting:
             return None
-        if not batch.gains():
-            lane.alone += 1
-            if lane.alone % _TRY_AGAIN:
+        if not batch.pays_off():
+            queue.unmerged += 1
+            # A merged run now and then keeps the measured times fresh: other load may have slowed the first ones.
+            if queue.unmerged % _RETRY_MERGING:
                 first = batch.take_first()
                 self._count(batch, first.tasks, -1)
-                self._note(first)
+                self._record_batch(first)
                 return first
-        lane.batches.popleft()
+        queue.batches.popleft()
         return batch if self._start(batch) else None
 
     def _start(self, batch: Batch) -> bool:
-        """Takes the batch out of the queue; False when nobody waits for it any more."""
+        """Takes the batch out of the queue; False when all of its tasks have left."""
         self._expire_late(batch)
         if not batch.is_waiting:
             return False
         self._count(batch, batch.tasks, -1)
         self._close(batch)
-        self._note(batch)
+        self._record_batch(batch)
         return True
 
     def _expire_late(self, batch: Batch) -> None:
+        # A task's timer may be late itself, when the event loop is busy.
         now = time.monotonic()
         for task in [task for task in batch.tasks if task.deadline is not None and now >= task.deadline]:
             self._expire(task)
 
-    def _note(self, batch: Batch) -> None:
+    def _record_batch(self, batch: Batch) -> None:
         now = time.monotonic()
         if self._metrics is not None and batch.batching is not None:
             waited, sizes = [now - task.arrived for task in batch.tasks], [task.rows for task in batch.tasks]
             padding = batch.batching.padded(batch.rows) - batch.rows
-            self._metrics.batch(batch.call.servable.name, batch.call.signature, batch.rows, padding, waited, sizes)
+            self._metrics.batch(batch.servable.name, batch.call.signature, batch.rows, padding, waited, sizes)
 
-    def _work(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
-        """In a thread."""
+    def _run_in_thread(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
         results, seconds = batch.run()
-        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-            loop.call_soon_threadsafe(self._end_work, batch, results, seconds)
+        with contextlib.suppress(RuntimeError):  # the loop was closed while the batch ran
+            loop.call_soon_threadsafe(self._end_run, batch, results, seconds)
 
-    def _end_work(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
-        self._free += 1
-        self._lanes[batch.call.servable.name].spent_s += seconds
-        self._dispatch()  # first, so that the thread is not idle while answers are written
-        self._finish(batch, results, seconds)
+    def _end_run(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
+        self._idle_threads += 1
+        self._queues[batch.servable.name].engine_s += seconds
+        self._dispatch()  # before the answers: the thread computes the next batch while they are written
+        self._deliver(batch, results, seconds)
 
-    def _finish(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
-        call = batch.call
+    def _deliver(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
+        servable, call = batch.servable, batch.call
         if self._metrics is not None:
             now = time.monotonic()
             spent = [now - task.arrived for task in batch.tasks]
-            self._metrics.runtime(call.servable.name, call.signature, seconds, batch.rows, call.api, spent)
+            self._metrics.runtime(servable.name, call.signature, seconds, batch.rows, call.api, spent)
         for task, result in zip(batch.tasks, results, strict=True):
             if not task.future.done():
                 if isinstance(result, Exception):
                     task.future.set_exception(result)
                 else:
                     task.future.set_result(result)
-            task.batch = None  # which holds the task: a version that has answered goes without the garbage collector
-            call.servable.leave()
+            # Task and batch refer to each other. Cut here, so that an unloaded version's memory is free as soon as
+            # its last answer is out, not at the next garbage collection.
+            task.batch = None
+            servable.leave()

@@ -1,9 +1,8 @@
-"""Quick requests that arrive in one turn of the event loop run together at its end.
+"""Quick requests that arrive in the same tick of the event loop run together at its end.
 
-While they are read, more may come: the turn ends when the event loop has looked once more.
-To read, to run and to write are each much code. In the order read, read, run, run, write, write it is still in the
-processor's cache the second time, and a request takes a quarter less time than one after the other. Where batching is
-on, those of a kind become one run. A request that comes alone runs at once.
+Reading, running and writing each touch a lot of code. In the order read, read, run, run, write, write that code is
+still in the processor's cache the second time, and a request takes a quarter less time. With batching on, requests
+with the same merge key become one run. A request that arrives alone runs at once.
 """
 
 from __future__ import annotations
@@ -13,137 +12,147 @@ import time
 from collections.abc import Callable, Hashable
 
 from ladle.serving.errors import DeadlineExceeded, ResourceExhausted
-from ladle.serving.runtime.eager_task import Waiter, wake
+from ladle.serving.runtime.eager_task import TickFuture, wake
 from ladle.serving.scheduling.batch import Batch, Call, Outputs, Task, Tensors
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.servable import Servable
 
 LATE = "the request was not answered in time"
 LATE_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
-_MOST_S = 1e-3
-"""Runs that should take as long start before the turn has ended: the first answers are not held up by the last."""
+_MAX_RUN_S = 1e-3
+"""Once the collected runs should take this long, they start before the tick ends: the first answer must not wait for
+the last request of a crowd."""
 
-Single = tuple[Servable, Callable[[], Outputs], Waiter, float | None]
+Single = tuple[Servable, Callable[[], Outputs], TickFuture, float | None]
 
 
-class Turn:
-    """What has arrived in the present turn of the event loop.
+class Tick:
+    """The quick requests that have arrived in the current tick of the event loop.
 
-    run  runs a batch on the event loop, and lets each task of it know
+    run  runs a batch on the event loop and sets the result of each of its tasks
     """
 
     def __init__(self, run: Callable[[Batch], None]) -> None:
         self._run = run
         self._arrived = 0
-        self._has_looked = False
-        self._arrived_last = 0  # in the last turn that had quick requests
-        self._will_end = False
-        self._waiters: list[Waiter] = []
+        self._arrived_before = 0  # in the last tick that had quick requests
+        self._has_polled_again = False
+        self._end_is_scheduled = False
+        self._futures: list[TickFuture] = []
         self._singles: list[Single] = []
         self._batches: list[Batch] = []
-        self._growing: dict[Hashable, Batch] = {}
+        self._open_batches: dict[Hashable, Batch] = {}
         self._expected_s = 0.0
 
-    def is_alone(self) -> bool:
-        """Counts a quick request; whether it should run at once, since lately they have come one by one."""
+    def should_run_now(self) -> bool:
+        """Counts a quick request; True when the tick before had just one, so that waiting for a second is idle."""
+        # The number of requests of this tick is not known before its end. The last tick's is the best guess: load
+        # changes slowly compared to a tick, and a wrong guess costs microseconds once.
         self._arrived += 1
-        if not self._will_end:
-            self._will_end = True
+        if not self._end_is_scheduled:
+            self._end_is_scheduled = True
             asyncio.get_running_loop().call_soon(self._end)
-        return self._arrived_last < 2
+        return self._arrived_before < 2
 
-    def wait(
+    def add(
         self, servable: Servable, run: Callable[[], Outputs], expected_s: float, deadline: float | None
     ) -> asyncio.Future[Outputs]:
-        """What `run` gives, which should take so many seconds; DeadlineExceeded when it cannot start in time."""
-        waiter = self._waiter()
-        servable.enter()
-        self._singles.append((servable, run, waiter, deadline))
-        self._expect(expected_s)
-        return waiter
+        """The outputs that `run` returns at the end of the tick; DeadlineExceeded when it starts too late.
 
-    def join(
+        expected_s  seconds that the run should take
+        """
+        future = self._future()
+        servable.enter()
+        self._singles.append((servable, run, future, deadline))
+        self._expect(expected_s)
+        return future
+
+    def add_merged(
         self,
+        servable: Servable,
         call: Call,
         batching: Batching,
-        kind: Hashable,
+        merge_key: Hashable,
         inputs: Tensors,
         rows: int,
         expected_s: float,
         deadline: float | None,
     ) -> asyncio.Future[Outputs]:
-        """The outputs of a run merged with others of its kind; ResourceExhausted when it cannot start in time."""
-        waiter = self._waiter()
-        batch = self._growing.get(kind)
+        """The outputs, from a run merged with others of its merge key; ResourceExhausted when it starts too late."""
+        future = self._future()
+        batch = self._open_batches.get(merge_key)
         if batch is None or not batch.has_room(rows):
-            batch = self._growing[kind] = Batch(call, batching, kind)
+            batch = self._open_batches[merge_key] = Batch(servable, call, batching, merge_key)
             self._batches.append(batch)
-        call.servable.enter()
+        servable.enter()
         arrived = batch.tasks[0].arrived if batch.tasks else time.monotonic()
-        batch.tasks.append(Task(inputs, rows, 0, waiter, deadline, batch, arrived))
+        batch.tasks.append(Task(inputs, rows, 0, future, deadline, batch, arrived))
         batch.rows += rows
         self._expect(expected_s)
-        return waiter
+        return future
 
-    def _waiter(self) -> Waiter:
-        waiter = Waiter(loop=asyncio.get_running_loop())
-        self._waiters.append(waiter)
-        return waiter
+    def _future(self) -> TickFuture:
+        future = TickFuture(loop=asyncio.get_running_loop())
+        self._futures.append(future)
+        return future
 
     def _expect(self, seconds: float) -> None:
         self._expected_s += seconds
-        if self._expected_s >= _MOST_S:
+        if self._expected_s >= _MAX_RUN_S:
             self._run_all()
 
     def _end(self) -> None:
-        if self._waiters and not self._has_looked:
-            self._has_looked = True
+        # More requests may have arrived at the sockets while the first ones were parsed. The tick therefore ends
+        # one poll later: the event loop reads what is there, and only then does everything run.
+        if self._futures and not self._has_polled_again:
+            self._has_polled_again = True
             asyncio.get_running_loop().call_soon(self._end)
             return
-        self._arrived_last, self._arrived, self._has_looked, self._will_end = self._arrived, 0, False, False
+        self._arrived_before, self._arrived = self._arrived, 0
+        self._has_polled_again = self._end_is_scheduled = False
         self._run_all()
 
     def _run_all(self) -> None:
-        waiters, self._waiters, singles, self._singles = self._waiters, [], self._singles, []
-        batches, self._batches, self._growing, self._expected_s = self._batches, [], {}, 0.0
+        futures, self._futures, singles, self._singles = self._futures, [], self._singles, []
+        batches, self._batches, self._open_batches, self._expected_s = self._batches, [], {}, 0.0
         for single in singles:
             _run_single(*single)
         for batch in batches:
             self._run_batch(batch)
-        wake(waiters)
+        wake(futures)  # only now: writing answers between the runs would push their code out of the cache
 
     def _run_batch(self, batch: Batch) -> None:
         try:
             if _drop_late(batch):
                 self._run(batch)
-        except Exception as error:  # no engine's, which the batch gives its requests, but one of our own making
+        except Exception as error:  # a bug of ours: an engine's error is a result of the batch
             for task in batch.tasks:
                 if not task.future.done():
-                    task.future.set_exception(_raisable(error))
-                    batch.call.servable.leave()
+                    task.future.set_exception(_for_future(error))
+                    batch.servable.leave()
 
 
-def _run_single(servable: Servable, run: Callable[[], Outputs], waiter: Waiter, deadline: float | None) -> None:
+def _run_single(servable: Servable, run: Callable[[], Outputs], future: TickFuture, deadline: float | None) -> None:
     try:
-        if waiter.done():  # the caller has left
+        if future.done():  # the caller has left
             pass
         elif deadline is not None and time.monotonic() >= deadline:
-            waiter.set_exception(DeadlineExceeded(LATE))
+            future.set_exception(DeadlineExceeded(LATE))
         else:
-            waiter.set_result(run())
+            future.set_result(run())
     except Exception as error:
-        waiter.set_exception(_raisable(error))
+        future.set_exception(_for_future(error))
     finally:
         servable.leave()
 
 
-def _raisable(error: Exception) -> Exception:
-    """What a future takes: no StopIteration."""
+def _for_future(error: Exception) -> Exception:
+    """The error, as a future accepts it: a future refuses StopIteration."""
     return RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
 
 
 def _drop_late(batch: Batch) -> bool:
-    """Lets go of tasks whose callers have left, or whose time is over; whether any is left."""
+    """Removes tasks that are late or whose callers have left; False when the batch is then empty."""
     now = time.monotonic()
     for task in list(batch.tasks):
         if task.deadline is not None and now >= task.deadline and not task.future.done():
@@ -151,5 +160,5 @@ def _drop_late(batch: Batch) -> bool:
         if task.future.done():
             batch.tasks.remove(task)
             batch.rows -= task.rows
-            batch.call.servable.leave()
+            batch.servable.leave()
     return bool(batch.tasks)

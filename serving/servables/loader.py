@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition, ServingError, of_code
-from ladle.serving.runtime.memory import give_back
+from ladle.serving.runtime.memory import trim_memory
 from ladle.serving.runtime.paths import check_version
 from ladle.serving.servables import matching, warmup
 from ladle.serving.servables.batching_parameters import Batching, read_batching, read_batching_of
@@ -60,7 +60,7 @@ class Loader:
             raise
         finally:
             self.metrics.loaded(name, version, code, time.perf_counter() - start)
-            give_back()
+            trim_memory()
         milliseconds = 1000 * (time.perf_counter() - start)
         log.info("%s version %d: %s, loaded in %.0f ms", name, version, servable.engine_names, milliseconds)
         return servable

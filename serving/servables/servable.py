@@ -12,7 +12,7 @@ from ladle.serving.servables.latency import Pace, size_of
 from ladle.serving.servables.saved_model import Signature, parse_signature
 
 _TIMED = 16  # of so many runs one is timed, once one of its size has been
-_MOST_FORMS = 1024
+_MAX_CALLS = 1024
 
 
 class Engine(Protocol):
@@ -34,6 +34,7 @@ class Servable:
     signatures   the same as plain values
     engines      what runs each signature, by name
     batching     how concurrent requests are merged; None: they are not
+    calls        calls that have been checked, by the shape of their requests
     in_flight    requests waiting or running now; only the event loop changes it
     """
 
@@ -53,7 +54,7 @@ class Servable:
         self.batching = batching
         self.paces = {key: Pace() for key in definitions}
         self.in_flight = 0
-        self._forms: dict[Hashable, Any] = {}
+        self.calls: dict[Hashable, Any] = {}
         self._runs = 0
         self._on_idle: Callable[[], None] | None = None
 
@@ -87,15 +88,11 @@ class Servable:
         pace.record(size, clock() - start)
         return answer
 
-    def known(self, form: Hashable) -> Any:
-        """What was remembered of requests of a form; None of an unknown one."""
-        return self._forms.get(form)
-
-    def remember(self, form: Hashable, found: Any) -> None:
-        """Keeps what was found out about requests of a form, while the version is loaded. Must not hold it in turn."""
-        if len(self._forms) >= _MOST_FORMS:
-            self._forms.clear()
-        self._forms[form] = found
+    def cache_call(self, shape_key: Hashable, call: Any) -> None:
+        """Keeps a checked call in `calls`. The call must not refer to this servable: it would keep it in memory."""
+        if len(self.calls) >= _MAX_CALLS:
+            self.calls.clear()
+        self.calls[shape_key] = call
 
     def enter(self) -> None:
         self.in_flight += 1

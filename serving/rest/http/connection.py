@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[tuple[Request, bool]] = deque()  # requests after the running one; whether to keep alive
-        self._task: eager_task.Undone | None = None
+        self._task: eager_task.Pending | None = None
         self._running = False
         self._reading = False  # part of a request has come
         self._refused = False  # nothing more is read; the connection closes
@@ -204,13 +204,13 @@ class Connection(asyncio.Protocol):
     def _start(self, request: Request, keep_alive: bool) -> None:
         self._running = True
         done = eager_task.start(self._server.application(request))
-        if isinstance(done, eager_task.UNDONE):
+        if isinstance(done, eager_task.PENDING):
             self._task = done
             done.add_done_callback(functools.partial(self._finish, request, keep_alive))
         else:
             self._answer(request, done, keep_alive)
 
-    def _finish(self, request: Request, keep_alive: bool, task: eager_task.Undone) -> None:
+    def _finish(self, request: Request, keep_alive: bool, task: eager_task.Pending) -> None:
         self._task = None
         if not task.cancelled():
             self._answer(request, task.result(), keep_alive)

@@ -14,7 +14,7 @@ from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.rest.json import numbers
-from ladle.serving.scheduling.batching import Rows
+from ladle.serving.scheduling.batch import RowView
 from ladle.serving.servables.saved_model import type_name
 
 _WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
@@ -26,7 +26,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r
 
 def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     """The answer to a request in row or columnar form; InvalidArgument for outputs that the form cannot hold."""
-    if is_row and isinstance(outputs, Rows):
+    if is_row and isinstance(outputs, RowView):
         texts = _texts(outputs)
         if texts is not None:
             return b'{"predictions": [%b]}\n' % texts[outputs.at]
@@ -45,9 +45,9 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     return b'{"predictions": [%b]}\n' % b", ".join(_objects(outputs))
 
 
-def _texts(outputs: Rows) -> Sequence[bytes] | None:
+def _texts(outputs: RowView) -> Sequence[bytes] | None:
     """The text of each row of the merged run; None where it is not worth it."""
-    made = outputs.made
+    made = outputs.cache
     if "texts" not in made:
         # float64 is written number by number in any case
         together = outputs.is_small() and all(array.dtype.str != "<f8" for array in outputs.whole.values())

@@ -304,7 +304,7 @@ def test_tls_protects_the_grpc_port(
     ("text", "reason"),
     [
         ("server_key: 3", "Invalid protobuf file: "),
-        ('server_key: "/etc/key.pem"', "ssl_config_file: server_key is not a PEM text; wanted the contents"),
+        ('server_key: "/etc/key.pem"', "ssl_config_file: server_key is not PEM text; expected the contents"),
     ],
     ids=["syntax", "path"],
 )

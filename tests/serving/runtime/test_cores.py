@@ -1,4 +1,4 @@
-"""Threads that compute leave the cores to the event loop."""
+"""Threads that compute have a lower priority than the event loop."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ladle.serving.runtime.cores import NICE, step_back
+from ladle.serving.runtime.cores import NICE, lower_priority
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has priorities of threads")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has thread priorities")
 
 
 def niceness() -> int:
@@ -19,8 +19,8 @@ def niceness() -> int:
 
 
 @linux
-def test_a_thread_that_steps_back_is_nicer_than_the_process_and_so_are_those_that_it_starts() -> None:
-    with ThreadPoolExecutor(1, initializer=step_back) as back:
-        with ThreadPoolExecutor(1) as forth:
-            below = back.submit(lambda: forth.submit(niceness).result()).result()
-        assert back.submit(niceness).result() == below == min(19, niceness() + NICE)
+def test_a_thread_passes_its_lower_priority_on_to_threads_that_it_starts() -> None:
+    with ThreadPoolExecutor(1, initializer=lower_priority) as outer:
+        with ThreadPoolExecutor(1) as inner:
+            below = outer.submit(lambda: inner.submit(niceness).result()).result()
+        assert outer.submit(niceness).result() == below == min(19, niceness() + NICE)

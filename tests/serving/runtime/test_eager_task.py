@@ -1,4 +1,4 @@
-"""Coroutines that run at once, and those that wait."""
+"""Coroutines that finish at once, and coroutines that wait."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def run(coroutine: Any) -> Any:
     return asyncio.run(coroutine)
 
 
-def test_what_never_waits_is_there_at_once() -> None:
+def test_a_coroutine_that_never_waits_gives_its_result_at_once() -> None:
     async def main() -> Any:
         return eager_task.start(twice(4))
 
     assert run(main()) == 8
 
 
-def test_what_waits_is_a_task() -> None:
+def test_a_coroutine_that_waits_becomes_a_task() -> None:
     async def main() -> Any:
         task = eager_task.start(later(4))
         assert isinstance(task, asyncio.Task)
@@ -41,7 +41,7 @@ def test_what_waits_is_a_task() -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
-def test_errors_come_out(waits: bool) -> None:
+def test_an_error_of_the_coroutine_is_raised(waits: bool) -> None:
     async def fail() -> None:
         if waits:
             await asyncio.sleep(0)
@@ -79,9 +79,9 @@ def test_a_cancelled_task_cleans_up() -> None:
     assert ended == ["cancelled", "left"]
 
 
-async def ask(waiter: eager_task.Waiter, ended: list[str]) -> Any:
+async def ask(future: eager_task.TickFuture, ended: list[str]) -> Any:
     try:
-        return 2 * await waiter
+        return 2 * await future
     except asyncio.CancelledError:
         ended.append("cancelled")
         raise
@@ -89,35 +89,35 @@ async def ask(waiter: eager_task.Waiter, ended: list[str]) -> Any:
         ended.append("left")
 
 
-def test_what_waits_for_the_turn_goes_on_as_soon_as_it_is_woken() -> None:
+def test_a_coroutine_that_waits_for_the_tick_continues_as_soon_as_it_is_woken() -> None:
     async def main() -> tuple[list[int], list[str]]:
         found: list[int] = []
         ended: list[str] = []
-        waiters = [eager_task.Waiter(), eager_task.Waiter()]
-        for waiter in waiters:
-            suspended = eager_task.start(ask(waiter, ended))
-            assert isinstance(suspended, eager_task.UNDONE)
-            assert not isinstance(suspended, asyncio.Task)
-            suspended.add_done_callback(lambda done: found.append(done.result()))
-        for number, waiter in enumerate(waiters, 4):
-            waiter.set_result(number)
+        futures = [eager_task.TickFuture(), eager_task.TickFuture()]
+        for future in futures:
+            pending = eager_task.start(ask(future, ended))
+            assert isinstance(pending, eager_task.PENDING)
+            assert not isinstance(pending, asyncio.Task)
+            pending.add_done_callback(lambda done: found.append(done.result()))
+        for number, future in enumerate(futures, 4):
+            future.set_result(number)
         assert not found
-        eager_task.wake(waiters)
-        return found, ended  # the event loop has not turned
+        eager_task.wake(futures)
+        return found, ended  # still the same tick
 
     assert run(main()) == ([8, 10], ["left", "left"])
 
 
-def test_an_error_of_what_was_waited_for_comes_out() -> None:
+def test_an_error_of_the_future_is_raised() -> None:
     async def main() -> Any:
         found: list[Any] = []
-        waiter = eager_task.Waiter()
-        suspended = eager_task.start(ask(waiter, []))
-        suspended.add_done_callback(lambda done: found.append((done.cancelled(), done.exception())))
-        waiter.set_exception(ValueError("no"))
-        eager_task.wake([waiter])
+        future = eager_task.TickFuture()
+        pending = eager_task.start(ask(future, []))
+        pending.add_done_callback(lambda done: found.append((done.cancelled(), done.exception())))
+        future.set_exception(ValueError("no"))
+        eager_task.wake([future])
         with pytest.raises(ValueError, match="no"):
-            suspended.result()
+            pending.result()
         return found
 
     ((cancelled, error),) = run(main())
@@ -125,57 +125,57 @@ def test_an_error_of_what_was_waited_for_comes_out() -> None:
     assert str(error) == "no"
 
 
-def test_what_then_waits_for_something_else_is_a_task() -> None:
-    async def both(waiter: eager_task.Waiter) -> int:
-        return await later(await waiter)
+def test_a_coroutine_that_then_waits_for_something_else_becomes_a_task() -> None:
+    async def both(future: eager_task.TickFuture) -> int:
+        return await later(await future)
 
     async def main() -> Any:
-        waiter = eager_task.Waiter()
-        suspended = eager_task.start(both(waiter))
+        future = eager_task.TickFuture()
+        pending = eager_task.start(both(future))
         ended = asyncio.get_running_loop().create_future()
-        suspended.add_done_callback(lambda done: ended.set_result(done.result()))
-        waiter.set_result(4)
-        eager_task.wake([waiter])
+        pending.add_done_callback(lambda done: ended.set_result(done.result()))
+        future.set_result(4)
+        eager_task.wake([future])
         assert not ended.done()
         return await ended
 
     assert run(main()) == 4
 
 
-def test_a_caller_that_leaves_before_or_after_the_turn() -> None:
-    async def forever(waiter: eager_task.Waiter, ended: list[str]) -> None:
-        await ask(waiter, [])
-        await ask(eager_task.Waiter(), ended)
+def test_cancelling_works_before_and_after_the_tick() -> None:
+    async def forever(future: eager_task.TickFuture, ended: list[str]) -> None:
+        await ask(future, [])
+        await ask(eager_task.TickFuture(), ended)
 
     async def main() -> tuple[list[str], list[str]]:
         before: list[str] = []
         after: list[str] = []
-        waiter, second = eager_task.Waiter(), eager_task.Waiter()
-        eager_task.start(ask(waiter, before)).cancel()
-        assert waiter.cancelled()
-        suspended = eager_task.start(forever(second, after))
+        future, second = eager_task.TickFuture(), eager_task.TickFuture()
+        eager_task.start(ask(future, before)).cancel()
+        assert future.cancelled()
+        pending = eager_task.start(forever(second, after))
         left = asyncio.get_running_loop().create_future()
-        suspended.add_done_callback(left.set_result)
+        pending.add_done_callback(left.set_result)
         second.set_result(1)
-        eager_task.wake([waiter, second])
+        eager_task.wake([future, second])
         await asyncio.sleep(0)  # it is a task now
-        suspended.cancel()
+        pending.cancel()
         assert (await left).cancelled()
         return before, after
 
     assert run(main()) == (["cancelled", "left"], ["cancelled", "left"])
 
 
-def test_a_callback_that_fails_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_callback_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> list[int]:
         found: list[int] = []
-        waiters = [eager_task.Waiter(), eager_task.Waiter()]
-        first, second = (eager_task.start(ask(waiter, [])) for waiter in waiters)
+        futures = [eager_task.TickFuture(), eager_task.TickFuture()]
+        first, second = (eager_task.start(ask(future, [])) for future in futures)
         first.add_done_callback(lambda done: found[1])
         second.add_done_callback(lambda done: found.append(done.result()))
-        for waiter in waiters:
-            waiter.set_result(2)
-        eager_task.wake(waiters)
+        for future in futures:
+            future.set_result(2)
+        eager_task.wake(futures)
         return found
 
     assert run(main()) == [4]

@@ -26,7 +26,7 @@ def resident_mb(server: Any) -> float:
 
 
 def bodies(number: int) -> tuple[bytes, Any]:
-    """A REST request and a gRPC one: of every size, some with several inputs, some that are refused."""
+    """A REST request and a gRPC one: of every size, some with several inputs, some refused."""
     kind, rows = number % 10, number % 37 + 1
     if kind == 0:
         model, signature, inputs = f"unknown-{number}", "", {"x": np.ones((1, 1), np.float32)}
@@ -76,7 +76,7 @@ async def ask(server: Any, first: int, count: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's memory there")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has /proc/self/status")
 def test_memory_stays_flat_over_100000_requests(serve: Any, tiny_repository: Path) -> None:
     server = serve("--repository", tiny_repository, "--enable_metrics", models=["half_plus_two", "identities"])
     asyncio.run(ask(server, 0, max(2000, REQUESTS // 20)))

@@ -1,4 +1,4 @@
-"""Symbolic links lead nowhere but into the repository."""
+"""Symbolic links may lead only to places inside the repository."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ladle.serving.errors import PermissionDenied
 from ladle.serving.runtime.paths import check_version, is_inside
 
 
-def test_inside_is_below_once_links_are_followed(tmp_path: Path) -> None:
+def test_a_path_is_inside_if_it_is_below_the_root_after_following_links(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "a").mkdir(parents=True)
     (tmp_path / "root-beside").mkdir()
@@ -33,7 +33,7 @@ def test_inside_is_below_once_links_are_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "variables", "assets/labels.txt", "model.onnx", "model.onnx.data"])
-def test_a_link_out_of_the_repository_is_refused_wherever_it_is(tmp_path: Path, name: str) -> None:
+def test_a_link_out_of_the_repository_is_refused(tmp_path: Path, name: str) -> None:
     root, version = tmp_path / "root", tmp_path / "root" / "m" / "1"
     (version / "assets").mkdir(parents=True)
     (tmp_path / "secret").mkdir()
@@ -52,7 +52,7 @@ def test_links_within_the_repository_are_followed(tmp_path: Path) -> None:
     check_version(version, tmp_path)
 
 
-def test_models_and_versions_behind_links_are_served_only_when_allowed(
+def test_models_behind_links_are_served_only_with_allow_symlinks(
     serve: Any, tiny: Any, repository: Path, tmp_path: Path
 ) -> None:
     for name in ("whole", "version", "file"):
@@ -85,7 +85,7 @@ def refusal(server: Any, model: str) -> dict[str, str]:
     return status
 
 
-def test_a_graph_and_its_card_read_nothing_outside_of_their_version(serve: Any, tiny: Any, repository: Path) -> None:
+def test_a_graph_and_its_card_read_no_file_outside_their_version(serve: Any, tiny: Any, repository: Path) -> None:
     (repository / "m").mkdir()
     (repository / "m" / "secret").write_bytes(np.ones(1, np.float32).tobytes())
     model = tiny.half_plus(1)

@@ -115,7 +115,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("model", "inputs", "signature", "message"), FAULTS.values(), ids=FAULTS)
-def test_what_cannot_be_merged_is_refused(
+def test_inputs_that_cannot_be_batched_are_refused(
     ask: Any, refused: Any, server: Any, model: str, inputs: Any, signature: str, message: str
 ) -> None:
     if ask.protocol == "rest":  # by columns: rows are never scalars, and have all inputs
@@ -130,7 +130,7 @@ def test_what_cannot_be_merged_is_refused(
     assert caught.value.message == message
 
 
-def test_padding_rows_never_show(ask: Any) -> None:
+def test_padding_rows_are_not_in_the_answer(ask: Any) -> None:
     for rows in (1, 2, 3, 4):
         x = np.arange(rows, dtype=np.float32).reshape(-1, 1)
         ((_, y),) = ask.predict("half_plus_two", {"x": x}).items()
@@ -153,7 +153,7 @@ def test_parameters_that_contradict_each_other_fail_the_load(serve: Any, tiny: A
         in server.get("/v1/models/m")[1].decode()
     )
     server.wait_for_state("unmerged", 1, "AVAILABLE")
-    body = b'{"inputs": {"x": 3.0}}'  # a scalar: not to be merged, and here without parameters not to be
+    body = b'{"inputs": {"x": 3.0}}'  # a scalar cannot be batched; without parameters, this model is not batched
     assert server.send("POST", "/v1/models/unmerged:predict", body) == (200, b'{"outputs": 3.5}\n')
 
 
@@ -169,10 +169,10 @@ def test_waiting_requests_are_bounded(serve: Any, tiny: Any, repository: Path, r
         shed = [result for result in results if isinstance(result, refused)]
         assert 0 < len(shed) < 60
         assert {error.code for error in shed} <= {"UNAVAILABLE", 503}
-        assert {error.message for error in shed} == {"2 requests wait for an engine, as many as may; try again later"}
+        assert {error.message for error in shed} == {"the queue is full (2 requests); retry later"}
 
 
-def test_the_onnx_engine_alone_refuses_what_has_no_graph(serve: Any, tiny: Any, repository: Path) -> None:
+def test_engine_onnx_refuses_a_version_without_a_graph(serve: Any, tiny: Any, repository: Path) -> None:
     (tiny.half_plus(1).write(repository / "bare", 1) / "assets.extra" / "card.json").unlink()
     tiny.half_plus(1).write(repository / "good", 1)
     server = serve("--repository", repository, "--engine=onnx", models=["good"])

@@ -1,4 +1,4 @@
-"""What one request may ask for, over both protocols."""
+"""The limits of one request, over both protocols."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def png(width: int, height: int) -> bytes:
     [b'{"instances": ' + b"[" * 20 + b"]" * 20 + b"}", b'{"a":' * 21 + b"1" + b"}" * 21, b'{"a": ' + b"[" * 500_00],
     ids=["lists", "objects", "no end"],
 )
-def test_json_is_not_read_deeper_than_the_limit(server: Any, body: bytes) -> None:
+def test_json_nested_deeper_than_the_limit_is_refused(server: Any, body: bytes) -> None:
     depth = min(body.count(b"[") + body.count(b"{"), 10**6)
     status, text = post(server, "half_plus_two:predict", body)
     assert status == 400
     assert text == f"JSON Parse error: lists and objects are nested {depth} deep; at most 20 are read here"
 
 
-def test_brackets_in_strings_are_not_depth(server: Any) -> None:
+def test_brackets_in_strings_do_not_count_as_nesting(server: Any) -> None:
     body = json.dumps({"note": "[" * 1000 + '\\"' + "{" * 1000, "instances": [[1.0]] * 50}).encode()
     assert post(server, "half_plus_two:predict", body) == (200, "")
 
@@ -82,7 +82,7 @@ def test_a_gzipped_body_is_limited_once_unpacked(server: Any) -> None:
     [[2**32, 2**32], [2**62, 4], [-1], [2**31, 0, -5], [10**6]],
     ids=["64 bits", "63 bits", "negative", "zero", "large"],
 )
-def test_a_shape_of_more_than_was_sent_is_refused(prediction: Any, shape: list[int]) -> None:
+def test_a_shape_larger_than_the_sent_values_is_refused(prediction: Any, shape: list[int]) -> None:
     request = pb.PredictRequest(model_spec=pb.ModelSpec(name="half_plus_two"))
     request.inputs["x"].dtype = 1
     request.inputs["x"].float_val.append(1.0)
@@ -113,7 +113,7 @@ def test_images_are_limited(server: Any, prediction: Any, images: list[bytes], t
     assert text in error
 
 
-def test_a_context_is_not_merged_into_more_than_a_request_may_hold(server: Any, prediction: Any) -> None:
+def test_a_context_merged_into_examples_stays_within_the_request_limit(server: Any, prediction: Any) -> None:
     request = pb.RegressionRequest(model_spec=pb.ModelSpec(name="half_plus_two", signature_name="regress_x"))
     given = request.input.example_list_with_context
     given.context.features.feature["note"].bytes_list.value.append(b"a" * 50_000)

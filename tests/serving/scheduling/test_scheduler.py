@@ -1,4 +1,4 @@
-"""When requests run: at once, in turn, merged, too late, or not at all."""
+"""When requests run: at once, in order, merged, too late, or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ladle.serving.telemetry.metrics import Metrics
 
 
 class Doubling:
-    """An engine: y = 2 x, z = -x. It keeps what it ran, and runs nothing while its gate is shut."""
+    """An engine: y = 2 x, z = -x. It records its runs, and runs nothing while its gate is shut."""
 
     name = "doubling"
 
@@ -55,16 +55,19 @@ def x(*values: float) -> dict[str, Array]:
     return {"x": np.array(values, np.float32)}
 
 
-def ask(to: Servable, signature: str = "s", outputs: tuple[str, ...] = ("y",)) -> Call:
-    return Call(to, signature, outputs, "Predict")
+def ask(to: Servable, signature: str = "s", outputs: tuple[str, ...] = ("y",)) -> tuple[Servable, Call]:
+    """The first two arguments of `Scheduler.run`."""
+    return to, Call(signature, outputs, "Predict")
 
 
-def behind_a_shut_gate(engine: Doubling, scheduler: Scheduler, first: Call, act: Callable[[], Awaitable[Any]]) -> Any:
-    """What `act` gives while the scheduler's only thread is held by a request to `first`."""
+def behind_a_shut_gate(
+    engine: Doubling, scheduler: Scheduler, first: tuple[Servable, Call], act: Callable[[], Awaitable[Any]]
+) -> Any:
+    """The result of `act`, which runs while a request to `first` holds the scheduler's only thread."""
 
     async def main() -> Any:
         engine.gate.clear()
-        blocking = asyncio.create_task(scheduler.run(first, x(0)))
+        blocking = asyncio.create_task(scheduler.run(*first, x(0)))
         await asyncio.to_thread(engine.running.acquire)
         acting = asyncio.ensure_future(act())
         done = await acting
@@ -76,7 +79,7 @@ def behind_a_shut_gate(engine: Doubling, scheduler: Scheduler, first: Call, act:
 
 
 def open_after(engine: Doubling, *calls: Awaitable[Any]) -> Callable[[], Awaitable[Any]]:
-    """All results (or errors) of calls that wait together, and then are let go."""
+    """The results or errors of calls that wait together; the gate opens once all wait."""
 
     async def act() -> Any:
         tasks = [asyncio.ensure_future(call) for call in calls]
@@ -91,11 +94,11 @@ def open_after(engine: Doubling, *calls: Awaitable[Any]) -> Callable[[], Awaitab
 BATCHING = Batching(max_batch_size=8, max_enqueued_batches=4)
 
 
-def test_what_waits_is_merged_and_every_request_gets_its_rows() -> None:
+def test_waiting_requests_are_merged_and_each_gets_its_rows() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     m = ask(servable(engine, batching=BATCHING))
     requests = [x(1), x(2, 3), x(4, 5, 6)]
-    results = behind_a_shut_gate(engine, scheduler, m, open_after(engine, *(scheduler.run(m, r) for r in requests)))
+    results = behind_a_shut_gate(engine, scheduler, m, open_after(engine, *(scheduler.run(*m, r) for r in requests)))
     assert [result["y"].tolist() for result in results] == [[2], [4, 6], [8, 10, 12]]
     assert engine.runs == [("s", [0]), ("s", [1, 2, 3, 4, 5, 6])]
 
@@ -117,7 +120,7 @@ def test_merged_results_are_those_of_single_runs_for_any_mix() -> None:
         for size in sizes * 2:
             values = [rng.randint(20, 999) for _ in range(size)]
             signature, outputs = rng.choice("st"), rng.choice([("y",), ("z", "y")])
-            calls.append(scheduler.run(ask(of, signature, outputs), x(*values)))
+            calls.append(scheduler.run(*ask(of, signature, outputs), x(*values)))
             wanted.append({name: [v * {"y": 2, "z": -1}[name] for v in values] for name in outputs})
         results = behind_a_shut_gate(engine, scheduler, ask(of), open_after(engine, *calls))
         assert [{name: array.tolist() for name, array in result.items()} for result in results] == wanted
@@ -138,7 +141,7 @@ def test_signatures_outputs_shapes_and_versions_are_never_mixed() -> None:
         (ask(two), x(4)),
         (ask(one), wide),
     ]
-    runs = open_after(engine, *(scheduler.run(*call) for call in calls * 2))
+    runs = open_after(engine, *(scheduler.run(*call, inputs) for call, inputs in calls * 2))
     behind_a_shut_gate(engine, scheduler, ask(one), runs)
     assert engine.runs[1:] == [
         ("s", [1, 1]),
@@ -152,28 +155,28 @@ def test_signatures_outputs_shapes_and_versions_are_never_mixed() -> None:
 def test_inner_sizes_are_padded_where_the_parameters_say_so() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     m = ask(servable(engine, batching=Batching(pad_variable_length_inputs=True)))
-    calls = [scheduler.run(m, {"x": np.full((1, width), width, np.float32)}) for width in (1, 3)]
+    calls = [scheduler.run(*m, {"x": np.full((1, width), width, np.float32)}) for width in (1, 3)]
     results = behind_a_shut_gate(engine, scheduler, m, open_after(engine, *calls))
     assert engine.runs[1:] == [("s", [[1, 1, 1], [3, 3, 3]])]
     assert [result["y"].tolist() for result in results] == [[[2, 2, 2]], [[6, 6, 6]]]
 
 
-def test_a_large_request_first_fills_the_batch_that_waits() -> None:
+def test_a_large_request_first_fills_the_waiting_batch() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     batching = Batching(max_batch_size=20, enable_large_batch_splitting=True, max_execution_batch_size=4)
     m = ask(servable(engine, batching=batching))
-    calls = [scheduler.run(m, x(*values)) for values in ([1, 2, 3], range(20, 27))]
+    calls = [scheduler.run(*m, x(*values)) for values in ([1, 2, 3], range(20, 27))]
     results = behind_a_shut_gate(engine, scheduler, m, open_after(engine, *calls))
     assert [len(values) for _, values in engine.runs] == [1, 4, 4, 2]
     assert results[1]["y"].tolist() == [2 * v for v in range(20, 27)]
 
 
-def test_a_quick_request_is_cut_where_a_run_may_not_be_as_large() -> None:
+def test_a_quick_request_larger_than_a_batch_is_split() -> None:
     engine = Doubling()
     batching = Batching(max_batch_size=20, enable_large_batch_splitting=True, max_execution_batch_size=4)
     of = servable(engine, batching=batching)
     of.paces["s"].record(7, 20e-6)
-    assert asyncio.run(Scheduler(1).run(ask(of), x(*range(7))))["y"].tolist() == [2 * v for v in range(7)]
+    assert asyncio.run(Scheduler(1).run(*ask(of), x(*range(7))))["y"].tolist() == [2 * v for v in range(7)]
     assert [len(values) for _, values in engine.runs] == [4, 3]
     assert of.in_flight == 0
 
@@ -181,7 +184,7 @@ def test_a_quick_request_is_cut_where_a_run_may_not_be_as_large() -> None:
 def test_only_the_request_at_fault_fails() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     m = ask(servable(engine, batching=BATCHING))
-    calls = [scheduler.run(m, x(1)), scheduler.run(m, x(13)), scheduler.run(m, x(3))]
+    calls = [scheduler.run(*m, x(1)), scheduler.run(*m, x(13)), scheduler.run(*m, x(3))]
     one, bad, three = behind_a_shut_gate(engine, scheduler, m, open_after(engine, *calls))
     assert (one["y"].tolist(), three["y"].tolist()) == ([2], [6])
     assert isinstance(bad, InvalidArgument)
@@ -193,13 +196,13 @@ def test_only_the_request_at_fault_fails() -> None:
 def test_outputs_without_a_row_for_each_input_row_are_refused(output: str, message: str) -> None:
     m = ask(servable(Doubling(), batching=BATCHING), outputs=(output,))
     with pytest.raises(FailedPrecondition, match=message):
-        asyncio.run(Scheduler(1).run(m, x(1, 2)))
+        asyncio.run(Scheduler(1).run(*m, x(1, 2)))
 
 
-def test_a_full_queue_refuses_in_upstreams_words() -> None:
+def test_a_full_queue_refuses_in_tensorflow_servings_words() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     m = ask(servable(engine, batching=Batching(max_batch_size=2, max_enqueued_batches=2)))
-    calls = [scheduler.run(m, x(i, i)) for i in (1, 2, 3)]
+    calls = [scheduler.run(*m, x(i, i)) for i in (1, 2, 3)]
     *served, refused = behind_a_shut_gate(engine, scheduler, m, open_after(engine, *calls))
     assert [result["y"].tolist() for result in served] == [[2, 2], [4, 4]]
     assert isinstance(refused, Unavailable)
@@ -210,21 +213,25 @@ def test_a_full_queue_refuses_in_upstreams_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "error"),
+    ("limits", "error", "message"),
     [
-        (Limits(requests=3), Unavailable),
-        (Limits(model_requests=3), Unavailable),
-        (Limits(size_bytes=12), ResourceExhausted),
+        (Limits(requests=3), Unavailable, "the queue is full (3 requests); retry later"),
+        (Limits(model_requests=3), Unavailable, "the queue of m is full (3 requests); retry later"),
+        (
+            Limits(size_bytes=12),
+            ResourceExhausted,
+            "the queue is full (12 bytes of inputs; got 4 more, at most 12 may wait); retry later",
+        ),
     ],
     ids=["all", "model", "bytes"],
 )
-def test_what_would_wait_beyond_the_limits_is_shed(limits: Limits, error: type[Exception]) -> None:
+def test_requests_beyond_the_limits_are_refused(limits: Limits, error: type[Exception], message: str) -> None:
     engine, scheduler = Doubling(), Scheduler(1, limits)
     m = ask(servable(engine))
-    calls = [scheduler.run(m, x(i)) for i in range(6)]
+    calls = [scheduler.run(*m, x(i)) for i in range(6)]
     results = behind_a_shut_gate(engine, scheduler, m, open_after(engine, *calls))
     assert [result["y"].tolist() for result in results[:3]] == [[0], [2], [4]]
-    assert all(isinstance(result, error) for result in results[3:])
+    assert [(type(result), str(result)) for result in results[3:]] == [(error, message)] * 3
     assert scheduler.waiting == 0
 
 
@@ -236,16 +243,16 @@ def test_what_would_wait_beyond_the_limits_is_shed(limits: Limits, error: type[E
     ],
     ids=["alone", "merged"],
 )
-def test_what_waits_beyond_its_deadline_is_never_run(
+def test_a_request_whose_deadline_passes_in_the_queue_never_runs(
     batching: Batching | None, error: type[Exception], message: str
 ) -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     of = servable(engine, batching=batching)
 
     async def act() -> None:
-        patient = asyncio.ensure_future(scheduler.run(ask(of), x(5)))
+        patient = asyncio.ensure_future(scheduler.run(*ask(of), x(5)))
         with pytest.raises(error) as caught:
-            await scheduler.run(ask(of), x(7), time.monotonic() + 0.02)
+            await scheduler.run(*ask(of), x(7), time.monotonic() + 0.02)
         assert str(caught.value) == message
         engine.gate.set()
         assert (await patient)["y"].tolist() == [10]
@@ -254,20 +261,20 @@ def test_what_waits_beyond_its_deadline_is_never_run(
     assert engine.runs == [("s", [0]), ("s", [5])]
     assert of.in_flight == scheduler.waiting == 0
     with pytest.raises(DeadlineExceeded):
-        asyncio.run(scheduler.run(ask(of), x(7), time.monotonic()))
+        asyncio.run(scheduler.run(*ask(of), x(7), time.monotonic()))
 
 
-def test_a_caller_that_goes_takes_its_waiting_request_along() -> None:
+def test_a_waiting_request_is_dropped_when_its_caller_leaves() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     of = servable(engine, batching=Batching(max_batch_size=2, max_enqueued_batches=1))
 
     async def act() -> None:
-        gone = asyncio.ensure_future(scheduler.run(ask(of), x(7, 7)))
+        gone = asyncio.ensure_future(scheduler.run(*ask(of), x(7, 7)))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
-        stays = asyncio.ensure_future(scheduler.run(ask(of), x(5, 5)))  # the queue has room again
+        stays = asyncio.ensure_future(scheduler.run(*ask(of), x(5, 5)))  # the queue has room again
         await asyncio.sleep(0)
         engine.gate.set()
         await stays
@@ -277,34 +284,34 @@ def test_a_caller_that_goes_takes_its_waiting_request_along() -> None:
     assert of.in_flight == scheduler.waiting == 0
 
 
-def test_requests_that_give_up_leave_nothing_behind_a_long_run() -> None:
+def test_expired_requests_leave_the_queue_while_a_long_run_goes_on() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     of = servable(engine)
 
     async def act() -> None:
-        gone = [asyncio.ensure_future(scheduler.run(ask(of), x(7), time.monotonic() + 0.02)) for _ in range(50)]
+        gone = [asyncio.ensure_future(scheduler.run(*ask(of), x(7), time.monotonic() + 0.02)) for _ in range(50)]
         results = await asyncio.gather(*gone, return_exceptions=True)
         assert {type(result) for result in results} == {DeadlineExceeded}
-        assert not scheduler._lanes["m"].batches
+        assert not scheduler._queues["m"].batches
 
     behind_a_shut_gate(engine, scheduler, ask(of), act)
     assert engine.runs == [("s", [0])]
 
 
-def test_a_model_with_many_requests_does_not_hold_up_another() -> None:
+def test_a_busy_model_does_not_delay_another() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     busy, other = servable(engine, "busy"), servable(engine, "other")
-    calls = [*(scheduler.run(ask(busy), x(i)) for i in range(1, 21)), scheduler.run(ask(other), x(99))]
+    calls = [*(scheduler.run(*ask(busy), x(i)) for i in range(1, 21)), scheduler.run(*ask(other), x(99))]
     behind_a_shut_gate(engine, scheduler, ask(busy), open_after(engine, *calls))
     assert [99] in [values for _, values in engine.runs[:4]]
 
 
-def test_what_does_not_gain_by_merging_runs_alone_but_for_a_try_now_and_then() -> None:
+def test_requests_run_alone_where_merging_does_not_pay_off() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     of = servable(engine, batching=Batching())
     of.paces["s"].record(1, 10e-3)
     of.paces["s"].record(3, 40e-3)
-    calls = [scheduler.run(ask(of), x(i)) for i in (1, 2, 3)]
+    calls = [scheduler.run(*ask(of), x(i)) for i in (1, 2, 3)]
     results = behind_a_shut_gate(engine, scheduler, ask(of), open_after(engine, *calls))
     assert [result["y"].tolist() for result in results] == [[2], [4], [6]]
     assert engine.runs[1] == ("s", [1])
@@ -314,41 +321,41 @@ def test_what_does_not_gain_by_merging_runs_alone_but_for_a_try_now_and_then() -
 def test_requests_for_a_model_run_in_order_of_arrival() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     m = ask(servable(engine))
-    behind_a_shut_gate(engine, scheduler, m, open_after(engine, *(scheduler.run(m, x(i)) for i in range(1, 9))))
+    behind_a_shut_gate(engine, scheduler, m, open_after(engine, *(scheduler.run(*m, x(i)) for i in range(1, 9))))
     assert [values for _, values in engine.runs] == [[i] for i in range(9)]
 
 
-def test_an_idle_engine_waits_for_nobody() -> None:
+def test_an_idle_engine_does_not_wait_for_a_fuller_batch() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     of = servable(engine, batching=Batching(max_batch_size=8, batch_timeout_micros=60_000_000))
     start = time.monotonic()
-    assert asyncio.run(scheduler.run(ask(of), x(4)))["y"].tolist() == [8]
+    assert asyncio.run(scheduler.run(*ask(of), x(4)))["y"].tolist() == [8]
     assert time.monotonic() - start < 30
 
 
-def test_a_quick_call_runs_where_it_came_and_a_slow_one_does_not() -> None:
+def test_a_quick_call_runs_on_the_event_loop_and_a_slow_one_in_a_thread() -> None:
     threads = []
 
-    class Noting(Doubling):
+    class Recording(Doubling):
         def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
             threads.append(threading.current_thread() is threading.main_thread())
             return super().run(signature, inputs, outputs)
 
-    of, scheduler = servable(Noting()), Scheduler(1)
+    of, scheduler = servable(Recording()), Scheduler(1)
     of.paces["s"].record(1, 20e-6)
     of.paces["t"].record(1, 20e-3)
-    asyncio.run(scheduler.run(ask(of, "s"), x(1)))
-    asyncio.run(scheduler.run(ask(of, "t"), x(1)))
+    asyncio.run(scheduler.run(*ask(of, "s"), x(1)))
+    asyncio.run(scheduler.run(*ask(of, "t"), x(1)))
     assert threads == [True, False]
 
 
-def test_batches_and_the_depth_of_the_queue_are_counted() -> None:
+def test_batches_and_queue_depth_are_counted() -> None:
     engine, metrics = Doubling(), Metrics()
     scheduler = Scheduler(1, metrics=metrics)
     m = ask(servable(engine, batching=Batching(8, allowed_batch_sizes=(4, 8))))
 
     async def act() -> None:
-        waiting = [asyncio.ensure_future(scheduler.run(m, x(i))) for i in range(3)]
+        waiting = [asyncio.ensure_future(scheduler.run(*m, x(i))) for i in range(3)]
         await asyncio.sleep(0)
         assert metrics.snapshot()["own_queue_depth"] == [[["m"], 3]]
         engine.gate.set()

@@ -1,4 +1,4 @@
-"""Quick requests that arrive in one turn of the event loop: when they run, with whom, and whom an error reaches."""
+"""Quick requests that arrive in one tick of the event loop: when they run, what merges, and who gets an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, ServingError
 from ladle.serving.scheduling.batch import Call
 from ladle.serving.scheduling.scheduler import Scheduler
-from ladle.serving.scheduling.tick import Turn
+from ladle.serving.scheduling.tick import Tick
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.servable import Servable
 
@@ -23,7 +23,7 @@ BATCHING = Batching(max_batch_size=3, max_enqueued_batches=4)
 
 
 class Doubling:
-    """An engine: y = 2 x, but for 13. It keeps what it ran."""
+    """An engine: y = 2 x; it refuses 13. It records its runs."""
 
     name = "doubling"
 
@@ -40,179 +40,184 @@ class Doubling:
         return time.perf_counter
 
 
-class Asked:
+class QuickModel:
     """A quick model behind a scheduler."""
 
     def __init__(self, batching: Batching | None = None) -> None:
         self.engine, self.scheduler = Doubling(), Scheduler(1)
-        self.model = Servable("m", 1, {"s": pb.SignatureDef()}, {"s": self.engine}, batching)
+        self.servable = Servable("m", 1, {"s": pb.SignatureDef()}, {"s": self.engine}, batching)
         for size in (1, 2, 4):
-            self.model.paces["s"].record(size, 20e-6)
+            self.servable.paces["s"].record(size, 20e-6)
 
     def run(self, *values: float, deadline: float | None = None) -> Coroutine[Any, Any, dict[str, Array]]:
         inputs = {"x": np.array(values, np.float32)}
-        return self.scheduler.run(Call(self.model, "s", ("y",), "Predict"), inputs, deadline)
+        return self.scheduler.run(self.servable, Call("s", ("y",), "Predict"), inputs, deadline)
 
     async def crowd(self) -> None:
-        """A turn with two requests, after which those that come wait for the end of their turn."""
+        """Spends a tick with two requests; requests that come next then wait for the end of their tick."""
         await asyncio.gather(self.run(0), self.run(0))
         await asyncio.sleep(0)
         self.engine.runs.clear()
 
     async def together(self, *values: float) -> list[Any]:
-        """The results or errors of requests that come in one turn, of a value each."""
+        """The results or errors of one-value requests that arrive in one tick."""
         tasks = [asyncio.ensure_future(self.run(value)) for value in values]
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def the_end() -> None:
-    """Of a turn in which requests wait: the event loop looks once more whether others come."""
+async def end_of_tick() -> None:
+    """Waits for the end of a tick with waiting requests: one poll later than usual."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
 
-def test_a_request_that_comes_alone_runs_at_once() -> None:
-    asked = Asked()
+def test_a_request_that_arrives_alone_runs_at_once() -> None:
+    quick = QuickModel()
 
     async def main() -> None:
         for value in range(3):
             with pytest.raises(StopIteration):  # it has not waited for anything
-                asked.run(value).send(None)
+                quick.run(value).send(None)
             await asyncio.sleep(0)
 
     asyncio.run(main())
-    assert asked.engine.runs == [[0], [1], [2]]
+    assert quick.engine.runs == [[0], [1], [2]]
 
 
 @pytest.mark.parametrize(("batching", "runs"), [(None, [[1], [2], [3], [4]]), (BATCHING, [[1, 2, 3], [4]])])
-def test_what_comes_together_runs_at_the_end_of_the_turn(batching: Batching | None, runs: list[list[float]]) -> None:
-    asked = Asked(batching)
+def test_requests_that_arrive_together_run_at_the_end_of_the_tick(
+    batching: Batching | None, runs: list[list[float]]
+) -> None:
+    quick = QuickModel(batching)
 
     async def main() -> list[Any]:
-        await asked.crowd()
-        waiting = [asked.run(value) for value in (1, 2, 3, 4)]
+        await quick.crowd()
+        waiting = [quick.run(value) for value in (1, 2, 3, 4)]
         futures = [coroutine.send(None) for coroutine in waiting]
-        assert (asked.engine.runs, asked.model.in_flight) == ([], 4)
-        await the_end()
-        assert asked.model.in_flight == 0
+        assert (quick.engine.runs, quick.servable.in_flight) == ([], 4)
+        await end_of_tick()
+        assert quick.servable.in_flight == 0
         for coroutine in waiting:
             coroutine.close()
         return [future.result()["y"].tolist() for future in futures]
 
     assert asyncio.run(main()) == [[2], [4], [6], [8]]
-    assert asked.engine.runs == runs
+    assert quick.engine.runs == runs
 
 
-def test_what_comes_while_the_first_are_read_runs_with_them() -> None:
-    asked = Asked(BATCHING)
+def test_a_request_that_arrives_while_the_first_are_read_runs_with_them() -> None:
+    quick = QuickModel(BATCHING)
 
     async def main() -> None:
-        await asked.crowd()
-        first = asyncio.ensure_future(asked.run(1))
+        await quick.crowd()
+        first = asyncio.ensure_future(quick.run(1))
         await asyncio.sleep(0)
-        await asyncio.gather(first, asked.run(2))
+        await asyncio.gather(first, quick.run(2))
 
     asyncio.run(main())
-    assert asked.engine.runs == [[1, 2]]
+    assert quick.engine.runs == [[1, 2]]
 
 
-def test_those_that_come_one_by_one_again_run_at_once_again() -> None:
-    asked = Asked()
+def test_requests_that_arrive_one_by_one_again_run_at_once_again() -> None:
+    quick = QuickModel()
 
     async def main() -> None:
-        await asked.crowd()
-        assert (await asked.run(1))["y"].tolist() == [2]  # the last that waits for the end of a turn
+        await quick.crowd()
+        assert (await quick.run(1))["y"].tolist() == [2]  # the last one that waits for the end of its tick
         with pytest.raises(StopIteration):
-            asked.run(2).send(None)
+            quick.run(2).send(None)
 
     asyncio.run(main())
-    assert asked.engine.runs == [[1], [2]]
+    assert quick.engine.runs == [[1], [2]]
 
 
 @pytest.mark.parametrize("batching", [None, BATCHING])
 def test_an_error_reaches_only_the_request_at_fault(batching: Batching | None) -> None:
-    asked = Asked(batching)
+    quick = QuickModel(batching)
 
     async def main() -> list[Any]:
-        await asked.crowd()
-        return await asked.together(1, 13, 3)
+        await quick.crowd()
+        return await quick.together(1, 13, 3)
 
     first, second, third = asyncio.run(main())
     assert (first["y"].tolist(), third["y"].tolist()) == ([2], [6])
     assert isinstance(second, InvalidArgument)
-    assert asked.model.in_flight == 0
+    assert quick.servable.in_flight == 0
 
 
-def test_faults_of_our_own_reach_whom_they_concern_and_no_other() -> None:
-    asked = Asked()
+def test_a_bug_in_one_run_fails_only_its_own_requests() -> None:
+    quick = QuickModel()
 
     def fault(*_: Any) -> Any:
-        raise StopIteration  # which no future takes
+        raise StopIteration  # a future refuses it
 
     async def main() -> list[Any]:
-        turn = Turn(fault)
-        good = turn.wait(asked.model, lambda: {"y": np.ones(1)}, 1e-5, None)
-        bad = turn.wait(asked.model, fault, 1e-5, None)
-        call = Call(asked.model, "s", ("y",), "Predict")
-        merged = turn.join(call, BATCHING, "kind", {"x": np.ones(1, np.float32)}, 1, 1e-5, None)
-        turn.is_alone()
-        await the_end()
+        tick = Tick(fault)
+        good = tick.add(quick.servable, lambda: {"y": np.ones(1)}, 1e-5, None)
+        bad = tick.add(quick.servable, fault, 1e-5, None)
+        call = Call("s", ("y",), "Predict")
+        inputs = {"x": np.ones(1, np.float32)}
+        merged = tick.add_merged(quick.servable, call, BATCHING, "key", inputs, 1, 1e-5, None)
+        tick.should_run_now()
+        await end_of_tick()
         return [good.exception(), bad.exception(), merged.exception()]
 
     assert [type(error) for error in asyncio.run(main())] == [type(None), RuntimeError, RuntimeError]
-    assert asked.model.in_flight == 0
+    assert quick.servable.in_flight == 0
 
 
 @pytest.mark.parametrize(("batching", "error"), [(None, DeadlineExceeded), (BATCHING, ResourceExhausted)])
-def test_what_is_late_at_the_end_of_the_turn_is_never_run(batching: Batching | None, error: type[ServingError]) -> None:
-    asked = Asked(batching)
+def test_a_request_that_is_late_at_the_end_of_the_tick_never_runs(
+    batching: Batching | None, error: type[ServingError]
+) -> None:
+    quick = QuickModel(batching)
 
     async def main() -> list[Any]:
-        await asked.crowd()
+        await quick.crowd()
         deadline = time.monotonic() + 0.02
-        waiting = [asked.run(value, deadline=deadline) for value in (1, 2)]
+        waiting = [quick.run(value, deadline=deadline) for value in (1, 2)]
         futures = [coroutine.send(None) for coroutine in waiting]
-        while time.monotonic() < deadline:  # the turn takes as long
+        while time.monotonic() < deadline:  # the tick lasts until then
             pass
-        await the_end()
+        await end_of_tick()
         for coroutine in waiting:
             coroutine.close()
         return [type(future.exception()) for future in futures]
 
     assert asyncio.run(main()) == [error, error]
-    assert (asked.engine.runs, asked.model.in_flight) == ([], 0)
+    assert (quick.engine.runs, quick.servable.in_flight) == ([], 0)
 
 
 @pytest.mark.parametrize("batching", [None, BATCHING])
-def test_a_caller_that_leaves_takes_its_request_along(batching: Batching | None) -> None:
-    asked = Asked(batching)
+def test_a_request_does_not_run_when_its_caller_has_left(batching: Batching | None) -> None:
+    quick = QuickModel(batching)
 
     async def main() -> Any:
-        await asked.crowd()
-        leaving, staying = asked.run(1), asked.run(2)
+        await quick.crowd()
+        leaving, staying = quick.run(1), quick.run(2)
         left, stayed = leaving.send(None), staying.send(None)
         left.cancel()
-        await the_end()
+        await end_of_tick()
         leaving.close()
         staying.close()
         return stayed.result()
 
     assert asyncio.run(main())["y"].tolist() == [4]
-    assert (asked.engine.runs, asked.model.in_flight) == ([[2]], 0)
+    assert (quick.engine.runs, quick.servable.in_flight) == ([[2]], 0)
 
 
-def test_a_long_turn_does_not_hold_up_what_came_first() -> None:
-    asked, ran = Asked(), []
+def test_a_crowded_tick_does_not_delay_the_first_requests() -> None:
+    quick, ran = QuickModel(), []
 
     async def main() -> None:
-        turn = Turn(lambda batch: None)
+        tick = Tick(lambda batch: None)
 
         def run(name: str) -> dict[str, Array]:
             ran.append(name)
             return {}
 
         for name in "abc":
-            turn.wait(asked.model, lambda name=name: run(name), 0.6e-3, None)  # type: ignore[misc]
+            tick.add(quick.servable, lambda name=name: run(name), 0.6e-3, None)  # type: ignore[misc]
         assert ran == ["a", "b"]
 
     asyncio.run(main())
