@@ -87,6 +87,21 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A statement about a network's measured metrics, which the results page checks.
+
+    statement  in words, after the network's name and a colon
+    check      records of a run (the network's, then those of `others`) -> what was measured, in words, and whether the
+               statement holds; KeyError names a metric that was not measured
+    others     names of the networks with which it is compared
+    """
+
+    statement: str
+    check: Callable[..., tuple[str, bool]]
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Network:
     """One row of a family's table.
 
@@ -103,10 +118,12 @@ class Network:
     presets      overrides of config by preset name: `quick` (2 cores, minutes), `full` (the published figure)
     source       paper in which the network was first described
     aim          the published figure that `full` aims for, with its source; empty: none for this network and data
-    train        only for networks taught by hand; else the one training loop
     pretrained   config -> name of the published weights that training begins with, empty for none
     restore      (model, tensors by the names of their PyTorch checkpoint): puts such weights into a built model
     stages       config -> the parts of its training, in their order
+    claims       statements about its measured metrics
+    feature_extractor
+                 its logits are the preferred features for the Fréchet distance of generated images
     """
 
     name: str
@@ -121,10 +138,11 @@ class Network:
     presets: Mapping[str, Mapping[str, Any]]
     source: str
     aim: str = ""
-    train: Callable[..., Any] | None = None
     pretrained: Callable[[Any], str] = lambda config: ""
     restore: Callable[[Any, Mapping[str, np.ndarray]], None] | None = None
     stages: Callable[[Any], Sequence[Stage]] = lambda config: ()
+    claims: tuple[Claim, ...] = ()
+    feature_extractor: bool = False
 
     def configured(self, **overrides: Any) -> Config:
         """The config with `overrides`; ValueError names an unknown key and the known ones."""

@@ -15,7 +15,8 @@ import tensorflow as tf
 from ladle.models._autoencoder import AutoencoderConfig, decoder, dense, example, image_input, pixel_entropy
 from ladle.models._autoencoder import signatures as shared_signatures
 from ladle.models._blocks import Saved, from_saved, judged, scaled_loss, seeds
-from ladle.models._network import Assets, Network, option
+from ladle.models._claims import mends, normal_codes
+from ladle.models._network import Assets, Claim, Network, option
 from ladle.models._optimizers import clipping, optimizer
 from ladle.models._signatures import Signature, Tensors
 
@@ -200,6 +201,7 @@ def _row(
     source: str,
     parameters: int = 473_636,
     quick: Mapping[str, Any] | None = None,
+    claims: tuple[Claim, ...] = (),
     **config: Any,
 ) -> Network:
     return Network(
@@ -217,6 +219,7 @@ def _row(
             "full": {"epochs": 60, "schedule": "cosine"},
         },
         source=source,
+        claims=claims,
     )
 
 
@@ -230,12 +233,14 @@ NETWORKS = [
         "denoising_autoencoder",
         "Denoising auto-encoder: mends images to which noise was added.",
         "Vincent et al. 2008, Extracting and composing robust features with denoising autoencoders",
+        claims=(mends("noise"),),
         noise=0.3,
     ),
     _row(
         "dropout_autoencoder",
         "Dropout auto-encoder: mends images from which pixels were dropped.",
         "Vincent et al. 2008, Extracting and composing robust features with denoising autoencoders",
+        claims=(mends("dropped pixels"),),
         dropout=0.3,
     ),
     _row(
@@ -244,6 +249,7 @@ NETWORKS = [
         "Makhzani et al. 2015, Adversarial autoencoders, arXiv:1511.05644",
         parameters=492_965,
         quick={"epochs": 12, "learning_rate": 1e-3},
+        claims=(normal_codes(),),
         adversarial=True,
         monitor="",  # the last epoch: the best reconstruction may have codes that are still on their way
     ),

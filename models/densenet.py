@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from ladle.models._blocks import seeds
+from ladle.models._claims import accuracy
 from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
 from ladle.models._layers import Layers
 from ladle.models._network import Network, option
@@ -122,6 +123,7 @@ NETWORKS = [
         presets={"quick": QUICK, "full": FULL},
         aim="accuracy 0.9549 on CIFAR-10: Huang et al. 2017, table 2, DenseNet-BC of 100 layers, k = 12, 300 epochs",
         source=SOURCE,
+        claims=(accuracy(0.88, "fashion_mnist"),),
     ),
     Network(
         name="densenet121",
@@ -136,5 +138,6 @@ NETWORKS = [
         presets={"quick": {**QUICK, "blocks": (3, 3, 3, 3), "growth": 12}, "full": FULL},
         aim="accuracy 0.7701 on CIFAR-100: github.com/weiaicunzai/pytorch-cifar100, SGD, 200 epochs",
         source=SOURCE,
+        claims=(accuracy(0.88, "fashion_mnist"),),
     ),
 ]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from ladle.models._blocks import seeds
+from ladle.models._claims import iou_not_below
 from ladle.models._layers import Layers
 from ladle.models._network import Network, option
 from ladle.models._segmentation import (
@@ -130,6 +131,7 @@ def _row(stride: int, parameters: int) -> Network:
         aim=f"mean IoU {PUBLISHED[stride]} on PASCAL VOC 2011: Long et al. 2015, table 2, with a base trained on "
         "ImageNet; other images than `nuclei`",
         source=SOURCE,
+        claims=(iou_not_below(f"fcn{2 * stride}s"),) if stride < 32 else (),
     )
 
 

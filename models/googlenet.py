@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import keras
 
 from ladle.models._blocks import seeds
+from ladle.models._claims import accuracy
 from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
 from ladle.models._layers import Layers
 from ladle.models._network import Network, option
@@ -138,5 +139,6 @@ NETWORKS = [
         aim="accuracy 0.7803 on CIFAR-100: github.com/weiaicunzai/pytorch-cifar100, SGD, 200 epochs; none "
         "found on CIFAR-10",
         source="Szegedy et al. 2015, Going deeper with convolutions, arXiv:1409.4842",
+        claims=(accuracy(0.88, "fashion_mnist"),),
     ),
 ]

@@ -10,11 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from ladle.models._blocks import Saved, from_saved
+from ladle.models._claims import reaches_minima
 from ladle.models._network import Assets, Config, Network, option
 from ladle.models._signatures import Core, Signature, Tensors
-
-STARTS = ((1.0, 0.0), (-4.0, 0.0), (4.0, 0.0))
-"""Points from which descents reach three of the minima."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,9 @@ class HimmelblauConfig(Config):
     features: int = option(2, "coordinates of a point")
     learning_rate: float = option(0.01, "step size of the descent")
     steps: int = option(200, "steps of the descent")
+    starts: tuple[float, ...] = option(
+        (1.0, 0.0, -4.0, 0.0, 4.0, 0.0), "start points x,y,x,y,... of the descents that are drawn and counted"
+    )
 
 
 def himmelblau(point: tf.Tensor) -> tf.Tensor:
@@ -121,8 +122,8 @@ def signatures(model: Descent, config: HimmelblauConfig, assets: Assets) -> dict
 
 
 def example(config: HimmelblauConfig) -> dict[str, np.ndarray]:
-    """x float32 [3, 2]: the starts that reach three minima."""
-    return {"x": np.array(STARTS, np.float32)}
+    """x float32 [3, 2]: the starts of the config, which reach three minima."""
+    return {"x": np.array(config.starts, np.float32).reshape(-1, 2)}
 
 
 NETWORKS = [
@@ -138,5 +139,6 @@ NETWORKS = [
         tiny={"steps": 50},
         presets={"quick": {}, "full": {}},
         source="Himmelblau 1972, Applied nonlinear programming",
+        claims=(reaches_minima(3),),
     ),
 ]

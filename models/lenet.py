@@ -89,5 +89,6 @@ NETWORKS = [
         aim="accuracy 0.9905 on MNIST (--preset mnist): LeCun et al. 1998, section III, without distortions; none on "
         "Fashion-MNIST",
         source="LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition",
+        feature_extractor=True,
     ),
 ]

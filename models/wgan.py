@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from ladle.models._blocks import from_saved, scaled_loss, seeds
+from ladle.models._claims import unit_slope, weights_within_clip
 from ladle.models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
 from ladle.models._network import Network, option
 from ladle.models._optimizers import clipping
@@ -218,6 +219,7 @@ NETWORKS = [
         tiny=TINY,
         presets={"quick": QUICK, "full": {}, "faces": FACES},
         source="Gulrajani et al. 2017, Improved training of Wasserstein GANs, arXiv:1704.00028",
+        claims=(unit_slope(),),
     ),
     Network(
         name="wgan",
@@ -235,5 +237,6 @@ NETWORKS = [
             "faces": FACES,
         },
         source="Arjovsky, Chintala, Bottou 2017, Wasserstein GAN, arXiv:1701.07875",
+        claims=(weights_within_clip(),),
     ),
 ]

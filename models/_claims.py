@@ -1,0 +1,103 @@
+"""Claims about measured metrics that a family file attaches to its networks; the results page checks them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ladle.models._network import Claim
+
+Record = Mapping[str, Any]
+NORMAL = {"mean": 0.25, "deviation": 0.25, "skewness": 0.5, "excess_kurtosis": 1.0, "correlation": 0.25}
+"""Largest deviation of each moment of codes from N(0, 1) for them to count as normal. These bounds are a choice, not a
+significance test: with ten thousand codes, a test would reject the smallest deviation."""
+
+
+def accuracy(least: float, data: str) -> Claim:
+    """Accuracy on the data set `data` is at least `least`."""
+
+    def check(record: Record) -> tuple[str, bool]:
+        if record["data"] != data:
+            raise KeyError(f"accuracy on {data}")
+        found = record["metrics"]["accuracy"]
+        return f"{found:.4f}", found >= least
+
+    return Claim(f"accuracy on {data} at least {least:.2f}", check)
+
+
+def iou_not_below(other: str) -> Claim:
+    """IoU is not below that of the network `other` on the same data."""
+
+    def check(record: Record, second: Record) -> tuple[str, bool]:
+        if record["data"] != second["data"]:
+            raise KeyError("IoU on the same data")
+        mine, theirs = record["metrics"]["iou"], second["metrics"]["iou"]
+        return f"{mine:.4f} against {theirs:.4f} on {record['data']}", mine >= theirs
+
+    return Claim(f"IoU no worse than that of `{other}`", check, (other,))
+
+
+def reaches_minima(count: int) -> Claim:
+    """The starts of the config reach `count` different minima, where the function is below 1e-4."""
+
+    def check(record: Record) -> tuple[str, bool]:
+        metrics = record["metrics"]
+        found = f"{metrics['minima_reached']:.0f} minima, where f is at most {metrics['largest_value']:.1e}"
+        return found, metrics["minima_reached"] == count and metrics["largest_value"] < 1e-4
+
+    return Claim(f"the starts reach {count} different minima", check)
+
+
+def reconstructions_beat_samples_of(other: str) -> Claim:
+    """Reconstructions have a smaller Fréchet distance to real images than samples of the network `other`."""
+
+    def check(record: Record, second: Record) -> tuple[str, bool]:
+        mine = record["metrics"]["reconstruction_frechet_distance"]
+        theirs = second["metrics"]["frechet_distance"]
+        return f"Fréchet distance {mine:.4g} against {theirs:.4g}", mine < theirs
+
+    return Claim(f"reconstructions are nearer to real images than samples of `{other}`", check, (other,))
+
+
+def mends(corruption: str) -> Claim:
+    """Mended images are nearer to the originals than the corrupted ones."""
+
+    def check(record: Record) -> tuple[str, bool]:
+        after, before = record["metrics"]["mended_squared_error"], record["metrics"]["corrupted_squared_error"]
+        return f"squared error {after:.4f} against {before:.4f}", after < before
+
+    return Claim(f"mended images are nearer to the originals than images with {corruption}", check)
+
+
+def normal_codes() -> Claim:
+    """Every moment of the codes is within NORMAL."""
+
+    def check(record: Record) -> tuple[str, bool]:
+        off = record["more"]["code_off_normal"]
+        found = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in off.items())
+        return found, all(off.get(name, math.inf) <= most for name, most in NORMAL.items())
+
+    bounds = ", ".join(f"{name.replace('_', ' ')} ≤ {most:g}" for name, most in NORMAL.items())
+    return Claim(f"codes are normal: largest deviation of any dimension from N(0, 1): {bounds}", check)
+
+
+def weights_within_clip() -> Claim:
+    """The critic's largest weight stays within the config's `clip`."""
+
+    def check(record: Record) -> tuple[str, bool]:
+        largest, bound = record["validation"]["largest_weight"], record["config"]["clip"]
+        # Weights are float32: clipping to 0.01 leaves the nearest float32, slightly above.
+        return f"{largest:.4f}, bound {bound:g}", largest <= bound * (1 + 1e-6)
+
+    return Claim("the critic's largest weight stays within its bound", check)
+
+
+def unit_slope() -> Claim:
+    """The mean norm of the critic's gradient is within 0.2 of 1."""
+
+    def check(record: Record) -> tuple[str, bool]:
+        norm = record["validation"]["gradient_norm"]
+        return f"mean norm {norm:.3f} on validation images", abs(norm - 1) <= 0.2
+
+    return Claim("the norm of the critic's gradient is within 0.2 of 1", check)
