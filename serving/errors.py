@@ -1,5 +1,9 @@
-# ruff: noqa: N818  (errors bear the names that gRPC gives them)
-"""What the server answers when it cannot: canonical gRPC codes, and the one table to HTTP."""
+# ruff: noqa: N818  (errors have the names that gRPC gives them)
+"""Errors of the server: canonical gRPC codes, and the one table that maps them to HTTP.
+
+`dataplane` and the folders below it raise these. Each API turns them into an answer in one place: gRPC sends the code,
+REST sends the HTTP status with `{"error": message}`.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +44,14 @@ HTTP = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-"""HTTP status by code; 500 for the rest."""
+"""HTTP status by code; 500 for all others."""
 
 
 class ServingError(Exception):
-    """An error for the client: a canonical code and a message without paths, traces or library names."""
+    """An error for the client. Its message names no path, stack trace or library: it leaves the machine.
+
+    Raised itself only by `of_code`, for a code without a class. Otherwise gRPC UNKNOWN, HTTP 500.
+    """
 
     code = "UNKNOWN"
 
@@ -58,58 +65,106 @@ class ServingError(Exception):
 
 
 class Unknown(ServingError):
+    """A model that a reload adds did not load. Raised by `replace_models`. gRPC UNKNOWN, HTTP 500."""
+
     code = "UNKNOWN"
 
 
 class InvalidArgument(ServingError):
+    """The request, a flag or a configuration file is wrong, and will be wrong again if it is sent again.
+
+    Raised wherever they are read or checked, and by engines for inputs that the graph refuses. gRPC INVALID_ARGUMENT,
+    HTTP 400. At start-up it becomes the reason why the server does not start.
+    """
+
     code = "INVALID_ARGUMENT"
 
 
 class NotFound(ServingError):
+    """The server has no such model, version or file. Raised by the lookup of versions. gRPC NOT_FOUND, HTTP 404."""
+
     code = "NOT_FOUND"
 
 
 class FailedPrecondition(ServingError):
+    """The request is right, but the model does not have what it needs: a signature, a graph, outputs with rows.
+
+    Raised by the dataplane, the scheduler, the loader, and reloads of a configuration. gRPC FAILED_PRECONDITION,
+    HTTP 400.
+    """
+
     code = "FAILED_PRECONDITION"
 
 
 class Unimplemented(ServingError):
+    """The request asks for what neither server does, such as JSON for a dtype that has none.
+
+    Raised by the JSON reader, warm-up and MultiInference. gRPC UNIMPLEMENTED, HTTP 501.
+    """
+
     code = "UNIMPLEMENTED"
 
 
 class DeadlineExceeded(ServingError):
+    """The request's deadline passed before it ran. Raised by the scheduler. gRPC DEADLINE_EXCEEDED, HTTP 504."""
+
     code = "DEADLINE_EXCEEDED"
 
 
 class PermissionDenied(ServingError):
+    """A path leads out of the repository or of --config_root, or reloading is off.
+
+    Raised by the checks of paths and by the reload API. gRPC PERMISSION_DENIED, HTTP 403.
+    """
+
     code = "PERMISSION_DENIED"
 
 
 class ResourceExhausted(ServingError):
+    """The request needs more than is left: queue space, memory for the run, or time in the batching queue.
+
+    Raised by the limits of the queue, the scheduler and engines. gRPC RESOURCE_EXHAUSTED, HTTP 429 with Retry-After.
+    """
+
     code = "RESOURCE_EXHAUSTED"
 
 
 class Unavailable(ServingError):
+    """The server cannot answer now; a retry may succeed.
+
+    Raised by the limits of the queue, and by workers that stop. gRPC UNAVAILABLE, HTTP 503 with Retry-After.
+    """
+
     code = "UNAVAILABLE"
 
 
 class Cancelled(ServingError):
+    """A load ended because its version is no longer configured. Raised by the manager. gRPC CANCELLED, HTTP 499."""
+
     code = "CANCELLED"
 
 
 class DataLoss(ServingError):
+    """A file of a version is damaged, or does not match its card.
+
+    Raised by the loader, engines and warm-up; clients see it in the status of the version. gRPC DATA_LOSS, HTTP 500.
+    """
+
     code = "DATA_LOSS"
 
 
 class Internal(ServingError):
+    """A bug, or a signature that contradicts itself; the log has the details. gRPC INTERNAL, HTTP 500.
+
+    Raised by the manager, the dataplane and the workers' channel for errors of other types.
+    """
+
     code = "INTERNAL"
 
 
-class OutOfRange(ServingError):
-    code = "OUT_OF_RANGE"
-
-
 class Aborted(ServingError):
+    """A reload ended because another one replaced its models. Raised by `replace_models`. gRPC ABORTED, HTTP 409."""
+
     code = "ABORTED"
 
 
@@ -117,5 +172,8 @@ _CLASSES = {kind.code: kind for kind in ServingError.__subclasses__()}
 
 
 def of_code(code: str, message: str) -> ServingError:
-    """The error of a canonical code; ServingError (UNKNOWN) for one without a class."""
-    return _CLASSES.get(code, ServingError)(message)
+    """An error with this canonical code, such as a graph may raise; UNKNOWN if `code` is not canonical."""
+    error = _CLASSES.get(code, ServingError)(message)
+    if code in NUMBERS:
+        error.code = code  # OUT_OF_RANGE, ALREADY_EXISTS and UNAUTHENTICATED have no class: nothing here raises them
+    return error

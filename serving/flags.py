@@ -1,7 +1,7 @@
-"""The server's flags: TensorFlow Serving's names, syntax and defaults, and a few of our own.
+"""The server's flags: TensorFlow Serving's names, syntax and defaults, and some of our own.
 
-`--name=value`, also `--name value`; a boolean takes `true`, `false` or nothing. The last of repeated flags counts.
-An unknown flag is said and skipped, as TensorFlow Serving does.
+`--name=value` or `--name value`. A boolean is `true`, `false` or the bare flag. When a flag is repeated, the last one
+counts. The server reports an unknown flag and goes on without it, as TensorFlow Serving does.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _CPUS = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag.
+    """One flag. Its help says "(ours)" when TensorFlow Serving does not have it.
 
-    use  `yes`; `no`: accepted and without effect, since answers are the same; `refused`: starting with it would
-         promise what this server does not do
+    use  `yes`; `no`: accepted without effect, because answers are the same; `refused`: the server does not start with
+         another value than the default, because it could not do what the flag promises
     """
 
     name: str
@@ -41,106 +41,167 @@ def _group(name: str, *rows: tuple[str, Value, str] | tuple[str, Value, str, Lit
 
 FLAGS = [
     *_group(
-        "What is served",
-        ("repository", "", "folder whose every folder <name>/<version>/ is served; models may come and go (ours)"),
-        ("model_name", "default", "name of the single model"),
-        ("model_base_path", "", "folder of the single model, which holds <version>/"),
+        "Models",
+        (
+            "repository",
+            "",
+            "folder of models: serve every <name>/<version>/ in it, also those that appear later (ours)",
+        ),
+        ("model_name", "default", "name of the model in --model_base_path"),
+        ("model_base_path", "", "folder of one model, with a subfolder per version"),
         ("model_config_file", "", "ModelServerConfig in text format: several models, version policies, labels"),
-        ("model_config_file_poll_wait_seconds", 0.0, "seconds between readings of that file; 0: once"),
-        ("allow_config_reload", False, "HandleReloadConfigRequest may replace the models; needs config_root (ours)"),
-        ("config_root", "", "folder that must hold the base paths of configurations over gRPC; /: any (ours)"),
-        ("file_system_poll_wait_seconds", 1.0, "seconds between looks for new versions; 0: once, below 0: at a reload"),
-        ("missing_base_path_stops_poll", False, "one missing base path leaves all models as they are (upstream's way)"),
-        ("allow_version_labels_for_unavailable_models", False, "new labels may name versions that are not loaded"),
-        ("saved_model_tags", "serve", "comma-separated tags of the MetaGraph"),
-        ("model_name_pattern", MODEL_NAMES, "what a folder of --repository must be called to be a model (ours)"),
-        ("allow_symlinks", False, "symbolic links may lead out of the repository, or out of a base path (ours)"),
+        ("model_config_file_poll_wait_seconds", 0.0, "seconds between reads of that file; 0: read it once"),
+        ("allow_config_reload", False, "let HandleReloadConfigRequest replace the models; needs --config_root (ours)"),
+        (
+            "config_root",
+            "",
+            "folder that must contain the base paths of configurations that arrive over gRPC; /: any folder (ours)",
+        ),
+        (
+            "file_system_poll_wait_seconds",
+            1.0,
+            "seconds between scans for new versions; 0: scan once; below 0: scan only at a reload",
+        ),
+        (
+            "missing_base_path_stops_poll",
+            False,
+            "when one base path is missing, update no model at all, as TensorFlow Serving does (ours)",
+        ),
+        ("allow_version_labels_for_unavailable_models", False, "let a new label name a version that is not loaded"),
+        ("saved_model_tags", "serve", "comma-separated tags of the MetaGraph to load"),
+        ("model_name_pattern", MODEL_NAMES, "regular expression: folders of --repository that are models (ours)"),
+        (
+            "allow_symlinks",
+            False,
+            "follow symbolic links out of the repository or out of a base path; otherwise they are refused (ours)",
+        ),
     ),
     *_group(
         "Ports and limits",
-        ("host", "", "address to listen on; empty: all (ours)"),
-        ("workers", 1, "processes that share the ports; each has all models, and limits count for each (ours)"),
+        ("host", "", "address to listen on; empty: all addresses (ours)"),
+        (
+            "workers",
+            1,
+            "processes that share the ports; each loads all models, and each has its own queues and limits (ours)",
+        ),
         ("port", 8500, "gRPC port"),
-        ("grpc_socket_path", "", "UNIX socket for gRPC beside the port"),
+        ("grpc_socket_path", "", "path of a UNIX socket for gRPC, in addition to the port"),
         ("rest_api_port", 0, "REST port; 0: no REST"),
-        ("rest_api_timeout_in_ms", 30000, "milliseconds from its arrival that a REST inference may take; 0: any"),
-        ("rest_api_enable_cors_support", False, "CORS headers on REST answers"),
-        ("grpc_backend", "auto", "gRPC server: native (quick), grpcio (TLS, more channel arguments) or auto (ours)"),
-        ("grpc_channel_arguments", "", "comma-separated name=value for the gRPC server"),
-        ("ssl_config_file", "", "TLS of the gRPC port and socket: SSLConfig in text format, PEM contents inside"),
-        ("enable_grpc_healthcheck_service", True, "grpc.health.v1; here always on", "no"),
-        ("use_alts_credentials", False, "Google ALTS; not supported: use --ssl_config_file"),
-        ("shutdown_grace_seconds", 30, "seconds for running requests after SIGTERM; a second one ends at once (ours)"),
-        ("max_request_bytes", 64 * 1024 * 1024, "bytes of a request's body, before and after gzip (ours)"),
-        ("max_buffered_bytes", 2**30, "bytes of all requests that arrive, over REST also of those that wait (ours)"),
-        ("max_header_bytes", 64 * 1024, "bytes of a request's headers (ours)"),
-        ("max_json_depth", 100, "lists and objects in each other in a JSON body; 0: any (ours)"),
-        ("max_image_pixels", 2**24, "pixels of an image that is decoded, PNG or JPEG; 0: any (ours)"),
-        ("max_connections", 4096, "connections at once, REST and gRPC each; 0: any (ours)"),
-        ("max_concurrent_streams", 256, "requests at once on one gRPC connection (ours)"),
-        ("request_read_seconds", 60.0, "seconds in which a request must have arrived, or its answer be taken (ours)"),
-        ("keep_alive_seconds", 75.0, "seconds that a REST connection may be idle (ours)"),
+        ("rest_api_timeout_in_ms", 30000, "milliseconds that a REST inference may take from its arrival; 0: no limit"),
+        ("rest_api_enable_cors_support", False, "send CORS headers with REST answers"),
+        (
+            "grpc_backend",
+            "auto",
+            "gRPC server: native (faster), grpcio (TLS, more channel arguments), or auto: native if it can (ours)",
+        ),
+        ("grpc_channel_arguments", "", "comma-separated name=value pairs for the gRPC server"),
+        ("ssl_config_file", "", "SSLConfig in text format, with PEM contents: TLS for the gRPC port and socket"),
+        ("enable_grpc_healthcheck_service", True, "grpc.health.v1; it is always on", "no"),
+        ("use_alts_credentials", False, "Google ALTS; not supported, use --ssl_config_file"),
+        (
+            "shutdown_grace_seconds",
+            30,
+            "seconds that running requests get after SIGTERM; a second SIGTERM stops the server at once (ours)",
+        ),
+        ("max_request_bytes", 64 * 1024 * 1024, "largest request body in bytes, both packed and unpacked (ours)"),
+        (
+            "max_buffered_bytes",
+            2**30,
+            "bytes of all requests that are arriving; over REST, also of those that wait for their answer (ours)",
+        ),
+        ("max_header_bytes", 64 * 1024, "largest request headers in bytes (ours)"),
+        ("max_json_depth", 100, "deepest nesting of lists and objects in a JSON body; 0: no limit (ours)"),
+        ("max_image_pixels", 2**24, "largest PNG or JPEG image to decode, in pixels; 0: no limit (ours)"),
+        ("max_connections", 4096, "open connections, REST and gRPC counted separately; 0: no limit (ours)"),
+        ("max_concurrent_streams", 256, "concurrent requests on one gRPC connection (ours)"),
+        (
+            "request_read_seconds",
+            60.0,
+            "seconds in which a request must arrive completely, and the client must take its answer (ours)",
+        ),
+        ("keep_alive_seconds", 75.0, "seconds after which an idle REST connection is closed (ours)"),
     ),
     *_group(
         "Loading",
-        ("max_num_load_retries", 5, "further attempts after a failed load (with --repository: 0)"),
+        ("max_num_load_retries", 5, "further attempts after a failed load; with --repository, the default is 0"),
         ("load_retry_interval_micros", 60_000_000, "microseconds between attempts"),
-        ("retry_changed_versions", True, "a version that failed to load is tried again when its files change (ours)"),
-        ("num_load_threads", 0, "versions that load at once; 0: as many as cores"),
-        ("wait_for_models", False, "ports stay closed until every configured model is loaded (upstream's way)"),
+        ("retry_changed_versions", True, "load a failed version again when its files change (ours)"),
+        ("num_load_threads", 0, "versions that load concurrently; 0: the number of cores"),
+        (
+            "wait_for_models",
+            False,
+            "open the ports only when every configured model is loaded, as TensorFlow Serving does (ours)",
+        ),
         (
             "version_transition_policy",
             "availability",
-            "availability: load the new, then unload; resource: unload first (ours)",
+            "availability: load the new version, then unload the old one; resource: unload first (ours)",
         ),
-        ("num_unload_threads", 0, "unloading takes no thread here", "no"),
-        ("enable_model_warmup", True, "answer assets.extra/tf_serving_warmup_requests before serving"),
-        ("num_request_iterations_for_warmup", 0, "how often each warm-up request is answered; 0: once"),
+        ("num_unload_threads", 0, "unloading needs no thread here", "no"),
+        ("enable_model_warmup", True, "run the requests in assets.extra/tf_serving_warmup_requests before serving"),
+        ("num_request_iterations_for_warmup", 0, "times that each warm-up request runs; 0: once"),
     ),
     *_group(
         "Answers",
-        ("enable_serialization_as_tensor_content", False, "gRPC answers as tensor_content"),
-        ("enable_signature_method_name_check", False, "Classify and Regress look at the signature's method name"),
+        ("enable_serialization_as_tensor_content", False, "send gRPC outputs as tensor_content"),
+        (
+            "enable_signature_method_name_check",
+            False,
+            "refuse a signature whose method name does not fit Predict, Classify or Regress",
+        ),
     ),
     *_group(
-        "Running",
+        "Running models",
         (
             "engine",
             "auto",
-            "onnx: verified graphs; tensorflow: the SavedModel; auto: a graph where there is one (ours)",
+            "onnx: verified ONNX graphs only; tensorflow: SavedModels only; auto: the graph if there is one (ours)",
         ),
-        ("enable_batching", False, "merge requests that wait while all engines are busy; none waits for others"),
-        ("batching_parameters_file", "", "BatchingParameters in text format; needs enable_batching"),
+        (
+            "enable_batching",
+            False,
+            "merge requests that wait while all engines are busy; no request waits for another while one is idle",
+        ),
+        ("batching_parameters_file", "", "BatchingParameters in text format; needs --enable_batching"),
         (
             "enable_per_model_batching_parameters",
             False,
-            "read batching_params.pbtxt in each version's folder instead; a version without one is not merged",
+            "read batching_params.pbtxt in the folder of each version instead; a version without it is not batched",
         ),
-        ("prefer_tflite_model", False, "run a version's model.tflite where there is one (needs TensorFlow)"),
-        ("num_tflite_pools", _CPUS, "times num_tflite_interpreters_per_pool: runs of one model.tflite at once"),
-        ("num_tflite_interpreters_per_pool", 1, "see num_tflite_pools"),
+        ("prefer_tflite_model", False, "run model.tflite where a version has one; needs TensorFlow"),
+        (
+            "num_tflite_pools",
+            _CPUS,
+            "concurrent runs of one model.tflite are this times --num_tflite_interpreters_per_pool; "
+            "default: the number of cores",
+        ),
+        ("num_tflite_interpreters_per_pool", 1, "interpreters; see --num_tflite_pools"),
         (
             "tensorflow_intra_op_parallelism",
             0,
-            "threads of a run, both engines; 0: measured (ONNX Runtime), all cores (TensorFlow)",
+            "threads of one run, in both engines; 0: measured per model (ONNX Runtime) or all cores (TensorFlow)",
         ),
-        ("tensorflow_inter_op_parallelism", 0, "operations at once, TensorFlow alone; 0: as many as cores"),
-        ("tensorflow_session_parallelism", 0, "both of these, where they are not given"),
-        ("max_queued_requests", 1000, "requests that may wait for an engine, of all models; 0: any (ours)"),
-        ("max_queued_requests_per_model", 500, "requests that may wait for an engine, of one model; 0: any (ours)"),
-        ("max_queued_bytes", 256 * 1024 * 1024, "bytes of the inputs of all waiting requests; 0: any (ours)"),
+        ("tensorflow_inter_op_parallelism", 0, "operations that run concurrently, TensorFlow only; 0: all cores"),
+        ("tensorflow_session_parallelism", 0, "sets both of these where they are not given"),
+        ("max_queued_requests", 1000, "requests of all models that may wait for an engine; 0: no limit (ours)"),
+        ("max_queued_requests_per_model", 500, "requests of one model that may wait for an engine; 0: no limit (ours)"),
+        ("max_queued_bytes", 256 * 1024 * 1024, "bytes of inputs of all waiting requests; 0: no limit (ours)"),
     ),
     *_group(
         "Metrics",
         (
             "monitoring_config_file",
             "",
-            "MonitoringConfig in text format: whether Prometheus finds metrics on the REST port, and under which path",
+            "MonitoringConfig in text format: turns on Prometheus metrics on the REST port, and sets their path",
         ),
-        ("enable_metrics", False, "without that file: metrics at /monitoring/prometheus/metrics (ours)"),
+        (
+            "enable_metrics",
+            False,
+            "without such a file: Prometheus metrics at /monitoring/prometheus/metrics on the REST port (ours)",
+        ),
     ),
     *_group(
-        "Accepted for TensorFlow Serving's sake",
+        "Accepted for compatibility with TensorFlow Serving",
         ("rest_api_num_threads", 4 * _CPUS, "one event loop answers REST", "no"),
         ("grpc_max_threads", 4 * _CPUS, "one event loop answers gRPC", "no"),
         ("enable_profiler", True, "", "no"),
@@ -169,12 +230,15 @@ Examples:
 
 
 class FlagError(Exception):
-    """A known flag with a value that it cannot take."""
+    """A known flag has a value that it cannot take. The command prints it with the usage and exits with status 255."""
 
 
-def parse(arguments: Sequence[str], say: bool = True) -> SimpleNamespace:
-    """All flags by name. FlagError for a bad value; what is unknown or has no effect is said on stderr, with `say`."""
-    doubts: list[str] = []
+def parse(arguments: Sequence[str], report: bool = True) -> SimpleNamespace:
+    """The value of every flag, by name. FlagError for a bad value.
+
+    report  prints unknown flags, and flags without effect, to stderr
+    """
+    warnings: list[str] = []
     values: dict[str, Value] = {flag.name: flag.default for flag in FLAGS}
     given = set()
     rest = list(arguments)
@@ -183,9 +247,10 @@ def parse(arguments: Sequence[str], say: bool = True) -> SimpleNamespace:
         name, equals, text = argument.removeprefix("--").partition("=")
         flag = _BY_NAME.get(name.replace("-", "_")) if argument.startswith("--") else None
         if flag is None:
-            doubts.append(f"unknown argument: {argument} (skipped; --help lists the known ones)")
+            warnings.append(f"unknown argument: {argument} (skipped; --help lists the known ones)")
+            # Its value, if it has one, would be reported as another unknown argument with the same advice.
             if argument.startswith("--") and not equals and rest and not rest[0].startswith("--"):
-                doubts.append(f"unknown argument: {rest.pop(0)}")
+                warnings.append(f"unknown argument: {rest.pop(0)}")
             continue
         if not equals and isinstance(flag.default, bool):
             text = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
@@ -196,20 +261,21 @@ def parse(arguments: Sequence[str], say: bool = True) -> SimpleNamespace:
         values[flag.name] = _read(flag, text)
         given.add(flag.name)
         if flag.use == "refused" and values[flag.name] != flag.default:
-            raise FlagError(f"--{flag.name} is not supported by this server; start it without")
+            raise FlagError(f"--{flag.name} is not supported by this server; start it without this flag")
         if flag.use == "no" and values[flag.name] != flag.default:
-            doubts.append(f"--{flag.name} has no effect in this server")
-    if say and doubts:
-        print(*doubts, sep="\n", file=sys.stderr)
+            warnings.append(f"--{flag.name} has no effect in this server")
+    if report and warnings:
+        print(*warnings, sep="\n", file=sys.stderr)
     if values["repository"] and "max_num_load_retries" not in given:
-        values["max_num_load_retries"] = 0  # there versions are renamed into place: what fails once is broken
+        # Versions are renamed into a repository when they are complete: a load that fails once will fail again.
+        values["max_num_load_retries"] = 0
     return SimpleNamespace(**values)
 
 
 def _read(flag: Flag, text: str) -> Value:
     if isinstance(flag.default, str):
         return text
-    if isinstance(flag.default, bool):
+    if isinstance(flag.default, bool):  # before int: a bool is an int
         if text in ("true", "false"):
             return text == "true"
     elif isinstance(flag.default, int):
@@ -217,7 +283,7 @@ def _read(flag: Flag, text: str) -> Value:
             return int(text)
     elif re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,3})?", text, re.ASCII | re.IGNORECASE):
         return float(text)
-    raise FlagError(f"--{flag.name}={text}: wanted {_kind(flag)}")
+    raise FlagError(f"got --{flag.name}={text}; expected {_kind(flag)}")
 
 
 def _kind(flag: Flag) -> str:
@@ -225,11 +291,15 @@ def _kind(flag: Flag) -> str:
 
 
 def usage() -> str:
-    """What --help prints."""
+    """The text of --help."""
     lines = [
         "usage: python -m ladle.serving --repository=DIR | --model_base_path=DIR | --model_config_file=FILE [flags]"
     ]
-    lines += ["", "Serves SavedModels and their verified ONNX graphs the way TensorFlow Serving does."]
+    lines += [
+        "",
+        "Serves SavedModels and their verified ONNX graphs with TensorFlow Serving's gRPC and REST interfaces.",
+    ]
+    lines += ["Each flag is shown with its default. Flags marked (ours) do not exist in TensorFlow Serving."]
     group = ""
     for flag in FLAGS:
         if flag.group != group:
@@ -243,5 +313,5 @@ def usage() -> str:
             text += "; not supported"
         lines.append(f"  --{flag.name}={default if default != '' else '...'}")
         lines.append(f"      {text}")
-    lines += ["", "  --version", "      version of the server and of its engines", "", EXAMPLES.rstrip()]
+    lines += ["", "  --version", "      print the version of the server and of its engines", "", EXAMPLES.rstrip()]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ def work(connection: Connection, number: str, arguments: list[str]) -> int:
     """Runs a worker with these flags; `connection` is its supervisor's. Its exit status."""
     set_up_log(f"worker {number}: ")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    options = flags.parse(arguments, say=False)
+    options = flags.parse(arguments, report=False)
     share_cores(options.workers)
     try:
         run(Server(options, Follower(connection, options.wait_for_models)))

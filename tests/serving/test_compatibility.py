@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()
 def test_every_flag_on_the_page_exists_and_every_flag_of_ours_is_on_it() -> None:
     named = set(re.findall(r"--([a-z_]{3,})", PAGE)) - {"name", "version"}
     assert named <= {flag.name for flag in FLAGS}
-    assert {flag.name for flag in FLAGS if "(ours)" in flag.help or "upstream's way" in flag.help} <= named
+    assert {flag.name for flag in FLAGS if "(ours)" in flag.help} <= named
 
 
 def test_every_flag_that_is_refused_is_on_the_page() -> None:

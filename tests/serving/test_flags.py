@@ -1,4 +1,4 @@
-"""Flags as TensorFlow Serving reads them."""
+"""Flags, read as TensorFlow Serving reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ladle.serving import flags
 from ladle.serving.command import main
 
 
-def test_values_come_after_an_equals_sign_or_a_blank() -> None:
+def test_a_value_follows_an_equals_sign_or_a_space() -> None:
     options = flags.parse(["--port=1", "--rest_api_port", "2", "--model_name=a=b", "--host", ""])
     assert (options.port, options.rest_api_port, options.model_name, options.host) == (1, 2, "a=b", "")
 
@@ -33,8 +33,8 @@ def test_booleans_are_true_or_false_or_bare(arguments: list[str], value: bool) -
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--port=http", "--port=http: wanted an integer"),
-        ("--enable_model_warmup=1", "--enable_model_warmup=1: wanted true or false"),
+        ("--port=http", "got --port=http; expected an integer"),
+        ("--enable_model_warmup=1", "got --enable_model_warmup=1; expected true or false"),
         ("--port", "--port needs a value: --port=an integer"),
     ],
 )
@@ -43,15 +43,15 @@ def test_a_bad_value_is_refused(argument: str, message: str) -> None:
         flags.parse([argument])
 
 
-def test_unknown_flags_are_said_and_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_flags_are_reported_and_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     options = flags.parse(["--tensorflow_magic=1", "--more", "magic", "stray", "--port=9"])
     assert options.port == 9
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for argument in ("--tensorflow_magic=1", "--more", "magic", "stray"):
-        assert f"unknown argument: {argument}" in said
+        assert f"unknown argument: {argument}" in printed
 
 
-def test_flags_without_effect_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_without_effect_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     flags.parse(["--num_unload_threads=2", "--tensorflow_session_parallelism=0"])
     assert capsys.readouterr().err == "--num_unload_threads has no effect in this server\n"
 
@@ -62,6 +62,6 @@ def test_help_names_every_flag_and_ends_with_an_example() -> None:
     assert text.splitlines()[-1].startswith("  python -m ladle.serving --port 8500")
 
 
-def test_a_flag_that_begins_as_version_does_is_not_taken_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flag_that_begins_with_version_does_not_print_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version_transition_policy=none", "--repository=."]) == 255
-    assert "--version_transition_policy=none is none" in capsys.readouterr().out
+    assert "unknown --version_transition_policy=none" in capsys.readouterr().out
