@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
 
-.PHONY: help demo test slow bench check-deploy lint format lock clean browser
+.PHONY: help demo test slow bench check-deploy docs lint format lock clean browser
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ else
 	    buildah debootstrap ca-certificates prometheus >/dev/null
 	@$(BIN)/python -m pytest -q -m deploy --timeout 3600
 endif
+
+docs: $(READY)  ## build the site into build/docs; a warning or a broken link fails
+	@$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs && echo "build/docs/index.html"
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
