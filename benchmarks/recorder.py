@@ -7,9 +7,9 @@ python benchmarks/recorder.py ROOT train ARGUMENT ...
 `benchmarks.walks` starts it as a script, so that ROOT can be another checkout than the one that this file is in. For
 the same reason this file imports the standard library alone, and finds our modules under their old names and new.
 
-The server and the gateway record between the lines `start` and `stop` on stdin, and answer `stop` with one line of
-JSON on stdout: a list of [thread, is_call, file, function]. `train` records the whole command without the training
-loop, and writes the same line at its end. What the process itself prints goes to stderr.
+The server and the gateway record between the lines `start` and `stop` on stdin. Each is answered with one line of JSON
+on stdout, a list of [thread, is_call, file, function], which is empty for `start`. `train` records the whole command
+without the training loop, and writes such a line at its end. What the process itself prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ class Recorder:
         threading.setprofile(self._profile)
         sys.setprofile(self._profile)
 
-    def start(self) -> None:
+    def start(self) -> list[Event]:
+        """Records from now on; no events yet."""
         self._events = []
         self._is_on = True
+        return []
 
     def stop(self) -> list[Event]:
         """The events since `start`, once nothing of ours runs any more."""
@@ -106,10 +108,8 @@ def main() -> None:
 
 def _obey(recorder: Recorder, answers: TextIO) -> None:
     for line in sys.stdin:
-        if line.strip() == "start":
-            recorder.start()
-        else:
-            print(json.dumps(recorder.stop()), file=answers, flush=True)
+        events = recorder.start() if line.strip() == "start" else recorder.stop()
+        print(json.dumps(events), file=answers, flush=True)
 
 
 def _serve_gateway(package: str, port: str, server: str, repository: str) -> None:

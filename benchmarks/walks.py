@@ -126,6 +126,7 @@ class Recorded:
     def trace(self, request: Callable[[], object]) -> list[Event]:
         """What the process did for one request."""
         self._say("start")
+        self.events()  # it records now
         request()
         self._say("stop")
         return self.events()
