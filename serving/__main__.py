@@ -1,4 +1,4 @@
-"""`python -m ladle.serving`: the model server. `--help` lists its flags."""
+"""`python -m ladle.serving`: the model server. `--help` lists the flags."""
 
 from __future__ import annotations
 

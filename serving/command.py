@@ -1,4 +1,4 @@
-"""The server's command line: one process, or a supervisor with its workers."""
+"""The server's command line: runs one process, or a supervisor with workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ladle.serving.runtime.log import set_up_log
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the server with these flags; the exit status is 0 when stopped and 255 when it cannot start."""
+    """Runs the server with these flags until it is stopped. Exit status 0, or 255 if it cannot start."""
     if any(argument in ("--help", "-h", "help") for argument in arguments):
         print(flags.usage())
         return 0
@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     try:
         options = flags.parse(arguments)
         if options.workers > 1:
+            # A supervisor answers no requests: it does not import the engines, which take most of the start-up time.
             from ladle.serving.workers.supervisor import Supervisor
 
             Supervisor(options, arguments).run()

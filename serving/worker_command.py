@@ -1,6 +1,6 @@
-"""`python -m ladle.serving.worker_command FD NUMBER [flags]`: a worker process, started by its supervisor.
+"""`python -m ladle.serving.worker_command FD NUMBER [flags]`: a worker process. Only a supervisor starts it.
 
-FD is the descriptor of the socket that connects the two.
+FD is the file descriptor of the socket to the supervisor, NUMBER the worker's number in the log.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from ladle.serving.runtime.cores import share_cores
 from ladle.serving.runtime.log import set_up_log
 from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.server import Server, run
-from ladle.serving.workers.worker import Follower
+from ladle.serving.workers.worker import Replica
 
 
-def work(connection: Connection, number: str, arguments: list[str]) -> int:
-    """Runs a worker with these flags; `connection` is its supervisor's. Its exit status."""
+def run_worker(connection: Connection, number: str, arguments: list[str]) -> int:
+    """Runs a worker until its supervisor stops it; returns its exit status. `connection` leads to the supervisor."""
     set_up_log(f"worker {number}: ")
+    # Only the supervisor stops a worker. Until the server sets its own handler, SIGINT would end it with a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options = flags.parse(arguments, report=False)
     share_cores(options.workers)
     try:
-        run(Server(options, Follower(connection, options.wait_for_models)))
+        run(Server(options, Replica(connection, options.wait_for_models)))
     except StartError as error:
         print(f"Failed to start worker {number}. Error: {error}", flush=True)
         return 255
@@ -33,4 +34,4 @@ def work(connection: Connection, number: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    exit_now(work(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3:]))
+    exit_now(run_worker(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3:]))

@@ -1,4 +1,4 @@
-"""Calls between the supervisor and a worker, both ways, over a pair of connected sockets."""
+"""The management channel: calls between the supervisor and a worker, in both directions, over a socket pair."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class ChannelClosed(Exception):  # noqa: N818
-    """The other process has ended."""
+    """The other process has ended. Raised by every call to it; the supervisor replaces the worker."""
 
 
 class Channel:
-    """One end. A call takes a thread of its own at the other end, except those of `quick`.
+    """One end of the channel. At the other end, each call runs in a thread of its own, unless it is in `quick`.
 
-    operations  what the other end may call, by name
-    quick       called in the reading thread, one after the other: they may neither wait nor call back
-    on_close    called once when the other process has ended
+    operations  functions that the other end may call, by name
+    quick       functions that run in the reading thread, in the order of the calls; they must not wait or call back
+    on_close    called once, when the other process has ended
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Channel:
         self._quick = quick or {}
         self._on_close = on_close
         self._numbers = itertools.count()
-        self._waiting: dict[int, Future[Any]] = {}
+        self._pending: dict[int, Future[Any]] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -49,19 +49,19 @@ class Channel:
         threading.Thread(target=self._read, name="channel", daemon=True).start()
 
     def begin(self, operation: str, *arguments: Any) -> Future[Any]:
-        """Starts a call; its result raises what the other end raised, or ChannelClosed."""
+        """Starts a call. The future raises the other end's ServingError, or ChannelClosed."""
         future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()  # whoever waits may give up, but cannot cancel what the answer sets
+        future.set_running_or_notify_cancel()  # a caller that times out must not cancel it: the answer sets it later
         with self._lock:
             number = next(self._numbers)
-            self._waiting[number] = future
+            self._pending[number] = future
             is_closed = self._closed
         if is_closed or not self._send(("call", number, operation, arguments)):
             self._fail_all()
         return future
 
     def call(self, operation: str, *arguments: Any) -> Any:
-        """What the other end returns."""
+        """Makes a call and waits for its result; errors as for `begin`."""
         return self.begin(operation, *arguments).result()
 
     def _send(self, message: Any) -> bool:
@@ -94,13 +94,13 @@ class Channel:
         except ServingError as error:
             result, is_error = error, True
         except Exception:
-            log.exception("a call between processes failed")
+            log.exception("a call from the other process failed")
             result, is_error = Internal("the server's log has the details"), True
         self._send(("done", number, is_error, result))
 
     def _done(self, number: int, is_error: bool, result: Any) -> None:
         with self._lock:
-            future = self._waiting.pop(number, None)
+            future = self._pending.pop(number, None)
         if future is None:
             return
         if is_error:
@@ -111,6 +111,6 @@ class Channel:
     def _fail_all(self) -> None:
         with self._lock:
             self._closed = True
-            waiting, self._waiting = list(self._waiting.values()), {}
-        for future in waiting:
+            pending, self._pending = list(self._pending.values()), {}
+        for future in pending:
             future.set_exception(ChannelClosed())

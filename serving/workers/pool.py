@@ -1,7 +1,8 @@
-"""The worker processes as one: what they all have loaded, and what they all show.
+"""The pool of worker processes: what all of them have loaded, and the view that all of them show.
 
-A version is loaded by every worker before any shows it, and a worker that comes later loads what the others have before
-it opens its ports. A version that brings a process down brings down one: while others serve, one worker tries it first.
+No worker serves a version until all have loaded it, and a worker that joins later loads what the others have before it
+opens its ports. While workers serve, one of them tries a new version first: a version that crashes the process then
+costs one worker, not all.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from ladle.serving.workers.channel import Channel, ChannelClosed
 log = logging.getLogger(__name__)
 
 _SHOW_S = 10.0  # a worker that takes longer to show a view hangs
-_RETURN_S = 30.0  # that a worker is waited for which was started again
-_MAX_DEATHS = 2
+_RESTART_S = 30.0  # wait this long for a crashed worker to come back
+_MAX_CRASHES = 2
 
 
 class Process(Protocol):
-    """The part of subprocess.Popen that a pool needs."""
+    """The part of subprocess.Popen that a pool uses."""
 
     pid: int
 
@@ -38,7 +39,7 @@ class Process(Protocol):
 
 @dataclass(eq=False)
 class Worker:
-    """A worker process and the loads that it holds."""
+    """A worker process, and the ids of the loads that it has."""
 
     process: Process
     channel: Channel
@@ -46,76 +47,76 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A version that all workers have loaded."""
+class PooledVersion:
+    """A version that every worker has loaded. A second load of the same version gets another `load_id`."""
 
-    pool: Pool
-    number: int
+    pool: WorkerPool
+    load_id: int
     model: str
     version: int
     folder: Path
 
     def retire(self, on_idle: Callable[[], None]) -> None:
-        """Calls `on_idle`, in a thread, once no worker runs a request on it any more."""
+        """Calls `on_idle`, in a thread, once no worker runs a request on this version any more."""
         self.pool.retire(self, on_idle)
 
 
-class Pool:
-    """The workers that serve."""
+class WorkerPool:
+    """The workers that serve. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
+        self._ids = itertools.count(1)
         self._workers: list[Worker] = []
-        self._held: dict[int, Spread] = {}
+        self._loaded: dict[int, PooledVersion] = {}
         self._view = View()
         self._is_open = False
-        self._before: list[Any] = []  # the last metrics of workers that have ended
-        self._last: dict[int, Any] = {}
+        self._ended_metrics: list[Any] = []  # one snapshot: the sum over the workers that have ended
+        self._last_metrics: dict[int, Any] = {}  # by process id
         self._changed = threading.Condition()  # guards everything above
 
-    # For the manager
+    # Called by the manager
 
-    def load(self, model: str, version: int, folder: Path) -> Spread:
-        """Loads a version in all workers; ServingError, and no worker keeps it, when one cannot."""
-        spread = Spread(self, next(self._numbers), model, version, folder)
-        deaths = 0
-        while True:
+    def load(self, model: str, version: int, folder: Path) -> PooledVersion:
+        """Loads a version in all workers. If one cannot load it, none keeps it: ServingError."""
+        pooled = PooledVersion(self, next(self._ids), model, version, folder)
+        crashes = 0
+        while True:  # until no worker lacks it: others may join meanwhile
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._workers))
-                if deaths:  # another is to try it, beside one that serves
-                    self._changed.wait_for(lambda: len(self._workers) > 1, _RETURN_S)
-                lacking = [worker for worker in self._workers if spread.number not in worker.loads]
+                if crashes:  # never try it again on the last worker that serves
+                    self._changed.wait_for(lambda: len(self._workers) > 1, _RESTART_S)
+                lacking = [worker for worker in self._workers if pooled.load_id not in worker.loads]
                 if not lacking:
-                    self._held[spread.number] = spread
-                    return spread
+                    self._loaded[pooled.load_id] = pooled
+                    return pooled
                 if self._is_open and self._view.serving and len(lacking) == len(self._workers):
-                    del lacking[:-1]
-                begun = [(worker, self._begin_load(worker, spread)) for worker in lacking]
+                    del lacking[:-1]  # one worker tries it first
+                begun = [(worker, self._begin_load(worker, pooled)) for worker in lacking]
             wait([future for _, future in begun])
             errors = []
             for worker, future in begun:
                 try:
                     future.result()
                 except ChannelClosed:
-                    deaths += 1
+                    crashes += 1
                     self.remove(worker)
                 except ServingError as error:
                     errors.append(error)
                 else:
                     with self._changed:
-                        worker.loads.add(spread.number)
-            if errors or deaths >= _MAX_DEATHS:
-                self.retire(spread, lambda: None)
+                        worker.loads.add(pooled.load_id)
+            if errors or crashes >= _MAX_CRASHES:
+                self.retire(pooled, lambda: None)
                 raise (
                     errors[0]
                     if errors
-                    else Unavailable(
-                        "worker processes ended while they loaded the version; the system may be short of memory"
-                    )
+                    else Unavailable("worker processes crashed while they loaded the version; check the memory limit")
                 )
 
     def show(self, view: View) -> None:
-        """Makes all workers show the view; returns when they do. One that does not is ended."""
+        """Makes all workers show the view, and returns when they do. A worker that does not in time is killed."""
+        # The lock is held until all have answered: a request for a version that one worker shows must not reach
+        # another that does not, and a worker that joins meanwhile must get this view.
         with self._changed:
             if view == self._view:
                 return
@@ -128,64 +129,64 @@ class Pool:
                     self.remove(worker)
                     worker.process.kill()
 
-    def retire(self, spread: Spread, on_idle: Callable[[], None]) -> None:
-        """Lets go of a version that is not shown any more; `on_idle` is called in a thread, when all have."""
+    def retire(self, pooled: PooledVersion, on_idle: Callable[[], None]) -> None:
+        """Unloads a version that no worker shows any more; a thread calls `on_idle` when all have unloaded it."""
         with self._changed:
-            self._held.pop(spread.number, None)
+            self._loaded.pop(pooled.load_id, None)
             begun = [
-                worker.channel.begin("retire", spread.number)
+                worker.channel.begin("retire", pooled.load_id)
                 for worker in self._workers
-                if spread.number in worker.loads
+                if pooled.load_id in worker.loads
             ]
             for worker in self._workers:
-                worker.loads.discard(spread.number)
+                worker.loads.discard(pooled.load_id)
 
-        def end() -> None:
+        def wait_until_idle() -> None:
             wait(begun)
             on_idle()
 
-        threading.Thread(target=end, name="retire", daemon=True).start()
+        threading.Thread(target=wait_until_idle, name="retire", daemon=True).start()
 
-    # For the supervisor
+    # Called by the supervisor
 
     def join(self, worker: Worker) -> None:
-        """Brings a worker to what the others have and show, and lets it serve. ServingError, ChannelClosed."""
+        """Brings a new worker to what the others have and show, and lets it serve. ServingError, ChannelClosed."""
         worker.channel.call("ping")
         while True:
             with self._changed:
-                lacking = [spread for number, spread in self._held.items() if number not in worker.loads]
+                lacking = [pooled for load_id, pooled in self._loaded.items() if load_id not in worker.loads]
                 if not lacking:
-                    for number in worker.loads - self._held.keys():
-                        worker.channel.begin("retire", number)
-                    worker.loads &= self._held.keys()
+                    for load_id in worker.loads - self._loaded.keys():
+                        worker.channel.begin("retire", load_id)
+                    worker.loads &= self._loaded.keys()
                     worker.channel.begin("show", self._view).result(_SHOW_S)
                     self._workers.append(worker)
                     self._changed.notify_all()
                     is_open = self._is_open
                     break
-            for spread in lacking:
+            for pooled in lacking:
                 try:
-                    self._begin_load(worker, spread).result()
+                    self._begin_load(worker, pooled).result()
                 except ServingError:
                     with self._changed:
-                        if spread.number in self._held:  # else it has left meanwhile, and perhaps its files
+                        if pooled.load_id in self._loaded:  # else it was retired meanwhile, and its files may be gone
                             raise
                 else:
-                    worker.loads.add(spread.number)
+                    worker.loads.add(pooled.load_id)
         if is_open:
             worker.channel.call("open")
 
     def remove(self, worker: Worker) -> None:
-        """Goes on without a worker that has ended."""
+        """Removes a worker that has ended; its last metrics stay in the sum."""
         with self._changed:
             if worker in self._workers:
                 self._workers.remove(worker)
-            last = self._last.pop(worker.process.pid, None)
+            last = self._last_metrics.pop(worker.process.pid, None)
             if last is not None:
-                self._before = [lasting([*self._before, last])]
+                self._ended_metrics = [lasting([*self._ended_metrics, last])]
 
     def open(self) -> None:
-        """Opens the ports of all workers, and of those that come; ChannelClosed when one cannot."""
+        """Opens the ports of all workers, now and later; ChannelClosed when one cannot listen."""
         with self._changed:
             self._is_open = True
             begun = [worker.channel.begin("open") for worker in self._workers]
@@ -193,12 +194,12 @@ class Pool:
             future.result()
 
     def size(self) -> int:
-        """How many workers serve."""
+        """The number of workers that serve."""
         with self._changed:
             return len(self._workers)
 
     def snapshots(self) -> list[Any]:
-        """The metrics of all workers, and the last known ones of those that have ended: counters never fall."""
+        """The metrics of all workers, and the sum of those that have ended: counters never fall."""
         with self._changed:
             begun = [(worker, worker.channel.begin("snapshot")) for worker in self._workers]
         found: dict[int, Any] = {}
@@ -208,11 +209,10 @@ class Pool:
             except (ChannelClosed, ServingError, FutureTimeoutError):
                 continue
         with self._changed:
-            self._last.update({pid: snapshot for pid, snapshot in found.items() if self._serves(pid)})
-            return [*found.values(), *self._before]
+            # A worker that was removed meanwhile is in the sum already.
+            pids = {worker.process.pid for worker in self._workers}
+            self._last_metrics.update({pid: snapshot for pid, snapshot in found.items() if pid in pids})
+            return [*found.values(), *self._ended_metrics]
 
-    def _serves(self, pid: int) -> bool:
-        return any(worker.process.pid == pid for worker in self._workers)
-
-    def _begin_load(self, worker: Worker, spread: Spread) -> Future[Any]:
-        return worker.channel.begin("load", spread.number, spread.model, spread.version, str(spread.folder))
+    def _begin_load(self, worker: Worker, pooled: PooledVersion) -> Future[Any]:
+        return worker.channel.begin("load", pooled.load_id, pooled.model, pooled.version, str(pooled.folder))

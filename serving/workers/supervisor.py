@@ -1,7 +1,7 @@
-"""`--workers=N`: one process that decides what is served, and N that serve it on the same ports.
+"""`--workers=N`: one process that decides which versions to serve, and N that serve them on the same ports.
 
-The supervisor runs the same manager and watcher as a single process; where that loads a version and shows it, this one
-has all workers do so. It starts a worker again when one ends, and ends them all when told to.
+The supervisor runs the same manager and watcher as a single process does. Where a single process loads a version, the
+supervisor has all workers load it. It replaces workers that end, and stops them all when it is stopped.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ from ladle.serving.repository.assembly import StartError
 from ladle.serving.repository.versions import View
 from ladle.serving.runtime.cores import cpu_count
 from ladle.serving.workers.channel import Channel, ChannelClosed
-from ladle.serving.workers.pool import Pool, Worker
+from ladle.serving.workers.pool import Worker, WorkerPool
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before the next start of a worker that keeps ending
-_STEADY_S = 30.0
-_MORE_S = 5.0  # beyond the workers' own limit for running requests
+_RESTART_DELAY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # after the first, second, ... early end of a worker
+_EARLY_S = 30.0  # a worker that ran longer starts again without delay
+_EXTRA_GRACE_S = 5.0  # beyond --shutdown_grace_seconds, which the workers keep themselves
 
 
 class Supervisor:
-    """The process above the workers.
+    """The process that starts, controls and replaces the workers.
 
-    arguments  the flags as given, which the workers get too
+    options    the values of the flags (`flags.parse`)
+    arguments  the same flags as text, for the workers
     """
 
     def __init__(self, options: SimpleNamespace, arguments: list[str]) -> None:
-        """StartError when the flags contradict each other or the configuration is not acceptable."""
+        """StartError when flags contradict each other or the configuration is refused."""
         self._options = options
         self._arguments = list(arguments)
-        self._pool = Pool()
+        self._pool = WorkerPool()
         self._stop = threading.Event()
-        self._broken = threading.Event()
+        self._cannot_start = threading.Event()
         self._signals = 0
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         try:
@@ -63,17 +64,17 @@ class Supervisor:
             raise StartError(f"{error.code}: {error.message}") from None
 
     def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then lets the workers finish what runs. StartError when it cannot start."""
+        """Serves until SIGTERM or SIGINT, then lets the workers drain. StartError when it cannot start."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+            signal.signal(number, self._on_signal)
         ports = self._hold_ports()
-        runners = [threading.Thread(target=self._keep, args=(slot,), daemon=True) for slot in range(1, self._count + 1)]
-        for runner in runners:
-            runner.start()
+        keepers = [threading.Thread(target=self._keep, args=(slot,), daemon=True) for slot in range(1, self._count + 1)]
+        for keeper in keepers:
+            keeper.start()
         try:
             self._start()
             self._stop.wait()
-            log.info("stopping: %d workers finish running requests", self._pool.size())
+            log.info("stopping: %d workers answer the requests in flight", self._pool.size())
         finally:
             self._watcher.stop()
             self._stop.set()
@@ -87,21 +88,21 @@ class Supervisor:
         return int(self._options.workers)
 
     def _start(self) -> None:
-        """Loads, then opens the ports."""
+        """Loads the models, then opens the ports."""
         self._watcher.start()
         while self._pool.size() < self._count or not assembly.is_loaded(self._options, self._manager, self._watcher):
-            if self._broken.is_set():
-                raise StartError("UNKNOWN: a worker process ended while it started; its messages above say why")
+            if self._cannot_start.is_set():
+                raise StartError("UNKNOWN: a worker process ended while it started; see its messages above")
             if self._stop.wait(0.005):
                 return
         try:
             self._pool.open()
         except (ChannelClosed, ServingError):
-            raise StartError("UNKNOWN: a worker process cannot listen; its messages above say why") from None
+            raise StartError("UNKNOWN: a worker process cannot listen; see its messages above") from None
         log.info("%d workers serve: %s", self._pool.size(), _models(self._manager.available()))
 
     def _hold_ports(self) -> list[socket.socket]:
-        """Keeps the ports for the workers; StartError when gRPC's is in use, without REST when REST's is."""
+        """Reserves the ports. StartError when the gRPC port is in use; a used REST port only turns REST off."""
         host, port, rest_port = self._options.host, self._options.port, self._options.rest_api_port
         held = []
         if port:
@@ -121,41 +122,41 @@ class Supervisor:
     # Workers
 
     def _keep(self, slot: int) -> None:
-        """Runs a worker, and another when it has ended."""
-        endings = 0
+        """Runs a worker, and starts another each time it ends."""
+        early_ends = 0
         while not self._stop.is_set():
             began = time.monotonic()
             try:
                 status = self._run_worker(slot)
                 cause = _cause(status)
-            except OSError as error:  # the system has no room for a process just now
+            except OSError as error:  # no memory or process id is free right now
                 status, cause = 0, f"it could not be started: {error.strerror}"
-            except Exception as error:  # whatever it is, the slot is filled again
+            except Exception as error:  # an unknown error must not leave the slot empty for good
                 status, cause = 0, f"it could not be started: {error}"
             if self._stop.is_set():
                 return
             if self._pool.size() == 0 and not self._manager.available() and status == 255:
-                self._broken.set()
+                self._cannot_start.set()
                 return
-            endings = 1 if time.monotonic() - began > _STEADY_S else endings + 1
-            pause = _PAUSE_S[min(endings - 1, len(_PAUSE_S) - 1)]
-            log.error("worker %d ended (%s); starting another in %g s", slot, cause, pause)
-            self._stop.wait(pause)
+            early_ends = 1 if time.monotonic() - began > _EARLY_S else early_ends + 1
+            delay = _RESTART_DELAY_S[min(early_ends - 1, len(_RESTART_DELAY_S) - 1)]
+            log.error("worker %d ended (%s); starting another in %g s", slot, cause, delay)
+            self._stop.wait(delay)
 
     def _run_worker(self, slot: int) -> int:
-        """Starts a worker and lets it serve; its exit status when it has ended."""
-        ours, its = socket.socketpair()
-        with ours, its:
-            command = [sys.executable, "-m", "ladle.serving.worker_command", str(its.fileno()), str(slot)]
+        """Starts a worker, lets it serve, and returns its exit status when it has ended."""
+        own_end, worker_end = socket.socketpair()
+        with own_end, worker_end:
+            command = [sys.executable, "-m", "ladle.serving.worker_command", str(worker_end.fileno()), str(slot)]
             process = subprocess.Popen(
-                [*command, *self._arguments], pass_fds=[its.fileno()], start_new_session=True, env=_environment()
+                [*command, *self._arguments], pass_fds=[worker_end.fileno()], start_new_session=True, env=_environment()
             )
-            connection = Connection(ours.detach())
+            connection = Connection(own_end.detach())
         operations: dict[str, Callable[..., Any]] = {"reload": self._reload, "scrape": self._pool.snapshots}
         channel = Channel(connection, operations)
         worker = Worker(process, channel)
         self._processes[slot] = process
-        if self._stop.is_set():
+        if self._stop.is_set():  # it began after _end_workers had listed the others
             process.terminate()
         try:
             channel.start()
@@ -163,7 +164,7 @@ class Supervisor:
         except ChannelClosed:
             pass
         except Exception as error:
-            log.error("worker %d cannot serve what the others do: %s", slot, error)
+            log.error("worker %d cannot load what the others serve: %s", slot, error)
             self._pool.remove(worker)
             process.kill()
         status = process.wait()
@@ -171,28 +172,28 @@ class Supervisor:
         return status
 
     def _end_workers(self) -> None:
-        """SIGTERM to each, and the end for those that take longer than they may."""
+        """Sends SIGTERM to all workers, and SIGKILL to those that take too long."""
         processes = list(self._processes.values())
         for process in processes:
             process.terminate()
-        limit = time.monotonic() + self._options.shutdown_grace_seconds + _MORE_S
+        limit = time.monotonic() + self._options.shutdown_grace_seconds + _EXTRA_GRACE_S
         for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, limit - time.monotonic()))
             process.kill()
 
-    def _signalled(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: Any) -> None:
         self._signals += 1
-        if self._signals > 1:  # told twice: ends without waiting for running requests
+        if self._signals > 1:  # exits without waiting for the requests in flight
             for process in self._processes.values():
                 process.kill()
             os._exit(1)
         self._stop.set()
 
-    # One view
+    # The view that all workers show
 
     def _show(self) -> None:
-        """Has all workers show what the manager and the watcher know now."""
+        """Shows the current state of the manager and the watcher in all workers."""
         watcher, manager = self._watcher, self._manager
         models = manager.models()
         configured = frozenset(watcher.repository.configured())
@@ -201,7 +202,7 @@ class Supervisor:
         self._pool.show(
             View(
                 serving={
-                    model: {number: spread.number for number, spread in versions.items()}
+                    model: {number: pooled.load_id for number, pooled in versions.items()}
                     for model, versions in serving.items()
                 },
                 statuses={model: tuple(manager.status(model)) for model in models},
@@ -219,7 +220,7 @@ class Supervisor:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, in which a worker finds this package also where it is not installed."""
+    """This process's environment; a worker finds this package in it even where the package is not installed."""
     root = Path(ladle.__file__).resolve().parents[1]
     if root.name == "site-packages":
         return dict(os.environ)
@@ -227,10 +228,12 @@ def _environment() -> dict[str, str]:
 
 
 def _hold(host: str, port: int) -> socket.socket:
-    """A socket that is bound and does not listen: the port stays this server's. OSError when it is in use."""
+    """Reserves a port: a socket that is bound but does not listen. OSError when the port is in use."""
+    # The kernel hands connections only to sockets that listen, so the workers get them all. While this socket is bound,
+    # no other program can take the port when the workers restart.
     from ladle.serving.runtime.listening import listen
 
-    listen(host, port).close()  # without sharing: fails beside any other server
+    listen(host, port).close()  # without sharing, so that it fails if another server listens on the port
     family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
     holder = socket.socket(family, socket.SOCK_STREAM)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
-"""A worker: a process that serves what its supervisor tells it to, on ports that all workers share.
+"""What a worker process knows: a replica of the supervisor's decisions, and the versions that it has loaded.
 
-The supervisor says which versions to load, which of them requests may reach, and what their states are; so all
-workers show one view.
+The supervisor says which versions to load, which of them answer requests, and what their states are. All workers
+therefore show the same view.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
-class Follower:
-    """Versions and configuration as the supervisor says: what the manager and the watcher are to a single process.
+class Replica:
+    """Versions and configuration in a worker; in a single process, the manager and the watcher have this part.
 
+    connection        to the supervisor
     waits_for_models  whether a reload waits for models without versions
     """
 
@@ -34,69 +35,80 @@ class Follower:
         self.waits_for_models = waits_for_models
         self._view = View()
         self._serving_map: ServingMap[Servable] = ServingMap({})
-        self._loads: dict[int, Servable] = {}
+        self._loaded: dict[int, Servable] = {}  # by load id: a version may be loaded again before the old load is gone
         self._load: Callable[[str, int, Path], Servable] | None = None
         self._snapshot: Callable[[], Any] = dict
-        self._opening = threading.Event()
+        self._may_open = threading.Event()
         self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._end: Callable[[], None] = lambda: None
-        slow: dict[str, Callable[..., Any]] = {"load": self._load_version, "retire": self._retire, "open": self._open}
+        self._on_close: Callable[[], None] = lambda: None
+        slow: dict[str, Callable[..., Any]] = {
+            "load": self._load_version,
+            "retire": self._retire,
+            "open": self._open_ports,
+        }
+        # Views must be shown in the order in which they were sent, so `show` runs in the reading thread.
         quick: dict[str, Callable[..., Any]] = {
             "ping": lambda: None,
             "show": self._show,
             "snapshot": lambda: self._snapshot(),
         }
-        self._channel = Channel(connection, slow, quick, lambda: self._end())
+        self._channel = Channel(connection, slow, quick, lambda: self._on_close())
 
     def start(
-        self, load: Callable[[str, int, Path], Servable], snapshot: Callable[[], Any], end: Callable[[], None]
+        self, load: Callable[[str, int, Path], Servable], snapshot: Callable[[], Any], on_close: Callable[[], None]
     ) -> None:
-        """Obeys the supervisor from now on; `end` is called when that has ended."""
-        self._load, self._snapshot, self._end = load, snapshot, end
+        """Follows the supervisor from now on.
+
+        load      loads a version: model, version, folder
+        snapshot  returns this process's metrics
+        on_close  called when the supervisor has ended
+        """
+        self._load, self._snapshot, self._on_close = load, snapshot, on_close
         self._channel.start()
 
-    # What the supervisor calls
+    # Called by the supervisor
 
-    def _load_version(self, load: int, model: str, number: int, folder: str) -> None:
+    def _load_version(self, load_id: int, model: str, number: int, folder: str) -> None:
         assert self._load is not None
-        self._loads[load] = self._load(model, number, Path(folder))
+        self._loaded[load_id] = self._load(model, number, Path(folder))
 
     def _show(self, view: View) -> None:
         self._serving_map = ServingMap(
             {
-                model: {number: self._loads[load] for number, load in numbers.items()}
+                model: {number: self._loaded[load_id] for number, load_id in numbers.items()}
                 for model, numbers in view.serving.items()
             }
         )
         self._view = view
 
-    def _retire(self, load: int) -> None:
-        """Returns when no request runs on the version any more."""
-        servable = self._loads.pop(load, None)
+    def _retire(self, load_id: int) -> None:
+        """Unloads a version; returns when the last request on it has been answered."""
+        servable = self._loaded.pop(load_id, None)
         if servable is not None:
             idle = threading.Event()
             servable.retire(idle.set)
             idle.wait()
             trim_memory_soon()
 
-    def _open(self) -> None:
-        self._opening.set()
+    def _open_ports(self) -> None:
+        self._may_open.set()
         self._opened.result()
 
-    # What the server calls
+    # Called by the server
 
-    def is_told_to_open(self) -> bool:
-        return self._opening.is_set()
+    def may_open(self) -> bool:
+        """Whether the supervisor has told this worker to open its ports."""
+        return self._may_open.is_set()
 
-    def say_open(self) -> None:
+    def report_open(self) -> None:
         """Tells the supervisor that the ports are open."""
         with contextlib.suppress(concurrent.futures.InvalidStateError):
             self._opened.set_result(None)
 
     async def scrape(self) -> list[Any]:
         """The metrics of all workers."""
-        found: list[Any] = await asyncio.wrap_future(self._channel.begin("scrape"))
-        return found
+        snapshots: list[Any] = await asyncio.wrap_future(self._channel.begin("scrape"))
+        return snapshots
 
     # Versions
 
@@ -137,5 +149,5 @@ class Follower:
         try:
             added: list[str] = self._channel.call("reload", config.SerializeToString())
         except ChannelClosed:
-            raise Unavailable("the server is stopping") from None
+            raise Unavailable("the server is stopping; retry later") from None
         return added

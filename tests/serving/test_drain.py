@@ -1,4 +1,4 @@
-"""The end of a server: told once it finishes what it has, told twice it does not."""
+"""Shutdown: after one signal the server answers the requests in flight; after a second it exits at once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ladle.clients.wire import services, tensors
 
 CALLS = 250  # over each protocol
 CHANNELS = 5
-TURNS = 800  # some milliseconds
+ITERATIONS = 800  # a few milliseconds
 
 
-def request_of(turns: int) -> Any:
+def request_of(iterations: int) -> Any:
     request = pb.PredictRequest(model_spec=pb.ModelSpec(name="m"))
-    tensors.fill(request.inputs["x"], np.array([turns]))
+    tensors.fill(request.inputs["x"], np.array([iterations]))
     return request
 
 
@@ -38,11 +38,11 @@ def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: 
 
     def ask_rest(number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)
-        connection.request("POST", "/v1/models/m:predict", json.dumps({"instances": [TURNS + number]}))
+        connection.request("POST", "/v1/models/m:predict", json.dumps({"instances": [ITERATIONS + number]}))
         begun.release()
         response = connection.getresponse()
         found = json.loads(response.read())
-        answers.append(found["predictions"] == [TURNS + number] if response.status == 200 else found)
+        answers.append(found["predictions"] == [ITERATIONS + number] if response.status == 200 else found)
 
     threads = [threading.Thread(target=ask_rest, args=(number,)) for number in range(CALLS)]
     with contextlib.ExitStack() as stack:
@@ -54,7 +54,7 @@ def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: 
         futures = []
         for number in range(CALLS):
             stub = services.stub(channels[number % CHANNELS], services.PREDICTION)
-            futures.append(stub.Predict.future(request_of(TURNS + number), timeout=60))
+            futures.append(stub.Predict.future(request_of(ITERATIONS + number), timeout=60))
         for thread in threads:
             thread.start()
         for _ in range(CALLS):
@@ -63,7 +63,7 @@ def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: 
         server.process.send_signal(signal.SIGTERM)
         for number, future in enumerate(futures):
             found = future.exception() or future.result().outputs["y"].int64_val[0]
-            answers.append(found if found != TURNS + number else True)
+            answers.append(found if found != ITERATIONS + number else True)
         for thread in threads:
             thread.join()
         assert answers == [True] * (2 * CALLS), [answer for answer in answers if answer is not True][:5]
@@ -71,7 +71,7 @@ def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: 
 
 
 @pytest.mark.parametrize("backend", ["native", "grpcio"])
-def test_told_twice_a_server_ends_at_once(serve: Any, tiny: Any, repository: Path, backend: str) -> None:
+def test_a_second_signal_ends_the_server_at_once(serve: Any, tiny: Any, repository: Path, backend: str) -> None:
     tiny.looping().write(repository / "m", 1)
     server = serve("--repository", repository, f"--grpc_backend={backend}", models=["m"])
     ended = threading.Event()
@@ -94,7 +94,7 @@ def test_told_twice_a_server_ends_at_once(serve: Any, tiny: Any, repository: Pat
     assert ended.wait(30)
 
 
-def test_what_outlasts_the_grace_is_cut_off(serve: Any, tiny: Any, repository: Path) -> None:
+def test_a_request_that_outlasts_the_grace_period_is_cut_off(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.looping().write(repository / "m", 1)
     server = serve("--repository", repository, "--shutdown_grace_seconds=1", models=["m"])
     failed = threading.Event()

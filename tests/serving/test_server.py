@@ -1,4 +1,4 @@
-"""The life of a server: starts, starts that fail, what it needs, the end."""
+"""The life of a server: starts, failed starts, what it needs, shutdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ X = np.array([[1.0]], np.float32)
 
 
 def answer(server: Any, model: str = "m") -> Any:
-    """What the latest version makes of 1: half of it plus the version's offset."""
+    """The latest version's answer to 1: half of it plus the version's offset."""
     status, body = server.send("POST", f"/v1/models/{model}:predict", b'{"instances": [[1.0]]}')
     return json.loads(body)["predictions"][0][0] if status == 200 else None
 
@@ -33,7 +33,7 @@ def run_server(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def test_a_missing_base_path_is_waited_for_with_open_ports(serve: Any, tiny: Any, repository: Path) -> None:
+def test_the_server_waits_for_a_missing_base_path_with_open_ports(serve: Any, tiny: Any, repository: Path) -> None:
     server = serve("--model_name=m", "--model_base_path", repository / "m")
     assert server.get("/v2/health/ready")[0] == 503
     tiny.half_plus(1).write(repository / "m", 1)
@@ -55,14 +55,14 @@ def test_a_missing_base_path_is_waited_for_with_open_ports(serve: Any, tiny: Any
     ],
     ids=["port", "no model", "relative", "no repository", "no config"],
 )
-def test_a_start_that_cannot_be_says_why(flags: list[str], reason: str) -> None:
+def test_a_failed_start_says_why(flags: list[str], reason: str) -> None:
     done = run_server(*flags)
     assert done.returncode == 255
     assert f"Failed to start server. Error: {reason}" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_single_model_that_fails_fails_the_start(repository: Path) -> None:
+def test_a_single_model_that_does_not_load_fails_the_start(repository: Path) -> None:
     (repository / "m" / "1").mkdir(parents=True)
     done = run_server("--model_name=m", f"--model_base_path={repository}/m", "--max_num_load_retries=0")
     assert done.returncode == 255
@@ -71,7 +71,7 @@ def test_a_single_model_that_fails_fails_the_start(repository: Path) -> None:
     )
 
 
-def test_a_bad_config_file_is_told_on_stderr(tmp_path: Path) -> None:
+def test_a_bad_config_file_is_reported_on_stderr(tmp_path: Path) -> None:
     config = tmp_path / "models.config"
     config.write_text("model_config_list {\n  config { nome: 3 }\n}")
     done = run_server(f"--model_config_file={config}")
@@ -86,13 +86,13 @@ def test_the_port_of_another_server_is_refused(serve: Any, tiny_repository: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_ends_the_server_with_0(serve: Any, tiny_repository: Path, number: int) -> None:
+def test_a_signal_ends_the_server_with_status_0(serve: Any, tiny_repository: Path, number: int) -> None:
     server = serve("--repository", tiny_repository, models=["classifier"])
     assert server.stop(number) == 0
     assert "stopped" in server.log.read_text()
 
 
-def test_requests_in_flight_are_answered_before_the_end(serve: Any, tiny: Any, repository: Path) -> None:
+def test_requests_in_flight_are_answered_before_the_server_ends(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.looping().write(repository / "slow", 1)
     server = serve("--repository", repository, models=["slow"])
     answers: list[tuple[int, bytes]] = []
@@ -107,7 +107,7 @@ def test_requests_in_flight_are_answered_before_the_end(serve: Any, tiny: Any, r
     assert answers[0][0] == 200
 
 
-def test_small_requests_are_answered_beside_a_long_one(serve: Any, tiny: Any, repository: Path) -> None:
+def test_small_requests_are_answered_while_a_long_one_runs(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.looping().write(repository / "slow", 1)
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, models=["slow", "m"])
@@ -137,7 +137,7 @@ def test_tensorflow_is_never_loaded_for_onnx_models(tiny_server: Any, ask: Any) 
     assert "tensorflow" not in maps.read_text()
 
 
-def test_a_signature_without_graph_needs_tensorflow_alone(serve: Any, tiny_repository: Path, tmp_path: Path) -> None:
+def test_only_a_signature_without_graph_needs_tensorflow(serve: Any, tiny_repository: Path, tmp_path: Path) -> None:
     server = serve("--repository", tiny_repository, models=["half_plus_two"], env=without_tensorflow(tmp_path))
     body = b'{"signature_name": "ungraphed", "instances": [[1.0]]}'
     status, refusal = server.send("POST", "/v1/models/half_plus_two:predict", body)
@@ -146,7 +146,7 @@ def test_a_signature_without_graph_needs_tensorflow_alone(serve: Any, tiny_repos
     assert answer(server, "half_plus_two") == 2.5
 
 
-def test_without_tensorflow_the_others_go_on(serve: Any, tiny: Any, repository: Path, tmp_path: Path) -> None:
+def test_without_tensorflow_models_with_graphs_go_on(serve: Any, tiny: Any, repository: Path, tmp_path: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     published = tiny.half_plus(1).write(repository / "bare", 1)
     (published / "assets.extra" / "card.json").unlink()

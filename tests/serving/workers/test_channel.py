@@ -1,4 +1,4 @@
-"""Calls between processes return, raise and end."""
+"""Calls over the management channel return, raise errors, and end with the other process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ladle.serving.workers.channel import Channel, ChannelClosed
 
 
 class Ends:
-    """Two ends of a channel, of which the second answers."""
+    """Both ends of a channel; the second answers calls."""
 
     def __init__(self) -> None:
         self.sockets = Pipe()
-        self.let_go = threading.Event()
+        self.release = threading.Event()
         self.closed = threading.Event()
         slow = {"add": lambda a, b: a + b, "wait": self._wait, "refuse": self._refuse, "fail": lambda: 1 / 0}
         self.first = Channel(self.sockets[0], {"double": lambda x: 2 * x}, on_close=self.closed.set)
@@ -31,7 +31,7 @@ class Ends:
         self.second.start()
 
     def _wait(self) -> str:
-        assert self.let_go.wait(30)
+        assert self.release.wait(30)
         return "done"
 
     def _refuse(self) -> None:
@@ -42,7 +42,7 @@ class Ends:
 def ends() -> Iterator[Ends]:
     ends = Ends()
     yield ends
-    ends.let_go.set()
+    ends.release.set()
 
 
 def test_calls_return_and_may_call_back(ends: Ends) -> None:
@@ -50,22 +50,22 @@ def test_calls_return_and_may_call_back(ends: Ends) -> None:
     assert ends.first.call("ask", 21) == 42
 
 
-def test_a_long_call_holds_up_no_other(ends: Ends) -> None:
+def test_a_long_call_does_not_delay_another(ends: Ends) -> None:
     waiting = ends.first.begin("wait")
     assert ends.first.call("add", 1, 2) == 3
     assert not waiting.done()
-    ends.let_go.set()
+    ends.release.set()
     assert waiting.result(30) == "done"
 
 
-def test_whoever_gives_up_waiting_leaves_the_channel_as_it_was(ends: Ends) -> None:
+def test_a_caller_that_times_out_does_not_break_the_channel(ends: Ends) -> None:
     async def give_up(waiting: Any) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.wrap_future(waiting), 0.01)
 
     waiting = ends.first.begin("wait")
     asyncio.run(give_up(waiting))
-    ends.let_go.set()
+    ends.release.set()
     assert waiting.result(30) == "done"
     assert ends.first.begin("add", 1, 2).result(30) == 3
 
@@ -79,7 +79,7 @@ def test_errors_come_back_with_their_code(ends: Ends) -> None:
     assert "division" not in str(error.value)
 
 
-def test_the_end_of_a_process_ends_its_calls(ends: Ends) -> None:
+def test_calls_fail_when_the_other_process_ends(ends: Ends) -> None:
     waiting: Any = ends.first.begin("wait")
     with socket.socket(fileno=os.dup(ends.sockets[1].fileno())) as connection:
         connection.shutdown(socket.SHUT_RDWR)

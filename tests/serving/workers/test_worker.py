@@ -1,4 +1,4 @@
-"""Several workers are one server: one view of versions, one sum of metrics, one end."""
+"""Several workers act as one server: one view of the versions, one sum of the metrics, one shutdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ladle.clients.wire import tensors
 from ladle.serving import flags
 from ladle.serving.workers.supervisor import Supervisor
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="tells processes by /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="needs /proc to find the workers")
 X = np.array([[1.0]], np.float32)
 BODY = b'{"instances": [[1.0]]}'
 
@@ -31,7 +31,7 @@ BODY = b'{"instances": [[1.0]]}'
 @pytest.mark.parametrize(
     ("python", "reason"), [("no python", "No such file or directory"), ("nul\0", "embedded null byte")]
 )
-def test_a_worker_that_cannot_be_started_is_tried_again(
+def test_a_worker_that_cannot_be_started_is_started_again_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, python: str, reason: str
 ) -> None:
     supervisor = Supervisor(flags.parse([f"--repository={tmp_path}", "--workers=2"]), [])
@@ -47,13 +47,16 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
 
 
 def children(pid: int) -> list[int]:
-    """The workers of a supervisor."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
+    """The process ids of a supervisor's workers."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found += map(int, (task / "children").read_text().split())
+    return sorted(found)
 
 
 def owner(pids: list[int], port: int) -> int | None:
-    """Which process holds the connection from this port of a client."""
+    """The process that accepted the connection from this client port."""
     inodes = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
@@ -69,7 +72,7 @@ def owner(pids: list[int], port: int) -> int | None:
 
 
 class Connection:
-    """One HTTP connection, kept open: all its requests go to one worker."""
+    """One HTTP connection, kept open, so that all of its requests go to one worker."""
 
     def __init__(self, server: Any) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)
@@ -110,7 +113,7 @@ def one_each(server: Any) -> dict[int, Connection]:
 
 
 class Load:
-    """Callers that ask the latest version over both protocols until told to stop; what they got."""
+    """Callers that ask the latest version over both protocols until stopped, and what they got."""
 
     def __init__(self, server: Any, asker: Callable[[], Any], callers: int = 2) -> None:
         self.answers: set[Any] = set()
@@ -151,13 +154,13 @@ def shared(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> I
     server.stop()
 
 
-def test_versions_change_and_roll_back_under_load_in_one_view(shared: Any, tiny: Any, grpc_to: Any) -> None:
+def test_versions_change_and_roll_back_under_load_and_all_workers_agree(shared: Any, tiny: Any, grpc_to: Any) -> None:
     server, folder = shared
     views = one_each(server)
     first, second = views.values()
 
     def everywhere(version: int, state: str) -> None:
-        """Waits until one worker says so; then the others do as it says."""
+        """Waits until both workers show the state; once one does, the other must answer."""
         server.wait_for(lambda: first.states("m").get(version) == state)
         if state == "AVAILABLE":
             assert second.answer("m", version) == version + 0.5
@@ -193,7 +196,7 @@ def test_a_broken_version_fails_in_all_workers_and_the_good_one_stays(shared: An
     shutil.rmtree(folder / "m" / "9")
 
 
-def test_metrics_are_added_up_whichever_worker_is_asked(shared: Any) -> None:
+def test_every_worker_reports_the_metrics_of_all(shared: Any) -> None:
     server, _ = shared
     views = one_each(server)
 
@@ -211,7 +214,7 @@ def test_metrics_are_added_up_whichever_worker_is_asked(shared: Any) -> None:
     assert counts() == [2, 2]
 
 
-def test_a_killed_worker_is_replaced_and_the_other_connections_notice_nothing(shared: Any, grpc_to: Any) -> None:
+def test_a_killed_worker_is_replaced_and_other_connections_go_on(shared: Any, grpc_to: Any) -> None:
     server, _ = shared
     views = one_each(server)
     killed, kept = sorted(views)
@@ -243,7 +246,7 @@ def test_a_killed_worker_is_replaced_and_the_other_connections_notice_nothing(sh
 
 
 @pytest.mark.slow
-def test_a_version_that_ends_processes_is_given_up_while_one_goes_on_serving(
+def test_a_version_that_crashes_workers_fails_while_one_worker_goes_on_serving(
     shared: Any, tiny: Any, repository: Path
 ) -> None:
     server, folder = shared
@@ -272,7 +275,7 @@ def test_a_version_that_ends_processes_is_given_up_while_one_goes_on_serving(
 
 
 @pytest.mark.slow
-def test_workers_killed_while_versions_change_come_back_to_one_view(serve: Any, tiny: Any, repository: Path) -> None:
+def test_workers_killed_while_versions_change_agree_again(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, "--workers=3", models=["m"])
     for version in range(2, 30):
@@ -288,7 +291,7 @@ def test_workers_killed_while_versions_change_come_back_to_one_view(serve: Any, 
     assert server.stop() == 0
 
 
-def test_sigterm_lets_all_workers_finish(serve: Any, tiny: Any, repository: Path) -> None:
+def test_sigterm_lets_all_workers_drain(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, "--workers=2", models=["m"])
     pids = children(server.process.pid)
@@ -297,7 +300,7 @@ def test_sigterm_lets_all_workers_finish(serve: Any, tiny: Any, repository: Path
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_workers_end_with_their_supervisor_and_leave_the_ports(serve: Any, tiny: Any, repository: Path) -> None:
+def test_workers_end_with_their_supervisor_and_free_the_ports(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, "--workers=2", models=["m"])
     pids = children(server.process.pid)
@@ -314,7 +317,7 @@ def test_workers_end_with_their_supervisor_and_leave_the_ports(serve: Any, tiny:
 
 
 def endless(tiny: Any) -> Any:
-    """A model whose warm-up does not end in time."""
+    """A model whose warm-up takes hours."""
     log = pb.PredictionLog()
     tensors.fill(log.predict_log.request.inputs["x"], np.array([10**9]))
     model = tiny.looping()
