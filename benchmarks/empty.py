@@ -68,7 +68,7 @@ async def uvicorn(port: int, answer: bytes) -> None:
 
 async def http2(port: int, answer: bytes) -> None:
     """Our HTTP/2 server; requests are not parsed."""
-    from ladle.serving.grpc.http2.frames import Limits
+    from ladle.serving.grpc.http2.application import Limits
     from ladle.serving.grpc.native import Server
 
     await Server({PREDICT.encode(): _handler(answer)}, Limits(), 2**26, 2**30).listen(_listen(port))

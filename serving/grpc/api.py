@@ -1,11 +1,11 @@
-"""gRPC: TensorFlow Serving's PredictionService and ModelService, and grpc.health.v1, on the core."""
+"""The gRPC methods: TensorFlow Serving's PredictionService and ModelService, and grpc.health.v1, on the core."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -17,9 +17,10 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import Core, ModelSpec
 from ladle.serving.dataplane.multi_inference import Inference
 from ladle.serving.errors import NUMBERS, InvalidArgument, ServingError
+from ladle.serving.grpc.calls import Answer, CallContext, Method, StatusError
 from ladle.serving.grpc.health import Health
-from ladle.serving.grpc.predict_request import Known, PredictRequests, spec_of
-from ladle.serving.grpc.predict_response import PredictResponse
+from ladle.serving.grpc.predict_request import MatchedRequest, PredictRequestParser, spec_of
+from ladle.serving.grpc.predict_response import encode_response
 from ladle.serving.grpc.reload import ReloadApi
 from ladle.serving.servables import matching
 from ladle.serving.servables.examples import pair_classes, serialize_input
@@ -28,21 +29,19 @@ from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 from ladle.serving.telemetry.request_id import log_answer
 
-Handler = Callable[[Any, Any], Awaitable[Any]]
 log = logging.getLogger(__name__)
 
-_MAX_DETAILS = 1024
-_NO_SPEC = pb.ModelSpec()
-_APIS = {"Predict": "Predict", "Classification": "Classify", "Regression": "Regress"}
-_STATUS = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if code != "OK"}
+_MAX_DETAILS = 1024  # characters, as TensorFlow Serving cuts them
+_METRIC_NAMES = {"Classification": "Classify", "Regression": "Regress"}
+_STATUS_CODES = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if code != "OK"}
 
 
 class GrpcApi:
     """The RPC methods.
 
-    content    answers carry tensor_content in place of typed values
+    content    answers carry `tensor_content` instead of typed values
     max_bytes  of a tensor that a request spells with fewer values than elements
-    metrics    where requests are counted
+    metrics    counts the requests
     """
 
     def __init__(
@@ -61,9 +60,9 @@ class GrpcApi:
         self._reload = reload or ReloadApi(core, allowed=False)
 
     def methods(self) -> dict[str, dict[str, Any]]:
-        """The methods by service and name: coroutines `(bytes, context) -> bytes`, and Watch, which gives a stream."""
+        """By service and name: coroutines (bytes, CallContext) -> bytes; `Watch` is an async generator of bytes."""
         prediction = {
-            "Predict": self._counted(self.predict, pb.PredictRequest, PredictRequests().parse),
+            "Predict": self._counted(self.predict, pb.PredictRequest, PredictRequestParser().parse),
             "Classify": self._counted(self.classify, pb.ClassificationRequest),
             "Regress": self._counted(self.regress, pb.RegressionRequest),
             "MultiInference": self._counted(self.multi_inference, pb.MultiInferenceRequest),
@@ -73,60 +72,65 @@ class GrpcApi:
             services.PREDICTION: prediction,
             services.MODEL: {
                 "GetModelStatus": self._counted(self.status, pb.GetModelStatusRequest),
-                "HandleReloadConfigRequest": _answer(self._reload.reload, pb.ReloadConfigRequest),
+                "HandleReloadConfigRequest": _handler(self._reload.reload, pb.ReloadConfigRequest),
             },
             services.HEALTH: {
-                "Check": _answer(self._health.check, pb.HealthCheckRequest),
-                "List": _answer(self._health.list, pb.HealthListRequest),
+                "Check": _handler(self._health.check, pb.HealthCheckRequest),
+                "List": _handler(self._health.list, pb.HealthListRequest),
                 "Watch": self._health.watch,
             },
         }
 
     def drain(self) -> None:
-        """From now on the health service says NOT_SERVING, and ends the streams that watch it."""
+        """From now on the health service answers NOT_SERVING, and ends the streams that watch it."""
         self._health.drain()
 
-    def _counted(self, method: Handler, kind: Any, parse: Callable[[bytes], Any] | None = None) -> Handler:
+    def _counted(self, method: Method, kind: Any, parse: Callable[[bytes], Any] | None = None) -> Any:
         name = kind.DESCRIPTOR.name.removesuffix("Request")
-        return _answer(method, kind, self._metrics, _APIS.get(name, name), parse)
+        return _handler(method, kind, parse, self._metrics, _METRIC_NAMES.get(name, name))
 
-    async def predict(self, request: Any, context: Any) -> Any:
-        form = request.form if isinstance(request, Known) else None
-        spec = form.spec if form is not None else spec_of(request)
+    async def predict(self, request: Any, context: CallContext) -> Answer:
+        template, spec = None, None
+        if isinstance(request, MatchedRequest):
+            template = request.template
+            spec, output_filter = template.spec, template.output_filter
+        else:
+            spec, output_filter = spec_of(request), request.output_filter
         servable = self._core.find(spec)
         assert spec is not None
         signature = self._core.find_signature(servable, spec)
-        if form is not None:
-            inputs, wanted = request.inputs, form.output_filter
-        else:
-            matching.check_names(signature, request.inputs)
-            inputs, wanted = _read_tensors(request.inputs, signature, self._max_bytes), request.output_filter
-        answer = await self._core.predict(servable, signature, inputs, wanted, _deadline(context), form)
-        return PredictResponse(servable.name, servable.version, spec.signature_name, answer, self._content)
+        inputs = request.inputs
+        if template is None:
+            matching.check_names(signature, inputs)
+            inputs = _read_tensors(inputs, signature, self._max_bytes)
+        # A template is the key of its shape: the core checks the names and dtypes of its first request only.
+        outputs = await self._core.predict(servable, signature, inputs, output_filter, context.deadline, template)
+        message = encode_response(servable.name, servable.version, signature.name, outputs, self._content)
+        return Answer(message, servable.name, signature.name)
 
-    async def classify(self, request: Any, context: Any) -> Any:
+    async def classify(self, request: Any, context: CallContext) -> Answer:
         spec = spec_of(request)
         servable, classes, scores = await self._core.classify(
-            spec, lambda: serialize_input(request.input, self._max_bytes), _deadline(context)
+            spec, lambda: serialize_input(request.input, self._max_bytes), context.deadline
         )
         assert spec is not None
         response = pb.ClassificationResponse()
-        _echo(response, servable, spec)
+        _fill_model_spec(response, servable, spec)
         _fill_classes(response.result, classes, scores)
-        return response
+        return Answer(response.SerializeToString(), servable.name, spec.signature_name)
 
-    async def regress(self, request: Any, context: Any) -> Any:
+    async def regress(self, request: Any, context: CallContext) -> Answer:
         spec = spec_of(request)
         servable, values = await self._core.regress(
-            spec, lambda: serialize_input(request.input, self._max_bytes), _deadline(context)
+            spec, lambda: serialize_input(request.input, self._max_bytes), context.deadline
         )
         assert spec is not None
         response = pb.RegressionResponse()
-        _echo(response, servable, spec)
+        _fill_model_spec(response, servable, spec)
         _fill_values(response.result, values)
-        return response
+        return Answer(response.SerializeToString(), servable.name, spec.signature_name)
 
-    async def multi_inference(self, request: Any, context: Any) -> Any:
+    async def multi_inference(self, request: Any, context: CallContext) -> Answer:
         specs = [spec_of(task) or ModelSpec("") for task in request.tasks]
         tasks = [
             Inference(spec.name, spec.signature_name, task.method_name)
@@ -140,23 +144,21 @@ class GrpcApi:
             count = len(serialized)
             return serialized
 
-        servable, results = await self._core.multi_inference(
-            specs[0] if specs else None, tasks, read, _deadline(context)
-        )
+        servable, results = await self._core.multi_inference(specs[0] if specs else None, tasks, read, context.deadline)
         self._metrics.examples(servable.name, count)
         response = pb.MultiInferenceResponse()
         for spec, result in zip(specs, results, strict=True):
             answer = response.results.add()
-            _echo(answer, servable, spec)
+            _fill_model_spec(answer, servable, spec)
             if result.values is None:
                 answer.classification_result.SetInParent()
                 _fill_classes(answer.classification_result, result.classes, result.scores)
             else:
                 answer.regression_result.SetInParent()
                 _fill_values(answer.regression_result, result.values)
-        return response
+        return Answer(response.SerializeToString(), servable.name, specs[0].signature)
 
-    async def metadata(self, request: Any, context: Any) -> Any:
+    async def metadata(self, request: Any, context: CallContext) -> Answer:
         if not request.metadata_field:
             raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
@@ -170,88 +172,82 @@ class GrpcApi:
         response.model_spec.name = servable.name
         response.model_spec.version.value = servable.version
         response.metadata["signature_def"].Pack(signatures)
-        return response
+        return Answer(response.SerializeToString(), servable.name, request.model_spec.signature_name)
 
-    async def status(self, request: Any, context: Any) -> Any:
+    async def status(self, request: Any, context: CallContext) -> Answer:
         if not request.HasField("model_spec"):
             raise InvalidArgument("Missing ModelSpec")
         spec = request.model_spec
         version = spec.version.value if spec.HasField("version") else None
         response = pb.GetModelStatusResponse()
-        for known in self._core.status(spec.name, version):
-            entry = response.model_version_status.add(version=known.version, state=int(known.state))
-            entry.status.error_code = NUMBERS[known.error.code] if known.error else 0
-            entry.status.error_message = known.error.message if known.error else ""
-        return response
+        for status in self._core.status(spec.name, version):
+            entry = response.model_version_status.add(version=status.version, state=int(status.state))
+            entry.status.error_code = NUMBERS[status.error.code] if status.error else 0
+            entry.status.error_message = status.error.message if status.error else ""
+        return Answer(response.SerializeToString(), spec.name, spec.signature_name)
 
 
-def _answer(
-    method: Handler,
+def _handler(
+    method: Method,
     kind: Any,
+    parse: Callable[[bytes], Any] | None = None,
     metrics: Metrics | None = None,
     api: str = "",
-    parse: Callable[[bytes], Any] | None = None,
-) -> Handler:
-    """The method from bytes to bytes, with the core's errors turned into gRPC's.
+) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
+    """The method from bytes to bytes. This is where the core's errors become gRPC's.
 
-    kind  class of its requests        api  the name under which `metrics` counts them
+    kind     class of its request messages
+    parse    reads a request; `kind` does when it is not given
+    metrics  counts the requests under the name `api`; None: they are not counted
     """
-    parse = parse or kind.FromString
-    echoes = api in _APIS.values()  # the answer names the model and signature
+    read = parse or kind.FromString
 
-    async def answer(payload: bytes, context: Any) -> bytes:
+    async def answer(payload: bytes, context: CallContext) -> bytes:
         start = time.perf_counter()
         request = None
         try:
-            try:
-                request = parse(payload)
-            except DecodeError:
-                raise InvalidArgument(f"the request is not a {kind.DESCRIPTOR.full_name}") from None
-            response = await method(request, context)
-            serialized: bytes = response.SerializeToString()
-            spec, seconds = response.model_spec if echoes else _asked(request), time.perf_counter() - start
+            request = read(payload)
+            message, model, signature = await method(request, context)
+            seconds = time.perf_counter() - start
             if metrics is not None:
-                metrics.request(spec.name, api, "GRPC", "OK", seconds, spec.signature_name)
-            log_answer(context, method.__name__, spec.name, "OK", seconds)
-            return serialized
+                metrics.request(model, api, "GRPC", "OK", seconds, signature)
+            if context.request_id:
+                log_answer(context.request_id, method.__name__, model, "OK", seconds)
+            return message
         except ServingError as error:
-            code, message = _STATUS[error.code], error.message
+            code, details = _STATUS_CODES[error.code], error.message
+        except DecodeError:
+            code, details = grpc.StatusCode.INVALID_ARGUMENT, f"the request is not a {kind.DESCRIPTOR.full_name}"
         except asyncio.CancelledError:
             if metrics is not None:
-                metrics.request(_asked(request).name, api, "GRPC", "CANCELLED", time.perf_counter() - start)
+                metrics.request(_model_name(request), api, "GRPC", "CANCELLED", time.perf_counter() - start)
             raise
         except Exception:
             log.exception("%s", method.__name__)
-            code, message = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
-        name, seconds = _asked(request).name, time.perf_counter() - start
+            code, details = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+        model, seconds = _model_name(request), time.perf_counter() - start
         if metrics is not None:
-            metrics.request(name, api, "GRPC", code.name, seconds)
-        log_answer(context, method.__name__, name, code.name, seconds)
-        if len(message) > _MAX_DETAILS:
-            message = message[:_MAX_DETAILS] + "...TRUNCATED"
-        await context.abort(code, message)
-        raise AssertionError("abort does not return")
+            metrics.request(model, api, "GRPC", code.name, seconds)
+        if context.request_id:
+            log_answer(context.request_id, method.__name__, model, code.name, seconds)
+        raise StatusError(code, details if len(details) <= _MAX_DETAILS else details[:_MAX_DETAILS] + "...TRUNCATED")
 
     return answer
 
 
-def _asked(request: Any) -> Any:
-    """The ModelSpec of a request of any kind; of None, an empty one."""
+def _model_name(request: Any) -> str:
+    """The model that a request of any kind names; "" where it names none."""
+    if isinstance(request, MatchedRequest):
+        return request.template.spec.name
     if hasattr(request, "tasks"):
-        return request.tasks[0].model_spec if request.tasks else _NO_SPEC
-    return request.model_spec if hasattr(request, "model_spec") else _NO_SPEC
-
-
-def _deadline(context: Any) -> float | None:
-    """When the caller gives up, in `time.monotonic()` seconds."""
-    remaining: float | None = context.time_remaining()
-    return None if remaining is None else time.monotonic() + remaining
+        request = request.tasks[0] if request.tasks else None
+    name: str = request.model_spec.name if hasattr(request, "model_spec") else ""
+    return name
 
 
 def _read_tensors(protos: Any, signature: Signature, max_bytes: int) -> dict[str, Array]:
-    aliases: Iterable[str] = protos
     inputs = {}
-    for alias in aliases:
+    for alias in protos:
         try:
             inputs[alias] = tensors.to_array(protos[alias], max_bytes)
         except ValueError as error:
@@ -272,7 +268,7 @@ def _fill_values(result: Any, values: Array) -> None:
         result.regressions.add(value=value)
 
 
-def _echo(response: Any, servable: Servable, spec: ModelSpec) -> None:
+def _fill_model_spec(response: Any, servable: Servable, spec: ModelSpec) -> None:
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version
     response.model_spec.signature_name = spec.signature_name

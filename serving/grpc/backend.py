@@ -1,20 +1,23 @@
-"""Which gRPC server carries the methods: our own (`native`) or grpcio; and its settings."""
+"""Chooses and starts the gRPC server: our own (`native`) or grpcio."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
 from ladle.clients.wire import services
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.grpc import reflection
-from ladle.serving.grpc.http2.frames import Limits
+from ladle.serving.grpc.calls import StatusError
+from ladle.serving.grpc.http2.application import Limits
 from ladle.serving.repository.assembly import StartError
 from ladle.serving.runtime.listening import listen, remove_stale_socket, settle
+from ladle.serving.telemetry.request_id import HEADER
 
 MAX_BYTES = 2**31 - 1
 _INT32 = range(-(2**31), 2**31)
@@ -25,18 +28,22 @@ _NATIVE_ARGUMENTS = {
     "grpc.keepalive_time_ms",
 }
 Methods = Mapping[str, Mapping[str, Any]]
+"""By service and name: coroutines (bytes, CallContext) -> bytes, or async generators of bytes where answers stream."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the gRPC server is told.
+    """Settings of the gRPC server; each is a flag.
 
-    backend      auto, grpcio or native             host, port   "" for all addresses; port 0 for none
-    socket_path  a UNIX socket, or ""               ssl_file     an SSLConfig, or ""
-    arguments    more channel arguments: `name=value,name=value`
-    max_bytes    of a message                       limits       of connections
-    max_buffered bytes of requests that are still arriving (native only)
-    share        other processes may listen on the port
+    backend             auto, grpcio or native
+    host, port          "" listens on all addresses; port 0 on none
+    socket_path         of a UNIX socket; "" for none
+    ssl_file            an SSLConfig; "" for plain text
+    arguments           channel arguments: `name=value,name=value`
+    max_bytes           of one message
+    max_buffered_bytes  of the requests that are arriving (native only)
+    limits              of each connection
+    share               lets other processes listen on the same port
     """
 
     backend: str = "auto"
@@ -46,34 +53,37 @@ class Settings:
     ssl_file: str = ""
     arguments: str = ""
     max_bytes: int = 2**26
-    max_buffered: int = 2**30
+    max_buffered_bytes: int = 2**30
     limits: Limits = field(default_factory=Limits)
     share: bool = False
 
 
 def choose(settings: Settings) -> tuple[str, str]:
-    """`grpcio` or `native`, and why. InvalidArgument when native was asked for and cannot be."""
+    """`grpcio` or `native`, and the reason for the log.
+
+    InvalidArgument for an unknown backend, and for native where it lacks what the other settings need.
+    """
     if settings.backend not in ("auto", "grpcio", "native"):
-        raise InvalidArgument(f"--grpc_backend={settings.backend}: wanted auto, grpcio or native")
+        raise InvalidArgument(f"got --grpc_backend={settings.backend}; expected auto, grpcio or native")
     if settings.backend == "grpcio":
-        return "grpcio", "as told"
-    hindrance = _hindrance(settings)
-    if not hindrance:
-        return "native", "as told" if settings.backend == "native" else "nothing asks for grpcio"
+        return "grpcio", "set by --grpc_backend"
+    missing = _missing_in_native(settings)
+    if not missing:
+        return "native", "set by --grpc_backend" if settings.backend == "native" else "no setting requires grpcio"
     if settings.backend == "native":
-        raise InvalidArgument(f"--grpc_backend=native {hindrance}; use --grpc_backend=grpcio")
-    return "grpcio", f"native {hindrance}"
+        raise InvalidArgument(f"--grpc_backend=native does not support {missing}; use --grpc_backend=grpcio")
+    return "grpcio", f"native does not support {missing}"
 
 
-def _hindrance(settings: Settings) -> str:
+def _missing_in_native(settings: Settings) -> str:
     if settings.ssl_file:
-        return "has no TLS"
+        return "TLS"
     other = [name for name, _ in parse_arguments(settings.arguments) if name not in _NATIVE_ARGUMENTS]
-    return f"does not know the channel argument {other[0]}" if other else ""
+    return f"the channel argument {other[0]}" if other else ""
 
 
 def parse_arguments(text: str) -> list[tuple[str, int | str]]:
-    """`name=value,name=value` as channel arguments: an integer where the value is an int32, else text."""
+    """`name=value,name=value` as channel arguments: integers where the value is an int32, else text."""
     found: list[tuple[str, int | str]] = []
     for part in text.split(","):
         name, equals, value = part.partition("=")
@@ -86,9 +96,11 @@ def parse_arguments(text: str) -> list[tuple[str, int | str]]:
 
 
 async def start(settings: Settings, backend: str, methods: Methods, credentials: Any = None) -> Any:
-    """A server with these methods (by service and name; bytes in, bytes out), listening. StartError when it cannot.
+    """Starts the chosen backend with these methods. Returns the server: it has `await stop(grace_s)`.
 
-    credentials  of TLS, for grpcio; None for plain text
+    credentials  for TLS on grpcio; None for plain text
+
+    StartError when it cannot listen.
     """
     table = {service: _handlers(service, functions) for service, functions in methods.items()}
     if reflection.is_installed():
@@ -103,9 +115,9 @@ async def start(settings: Settings, backend: str, methods: Methods, credentials:
 
 
 def _handlers(service: str, functions: Mapping[str, Any]) -> dict[str, Any]:
-    known = services.methods(service)
+    declared = services.methods(service)
     unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
-    return {name: (stream if known[name].streaming else unary)(function) for name, function in functions.items()}
+    return {name: (stream if declared[name].streaming else unary)(function) for name, function in functions.items()}
 
 
 async def _start_native(settings: Settings, table: Methods) -> Any:
@@ -122,7 +134,7 @@ async def _start_native(settings: Settings, table: Methods) -> Any:
     )
     max_bytes = arguments.get("grpc.max_receive_message_length", settings.max_bytes)
     handlers = {f"/{s}/{name}".encode(): handler for s, by_name in table.items() for name, handler in by_name.items()}
-    server = Server(handlers, limits, max_bytes if max_bytes >= 0 else MAX_BYTES, settings.max_buffered)
+    server = Server(handlers, limits, max_bytes if max_bytes >= 0 else MAX_BYTES, settings.max_buffered_bytes)
     where = settings.socket_path
     try:
         if settings.port:
@@ -154,10 +166,10 @@ async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) ->
         arguments["grpc.max_allowed_incoming_connections"] = limits.connections
     arguments.update(parse_arguments(settings.arguments))
     server = grpc.aio.server(options=list(arguments.items()))
-    calls = _Calls()
+    calls = _GrpcioCalls()
     for service, by_name in table.items():
-        counted = {name: calls.counted(handler) for name, handler in by_name.items()}
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, counted)])
+        adapted = {name: calls.adapt(handler) for name, handler in by_name.items()}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, adapted)])
     for address in _addresses(settings):
         try:
             if credentials is None:
@@ -170,31 +182,62 @@ async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) ->
     return _Grpcio(server, calls)
 
 
-class _Calls:
-    """How many unary calls have begun."""
+class _GrpcioContext(NamedTuple):
+    """A CallContext."""
+
+    deadline: float | None
+    request_id: str
+
+
+class _GrpcioCalls:
+    """Adapts method handlers to grpcio's context; `begun` counts the unary calls."""
 
     def __init__(self) -> None:
         self.begun = 0
 
-    def counted(self, handler: Any) -> Any:
+    def adapt(self, handler: Any) -> Any:
+        if handler.unary_unary is None:
+            return _adapt_stream(handler)
         method = handler.unary_unary
-        if method is None:
-            return handler
 
-        async def begin(payload: bytes, context: Any) -> bytes:
+        async def answer(payload: bytes, context: Any) -> bytes:
             self.begun += 1
-            answer: bytes = await method(payload, context)
-            return answer
+            try:
+                response: bytes = await method(payload, _read_context(context))
+            except StatusError as error:
+                await context.abort(error.code, error.details)
+            return response
 
-        return grpc.unary_unary_rpc_method_handler(begin)
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def _adapt_stream(handler: Any) -> Any:
+    method = handler.unary_stream or handler.stream_stream
+
+    async def answer(request: Any, context: Any) -> AsyncIterator[bytes]:
+        try:
+            async for response in method(request, _read_context(context)):
+                yield response
+        except StatusError as error:
+            await context.abort(error.code, error.details)
+
+    make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+    return make(answer)
+
+
+def _read_context(context: Any) -> _GrpcioContext:
+    remaining = context.time_remaining()
+    deadline = None if remaining is None else time.monotonic() + remaining
+    request_id = next((value for key, value in context.invocation_metadata() or () if key == HEADER), "")
+    return _GrpcioContext(deadline, request_id if isinstance(request_id, str) else "")
 
 
 @dataclass(frozen=True)
 class _Grpcio:
-    """grpcio's server; it cancels calls that it has received and not begun, so those come first."""
+    """grpcio's server. Its own `stop` cancels calls that have not begun yet; `stop` here lets them begin first."""
 
     server: Any
-    calls: _Calls
+    calls: _GrpcioCalls
 
     async def stop(self, grace_s: float) -> None:
         await settle(lambda: self.calls.begun, grace_s)
@@ -204,7 +247,7 @@ class _Grpcio:
 def _addresses(settings: Settings) -> list[str]:
     found = []
     if settings.port:
-        host = settings.host or "0.0.0.0"  # noqa: S104 (as TensorFlow Serving; --host narrows it)
+        host = settings.host or "0.0.0.0"  # noqa: S104 (as TensorFlow Serving; --host restricts it)
         found.append(f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}")
     if settings.socket_path:
         found.append(f"unix:{settings.socket_path}")

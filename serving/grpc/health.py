@@ -1,4 +1,4 @@
-"""grpc.health.v1: whether the server is ready, once (Check) or whenever it changes (Watch), and its models (List)."""
+"""grpc.health.v1: the server's readiness, now (Check) and as it changes (Watch), and that of its models (List)."""
 
 from __future__ import annotations
 
@@ -12,36 +12,42 @@ from google.protobuf.message import DecodeError
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services
 from ladle.serving.errors import NotFound
+from ladle.serving.grpc.calls import Answer, CallContext, StatusError
 
 SERVICES = ("", "ModelService", "PredictionService", services.MODEL, services.PREDICTION)
-_LOOK_S = 0.1
+_POLL_S = 0.1
 _MAX_WATCHERS = 1024
 
 
 class Health:
-    """The service. `is_ready` says whether every configured model is available, `index` which versions there are."""
+    """The health service.
+
+    is_ready  whether every configured model is available
+    index     every version: name, version, state
+    """
 
     def __init__(self, is_ready: Callable[[], bool], index: Callable[[], Iterable[Mapping[str, str]]] = tuple) -> None:
         self._is_ready = is_ready
         self._index = index
         self._is_draining = False
         self._watchers = 0
-        self._told = 0
-        self._changed = asyncio.Event()  # set, and replaced, when the status has become another
+        self._last_status = 0
+        self._changed = asyncio.Event()  # replaced by a new one with each change: every watcher wakes exactly once
         self._poller: asyncio.Task[None] | None = None
 
     def drain(self) -> None:
-        """Not ready any more, for good; streams that watch end."""
+        """NOT_SERVING from now on; streams that watch end."""
         self._is_draining = True
-        self._look()
+        self._poll_once()
 
-    async def check(self, request: Any, context: Any) -> Any:
+    async def check(self, request: Any, context: CallContext) -> Answer:
+        """The server's status, which is that of each of SERVICES. NotFound for other services."""
         if request.service not in SERVICES:
             raise NotFound("unknown service")
-        return pb.HealthCheckResponse(status=self._status())
+        return Answer(pb.HealthCheckResponse(status=self._status()).SerializeToString())
 
-    async def list(self, request: Any, context: Any) -> Any:
-        """The services, and every model by its name: serving when a version is available."""
+    async def list(self, request: Any, context: CallContext) -> Answer:
+        """The services, and every model by name: SERVING when one of its versions is available."""
         statuses = dict.fromkeys(SERVICES, self._status())
         available = {row["name"] for row in self._index() if row["state"] == "AVAILABLE"}
         for row in self._index():
@@ -49,33 +55,30 @@ class Health:
         response = pb.HealthListResponse()
         for name, status in statuses.items():
             response.statuses.add(key=name).value.status = status
-        return response
+        return Answer(response.SerializeToString())
 
-    async def watch(self, payload: bytes, context: Any) -> AsyncIterator[bytes]:
-        """Serialized HealthCheckResponse: the status now, then each change."""
+    async def watch(self, payload: bytes, context: CallContext) -> AsyncIterator[bytes]:
+        """Serialized HealthCheckResponses: the present status, then each change."""
         try:
             service = pb.HealthCheckRequest.FromString(payload).service
         except DecodeError:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "the request is not a grpc.health.v1.HealthCheckRequest"
-            )
-            return
+            text = "the request is not a grpc.health.v1.HealthCheckRequest"
+            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
         if self._watchers >= _MAX_WATCHERS:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHERS} clients watch already")
-            return
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHERS} clients watch already")
         self._watchers += 1
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll())
         try:
-            told = None
-            self._look()
+            sent = None
+            self._poll_once()
             while True:
-                drained, changed = self._is_draining, self._changed
-                status = self._told if service in SERVICES else pb.ServingStatus.Value("SERVICE_UNKNOWN")
-                if status != told:
-                    told = status
+                is_draining, changed = self._is_draining, self._changed
+                status = self._last_status if service in SERVICES else pb.ServingStatus.Value("SERVICE_UNKNOWN")
+                if status != sent:
+                    sent = status
                     yield pb.HealthCheckResponse(status=status).SerializeToString()
-                if drained:
+                if is_draining:
                     return
                 await changed.wait()
         finally:
@@ -85,19 +88,19 @@ class Health:
                 self._poller = None
 
     async def _poll(self) -> None:
-        """For all that watch."""
+        """Polls once for all watchers: a thousand of them cost no more than one."""
         while True:
-            self._look()
-            await asyncio.sleep(_LOOK_S)
+            self._poll_once()
+            await asyncio.sleep(_POLL_S)
 
-    def _look(self) -> None:
+    def _poll_once(self) -> None:
         status = self._status()
-        if status != self._told or self._is_draining:
-            self._told = status
+        if status != self._last_status or self._is_draining:
+            self._last_status = status
             self._changed.set()
             self._changed = asyncio.Event()
 
     def _status(self) -> int:
-        ready = self._is_ready() and not self._is_draining
-        number: int = pb.ServingStatus.Value("SERVING" if ready else "NOT_SERVING")
+        is_ready = self._is_ready() and not self._is_draining
+        number: int = pb.ServingStatus.Value("SERVING" if is_ready else "NOT_SERVING")
         return number

@@ -1,4 +1,4 @@
-"""gRPC on our own HTTP/2: calls, deadlines, gzip, limits. Takes the methods that grpcio takes."""
+"""gRPC on our own HTTP/2: calls, deadlines, compression, limits. Takes the method handlers that grpcio takes."""
 
 from __future__ import annotations
 
@@ -11,282 +11,278 @@ from typing import Any
 
 import grpc
 
-from ladle.serving.grpc.http2 import connection as http2
-from ladle.serving.grpc.http2.frames import Limits, Stream
+from ladle.serving.grpc.calls import StatusError
+from ladle.serving.grpc.http2.application import Limits
+from ladle.serving.grpc.http2.connection import Connection, Stream
 from ladle.serving.grpc.http2.hpack import Headers, encode
-from ladle.serving.grpc.wire import Aborted, Context, read_timeout, status_of, trailers, unpack
+from ladle.serving.grpc.wire import encode_trailers, read_message, read_timeout, status_of
 from ladle.serving.runtime import eager_task
 from ladle.serving.runtime.listening import settle
 
-_ACCEPTED = (b"grpc-accept-encoding", b"identity,deflate,gzip")
-_HEADERS = encode([(b":status", b"200"), (b"content-type", b"application/grpc")])
+_CONTENT = ((b":status", b"200"), (b"content-type", b"application/grpc"))
+_HEADERS = encode(_CONTENT)
+_ERROR_HEADERS = encode((*_CONTENT, (b"grpc-accept-encoding", b"identity,deflate,gzip")))
 _OK = encode([(b"grpc-status", b"0")])
-_MAX_WAITING = 2**20  # bytes of a stream of messages that may wait, each way
-_LARGE_PACKED = 2**12  # bytes that may unpack to 4 MiB, which takes too long for the event loop
-_SWEEP_S = 0.25
-_LAST_CALLS_S = 0.2  # how long after GOAWAY calls that were on their way are still taken
+_MAX_QUEUED_BYTES = 2**20  # of the messages of one stream, each way
+_MAX_QUEUED_MESSAGES = 1024
+_THREAD_FROM_BYTES = 2**12  # compressed; deflate expands by up to 1,032, and 4 MiB hold up the event loop
+_CHECK_EVERY_S = 0.25
+_GOAWAY_DELAY_S = 0.2  # calls that were on their way when the client read the first GOAWAY arrive within this time
 
 
 class _Call:
-    """A call on a stream."""
+    """One call on a stream; it is the `CallContext` of its method."""
 
     __slots__ = (
-        "body", "deadline", "encoding", "handler", "is_open", "messages", "request_id", "task", "timer", "waiting"
+        "body", "deadline", "encoding", "handler", "has_sent_headers", "messages", "queued_bytes", "request_id", "task",
+        "timer",
     )  # fmt: skip
 
-    def __init__(self, handler: Any, deadline: float | None, encoding: bytes, request_id: bytes) -> None:
+    def __init__(self, handler: Any, deadline: float | None, encoding: bytes, request_id: str) -> None:
         self.handler = handler
         self.request_id = request_id
         self.deadline = deadline
         self.encoding = encoding
         self.body: bytes | bytearray = b""
-        self.is_open = False  # a stream of answers has begun
-        self.messages: asyncio.Queue[bytes | None] | None = None
-        self.waiting = 0  # bytes of these
+        self.has_sent_headers = False
+        self.messages: asyncio.Queue[bytes | None] | None = None  # of a call that streams its requests
+        self.queued_bytes = 0
         self.task: eager_task.Pending | None = None
         self.timer: asyncio.TimerHandle | None = None
 
 
 class Server:
-    """handlers   grpc.RpcMethodHandler by path, without serializers: unary, or with a stream of answers
-    max_bytes     of a message, before and after it is unpacked
-    max_buffered  bytes of requests of all connections that are still arriving
+    """A gRPC server; the `Application` of its connections.
+
+    handlers            grpc.RpcMethodHandler by path, without serializers: unary, or with a stream of answers
+    max_bytes           of one message, compressed and decompressed
+    max_buffered_bytes  of the requests that are arriving, on all connections together
     """
 
-    def __init__(self, handlers: Mapping[bytes, Any], limits: Limits, max_bytes: int, max_buffered: int) -> None:
+    def __init__(self, handlers: Mapping[bytes, Any], limits: Limits, max_bytes: int, max_buffered_bytes: int) -> None:
         self._handlers = handlers
         self._limits = limits
         self._max_bytes = max_bytes
-        self._max_buffered = max_buffered
-        self._buffered = 0
+        self._max_buffered_bytes = max_buffered_bytes
+        self._buffered_bytes = 0
         self._accepted = 0
-        self._connections: set[http2.Connection] = set()
+        self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
-        self._sweep: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def listen(self, listening: socket.socket | str) -> None:
-        """Accepts connections on a listening socket, or at the path of a UNIX socket."""
+        """Accepts connections on a listening socket, or on a new UNIX socket at this path."""
         loop = asyncio.get_running_loop()
         if isinstance(listening, str):
             self._servers.append(await loop.create_unix_server(self._connect, listening, backlog=2048))
         else:
             self._servers.append(await loop.create_server(self._connect, sock=listening, backlog=2048))
-        if self._sweep is None:
-            self._check_all()
+        if self._timer is None:
+            self._check_timeouts()
 
     async def stop(self, grace_s: float) -> None:
-        """Takes no more connections and calls, answers what has arrived; after `grace_s` seconds ends in any case."""
+        """Accepts nothing more and answers what has arrived; closes every connection after `grace_s` seconds."""
         deadline = time.monotonic() + grace_s
         await settle(lambda: self._accepted, grace_s)
         for server in self._servers:
             server.close()
         for connection in list(self._connections):
             connection.drain(last=False)
-        await asyncio.sleep(min(_LAST_CALLS_S, grace_s))
+        await asyncio.sleep(min(_GOAWAY_DELAY_S, grace_s))
         for connection in list(self._connections):
             connection.drain(last=True)
         while self._connections and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.transport.abort()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _connect(self) -> asyncio.Protocol:
         self._accepted += 1
-        return http2.Connection(self, self._limits, self._connections)
+        return Connection(self, self._limits, self._connections)
 
-    def _check_all(self) -> None:
+    def _check_timeouts(self) -> None:
+        # One timer for all connections: a timer for each would be set and cancelled with every request.
         now = time.monotonic()
         for connection in list(self._connections):
-            connection.check(now)
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._check_all)
+            connection.check_timeouts(now)
+        self._timer = asyncio.get_running_loop().call_later(_CHECK_EVERY_S, self._check_timeouts)
 
-    # Calls, as http2 tells of them
+    # Requests, as the connection reports them
 
-    def start(self, connection: http2.Connection, stream: Stream, headers: Headers | None) -> None:
+    def on_headers(self, connection: Connection, stream: Stream, headers: Headers | None) -> None:
         if headers is None:
-            limit = self._limits.header_bytes
-            self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, f"headers are larger than {limit} bytes")
+            text = f"headers are larger than {self._limits.header_bytes} bytes"
+            self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
             return
-        found = dict(headers)
-        if found.get(b":method") != b"POST" or not found.get(b"content-type", b"").startswith(b"application/grpc"):
+        fields = dict(headers)
+        if fields.get(b":method") != b"POST" or not fields.get(b"content-type", b"").startswith(b"application/grpc"):
             connection.send_headers(stream, encode([(b":status", b"415")]), end=True)
             return
-        handler = self._handlers.get(found.get(b":path", b""))
+        handler = self._handlers.get(fields.get(b":path", b""))
         if handler is None:
             self._fail(connection, stream, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
             return
-        timeout_s = read_timeout(found.get(b"grpc-timeout", b""))
-        deadline = None if timeout_s is None else stream.since + timeout_s
-        encoding, request_id = found.get(b"grpc-encoding", b"identity"), found.get(b"x-request-id", b"")
-        stream.sink = call = _Call(handler, deadline, encoding, request_id)
+        timeout_s = read_timeout(fields[b"grpc-timeout"]) if b"grpc-timeout" in fields else None
+        deadline = None if timeout_s is None else stream.last_progress + timeout_s
+        request_id = fields.get(b"x-request-id", b"").decode("latin-1")
+        stream.call = call = _Call(handler, deadline, fields.get(b"grpc-encoding", b"identity"), request_id)
         if handler.request_streaming:
             call.messages = asyncio.Queue()
             self._run_stream(connection, stream, call, _receive(call, call.messages))
 
-    def feed(self, connection: http2.Connection, stream: Stream, data: bytes) -> None:
-        call: _Call | None = stream.sink
-        if call is None:  # it has failed, and its end waits for the client's window
+    def on_data(self, connection: Connection, stream: Stream, data: bytes, is_last: bool) -> None:
+        call: _Call | None = stream.call
+        if call is None:  # it has failed, and its trailers wait for the client's window
             return
-        if not call.body:
+        if not call.body:  # most bodies are one frame: kept as it is, without a copy
             call.body = data
-        else:
+        elif data:
             if isinstance(call.body, bytes):
                 call.body = bytearray(call.body)
             call.body += data
-        self._buffered += len(data)
+        self._buffered_bytes += len(data)
         size = len(call.body)
-        wanted = int.from_bytes(call.body[1:5], "big") if size >= 5 else 0
-        if wanted > self._max_bytes or size > self._max_bytes + 5:
-            text = f"Received message larger than max ({max(wanted, size - 5)} vs. {self._max_bytes})"
+        length = int.from_bytes(call.body[1:5], "big") if size >= 5 else 0  # as announced, so refused before it is read
+        if length > self._max_bytes or size > self._max_bytes + 5:
+            text = f"Received message larger than max ({max(length, size - 5)} vs. {self._max_bytes})"
             self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-        elif self._buffered > self._max_buffered:
+        elif self._buffered_bytes > self._max_buffered_bytes:
             text = "too many large requests arrive at once; try again later"
             self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         elif call.messages is not None:
-            self._split(connection, stream, call)
+            self._queue_messages(connection, stream, call, call.messages)
+            if is_last:
+                call.messages.put_nowait(None)
+        elif is_last:
+            self._run(connection, stream, call)
 
-    def _split(self, connection: http2.Connection, stream: Stream, call: _Call) -> None:
-        assert call.messages is not None
+    def on_cancel(self, stream: Stream) -> None:
+        call: _Call | None = stream.call
+        if call is not None:
+            self._release(stream)
+            if call.task is not None:
+                call.task.cancel()
+
+    def _queue_messages(
+        self, connection: Connection, stream: Stream, call: _Call, messages: asyncio.Queue[bytes | None]
+    ) -> None:
         while len(call.body) >= 5:
             end = 5 + int.from_bytes(call.body[1:5], "big")
             if len(call.body) < end:
                 return
-            message, rest = bytes(call.body[:end]), call.body[end:]
-            self._buffered -= end
-            call.body = rest
+            body, call.body = bytes(call.body[:end]), call.body[end:]
+            self._buffered_bytes -= end
             try:
-                payload = self._payload(call, message)
-            except Aborted as aborted:
-                self._fail(connection, stream, *aborted.args)
+                message = read_message(body, call.encoding, self._max_bytes)
+            except StatusError as error:
+                self._fail(connection, stream, error.code, error.details)
                 return
-            call.waiting += len(payload)
-            if call.waiting > _MAX_WAITING or call.messages.qsize() >= 1024:
+            call.queued_bytes += len(message)
+            if call.queued_bytes > _MAX_QUEUED_BYTES or messages.qsize() >= _MAX_QUEUED_MESSAGES:
                 text = "too many messages wait for their answers"
                 self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
                 return
-            call.messages.put_nowait(payload)
-
-    def end(self, connection: http2.Connection, stream: Stream) -> None:
-        call: _Call | None = stream.sink
-        if call is None:
-            return
-        if call.messages is not None:
-            call.messages.put_nowait(None)
-            return
-        body, call.body = call.body, b""
-        self._buffered -= len(body)
-        try:
-            if call.handler.response_streaming:
-                self._run_stream(connection, stream, call, self._payload(call, body))
-                return
-            context = Context(call.deadline, call.request_id)
-            if body[:1] == b"\1" and len(body) > _LARGE_PACKED:
-                done = eager_task.start(self._answer_packed(call, body, context))
-            else:
-                done = eager_task.start(call.handler.unary_unary(self._payload(call, body), context))
-        except Aborted as aborted:
-            self._fail(connection, stream, *aborted.args)
-            return
-        if not isinstance(done, eager_task.PENDING):
-            connection.respond(stream, _HEADERS, b"\0" + len(done).to_bytes(4, "big") + done, _OK)
-            return
-        self._follow(connection, stream, call, done)
-        done.add_done_callback(functools.partial(self._finish, connection, stream))
-
-    def lost(self, stream: Stream) -> None:
-        call: _Call | None = stream.sink
-        if call is not None:
-            stream.sink = None
-            self._buffered -= len(call.body)
-            if call.task is not None:
-                call.task.cancel()
-            if call.timer is not None:
-                call.timer.cancel()
+            messages.put_nowait(message)
 
     # Answers
 
-    async def _answer_packed(self, call: _Call, body: bytes | bytearray, context: Context) -> bytes:
-        """Unpacks in a thread, so that nobody waits for it."""
-        payload = await asyncio.to_thread(self._payload, call, body)
-        answer: bytes = await call.handler.unary_unary(payload, context)
+    def _run(self, connection: Connection, stream: Stream, call: _Call) -> None:
+        """Starts a call whose request is one message, and has arrived."""
+        body, call.body = call.body, b""
+        self._buffered_bytes -= len(body)
+        method = call.handler.unary_unary
+        try:
+            if method is None:
+                self._run_stream(connection, stream, call, read_message(body, call.encoding, self._max_bytes))
+                return
+            # The method runs right here, inside the callback that read its request, until it waits for something. Most
+            # calls of small models never wait: as tasks they would start and end one tick of the event loop later.
+            if body[:1] == b"\1" and len(body) > _THREAD_FROM_BYTES:
+                answer = eager_task.start(self._run_compressed(call, body))
+            else:
+                answer = eager_task.start(method(read_message(body, call.encoding, self._max_bytes), call))
+        except StatusError as error:
+            self._fail(connection, stream, error.code, error.details)
+            return
+        if isinstance(answer, eager_task.PENDING):
+            self._follow(connection, stream, call, answer)
+            answer.add_done_callback(functools.partial(self._finish, connection, stream))
+        else:
+            connection.respond(stream, _HEADERS, b"\0" + len(answer).to_bytes(4, "big") + answer, _OK)
+
+    async def _run_compressed(self, call: _Call, body: bytes | bytearray) -> bytes:
+        message = await asyncio.to_thread(read_message, body, call.encoding, self._max_bytes)
+        answer: bytes = await call.handler.unary_unary(message, call)
         return answer
 
-    def _payload(self, call: _Call, body: bytes | bytearray) -> bytes:
-        """The message of a body: a flag, its length, its bytes."""
-        if len(body) < 5 or len(body) != 5 + int.from_bytes(body[1:5], "big") or body[0] > 1:
-            raise Aborted(grpc.StatusCode.INVALID_ARGUMENT, "the request is not one whole message")
-        if not body[0]:
-            return bytes(body[5:])
-        return unpack(bytes(body[5:]), call.encoding, self._max_bytes)
-
-    def _follow(self, connection: http2.Connection, stream: Stream, call: _Call, task: eager_task.Pending) -> None:
+    def _follow(self, connection: Connection, stream: Stream, call: _Call, task: eager_task.Pending) -> None:
         call.task = task
         if call.deadline is not None:
-            loop = asyncio.get_running_loop()
             seconds = max(0.0, call.deadline - time.monotonic())
-            if seconds < 1e6:
+            if seconds < 1e6:  # a grpc-timeout may be 11,000 years, which timers do not take
+                loop = asyncio.get_running_loop()
                 call.timer = loop.call_later(seconds, self._expire, connection, stream)
 
-    def _expire(self, connection: http2.Connection, stream: Stream) -> None:
-        if stream.sink is not None:
+    def _expire(self, connection: Connection, stream: Stream) -> None:
+        if stream.call is not None:
             self._fail(connection, stream, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
-    def _finish(self, connection: http2.Connection, stream: Stream, task: eager_task.Pending) -> None:
+    def _finish(self, connection: Connection, stream: Stream, task: eager_task.Pending) -> None:
         error = None if task.cancelled() else task.exception()
-        if stream.sink is None or task.cancelled():  # nobody waits
+        if stream.call is None or task.cancelled():  # the call has failed or was cancelled before
             return
         if error is None:
-            done = task.result()
+            answer = task.result()
             self._release(stream)
-            connection.respond(stream, _HEADERS, b"\0" + len(done).to_bytes(4, "big") + done, _OK)
+            connection.respond(stream, _HEADERS, b"\0" + len(answer).to_bytes(4, "big") + answer, _OK)
         else:
             self._fail(connection, stream, *status_of(error))
 
-    def _run_stream(self, connection: http2.Connection, stream: Stream, call: _Call, requests: Any) -> None:
-        handler = call.handler.stream_stream if call.messages is not None else call.handler.unary_stream
-        answers = handler(requests, Context(call.deadline, call.request_id))
-        task = asyncio.get_running_loop().create_task(self._send_all(connection, stream, answers))
+    def _run_stream(self, connection: Connection, stream: Stream, call: _Call, requests: Any) -> None:
+        method = call.handler.stream_stream if call.messages is not None else call.handler.unary_stream
+        task = asyncio.get_running_loop().create_task(self._send_all(connection, stream, method(requests, call)))
         self._follow(connection, stream, call, task)
 
-    async def _send_all(self, connection: http2.Connection, stream: Stream, answers: AsyncIterator[bytes]) -> None:
-        if stream.sink is None:
+    async def _send_all(self, connection: Connection, stream: Stream, answers: AsyncIterator[bytes]) -> None:
+        if stream.call is None:
             return
-        stream.sink.is_open = True
+        stream.call.has_sent_headers = True
         connection.send_headers(stream, _HEADERS)
         try:
             async for answer in answers:
-                if stream.sink is None:
+                if stream.call is None:
                     return
                 connection.send_data(stream, b"\0" + len(answer).to_bytes(4, "big") + answer)
-                while len(stream.out) > _MAX_WAITING:
+                while len(stream.pending) > _MAX_QUEUED_BYTES:
                     await asyncio.sleep(0.05)
-            status = _OK
+            trailers = _OK
         except Exception as error:
-            status = trailers(*status_of(error))
-        if stream.sink is not None:
+            trailers = encode_trailers(*status_of(error))
+        if stream.call is not None:
             self._release(stream)
-            connection.finish(stream, status)
+            connection.finish(stream, trailers)
 
-    def _fail(self, connection: http2.Connection, stream: Stream, code: grpc.StatusCode, details: str) -> None:
-        is_open = stream.sink is not None and stream.sink.is_open
-        self.lost(stream)
-        if is_open:
-            connection.finish(stream, trailers(code, details))
-            return
-        head = [(b":status", b"200"), (b"content-type", b"application/grpc"), _ACCEPTED]
-        connection.send_headers(stream, encode(head) + trailers(code, details), end=True)
+    def _fail(self, connection: Connection, stream: Stream, code: grpc.StatusCode, details: str) -> None:
+        has_sent_headers = stream.call is not None and stream.call.has_sent_headers
+        self.on_cancel(stream)
+        trailers = encode_trailers(code, details)
+        if has_sent_headers:
+            connection.finish(stream, trailers)
+        else:  # headers and trailers in one block: gRPC's "Trailers-Only"
+            connection.send_headers(stream, _ERROR_HEADERS + trailers, end=True)
 
     def _release(self, stream: Stream) -> None:
-        call: _Call = stream.sink
-        stream.sink = None
-        self._buffered -= len(call.body)
+        """Takes the call off its stream: from now on nothing is sent for it."""
+        call: _Call = stream.call
+        stream.call = None
+        self._buffered_bytes -= len(call.body)
         if call.timer is not None:
             call.timer.cancel()
 
 
 async def _receive(call: _Call, messages: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
     while (message := await messages.get()) is not None:
-        call.waiting -= len(message)
+        call.queued_bytes -= len(message)
         yield message

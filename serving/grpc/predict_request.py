@@ -1,8 +1,9 @@
-"""PredictRequest from bytes: what stands around a tensor's content is parsed once.
+"""PredictRequest from bytes: everything around a tensor's content is parsed once.
 
-A client that asks one model again and again sends the same bytes but for the numbers: model, version, signature, name,
-dtype and shape. Where a message has one tensor, with `tensor_content`, the bytes before and after it are remembered
-with what they say. A message of the same length that begins and ends so says the same of other numbers.
+A client that asks one model again and again sends the same bytes except for the numbers: model, version, signature,
+input name, dtype and shape repeat. So a message with one input in `tensor_content` is kept as a template: the bytes
+before and after the content, and what they say. A later message of the same length that starts and ends with the same
+bytes says the same about other numbers, and needs no protobuf parser.
 """
 
 from __future__ import annotations
@@ -18,31 +19,19 @@ from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import ModelSpec
 
-_FORMS = 4  # of messages of one length
+_TEMPLATES_PER_LENGTH = 4
 _LENGTHS = 256
-_MOST_AROUND = 1024  # bytes before and after the content
-_MOST_BYTES = 2**16  # of a message: in larger ones what is saved is of less account, and to learn them takes longer
-_LEARN_EVERY = 8  # so that many clients, each with a form of its own, cost little more than without all this
-
-
-class Known(NamedTuple):
-    """As much of a PredictRequest of a remembered form as the gRPC API needs. `inputs` by alias, read-only."""
-
-    form: Form
-    inputs: dict[str, Array]
-
-    @property
-    def model_spec(self) -> Any:
-        return self.form.model_spec
+_MAX_AROUND_BYTES = 1024  # before and after the content
+_MAX_MESSAGE_BYTES = 2**16  # a template saves less of a larger message, and costs more to make
+_LEARN_EVERY = 8  # messages without a template: if no two are alike, templates must not cost more than they save
 
 
 @dataclass(eq=False, slots=True)
-class Form:
-    """Bytes before and after the content, and what they say."""
+class RequestTemplate:
+    """The bytes before and after a tensor's content, and what they say. Hashed by identity: a key of request shapes."""
 
     head: bytes
     tail: bytes
-    model_spec: Any
     spec: ModelSpec
     output_filter: tuple[str, ...]
     alias: str
@@ -50,43 +39,50 @@ class Form:
     shape: tuple[int, ...]
 
 
-class PredictRequests:
-    """Parses messages, and remembers their forms."""
+class MatchedRequest(NamedTuple):
+    """A PredictRequest that matched a template. `inputs` by alias, read-only."""
+
+    template: RequestTemplate
+    inputs: dict[str, Array]
+
+
+class PredictRequestParser:
+    """Parses PredictRequests, and learns templates from them."""
 
     def __init__(self) -> None:
-        self._forms: dict[int, list[Form]] = {}
-        self._missed = 0
+        self._templates: dict[int, list[RequestTemplate]] = {}  # by the length of the message
+        self._misses = 0
 
     def parse(self, payload: bytes) -> Any:
-        """The message, or what is known of its form; DecodeError when it is none."""
+        """A MatchedRequest or a PredictRequest message. DecodeError when the bytes are no such message."""
         length = len(payload)
-        for form in self._forms.get(length, ()):
-            if payload.startswith(form.head) and payload.endswith(form.tail):
-                content = payload[len(form.head) : length - len(form.tail)]
-                inputs = {form.alias: np.frombuffer(content, form.dtype).reshape(form.shape)}
-                return Known(form, inputs)
+        for template in self._templates.get(length, ()):
+            if payload.startswith(template.head) and payload.endswith(template.tail):
+                content = payload[len(template.head) : length - len(template.tail)]
+                array = np.frombuffer(content, template.dtype).reshape(template.shape)
+                return MatchedRequest(template, {template.alias: array})
         request = pb.PredictRequest.FromString(payload)
-        if length <= _MOST_BYTES and len(request.inputs) == 1:
+        if length <= _MAX_MESSAGE_BYTES and len(request.inputs) == 1:
             ((alias, proto),) = request.inputs.items()
             if proto.tensor_content:
-                if not self._missed % _LEARN_EVERY:
+                if not self._misses % _LEARN_EVERY:
                     self._learn(payload, request, alias)
-                self._missed += 1
+                self._misses += 1
         return request
 
     def _learn(self, payload: bytes, request: Any, alias: str) -> None:
-        form = _form(payload, request, alias)
-        if form is None:
+        template = _make_template(payload, request, alias)
+        if template is None:
             return
-        if len(payload) not in self._forms and len(self._forms) >= _LENGTHS:
-            self._forms.clear()
-        forms = self._forms.setdefault(len(payload), [])
-        forms.insert(0, form)
-        del forms[_FORMS:]
+        if len(payload) not in self._templates and len(self._templates) >= _LENGTHS:
+            self._templates.clear()
+        templates = self._templates.setdefault(len(payload), [])
+        templates.insert(0, template)
+        del templates[_TEMPLATES_PER_LENGTH:]
 
 
 def spec_of(request: Any) -> ModelSpec | None:
-    """The model that a request with a `model_spec` asks for; None without it."""
+    """The `model_spec` of a request message; None without one."""
     if not request.HasField("model_spec"):
         return None
     spec = request.model_spec
@@ -99,34 +95,27 @@ def spec_of(request: Any) -> ModelSpec | None:
     )
 
 
-def _form(payload: bytes, request: Any, alias: str) -> Form | None:
-    """The form of a message with one input, which has `tensor_content`; None for one that cannot be told by it."""
+def _make_template(payload: bytes, request: Any, alias: str) -> RequestTemplate | None:
+    """The template of a message whose one input is in `tensor_content`; None when the bytes around it do not decide."""
     spec, proto = spec_of(request), request.inputs[alias]
     content = proto.tensor_content
-    if spec is None or len(payload) - len(content) > _MOST_AROUND or proto.dtype == tensors.STRING.number:
+    if spec is None or len(payload) - len(content) > _MAX_AROUND_BYTES or proto.dtype == tensors.STRING.number:
         return None
     start = payload.find(content)
     try:
         array = tensors.to_array(proto)
     except ValueError:
         return None
-    form = Form(
-        payload[:start],
-        payload[start + len(content) :],
-        pb.ModelSpec.FromString(request.model_spec.SerializeToString()),  # not a part of `request`, which is large
-        spec,
-        tuple(request.output_filter),
-        alias,
-        array.dtype,
-        array.shape,
-    )
-    # The same bytes may stand elsewhere too: other numbers in this place must be the only difference.
-    other = (~np.frombuffer(content, np.uint8)).tobytes()
+    head, tail = payload[:start], payload[start + len(content) :]
+    # The content's bytes may occur elsewhere in the message too, say in a name, and `find` may have found that place.
+    # So flip every bit there: if the message now differs in the content alone, the place is the right one.
+    flipped = (~np.frombuffer(content, np.uint8)).tobytes()
     expected = pb.PredictRequest()
     expected.CopyFrom(request)
-    expected.inputs[alias].tensor_content = other
+    expected.inputs[alias].tensor_content = flipped
     try:
-        found = pb.PredictRequest.FromString(form.head + other + form.tail)
+        if pb.PredictRequest.FromString(head + flipped + tail) != expected:
+            return None
     except DecodeError:
         return None
-    return form if found == expected else None
+    return RequestTemplate(head, tail, spec, tuple(request.output_filter), alias, array.dtype, array.shape)

@@ -1,4 +1,4 @@
-"""PredictResponse as bytes, without a message in between: what is the same in every answer is made once."""
+"""PredictResponse as bytes, without a message object: the parts that repeat from answer to answer are encoded once."""
 
 from __future__ import annotations
 
@@ -6,64 +6,79 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.varints import varint
 from ladle.serving.scheduling.batch import RowView
 
-_OUTPUT = b"\x0a"  # PredictResponse.outputs, and the key of its entries
-_TENSOR = b"\x12"  # the value of an entry of outputs
+_OUTPUTS_TAG = b"\x0a"  # PredictResponse.outputs, a map; the keys of its entries have the same tag
+_VALUE_TAG = b"\x12"  # the TensorProto of an entry
 
 
-class PredictResponse:
-    """As much of the message as the gRPC API needs.
+def encode_response(model: str, version: int, signature: str, outputs: Mapping[str, Array], content: bool) -> bytes:
+    """A serialized PredictResponse.
 
-    outputs  by alias    content  as tensor_content in place of typed values
+    outputs  by alias
+    content  write `tensor_content` instead of typed values
     """
-
-    def __init__(self, model: str, version: int, signature: str, outputs: Mapping[str, Array], content: bool) -> None:
-        self.model_spec, tail = _model_spec(model, version, signature)
-        if isinstance(outputs, RowView) and outputs.is_small():
-            if "messages" not in outputs.cache:
-                outputs.cache["messages"] = _rows(outputs.whole, content)
-            messages: list[bytes] = outputs.cache["messages"]
-            self._serialized = messages[outputs.at] + tail
-            return
-        parts: list[bytes] = []
-        for alias, array in outputs.items():
+    tail = _encode_model_spec(model, version, signature)
+    if isinstance(outputs, RowView) and outputs.is_small():
+        # Most of the time goes into the calls, not the bytes: the first request encodes the rows of the whole run.
+        if "messages" not in outputs.cache:
+            outputs.cache["messages"] = _encode_rows(outputs.whole, content)
+        messages: list[bytes] = outputs.cache["messages"]
+        return messages[outputs.at] + tail
+    parts: list[bytes] = []
+    for alias, array in outputs.items():
+        prefix = _raw_prefix(alias, array.dtype, array.shape, content)
+        if prefix is not None:
+            parts += (prefix, array.tobytes())
+        else:
             head, values = tensors.serialize_parts(array, content)
-            parts += (_before(alias, head, len(values)), values)
-        parts.append(tail)
-        self._serialized = b"".join(parts)
-
-    def SerializeToString(self) -> bytes:  # noqa: N802 (as messages have it)
-        return self._serialized
+            parts += (_entry_prefix(alias, head, len(values)), values)
+    parts.append(tail)
+    return b"".join(parts)
 
 
-def _rows(outputs: Mapping[str, Array], content: bool) -> list[bytes]:
-    """The entries of outputs for each row of all of them."""
+def _encode_rows(outputs: Mapping[str, Array], content: bool) -> list[bytes]:
+    """The `outputs` entries of each row."""
     columns = [
-        [_before(alias, head, len(values)) + values for head, values in tensors.serialize_rows(array, content)]
+        [_entry_prefix(alias, head, len(values)) + values for head, values in tensors.serialize_rows(array, content)]
         for alias, array in outputs.items()
     ]
     return [b"".join(entries) for entries in zip(*columns, strict=True)]
 
 
 @lru_cache(maxsize=1024)
-def _model_spec(model: str, version: int, signature: str) -> tuple[Any, bytes]:
-    """The ModelSpec, and the bytes of a response that has nothing else."""
+def _encode_model_spec(model: str, version: int, signature: str) -> bytes:
+    """A response with nothing but its ModelSpec. Protobuf fields may come in any order, so any response may end so."""
     response = pb.PredictResponse()
     response.model_spec.name = model
     response.model_spec.version.value = version
     response.model_spec.signature_name = signature
-    return response.model_spec, response.SerializeToString()
+    serialized: bytes = response.SerializeToString()
+    return serialized
 
 
 @lru_cache(maxsize=4096)
-def _before(alias: str, head: bytes, size: int) -> bytes:
-    """All of an entry of outputs that stands before so many bytes of values; `head` is the tensor's."""
+def _raw_prefix(alias: str, dtype: np.dtype[Any], shape: tuple[int, ...], content: bool) -> bytes | None:
+    """The bytes of an entry before its values, where these are on the wire as in memory; else None."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    kind = tensors.dtype_of(np.empty(0, dtype))
+    is_raw = kind is not tensors.STRING and (content or kind.stored.kind not in "iu")
+    if not is_raw or kind.numpy != dtype or not 0 < size <= tensors.MAX_BYTES:
+        return None
+    head, _ = tensors.serialize_parts(np.zeros(shape, dtype), content)
+    return _entry_prefix(alias, head, size)
+
+
+@lru_cache(maxsize=4096)
+def _entry_prefix(alias: str, head: bytes, size: int) -> bytes:
+    """The bytes of an `outputs` entry before `size` bytes of values; `head` is that of the TensorProto."""
     encoded = alias.encode()
-    key = _OUTPUT + varint(len(encoded)) + encoded
-    entry = key + _TENSOR + varint(len(head) + size) + head
-    return _OUTPUT + varint(len(entry) + size) + entry
+    key = _OUTPUTS_TAG + varint(len(encoded)) + encoded
+    entry = key + _VALUE_TAG + varint(len(head) + size) + head
+    return _OUTPUTS_TAG + varint(len(entry) + size) + entry

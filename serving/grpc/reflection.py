@@ -1,4 +1,4 @@
-"""gRPC server reflection: which services there are, and their descriptors, for grpcurl and its like."""
+"""gRPC server reflection: the services and their descriptors, for tools such as grpcurl."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
+from ladle.serving.grpc.calls import CallContext, StatusError
 
 NAMES = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
-"""The two are alike but for their names."""
+"""The same service under two names: clients ask for v1 first, older ones know v1alpha only."""
 
 
 def is_installed() -> bool:
@@ -21,13 +22,13 @@ def is_installed() -> bool:
 
 
 class Reflection:
-    """The method ServerReflectionInfo, from bytes to bytes. services: names to tell of."""
+    """The method ServerReflectionInfo on serialized messages. services: the names that it lists."""
 
     def __init__(self, services: Sequence[str]) -> None:
         self._services = (*services, *NAMES)
 
-    async def info(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        """Serialized ServerReflectionResponse, one for each ServerReflectionRequest."""
+    async def info(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
+        """A serialized ServerReflectionResponse for each serialized ServerReflectionRequest."""
         kind, servicer = _load(self._services)
 
         async def read() -> AsyncIterator[Any]:
@@ -36,7 +37,7 @@ class Reflection:
                     request = kind.FromString(payload)
                 except DecodeError:
                     text = "the request is not a ServerReflectionRequest"
-                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+                    raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
                 yield request
 
         async for response in servicer.ServerReflectionInfo(read(), context):

@@ -1,4 +1,4 @@
-"""HandleReloadConfigRequest: replaces the models of a server that runs, where it was started to allow that."""
+"""HandleReloadConfigRequest: replaces the models of a running server, if its flags allow it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 from ladle.clients.wire import messages as pb
 from ladle.serving.dataplane.core import Core
 from ladle.serving.errors import InvalidArgument, PermissionDenied
+from ladle.serving.grpc.calls import Answer, CallContext
 
 
 class ReloadApi:
     """The method.
 
-    allowed   whether the server was started with --allow_config_reload
-    counters  the server's counters by their names, of which a request may ask how much they rose
+    allowed   the server was started with --allow_config_reload
+    counters  the server's counters by name; a request may ask by how much some of them rose
     """
 
     def __init__(self, core: Core, allowed: bool, counters: Callable[[], Mapping[str, float]] = dict) -> None:
@@ -22,7 +23,8 @@ class ReloadApi:
         self._allowed = allowed
         self._counters = counters
 
-    async def reload(self, request: Any, context: Any) -> Any:
+    async def reload(self, request: Any, context: CallContext) -> Answer:
+        """PermissionDenied when reloads are off, InvalidArgument for other configurations; see `Core.reload`."""
         if not self._allowed:
             raise PermissionDenied(
                 "HandleReloadConfigRequest is off; start the server with --allow_config_reload and --config_root=DIR."
@@ -40,4 +42,4 @@ class ReloadApi:
         for name in request.metric_names:
             increase = after.get(name, 0) - before.get(name, 0)
             response.metric.add(name=name, int64_value_increase=int(increase))
-        return response
+        return Answer(response.SerializeToString())

@@ -1,198 +1,400 @@
-"""HTTP/2 on asyncio, as far as a gRPC server needs it."""
+"""One client's HTTP/2 connection on asyncio (RFC 9113): frames to streams, flow control both ways, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 from typing import Any
 
-from ladle.serving.grpc.http2.frames import (
-    CANCEL,
-    COMPRESSION_ERROR,
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    ENHANCE_YOUR_CALM,
-    GOAWAY,
-    HEADERS,
-    MAX_FRAME,
-    MAX_WINDOW,
-    NO_ERROR,
-    PING,
-    RST_STREAM,
-    SETTINGS,
-    WINDOW,
-    WINDOW_UPDATE,
-    Application,
-    Broken,
-    Limits,
-    Stream,
-    frame,
-)
-from ladle.serving.grpc.http2.hpack import HpackError
-from ladle.serving.grpc.http2.receiver import Receiver
+from ladle.serving.grpc.http2 import errors, frames
+from ladle.serving.grpc.http2.application import Application, Limits
+from ladle.serving.grpc.http2.errors import Http2Error
+from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, PADDED, frame
+from ladle.serving.grpc.http2.hpack import Decoder
 
-_PING_ANSWER_S = 20.0
+_MAX_FRAME_BYTES = 2**18  # of a frame to us
+_STREAM_WINDOW = 2**20  # bytes that a client may send on a stream before we credit them
+_CONNECTION_WINDOW = 16 * _STREAM_WINDOW  # one stream that stalls must not stop the others
+_DEFAULT_WINDOW = 65535  # of both sides until they say otherwise (RFC 9113 §6.9.2)
+_MAX_RESETS = 256  # cancelled streams, less the completed ones: rapid reset (CVE-2023-44487) ends here
+_MAX_REPLIES = 1000  # SETTINGS and PING acknowledgements for one read
+_PING_TIMEOUT_S = 20.0
 
 
-class Connection(Receiver, asyncio.Protocol):
-    """One client's connection; while it is open, it is among `connections`."""
+class Stream:
+    """One request and its answer."""
+
+    __slots__ = ("call", "id", "is_complete", "last_progress", "pending", "send_window", "trailers", "uncredited")
+
+    def __init__(self, stream_id: int, send_window: int) -> None:
+        self.id = stream_id
+        self.call: Any = None  # the application's
+        self.is_complete = False  # the client has sent END_STREAM
+        self.send_window = send_window  # bytes that the client still accepts
+        self.uncredited = 0  # bytes received and not yet given back to the client's window
+        self.pending = bytearray()  # body that waits for the window
+        self.trailers: bytes | None = None  # follow `pending`
+        self.last_progress = time.monotonic()
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection. It is a member of `connections` while it is open."""
 
     def __init__(self, application: Application, limits: Limits, connections: set[Connection]) -> None:
-        super().__init__(application, limits)
-        self._connections = connections
-        self._buffer = bytearray()
-        self._blocked = False  # the client does not take what we send
-        self._pinged = False
-        self._since = time.monotonic()  # of the last sign of life
+        self.transport: Any = None
+        self.streams: dict[int, Stream] = {}
+        self._application, self._limits, self._connections = application, limits, connections
+        # Receiving
+        self._buffer = bytearray()  # the start of a frame
+        self._needed_bytes = len(frames.PREFACE)  # in `_buffer` before it is worth parsing
+        self._has_preface = False
+        self._decoder = Decoder(limits.header_bytes)
+        self._header_block: tuple[int, int, bytearray] | None = None  # stream id, flags, bytes so far
+        self._last_stream_id = 0
+        self._uncredited = 0
+        self._resets = 0
+        # Sending
+        self._send_window = self._initial_send_window = _DEFAULT_WINDOW
+        self._max_send_frame = 2**14
+        self._is_write_blocked = False  # the client does not read what we send
+        # Ending
+        self._last_answered_id = 0  # after the final GOAWAY: later streams are refused
+        self._is_closing = False
+        self._is_ping_pending = False
+        self._last_heard = time.monotonic()
 
     # asyncio
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        values = ((3, self._limits.streams), (4, WINDOW), (5, MAX_FRAME), (6, self._limits.header_bytes))
-        settings = b"".join(struct.pack(">HI", key, value) for key, value in values)
-        more = struct.pack(">I", 16 * WINDOW - 65535)
-        transport.write(frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, more))
+        settings = frames.settings(
+            (frames.MAX_CONCURRENT_STREAMS, self._limits.streams),
+            (frames.INITIAL_WINDOW_SIZE, _STREAM_WINDOW),
+            (frames.MAX_FRAME_SIZE, _MAX_FRAME_BYTES),
+            (frames.MAX_HEADER_LIST_SIZE, self._limits.header_bytes),
+        )
+        # SETTINGS sizes the windows of streams only; that of the connection grows by WINDOW_UPDATE (RFC 9113 §6.9.2).
+        transport.write(settings + frames.window_update(0, _CONNECTION_WINDOW - _DEFAULT_WINDOW))
         self._connections.add(self)
         if self._limits.connections and len(self._connections) > self._limits.connections:
-            self.close(ENHANCE_YOUR_CALM)
+            self.close(errors.ENHANCE_YOUR_CALM)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
-        streams = list(self.streams.values())
-        self.streams.clear()
-        for stream in streams:
-            self._application.lost(stream)
+        self._is_closing = True
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            self._application.on_cancel(stream)
         self._connections.discard(self)
 
     def pause_writing(self) -> None:
-        self._blocked, self._since = True, time.monotonic()
+        # A client that does not read its answers is not read from either; else it could make us hold any number.
+        self._is_write_blocked, self._last_heard = True, time.monotonic()
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._blocked, self._since = False, time.monotonic()
+        self._is_write_blocked, self._last_heard = False, time.monotonic()
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
+        if self._is_closing:
             return
-        self._since, self._pinged = time.monotonic(), False
+        self._last_heard, self._is_ping_pending = time.monotonic(), False
         if self._buffer:
             self._buffer += data
-            if len(self._buffer) < self._wanted:
+            if len(self._buffer) < self._needed_bytes:
                 return
             data = bytes(self._buffer)
             self._buffer.clear()
         try:
-            self._buffer += self._read(data)
-        except Broken as broken:
-            self.close(broken.args[0])
-        except HpackError as error:
-            self.close(ENHANCE_YOUR_CALM if "limit" in str(error) else COMPRESSION_ERROR)
+            self._buffer += self._read_frames(data)
+        except Http2Error as error:
+            self.close(error.code)
+
+    # Receiving
+
+    def _read_frames(self, data: bytes) -> bytes:
+        """Handles the whole frames in `data`; returns the start of the one after them."""
+        at = 0
+        if not self._has_preface:
+            at = frames.skip_preface(data)
+            if not at:
+                return data
+            self._has_preface = True
+        end, replies = len(data), 0
+        while end - at >= frames.HEAD_BYTES:
+            head, flags, stream_id = FRAME_HEAD.unpack_from(data, at)
+            length, kind = head >> 8, head & 255
+            if length > _MAX_FRAME_BYTES:
+                raise Http2Error(errors.FRAME_SIZE_ERROR, "got a frame beyond SETTINGS_MAX_FRAME_SIZE")
+            if end - at - frames.HEAD_BYTES < length:
+                self._needed_bytes = frames.HEAD_BYTES + length
+                return data[at:]
+            at += frames.HEAD_BYTES
+            payload = data[at : at + length]
+            at += length
+            if self._header_block is not None and kind != frames.CONTINUATION:
+                raise Http2Error(errors.PROTOCOL_ERROR, "got another frame inside a header block")
+            stream_id &= 0x7FFFFFFF  # the highest bit is reserved
+            if kind == DATA:
+                self._on_data(stream_id, flags, payload)
+            elif kind == HEADERS:
+                self._on_headers(stream_id, flags, payload)
+            elif kind == frames.WINDOW_UPDATE:
+                self._on_window_update(stream_id, payload)
+            else:
+                if kind in (frames.SETTINGS, frames.PING):
+                    replies += 1
+                    if replies > _MAX_REPLIES:
+                        raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a flood of SETTINGS or PING")
+                self._on_other(kind, stream_id, flags, payload)
+            if self._is_closing:
+                return b""
+        self._needed_bytes = frames.HEAD_BYTES
+        return data[at:]
+
+    def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if not stream_id & 1:
+            raise Http2Error(errors.PROTOCOL_ERROR, "got HEADERS on a stream that no client opens")
+        if flags & PADDED:
+            payload = frames.unpad(payload)
+        if flags & frames.HAS_PRIORITY:
+            payload = frames.skip_priority(payload)
+        if flags & END_HEADERS:
+            self._on_header_block(stream_id, flags, payload)
+        else:
+            self._header_block = stream_id, flags, bytearray(payload)
+            self._check_header_block(payload, flags)
+
+    def _on_header_block(self, stream_id: int, flags: int, block: bytes) -> None:
+        headers = self._decoder.decode(block)  # always: a block that is skipped would leave HPACK's table wrong
+        stream = self.streams.get(stream_id)
+        if stream is not None:  # trailers
+            if stream.is_complete or not flags & END_STREAM:
+                raise Http2Error(errors.PROTOCOL_ERROR, "got HEADERS in the middle of a request")
+            self._complete(stream)
+            return
+        if stream_id <= self._last_stream_id:
+            raise Http2Error(errors.STREAM_CLOSED, "got HEADERS on a closed stream")
+        self._last_stream_id = stream_id
+        if len(self.streams) >= self._limits.streams or (self._last_answered_id and stream_id > self._last_answered_id):
+            self._reset(stream_id, errors.REFUSED_STREAM)
+            return
+        stream = self.streams[stream_id] = Stream(stream_id, self._initial_send_window)
+        self._application.on_headers(self, stream, headers)
+        if flags & END_STREAM and stream_id in self.streams:
+            self._complete(stream)
+
+    def _check_header_block(self, payload: bytes, flags: int) -> None:
+        """Bounds the CONTINUATION frames: their bytes, and (by refusing empty ones) their number."""
+        assert self._header_block is not None
+        is_empty = not payload and not flags & END_HEADERS
+        if is_empty or len(self._header_block[2]) > self._limits.header_bytes:
+            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a header block beyond the limit, or in empty frames")
+
+    def _on_data(self, stream_id: int, flags: int, payload: bytes) -> None:
+        size = len(payload)  # flow control counts the padding, too
+        if not stream_id or stream_id > self._last_stream_id:
+            raise Http2Error(errors.PROTOCOL_ERROR, "got DATA on an idle stream")
+        self._uncredited += size
+        if self._uncredited > _CONNECTION_WINDOW:
+            raise Http2Error(errors.FLOW_CONTROL_ERROR, "got DATA beyond the connection's window")
+        # Credit goes back in large steps, a quarter of the connection's window and half of a stream's: a client never
+        # waits for it, and a small request costs no WINDOW_UPDATE at all.
+        updates = b""
+        if self._uncredited >= _CONNECTION_WINDOW // 4:
+            updates, self._uncredited = frames.window_update(0, self._uncredited), 0
+        stream = self.streams.get(stream_id)
+        if stream is not None:  # else it has been answered already
+            if stream.is_complete:
+                raise Http2Error(errors.STREAM_CLOSED, "got DATA after END_STREAM")
+            stream.uncredited += size
+            if stream.uncredited > _STREAM_WINDOW:
+                raise Http2Error(errors.FLOW_CONTROL_ERROR, "got DATA beyond the stream's window")
+            if stream.uncredited > _STREAM_WINDOW // 2 and not flags & END_STREAM:
+                updates += frames.window_update(stream_id, stream.uncredited)
+                stream.uncredited = 0
+        if updates:
+            self.transport.write(updates)
+        if stream is not None:
+            if flags & PADDED:
+                payload = frames.unpad(payload)
+            if flags & END_STREAM:
+                self._complete(stream, payload)
+            elif payload:
+                self._application.on_data(self, stream, payload, False)
+
+    def _complete(self, stream: Stream, data: bytes = b"") -> None:
+        """The client has sent END_STREAM, with the last `data` of its request."""
+        stream.is_complete = True
+        self._resets = max(0, self._resets - 1)
+        self._application.on_data(self, stream, data, True)
+
+    def _on_other(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
+        frames.check_frame(kind, stream_id, payload)
+        if kind == frames.CONTINUATION:
+            if self._header_block is None or self._header_block[0] != stream_id:
+                raise Http2Error(errors.PROTOCOL_ERROR, "got CONTINUATION of no header block")
+            stream_id, first_flags, block = self._header_block
+            block += payload
+            self._check_header_block(payload, flags)
+            if flags & END_HEADERS:
+                self._header_block = None
+                self._on_header_block(stream_id, first_flags, bytes(block))
+        elif kind == frames.SETTINGS:
+            self._on_settings(flags, payload)
+        elif kind == frames.PING:
+            if not flags & frames.ACK:
+                self.transport.write(frame(frames.PING, frames.ACK, 0, payload))
+        elif kind == frames.RST_STREAM:
+            self._on_reset(stream_id)
+
+    def _on_reset(self, stream_id: int) -> None:
+        if stream_id > self._last_stream_id:
+            raise Http2Error(errors.PROTOCOL_ERROR, "got RST_STREAM on an idle stream")
+        self._resets += 1
+        if self._resets > _MAX_RESETS:
+            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got too many cancelled streams")
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            self._application.on_cancel(stream)
+
+    def _on_settings(self, flags: int, payload: bytes) -> None:
+        values = frames.read_settings(flags, payload)
+        if flags & frames.ACK:
+            return
+        self._max_send_frame = min(values.get(frames.MAX_FRAME_SIZE, self._max_send_frame), _MAX_FRAME_BYTES)
+        # Once for a frame: a frame that names the window 43,000 times must not cost as many rounds over the streams.
+        window = values.get(frames.INITIAL_WINDOW_SIZE, self._initial_send_window)
+        for stream in self.streams.values():
+            stream.send_window += window - self._initial_send_window
+        self._initial_send_window = window
+        self.transport.write(frame(frames.SETTINGS, frames.ACK, 0))
+        self._flush_all()
+
+    def _on_window_update(self, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise Http2Error(errors.FRAME_SIZE_ERROR, f"got a WINDOW_UPDATE of {len(payload)} bytes")
+        credit = int.from_bytes(payload, "big") & frames.MAX_WINDOW
+        if not credit or stream_id > self._last_stream_id:
+            raise Http2Error(errors.PROTOCOL_ERROR, "got a WINDOW_UPDATE of 0, or on an idle stream")
+        if not stream_id:
+            self._send_window += credit
+            if self._send_window > frames.MAX_WINDOW:
+                raise Http2Error(errors.FLOW_CONTROL_ERROR, "got credit beyond 2^31 - 1 for the connection")
+            self._flush_all()
+        elif (stream := self.streams.get(stream_id)) is not None:
+            stream.send_window += credit
+            if stream.send_window > frames.MAX_WINDOW:
+                raise Http2Error(errors.FLOW_CONTROL_ERROR, "got credit beyond 2^31 - 1 for a stream")
+            self._flush(stream)
 
     # Sending
 
     def respond(self, stream: Stream, headers: bytes, body: bytes, trailers: bytes) -> None:
-        """A whole answer, at once if the client's windows allow it."""
+        """Sends a whole answer, in one write when the client's windows have room for it."""
         size, number = len(body), stream.id
-        if size > self.window or size > stream.window or size > self.max_frame or stream.out:
+        if size > self._send_window or size > stream.send_window or size > self._max_send_frame or stream.pending:
             self.send_headers(stream, headers)
             self.send_data(stream, body)
             self.finish(stream, trailers)
             return
-        self.window -= size
-        self.transport.write(
-            frame(HEADERS, END_HEADERS, number, headers)
-            + frame(DATA, 0, number, body)
-            + frame(HEADERS, END_HEADERS | END_STREAM, number, trailers)
-        )
+        self._send_window -= size
+        pack = FRAME_HEAD.pack  # not `frame`: every small answer passes here
+        head = pack(len(headers) << 8 | HEADERS, END_HEADERS, number) + headers + pack(size << 8 | DATA, 0, number)
+        end = pack(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, number) + trailers
+        self.transport.write(head + body + end)
         self._forget(stream)
 
     def send_headers(self, stream: Stream, headers: bytes, end: bool = False) -> None:
-        """The answer's headers; `end`: they are all of it."""
+        """Sends the answer's headers; with `end` they are the whole answer."""
         self.transport.write(frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), stream.id, headers))
         if end:
             self._forget(stream)
 
     def send_data(self, stream: Stream, data: bytes) -> None:
-        stream.out += data
-        self.flush(stream)
+        """Sends a part of the answer, or queues it until the client's windows have room."""
+        stream.pending += data
+        self._flush(stream)
 
     def finish(self, stream: Stream, trailers: bytes) -> None:
-        """Ends the answer, after the data that still wait for the client's windows."""
+        """Ends the answer, after the data that wait for the client's windows."""
         stream.trailers = trailers
-        self.flush(stream)
+        self._flush(stream)
 
-    def flush(self, stream: Stream) -> None:
+    def _flush(self, stream: Stream) -> None:
         """Sends what the windows allow."""
         parts = []
-        while stream.out:
-            size = min(len(stream.out), self.window, stream.window, self.max_frame)
+        while stream.pending:
+            size = min(len(stream.pending), self._send_window, stream.send_window, self._max_send_frame)
             if size <= 0:
                 break
-            parts.append(frame(DATA, 0, stream.id, bytes(stream.out[:size])))
-            del stream.out[:size]
-            self.window -= size
-            stream.window -= size
-            stream.since = time.monotonic()
-        done = not stream.out and stream.trailers is not None
-        if done:
+            parts.append(frame(DATA, 0, stream.id, bytes(stream.pending[:size])))
+            del stream.pending[:size]
+            self._send_window -= size
+            stream.send_window -= size
+            stream.last_progress = time.monotonic()
+        is_done = not stream.pending and stream.trailers is not None
+        if is_done:
             parts.append(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, stream.trailers or b""))
         if parts:
             self.transport.write(b"".join(parts))
-        if done:
+        if is_done:
             self._forget(stream)
 
-    def send_waiting(self) -> None:
+    def _flush_all(self) -> None:
         for stream in list(self.streams.values()):
-            if stream.out:
-                self.flush(stream)
+            if stream.pending:
+                self._flush(stream)
 
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
-        if not stream.ended:  # the rest of the request is not wanted
-            self.transport.write(frame(RST_STREAM, 0, stream.id, struct.pack(">I", NO_ERROR)))
-        if self._final and not self.streams:
-            self.close(NO_ERROR)
+        if not stream.is_complete:  # answered early: ask the client to stop sending (RFC 9113 §8.1)
+            self._reset(stream.id, errors.NO_ERROR)
+        if self._last_answered_id and not self.streams:
+            self.close(errors.NO_ERROR)
 
-    # Ends
+    def _reset(self, stream_id: int, code: int) -> None:
+        self.transport.write(frames.reset(stream_id, code))
+
+    # Ending
 
     def close(self, code: int) -> None:
-        """Tells the client why, and closes once that is sent."""
-        if not self._closing:
-            self._closing = True
-            self.transport.write(frame(GOAWAY, 0, 0, struct.pack(">II", self._last, code)))
+        """Sends GOAWAY with the error code, then closes."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.transport.write(frames.goaway(self._last_stream_id, code))
             self.transport.close()
 
     def drain(self, last: bool) -> None:
-        """Asks the client to start no more streams; with `last`, none that starts from now on is answered."""
-        if self._closing or self.transport.is_closing():
-            return
-        self._final = max(self._last, 1) if last else 0
-        number = self._final if last else MAX_WINDOW
-        self.transport.write(frame(GOAWAY, 0, 0, struct.pack(">II", number, NO_ERROR)))
-        if last and not self.streams:
-            self.close(NO_ERROR)
+        """Asks the client to open no more streams; with `last`, streams that open from now on are refused.
 
-    def check(self, now: float) -> None:
-        """Ends what has taken too long; asks a silent client whether it is still there."""
+        Two GOAWAYs, as RFC 9113 §6.8 advises: streams that are on their way when the first one leaves are answered.
+        """
+        if self._is_closing or self.transport.is_closing():
+            return
+        self._last_answered_id = max(self._last_stream_id, 1) if last else 0
+        number = self._last_answered_id if last else frames.MAX_WINDOW
+        self.transport.write(frames.goaway(number, errors.NO_ERROR))
+        if last and not self.streams:
+            self.close(errors.NO_ERROR)
+
+    def check_timeouts(self, now: float) -> None:
+        """Ends what has taken too long; pings a silent client. `now` in `time.monotonic()` seconds."""
         limit, keepalive = self._limits.read_timeout_s, self._limits.keepalive_s
-        silent = now - self._since
-        is_stuck = self._blocked or not self._has_preface or self._closing
-        if (is_stuck and silent > limit) or (self._pinged and silent > keepalive + _PING_ANSWER_S):
+        silent_s = now - self._last_heard
+        is_stuck = self._is_write_blocked or not self._has_preface or self._is_closing
+        if (is_stuck and silent_s > limit) or (self._is_ping_pending and silent_s > keepalive + _PING_TIMEOUT_S):
             self.transport.abort()
             return
-        if not self._pinged and silent > keepalive and self._has_preface and not self._closing:
-            self._pinged = True
-            self.transport.write(frame(PING, 0, 0, b"thereyet"))
+        if not self._is_ping_pending and silent_s > keepalive and self._has_preface and not self._is_closing:
+            self._is_ping_pending = True
+            self.transport.write(frame(frames.PING, 0, 0, b"keepaliv"))
         for stream in list(self.streams.values()):
-            if (stream.out or not stream.ended) and now - stream.since > limit:
+            if (stream.pending or not stream.is_complete) and now - stream.last_progress > limit:
                 self.streams.pop(stream.id, None)
-                self._application.lost(stream)
-                self.transport.write(frame(RST_STREAM, 0, stream.id, struct.pack(">I", CANCEL)))
-        if self._final and not self.streams:  # the last of them was not answered, but taken back
-            self.close(NO_ERROR)
+                self._application.on_cancel(stream)
+                self._reset(stream.id, errors.CANCEL)
+        if self._last_answered_id and not self.streams:  # the last one was cancelled, so `_forget` did not see it
+            self.close(errors.NO_ERROR)

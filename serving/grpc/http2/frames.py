@@ -1,83 +1,86 @@
-"""HTTP/2's frames and streams (RFC 9113), and what an application on it must offer."""
+"""HTTP/2's frames: constants, layout, and the rules that each frame keeps by itself (RFC 9113 §4, §6)."""
 
 from __future__ import annotations
 
 import struct
-import time
-from dataclasses import dataclass
-from typing import Any, Protocol
 
-from ladle.serving.grpc.http2.hpack import Headers
+from ladle.serving.grpc.http2 import errors
+from ladle.serving.grpc.http2.errors import Http2Error
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 1, 1, 4, 8, 32
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0, 1, 3, 5, 6
-REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 8, 9, 11
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 3, 4, 5, 6
 
-MAX_FRAME = 2**18  # bytes that a frame to us may carry
-WINDOW = 2**20  # bytes that a stream may be ahead of us
+HEAD_BYTES = 9
+FRAME_HEAD = struct.Struct(">IBI")  # 24 bits of length and 8 of type as one number, flags, stream id
 MAX_WINDOW = 2**31 - 1
-MAX_RESETS = 256  # streams that a client may take back beyond those that it lets end
-MAX_QUEUED = 1000  # answers to SETTINGS and PING in one reading
-FRAME = struct.Struct(">IBI")  # length and kind, flags, stream
+_SETTING = struct.Struct(">HI")
+_UINT32 = struct.Struct(">I")
+_FIXED_BYTES = {RST_STREAM: 4, PING: 8}
+_OF_CONNECTION = (SETTINGS, PING)
+_OF_STREAM = (RST_STREAM,)
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return FRAME.pack(len(payload) << 8 | kind, flags, stream) + payload
+def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    return FRAME_HEAD.pack(len(payload) << 8 | kind, flags, stream_id) + payload
 
 
-@dataclass(frozen=True)
-class Limits:
-    """header_bytes of a request; streams and seconds: see the flags; connections at once, 0 for any number."""
-
-    header_bytes: int = 2**16
-    streams: int = 256
-    connections: int = 0
-    read_timeout_s: float = 60.0
-    keepalive_s: float = 60.0
+def settings(*values: tuple[int, int]) -> bytes:
+    return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(key, value) for key, value in values))
 
 
-class Stream:
-    """One request and its answer. `sink` is what the application hangs on it."""
-
-    __slots__ = ("ended", "id", "out", "received", "since", "sink", "trailers", "window")
-
-    def __init__(self, number: int, window: int) -> None:
-        self.id = number
-        self.window = window  # bytes that we may still send
-        self.received = 0  # bytes that the client has not yet been allowed to send again
-        self.ended = False  # the client has sent all
-        self.out = bytearray()  # waits for the window
-        self.trailers: bytes | None = None  # follows `out`
-        self.since = time.monotonic()
-        self.sink: Any = None
+def window_update(stream_id: int, credit: int) -> bytes:
+    return frame(WINDOW_UPDATE, 0, stream_id, _UINT32.pack(credit))
 
 
-class Application(Protocol):
-    """What is served over the connection. All is called on the event loop; `start` sets `stream.sink`."""
-
-    def start(self, connection: Any, stream: Stream, headers: Headers | None) -> None:
-        """A request begins; None: its headers are beyond the limit."""
-
-    def feed(self, connection: Any, stream: Stream, data: bytes) -> None:
-        """A part of its body."""
-
-    def end(self, connection: Any, stream: Stream) -> None:
-        """It is complete."""
-
-    def lost(self, stream: Stream) -> None:
-        """Nobody waits for its answer any more."""
+def reset(stream_id: int, code: int) -> bytes:
+    return frame(RST_STREAM, 0, stream_id, _UINT32.pack(code))
 
 
-class Broken(Exception):  # noqa: N818
-    """The connection cannot go on; the HTTP/2 error code."""
+def goaway(last_stream_id: int, code: int) -> bytes:
+    return frame(GOAWAY, 0, 0, _UINT32.pack(last_stream_id) + _UINT32.pack(code))
 
 
-def unpad(flags: int, payload: bytes) -> bytes:
-    """The payload without its padding."""
-    if not flags & PADDED:
-        return payload
+def skip_preface(data: bytes) -> int:
+    """Bytes of the client's preface at the start of `data`; 0 until it is whole. Http2Error for anything else."""
+    if data[: len(PREFACE)] != PREFACE[: len(data)]:
+        raise Http2Error(errors.PROTOCOL_ERROR, "got no HTTP/2 preface")
+    return len(PREFACE) if len(data) >= len(PREFACE) else 0
+
+
+def check_frame(kind: int, stream_id: int, payload: bytes) -> None:
+    """Http2Error when a control frame has a wrong length, or is on the wrong stream."""
+    if kind == PUSH_PROMISE:
+        raise Http2Error(errors.PROTOCOL_ERROR, "got PUSH_PROMISE from a client")
+    size = _FIXED_BYTES.get(kind)
+    if size is not None and len(payload) != size:
+        raise Http2Error(errors.FRAME_SIZE_ERROR, f"got a frame of type {kind} with {len(payload)} bytes")
+    if (stream_id and kind in _OF_CONNECTION) or (not stream_id and kind in _OF_STREAM):
+        raise Http2Error(errors.PROTOCOL_ERROR, f"got a frame of type {kind} on stream {stream_id}")
+
+
+def unpad(payload: bytes) -> bytes:
+    """The payload of a PADDED frame without its padding. Http2Error when the padding is longer than the payload."""
     if not payload or payload[0] >= len(payload):
-        raise Broken(PROTOCOL_ERROR)
+        raise Http2Error(errors.PROTOCOL_ERROR, "got padding longer than its frame")
     return payload[1 : len(payload) - payload[0]]
+
+
+def skip_priority(payload: bytes) -> bytes:
+    """The payload of a HEADERS frame behind the five bytes of its priority, which RFC 9113 §5.3 lets us ignore."""
+    if len(payload) < 5:
+        raise Http2Error(errors.FRAME_SIZE_ERROR, "got HEADERS too short for its priority")
+    return payload[5:]
+
+
+def read_settings(flags: int, payload: bytes) -> dict[int, int]:
+    """The settings of a frame, the last value of each. Http2Error for values out of range."""
+    if len(payload) % _SETTING.size or (flags & ACK and payload):
+        raise Http2Error(errors.FRAME_SIZE_ERROR, f"got SETTINGS of {len(payload)} bytes")
+    found = dict(_SETTING.iter_unpack(payload))
+    if found.get(INITIAL_WINDOW_SIZE, 0) > MAX_WINDOW:
+        raise Http2Error(errors.FLOW_CONTROL_ERROR, "got an initial window above 2^31 - 1")
+    if not 2**14 <= found.get(MAX_FRAME_SIZE, 2**14) < 2**24:
+        raise Http2Error(errors.PROTOCOL_ERROR, "got a maximum frame size out of range")
+    return found

@@ -1,14 +1,18 @@
-"""HPACK (RFC 7541): reads the compressed headers of HTTP/2, and writes headers plainly."""
+"""HPACK (RFC 7541): decodes the compressed headers of HTTP/2, and encodes headers without compression."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
 
+from ladle.serving.grpc.http2.errors import HeadersTooLargeError, HpackError
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 _TABLE_BYTES = 4096  # of the dynamic table: HTTP/2's default, never raised by our settings
-_MAX_KNOWN = 32
+_MAX_CACHED_BLOCKS = 32
+_MAX_CACHED_BLOCK_BYTES = 512
+_FIELD_OVERHEAD = 32  # bytes that RFC 7541 §4.1 adds to the size of each field
 
 _NAMES = (
     ":authority|:method GET|:method POST|:path /|:path /index.html|:scheme http|:scheme https|:status 200|"
@@ -20,10 +24,10 @@ _NAMES = (
     "proxy-authenticate|proxy-authorization|range|referer|refresh|retry-after|server|set-cookie|"
     "strict-transport-security|transfer-encoding|user-agent|vary|via|www-authenticate"
 )
-_STATIC: tuple[tuple[bytes, bytes], ...] = tuple(
+_STATIC_TABLE: tuple[tuple[bytes, bytes], ...] = tuple(
     (name, value) for name, _, value in (line.encode().partition(b" ") for line in _NAMES.split("|"))
 )
-# Bits of each byte's code, a letter a byte: A is 5. The code is canonical: lengths say all.
+# The length of each byte's Huffman code, a letter a byte: A is 5 bits. The code is canonical, so lengths determine it.
 _LENGTHS = (
     "ISXXXXXXXTZXXZXXXXXXXXZXXXXXXXXXBFFHIBDGFFDGDBBBAAABBBBBBBCDKBHFIBCCCCCCCCCCCCCCCCCCCCCCDCDIOIJBKABABABBBACCBBBAB"
     "CBAABCCCCCKGJIXPRPPRRRSRSSSSSTSTTRSTSSSSQRSRSSTRQPRRSSQSRRTQRSSQQRQSRSSPRRRSRRSVVPORSRUVVVWWVTUOQVWWVWTQQVVXWWWPT"
@@ -44,8 +48,8 @@ def _make_codes() -> dict[tuple[int, int], int]:
 _CODES = _make_codes()
 
 
-def _make_short() -> list[tuple[int, int]]:
-    """By the next eight bits: bits and byte of the code that they begin with; (0, 0) where it is longer."""
+def _make_short_codes() -> list[tuple[int, int]]:
+    """By the next eight bits: length and byte of the code that they begin with; (0, 0) for longer codes."""
     short = [(0, 0)] * 256
     for (length, code), byte in _CODES.items():
         if length <= 8:
@@ -54,30 +58,34 @@ def _make_short() -> list[tuple[int, int]]:
     return short
 
 
-_SHORT = _make_short()
-
-
-class HpackError(Exception):
-    """Headers that break the rules or the limit: the connection cannot go on."""
+_SHORT_CODES = _make_short_codes()
 
 
 class Decoder:
-    """Headers of one connection, block after block. max_bytes: of one block's headers, unpacked, 32 more for each."""
+    """Decodes the header blocks of one connection, in order.
+
+    max_bytes  of one block's headers once decoded, 32 more for each field (RFC 7541 §4.1)
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._entries: deque[tuple[bytes, bytes]] = deque()  # newest first
-        self._size = 0
-        self._limit = _TABLE_BYTES
-        self._known: dict[bytes, Headers] = {}  # blocks that changed no entry, since the last that did
+        self._entries: deque[tuple[bytes, bytes]] = deque()  # the dynamic table, newest first
+        self._table_size = 0
+        self._table_limit = _TABLE_BYTES
+        # A client that repeats a request repeats its header block byte for byte, once its first requests have filled
+        # the dynamic table. Blocks that leave the table as it is mean the same until the next block that changes it.
+        self._cache: dict[bytes, Headers] = {}
 
     def decode(self, block: bytes) -> Headers | None:
-        """The headers of a block; None when they are beyond the limit. HpackError when the connection cannot go on."""
-        known = self._known.get(block)
-        if known is not None:
-            return known
+        """The headers of a block; None when they exceed the limit.
+
+        HpackError and HeadersTooLargeError end the connection.
+        """
+        cached = self._cache.get(block)
+        if cached is not None:
+            return cached
         headers: list[tuple[bytes, bytes]] = []
-        at, size, changed = 0, 0, False
+        at, size, changes_table = 0, 0, False
         while at < len(block):
             first = block[at]
             if first & 0x80:
@@ -86,65 +94,67 @@ class Decoder:
             elif first & 0xE0 == 0x20:
                 limit, at = _read_integer(block, at, 5)
                 if limit > _TABLE_BYTES or headers:
-                    raise HpackError("a table larger than agreed")
-                self._limit, changed = limit, True
+                    raise HpackError("got a table size update above the limit, or after a header")
+                self._table_limit, changes_table = limit, True
                 self._evict(0)
                 continue
             else:
-                is_kept = bool(first & 0x40)
-                index, at = _read_integer(block, at, 6 if is_kept else 4)
+                is_indexed = bool(first & 0x40)
+                index, at = _read_integer(block, at, 6 if is_indexed else 4)
                 if index:
                     name = self._entry(index)[0]
                 else:
                     name, at = _read_string(block, at)
                 value, at = _read_string(block, at)
                 header = name, value
-                if is_kept:
-                    changed = True
+                if is_indexed:
+                    changes_table = True
                     self._add(header)
-            size += len(header[0]) + len(header[1]) + 32
+            size += len(header[0]) + len(header[1]) + _FIELD_OVERHEAD
             if size <= self._max_bytes:
                 headers.append(header)
-            elif size > 16 * self._max_bytes:  # too long to read it for the table's sake
-                raise HpackError("headers far beyond the limit")
+            elif size > 16 * self._max_bytes:
+                # Up to here decoding went on so that the table stays right for the next request.
+                raise HeadersTooLargeError(f"got headers of more than 16 times {self._max_bytes} bytes")
         if size > self._max_bytes:
-            self._known.clear()
+            self._cache.clear()
             return None
         found = tuple(headers)
-        if changed or len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        if not changed and len(block) <= 512:
-            self._known[block] = found
+        if changes_table or len(self._cache) >= _MAX_CACHED_BLOCKS:
+            self._cache.clear()
+        if not changes_table and len(block) <= _MAX_CACHED_BLOCK_BYTES:
+            self._cache[block] = found
         return found
 
     def _entry(self, index: int) -> tuple[bytes, bytes]:
-        if 1 <= index <= len(_STATIC):
-            return _STATIC[index - 1]
-        index -= len(_STATIC) + 1
+        if 1 <= index <= len(_STATIC_TABLE):
+            return _STATIC_TABLE[index - 1]
+        index -= len(_STATIC_TABLE) + 1
         if not 0 <= index < len(self._entries):
-            raise HpackError("an index without an entry")
+            raise HpackError("got an index without an entry")
         return self._entries[index]
 
     def _add(self, header: tuple[bytes, bytes]) -> None:
-        size = len(header[0]) + len(header[1]) + 32
+        size = len(header[0]) + len(header[1]) + _FIELD_OVERHEAD
         self._evict(size)
-        if size <= self._limit:
+        if size <= self._table_limit:
             self._entries.appendleft(header)
-            self._size += size
+            self._table_size += size
 
     def _evict(self, room: int) -> None:
-        while self._entries and self._size + room > self._limit:
+        while self._entries and self._table_size + room > self._table_limit:
             name, value = self._entries.pop()
-            self._size -= len(name) + len(value) + 32
+            self._table_size -= len(name) + len(value) + _FIELD_OVERHEAD
 
 
-def _read_integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
-    most = (1 << bits) - 1
+def _read_integer(block: bytes, at: int, prefix_bits: int) -> tuple[int, int]:
+    """An integer with a prefix of so many bits (RFC 7541 §5.1), and where it ends."""
+    most = (1 << prefix_bits) - 1
     value = block[at] & most
     at += 1
     if value < most:
         return value, at
-    for shift in range(0, 28, 7):
+    for shift in range(0, 28, 7):  # no length or index is larger; without a bound a number could be as long as a frame
         if at >= len(block):
             break
         byte = block[at]
@@ -152,68 +162,68 @@ def _read_integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
         value += (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise HpackError("a number without an end")
+    raise HpackError("got an integer beyond 2^28, or without an end")
 
 
 def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
     if at >= len(block):
-        raise HpackError("a string is missing")
-    is_packed = block[at] & 0x80
+        raise HpackError("got a header without its string")
+    is_huffman = block[at] & 0x80
     length, at = _read_integer(block, at, 7)
     data = block[at : at + length]
     if len(data) != length:
-        raise HpackError("a string without its end")
-    return (_unpack(data) if is_packed else data), at + length
+        raise HpackError("got a string without its end")
+    return (_decode_huffman(data) if is_huffman else data), at + length
 
 
-def _unpack(data: bytes) -> bytes:
-    """Huffman's code undone."""
-    found = bytearray()
-    code = bits = 0  # those read and not yet undone
+def _decode_huffman(data: bytes) -> bytes:
+    decoded = bytearray()
+    code = bits = 0  # bits that are read and not yet decoded
     for byte in data:
         code = code << 8 | byte
         bits += 8
         while bits >= 8:
-            length, symbol = _SHORT[code >> bits - 8]
+            length, symbol = _SHORT_CODES[code >> bits - 8]
             if not length:
-                length, symbol = _long(code, bits)
+                length, symbol = _match_long_code(code, bits)
                 if not length:
                     break
-            found.append(symbol)
+            decoded.append(symbol)
             bits -= length
             code &= (1 << bits) - 1
     while bits < 8:
-        length, symbol = _SHORT[(code << 8 - bits | 0xFF >> bits) & 0xFF]
+        length, symbol = _SHORT_CODES[(code << 8 - bits | 0xFF >> bits) & 0xFF]
         if not length or length > bits:
             break
-        found.append(symbol)
+        decoded.append(symbol)
         bits -= length
         code &= (1 << bits) - 1
-    if bits > 7 or code != (1 << bits) - 1:
-        raise HpackError("a string with wrong padding")
-    return bytes(found)
+    if bits > 7 or code != (1 << bits) - 1:  # the padding is the start of the end-of-string code: all ones
+        raise HpackError("got a string with wrong padding")
+    return bytes(decoded)
 
 
-def _long(code: int, bits: int) -> tuple[int, int]:
-    """Bits and byte of a code of more than eight bits; (0, 0) when it has not come whole."""
+def _match_long_code(code: int, bits: int) -> tuple[int, int]:
+    """Length and byte of a code of more than eight bits; (0, 0) when more bits are needed."""
     for length in range(10, min(bits, 30) + 1):
         symbol = _CODES.get((length, code >> bits - length))
         if symbol == 256:
-            raise HpackError("the end within a string")
+            raise HpackError("got the end-of-string code within a string")
         if symbol is not None:
             return length, symbol
     return 0, 0
 
 
 def encode(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Headers as literals that enter no table, so that a block means the same on every connection."""
+    """A block of literals that stay out of the dynamic table, so that one block can be sent on every connection."""
     parts = []
     for name, value in headers:
-        parts += [b"\0", _integer(len(name)), name, _integer(len(value)), value]
+        parts += [b"\0", _write_length(len(name)), name, _write_length(len(value)), value]
     return b"".join(parts)
 
 
-def _integer(value: int) -> bytes:
+def _write_length(value: int) -> bytes:
+    """A string's length with a prefix of seven bits (RFC 7541 §5.1); the eighth, Huffman, is off."""
     if value < 127:
         return bytes((value,))
     value -= 127

@@ -42,7 +42,7 @@ def server(request: pytest.FixtureRequest, serve: Any, tiny_repository: Path) ->
     started = serve(
         "--repository", tiny_repository, f"--grpc_backend={request.param}", *flags, models=["half_plus_two"]
     )
-    assert f"gRPC backend {request.param}: as told" in started.log.read_text()
+    assert f"gRPC backend {request.param}: set by --grpc_backend" in started.log.read_text()
     return started
 
 
@@ -55,32 +55,32 @@ def channel(server: Any) -> Any:
 @pytest.mark.parametrize(
     ("settings", "backend", "reason"),
     [
-        (Settings(), "native", "nothing asks for grpcio"),
-        (Settings("grpcio"), "grpcio", "as told"),
-        (Settings("native"), "native", "as told"),
-        (Settings(ssl_file="ssl"), "grpcio", "native has no TLS"),
-        (Settings(arguments="grpc.max_concurrent_streams=9"), "native", "nothing asks for grpcio"),
+        (Settings(), "native", "no setting requires grpcio"),
+        (Settings("grpcio"), "grpcio", "set by --grpc_backend"),
+        (Settings("native"), "native", "set by --grpc_backend"),
+        (Settings(ssl_file="ssl"), "grpcio", "native does not support TLS"),
+        (Settings(arguments="grpc.max_concurrent_streams=9"), "native", "no setting requires grpcio"),
         (
             Settings(arguments="grpc.max_connection_age_ms=9"),
             "grpcio",
-            "native does not know the channel argument grpc.max_connection_age_ms",
+            "native does not support the channel argument grpc.max_connection_age_ms",
         ),
     ],
     ids=["auto", "grpcio", "native", "TLS", "known argument", "other argument"],
 )
-def test_the_server_is_chosen_for_a_reason(settings: Settings, backend: str, reason: str) -> None:
+def test_the_backend_and_the_reason_for_it(settings: Settings, backend: str, reason: str) -> None:
     assert grpc_backend.choose(settings) == (backend, reason)
 
 
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (Settings("rust"), "--grpc_backend=rust: wanted auto, grpcio or native"),
-        (Settings("native", ssl_file="ssl"), "--grpc_backend=native has no TLS; use --grpc_backend=grpcio"),
+        (Settings("rust"), "got --grpc_backend=rust; expected auto, grpcio or native"),
+        (Settings("native", ssl_file="ssl"), "--grpc_backend=native does not support TLS; use --grpc_backend=grpcio"),
     ],
     ids=["unknown", "TLS"],
 )
-def test_a_server_that_cannot_be_is_refused(settings: Settings, text: str) -> None:
+def test_an_impossible_backend_is_refused(settings: Settings, text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         grpc_backend.choose(settings)
     assert caught.value.message == text
@@ -93,7 +93,7 @@ def test_channel_arguments_are_integers_where_they_can_be() -> None:
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate], ids=["gzip", "deflate"])
-def test_packed_messages_are_read(channel: Any, compression: grpc.Compression) -> None:
+def test_compressed_messages_are_read(channel: Any, compression: grpc.Compression) -> None:
     assert ask(channel, predict_request(1000), compression=compression) == [2.5] * 1000
 
 
@@ -128,7 +128,7 @@ def test_an_unknown_method_is_unimplemented(channel: Any) -> None:
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_bytes_that_are_no_request_are_the_clients_fault(channel: Any) -> None:
+def test_bytes_that_are_no_request_are_an_invalid_argument(channel: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(PREDICT)(b"\xff\xff", timeout=30)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -226,7 +226,7 @@ def test_reflection_lists_services_and_describes_them(channel: Any) -> None:
         assert {"Predict", "Classify", "Regress"} <= methods
 
 
-def test_watch_tells_each_change_of_health(serve: Any, tiny: Any, repository: Path, server: Any) -> None:
+def test_watch_reports_each_change_of_health(serve: Any, tiny: Any, repository: Path, server: Any) -> None:
     backend = "native" if "backend native" in server.log.read_text() else "grpcio"
     path = repository / "m"
     other = serve("--model_name=m", f"--model_base_path={path}", f"--grpc_backend={backend}")
@@ -280,7 +280,7 @@ def test_tls_protects_the_grpc_port(
     config = tmp_path / "ssl.config"
     config.write_text(ssl_config(pem, client_verify))
     server = serve("--repository", tiny_repository, f"--ssl_config_file={config}", models=["half_plus_two"])
-    assert "gRPC backend grpcio: native has no TLS" in server.log.read_text()
+    assert "gRPC backend grpcio: native does not support TLS" in server.log.read_text()
     authority = pem("authority.crt").encode()
 
     def ask_with(*own: bytes) -> list[float]:
@@ -308,7 +308,7 @@ def test_tls_protects_the_grpc_port(
     ],
     ids=["syntax", "path"],
 )
-def test_an_ssl_config_that_is_wrong_ends_the_start(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_wrong_ssl_config_stops_the_start(tmp_path: Path, text: str, reason: str) -> None:
     from ladle.serving.runtime.tls import read_credentials
 
     path = tmp_path / "ssl.config"

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
-from ladle.serving.grpc.predict_response import PredictResponse
+from ladle.serving.grpc.predict_response import encode_response
 from ladle.serving.scheduling import batch
 
 NUMBERS = st.sampled_from(
@@ -21,7 +21,7 @@ NUMBERS = st.sampled_from(
 
 
 def message(outputs: dict[str, Any], content: bool) -> Any:
-    written = PredictResponse("lenet5", 300, "serving_default", outputs, content).SerializeToString()
+    written = encode_response("lenet5", 300, "serving_default", outputs, content)
     return pb.PredictResponse.FromString(written)
 
 
@@ -55,8 +55,8 @@ def test_rows_of_a_merged_run_are_written_together_as_each_alone(array: Any, wor
     rows = len(array)
     merged = {"y": array, "label": np.array(words[:rows], object), "words": np.array([words] * rows, object)}
     parts = batch.split(merged, [1] * rows)
-    together = [PredictResponse("m", 1, "s", part, content).SerializeToString() for part in parts]
-    alone = [PredictResponse("m", 1, "s", dict(part), content).SerializeToString() for part in parts]
+    together = [encode_response("m", 1, "s", part, content) for part in parts]
+    alone = [encode_response("m", 1, "s", dict(part), content) for part in parts]
     assert together == alone
 
 

@@ -1,4 +1,4 @@
-"""Our own HTTP/2 and gRPC, frame by frame: what clients that follow the rules never send."""
+"""Our HTTP/2 and gRPC, frame by frame: what clients that follow the rules never send."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from typing import Any
 
 import grpc
 
+from ladle.serving.grpc.http2.application import Limits
 from ladle.serving.grpc.http2.connection import Connection
+from ladle.serving.grpc.http2.errors import CANCEL, ENHANCE_YOUR_CALM, NO_ERROR
 from ladle.serving.grpc.http2.frames import (
     ACK,
-    CANCEL,
     DATA,
     END_HEADERS,
     END_STREAM,
-    ENHANCE_YOUR_CALM,
     GOAWAY,
     HEADERS,
-    NO_ERROR,
     PING,
     PREFACE,
     RST_STREAM,
     SETTINGS,
-    Limits,
     frame,
 )
 from ladle.serving.grpc.http2.hpack import encode
@@ -40,17 +38,15 @@ HEAD = [(b":method", b"POST"), (b":path", b"/s/M"), (b"content-type", b"applicat
 class Idle:
     """An application that never answers."""
 
-    def start(self, connection: Any, stream: Any, headers: Any) -> None: ...
+    def on_headers(self, connection: Any, stream: Any, headers: Any) -> None: ...
 
-    def feed(self, connection: Any, stream: Any, data: bytes) -> None: ...
+    def on_data(self, connection: Any, stream: Any, data: bytes, is_last: bool) -> None: ...
 
-    def end(self, connection: Any, stream: Any) -> None: ...
-
-    def lost(self, stream: Any) -> None: ...
+    def on_cancel(self, stream: Any) -> None: ...
 
 
 class Transport:
-    """Drops what is sent."""
+    """Discards everything that is written."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -59,8 +55,8 @@ def settings(*windows: int) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", WINDOW_KEY, window) for window in windows))
 
 
-def message(payload: bytes, packed: bool = False) -> bytes:
-    return struct.pack(">BI", packed, len(payload)) + payload
+def message(payload: bytes, compressed: bool = False) -> bytes:
+    return struct.pack(">BI", compressed, len(payload)) + payload
 
 
 async def echo(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
@@ -69,7 +65,7 @@ async def echo(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[by
 
 
 class Client:
-    """A connection to a server of these handlers; the server."""
+    """A server with these handlers, and a connection to it."""
 
     def __init__(self, handlers: Mapping[bytes, Any], limits: Limits | None = None) -> None:
         self.server = Server(handlers, limits or Limits(), 2**24, 2**26)
@@ -86,7 +82,7 @@ class Client:
         await self.server.stop(0)
 
     async def read(self, wanted: bytes) -> bytes:
-        """What comes until this has come."""
+        """Everything up to and including `wanted`."""
         found = b""
         while wanted not in found:
             data = await asyncio.wait_for(self.reader.read(2**16), 20)
@@ -103,7 +99,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(test)
 
 
-def test_a_window_that_is_set_often_is_reckoned_once() -> None:
+def test_a_window_that_one_frame_sets_many_times_is_applied_once() -> None:
     connection = Connection(Idle(), Limits(), set())
     connection.connection_made(Transport())
     head = encode(HEAD)
@@ -111,10 +107,10 @@ def test_a_window_that_is_set_often_is_reckoned_once() -> None:
     start = time.thread_time()
     connection.data_received(settings(*[0, 70_000] * 21_500))
     assert time.thread_time() - start < 0.1
-    assert [stream.window for stream in connection.streams.values()] == [70_000] * 256
+    assert [stream.send_window for stream in connection.streams.values()] == [70_000] * 256
 
 
-def test_a_connection_beyond_the_limit_is_told_and_closed() -> None:
+def test_a_connection_beyond_the_limit_gets_goaway_and_is_closed() -> None:
     async def connect() -> None:
         async with Client({}, Limits(connections=1)) as client:
             client.writer.write(PREFACE + settings())
@@ -128,7 +124,7 @@ def test_a_connection_beyond_the_limit_is_told_and_closed() -> None:
     run(connect())
 
 
-def test_a_stopping_server_does_not_wait_for_a_call_that_was_taken_back() -> None:
+def test_a_stopping_server_does_not_wait_for_a_cancelled_call() -> None:
     async def stop() -> None:
         async with Client({b"/s/M": grpc.stream_stream_rpc_method_handler(echo)}) as client:
             client.writer.write(PREFACE + settings() + frame(HEADERS, END_HEADERS, 1, encode(HEAD)))
@@ -141,7 +137,7 @@ def test_a_stopping_server_does_not_wait_for_a_call_that_was_taken_back() -> Non
     run(stop())
 
 
-def test_a_call_that_failed_may_be_sent_more_while_its_end_waits() -> None:
+def test_a_failed_call_may_receive_more_data_while_its_trailers_wait() -> None:
     async def ask() -> None:
         async with Client({b"/s/M": grpc.stream_stream_rpc_method_handler(echo)}) as client:
             client.writer.write(PREFACE + settings(0) + frame(HEADERS, END_HEADERS, 1, encode(HEAD)))
@@ -157,7 +153,7 @@ def test_a_call_that_failed_may_be_sent_more_while_its_end_waits() -> None:
     run(ask())
 
 
-def test_messages_that_nobody_reads_are_limited_by_their_bytes() -> None:
+def test_queued_messages_are_limited_by_their_bytes() -> None:
     async def wait(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""
@@ -171,19 +167,19 @@ def test_messages_that_nobody_reads_are_limited_by_their_bytes() -> None:
     run(ask())
 
 
-def test_a_packed_message_holds_up_nobody() -> None:
+def test_decompressing_a_large_message_does_not_block_the_event_loop() -> None:
     async def size(request: bytes, context: Any) -> bytes:
         return b"%d bytes" % len(request)
 
     async def ask() -> None:
         async with Client({b"/s/M": grpc.unary_unary_rpc_method_handler(size)}) as client:
-            packed = message(gzip.compress(bytes(2**23)), packed=True)
+            compressed = message(gzip.compress(bytes(2**23)), compressed=True)
             head = encode([*HEAD, (b"grpc-encoding", b"gzip")])
             client.writer.write(
                 PREFACE
                 + settings()
                 + frame(HEADERS, END_HEADERS, 1, head)
-                + frame(DATA, END_STREAM, 1, packed)
+                + frame(DATA, END_STREAM, 1, compressed)
                 + frame(PING, 0, 0, b"are you?")
             )
             answer = await client.read(b"bytes")

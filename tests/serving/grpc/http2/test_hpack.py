@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from ladle.serving.grpc.http2.hpack import _CODES, Decoder, HpackError, encode
+from ladle.serving.grpc.http2.errors import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, HeadersTooLargeError, HpackError
+from ladle.serving.grpc.http2.hpack import _CODES, Decoder, encode
 
 FIRST = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"www.example.com"))
 THIRD = (
@@ -21,21 +22,21 @@ PLAIN = [
     "8286 84be 5808 6e6f 2d63 6163 6865",
     "8287 85bf 400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65",
 ]
-PACKED = [
+HUFFMAN = [
     "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff",
     "8286 84be 5886 a8eb 1064 9cbf",
     "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf",
 ]
 
 
-@pytest.mark.parametrize("blocks", [PLAIN, PACKED], ids=["plain", "Huffman"])
-def test_the_examples_of_the_standard_are_read(blocks: list[str]) -> None:
+@pytest.mark.parametrize("blocks", [PLAIN, HUFFMAN], ids=["plain", "Huffman"])
+def test_the_examples_of_the_standard_are_decoded(blocks: list[str]) -> None:
     decoder = Decoder(10_000)
     found = [decoder.decode(bytes.fromhex(block)) for block in blocks]
     assert found == [FIRST, (*FIRST, (b"cache-control", b"no-cache")), THIRD]
 
 
-def test_every_byte_is_read_from_its_code() -> None:
+def test_every_byte_is_decoded_from_its_huffman_code() -> None:
     codes = {byte: f"{code:0{length}b}" for (length, code), byte in _CODES.items()}
     rng = random.Random(7)
     for text in (bytes(range(256)), b"", *(rng.randbytes(rng.randrange(90)) for _ in range(300))):
@@ -47,7 +48,7 @@ def test_every_byte_is_read_from_its_code() -> None:
         assert Decoder(10_000).decode(block) == ((text, b""),)
 
 
-def test_a_block_means_what_the_table_says_now() -> None:
+def test_a_repeated_block_is_decoded_by_the_present_table() -> None:
     decoder = Decoder(10_000)
     newest = b"\xbe"
     decoder.decode(b"\x40\x01a\x01b")
@@ -69,18 +70,19 @@ def test_old_entries_leave_the_table() -> None:
         decoder.decode(b"\xc0")
 
 
-def test_what_is_written_is_read() -> None:
+def test_encoded_headers_decode_to_the_same_headers() -> None:
     headers = ((b":status", b"200"), (b"grpc-message", b"x" * 5000), (b"empty", b""))
     assert Decoder(10_000).decode(encode(headers)) == headers
 
 
-def test_headers_beyond_the_limit_are_none_and_far_beyond_it_an_error() -> None:
+def test_headers_beyond_the_limit_are_dropped_and_far_beyond_it_an_error() -> None:
     decoder = Decoder(1000)
     assert decoder.decode(encode([(b"a", b"b" * 1000)])) is None
     assert decoder.decode(b"\x82") == ((b":method", b"GET"),)
     decoder.decode(b"\x40\x01a\x7f\x85\x06" + b"b" * 900)
-    with pytest.raises(HpackError, match="limit"):
+    with pytest.raises(HeadersTooLargeError) as caught:
         decoder.decode(b"\xbe" * 100)
+    assert caught.value.code == ENHANCE_YOUR_CALM
 
 
 @pytest.mark.parametrize(
@@ -90,9 +92,10 @@ def test_headers_beyond_the_limit_are_none_and_far_beyond_it_an_error() -> None:
     ids=["index 0", "endless number", "no name", "no length", "short", "no entry", "large table", "padding",
          "end of string", "late table size"],
 )  # fmt: skip
-def test_broken_blocks_are_errors(block: bytes) -> None:
-    with pytest.raises(HpackError):
+def test_malformed_blocks_are_compression_errors(block: bytes) -> None:
+    with pytest.raises(HpackError) as caught:
         Decoder(10_000).decode(block)
+    assert caught.value.code == COMPRESSION_ERROR
 
 
 def test_random_bytes_are_headers_or_an_error() -> None:
