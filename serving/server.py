@@ -1,4 +1,4 @@
-"""The server's process: loads, opens the ports, answers, and drains when told to end."""
+"""The server process: loads models, opens the ports, answers, and drains when it is stopped."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.scheduling.limits import queue_limits
 from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables.loader import make_loader
-from ladle.serving.servables.steps import images
 from ladle.serving.telemetry import prometheus
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
-from ladle.serving.workers.worker import Follower
+from ladle.serving.workers.worker import Replica
 
 log = logging.getLogger(__name__)
 
 
 class Server:
-    """One server process, made from its flags (`flags.parse`).
+    """One server process.
 
-    follower  in a worker: serves what the supervisor says, on ports that it shares
+    options  the values of its flags (`flags.parse`)
+    replica  in a worker: the versions that the supervisor decides on; the ports are then shared
     """
 
-    def __init__(self, options: SimpleNamespace, follower: Follower | None = None) -> None:
-        """StartError when the flags contradict each other or the configuration is not acceptable."""
+    def __init__(self, options: SimpleNamespace, replica: Replica | None = None) -> None:
+        """StartError when flags contradict each other or the configuration is refused."""
         self._options = options
-        self._follower = follower
+        self._replica = replica
         self._metrics = Metrics()
         try:
             self._metrics_path = _metrics_path(options)
@@ -62,21 +62,21 @@ class Server:
             self._watcher: Watcher | None = None
             self._manager: Versions
             configuration: Configuration
-            if follower is not None:
-                self._manager = configuration = follower
+            if replica is not None:
+                self._manager = configuration = replica
             else:
                 repository = assembly.make_repository(options)
                 self._manager = manager = assembly.make_manager(options, self._loader, cpu_count())
                 configuration = self._watcher = assembly.make_watcher(options, repository, manager)
-            self._settings = _grpc_settings(options, share=follower is not None)
+            self._settings = _grpc_settings(options, share=replica is not None)
             self._backend, self._backend_reason = backend.choose(self._settings)
             self._credentials = tls.read_credentials(Path(options.ssl_config_file)) if options.ssl_config_file else None
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
+        # num_batch_threads counts for the whole server, so it sets the scheduler's threads, not those of a model.
         threads = self._loader.batching.threads if self._loader.batching else None
         scheduler = Scheduler(threads, queue_limits(options), self._metrics)
         self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
-        images.set_max_pixels(options.max_image_pixels)
         limit = options.max_request_bytes
         self._grpc = GrpcApi(
             self._core,
@@ -98,24 +98,24 @@ class Server:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then finishes what runs. StartError when it cannot start."""
+        """Serves until SIGTERM or SIGINT, then answers the requests in flight. StartError when it cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end)
+            loop.add_signal_handler(number, self._on_signal)
         raise_file_limit()
         if not await self._load():
             return
         grpc_server = await backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
-        rest = HttpServer(self._rest, _limits(self._options))
+        rest = HttpServer(self._rest, _http_limits(self._options))
         sockets = self._rest_sockets()
         await rest.start(sockets)
         log.info("gRPC backend %s: %s", self._backend, self._backend_reason)
-        if self._follower is not None:
-            self._follower.say_open()
+        if self._replica is not None:
+            self._replica.report_open()
         else:
             log.info("%s", self._ready_line(bool(sockets)))
         await self._stop.wait()
-        log.info("stopping: finishing running requests")
+        log.info("stopping: answering the requests in flight")
         self._grpc.drain()
         self._rest.is_draining = True
         if self._watcher is not None:
@@ -125,33 +125,34 @@ class Server:
         log.info("stopped")
 
     def _counters(self) -> dict[str, float]:
-        """The process's counters by upstream's names."""
+        """This process's counters, by the names that Prometheus sees."""
         return prometheus.counters(self._snapshot())
 
     async def _scrape(self) -> bytes:
-        snapshots = [self._snapshot()] if self._follower is None else await self._follower.scrape()
+        """The metrics of all processes of the server, in Prometheus's text format."""
+        snapshots = [self._snapshot()] if self._replica is None else await self._replica.scrape()
         return Metrics.render(snapshots)
 
     def _snapshot(self) -> Snapshot:
-        """What this process has counted."""
+        """This process's metrics."""
         self._metrics.serves(self._manager.available())
         return self._metrics.snapshot()
 
-    def _end(self) -> None:
-        """Starts the end; when it has started already, ends at once."""
+    def _on_signal(self) -> None:
+        """Starts the shutdown; at the second signal, exits at once."""
         if self._stop.is_set():
-            log.info("told twice: ending without waiting for running requests")
+            log.info("second signal: exiting without waiting for the requests in flight")
             exit_now(1)
         self._stop.set()
 
     async def _load(self) -> bool:
-        """Waits until the ports may be opened; False when told to end before."""
+        """Waits until the ports may open; False when the server is stopped before that."""
         if self._watcher is not None:
             self._watcher.start()
         else:
-            assert self._follower is not None
+            assert self._replica is not None
             loop = asyncio.get_running_loop()
-            self._follower.start(self._loader, self._snapshot, lambda: _tell(loop, self._stop))
+            self._replica.start(self._loader, self._snapshot, lambda: _set_in_loop(loop, self._stop))
         while not self._may_open():
             if self._stop.is_set():
                 return False
@@ -161,17 +162,17 @@ class Server:
     def _may_open(self) -> bool:
         if self._watcher is not None:
             return assembly.is_loaded(self._options, self._manager, self._watcher)
-        return self._follower is not None and self._follower.is_told_to_open()
+        return self._replica is not None and self._replica.may_open()
 
     def _rest_sockets(self) -> list[socket.socket]:
         port = self._options.rest_api_port
         if not port:
             return []
         if port == self._options.port:
-            log.error("REST is off: its port %d is the gRPC port; choose another", port)
+            log.error("REST is off: port %d is the gRPC port; choose another --rest_api_port", port)
             return []
         try:
-            return [listen(self._options.host, port, share=self._follower is not None)]
+            return [listen(self._options.host, port, share=self._replica is not None)]
         except OSError as error:
             log.error("REST is off: it cannot listen on port %d: %s", port, error.strerror)
             return []
@@ -189,14 +190,16 @@ class Server:
 
 
 def _metrics_path(options: SimpleNamespace) -> str:
-    """Where the metrics are served; "" for nowhere."""
+    """The path of the metrics on the REST port; "" when they are off."""
     if not options.monitoring_config_file:
         return prometheus.PATH if options.enable_metrics else ""
-    wanted = read_text_proto(Path(options.monitoring_config_file), pb.MonitoringConfig).prometheus_config
-    path = wanted.path or prometheus.PATH
+    prometheus_config = read_text_proto(Path(options.monitoring_config_file), pb.MonitoringConfig).prometheus_config
+    path = prometheus_config.path or prometheus.PATH
     if path.lower().startswith(("/v1/", "/v2/")) or not path.startswith("/"):
-        raise InvalidArgument(f"Monitoring path {path} is no path of its own; wanted one as {prometheus.PATH}")
-    return path if wanted.enable else ""
+        raise InvalidArgument(
+            f"got monitoring path {path}; expected a path outside /v1/ and /v2/, such as {prometheus.PATH}"
+        )
+    return path if prometheus_config.enable else ""
 
 
 def _grpc_settings(options: SimpleNamespace, share: bool) -> backend.Settings:
@@ -219,12 +222,12 @@ def _grpc_settings(options: SimpleNamespace, share: bool) -> backend.Settings:
     )
 
 
-def _tell(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended before
-        loop.call_soon_threadsafe(stop.set)
+def _set_in_loop(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: there is nothing left to stop
+        loop.call_soon_threadsafe(event.set)
 
 
-def _limits(options: SimpleNamespace) -> Limits:
+def _http_limits(options: SimpleNamespace) -> Limits:
     return Limits(
         body_bytes=options.max_request_bytes,
         header_bytes=options.max_header_bytes,
@@ -236,9 +239,11 @@ def _limits(options: SimpleNamespace) -> Limits:
 
 
 def run(server: Server) -> None:
-    """Runs a server until it ends."""
+    """Runs a server until it stops."""
     np.seterr(over="ignore")  # numbers beyond float32 become infinite, as in TensorFlow Serving
-    sys.setswitchinterval(1e-3)  # seconds that a thread may keep the event loop from Python
+    # Seconds that a thread in Python code may keep the event loop waiting. Python's default of 5 ms is longer than most
+    # requests take.
+    sys.setswitchinterval(1e-3)
     try:
         import uvloop
     except ImportError:  # Windows
