@@ -1,14 +1,14 @@
-"""Runs a server, the gateway or a training run of one checkout, and records which of its functions are called.
+"""Run the server, the gateway or a training run of a checkout, and record the calls of its functions.
 
 python benchmarks/recorder.py ROOT server FLAG ...
 python benchmarks/recorder.py ROOT gateway PORT SERVER REPOSITORY
 python benchmarks/recorder.py ROOT train ARGUMENT ...
 
-`benchmarks.walks` starts it as a script, so that ROOT can be another checkout than the one that this file is in. For
-the same reason this file imports the standard library alone, and finds our modules under their old names and new.
+`benchmarks.walks` starts this file as a script, so ROOT can be any checkout. The file therefore imports only the
+standard library, and it finds our modules both inside the package `ladle` and, in older checkouts, beside it.
 
 The server and the gateway record between the lines `start` and `stop` on stdin. Each is answered with one line of JSON
-on stdout, a list of [thread, is_call, file, function], which is empty for `start`. `train` records the whole command
+on stdout: a list of [thread, is_call, file, function], empty after `start`. `train` records the whole command
 without the training loop, and writes such a line at its end. What the process itself prints goes to stderr.
 """
 
@@ -26,36 +26,36 @@ from typing import Any, TextIO
 
 ROOMS = ("clients", "ladle", "models", "serving", "training")
 LOOP = ("fit.py", "fit")
-"""File name and function of the training loop: what it calls repeats with every epoch and is not part of the walk."""
+"""File name and function of the training loop. Its calls repeat with every epoch and are not recorded."""
 QUIET_S = 0.02
-"""A request has ended when none of our functions has been called for so long: work may follow the answer."""
+"""A request has ended when no function has been called for this long: the server may work on after its answer."""
 
 Event = tuple[int, bool, str, str]
 
 
 class Recorder:
-    """The calls and returns of a checkout's functions in all threads, imports excluded."""
+    """Records calls and returns of a checkout's functions in all threads, except during imports."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._files: dict[CodeType, str] = {}
         self._events: list[Event] = []
         self._is_on = False
-        self._skipping: dict[int, int] = {}  # by thread: open frames whose calls are not recorded
+        self._skipping: dict[int, int] = {}  # by thread: running frames whose calls are not recorded
 
     def install(self) -> None:
-        """Watches this thread, and every thread that starts from now on."""
+        """Watch this thread and every thread that starts later."""
         threading.setprofile(self._profile)
         sys.setprofile(self._profile)
 
     def start(self) -> list[Event]:
-        """Records from now on; no events yet."""
+        """Forget earlier events and record from now on; returns the events so far, which are none."""
         self._events = []
         self._is_on = True
         return []
 
     def stop(self) -> list[Event]:
-        """The events since `start`, once nothing of ours runs any more."""
+        """Wait until our functions are quiet, stop recording, and return the events since `start`."""
         count = -1
         while count != len(self._events):
             count = len(self._events)
@@ -79,7 +79,7 @@ class Recorder:
             self._events.append((thread, is_call, file, getattr(code, "co_qualname", code.co_name)))
 
     def _file(self, code: CodeType) -> str:
-        """The file of a function below the root, as in `serving/server.py`; "" for what is not ours."""
+        """The function's file relative to the root, such as `serving/server.py`; "" if it is not in our rooms."""
         path = Path(os.path.realpath(code.co_filename))  # the rooms are links in `ladle/`
         if not path.is_relative_to(self._root):
             return ""
@@ -89,7 +89,7 @@ class Recorder:
 
 def main() -> None:
     root, what, *rest = sys.argv[1:]
-    # Not this file's folder, where modules have names like those of our rooms.
+    # Python has put this file's folder here, where `models.py` would hide the room `models` of an older checkout.
     sys.path[0] = root
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -1,19 +1,19 @@
-"""How far one request walks through our code: calls, files, and moves from file to file.
+"""Count the calls, the files and the moves between files of four requests through our code.
 
-python -m benchmarks.walks                          the four walks of this checkout
-python -m benchmarks.walks --root ../before         those of another checkout, with the same packages
+python -m benchmarks.walks                          trace this checkout
+python -m benchmarks.walks --root ../before         trace another checkout with the packages of this environment
 python -m benchmarks.walks --only rest,grpc --steps /tmp/steps
 
-Each walk is traced on a running process that has answered such requests before:
+A walk is what one request does in a process. The process has answered such requests before:
 
 rest   a Predict over REST, inside the model server
 grpc   a Predict over gRPC, inside the model server
 page   a click on the page: a PNG to the gateway's :classify, inside the gateway
 train  `ladle train` of a tiny LeNet-5: what comes before the training loop and after it
 
-A call is one of a function with a name, of a file in the rooms. A move is a step from one file to another, by a call or
-by a return. A request is traced several times, and the walk that most of them took counts: now and then a request
-meets a timer or is measured.
+Only functions of our rooms count. A call is a call of a named function; a comprehension or a lambda is part of the
+function around it. A move is a call or a return that leads to another file. Each request is traced several times, and
+the most frequent walk is reported, because a timer or a measurement now and then lengthens one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from benchmarks.recorder import Event
 WALKS = ("rest", "grpc", "page", "train")
 TITLES = {"rest": "REST predict", "grpc": "gRPC predict", "page": "click on the page", "train": "ladle train"}
 WARM_UP = 60
-"""Requests before the first that is traced: the server times models, and learns forms of requests, from the first."""
+"""Requests before the first traced one: the server measures a model and caches request shapes on its first requests."""
 TRACED = 15
 TINY = {"filters": [2, 4], "units": [16, 12], "epochs": 1, "batch_size": 16}
 MODEL = "lenet5"
@@ -52,7 +52,7 @@ _RECORDER = Path(__file__).with_name("recorder.py")
 
 @dataclass(frozen=True)
 class Step:
-    """A call: the function, its file, and how many of our functions were open."""
+    """A call: the function, its file, and how many of our functions were running around it."""
 
     depth: int
     file: str
@@ -63,11 +63,11 @@ class Step:
 class Walk:
     """What one request did.
 
-    calls    of functions with names: comprehensions and lambdas are parts of the functions that they stand in
-    files    different ones
-    moves    from file to file, by calls and returns
-    entered  how often each file was come to, the most frequent first
-    steps    all calls in order, those without names too
+    calls    number of calls of named functions
+    files    number of distinct files
+    moves    number of calls and returns that led to another file
+    entered  how often each file was entered, the most frequent first
+    steps    all calls in order, with comprehensions and lambdas
     """
 
     calls: int
@@ -78,7 +78,7 @@ class Walk:
 
 
 def walk(events: Sequence[Event]) -> Walk:
-    """The walk that a recorder's events tell of."""
+    """Count a recorder's events."""
     steps: list[Step] = []
     entered: Counter[str] = Counter()
     moves = 0
@@ -100,7 +100,7 @@ def walk(events: Sequence[Event]) -> Walk:
 
 
 def usual(traces: Sequence[Sequence[Event]]) -> Walk:
-    """The walk that most of the traces show."""
+    """The most frequent walk of the traces."""
     walks = [walk(trace) for trace in traces]
     seen = Counter(tuple(each.steps) for each in walks)
     steps, _ = seen.most_common(1)[0]
@@ -124,7 +124,7 @@ class Recorded:
             )
 
     def trace(self, request: Callable[[], object]) -> list[Event]:
-        """What the process did for one request."""
+        """The events of one request."""
         self._say("start")
         self.events()  # it records now
         request()
@@ -132,7 +132,7 @@ class Recorded:
         return self.events()
 
     def events(self) -> list[Event]:
-        """The next line that the recorder writes. StartError: the process has ended without one."""
+        """Read the next line of the recorder. StartError: the process has ended without writing one."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -157,7 +157,10 @@ class Recorded:
 
 
 def measure(root: Path, names: Sequence[str], repository: Path | None, model: str, scratch: Path) -> dict[str, Walk]:
-    """The named walks of a checkout. `repository`: has the image classifier `model`; None: one is exported."""
+    """Trace the named walks of a checkout.
+
+    repository  holds the image classifier `model`; None: an untrained one is exported
+    """
     if repository is None and set(names) - {"train"}:
         repository = scratch / "repository"
         command = [sys.executable, "-m", "benchmarks.untrained", model, str(repository)]
@@ -233,7 +236,7 @@ def _flags(repository: Path, port: int, rest_port: int) -> list[str]:
 
 @contextlib.contextmanager
 def _posting(port: int, path: str, body: bytes, headers: dict[str, str]) -> Iterator[Callable[[], bytes]]:
-    """A function that posts the body over one connection that is kept, and gives the content of the answer."""
+    """A function that posts the body over one keep-alive connection and returns the content of the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def post() -> bytes:
@@ -258,7 +261,7 @@ def _posting(port: int, path: str, body: bytes, headers: dict[str, str]) -> Iter
 
 
 def _wait(recorded: Recorded, request: Callable[[], object]) -> None:
-    """Until the process answers."""
+    """Wait until the process answers. StartError: it has ended."""
     while not _answers(request):
         if recorded.process.poll() is not None:
             recorded.events()
@@ -279,13 +282,13 @@ def _traced(recorded: Recorded, request: Callable[[], object]) -> Walk:
 
 
 def _probabilities(content: bytes) -> list[float]:
-    """Of an answer of the gateway, by class id."""
+    """The probabilities in an answer of the gateway, in order of class id."""
     top = json.loads(content)["results"][0]["top"]
     return [entry["probability"] for entry in sorted(top, key=lambda entry: int(entry["class_id"]))]
 
 
 def table(walks: dict[str, Walk]) -> str:
-    """The walks, a line each; below them the files that each walk enters most often."""
+    """One line for each walk; below them, the files that each walk enters most often."""
     lines = [f"{'walk':<18} {'calls':>6} {'files':>6} {'moves':>6}"]
     lines += [f"{TITLES[name]:<18} {it.calls:>6} {it.files:>6} {it.moves:>6}" for name, it in walks.items()]
     for name, it in walks.items():
@@ -295,7 +298,7 @@ def table(walks: dict[str, Walk]) -> str:
 
 
 def tree(it: Walk) -> str:
-    """The calls of a walk in order, indented; the same call several times over is one line."""
+    """The calls of a walk in order, indented. Equal calls in a row share a line."""
     lines: list[tuple[str, int]] = []
     for step in it.steps:
         line = f"{'  ' * step.depth}{step.file}:{step.function}"

@@ -1,4 +1,4 @@
-"""Walks are counted as the events tell, and traced on a real server and a real gateway."""
+"""How walks are counted, and walks of a real server and a real gateway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.recorder import Event
 from tests.tiny_models import image_classifier
 
 MOST_MOVES = {"rest": 65, "grpc": 105, "page": 148}
-"""Moves between files of each walk. Lower a number when its walk has become shorter; never raise one."""
+"""Moves between files that each walk may take. Lower a number when its walk gets shorter; never raise one."""
 
 
 def called(file: str, function: str, *inner: list[Event], thread: int = 1) -> list[Event]:
@@ -42,11 +42,11 @@ def test_threads_walk_apart() -> None:
     assert (found.calls, found.files, found.moves) == (2, 2, 0)
 
 
-def test_a_return_from_before_the_start_is_no_step() -> None:
+def test_a_return_of_an_earlier_call_is_ignored() -> None:
     assert walks.walk([(1, False, "a.py", "before"), *called("b.py", "now")]).moves == 0
 
 
-def test_the_walk_that_most_requests_took_counts() -> None:
+def test_the_most_frequent_walk_is_reported() -> None:
     usual, odd = called("a.py", "answer"), called("a.py", "answer", called("b.py", "timed"))
     assert walks.usual([usual, odd, usual]).files == 1
 
