@@ -38,13 +38,12 @@ def main() -> None:
 
 def prepared(name: str, steps: int) -> tuple[Any, Any]:
     """The network and its data: `steps` batches of the preset `quick`, real data where they are here."""
-    from ladle.training.run import request as loading
+    from ladle.training.run import request
 
-    network = loading.get(name)
+    network = request.get(name)
     size = network.configured(**network.presets["quick"]).batch_size
     wanted = {"train_limit": steps * size, "epochs": EPOCHS, "patience": 0, "monitor": ""}
-    request = loading.Request(preset="quick", overrides=wanted, synthetic_if_missing=True)
-    return network, loading.load(network, request)
+    return network, request.load(request.compose(network, "quick", wanted, synthetic_if_missing=True))
 
 
 def ours(name: str, steps: int) -> dict[str, Any]:

@@ -18,11 +18,11 @@ def main() -> None:
     from ladle.training.export.export import Run, export
     from ladle.training.export.inputs import parity_inputs, samples
     from ladle.training.loop import devices
-    from ladle.training.run import session
+    from ladle.training.run import request
 
     devices.start()
-    network = session.get(name)
-    prepared = session.load(network, session.Request(synthetic=True))
+    network = request.get(name)
+    prepared = request.load(request.compose(network, synthetic=True))
     model = network.build(prepared.config)
     source = {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
     version = export(

@@ -85,7 +85,7 @@ def test_ctrl_c_during_training_leaves_a_checkpoint(tmp_path: Path) -> None:
         assert child.poll() is None
         time.sleep(0.1)
     assert ended(child, "training lenet5") == 130
-    assert "the same command goes on from there" in log.read_text()
+    assert "the same command continues from there" in log.read_text()
     assert list((tmp_path / "runs" / "resnet18").glob("*/checkpoint.npz"))
 
 

@@ -1,4 +1,4 @@
-"""Command line: list, train, evaluate, export."""
+"""Command line of the training room: list, train, evaluate, export."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ladle.training import options
 from ladle.training.quiet import without_stderr
+
+if TYPE_CHECKING:
+    from ladle.models import Network
+    from ladle.training.run.request import Request
 
 DONE, FAILED, MISUSED = 0, 1, options.MISUSED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code: 0 done, 1 the work failed, 2 wrong usage."""
+    """Run a command; the exit code: 0 done, 1 failed, 2 misused."""
     given = list(sys.argv[1:] if argv is None else argv)
-    # General help comes without TensorFlow; the options of a network are known only with it.
-    arguments = options.parser(_networks(given), VERBS).parse_args(given)
-    _start()
+    # The options of `train` are fields of the networks' configs, and the networks import TensorFlow. Every other
+    # command parses its options, and prints its help, without it.
+    arguments = options.parser(_networks_named(given), VERBS).parse_args(given)
+    _start_tensorflow()
     from ladle.training.data import DataError
     from ladle.training.errors import TrainingError, UsageError
     from ladle.training.export.export import ExportError
@@ -32,17 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except UsageError as error:
-        return _failed(error, MISUSED)
+        return _fail(error, MISUSED)
     except (TrainingError, DataError, ExportError) as error:
-        return _failed(error, FAILED)
+        return _fail(error, FAILED)
     except KeyboardInterrupt:
-        return _failed("stopped", FAILED)
+        return _fail("stopped", FAILED)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def networks(repository: Path) -> list[dict[str, Any]]:
-    """Each network that can be trained, for `ladle networks`: JSON types only; what was measured, or null."""
+    """All networks that can be trained, in JSON types. `measured` has a network's metrics, or null."""
     from ladle import models
     from ladle.training.loop import config
     from ladle.training.report import recorded
@@ -65,12 +70,12 @@ def _list(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return DONE
     for row in rows:
-        told = row["measured"] or {"data": row["data"]}
-        where = f"version {Path(told['version']).name}" if told.get("version") else told.get("preset") or ""
-        data = f"{told['data']}{' SYNTHETIC' if told.get('synthetic') else ''}"
+        entry = row["measured"] or {"data": row["data"]}
+        run = f"version {Path(entry['version']).name}" if entry.get("version") else entry.get("preset") or ""
+        data = f"{entry['data']}{' SYNTHETIC' if entry.get('synthetic') else ''}"
         print(
             f"{row['name']:<23} {row['task']:<11} {row['parameters']:>11,} weights  {data:<16} "
-            f"{shown(told.get('metrics', {})) or 'not measured':<24} {where:<10} {row['summary']}"
+            f"{shown(entry.get('metrics', {})) or 'not measured':<24} {run:<10} {row['summary']}"
         )
     return DONE
 
@@ -81,37 +86,36 @@ def _train(arguments: argparse.Namespace) -> int:
     from ladle.training.errors import InterruptedRunError, TrainingError, UsageError
     from ladle.training.export.export import ExportError
     from ladle.training.loop import devices, hosts
-    from ladle.training.run import parallel, session
+    from ladle.training.run import parallel, request, session
 
     names = models.names() if arguments.all else list(dict.fromkeys(arguments.names))
     if not names:
-        raise UsageError("no network is named; give names or --all: `ladle networks` lists them")
-    wanted = [session.get(name) for name in names]
-    requests = {network.name: _request(network, arguments) for network in wanted}
+        raise UsageError("got no network; give names, or --all; `ladle networks` lists them")
+    networks = [request.get(name) for name in names]
+    # All of them before the first is trained: a wrong option must not show up hours later.
+    requests = [_request(network, arguments) for network in networks]
     at_once = 1 if hosts.count() > 1 else arguments.jobs or parallel.default_width(devices.gpus())
-    if min(at_once, len(wanted)) > 1:
-        return _together(arguments, wanted, at_once)
+    if min(at_once, len(networks)) > 1:
+        return _train_in_parallel(arguments, networks, at_once)
     code = DONE
-    for name, request in requests.items():
+    for each in requests:
         try:
-            version = session.train(name, request)
+            version = session.train(each)
         except (InterruptedRunError, UsageError):
             raise
-        except (TrainingError, DataError, ExportError) as error:  # the others are trained all the same
-            code = _failed(error, FAILED)
+        except (TrainingError, DataError, ExportError) as error:  # the other networks are still trained
+            code = _fail(error, FAILED)
             continue
-        if not hosts.chief():
-            continue
-        card = json.loads((version / "assets.extra" / "card.json").read_text(encoding="utf-8"))
-        _print({"network": name, "version": str(version), "metrics": card["metrics"]["test"]}, arguments.json)
+        if hosts.chief():
+            answer = {"network": each.network.name, "version": str(version.folder)}
+            _print({**answer, "metrics": version.metrics}, arguments.json)
     return code
 
 
-def _together(arguments: argparse.Namespace, wanted: Sequence[Any], at_once: int) -> int:
-    """Train several networks side by side."""
+def _train_in_parallel(arguments: argparse.Namespace, networks: Sequence[Network], at_once: int) -> int:
     from ladle.training.run import board, parallel
 
-    jobs = parallel.jobs(wanted, arguments)
+    jobs = parallel.jobs(networks, arguments)
     shown = board.board({job.name: job.expected for job in jobs}, at_once)
     outcomes = parallel.train(jobs, arguments.runs, at_once=at_once, resume=arguments.resume, board=shown)
     for outcome in outcomes:
@@ -120,17 +124,19 @@ def _together(arguments: argparse.Namespace, wanted: Sequence[Any], at_once: int
     failed = [outcome.name for outcome in outcomes if outcome.code != DONE]
     if not failed:
         return DONE
-    told = "the same command trains those again or goes on with them"
-    return _failed(f"{len(failed)} of {len(outcomes)} not done: {', '.join(failed)}; {told}", FAILED)
+    return _fail(
+        f"{len(failed)} of {len(outcomes)} not trained: {', '.join(failed)}; the same command continues with them",
+        FAILED,
+    )
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from ladle.training.evaluate import evaluate, functions
-    from ladle.training.run import session
+    from ladle.training.run import request, session
 
-    session.get(arguments.name)
+    request.get(arguments.name)
     version = functions.newest(arguments.repository, arguments.name)
-    prepared = session.of_version(version, arguments.data_path, arguments.synthetic)
+    prepared = request.of_version(version, arguments.data_path, arguments.synthetic)
     result = evaluate.evaluate(functions.exported(version), prepared, arguments.repository, arguments.split)
     for note in result.notes:
         session.say(f"{arguments.name}: {note}")
@@ -142,39 +148,59 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from ladle.training.loop import run_folder
-    from ladle.training.run import session
+    from ladle.training.run import request, session
 
-    session.get(arguments.name)
+    request.get(arguments.name)
+    files = _keras_files(arguments)
     folder = arguments.run_folder or run_folder.newest(arguments.runs, arguments.name)
+    if files:
+        session.save_keras(arguments.name, folder, files)
+        if arguments.json:
+            _print({"network": arguments.name, "files": list(map(str, files))}, True)
+        else:
+            print("\n".join(map(str, files)), flush=True)
+        return DONE
     version = session.export_run(arguments.name, folder, arguments.repository, arguments.data_path)
-    _print({"network": arguments.name, "version": str(version)}, arguments.json)
+    _print({"network": arguments.name, "version": str(version.folder)}, arguments.json)
     return DONE
 
 
-def _request(network: Any, arguments: argparse.Namespace) -> Any:
-    """What the command line asks of one network; the data set's name and the path of own files are told apart."""
+def _keras_files(arguments: argparse.Namespace) -> list[Path]:
+    """The Keras files to write. UsageError: an ending that is another format's."""
+    from ladle.training.errors import UsageError
+
+    files = []
+    for option, ending in options.KERAS_FILES.items():
+        path: Path | None = getattr(arguments, option)
+        if path is None:
+            continue
+        # `.weights.h5` also ends in `.h5`, but Keras reads it as weights alone.
+        if not path.name.endswith(ending) or (option == "h5" and path.name.endswith(".weights.h5")):
+            raise UsageError(f"--{option}: got {path.name}; expected a name that ends in {ending}")
+        files.append(path)
+    return files
+
+
+def _request(network: Network, arguments: argparse.Namespace) -> Request:
+    """What the command line asks of one network."""
     from ladle.training import data
     from ladle.training.loop import config
-    from ladle.training.run import session
+    from ladle.training.run import request
 
-    known = config.types(network.config)
     given = {k: v for k, v in vars(arguments).items() if k in arguments.options}
     path, name = arguments.data_path, arguments.data
-    if name is not None:
-        if name in data.names():
-            given["data"] = name
-        elif path is None and Path(name).exists():
-            path = Path(name)
-        else:
-            given["data"] = name  # the data room names the nearest ones
-    # An option that only another of the named networks has is that network's alone.
-    mine = {k: v for k, v in given.items() if k in known}
-    file = config.read(arguments.config, network) if arguments.config else {}
-    config.compose(network, arguments.preset, file, mine)
-    return session.Request(
-        preset=arguments.preset,
-        overrides=mine,
-        file=arguments.config,
+    # --data takes a name or a path. A name of neither kind goes on as a name: its error lists similar data sets.
+    if name is not None and name not in data.names() and path is None and Path(name).exists():
+        path = Path(name)
+    elif name is not None:
+        given["data"] = name
+    # Options of the other named networks do not apply to this one.
+    fields = config.types(network.config)
+    return request.compose(
+        network,
+        arguments.preset,
+        {k: v for k, v in given.items() if k in fields},
+        arguments.config,
         data_path=path,
         base_weights=arguments.base_weights,
         initial_weights=arguments.initial_weights,
@@ -189,11 +215,11 @@ def _request(network: Any, arguments: argparse.Namespace) -> Any:
     )
 
 
-def _networks(given: Sequence[str]) -> list[Any]:
-    """The networks whose options the command line may hold."""
+def _networks_named(given: Sequence[str]) -> list[Network]:
+    """The networks whose options the command line may hold: those it names, else all; none for other commands."""
     if not given or given[0] != "train":
         return []
-    _start()
+    _start_tensorflow()
     from ladle import models
 
     named = [models.get(word) for word in given[1:] if word in models.names()]
@@ -210,13 +236,13 @@ def _print(answer: dict[str, Any], as_json: bool) -> None:
     print(f"{answer['version']}  {shown(figures)}".rstrip(), flush=True)
 
 
-def _failed(error: object, code: int) -> int:
+def _fail(error: object, code: int) -> int:
     print(f"training: {error}", file=sys.stderr)
     return code
 
 
-def _start() -> None:
-    """Import TensorFlow without the lines that its libraries write of themselves; TF_CPP_MIN_LOG_LEVEL=0 keeps them."""
+def _start_tensorflow() -> None:
+    """Import TensorFlow without its start-up messages; with TF_CPP_MIN_LOG_LEVEL=0 it prints them."""
     if "tensorflow" in sys.modules or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return
     with without_stderr():
@@ -226,6 +252,7 @@ def _start() -> None:
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    # As Ctrl-C: between the training loops, which have handlers of their own, there is nothing to save.
     raise KeyboardInterrupt
 
 

@@ -1,7 +1,7 @@
-"""Command line of `python -m ladle.training.check`: can TensorFlow Serving load what was exported, and run it?
+"""Command line of `python -m ladle.training.check`: can TensorFlow Serving load and run the exported versions?
 
-The process has what `tensorflow_model_server` has: TensorFlow's own operations. Keras cannot be imported, and a version
-is loaded as a graph into a session, never as Python objects.
+This process has what `tensorflow_model_server` has: TensorFlow's own operations. Keras cannot be imported, and versions
+are loaded as graphs into a session, never as Python objects.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from pathlib import Path
 
 from ladle.training.quiet import without_stderr
 
-# TensorFlow tells of its own start-up otherwise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BLOCKED = ("keras", "tf_keras", "tensorflow_text", "tensorflow_addons")
-"""Packages that an operation or a class might come from; no server has them."""
+"""Packages that can add operations or classes to TensorFlow; the server has none of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code: 0 if every version can be served, 1 if one cannot."""
+    """Command line; the exit code: 0 if every version can be served, 1 if one cannot."""
     parser = argparse.ArgumentParser(
         prog="python -m ladle.training.check",
         description="Load every version of a model repository as TensorFlow Serving does, list its operations and run "
@@ -32,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "  python -m ladle.training.check /models --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("repository", type=Path, help="folder that holds <name>/<version>/")
-    parser.add_argument("--list", action="store_true", help="name every operation")
-    parser.add_argument("--json", action="store_true", help="the answer as JSON")
+    parser.add_argument("repository", type=Path, help="model repository: holds <name>/<version>/")
+    parser.add_argument("--list", action="store_true", help="print the name of every operation")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(argv)
     for name in BLOCKED:
-        sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
+        sys.modules[name] = None  # type: ignore[assignment]  # makes every import of it fail
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: TensorFlow logs its start-up otherwise
     with without_stderr():
         from ladle.training.export.tfserving_check import check
 

@@ -1,4 +1,4 @@
-"""Command line of `ladle convert`: verified ONNX graphs for any SavedModel."""
+"""Command line of `ladle convert`: add verified ONNX graphs to any SavedModel."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from ladle.training.quiet import without_stderr
 if TYPE_CHECKING:
     from ladle.training.export.conversion import Conversion
 
-# TensorFlow tells of its own start-up otherwise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code: 0 if serving_default has a graph, 1 if not."""
+    """Command line; the exit code: 0 if serving_default has a graph, 1 if not."""
     parser = argparse.ArgumentParser(
         prog="ladle convert",
         description="Add verified ONNX graphs and a model card to a SavedModel.",
         epilog="example:\n  ladle convert /models/my_model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("directory", type=Path, help="a version's folder, or a model's: then the newest version")
-    parser.add_argument("--json", action="store_true", help="the answer as JSON")
+    parser.add_argument("directory", type=Path, help="folder of a version, or of a model for its newest version")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: TensorFlow logs its start-up otherwise
     with without_stderr():
         from ladle.training.export.conversion import ConvertError, convert
 

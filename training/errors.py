@@ -1,15 +1,15 @@
-"""What goes wrong in training, in one sentence: what came, what was wanted, what to do."""
+"""Errors of training runs. Each message says what came, what was expected and what to do."""
 
 from __future__ import annotations
 
 
 class TrainingError(Exception):
-    """The work failed."""
+    """A run failed: a loss that is not finite, a broken checkpoint, a full disk. `ladle` exits with 1."""
 
 
 class UsageError(TrainingError):
-    """It was asked for wrongly: an unknown option, a value of the wrong type, a preset that is not there."""
+    """The request was wrong: an unknown option, a value of the wrong type, a missing preset. `ladle` exits with 2."""
 
 
 class InterruptedRunError(TrainingError):
-    """Someone stopped it; a checkpoint is written, the same command goes on from there."""
+    """A signal stopped the run after it wrote a checkpoint; the same command continues it. `ladle` exits with 1."""

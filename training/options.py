@@ -1,4 +1,4 @@
-"""The words of the command line: its commands, and the options of the networks that it names."""
+"""The parser of the training commands: their options, and those of the networks that a command line names."""
 
 from __future__ import annotations
 
@@ -8,17 +8,30 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MISUSED = 2
-EXAMPLES = """examples:
+EXAMPLES = {
+    "list": """examples:
   ladle networks
+  ladle networks --json""",
+    "train": """Networks accept the options that apply to them; `ladle train NAME --help` shows those of one network.
+
+examples:
   ladle train lenet5 --preset quick
   ladle train lenet5 vae --epochs 3 --learning-rate 2e-3
-  ladle train --all --preset quick     # stopped, the same command goes on
+  ladle train --all --preset quick     # after an interruption, the same command continues
   ladle train wgan_gp --data image_folder --data-path faces/ --height 64 --width 64 --channels 3
-  ladle train resnet18 --help          # the options of this network
+  ladle train resnet18 --initial-weights lenet.keras""",
+    "evaluate": """examples:
   ladle evaluate lenet5
-  ladle export lenet5                  # the best epoch of its newest run, which may have been stopped"""
+  ladle evaluate lenet5 --split validation --json""",
+    "export": """examples:
+  ladle export lenet5                         # the best epoch of its newest run, finished or not
+  ladle export lenet5 --keras lenet5.keras    # for Keras, and for ladle train --initial-weights
+  ladle export lenet5 --weights lenet5.weights.h5""",
+}
 PROGRAMS = {name: f"ladle {name}" for name in ("train", "evaluate", "export")} | {"list": "ladle networks"}
-"""What users type for a command."""
+"""What users type for each command."""
+KERAS_FILES = {"keras": ".keras", "h5": ".h5", "weights": ".weights.h5"}
+"""The options of `export` that write Keras files, and the endings of those."""
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -29,75 +42,91 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.ArgumentParser:
-    """The parser with the options of the networks `chosen`; `verbs` has what each command runs.
+    """The parser of all commands.
 
-    Beside the options, what it parses has `options`, the names of the networks' own, and `actions`, all of the command.
+    chosen  networks whose options `train` accepts
+    verbs   the function that each command runs
+
+    The parsed arguments of `train` also have `options`, the names of the networks' options, and `actions`, argparse's
+    actions of the command.
     """
     whole = _Parser(
         prog="python -m ladle.training",
         description="Train networks and export them to a model repository.",
-        epilog=EXAMPLES,
+        epilog="`COMMAND --help` shows its options and examples.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    listed = _command(commands, "list", "list the networks that can be trained, and what was measured of them", verbs)
-    listed.add_argument("--json", action="store_true", help="answer in JSON, with every option and its default")
+    listed = _command(commands, "list", "list the networks and their measured metrics", verbs)
+    listed.add_argument("--json", action="store_true", help="print JSON, with every option and its default")
     listed.add_argument(
         "--repository",
         type=Path,
         default=Path("model_repository"),
         metavar="DIR",
-        help="whose versions' figures are shown; of others those that came with Ladle (default: %(default)s)",
+        help="model repository; its versions' metrics replace those that come with Ladle (default: %(default)s)",
     )
 
-    train = _command(commands, "train", "train networks and export each", verbs)
-    train.add_argument("names", nargs="*", metavar="NAME", help="networks")
-    train.add_argument("--all", action="store_true", help="all networks")
+    train = _command(commands, "train", "train networks and export each one", verbs)
+    train.add_argument("names", nargs="*", metavar="NAME", help="names of networks; `ladle networks` lists them")
+    train.add_argument("--all", action="store_true", help="train all networks")
     train.add_argument(
         "--jobs",
         type=_count,
         metavar="N",
-        help="networks trained at once, each with its share of the cores; 1: one after another, in this process "
-        "(default: one a core as far as memory goes, 3 GiB each; 1 on a GPU)",
+        help="networks to train at once, each with its share of the cores; 1: one after another, in this process "
+        "(default: one for each core, if memory allows 3 GiB for each; 1 on a GPU)",
     )
-    train.add_argument("--preset", help="quick: minutes on two cores; full: the published figure (default: neither)")
-    train.add_argument("--config", type=Path, metavar="FILE", help="options from a card.json or a JSON object")
-    train.add_argument("--data", metavar="NAME|PATH", help="data set, or your own files in its layout: `ladle data`")
-    _shared(train)
+    train.add_argument("--preset", help="quick: minutes on two cores; full: the published recipe (default: neither)")
+    train.add_argument(
+        "--config", type=Path, metavar="FILE", help="read options from a model card (card.json) or a JSON object"
+    )
+    train.add_argument(
+        "--data", metavar="NAME|PATH", help="data set, or your own files in its layout; `ladle data` lists them"
+    )
+    _places(train)
     train.add_argument(
         "--base-weights",
         type=Path,
         metavar="FILE",
-        help="weights of a pre-trained base, .h5 or .pth, in place of those that are fetched",
+        help="weights of the pre-trained base, .h5 or .pth, instead of downloading them",
     )
     train.add_argument(
         "--initial-weights",
         type=Path,
         metavar="PATH",
-        help="weights to begin with: a .keras, .h5 or .weights.h5 file, a version of the repository, or a run",
+        help="start from these weights: a .keras, .h5 or .weights.h5 file, a version of the repository, or a run",
     )
     _synthetic(train)
     train.add_argument(
         "--synthetic-if-missing",
         action="store_true",
-        help="generated data, named so, when the real set cannot be had",
+        help="use generated data, marked as synthetic, if the real data set is unavailable",
     )
-    train.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
+    _runs(train)
     train.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="go on with an interrupted run of the same description (default: on)",
+        help="continue an interrupted run with the same network, data and options (default: on)",
     )
     train.add_argument(
         "--precision",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
         default="float32",
-        help="of the computation in training; weights and the exported model are float32 (default: %(default)s)",
+        help="precision of the computation; weights and the exported model are float32 (default: %(default)s)",
     )
-    train.add_argument("--xla", action=argparse.BooleanOptionalAction, default=False, help="compile steps with XLA")
     train.add_argument(
-        "--report", action=argparse.BooleanOptionalAction, default=True, help="draw pictures of the run (default: on)"
+        "--xla",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compile the training steps with XLA (default: off)",
+    )
+    train.add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw pictures of the run (default: on)",
     )
     options: set[str] = set()
     if chosen:
@@ -109,22 +138,30 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     train.set_defaults(options=options, actions=train._actions)
 
     evaluate = _command(commands, "evaluate", "measure the newest exported version of a network", verbs)
-    evaluate.add_argument("name", metavar="NAME", help="network")
-    evaluate.add_argument("--split", choices=("test", "validation"), default="test", help="default: %(default)s")
-    _shared(evaluate)
+    evaluate.add_argument("name", metavar="NAME", help="name of the network")
+    evaluate.add_argument(
+        "--split", choices=("test", "validation"), default="test", help="examples to measure on (default: %(default)s)"
+    )
+    _places(evaluate)
     _synthetic(evaluate)
 
-    export = _command(commands, "export", "export the checkpoint of a run", verbs)
-    export.add_argument("name", metavar="NAME", help="network")
-    export.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help="run (default: the newest)")
-    export.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
-    _shared(export)
+    export = _command(commands, "export", "export the checkpoint of a run, finished or not", verbs)
+    export.add_argument("name", metavar="NAME", help="name of the network")
+    export.add_argument(
+        "--run", dest="run_folder", type=Path, metavar="DIR", help="folder of the run (default: the newest)"
+    )
+    _runs(export)
+    _places(export)
+    files = export.add_argument_group("Keras files, written instead of a version")
+    files.add_argument("--keras", type=Path, metavar="FILE", help="write the whole model as FILE, NAME.keras")
+    files.add_argument("--h5", type=Path, metavar="FILE", help="write the whole model as FILE, NAME.h5")
+    files.add_argument("--weights", type=Path, metavar="FILE", help="write the weights alone as FILE, NAME.weights.h5")
     return whole
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected an integer of 1 or more")
     return int(text)
 
 
@@ -134,19 +171,32 @@ def _command(commands: Any, name: str, what: str, verbs: Mapping[str, Run]) -> a
         prog=PROGRAMS.get(name),
         help=what,
         description=f"{what[0].upper()}{what[1:]}.",
-        epilog=EXAMPLES,
+        epilog=EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=verbs[name])
     return parser
 
 
-def _shared(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-path", type=Path, metavar="PATH", help="your own files, in the data set's layout")
-    default = Path("model_repository")
-    parser.add_argument("--repository", type=Path, default=default, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
+def _places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-path", type=Path, metavar="PATH", help="your own files, in the layout of the data set")
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=Path("model_repository"),
+        metavar="DIR",
+        help="model repository (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: %(default)s)"
+    )
 
 
 def _synthetic(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--synthetic", action="store_true", help="generated data in place of real ones, named so")
+    parser.add_argument(
+        "--synthetic", action="store_true", help="use generated data, marked as synthetic, instead of real data"
+    )

@@ -1,4 +1,4 @@
-"""Keep what libraries say of themselves from the terminal."""
+"""Silence the start-up messages and logs of TensorFlow and its helpers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, TensorFlow, Keras and tf2onnx log nothing."""
+    """Inside the block, TensorFlow, Keras and tf2onnx log nothing."""
     loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx", "absl")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -25,13 +25,17 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_stderr() -> Iterator[None]:
-    """Inside, nothing reaches stderr, not even from C++: TensorFlow writes there before it can be told not to."""
+    """Inside the block, nothing reaches stderr.
+
+    TensorFlow's C++ code writes to file descriptor 2 while it is imported, before any Python setting reaches it. So the
+    descriptor itself is redirected, not `sys.stderr`.
+    """
     sys.stderr.flush()
-    kept = os.dup(2)
+    saved = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,1 +1,1 @@
-"""How good a network is on a split."""
+"""Measure a network on a split of its data."""

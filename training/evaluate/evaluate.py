@@ -1,4 +1,4 @@
-"""How good a network is on a split: figures by its task, taken through the signatures that are served."""
+"""Measure a network on a split: metrics by task, computed through the signatures that are exported."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from ladle.models import Config, Task, himmelblau
+from ladle.models import Config, Task
 from ladle.training.data.dataset import Array
 from ladle.training.data.pipeline import Part, Prepared
 from ladle.training.evaluate import metrics
-from ladle.training.evaluate.functions import ROWS, Arrays, Served, judge
+from ladle.training.evaluate.functions import ROWS, Arrays, Functions, feature_extractor
 
 SAMPLES = 5_000
-"""Images of each side of a Fréchet distance, at most."""
+"""Most images on each side of a Fréchet distance."""
 DIVERSE = 512
-"""Images whose pairwise distances make the diversity."""
+"""Images whose pairwise distances give the diversity; their number grows with the square of the images'."""
 SHOWN = 64
-"""Inputs and samples that are kept for pictures."""
+"""Inputs and samples kept for pictures."""
 EXTENT, POINTS = 5.0, 81
-"""How far from the origin a surface is drawn, and in how many points each way."""
+"""A function's surface is drawn from -EXTENT to EXTENT, in POINTS points each way."""
 
 
 @dataclass
 class Evaluation:
-    """Figures for the model card, and what pictures are drawn from.
+    """Metrics for the model card, and the answers that pictures are drawn from.
 
-    metrics  numbers, words that name what they are, numbers by class
-    answers  outputs for all examples of the split (`class_id` [n] ...), or for the first SHOWN where they are large
+    metrics  numbers, words that explain them, and numbers by class
+    answers  outputs for all examples of the split (`class_id` [n] ...); for the first SHOWN examples if they are images
     notes    what could not be measured, and why
     """
 
@@ -39,20 +39,24 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
-def evaluate(served: Served, prepared: Prepared, repository: Path, split: str = "test") -> Evaluation:
-    """Measure a network on a split. `repository` is where a classifier for the Fréchet distance is looked for."""
+def evaluate(functions: Functions, prepared: Prepared, repository: Path, split: str = "test") -> Evaluation:
+    """Measure a network on a split.
+
+    repository  holds the classifier for the Fréchet distance, if there is one
+    split       "train", "validation" or "test"
+    """
     part: Part = getattr(prepared, split)
-    result = _BY_TASK[prepared.task](served, prepared, part)
-    if "generate" in served:
-        other = _generation(served, prepared, split, repository)
+    result = _BY_TASK[prepared.task](functions, prepared, part)
+    if "generate" in functions:
+        other = _generation(functions, prepared, split, repository)
         result.metrics |= other.metrics
         result.answers |= other.answers
         result.notes += other.notes
     return result
 
 
-def _classify(served: Served, prepared: Prepared, part: Part) -> Evaluation:
-    answers = _collect(served, "image", part, ("probabilities", "class_id"))
+def _classify(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
+    answers = _collect(functions, "image", part, ("probabilities", "class_id"))
     truth = part.targets()
     k = getattr(prepared.config, "top_k", 5)
     figures = {
@@ -63,8 +67,8 @@ def _classify(served: Served, prepared: Prepared, part: Part) -> Evaluation:
     return Evaluation(figures, answers)
 
 
-def _sentiment(served: Served, prepared: Prepared, part: Part) -> Evaluation:
-    answers = _collect(served, "tokens", part, ("probability", "class_id"))
+def _sentiment(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
+    answers = _collect(functions, "tokens", part, ("probability", "class_id"))
     positive = answers.pop("probability")
     answers["probabilities"] = np.stack([1 - positive, positive], axis=1)
     truth = part.targets()
@@ -75,14 +79,14 @@ def _sentiment(served: Served, prepared: Prepared, part: Part) -> Evaluation:
     return Evaluation(figures, answers)
 
 
-def _segment(served: Served, prepared: Prepared, part: Part) -> Evaluation:
+def _segment(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
     labels = prepared.assets.labels
     classes = len(labels)
     confusion = np.zeros((classes, classes), np.int64)
     maps = []
     for start in range(0, len(part), ROWS_OF_MAPS):
         rows = slice(start, start + ROWS_OF_MAPS)
-        class_map = served("serving_default", image=part.inputs(rows))["class_map"].astype(np.uint8)
+        class_map = functions("serving_default", image=part.inputs(rows))["class_map"].astype(np.uint8)
         confusion += metrics.confusion_matrix(class_map, part.targets(rows), classes)
         maps.append(class_map)
     each = metrics.class_iou(confusion)
@@ -95,8 +99,8 @@ def _segment(served: Served, prepared: Prepared, part: Part) -> Evaluation:
     return Evaluation(figures, {"class_map": np.concatenate(maps)})
 
 
-def _regress(served: Served, prepared: Prepared, part: Part) -> Evaluation:
-    answers = list(served.rows("serving_default", "x", part.inputs, len(part)))
+def _regress(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
+    answers = list(functions.rows("serving_default", "x", part.inputs, len(part)))
     predicted = np.concatenate([next(iter(answer.values())) for answer in answers]).reshape(-1)
     truth = part.targets()
     figures = {
@@ -105,22 +109,23 @@ def _regress(served: Served, prepared: Prepared, part: Part) -> Evaluation:
         "r_squared": metrics.r_squared(predicted, truth),
     }
     shown = {"predicted": predicted}
-    if "minimum" in answers[0]:
-        reached, seen = _descents(served)
-        figures, shown = figures | reached, shown | seen
+    starts = getattr(prepared.config, "starts", ())
+    if starts:
+        metrics_of_descents, paths = _descents(functions, np.array(starts, np.float32).reshape(-1, 2))
+        figures, shown = figures | metrics_of_descents, shown | paths
     return Evaluation(figures, shown)
 
 
-def _descents(served: Served) -> tuple[dict[str, float], dict[str, Array]]:
-    """From the starts that are shown: how many different minima are reached, and the largest value at the end.
+def _descents(functions: Functions, starts: Array) -> tuple[dict[str, float], dict[str, Array]]:
+    """From the starts [n, 2]: how many different minima are reached, and the largest value at the end.
 
-    And what a picture of it needs: paths float32 [n, steps + 1, 2], and the function's values on a square of points,
+    And the arrays for a picture: paths float32 [n, steps + 1, 2], and the function's values on a square of points,
     float32 [m, m], rows by y and columns by x, both from -EXTENT to EXTENT.
     """
-    answer = served("serving_default", x=np.array(himmelblau.STARTS, np.float32))
+    answer = functions("serving_default", x=starts)
     ticks = np.linspace(-EXTENT, EXTENT, POINTS, dtype=np.float32)
     points = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
-    surface = served("value", x=points)["value"].reshape(POINTS, POINTS)
+    surface = functions("value", x=points)["value"].reshape(POINTS, POINTS)
     figures = {
         "minima_reached": float(metrics.distinct(answer["minimum"], apart=1.0)),
         "largest_value": float(answer["value"].max()),
@@ -128,29 +133,29 @@ def _descents(served: Served) -> tuple[dict[str, float], dict[str, Array]]:
     return figures, {"paths": answer["path"], "surface": surface}
 
 
-def _reconstruct(served: Served, prepared: Prepared, part: Part) -> Evaluation:
-    """Squared error, of mended images too where training corrupts them; how normal the codes are; if they are
-    distributions, the ELBO.
+def _reconstruct(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
+    """Squared error; that of mended images, if training corrupts them; the normality of the codes; and the ELBO, if the
+    codes are distributions.
     """
     errors, bounds, shown, codes, mended = [], [], [], [], []
     random = np.random.default_rng(prepared.config.seed)
     for start in range(0, len(part), ROWS):
         image = part.inputs(slice(start, start + ROWS))
-        reconstruction = next(iter(served("serving_default", image=image).values()))
+        reconstruction = next(iter(functions("serving_default", image=image).values()))
         errors.append(np.mean((reconstruction - image) ** 2, axis=(1, 2, 3)))
         if start < SHOWN:
             shown.append(reconstruction)
-        code = served("encode", image=image) if "encode" in served else {}
+        code = functions("encode", image=image) if "encode" in functions else {}
         if "log_var" in code:
             mean, log_var = code["code"], code["log_var"]
             noise = random.standard_normal(mean.shape, np.float32)
             code["code"] = mean + np.exp(0.5 * log_var) * noise
-            sampled = served("decode", code=code["code"])["image"]
+            sampled = functions("decode", code=code["code"])["image"]
             bounds.append(metrics.elbo(image, sampled, mean, log_var))
         if code:
             codes.append(code["code"])
         if corrupted := _corrupted(image, prepared.config, random):
-            mended.append(_mended(served, image, corrupted[0]))
+            mended.append(_mended(functions, image, corrupted[0]))
     figures: dict[str, Any] = {}
     if bounds:
         figures = {"elbo": float(np.mean(np.concatenate(bounds)))}
@@ -166,7 +171,7 @@ def _reconstruct(served: Served, prepared: Prepared, part: Part) -> Evaluation:
 
 
 def _corrupted(image: Array, config: Config, random: np.random.Generator) -> tuple[Array, str] | None:
-    """Images [n, h, w, c] as training corrupts them, and how; None where it does not."""
+    """Images [n, h, w, c] corrupted as in training, and how; None if training does not corrupt images."""
     noise, dropout = getattr(config, "noise", 0.0), getattr(config, "dropout", 0.0)
     if not noise and not dropout:
         return None
@@ -180,46 +185,48 @@ def _corrupted(image: Array, config: Config, random: np.random.Generator) -> tup
     return image, " and ".join(said)
 
 
-def _mended(served: Served, image: Array, corrupted: Array) -> tuple[float, float]:
-    """Squared error of corrupted images after and before the network."""
-    mended = next(iter(served("serving_default", image=corrupted).values()))
+def _mended(functions: Functions, image: Array, corrupted: Array) -> tuple[float, float]:
+    """Squared error of corrupted images after and before the network mended them."""
+    mended = next(iter(functions("serving_default", image=corrupted).values()))
     return metrics.squared_error(mended, image), metrics.squared_error(corrupted, image)
 
 
-def _generate(served: Served, prepared: Prepared, part: Part) -> Evaluation:
+def _generate(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
     return Evaluation({})
 
 
-def _generation(served: Served, prepared: Prepared, split: str, repository: Path) -> Evaluation:
-    """Diversity of samples, and their Fréchet distance where the repository has a classifier for such images."""
+def _generation(functions: Functions, prepared: Prepared, split: str, repository: Path) -> Evaluation:
+    """Diversity of samples, and their Fréchet distance if the repository has a classifier for such images."""
     real = np.asarray(getattr(prepared.dataset, split).x)[:SAMPLES]
     if len(real) < 2:
-        return Evaluation({}, {"samples": draw(served, SHOWN)}, [f"no diversity: {len(real)} {split} image is too few"])
-    samples = draw(served, len(real))
+        note = f"no diversity: got {len(real)} {split} images; expected 2 or more"
+        return Evaluation({}, {"samples": draw(functions, SHOWN)}, [note])
+    samples = draw(functions, len(real))
     figures: dict[str, Any] = {"diversity": metrics.diversity(samples[:DIVERSE], real[:DIVERSE])}
     answers = {"samples": samples[:SHOWN]}
-    features = judge(repository, real.shape[1:], prepared.dataset.provenance.name)
+    features = feature_extractor(repository, real.shape[1:], prepared.dataset.provenance.name)
     if features is None:
         shape = "×".join(map(str, real.shape[1:]))
-        note = f"no Fréchet distance: {repository} has no classifier of {shape} images; train one first"
+        note = f"no Fréchet distance: {repository} has no classifier for {shape} images; train one first"
         return Evaluation(figures, answers, [note])
     random = np.random.default_rng(prepared.config.seed)
+    # The floor compares real images with real ones: no generator can be expected below it.
     chosen = np.sort(random.choice(len(prepared.train), min(len(prepared.train), len(real)), replace=False))
     noise = random.integers(0, 256, real.shape, np.uint8)
-    wanted, made = features(real)["logits"], features(samples)
+    real_features, made = features(real)["logits"], features(samples)
     reconstructed: dict[str, float] = {}
-    if "reconstruct_bytes" in served:
-        back = served.rows("serving_default", "image", lambda rows: real[rows] / np.float32(255), len(real))
+    if "reconstruct_bytes" in functions:
+        back = functions.rows("serving_default", "image", lambda rows: real[rows] / np.float32(255), len(real))
         images = np.concatenate([np.rint(next(iter(a.values())) * 255).astype(np.uint8) for a in back])
         reconstructed = {
-            "reconstruction_frechet_distance": metrics.frechet_distance(features(images)["logits"], wanted)
+            "reconstruction_frechet_distance": metrics.frechet_distance(features(images)["logits"], real_features)
         }
     figures |= {
-        "frechet_distance": metrics.frechet_distance(made["logits"], wanted),
+        "frechet_distance": metrics.frechet_distance(made["logits"], real_features),
         "frechet_floor": metrics.frechet_distance(
-            features(np.asarray(prepared.dataset.train.x)[chosen])["logits"], wanted
+            features(np.asarray(prepared.dataset.train.x)[chosen])["logits"], real_features
         ),
-        "frechet_ceiling": metrics.frechet_distance(features(noise)["logits"], wanted),
+        "frechet_ceiling": metrics.frechet_distance(features(noise)["logits"], real_features),
         **reconstructed,
         "classes_covered": metrics.covered(made["class_id"], features.classes),
         "features": f"{features.name}; floor: training against {split} images, ceiling: uniform noise",
@@ -227,19 +234,19 @@ def _generation(served: Served, prepared: Prepared, split: str, repository: Path
     return Evaluation(figures, answers)
 
 
-def draw(served: Served, count: int, seed: int = 0) -> Array:
-    """Samples of a network that generates: uint8 [count, h, w, c], the same ones for the same seed."""
+def draw(functions: Functions, count: int, seed: int = 0) -> Array:
+    """Samples of a generating network: uint8 [count, h, w, c]; the same seed gives the same samples."""
     parts = [
-        served("generate", n=np.int32(min(ROWS, count - start)), seed=np.int64(seed + start))["images"]
+        functions("generate", n=np.int32(min(ROWS, count - start)), seed=np.int64(seed + start))["images"]
         for start in range(0, count, ROWS)
     ]
     return np.concatenate(parts)
 
 
 ROWS_OF_MAPS = 8
-"""Images of one call where the answer is a map."""
+"""Images in one call whose answer is a map of every pixel."""
 
-_BY_TASK: dict[Task, Callable[[Served, Prepared, Part], Evaluation]] = {
+_BY_TASK: dict[Task, Callable[[Functions, Prepared, Part], Evaluation]] = {
     "classify": _classify,
     "sentiment": _sentiment,
     "segment": _segment,
@@ -249,7 +256,7 @@ _BY_TASK: dict[Task, Callable[[Served, Prepared, Part], Evaluation]] = {
 }
 
 
-def _collect(served: Served, name: str, part: Part, outputs: tuple[str, ...]) -> Arrays:
-    """The named outputs of serving_default for a whole split."""
-    answers = list(served.rows("serving_default", name, part.inputs, len(part)))
+def _collect(functions: Functions, name: str, part: Part, outputs: tuple[str, ...]) -> Arrays:
+    """The named outputs of serving_default for all examples of a split."""
+    answers = list(functions.rows("serving_default", name, part.inputs, len(part)))
     return {output: np.concatenate([answer[output] for answer in answers]) for output in outputs}

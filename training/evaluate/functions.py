@@ -1,4 +1,4 @@
-"""A network as its callers see it: named signatures that take and give NumPy arrays, alive or exported."""
+"""The functions of a network as its callers see them: named signatures on NumPy arrays, in memory or exported."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ladle import models
 from ladle.models import Assets, Config, Network
 from ladle.training.data.dataset import Array
 from ladle.training.errors import TrainingError
@@ -16,17 +17,15 @@ from ladle.training.store import card, publish, savedmodel
 
 Arrays = dict[str, Array]
 ROWS = 250
-"""Rows of one call; no more than a network generates at once."""
-JUDGE = "lenet5"
-"""The classifier whose logits are the features of images, where there is one of its name."""
+"""Rows in one call; not above the number that a network generates at once."""
 
 
-class Served:
-    """Signatures by name; `served(signature, image=...)` answers with the signature's named outputs."""
+class Functions:
+    """Signatures by name. `functions("serving_default", image=...)` returns the signature's outputs by name."""
 
     def __init__(self, signatures: Mapping[str, Callable[..., Any]], owner: Any = None) -> None:
         self._signatures = signatures
-        self._owner = owner  # a SavedModel's variables die with the last reference to it
+        self._owner = owner  # TensorFlow frees a SavedModel's variables with the last reference to it
 
     def __contains__(self, signature: str) -> bool:
         return signature in self._signatures
@@ -35,13 +34,13 @@ class Served:
         return savedmodel.run(self._signatures[signature], inputs)
 
     def rows(self, signature: str, name: str, values: Callable[[slice], Array], count: int) -> Iterator[Arrays]:
-        """Answers for `count` rows of one input, ROWS at a time; `values` gives the rows of a slice."""
+        """Answers for `count` rows of the input `name`, ROWS at a time; `values` returns the rows of a slice."""
         for start in range(0, count, ROWS):
             yield self(signature, **{name: values(slice(start, min(start + ROWS, count)))})
 
 
 class _Traced(dict[str, Any]):
-    """Compiles a signature when it is first asked for."""
+    """Traces a signature when it is first used: a run that never generates does not pay for tracing `generate`."""
 
     def __init__(self, signatures: Mapping[str, Any]) -> None:
         super().__init__(signatures)
@@ -53,19 +52,19 @@ class _Traced(dict[str, Any]):
         return self._traced[name]
 
 
-def live(network: Network, model: Any, config: Config, assets: Assets) -> Served:
-    """The signatures of a model in memory. ValueError when the assets do not fit the config."""
-    return Served(_Traced(network.signatures(model, config, assets)))
+def live(network: Network, model: Any, config: Config, assets: Assets) -> Functions:
+    """The functions of a model in memory. ValueError: the assets do not fit the config."""
+    return Functions(_Traced(network.signatures(model, config, assets)))
 
 
-def exported(version: Path) -> Served:
-    """The signatures of an exported version."""
+def exported(version: Path) -> Functions:
+    """The functions of an exported version."""
     loaded = savedmodel.load(version)
-    return Served(loaded.signatures, loaded)
+    return Functions(loaded.signatures, loaded)
 
 
 def newest(repository: Path, name: str) -> Path:
-    """The folder of a model's newest version; TrainingError when it has none."""
+    """The folder of a model's newest version. TrainingError: it has none."""
     found = publish.versions(repository / name)
     if not found:
         raise TrainingError(f"{repository / name} has no version; train it first: ladle train {name}")
@@ -73,18 +72,18 @@ def newest(repository: Path, name: str) -> Path:
 
 
 def read_card(version: Path) -> dict[str, Any]:
-    """The model card; TrainingError when the version has none that can be read."""
+    """The model card of a version. TrainingError: it has none, or one that cannot be read."""
     try:
         content = card.read(version)
     except ValueError as error:
         raise TrainingError(str(error)) from error
     if content is None:
-        raise TrainingError(f"{version} has no {card.FILE}: it was not exported by `ladle train`")
+        raise TrainingError(f"{version} has no {card.FILE}; expected a version that `ladle train` exported")
     return content
 
 
 def read_assets(version: Path) -> Assets:
-    """Labels and vocabulary of an exported version."""
+    """Labels and vocabulary of an exported version; empty where it has no such file."""
 
     def lines(name: str) -> tuple[str, ...]:
         path = version / "assets" / name
@@ -93,22 +92,22 @@ def read_assets(version: Path) -> Assets:
     return Assets(lines("labels.txt"), lines("vocabulary.txt"))
 
 
-class Judge:
-    """An exported classifier whose logits serve as features of images.
+class FeatureExtractor:
+    """An exported classifier whose logits are the features in which images are compared.
 
-    name    what the figures say of it: "logits of lenet5 version 2, trained on fashion_mnist"
-    classes its number of classes
+    name     for the metrics: "logits of lenet5 version 2, trained on fashion_mnist"
+    classes  its number of classes
     """
 
     def __init__(self, version: Path, content: Mapping[str, Any]) -> None:
-        self._served = exported(version)
+        self._functions = exported(version)
         self.classes = len(content["labels"])
         data = content["data"]["name"]
         self.name = f"logits of {content['network']} version {version.name}, trained on {data}"
 
     def __call__(self, images: Array) -> Arrays:
         """`logits` float32 [n, k] and `class_id` int64 [n] of uint8 images [n, h, w, c]."""
-        answers = self._served.rows(
+        answers = self._functions.rows(
             "serving_default", "image", lambda rows: images[rows].astype(np.float32) / np.float32(255), len(images)
         )
         parts = [(answer["logits"], answer["class_id"]) for answer in answers]
@@ -116,10 +115,11 @@ class Judge:
         return {"logits": logits, "class_id": class_id}
 
 
-def judge(repository: Path, shape: tuple[int, ...], data: str, prefer: str = JUDGE) -> Judge | None:
-    """The newest classifier in a repository that takes images of `shape` [h, w, c], or None.
+def feature_extractor(repository: Path, shape: tuple[int, ...], data: str) -> FeatureExtractor | None:
+    """A classifier in the repository for images of `shape` [h, w, c], in its newest version; None without one.
 
-    One trained on the data set `data` comes first, then the one called `prefer`.
+    Classifiers trained on the data set `data` come first, then networks that the registry marks as feature extractors:
+    the same network each time, so that distances of different runs can be compared.
     """
     found: list[tuple[bool, bool, str, Path, dict[str, Any]]] = []
     for folder in sorted(repository.iterdir()) if repository.is_dir() else []:
@@ -132,9 +132,14 @@ def judge(repository: Path, shape: tuple[int, ...], data: str, prefer: str = JUD
             continue
         taken = content["signatures"]["serving_default"]["inputs"].get("image", {}).get("shape", [])
         if list(taken[1:]) == list(shape):
-            rank = (content["data"]["name"] == data, folder.name == prefer)
+            rank = (content["data"]["name"] == data, _is_marked(content["network"]))
             found.append((*rank, folder.name, versions[max(versions)], content))
     if not found:
         return None
     *_, version, content = max(found, key=lambda row: row[:3])
-    return Judge(version, content)
+    return FeatureExtractor(version, content)
+
+
+def _is_marked(network: str) -> bool:
+    """Whether the registry marks the network as a feature extractor; a converted model is in no registry."""
+    return network in models.names() and models.get(network).feature_extractor

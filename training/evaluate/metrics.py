@@ -1,4 +1,4 @@
-"""Figures of quality in NumPy: classification, segmentation, regression, likelihood, and how good samples are."""
+"""Metrics in NumPy: classification, segmentation, regression, likelihood, and the quality of samples."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from ladle.training.data.dataset import Array
 
 TINY = 1e-7
-"""Probabilities are kept that far from 0 and 1: a float32 sigmoid reaches both."""
+"""Probabilities are clipped to [TINY, 1 - TINY]: a float32 sigmoid reaches 0 and 1, where the logarithm is infinite."""
 
 
 def accuracy(predicted: Array, truth: Array) -> float:
-    """Share of the class ids [n] that are true."""
+    """Share of the class ids [n] that are right."""
     return float(np.mean(predicted == truth))
 
 
@@ -42,7 +42,7 @@ def class_iou(confusion: Array) -> Array:
 
 
 def mean_iou(confusion: Array, background: bool = True) -> float:
-    """Mean of the classes' IoU; without `background`, class 0 does not count."""
+    """Mean IoU over the classes that occur; without `background`, class 0 is left out."""
     return float(np.nanmean(class_iou(confusion)[0 if background else 1 :]))
 
 
@@ -66,27 +66,27 @@ def kl_divergence(mean: Array, log_var: Array) -> Array:
 
 
 def frechet_distance(a: Array, b: Array) -> float:
-    """Distance of the normal distributions that fit two sets of features [n, d] (Fréchet 1957; Dowson, Landau 1982).
+    """Fréchet distance between normal distributions fitted to two sets of features [n, d] (Dowson, Landau 1982).
 
-    |mean a - mean b|² + trace(A + B - 2 (A B)^½). At least two rows in each.
+    |mean a - mean b|² + trace(A + B - 2 (A B)^½). Each set needs two rows or more.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     covariance_a, covariance_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
     root = _square_root(covariance_a)
-    # (A B)^½ has the eigenvalues of (A^½ B A^½)^½, which is symmetric.
+    # (A B)^½ has the eigenvalues of (A^½ B A^½)^½. The latter is symmetric, so eigvalsh applies: real and stable.
     eigenvalues = np.linalg.eigvalsh(root @ covariance_b @ root)
     trace = np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sum(np.sqrt(np.maximum(eigenvalues, 0)))
     return float(max(np.sum((a.mean(0) - b.mean(0)) ** 2) + trace, 0))
 
 
 def _square_root(matrix: Array) -> Array:
-    """Of a symmetric matrix without negative eigenvalues."""
+    """The square root of a symmetric matrix without negative eigenvalues."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
 
 
 def pairwise_distance(x: Array) -> float:
-    """Mean Euclidean distance of two different rows of [n, ...]; at least two rows."""
+    """Mean Euclidean distance between different rows of [n, ...]; needs two rows or more."""
     n = len(x)
     flat = x.reshape(n, -1).astype(np.float64)
     squares = np.sum(flat**2, axis=1)
@@ -96,12 +96,12 @@ def pairwise_distance(x: Array) -> float:
 
 
 def diversity(samples: Array, real: Array) -> float:
-    """Mean distance of two samples relative to that of two real images: 1 as diverse, 0 all the same."""
+    """Mean distance between samples, divided by that between real images: 1 as diverse, 0 all equal."""
     return pairwise_distance(samples) / pairwise_distance(real)
 
 
 def covered(class_ids: Array, classes: int, share: float = 0.01) -> int:
-    """How many of the classes have at least `share` of the ids [n]."""
+    """The number of classes that have at least `share` of the ids [n]."""
     return int(np.sum(np.bincount(class_ids.astype(np.int64), minlength=classes) >= share * len(class_ids)))
 
 
@@ -116,16 +116,17 @@ def absolute_error(predicted: Array, truth: Array) -> float:
 
 
 def r_squared(predicted: Array, truth: Array) -> float:
-    """Share of the variance that is explained; NaN when the truth has none."""
+    """Explained share of the variance; NaN if the truth has no variance."""
     variance = float(np.var(truth.astype(np.float64)))
     return 1 - squared_error(predicted, truth) / variance if variance else float("nan")
 
 
 def off_normal(codes: Array) -> dict[str, float]:
-    """How far the dimensions of codes [n, d] are from N(0, 1) each: of every moment the largest deviation.
+    """How far the dimensions of codes [n, d] are from N(0, 1): the largest deviation of each moment.
 
     `mean` and `deviation` (the standard deviation's distance from 1), `skewness`, `excess_kurtosis`, and `correlation`
-    of two dimensions; all 0 for a standard normal distribution. A constant dimension leaves the last three out.
+    of two dimensions; all 0 for a standard normal distribution. If a dimension is constant, the last
+    three are missing.
     """
     codes = codes.astype(np.float64)
     mean, deviation = codes.mean(0), codes.std(0)
@@ -142,7 +143,7 @@ def off_normal(codes: Array) -> dict[str, float]:
 
 
 def distinct(points: Array, apart: float) -> int:
-    """How many of the points [n, d] are further than `apart` from every one before them."""
+    """The number of points [n, d] that lie further than `apart` from all points before them."""
     found: list[Array] = []
     for point in points:
         if all(np.linalg.norm(point - other) > apart for other in found):

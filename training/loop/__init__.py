@@ -1,1 +1,1 @@
-"""The training loop and what it needs: schedule, checkpoints, devices, run folders."""
+"""The training loop: schedule, checkpoints, devices, hosts and run folders."""

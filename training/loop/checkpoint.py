@@ -1,7 +1,9 @@
-"""One file from which a run goes on to the same result: weights, optimizers, noise, history.
+"""One file from which a killed run continues to the same result.
 
-A checkpoint is a NumPy .npz: arrays by number, and `state`, a JSON object. It is written under another name and
-renamed, so that it is there whole or not at all. A weights-only checkpoint holds the first part alone.
+A checkpoint is a NumPy .npz: numbered arrays, and `state`, a JSON object. The arrays hold all that a training step
+reads and changes: weights, optimizer slots, moving averages, seed generators and running metrics. The state holds the
+epoch, the step and the history. The order of examples and their augmentation need no entry: they follow from the seed
+and the epoch. A weights-only checkpoint holds the model's variables alone.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ Figures = dict[str, float]
 
 @dataclass
 class State:
-    """Where a run stands.
+    """How far a run has come.
 
     epoch    epochs done
-    step     steps done of the epoch after them
+    step     steps done of the current epoch
     seconds  time spent in training
-    history  figures of each epoch
-    best     epoch with the best monitored figure, counted from 1; 0: none yet
+    history  metrics of each epoch
+    best     epoch with the best monitored metric, counted from 1; 0: none yet
     weights  the model's variables after that epoch
     """
 
@@ -45,7 +47,7 @@ class State:
 
 
 def optimizers(model: keras.Model) -> list[Any]:
-    """All optimizers of a model: those it lists, else the one it was compiled with."""
+    """All optimizers of a model: those in `model.optimizers`, else the one it was compiled with."""
     listed = getattr(model, "optimizers", None)
     if listed is not None:
         return list(listed)
@@ -53,11 +55,12 @@ def optimizers(model: keras.Model) -> list[Any]:
 
 
 def variables(model: keras.Model) -> list[Any]:
-    """Everything that training changes, each once: weights, noise generators, optimizers, running figures."""
+    """Everything that training changes, each once: weights, seed generators, optimizer slots, running metrics."""
     every = list(model.variables)
     for optimizer in optimizers(model):
         every += optimizer.variables
     every += model.metrics_variables
+    # Keras lists a shared variable under each owner. By identity, since `==` on variables compares their values.
     return list({id(variable): variable for variable in every}.values())
 
 
@@ -67,61 +70,70 @@ def values(model: keras.Model) -> list[np.ndarray]:
 
 
 def assign(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
-    """Give the model's own variables the values that `values` returned for one of the same build."""
+    """Set the model's own variables to arrays from `values`. TrainingError: the shapes differ."""
     _assign(model.variables, arrays, "the weights")
 
 
 def save(path: Path | None, model: keras.Model, state: State) -> None:
-    """Write a checkpoint; the one that was there stays until the new one is complete.
+    """Write a checkpoint. The previous file stays until the new one is complete. TrainingError: the disk refuses.
 
-    Without a path nothing is written: hosts that train together must all read their variables, and one writes.
+    path  None reads the variables and writes nothing. Reading a variable spread over hosts is a collective operation,
+          so every host must take part although only the chief writes
     """
     arrays = {f"v{i}": _array(variable) for i, variable in enumerate(variables(model))}
     arrays |= {f"best{i}": array for i, array in enumerate(state.weights)}
-    shown = {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name != "weights"}
+    entries = {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name != "weights"}
     if path is not None:
-        _write(path, arrays, {"format": FORMAT, **shown})
+        _write(path, arrays, {"format": FORMAT, **entries})
 
 
 def load(path: Path, model: keras.Model) -> State:
-    """Set the model's and its optimizers' variables to the checkpoint's; where the run stood.
+    """Set the variables of the model and its optimizers to the checkpoint's; returns its state.
 
-    Raises TrainingError: a file that is no checkpoint, or of another network or config.
+    Raises TrainingError: the file is not a checkpoint, or belongs to another network or config.
     """
-    arrays, told = _read(path)
+    arrays, entries = _read(path)
     _assign(variables(model), _numbered(arrays, "v"), str(path))
-    known = {f.name for f in dataclasses.fields(State)}
-    return State(**{k: v for k, v in told.items() if k in known}, weights=_numbered(arrays, "best"))
+    return _state(entries, _numbered(arrays, "best"))
 
 
 def load_best(path: Path, model: keras.Model) -> State:
-    """Set the model's own variables to those of the best epoch, or to the last ones; its training stays as it is."""
-    arrays, told = _read(path)
+    """Set the model's own variables to those of the best epoch, else to the last ones; optimizers stay as they are.
+
+    Raises TrainingError as `load` does.
+    """
+    arrays, entries = _read(path)
     best = _numbered(arrays, "best")
     assign(model, best or _numbered(arrays, "v")[: len(model.variables)])
-    known = {f.name for f in dataclasses.fields(State)}
-    return State(**{k: v for k, v in told.items() if k in known}, weights=best)
+    return _state(entries, best)
 
 
 def read_weights(path: Path, count: int) -> list[np.ndarray]:
-    """The weights of the best epoch that a checkpoint holds, else its first `count` variables."""
+    """The weights of the best epoch in a checkpoint, else its first `count` variables."""
     arrays, _ = _read(path)
     return _numbered(arrays, "best") or _numbered(arrays, "v")[:count]
 
 
 def save_weights(path: Path, model: keras.Model) -> None:
-    """Write a weights-only checkpoint: the model's variables, nothing of its training."""
+    """Write a weights-only checkpoint: the model's variables, without optimizers or state."""
     _write(path, {f"v{i}": array for i, array in enumerate(values(model))}, {"format": FORMAT})
 
 
 def load_weights(path: Path, model: keras.Model) -> None:
-    """Set the model's variables to those of a weights-only checkpoint; TrainingError when they do not fit."""
+    """Set the model's variables to those of a weights-only checkpoint. TrainingError: the shapes differ."""
     arrays, _ = _read(path)
     _assign(model.variables, _numbered(arrays, "v"), str(path))
 
 
+def _state(entries: dict[str, Any], weights: list[np.ndarray]) -> State:
+    names = {f.name for f in dataclasses.fields(State)}
+    return State(**{k: v for k, v in entries.items() if k in names}, weights=weights)
+
+
 def _write(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside the old file, flushed to the disk, then renamed: a run killed at any moment, or a machine that
+    # loses power, leaves the old checkpoint or the new one, never half of one.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = np.frombuffer(json.dumps(state).encode(), np.uint8)
     try:
@@ -131,7 +143,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> 
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise TrainingError(f"{path}: the checkpoint cannot be written ({error.strerror}); free the disk") from error
+        raise TrainingError(f"{path}: checkpoint not written ({error.strerror}); free space on the disk") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -144,14 +156,14 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{path}: is no checkpoint of Ladle ({error})") from error
+        raise TrainingError(f"{path}: is not a checkpoint of Ladle ({error})") from error
     if state.get("format") != FORMAT:
-        raise TrainingError(f"{path}: has format {state.get('format')}; this version reads {FORMAT}")
+        raise TrainingError(f"{path}: got checkpoint format {state.get('format')}; expected {FORMAT}; train again")
     return arrays, state
 
 
 def _array(variable: Any) -> np.ndarray:
-    """A copy of a variable's value, mirrored ones included."""
+    """A copy of a variable's value; of a mirrored variable, one replica's."""
     return np.array(variable.value.numpy())
 
 
@@ -161,13 +173,14 @@ def _numbered(arrays: dict[str, np.ndarray], prefix: str) -> list[np.ndarray]:
 
 
 def _assign(targets: Sequence[Any], arrays: Sequence[np.ndarray], source: str) -> None:
-    wanted = [tuple(target.shape) for target in targets]
+    expected = [tuple(target.shape) for target in targets]
     found = [array.shape for array in arrays]
-    if wanted != found:
-        differ = next((f"{b} for {a}" for a, b in zip(wanted, found, strict=False) if a != b), "none")
+    if expected != found:
+        pairs = zip(expected, found, strict=False)
+        differs = next((f"; the first difference: got {b}, expected {a}" for a, b in pairs if a != b), "")
         raise TrainingError(
-            f"{source}: holds {len(found)} variables where {len(wanted)} are wanted, the first that differs being "
-            f"{differ}; it belongs to another network or config (--no-resume begins a new run)"
+            f"{source}: got {len(found)} variables; expected {len(expected)}{differs}; "
+            "the file belongs to another network or config (--no-resume starts a new run)"
         )
     for target, array in zip(targets, arrays, strict=True):
         target.assign(array)

@@ -1,6 +1,7 @@
-"""Hyper-parameters: fields of a Config <-> options of the command line <-> JSON, as in the model card.
+"""Hyperparameters: the fields of a Config, as command-line options and as JSON.
 
-The defaults stand in the network's config alone; a preset goes over them, a file over that, options over all.
+Defaults stand in the network's config alone. A preset overrides them, a file overrides the preset, and options override
+all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ladle.models._optimizers import clipping
 from ladle.training.errors import UsageError
 from ladle.training.loop import schedule
 
-NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -39,15 +40,15 @@ def compose(
     file: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The network's config: its defaults < preset < file < options.
+    """The network's config: defaults < preset < file < options.
 
     Raises UsageError: an unknown preset, an unknown key, a value of the wrong type.
     """
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if preset is not None:
         if preset not in network.presets:
-            known = ", ".join(network.presets) or "none"
-            raise UsageError(f'{network.name}: no preset "{preset}"; its presets: {known}')
+            expected = f"one of {', '.join(network.presets)}" if network.presets else "none, as there are no presets"
+            raise UsageError(f"{network.name}: got preset {preset!r}; expected {expected}")
         layers.append((f"preset {preset}", network.presets[preset]))
     layers += [("config file", file or {}), ("options", options or {})]
     values: dict[str, Any] = {}
@@ -57,42 +58,53 @@ def compose(
 
 
 def checked(network: Network, values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """`values` with each value as its field's type; UsageError names an unknown key and the known ones."""
-    known = types(network.config)
+    """The values with the types of their fields. UsageError: an unknown key, a value of the wrong type.
+
+    source  where the values come from, for the message
+    """
+    fields = types(network.config)
     for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f'{network.name}: {source} has "{key}"; known are {", ".join(known)}{hint}')
-    return {key: _typed(f"{network.name}: {source}: {key}", value, known[key]) for key, value in values.items()}
+            raise UsageError(f'{network.name}: {source}: got "{key}"; expected one of {", ".join(fields)}{hint}')
+    return {key: _typed(f"{network.name}: {source}: {key}", value, fields[key]) for key, value in values.items()}
 
 
 def read(path: Path, network: Network) -> dict[str, Any]:
-    """The config in a model card, or in a JSON object of options. UsageError says why a file is neither."""
+    """The options in a model card, or in a JSON object of options. UsageError: the file is neither."""
+    advice = "give a card.json, or a JSON object of options"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a card.json or a JSON object") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
     except ValueError as error:
-        raise UsageError(f"{path}: is not JSON ({error}); give a card.json or a JSON object of options") from error
+        raise UsageError(f"{path}: is not JSON ({error}); {advice}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: holds a JSON {type(content).__name__}; give a card.json or a JSON object of options")
+        raise UsageError(f"{path}: got a JSON {type(content).__name__}; expected an object; {advice}")
     if isinstance(content.get("config"), dict):
         if content.get("network", network.name) != network.name:
-            raise UsageError(f"{path}: is the card of {content['network']}, not of {network.name}")
-        content = content["config"]
-        content = recorded(network, content)
+            raise UsageError(f"{path}: got the card of {content['network']}; expected the card of {network.name}")
+        content = recorded(network, content["config"])
     return checked(network, content, str(path))
 
 
 def recorded(network: Network, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card or a run says, without options that were off and that the network no longer has."""
-    known = types(network.config)
-    return {key: value for key, value in values.items() if value or key in known}
+    """The config of a card or run, without options that were off and that the network no longer has.
+
+    So a card written before an option was removed still repeats its run, as long as the run did not use it.
+    """
+    fields = types(network.config)
+    return {key: value for key, value in values.items() if value or key in fields}
 
 
-def agree(config: Config) -> None:
-    """UsageError when options exclude each other."""
+def check(network: Network, config: Config) -> None:
+    """Raise UsageError if options exclude each other, or if there is nothing to train for."""
+    stages = network.stages(config)
+    if (sum(stage.epochs for stage in stages) if stages else config.epochs) < 1:
+        raise UsageError(f"{network.name}: got epochs {config.epochs}; expected 1 or more")
+    if config.batch_size < 1:
+        raise UsageError(f"{network.name}: got batch_size {config.batch_size}; expected 1 or more")
     schedule.check(config)
     try:
         clipping(config)
@@ -101,23 +113,24 @@ def agree(config: Config) -> None:
 
 
 def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network], skip: Iterable[str] = ()) -> None:
-    """An option for each field of the networks' configs; what is not given does not appear in the result.
+    """Add an option for each config field of the networks. An option that is not given is absent from the result.
 
-    A field that only some of the networks have says so; its default is shown where they agree on one.
+    The help of a field that only some networks have names them. It shows the default if they agree on one.
     """
     networks = list(networks)
+    fields = {network.name: types(network.config) for network in networks}
     owners: dict[str, list[Network]] = {}
     for network in networks:
-        for name in types(network.config):
+        for name in fields[network.name]:
             owners.setdefault(name, []).append(network)
     for name, having in owners.items():
         if name in skip:
             continue
         config = having[0].config
-        kind = types(config)[name]
+        kind = fields[having[0].name][name]
         text = next(f for f in dataclasses.fields(config) if f.name == name).metadata.get("help", "")
         defaults = {_shown(getattr(network.config, name)) for network in having}
-        shown = f"default {defaults.pop()}" if len(defaults) == 1 else "default by network"
+        shown = f"default {defaults.pop()}" if len(defaults) == 1 else "default depends on the network"
         if len(having) < len(networks):
             shown += f"; {', '.join(network.name for network in having)} only"
         settings: dict[str, Any] = {
@@ -140,7 +153,7 @@ def _parser(kind: Any) -> Any:
                 return tuple(_item(kind)(part) for part in text.split(",") if part.strip())
             return kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {_named(kind)}") from None
+            raise argparse.ArgumentTypeError(f"got {text!r}; expected {_named(kind)}") from None
 
     return parse
 
@@ -149,7 +162,7 @@ def _typed(what: str, value: Any, kind: Any) -> Any:
     item = _item(kind)
     if item is not None:
         if not isinstance(value, list | tuple):
-            raise UsageError(f"{what} is {json.dumps(value)}; wanted is {_named(kind)}")
+            raise UsageError(f"{what}: got {json.dumps(value)}; expected {_named(kind)}")
         return tuple(_typed(what, part, item) for part in value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float and number:
@@ -158,22 +171,22 @@ def _typed(what: str, value: Any, kind: Any) -> Any:
         return int(value)
     if kind in (bool, str) and isinstance(value, kind):
         return value
-    raise UsageError(f"{what} is {json.dumps(value, default=str)}; wanted is {_named(kind)}")
+    raise UsageError(f"{what}: got {json.dumps(value, default=str)}; expected {_named(kind)}")
 
 
 def _item(kind: Any) -> Any:
-    """The type of a tuple's items, or None when it is no tuple."""
+    """The type of a tuple's items; None if the type is not a tuple."""
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 
 
 def _named(kind: Any) -> str:
     item = _item(kind)
-    return NAMES[kind] if item is None else f"a list, each {NAMES[item]}"
+    return NAMES[kind] if item is None else f"a list, each item {NAMES[item]}"
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value) if value != "" else "none"

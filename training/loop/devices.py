@@ -1,4 +1,4 @@
-"""What a run is computed on: strategy, precision, and the machine in words."""
+"""What a run computes on: the distribution strategy, the precision, and the machine in words."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from ladle.training.loop import hosts
 
 
 def start() -> None:
-    """Begin to use the devices: a GPU's memory is taken as it is needed, not all at once.
+    """Initialise the devices. A GPU's memory is taken as needed, not all at once.
 
-    With TF_CONFIG they wait for `join`: a strategy of several hosts must come first.
+    With TF_CONFIG set, this only configures them: `join` must run first.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # in use already: it stays as it is
+        with contextlib.suppress(RuntimeError):  # initialised already; its memory policy can no longer change
             tf.config.experimental.set_memory_growth(gpu, True)
+    # MultiWorkerMirroredStrategy must configure the collective operations before any device is initialised. Listing
+    # the logical devices initialises them.
     if not os.environ.get("TF_CONFIG"):
         tf.config.list_logical_devices()
 
 
 def join() -> None:
-    """Meet the other hosts that TF_CONFIG names; UsageError when it cannot be read or this is too late."""
+    """Connect to the other hosts in TF_CONFIG. UsageError: TF_CONFIG is invalid, or TensorFlow has computed before."""
     if hosts.count() > 1:
         hosts.strategy()
 
 
 def strategy(devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
-    """MirroredStrategy over the given devices or all GPUs when they are several; with TF_CONFIG that of all hosts.
+    """The strategy for this machine: each batch is split among the devices.
 
-    Else the default strategy. A batch is dealt out among the devices.
+    With TF_CONFIG, the strategy of all hosts. With several GPUs or given `devices`, MirroredStrategy over them. Else
+    TensorFlow's default strategy.
     """
     if hosts.count() > 1:
         return hosts.strategy()
@@ -45,13 +48,13 @@ def strategy(devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
 
 
 def gpus() -> int:
-    """How many GPUs TensorFlow sees."""
+    """The number of GPUs that TensorFlow sees."""
     return len(tf.config.list_physical_devices("GPU"))
 
 
 @contextlib.contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Models that are built inside compute in that precision; their weights stay float32."""
+    """Models built inside the block compute in this precision; their weights stay float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -61,7 +64,7 @@ def precision(name: str) -> Iterator[None]:
 
 
 def machine() -> str:
-    """The machine in words: `1 x NVIDIA H100`, else `2 x AMD EPYC 7B13` with the cores that this process may use."""
+    """The machine in words: `1 x NVIDIA H100`, or `2 x AMD EPYC 7B13` with the cores that this process may use."""
     if hosts.count() > 1:
         return f"{hosts.count()} hosts, each {_host()}"
     return _host()
@@ -72,6 +75,7 @@ def _host() -> str:
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return f"{len(gpus)} x {details.get('device_name', 'GPU')}"
+    # A container may be limited to some of the machine's cores, so os.cpu_count() would claim too many.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     share = f", {threads} of them used" if threads.isdecimal() and 0 < int(threads) < cores else ""

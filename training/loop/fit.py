@@ -1,6 +1,6 @@
-"""The one training loop: any network's train_step, many steps a call, a checkpoint from which it goes on.
+"""The training loop of all networks: many steps in one call, and a checkpoint from which a run continues.
 
-The loop knows of a network only that its model has `train_step`, perhaps `test_step`, metrics, and optimizers.
+The loop needs of a model only `train_step`, metrics and optimizers, and `test_step` if it is validated.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from ladle.training.loop.checkpoint import Figures, State
 from ladle.training.loop.progress import Meter, Silent, clock, shown
 
 CALL_SECONDS = 0.5
-"""How long one call of the compiled loop lasts: between two calls progress is told and a signal is heard."""
+"""Target duration of one call of the compiled loop. Python runs only between calls: it reports progress and checks for
+a signal. Longer calls would make a run slow to stop. With one step a call, small networks would spend most of their
+time in Python."""
 CHECKPOINT_SECONDS = 30.0
+"""Time between checkpoints within an epoch."""
 
 AfterEpoch = Callable[[int, Figures], None]
 
@@ -39,14 +42,15 @@ def fit(
     after_epoch: AfterEpoch = lambda epoch, figures: None,
     xla: bool = False,
 ) -> State:
-    """Train a compiled model to the last epoch of its config, or until the monitored figure stays behind its best.
+    """Train a compiled model for the epochs of its config, or until `patience` epochs bring no better monitored metric.
 
-    file         the checkpoint: gone on from when it is there, written each epoch and every CHECKPOINT_SECONDS
-    stop         asked between calls; true: a checkpoint is written and InterruptedRunError raised
-    after_epoch  called with the epoch (from 1) and its figures once its checkpoint is written
+    file         the checkpoint: continued if it exists, written after each epoch and every CHECKPOINT_SECONDS
+    stop         called between calls of the compiled loop; if True, a checkpoint is written and InterruptedRunError
+                 raised
+    after_epoch  called with the epoch (from 1) and its metrics, after its checkpoint is written
 
-    The model ends with the weights of the best epoch. Raises TrainingError: a figure that is not a number, an unknown
-    monitored figure, a checkpoint of another run.
+    The model ends with the weights of the best epoch. Raises TrainingError: a metric is not finite, the monitored
+    metric is unknown, the checkpoint belongs to another run.
     """
     return _Loop(model, prepared, file, meter or Silent(), stop, after_epoch, xla).run()
 
@@ -69,50 +73,51 @@ class _Loop:
         self.strategy = model.distribute_strategy
         self.replicas = self.strategy.num_replicas_in_sync
         self.validates = model.loss is not None or type(model).test_step is not keras.Model.test_step
-        self.pace = _Pace()
+        self.timer = _StepTimer()
         self.state = State()
-        self._settle()
+        self._create_variables()
         fused.fuse(model)
         rates = schedule.assigner(self.config, checkpoint.optimizers(model), self.total)
         self.train = _calls(self.strategy, model.train_step, self._training(0, 0), rates, xla)
         if self.validates:
             self.evaluate = _calls(self.strategy, model.test_step, self._validation(), lambda step: None, xla)
+        # Last: the schedule above has read the base learning rates, which a checkpoint overwrites with scaled ones.
         self._load()
 
     def run(self) -> State:
         state = self.state
         if (state.epoch or state.step) and state.epoch < self.config.epochs:
-            self.meter.say(f"  goes on at epoch {state.epoch + 1}, step {state.step}, from {self.file}")
-        while state.epoch < self.config.epochs and not self._behind():
+            self.meter.say(f"  continues at epoch {state.epoch + 1}, step {state.step}, from {self.file}")
+        while state.epoch < self.config.epochs and not self._out_of_patience():
             started = time.monotonic()
             before = state.seconds
             figures = self._epoch()
-            hosts.even(self.model.non_trainable_variables)
+            hosts.average(self.model.non_trainable_variables)
             if self.validates:
                 figures |= {f"val_{name}": value for name, value in self._validated().items()}
             figures["learning_rate"] = self._rate()
             state.seconds = before + time.monotonic() - started
             state.epoch, state.step = state.epoch + 1, 0
             state.history.append({"epoch": state.epoch, **figures, "seconds": state.seconds})
-            self._best(figures)
+            self._keep_best(figures)
             self._save()
             mark = " *" if state.best == state.epoch else ""
-            told = {name: value for name, value in figures.items() if name != "learning_rate"}
-            self.meter.say(f"  epoch {state.epoch}/{self.config.epochs}  {shown(told)}  {clock(state.seconds)}{mark}")
+            logged = {name: value for name, value in figures.items() if name != "learning_rate"}
+            self.meter.say(f"  epoch {state.epoch}/{self.config.epochs}  {shown(logged)}  {clock(state.seconds)}{mark}")
             self.after_epoch(state.epoch, figures)
-            if hosts.agreed([self.stop()], [])[0]:
+            if hosts.agree([self.stop()], [])[0]:
                 raise self._interrupted()
         if state.weights and state.best != state.epoch:
             checkpoint.assign(self.model, state.weights)
         return state
 
     def _load(self) -> None:
-        """Go on from the checkpoint; hosts that train together from the chief's."""
+        """Continue from the checkpoint. Hosts that train together all take the chief's: the others have none."""
         if hosts.count() == 1:
             if self.file.exists():
                 self.state = checkpoint.load(self.file, self.model)
             return
-        content = hosts.shared(self.file.read_bytes() if self.file.exists() else b"")
+        content = hosts.broadcast(self.file.read_bytes() if self.file.exists() else b"")
         if content:
             with tempfile.TemporaryDirectory() as folder:
                 (copy := Path(folder) / self.file.name).write_bytes(content)
@@ -121,8 +126,11 @@ class _Loop:
     def _save(self) -> None:
         checkpoint.save(self.file if hosts.chief() else None, self.model, self.state)
 
-    def _settle(self) -> None:
-        """Create what Keras creates late, so that a checkpoint finds it: optimizer slots, compiled metrics."""
+    def _create_variables(self) -> None:
+        """Create the variables that Keras would create in the first step: optimizer slots and compiled metrics.
+
+        Otherwise a checkpoint loaded before that step would find no variables to set, and momentum would restart at 0.
+        """
         with self.strategy.scope():
             if getattr(self.model, "optimizers", None) is None and self.model.optimizer is not None:
                 self.model.optimizer.build(self.model.trainable_variables)
@@ -133,35 +141,35 @@ class _Loop:
             self.model.reset_metrics()
 
     def _training(self, epoch: int, first_step: int) -> Iterator[Any]:
-        return iter(self._spread(self.prepared.training_batches(epoch, first_step)))
+        return iter(self._distributed(self.prepared.training_batches(epoch, first_step)))
 
     def _validation(self) -> Iterator[Any]:
-        return iter(self._spread(self.prepared.validation_batches(drop_remainder=self.replicas > 1)))
+        return iter(self._distributed(self.prepared.validation_batches(drop_remainder=self.replicas > 1)))
 
-    def _spread(self, batches: tf.data.Dataset) -> Any:
+    def _distributed(self, batches: tf.data.Dataset) -> Any:
         return batches if self.replicas == 1 else self.strategy.experimental_distribute_dataset(batches)
 
     def _epoch(self) -> Figures:
-        """The rest of the current epoch; the figures of its last step."""
+        """Train the rest of the current epoch; the metrics after its last step."""
         state = self.state
         if state.step == 0:
             self.model.reset_metrics()
         batches = self._training(state.epoch, state.step)
         saved, figures = time.monotonic(), Figures()
         while state.step < self.steps:
-            count = min(int(hosts.agreed([], [self.pace.steps()])[0]), self.steps - state.step)
+            count = min(int(hosts.agree([], [self.timer.steps()])[0]), self.steps - state.step)
             began = time.monotonic()
             answer = self.train(batches, state.epoch * self.steps + state.step, count)
             figures = {name: float(value) for name, value in answer.items()}
             now = time.monotonic()
-            self.pace.add(count, now - began)
+            self.timer.add(count, now - began)
             state.step += count
             state.seconds += now - began
-            self._finite(figures)
-            rate = self.prepared.batch_size / self.pace.step_seconds
-            left = (self.total - state.epoch * self.steps - state.step) * self.pace.step_seconds
+            self._check_finite(figures)
+            rate = self.prepared.batch_size / self.timer.step_seconds
+            left = (self.total - state.epoch * self.steps - state.step) * self.timer.step_seconds
             self.meter.step(state.epoch + 1, state.step, figures, rate, left)
-            stopped, due = hosts.agreed([self.stop()], [now - saved > CHECKPOINT_SECONDS])
+            stopped, due = hosts.agree([self.stop()], [now - saved > CHECKPOINT_SECONDS])
             if state.step < self.steps and (stopped or due):
                 self._save()
                 saved = time.monotonic()
@@ -173,7 +181,7 @@ class _Loop:
         place = f"epoch {self.state.epoch + 1} of {self.config.epochs}, step {self.state.step} of {self.steps}"
         if self.state.epoch == self.config.epochs:
             place = "the end of its last epoch"
-        return InterruptedRunError(f"stopped at {place}; the same command goes on from there")
+        return InterruptedRunError(f"stopped at {place}; the same command continues from there")
 
     def _validated(self) -> Figures:
         self.model.reset_metrics()
@@ -186,36 +194,36 @@ class _Loop:
         optimizer = checkpoint.optimizers(self.model)[0]
         return float(schedule.rate(optimizer).value.numpy())
 
-    def _finite(self, figures: Figures) -> None:
+    def _check_finite(self, figures: Figures) -> None:
         for name, value in figures.items():
             if not np.isfinite(value):
                 raise TrainingError(
                     f"{name} is {value} at epoch {self.state.epoch + 1}, step {self.state.step}; give a smaller "
-                    f"--learning-rate than {self.config.learning_rate:g}, or look at the data for broken values"
+                    f"--learning-rate than {self.config.learning_rate:g}, or check the data for broken values"
                 )
 
-    def _best(self, figures: Figures) -> None:
-        """Keep the weights when the monitored figure is the best so far; without a monitor, of the last epoch."""
+    def _keep_best(self, figures: Figures) -> None:
+        """Keep the weights if the monitored metric is the best so far; without a monitor, the last epoch is best."""
         monitor, state = self.config.monitor, self.state
         if not monitor:
             state.best = state.epoch
             return
         if monitor not in figures:
-            raise TrainingError(f"no figure {monitor!r} to monitor; there is {', '.join(figures)}: give one --monitor")
+            raise TrainingError(f"got --monitor {monitor}; expected one of {', '.join(figures)}")
         rises = "accuracy" in monitor or "iou" in monitor
         value = figures[monitor]
         best = state.history[state.best - 1][monitor] if state.best else math.nan
         if not state.best or (value > best if rises else value < best):
             state.best, state.weights = state.epoch, checkpoint.values(self.model)
 
-    def _behind(self) -> bool:
+    def _out_of_patience(self) -> bool:
         """Whether the best epoch lies `patience` epochs back."""
         patience = self.config.patience
         return patience > 0 and self.state.best > 0 and self.state.epoch - self.state.best >= patience
 
 
-class _Pace:
-    """How long a step takes, and how many make a call of CALL_SECONDS."""
+class _StepTimer:
+    """The duration of a step, and how many steps fill a call of CALL_SECONDS."""
 
     def __init__(self) -> None:
         self.step_seconds, self._calls = math.inf, 0
@@ -223,7 +231,7 @@ class _Pace:
     def add(self, count: int, seconds: float) -> None:
         self._calls += 1
         now = max(seconds / count, 1e-9)
-        # The first call also compiles; later ones are averaged.
+        # The first call also compiles, so the second one replaces its time; later ones are averaged.
         self.step_seconds = now if self._calls <= 2 else 0.7 * self.step_seconds + 0.3 * now
 
     def steps(self) -> int:
@@ -239,7 +247,7 @@ def _calls(
     before: Callable[[tf.Tensor], None],
     xla: bool,
 ) -> Callable[[Iterator[Any], int, int], dict[str, tf.Tensor]]:
-    """A compiled function (batches, first, count) -> figures after `count` steps, the first being number `first`."""
+    """A compiled function (batches, first, count) -> metrics after `count` steps, the first with number `first`."""
     distributed = strategy.num_replicas_in_sync > 1
     inner = tf.function(step_function, jit_compile=True, autograph=False) if xla else step_function
 
@@ -251,8 +259,10 @@ def _calls(
         return {name: strategy.reduce("MEAN", value, axis=None) for name, value in answer.items()}
 
     number = tf.TensorSpec([], tf.int64)
+    # Traced once as a function of its own: the loop below then calls it, and the graph holds one copy of the step.
     one = tf.function(step, autograph=False)
     traced = one.get_concrete_function(batches.element_spec, number)  # type: ignore[attr-defined]
+    # tf.while_loop needs values of the right shape and dtype before the first step.
     zeros = {name: tf.zeros(s.shape, s.dtype) for name, s in traced.structured_outputs.items()}
 
     def steps(batches: Any, first: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -1,7 +1,7 @@
-"""Several hosts that train one network together, as TF_CONFIG names them; each runs the same command.
+"""Several hosts that train one network together. Each runs the same command; TF_CONFIG names them all.
 
-The first worker (or the one called chief) is the chief: it alone writes checkpoints, pictures, versions and cards.
-Every host needs the data set, and the file of weights to begin with where there is one.
+The worker called `chief`, or else worker 0, is the chief: it alone writes checkpoints, pictures, versions and cards.
+Every host needs its own copy of the data set, and of the initial weights if the run has some.
 
 Source  https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
 """
@@ -26,77 +26,85 @@ EXAMPLE = '{"cluster": {"worker": ["host1:5000", "host2:5000"]}, "task": {"type"
 
 
 def count() -> int:
-    """Hosts that train together; 1 without TF_CONFIG."""
+    """The number of hosts that train together; 1 without TF_CONFIG."""
     return _cluster()[0]
 
 
 def chief() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process is the chief, the only one that writes."""
     return _cluster()[1]
 
 
 @functools.cache
 def strategy() -> tf.distribute.Strategy:
-    """MultiWorkerMirroredStrategy, which waits for the other hosts; UsageError when TensorFlow has computed before."""
+    """MultiWorkerMirroredStrategy; blocks until all hosts are there. UsageError: TensorFlow has computed before."""
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
-        raise UsageError(f"TF_CONFIG came too late ({error}); train with several hosts first of all") from error
+        raise UsageError(
+            f"TF_CONFIG came too late ({error}); TensorFlow has computed already: train with several hosts first"
+        ) from error
 
 
-def agreed(mine: Sequence[float], chiefs: Sequence[float]) -> list[float]:
-    """What all hosts hold to: the sum of each host's `mine`, then the chief's `chiefs`. Every host must ask."""
+def agree(summed: Sequence[float], from_chief: Sequence[float]) -> list[float]:
+    """Values that are equal on all hosts: the sums of `summed` over the hosts, then the chief's `from_chief`.
+
+    A collective operation: every host must call it, as often as the others.
+    """
     if count() == 1:
-        return [*mine, *chiefs]
-    given = [*mine, *(chiefs if chief() else [0.0] * len(chiefs))]
-    return [float(value) for value in _summed(np.array(given, np.float64))]
+        return [*summed, *from_chief]
+    # One reduction for both: the hosts that are not the chief add zeros to its values.
+    mine = [*summed, *(from_chief if chief() else [0.0] * len(from_chief))]
+    return [float(value) for value in _sum(np.array(mine, np.float64))]
 
 
-def shared(content: bytes) -> bytes:
-    """The chief's bytes on every host; those of the others do not matter. Every host must ask."""
+def broadcast(content: bytes) -> bytes:
+    """The chief's bytes, on every host; what the other hosts pass is ignored. Every host must call it."""
     if count() == 1:
         return content
     content = content if chief() else b""
-    length = int(_summed(np.array([len(content)], np.int64))[0])
+    length = int(_sum(np.array([len(content)], np.int64))[0])
+    # Sent as a sum of integers, with zeros from the other hosts. The strategy has no broadcast of its own.
     padded = np.zeros(-(-length // 8), np.int64)
     padded.view(np.uint8)[: len(content)] = np.frombuffer(content, np.uint8)
-    return _summed(padded).tobytes()[:length] if length else b""
+    return _sum(padded).tobytes()[:length] if length else b""
 
 
-def even(variables: Sequence[Any]) -> None:
-    """Float variables that each host kept for itself, such as averages of its batches, become their mean."""
+def average(variables: Sequence[Any]) -> None:
+    """Set float variables that differ between hosts, such as moving averages of their batches, to the mean."""
     kept = [variable for variable in variables if str(variable.dtype).startswith("float")]
     if count() == 1 or not kept:
         return
     mine = np.concatenate([np.ravel(variable.value.numpy()).astype(np.float64) for variable in kept])
-    mean, start = _summed(mine) / count(), 0
+    mean, start = _sum(mine) / count(), 0
     for variable in kept:
         size = int(np.prod(variable.shape))
         variable.assign(mean[start : start + size].reshape(variable.shape).astype(str(variable.dtype)))
         start += size
 
 
-def by_chief(work: Callable[[], Path]) -> Path:
-    """Work that the chief alone does while the others wait; its path on every host, TrainingError where it failed."""
+def on_chief(export: Callable[[], Path]) -> Path:
+    """Call `export` on the chief while the other hosts wait; its path, everywhere. TrainingError: it failed there."""
     if count() == 1:
-        return work()
+        return export()
     if chief():
         path = b""
         try:
-            done = work()
+            done = export()
             path = str(done).encode()
             return done
         finally:
-            shared(path)
-    answer = shared(b"")
+            # Also after an error, with no path: the other hosts must not wait forever.
+            broadcast(path)
+    answer = broadcast(b"")
     if not answer:
-        raise TrainingError("the chief did not export; see what it says")
+        raise TrainingError("the chief failed to export; read its error message")
     return Path(answer.decode())
 
 
 @contextlib.contextmanager
-def home(runs: Path) -> Iterator[Path]:
-    """Where a host keeps its run: the chief there, the others in passing."""
+def runs_folder(runs: Path) -> Iterator[Path]:
+    """The folder for this host's run: `runs` on the chief, a temporary one elsewhere."""
     if chief():
         yield runs
         return
@@ -104,8 +112,8 @@ def home(runs: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _summed(array: np.ndarray) -> np.ndarray:
-    """The sum over the hosts, each counted once however many devices it has."""
+def _sum(array: np.ndarray) -> np.ndarray:
+    """The sum over the hosts. Each counts once, however many devices it has."""
     every = strategy()
     devices = every.num_replicas_in_sync // count()
 
@@ -118,18 +126,18 @@ def _summed(array: np.ndarray) -> np.ndarray:
 
 
 def _cluster() -> tuple[int, bool]:
-    """Number of hosts, and whether this is the chief; UsageError when TF_CONFIG says neither."""
+    """The number of hosts, and whether this one is the chief. UsageError: TF_CONFIG is invalid."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return 1, True
     try:
-        told = json.loads(text)
-        hosts = {kind: len(told["cluster"][kind]) for kind in told["cluster"]} if told.get("cluster") else {}
-        kind, index = (told["task"]["type"], int(told["task"]["index"])) if hosts else ("worker", 0)
+        config = json.loads(text)
+        hosts = {kind: len(config["cluster"][kind]) for kind in config["cluster"]} if config.get("cluster") else {}
+        kind, index = (config["task"]["type"], int(config["task"]["index"])) if hosts else ("worker", 0)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"TF_CONFIG cannot be read ({error!r}); wanted is such as {EXAMPLE}") from error
+        raise UsageError(f"TF_CONFIG is invalid ({error!r}); expected JSON such as {EXAMPLE}") from error
     if not hosts:
         return 1, True
     if not set(hosts) <= {"chief", "worker"} or kind not in hosts or not 0 <= index < hosts[kind]:
-        raise UsageError(f"TF_CONFIG names {kind} {index} of {hosts}; wanted are workers alone, such as {EXAMPLE}")
+        raise UsageError(f"TF_CONFIG: got {kind} {index} of {hosts}; expected chief and workers only, as in {EXAMPLE}")
     return sum(hosts.values()), kind == "chief" or ("chief" not in hosts and index == 0)

@@ -1,4 +1,4 @@
-"""How a run tells that it gets on, on stderr: a moving line in a terminal, a line now and then elsewhere."""
+"""Progress output of a training run on stderr: a live line on a terminal, a line every 15 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from types import TracebackType
 from typing import Protocol
 
 EVERY_SECONDS = 15.0
-"""How often a line is printed where stderr is no terminal."""
+"""Time between lines when stderr is not a terminal."""
 
 WIDE = 100
-"""Columns of a terminal from which two figures stand beside the bar."""
+"""Columns from which a terminal has room for two metrics beside the bar."""
 
 
 class Meter(Protocol):
-    """What a training loop tells."""
+    """Where a training loop reports its progress."""
 
     def say(self, text: str) -> None:
         """Print a line."""
 
     def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
-        """Tell where the loop is: epoch from 1, steps done of it, examples a second, time left for the run."""
+        """Report the epoch (from 1), the steps done of it, examples a second, and the run's remaining time."""
 
 
 class Silent:
-    """Says nothing."""
+    """Prints nothing."""
 
     def say(self, text: str) -> None:
         pass
@@ -37,7 +37,7 @@ class Silent:
 
 
 class Lines:
-    """Plain lines."""
+    """Prints plain lines."""
 
     def __init__(self, epochs: int, steps: int) -> None:
         self.epochs, self.steps, self._last = epochs, steps, time.monotonic()
@@ -56,12 +56,12 @@ class Lines:
             return
         self._last = time.monotonic()
         self.say(
-            f"  epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {shown(figures)}  {pace(rate, left_seconds)}"
+            f"  epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {shown(figures)}  {speed(rate, left_seconds)}"
         )
 
 
 class Bar(Lines):
-    """A moving line with bar, figures, rate and time left."""
+    """Redraws one line: a bar, metrics, speed and remaining time."""
 
     def __init__(self, epochs: int, steps: int) -> None:
         super().__init__(epochs, steps)
@@ -85,12 +85,12 @@ class Bar(Lines):
     def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
         done = (epoch - 1) * self.steps + step
         room = 2 if self._progress.console.width >= WIDE else 1
-        text = f"{shown(dict(list(figures.items())[:room]))}  {pace(rate, left_seconds)}"
+        text = f"{shown(dict(list(figures.items())[:room]))}  {speed(rate, left_seconds)}"
         self._progress.update(self._task, completed=done, epoch=f"{epoch}/{self.epochs}", text=text)
 
 
 def meter(epochs: int, steps: int) -> Lines:
-    """A moving line when stderr is a terminal, plain lines otherwise."""
+    """A live line when stderr is a terminal, plain lines otherwise."""
     return Bar(epochs, steps) if sys.stderr.isatty() else Lines(epochs, steps)
 
 
@@ -99,8 +99,8 @@ def shown(figures: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
-def pace(rate: float, left_seconds: float) -> str:
-    """Examples a second and time left."""
+def speed(rate: float, left_seconds: float) -> str:
+    """Examples a second and remaining time: '10 examples/s  5.0 s left'."""
     return f"{rate:,.0f} examples/s  {clock(left_seconds)} left"
 
 
@@ -114,7 +114,7 @@ def clock(seconds: float) -> str:
 
 
 class Phases:
-    """How long each part of a run took."""
+    """The duration of each part of a run: `with phases("data"): ...`."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish that is asked for, so that a checkpoint is written before the end."""
+"""Turn SIGINT and SIGTERM into a request to stop, so that a run can write a checkpoint first."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ from ladle.training.errors import InterruptedRunError
 
 @contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGINT and SIGTERM only set what the yielded function returns; a second one ends at once."""
+    """Yield a function that returns True once SIGINT or SIGTERM has arrived.
+
+    A second signal raises InterruptedRunError at once, without a new checkpoint. Outside the main thread the function
+    always returns False.
+    """
+    # Python lets only the main thread install signal handlers.
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked = threading.Event()
+    requested = threading.Event()
 
-    def heard(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise InterruptedRunError("stopped at once; the same command goes on from the last checkpoint")
-        asked.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        # The first signal must not raise: an exception between two writes to the model's variables would leave a
+        # state that no uninterrupted run has.
+        if requested.is_set():
+            raise InterruptedRunError("stopped at once; the same command continues from the last checkpoint")
+        requested.set()
 
-    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

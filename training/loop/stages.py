@@ -1,7 +1,7 @@
-"""Training in stages: each trains its part of the network by the one loop, from a checkpoint of its own.
+"""Training in stages: the loop trains one part of the network after another, each with its own checkpoint.
 
-Where a stage leaves the first part of the network as it is, what that part makes of each example is computed once and
-kept; the loop then trains the rest on it as on any data.
+When a stage freezes the first part of the network, that part's outputs do not change. They are computed once for all
+examples, and the loop trains the rest on them as on any data.
 """
 
 from __future__ import annotations
@@ -24,46 +24,49 @@ from ladle.training.loop.checkpoint import State
 from ladle.training.loop.progress import clock
 
 ROWS = 64
-"""Examples that the frozen part is given at once."""
+"""Examples in one call of the frozen part."""
 
 Fit = Callable[[keras.Model, Prepared, Path, int], State]
-"""The one loop: model, data, checkpoint, epochs of the stages before."""
+"""Runs the loop: model, data, checkpoint file, epochs of the earlier stages."""
 Say = Callable[[str], None]
 
 
 def run(
     network: Network, model: keras.Model, prepared: Prepared, file: Path, fit: Fit, say: Say
 ) -> tuple[State, dict[str, Any]]:
-    """Train all stages; the state at the end, with the epochs of all in its history, and what the card says of them.
+    """Train all stages. Returns the final state, its history over all stages, and the model card's entry for them.
 
-    file  checkpoint of the last stage; those before it have their own beside it. A stage that one of them says is over
-          is not trained again
+    file  checkpoint of the last stage; the earlier stages have theirs beside it. A stage whose checkpoint says that it
+          is complete is not trained again
     """
     stages = network.stages(prepared.config)
     if not stages:
         return fit(model, prepared, file, 0), {}
     last = max(i for i, stage in enumerate(stages) if stage.epochs)
     total = State()
-    told: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for i, stage in enumerate(stages):
         with model.distribute_strategy.scope():
             words = stage.begin(model)
         say(f"  stage {i + 1}/{len(stages)} {stage.name}: {words}")
-        told.append({"stage": i + 1, "name": stage.name, "did": words, "epochs": stage.epochs})
+        entries.append({"stage": i + 1, "name": stage.name, "did": words, "epochs": stage.epochs})
         if not stage.epochs:
             continue
         config = dataclasses.replace(prepared.config, epochs=stage.epochs, learning_rate=stage.learning_rate)
         part = dataclasses.replace(prepared, config=config)
-        state = _one(model, part, stage, file if i == last else file.with_name(f"stage-{i + 1}.npz"), total, fit, say)
-        told[-1] |= {"seconds": round(state.seconds, 1), "learning_rate": stage.learning_rate}
+        state = _stage(model, part, stage, file if i == last else file.with_name(f"stage-{i + 1}.npz"), total, fit, say)
+        entries[-1] |= {"seconds": round(state.seconds, 1), "learning_rate": stage.learning_rate}
         if state.best:
-            told[-1]["figures"] = {k: v for k, v in state.history[state.best - 1].items() if k.startswith("val_")}
+            entries[-1]["figures"] = {k: v for k, v in state.history[state.best - 1].items() if k.startswith("val_")}
         total = _joined(total, state)
-    return total, {"stages": told}
+    return total, {"stages": entries}
 
 
-def _one(model: keras.Model, prepared: Prepared, stage: Stage, file: Path, before: State, fit: Fit, say: Say) -> State:
-    """One stage; its own state."""
+def _stage(
+    model: keras.Model, prepared: Prepared, stage: Stage, file: Path, before: State, fit: Fit, say: Say
+) -> State:
+    """Train one stage; its own state."""
+    # Augmented images differ in every epoch, so their features cannot be kept.
     if stage.split is None or prepared.config.augment or prepared.config.elastic:
         return fit(model, prepared, file, before.epoch)
     with model.distribute_strategy.scope():
@@ -71,20 +74,20 @@ def _one(model: keras.Model, prepared: Prepared, stage: Stage, file: Path, befor
     if file.exists():
         done = checkpoint.load_best(file, rest)
         if done.epoch == stage.epochs:
-            say(f"  stage is over, from {file}")
+            say(f"  stage complete, loaded from {file}")
             return done
     count = prepared.train_size + len(prepared.validation)
-    say(f"  features  of {count:,} examples, by the frozen layers, once ...")
+    say(f"  features  computing those of {count:,} examples once, with the frozen layers ...")
     started = time.monotonic()
-    kept = _computed(frozen, prepared)
+    features = _features(frozen, prepared)
     spent = time.monotonic() - started
     say(f"  features  {clock(spent)}")
     before.seconds += spent
-    return fit(rest, kept, file, before.epoch)
+    return fit(rest, features, file, before.epoch)
 
 
 def _joined(before: State, state: State) -> State:
-    """The state after both, epochs and seconds counted on."""
+    """The state after both stages: epochs and seconds of the second count on from the first."""
     history = [
         {**row, "epoch": row["epoch"] + before.epoch, "seconds": row["seconds"] + before.seconds}
         for row in state.history
@@ -98,8 +101,8 @@ def _joined(before: State, state: State) -> State:
     )
 
 
-def _computed(frozen: keras.Model, prepared: Prepared) -> Prepared:
-    """The training examples in use and the validation examples as the frozen part gives them, float32."""
+def _features(frozen: keras.Model, prepared: Prepared) -> Prepared:
+    """The data with each example in use replaced by the frozen part's output, float32."""
     any_count = tf.TensorSpec([None, *frozen.input_shape[1:]], tf.float32)
     answer = tf.function(lambda x: tf.cast(frozen(x, training=False), tf.float32), [any_count], autograph=False)
 
@@ -110,7 +113,8 @@ def _computed(frozen: keras.Model, prepared: Prepared) -> Prepared:
 
     validation = features(prepared.validation, np.arange(len(prepared.validation)))
     config = dataclasses.replace(prepared.config, train_limit=0)
-    # Placed so that each epoch's order is that of the examples they are made of.
+    # The loop shuffles rows by the seed. Storing row i of that order's inverse here makes each epoch visit the examples
+    # in the order in which it would visit the images, so both ways give the same weights.
     order = np.random.default_rng([config.seed, 0]).permutation(prepared.train_size)
     rows = prepared.chosen()[np.argsort(order)]
     train = features(prepared.train, rows)

@@ -1,1 +1,1 @@
-"""Pictures of a run and pages of results."""
+"""Pictures of a run, and the pages of results."""

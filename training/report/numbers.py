@@ -1,4 +1,4 @@
-"""Pictures of numbers that were predicted, and of descents to the lowest points of a function."""
+"""Pictures of predicted numbers, and of descents to the minima of a function."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ladle.training.report.style import ACCENT, MUTED, SECOND
 
 
 def scatter(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
-    """Predicted against true numbers; None where all true ones are the same."""
+    """Predicted against true numbers; None if the true ones are all equal."""
     truth, predicted = prepared.test.targets(), result.answers["predicted"]
     explained = result.metrics["r_squared"]
     if np.isnan(explained):
@@ -28,13 +28,14 @@ def scatter(prepared: Prepared, result: Evaluation, source: str) -> Figure | Non
 
 
 def descents(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
-    """Ways from start points to minima, over the function's contours; None for what descends nowhere."""
+    """Paths from start points to minima over the function's contours; None for networks that do not descend."""
     if "paths" not in result.answers:
         return None
     paths, surface = result.answers["paths"], result.answers["surface"]
     figure = Figure((4.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     ticks = np.linspace(-EXTENT, EXTENT, len(surface))
+    # The logarithm spreads the contours: near the minima the function is below 1, at the edges in the hundreds.
     axes.contour(ticks, ticks, np.log1p(surface), levels=14, cmap="Greys", linewidths=0.7)
     for path in paths:
         axes.plot(*path.T, color=ACCENT, linewidth=1.4)

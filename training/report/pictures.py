@@ -1,4 +1,4 @@
-"""Images made of images, in NumPy: grids, masks over images."""
+"""Compose images in NumPy: grids, and masks over images."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ COLOURS = np.array(
     ],
     np.uint8,
 )
-"""Of classes in overlays; class 0 is left uncoloured, from 8 on they repeat."""
+"""Colours of classes in overlays. Class 0 stays uncoloured; from class 8 on the colours repeat."""
 GAP, GAP_COLOUR = 2, 255
 FEW = 15
-"""Test images up to which a report shows them all."""
+"""A report shows all test images if there are this many or fewer."""
 
 
 def rgb(images: Array) -> Array:
-    """uint8 or float32 in [0, 1], [..., h, w, 3] or with another number of channels, the first of which is shown.
+    """Images as uint8 [..., h, w, 3].
 
-    Returns uint8 [..., h, w, 3].
+    images  uint8, or float32 in [0, 1]; [..., h, w, c]. If c is not 3, the first channel is shown in grey
     """
     if images.dtype != np.uint8:
         images = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
@@ -39,13 +39,13 @@ def rgb(images: Array) -> Array:
 
 
 def stretched(image: Array) -> Array:
-    """An image with its darkest 1 % black and its brightest 1 % white: uint8 [h, w, 3]."""
+    """An image with its contrast stretched: the darkest 1 % black, the brightest 1 % white; uint8 [h, w, 3]."""
     low, high = np.percentile(image, (1, 99))
     return rgb(((image - low) / max(high - low, 1e-6)).astype(np.float32))
 
 
 def grid(images: Array, columns: int | None = None) -> Array:
-    """Images [n, h, w, c] side by side on white: uint8 [H, W, 3]; about as many rows as columns by default."""
+    """Images [n, h, w, c] side by side on white: uint8 [H, W, 3]; nearly square by default."""
     tiles = rgb(images)
     count, height, width, _ = tiles.shape
     columns = columns or math.ceil(math.sqrt(count))
@@ -59,13 +59,13 @@ def grid(images: Array, columns: int | None = None) -> Array:
 
 
 def columns(*stacks: Array) -> Array:
-    """Rows of corresponding images, one stack [n, h, w, c] a column: uint8 [H, W, 3]."""
+    """Corresponding images in rows: each stack [n, h, w, c] is a column; uint8 [H, W, 3]."""
     tiles = np.stack([rgb(stack) for stack in stacks], axis=1)  # [n, stacks, h, w, 3]
     return grid(tiles.reshape(-1, *tiles.shape[2:]), columns=len(stacks))
 
 
 def interleaved(stacks: Sequence[Array], across: int) -> Array:
-    """Groups of rows, `across` images wide, one row of each stack in turn: uint8 [H, W, 3]."""
+    """Rows of `across` images, from each stack in turn: uint8 [H, W, 3]."""
     count = len(stacks[0]) // across * across or len(stacks[0])
     across = min(across, count)
     tiles = [rgb(stack[i : i + across]) for i in range(0, count, across) for stack in stacks]
@@ -73,7 +73,7 @@ def interleaved(stacks: Sequence[Array], across: int) -> Array:
 
 
 def overlay(images: Array, masks: Array, opacity: float = 0.45) -> Array:
-    """Masks [n, h, w] of class ids in colour over images [n, h, w, c]: uint8 [n, h, w, 3]."""
+    """Masks of class ids [n, h, w] drawn in colour over images [n, h, w, c]: uint8 [n, h, w, 3]."""
     base = rgb(images).astype(np.float32)
     masks = masks.astype(np.int64)
     colour = COLOURS[np.where(masks > 0, (masks - 1) % (len(COLOURS) - 1) + 1, 0)]

@@ -1,7 +1,7 @@
-"""What was measured of each network: in the user's model repository, else the figures that come with Ladle.
+"""The recorded metrics of each network: from the user's model repository, else those that come with Ladle.
 
-`python -m ladle.training.report.results` writes `figures.json`: one entry for each network, of its preset `quick` if
-it has one.
+`python -m ladle.training.report.results` writes `figures.json`, with one entry for each network: its preset `quick` if
+that was run.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from ladle.training.evaluate.headline import headline
 from ladle.training.store import publish
 
 Record = dict[str, Any]
-"""What is kept of one trained version: `ladle.training.report.results.record`."""
+"""What the pages keep of one trained version; `ladle.training.report.results.record` makes it."""
 
 FILE = Path(__file__).with_name("figures.json")
 CARD = "assets.extra/card.json"
 
 
 def own(record: Mapping[str, Any]) -> str:
-    """Name of the user's folder or file that the data came from; empty for a data set of Ladle's."""
+    """The name of the user's folder or file with the data; empty for a data set of Ladle."""
     return own_name(str(record.get("source", "")))
 
 
 def data(record: Mapping[str, Any]) -> str:
-    """The data as the pages call them: the set, the user's folder if it came from one, and whether it is synthetic."""
+    """The data in words: the data set, the user's folder if there is one, and a mark if it is synthetic."""
     folder = f" ({own(record)})" if own(record) else ""
     return f"{record['data']}{folder}{' (**synthetic**)' if record['synthetic'] else ''}"
 
 
 def chosen(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The records that come with Ladle, by network: that of `quick` if there is one, else the newest."""
+    """The entries that come with Ladle, by network: the newest record of preset `quick`, else the newest of all."""
     ranked = sorted(records, key=lambda record: (record["preset"] == "quick", str(record["created"])))
     kept = ("preset", "data", "synthetic", "seconds", "machine")
     by_name = {r["network"]: {**{name: r[name] for name in kept}, "metrics": headline(r["metrics"])} for r in ranked}
@@ -42,7 +42,7 @@ def chosen(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def shipped() -> dict[str, dict[str, Any]]:
-    """The entries of `figures.json`, empty without it."""
+    """The entries of `figures.json`; empty without the file."""
     try:
         return dict(json.loads(FILE.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -50,9 +50,10 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 
 def measured(repository: Path) -> dict[str, dict[str, Any]]:
-    """What was measured of each network, by name: `metrics`, `data`, `preset`, `synthetic`, `seconds`, `version`.
+    """The metrics of each network and their origin, by name: `metrics` (the headline), `data`, `preset`, `synthetic`,
+    `seconds`, `machine`, `version`.
 
-    `version` is a folder of the repository, None for a figure that came with Ladle.
+    `version` is a folder of the repository; None for metrics that come with Ladle.
     """
     found = {name: {**entry, "version": None} for name, entry in shipped().items()}
     for folder in sorted(repository.iterdir()) if repository.is_dir() else []:
@@ -72,7 +73,7 @@ def measured(repository: Path) -> dict[str, dict[str, Any]]:
 
 
 def seconds(repository: Path, name: str, preset: str | None) -> float | None:
-    """How long that preset was trained: the newest time in the repository, else the one that came with Ladle."""
+    """Training time of a preset in seconds: the newest in the repository, else Ladle's own record, else None."""
     for _, told in cards(repository / name):
         if told.get("preset") == preset and told.get("training_seconds"):
             return float(told["training_seconds"])
@@ -81,7 +82,7 @@ def seconds(repository: Path, name: str, preset: str | None) -> float | None:
 
 
 def cards(model: Path) -> Iterable[tuple[Path, dict[str, Any]]]:
-    """The cards of a model's versions that can be read, the newest first."""
+    """A model's versions and their cards, the newest first; versions without a readable card are left out."""
     for _, version in sorted(publish.versions(model).items(), reverse=True):
         try:
             told = json.loads((version / CARD).read_bytes())

@@ -1,4 +1,4 @@
-"""Pictures of a training run: curves, confusion, the worst mistakes, samples, reconstructions, masks over images."""
+"""Pictures of a training run: curves, confusion matrix, mistakes, samples, reconstructions, masks over images."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ ANSWERED_TEXTS = 6
 def write(
     folder: Path, name: str, prepared: Prepared, history: Sequence[Figures], best: int, result: Evaluation
 ) -> None:
-    """Draw all pictures that the network's task and answers allow into a folder, as PNG.
+    """Draw the pictures for the network's task into a folder, as PNG files.
 
-    `result` is the evaluation of the test split; `best` the epoch whose weights were kept, from 1.
+    best    the epoch whose weights were kept, from 1; 0: none
+    result  the evaluation of the test split
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = f"{prepared.dataset.name}, test split"
@@ -58,7 +59,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _curves(name: str, history: Sequence[Figures], best: int) -> Figure:
-    """A panel for each figure, training and validation together."""
+    """One panel for each metric, with training and validation in it."""
     figures = [key for key in history[-1] if key not in NOT_CURVES]
     bases = list(dict.fromkeys(key.removeprefix("val_") for key in figures))[:PANELS]
     across, down = min(len(bases), ACROSS), -(-len(bases) // ACROSS)
@@ -81,7 +82,7 @@ def _curves(name: str, history: Sequence[Figures], best: int) -> Figure:
         axes.grid(axis="y", alpha=0.25)
         if i == 0:
             axes.legend([Line2D([], [], color=colour) for *_, colour in kinds], [label for label, *_ in kinds])
-    figure.suptitle(f"{name}: figures by epoch (dotted: epoch {best}, whose weights were kept)", fontsize=10)
+    figure.suptitle(f"{name}: metrics by epoch (dotted: epoch {best}, whose weights were kept)", fontsize=10)
     return figure
 
 
@@ -111,7 +112,7 @@ def _confusion(prepared: Prepared, result: Evaluation, source: str) -> Figure:
 
 
 def _worst(prepared: Prepared, result: Evaluation) -> tuple[Array, Array]:
-    """Wrong answers, the most confident first: their places, and the probability of the answer."""
+    """Wrong answers, the most confident first: their rows in the split, and the probabilities of the answers."""
     truth = prepared.test.targets().astype(np.int64)
     predicted, probabilities = result.answers["class_id"], result.answers["probabilities"]
     wrong = np.flatnonzero(predicted != truth)
@@ -121,7 +122,7 @@ def _worst(prepared: Prepared, result: Evaluation) -> tuple[Array, Array]:
 
 
 def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
-    """The images that were wrong with the highest confidence."""
+    """The images whose wrong answers had the highest confidence."""
     places, _ = _worst(prepared, result)
     if not len(places):
         return None
@@ -131,13 +132,13 @@ def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | N
 
 
 def _answers(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
-    """All images of a test split that is so small that they can be shown."""
+    """All test images, if there are no more than FEW."""
     count = len(prepared.test)
     return _answered(prepared, result, np.arange(count), f"All of {source}") if count <= pictures.FEW else None
 
 
 def _answered(prepared: Prepared, result: Evaluation, places: Array, title: str) -> Figure:
-    """Test images with the answer, how sure it was, and the truth."""
+    """Test images, each with the answer, its probability and the true class."""
     labels, truth = prepared.assets.labels, prepared.test.targets().astype(np.int64)
     predicted, probabilities = result.answers["class_id"], result.answers["probabilities"]
     across = min(5, len(places))
@@ -156,7 +157,7 @@ def _answered(prepared: Prepared, result: Evaluation, places: Array, title: str)
 
 
 def _text_mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
-    """The texts that were wrong with the highest confidence; their ends, which is what the network reads."""
+    """The texts whose wrong answers had the highest confidence. Shows their ends, as the network reads those."""
     places, confidence = _worst(prepared, result)
     if not len(places):
         return None
@@ -212,7 +213,7 @@ def _samples(prepared: Prepared, result: Evaluation, source: str) -> Figure:
 
 
 def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
-    """Image, true and predicted mask of some test images: the worst, the best, and between."""
+    """Image, true mask and predicted mask of test images from the worst to the best."""
     images, truth = np.asarray(prepared.dataset.test.x), prepared.test.targets()
     predicted = result.answers["class_map"]
     classes = len(prepared.assets.labels)
@@ -244,7 +245,7 @@ def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
 
 
 def _picture(image: Array, title: str) -> Figure:
-    """An image as it is, a few screen pixels each of its own."""
+    """An image scaled to the page without smoothing, so that its pixels stay visible."""
     height, width, _ = image.shape
     scale = min(8.5 / width, 8.0 / height)
     figure = Figure((width * scale, height * scale + 0.5), layout="constrained")

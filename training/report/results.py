@@ -1,9 +1,9 @@
-"""The pages of figures, made from the model cards of trained versions.
+"""Write the pages of results from the model cards of trained versions.
 
-`python -m ladle.training.report.results` reads the newest version of each model in a repository, keeps one record for
-each network, preset and data set (or folder of one's own) in `docs/results.json`, and writes of them the table between
-the two markers of README.md, the page `docs/results.md` with its pictures, and `training/figures.json`, which comes
-with Ladle. A figure on generated data is marked as such; a figure nobody measured here has no way into them.
+`python -m ladle.training.report.results` reads the newest version of each model in a repository and keeps one record
+for each network, preset and data set (or folder of the user's own) in `docs/results.json`. From the records it writes
+the table between the two markers of README.md, the page `docs/results.md` with its pictures, and `figures.json`, which
+comes with Ladle. Metrics on generated data are marked as synthetic. Nothing else can put a number into these files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RULE = "|---|---|---|---|\n"
 
 
 class Family(NamedTuple):
-    """A row of the README's table; `shown` has the network, the data set and the preset of each figure."""
+    """A row of the README's table. `shown` names each result in it: network, data set, preset."""
 
     name: str
     networks: tuple[str, ...]
@@ -87,7 +87,7 @@ FAMILIES = (
         (("unet", "brain_slices", "full"), ("unet", "nuclei", "full"), ("fcn8s", "nuclei", "full")),
     ),
 )
-"""The README's table: every network once, and the figures that stand for its family. docs/results.md has all."""
+"""The README's table: every network once, and results chosen to stand for each family. docs/results.md has all."""
 
 
 def records(repository: Path) -> list[Record]:
@@ -98,13 +98,13 @@ def records(repository: Path) -> list[Record]:
         card = versions[-1] / "assets.extra" / "card.json" if versions else None
         if card is not None and card.is_file():
             read = json.loads(card.read_text())
-            if read["metrics"].get("test"):  # none: converted from somebody's SavedModel, or never measured
+            if read["metrics"].get("test"):  # a converted SavedModel has no metrics
                 found.append({**record(read), "saved_bytes": saved_bytes(versions[-1])})
     return found
 
 
 def record(card: dict[str, Any]) -> Record:
-    """What the pages say of one card."""
+    """The record of one card."""
     test, graphs = card["metrics"]["test"], card["onnx"].values()
     return {
         "network": card["network"],
@@ -132,24 +132,24 @@ def record(card: dict[str, Any]) -> Record:
 
 
 def saved_bytes(version: Path) -> int:
-    """Size of the SavedModel of a version: its graph, its variables, its assets."""
+    """Size of a version's SavedModel: graph, variables and assets."""
     files = [version / "saved_model.pb", *(version / "variables").rglob("*"), *(version / "assets").rglob("*")]
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def key(entry: Record) -> tuple[str, ...]:
-    """What makes a record one of its kind: a newer one with the same key takes its place."""
+    """The key of a record; a newer record with the same key replaces it."""
     return (entry["network"], entry["data"], entry["preset"] or "", recorded.own(entry))
 
 
 def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
-    """Both, the new ones in place of the old ones of their kind, sorted."""
+    """Old and new records, sorted; a new one replaces an old one with the same key."""
     by_key = {key(entry): entry for entry in [*old, *new]}
     return [by_key[k] for k in sorted(by_key)]
 
 
 def row(family: Family, entries: Iterable[Record]) -> str:
-    """One line of the README's table, with those of its figures that were measured."""
+    """One line of the README's table, with the results that were measured."""
     found = {(entry["network"], entry["data"], entry["preset"]): entry for entry in entries if not recorded.own(entry)}
     measured = [found[place] for place in family.shown if place in found]
     cells = [
@@ -162,7 +162,7 @@ def row(family: Family, entries: Iterable[Record]) -> str:
 
 
 def with_table(readme: str, entries: Sequence[Record]) -> str:
-    """The README with the table between its markers; ValueError when it has none."""
+    """The README with the table between its markers. ValueError: a marker is missing."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -172,10 +172,10 @@ def with_table(readme: str, entries: Sequence[Record]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Command line; returns the exit code: 0 done, 1 failed."""
     parser = argparse.ArgumentParser(
         prog="python -m ladle.training.report.results",
-        description="Write the figures of the trained versions into docs/results.json, docs/results.md and README.md.",
+        description="Write the metrics of trained versions into docs/results.json, docs/results.md and README.md.",
         epilog="example:\n  python -m ladle.training.report.results --repository model_repository",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -203,8 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _page(path: Path, repository: Path, entries: list[Record], new: list[Record]) -> None:
     from ladle.training.report import results_page
 
-    pictures = results_page.pictures(repository, new, path.with_suffix(""))
-    path.write_text(results_page.page(entries, results_page.known(), pictures), encoding="utf-8")
+    pictures = results_page.write_pictures(repository, new, path.with_suffix(""))
+    path.write_text(results_page.page(entries, results_page.registered(), pictures), encoding="utf-8")
 
 
 if __name__ == "__main__":

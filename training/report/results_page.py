@@ -1,4 +1,4 @@
-"""The page of all figures: a table, what the figures show, published figures, and every run with its picture."""
+"""The page of all results: a table, checked claims, published results, and every run with its picture."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from ladle.training.data import own_name
 from ladle.training.evaluate.headline import figures, headline
 from ladle.training.quiet import without_stderr
-from ladle.training.report.claims import Claim, claims
+from ladle.training.report import claims
 from ladle.training.report.pictures import FEW
 from ladle.training.report.recorded import Record, data, own
 from ladle.training.store import publish
+
+if TYPE_CHECKING:
+    from ladle.models._network import Claim
 
 PICTURE_BYTES = 38_000
 COLOURS = 64
@@ -29,31 +32,38 @@ CHOICE: Mapping[str, tuple[str, ...]] = {
     "generate": ("samples.png",),
     "regress": ("descents.png", "scatter.png"),
 }
-"""The picture that says most of a task; curves where there is none."""
+"""The pictures that show most of a task, the best first; else the curves are shown."""
 MANY_CLASSES = 20
 OF_DATA = {"height", "width", "channels", "num_classes", "vocab_size", "features"}
-"""Options that the data set decides."""
+"""Options that the data set sets."""
 INTRODUCTION = """# Results
 
-Written by `python -m ladle.training.report.results` from the model cards of real runs; nothing here is typed by hand.
-The figures were measured on the test split, with the weights of the epoch that was best on the validation split;
-generated data is called synthetic. Parity is the largest difference between TensorFlow and ONNX Runtime on at least 64
-inputs. "1 of them used" in a machine's name: the network was one of several that were trained at once, each with a
-share of the cores.
+`python -m ladle.training.report.results` writes this page from the model cards of real runs; nothing here is typed by
+hand. Metrics are measured on the test split, with the weights of the epoch that was best on the validation split.
+Generated data are marked as synthetic. Parity is the largest difference between TensorFlow and ONNX Runtime on at least
+64 inputs. "1 of them used" after a machine's name: several networks were trained at once, each with a share of the
+cores.
 """
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the page says of a network beside its records: the aim of its preset `full`, and its presets' options."""
+class Entry:
+    """What the page says about a network besides its records.
+
+    aim        the published result that its preset `full` aims for; empty: none
+    full_data  the data set of that preset
+    presets    the options of each preset
+    claims     statements to check against its records
+    """
 
     aim: str
     full_data: str
     presets: Mapping[str, Mapping[str, Any]]
+    claims: Sequence[Claim] = ()
 
 
-def known() -> dict[str, Known]:
-    """Of every network that is registered."""
+def registered() -> dict[str, Entry]:
+    """The entries of all networks in the registry."""
     with without_stderr():
         from ladle import models
         from ladle.training.loop import config
@@ -62,14 +72,14 @@ def known() -> dict[str, Known]:
     for name in models.names():
         network = models.get(name)
         presets = {each: config.as_dict(config.compose(network, each)) for each in network.presets}
-        found[name] = Known(network.aim, presets.get("full", {}).get("data", ""), presets)
+        found[name] = Entry(network.aim, presets.get("full", {}).get("data", ""), presets, network.claims)
     return found
 
 
-def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[str, str]:
-    """Write a small picture of each newest version's report into `folder`; the file by network, those before too.
+def write_pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[str, str]:
+    """Write a small picture of each newest version's report into `folder`; all files there, by network.
 
-    None of a user's own files, or of what was learned from them: whether they may be shown is not known here.
+    Networks trained on the user's own files get no picture: those files may be private.
     """
     for entry in entries:
         if own(entry):
@@ -77,10 +87,10 @@ def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[
         name = entry["network"]
         versions = list(publish.versions(repository / name).values())
         report = versions[-1] / "assets.extra" / "report"
-        wanted = [*CHOICE.get(entry["task"], ()), "curves.png"]
+        choice = [*CHOICE.get(entry["task"], ()), "curves.png"]
         if len(entry["config"].get("classes", ())) + entry["config"].get("num_classes", 0) > MANY_CLASSES:
-            wanted = ["answers.png", "curves.png"]
-        for file in wanted:
+            choice = ["answers.png", "curves.png"]  # a confusion matrix of 100 classes cannot be read at this size
+        for file in choice:
             if (report / file).is_file():
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{name}.png").write_bytes(small((report / file).read_bytes()))
@@ -89,7 +99,7 @@ def pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[
 
 
 def small(png: bytes) -> bytes:
-    """The picture in few colours and as large as PICTURE_BYTES allow."""
+    """The picture in COLOURS colours, scaled down until it takes at most PICTURE_BYTES."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
     scale = 1.0
     while True:
@@ -102,7 +112,7 @@ def small(png: bytes) -> bytes:
 
 
 def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
-    """What a user types to repeat a run: the preset, and what differs from it."""
+    """The command that repeats a run: the preset, and the options that differ from it."""
     words = ["ladle train", entry["network"]]
     if entry["preset"]:
         words.append(f"--preset {entry['preset']}")
@@ -121,15 +131,16 @@ def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
     return " ".join(words)
 
 
-def page(entries: Sequence[Record], networks: Mapping[str, Known], pictures: Mapping[str, str]) -> str:
-    """The whole page. `pictures` has paths by network, from where the page lies."""
+def page(entries: Sequence[Record], networks: Mapping[str, Entry], pictures: Mapping[str, str]) -> str:
+    """The whole page. `pictures` has paths by network, relative to the page."""
     quick = [entry for entry in entries if entry["preset"] == "quick"]
     last = newest(entry for entry in entries if not own(entry))
+    statements = {name: network.claims for name, network in networks.items() if network.claims}
     parts = [
         INTRODUCTION,
         "## Networks\n\n" + _table(entries),
-        "## Checks\n\nOf the runs with `--preset quick`.\n\n" + _claims(claims(newest(quick))),
-        "## Published figures\n\nWhat the preset `full` aims for, with its source.\n\n" + _published(entries, networks),
+        "## Checks\n\nOf the runs with `--preset quick`.\n\n" + _checks(claims.check(statements, newest(quick))),
+        "## Published results\n\nWhat the preset `full` aims for, with its source.\n\n" + _published(entries, networks),
         "## Runs\n\n" + "\n".join(_run(entry, networks, pictures if entry in last else {}) for entry in entries),
     ]
     return "\n".join(parts)
@@ -149,7 +160,7 @@ def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _table(entries: Iterable[Record]) -> str:
     header = ["network", "preset", "data", "examples: training / validation / test", "weights", "epochs", "trained in"]
-    header += ["test figure", "parity", "SavedModel", "ONNX"]
+    header += ["test metric", "parity", "SavedModel", "ONNX"]
     return _rows(header, [_cells(entry) for entry in entries])
 
 
@@ -176,19 +187,18 @@ def _size(size: int | None) -> str:
     return "?" if size is None else f"{size / 1e6:.1f} MB"
 
 
-def _claims(made: Iterable[Claim]) -> str:
+def _checks(made: Iterable[claims.Checked]) -> str:
     words = {True: "reached", False: "**not reached**", None: "not measured"}
-    return _rows(
-        ("statement", "measured", ""), [(claim.statement, claim.found, words[claim.reached]) for claim in made]
-    )
+    rows = [(each.statement, each.found, words[each.reached]) for each in made]
+    return _rows(("statement", "measured", ""), rows)
 
 
-def _published(entries: Iterable[Record], networks: Mapping[str, Known]) -> str:
+def _published(entries: Iterable[Record], networks: Mapping[str, Entry]) -> str:
     full = {entry["network"]: entry for entry in entries if entry["preset"] == "full"}
     rows = []
     for name, network in networks.items():
         here = f"{figures(headline(full[name]['metrics']))} on {full[name]['data']}" if name in full else "not run"
-        aim = network.aim or "none is published for this network on this data"
+        aim = network.aim or "nothing published for this network on this data"
         rows.append((f"`{name}`", network.full_data, aim, f"`ladle train {name} --preset full`", here))
     return _rows(("network", "data", "published", "command", "here"), rows)
 
@@ -198,23 +208,23 @@ def _anchor(entry: Record) -> str:
     return "-".join(words).lower()
 
 
-def _run(entry: Record, networks: Mapping[str, Known], pictures: Mapping[str, str]) -> str:
+def _run(entry: Record, networks: Mapping[str, Entry], pictures: Mapping[str, str]) -> str:
     name = entry["network"]
-    network = networks.get(name, Known("", "", {}))
+    network = networks.get(name, Entry("", "", {}))
     synthetic = ", **synthetic**" if entry["synthetic"] else ""
     minutes, seconds = divmod(int(entry["seconds"]), 60)
     of = f" ({own(entry)})" if own(entry) else ""
     lines = [
         f'<a id="{_anchor(entry)}"></a>\n### {name}, {entry["preset"] or "own options"}, {entry["data"]}{of}\n',
         f"- data: {entry['data']}{synthetic}; {entry.get('source', 'source in the card')}",
-        f"- test figures: {figures(entry['metrics'])}",
+        f"- test metrics: {figures(entry['metrics'])}",
         *[f"- {key.replace('_', ' ')}: {_shown(value)}" for key, value in entry.get("more", {}).items()],
         f"- {entry['epochs']} epochs in {minutes}:{seconds:02d} on {entry['machine']}, seed {entry['seed']}, "
         f"{entry['created'][:10]}",
         f"- again: `{command(entry, network.presets)}`",
     ]
     if "initial" in entry:
-        lines.insert(-1, f"- begun with the weights of {own_name(entry['initial']['source'])}")
+        lines.insert(-1, f"- started from the weights of {own_name(entry['initial']['source'])}")
     if name in pictures:
         lines.append(f"\n![{name}: {_caption(entry)}]({pictures[name]})")
     return "\n".join(lines) + "\n"
@@ -234,12 +244,12 @@ def _caption(entry: Record) -> str:
         return "descents to three minima"
     if entry.get("task") == "classify" and entry["examples"] <= FEW:
         return "all test images with their answers"
-    return CAPTIONS.get(entry.get("task", ""), "figures by epoch")
+    return CAPTIONS.get(entry.get("task", ""), "metrics by epoch")
 
 
 CAPTIONS = {
     "classify": "answers by true class",
-    "sentiment": "figures by epoch",
+    "sentiment": "metrics by epoch",
     "segment": "images, true and predicted masks",
     "reconstruct": "images and their reconstructions",
     "generate": "samples",

@@ -1,4 +1,4 @@
-"""Colours and type of the pictures of a report, for matplotlib."""
+"""Colours and fonts of a report's pictures, for matplotlib."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One training run, or several, from data to an exported version."""
+"""Training runs, one or several at once, from data to an exported version."""

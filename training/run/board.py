@@ -1,4 +1,4 @@
-"""What is shown of several trainings at once, on stderr: which run, which are done, which wait, how long it takes."""
+"""Progress of several trainings at once, on stderr: which ones run, which are done, which wait, and the time left."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TAIL_BYTES = 2000
 
 
 class Board:
-    """Lines as things begin and end.
+    """Prints a line when a training starts or ends.
 
-    expected  seconds of each network in its place in the whole, None where nobody knows
+    expected  duration of each network in seconds, None if unknown
     at_once   how many run at once
     """
 
@@ -39,17 +39,17 @@ class Board:
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def found(self, name: str, answer: Mapping[str, Any]) -> None:
-        """One that was done before."""
+    def skipped(self, name: str, answer: Mapping[str, Any]) -> None:
+        """A network that an earlier, interrupted command has trained."""
         self.done.append(name)
-        self.say(f"{name}: done before, {answer['version']}")
+        self.say(f"{name}: already trained, {answer['version']}")
 
     def started(self, name: str, log: Path, waiting: Sequence[str]) -> None:
         self.running[name] = (time.monotonic(), log)
-        self.say(f"{name}: begins; log: {log}")
+        self.say(f"{name}: started; log: {log}")
 
     def ended(self, name: str, seconds: float, answer: Mapping[str, Any], error: str, stopped: bool = False) -> None:
-        """`stopped`: it did not end by itself, but was asked to."""
+        """A training that ended; `stopped`: because the user asked for it."""
         _, log = self.running.pop(name)
         self.took[name] = seconds
         if error:
@@ -61,21 +61,26 @@ class Board:
             self.say(f"{name}: done in {clock(seconds)}  {figure}  {answer['version']}")
         self.say(f"  {self.summary()}")
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Called every second."""
 
     def summary(self) -> str:
+        """'1 of 3 done, 1 running, 1 waiting; about 2:30 left'."""
         waiting = len(self.expected) - len(self.done) - len(self.failed) - len(self.stopped) - len(self.running)
         parts = [f"{len(self.done)} of {len(self.expected)} done"]
         parts += [f"{len(self.failed)} failed"] if self.failed else []
         parts += [f"{len(self.stopped)} stopped"] if self.stopped else []
-        parts += [f"{len(self.running)} run"] if self.running else []
-        parts += [f"{waiting} wait"] if waiting else []
-        left = self.left()
+        parts += [f"{len(self.running)} running"] if self.running else []
+        parts += [f"{waiting} waiting"] if waiting else []
+        left = self.left_seconds()
         return ", ".join(parts) + (f"; about {clock(round(left))} left" if left else "")
 
-    def left(self, now: float | None = None) -> float | None:
-        """Seconds until all have ended, by what was expected and by how right that was so far; None: no idea."""
+    def left_seconds(self, now: float | None = None) -> float | None:
+        """Estimated seconds until all have ended; None without any known duration.
+
+        The expected durations come from other runs, often on other machines. They are scaled by the ratio of actual to
+        expected time of the networks that have ended here.
+        """
         known = [seconds for seconds in self.expected.values() if seconds]
         both = [(self.took[name], self.expected[name] or 0.0) for name in self.took if self.expected[name]]
         guessed = sum(expected for _, expected in both)
@@ -89,23 +94,24 @@ class Board:
             if name in self.done or name in self.failed:
                 continue
             whole = scale * seconds if seconds else usual
+            # A network that is over its time counts 5 % of it until it ends.
             each.append(max(whole - (now - self.running[name][0]), 0.05 * whole) if name in self.running else whole)
         return max([sum(each) / self.at_once, *each], default=0.0)
 
 
-class Live(Board):
-    """The same, and below it what each one that runs says just now."""
+class LiveBoard(Board):
+    """Also redraws, below those lines, the last log line of each running network."""
 
     def __init__(self, expected: Mapping[str, float | None], at_once: int) -> None:
         super().__init__(expected, at_once)
         from rich.console import Console
-        from rich.live import Live as Screen
+        from rich.live import Live
 
         self.console = Console(stderr=True, highlight=False)
-        self.screen = Screen(console=self.console, transient=True, auto_refresh=False)
+        self.screen = Live(console=self.console, transient=True, auto_refresh=False)
         self.waiting: Sequence[str] = ()
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> LiveBoard:
         self.screen.start()
         return self
 
@@ -118,20 +124,21 @@ class Live(Board):
     def started(self, name: str, log: Path, waiting: Sequence[str]) -> None:
         self.waiting = waiting
         self.running[name] = (time.monotonic(), log)
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         from rich.text import Text
 
         now = time.monotonic()
-        rows = [f"  {name}  {clock(round(now - began))}  {last(log)}" for name, (began, log) in self.running.items()]
+        started = self.running.items()
+        rows = [f"  {name}  {clock(round(now - start))}  {last_line(log)}" for name, (start, log) in started]
         rows += [f"  {self.summary()}"]
         rows += [f"  waiting: {', '.join(self.waiting)}"] if self.waiting else []
         self.screen.update(Text("\n".join(rows), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
-def last(log: Path) -> str:
-    """The last line of a log."""
+def last_line(log: Path) -> str:
+    """The last line of a log; reads its end only."""
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
@@ -139,5 +146,5 @@ def last(log: Path) -> str:
 
 
 def board(expected: Mapping[str, float | None], at_once: int) -> Board:
-    """Moving lines when stderr is a terminal, plain ones otherwise."""
-    return (Live if sys.stderr.isatty() else Board)(expected, at_once)
+    """A board for this stderr: live on a terminal, plain lines otherwise."""
+    return (LiveBoard if sys.stderr.isatty() else Board)(expected, at_once)

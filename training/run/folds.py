@@ -1,7 +1,7 @@
-"""k-fold cross-validation: each fold is held out once, and measured by a network that learned from the others.
+"""k-fold cross-validation: each fold is held out once and measures a network trained on the other folds.
 
-Training and validation examples are dealt out among the folds; the test split stays apart. Of what a fold leaves, a
-share goes to validation as before, so that nothing was chosen by the examples that measure.
+The folds divide the training and validation examples; the test split stays apart. Of the other folds, a share is
+validation data again, so the examples that measure a network never choose its best epoch.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ladle.training.errors import UsageError
 from ladle.training.evaluate.evaluate import Evaluation
 from ladle.training.loop import run_folder
 
-Teach = Callable[[Prepared, Path], Evaluation]
-"""Trains a network of its own, from a checkpoint if it is there, and measures it on the test split it is given."""
+TrainFold = Callable[[Prepared, Path], Evaluation]
+"""Trains a new network, from the checkpoint file if it exists, and measures it on the test split of its data."""
 Figures = dict[str, float]
 
 
 def check(prepared: Prepared) -> None:
-    """UsageError unless each fold has an example, and leaves some to learn from."""
+    """Raise UsageError unless every fold has an example and leaves enough to train on."""
     count, pool = prepared.config.folds, len(prepared.train) + len(prepared.validation)
     if count and not 2 <= count <= pool // 3:
-        raise UsageError(f"folds is {count}; wanted is 0 for none, or from 2 to {pool // 3} of {pool} examples")
+        raise UsageError(f"got folds {count}; expected 0 (off), or 2 to {pool // 3} for {pool} examples")
 
 
 def fold(network: Network, prepared: Prepared, number: int) -> Prepared:
-    """The data with fold `number`, from 0, as the test split; dealt out by the seed."""
+    """The data with fold `number` (from 0) as the test split. The seed decides which examples are in it."""
     data, config = prepared.dataset, prepared.config
     x = np.concatenate([data.train.x, data.validation.x])
     y = None if data.train.y is None or data.validation.y is None else np.concatenate([data.train.y, data.validation.y])
@@ -50,40 +50,44 @@ def fold(network: Network, prepared: Prepared, number: int) -> Prepared:
 
 
 def run(
-    network: Network, prepared: Prepared, folder: run_folder.RunFolder, teach: Teach, say: Callable[[str], None]
+    network: Network,
+    prepared: Prepared,
+    folder: run_folder.RunFolder,
+    train_fold: TrainFold,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Train and measure all folds; their figures as the model card has them.
+    """Train and measure all folds; their metrics as in the model card.
 
-    run.json keeps those that are done, so that an interrupted run goes on with the next one.
+    run.json keeps the metrics of finished folds, so an interrupted run continues with the next fold.
     """
     count = prepared.config.folds
-    done: list[Figures] = list(folder.told().get("folds", []))
+    done: list[Figures] = list(folder.entries().get("folds", []))
     for number in range(len(done), count):
         say(f"  fold {number + 1}/{count}")
         home = folder.path / f"fold-{number + 1}"
-        result = teach(fold(network, prepared, number), home / run_folder.CHECKPOINT)
+        result = train_fold(fold(network, prepared, number), home / run_folder.CHECKPOINT)
         done.append(_numbers(result.metrics))
-        folder.tell(folds=done)
+        folder.update(folds=done)
         shutil.rmtree(home, ignore_errors=True)
         say(f"  fold {number + 1}/{count}  " + "  ".join(f"{name} {value:.4g}" for name, value in done[-1].items()))
-    told = summary(done)
-    say(f"  folds     {shown(told)}")
-    return told
+    total = summary(done)
+    say(f"  folds     {shown(total)}")
+    return total
 
 
 def summary(done: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """`count`, and for each figure that all folds have `mean`, `deviation` (of a sample: n - 1) and `each`."""
-    told: dict[str, Any] = {"count": len(done)}
+    """`count`, and for each metric that all folds have: `mean`, `deviation` (of a sample: n - 1) and `each`."""
+    total: dict[str, Any] = {"count": len(done)}
     for name in done[0]:
         if all(name in figures for figures in done):
             each = np.array([figures[name] for figures in done])
-            told[name] = {"mean": float(each.mean()), "deviation": float(each.std(ddof=1)), "each": each.tolist()}
-    return told
+            total[name] = {"mean": float(each.mean()), "deviation": float(each.std(ddof=1)), "each": each.tolist()}
+    return total
 
 
-def shown(told: Mapping[str, Any]) -> str:
-    """'squared_error 12.3 ± 2.1'."""
-    figures = {name: value for name, value in told.items() if isinstance(value, Mapping)}
+def shown(total: Mapping[str, Any]) -> str:
+    """A summary in words: 'squared_error 12.3 ± 2.1'."""
+    figures = {name: value for name, value in total.items() if isinstance(value, Mapping)}
     return "  ".join(f"{name} {value['mean']:.4g} ± {value['deviation']:.2g}" for name, value in figures.items())
 
 

@@ -1,15 +1,14 @@
-"""What is to be trained and how, and its data made ready."""
+"""What to train and how, with its config composed; and the data for it."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ladle import models
-from ladle.models import Network
+from ladle.models import Config, Network
 from ladle.training import data
 from ladle.training.data.pipeline import Prepared, prepare
 from ladle.training.errors import UsageError
@@ -21,23 +20,24 @@ SHAPE = ("height", "width", "channels")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be trained and how; `ladle train` has an option for each.
+    """What to train and how; `ladle train` has an option for each field.
 
-    overrides             options of the network's config
-    file                  a model card or JSON object with options; `overrides` go over it
+    config                hyperparameters: the network's defaults < preset < file < options
+    given                 names of the hyperparameters that the preset, the file or an option set
     data_path             the user's own files, in the layout of the config's data set
-    base_weights          the user's own file of the published weights that the network begins with
-    initial_weights       a file of Keras, a version or a run whose weights the whole network begins with
-    synthetic             generated data in place of real ones
-    synthetic_if_missing  the same, but only when the real set cannot be had
-    resume                go on with an interrupted run of the same description
+    base_weights          the user's own file of the pre-trained base's published weights
+    initial_weights       a Keras file, a version or a run whose weights the whole network starts with
+    synthetic             use generated data instead of real data
+    synthetic_if_missing  use generated data only if the real set is unavailable
+    resume                continue an interrupted run of the same description
     xla                   compile the steps with XLA
     report                draw the pictures of the run
     """
 
+    network: Network
+    config: Config
+    given: frozenset[str] = frozenset()
     preset: str | None = None
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    file: Path | None = None
     data_path: Path | None = None
     base_weights: Path | None = None
     initial_weights: Path | None = None
@@ -51,78 +51,108 @@ class Request:
     report: bool = True
 
 
+def compose(
+    network: Network,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    **settings: Any,
+) -> Request:
+    """A request with its config composed from the preset, a file and options.
+
+    overrides  options of the network's config; they override the file
+    file       a model card, or a JSON object of options
+    settings   the other fields of Request
+
+    Raises UsageError: an unknown preset or option, a value of the wrong type, a file that cannot be read.
+    """
+    read = config.read(file, network) if file else {}
+    composed = config.compose(network, preset, read, overrides)
+    given = {*(network.presets[preset] if preset else ()), *read, *(overrides or ())}
+    return Request(network, composed, frozenset(given), preset, **settings)
+
+
 def get(name: str) -> Network:
-    """The network of that name; UsageError names the nearest ones."""
+    """The network of that name. UsageError: there is none; the message names similar ones."""
     try:
         return models.get(name)
     except KeyError as error:
         raise UsageError(str(error.args[0])) from error
 
 
-def load(network: Network, request: Request, assets: models.Assets | None = None) -> Prepared:
-    """The network's data set, ready. With `assets`, words and labels are those and not the data set's.
+def load(request: Request, assets: models.Assets | None = None) -> Prepared:
+    """Load the request's data set and prepare it for its network.
 
-    UsageError when an option asks for images of another shape than the data set has.
+    assets  labels and vocabulary of an exported version, used instead of the data set's
+
+    Raises DataError: the data are unavailable or unfit. UsageError: an option asks for images of another shape than the
+    data set has.
     """
-    file = config.read(request.file, network) if request.file else {}
-    wanted = config.compose(network, request.preset, file, request.overrides)
-    asked = {**(network.presets[request.preset] if request.preset else {}), **file, **request.overrides}
-    taken = {*data.options(wanted.data, synthetic=request.synthetic)}
+    network, config = request.network, request.config
+    options = {*data.options(config.data, synthetic=request.synthetic)}
     if request.synthetic_if_missing:
-        taken |= {*data.options(wanted.data, synthetic=True)}
-    shape = {name: asked[name] for name in SHAPE if name in asked}
-    # A network that scales images itself says which size those of all sizes get.
-    scaled = {"size": getattr(wanted, "size", None)} if "size" in taken else {}
+        options |= {*data.options(config.data, synthetic=True)}
+    shape = {name: getattr(config, name) for name in SHAPE if name in request.given}
+    # Some networks scale images themselves. They set the size to which pictures of differing sizes are brought.
+    size = {"size": getattr(config, "size", None)} if "size" in options else {}
     dataset = data.load(
-        wanted.data,
+        config.data,
         path=request.data_path,
         synthetic=request.synthetic,
         allow_synthetic=request.synthetic_if_missing,
-        seed=wanted.seed,
+        seed=config.seed,
         progress=data.Terminal(),
-        **{name: value for name, value in shape.items() if name in taken},
-        **scaled,
+        **{name: value for name, value in shape.items() if name in options},
+        **size,
     )
-    prepared = prepare(network, wanted, dataset, assets)
+    prepared = prepare(network, config, dataset, assets)
     for name, value in shape.items():
-        if getattr(prepared.config, name) != value:
-            found = getattr(prepared.config, name)
-            raise UsageError(f"{network.name}: {name} is {value}, but {dataset.name} has {found}; leave the option out")
+        found = getattr(prepared.config, name)
+        if found != value:
+            raise UsageError(
+                f"{network.name}: got {name} {value}; expected {found}, as {dataset.name} has; leave the option out"
+            )
     return prepared
 
 
 def of_version(version: Path, data_path: Path | None, synthetic: bool) -> Prepared:
-    """The data set that an exported version was trained on, ready for it.
+    """The data set that an exported version was trained on, prepared for that version.
 
-    Own files are needed again when it was trained on those, UsageError without; a model of generated data is measured
-    on such.
+    A model trained on generated data is measured on generated data. UsageError: it was trained on the user's own files,
+    and they are not given again.
     """
     card = functions.read_card(version)
     network = get(card["network"])
-    synthetic = synthetic or (generated(card["data"]) and data_path is None)
+    synthetic = synthetic or (is_generated(card["data"]) and data_path is None)
     if not synthetic:
-        ask_for_own(str(version), card["data"], data_path)
-    request = Request(file=version / "assets.extra" / "card.json", data_path=data_path, synthetic=synthetic)
-    return load(network, request, functions.read_assets(version))
+        require_own_files(str(version), card["data"], data_path)
+    values = config.checked(network, config.recorded(network, card["config"]), str(version))
+    return load(
+        compose(network, overrides=values, data_path=data_path, synthetic=synthetic), functions.read_assets(version)
+    )
 
 
-def generated(trained_on: Mapping[str, Any]) -> bool:
-    """Whether data were drawn for the run; those that somebody wrote to files are read from them."""
-    return bool(trained_on["synthetic"]) and not data.own_name(trained_on["source"])
+def is_generated(provenance: Mapping[str, Any]) -> bool:
+    """Whether a run's data were generated for it. Generated data that somebody wrote to files count as files."""
+    return bool(provenance["synthetic"]) and not data.own_name(provenance["source"])
 
 
-def ask_for_own(what: str, trained_on: Mapping[str, Any], data_path: Path | None) -> None:
-    """Own files are known by name only: they must be given again."""
-    name = data.own_name(trained_on["source"])
+def require_own_files(owner: str, provenance: Mapping[str, Any], data_path: Path | None) -> None:
+    """Raise UsageError if the data are the user's own files and `data_path` is missing.
+
+    Cards and runs keep the files' name only, never their path: a card may travel to other machines.
+    """
+    name = data.own_name(provenance["source"])
     if name and data_path is None:
-        raise UsageError(f"{what} was trained on your own {name}; give it with --data-path")
+        raise UsageError(f"{owner} was trained on your own {name}; give it with --data-path")
 
 
-def check_same(folder: Path, trained_on: Mapping[str, Any], prepared: Prepared) -> None:
+def require_same(folder: Path, provenance: Mapping[str, Any], prepared: Prepared) -> None:
+    """Raise UsageError unless the data are those that the run in `folder` was trained on, by SHA-256."""
     found = prepared.dataset.provenance
-    if (found.name, found.sha256) != (trained_on["name"], trained_on["sha256"]):
+    if (found.name, found.sha256) != (provenance["name"], provenance["sha256"]):
         raise UsageError(
-            f"{folder} was trained on {trained_on['name']} from {trained_on['source']} (sha256 "
-            f"{trained_on['sha256'][:12] or 'none'}), not on {found.name} from {found.source} "
-            f"({found.sha256[:12] or 'none'}); give the files of the run with --data-path"
+            f"{folder}: got {found.name} from {found.source} (sha256 {found.sha256[:12] or 'none'}); expected "
+            f"{provenance['name']} from {provenance['source']} (sha256 {provenance['sha256'][:12] or 'none'}); "
+            "give the files of the run with --data-path"
         )

@@ -1,10 +1,11 @@
-"""One run from data to an exported version: load, prepare, build, fit, evaluate, report, export."""
+"""One training run, from data to an exported version: load, prepare, build, fit, evaluate, report, export."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ladle.training.data.pipeline import Prepared
 from ladle.training.errors import TrainingError, UsageError
 from ladle.training.evaluate import functions
 from ladle.training.evaluate.evaluate import Evaluation, evaluate
+from ladle.training.evaluate.headline import card_entry
 from ladle.training.export.export import Run, export
 from ladle.training.export.inputs import parity_inputs, samples
 from ladle.training.loop import checkpoint, config, devices, fit, hosts, run_folder, stages
@@ -25,119 +27,146 @@ from ladle.training.loop.progress import Phases, meter, shown
 from ladle.training.loop.signals import stopping
 from ladle.training.report import report
 from ladle.training.run import folds
-from ladle.training.run.request import Request, ask_for_own, check_same, generated, get, load, of_version
+from ladle.training.run.request import Request, compose, get, is_generated, load, require_own_files, require_same
 from ladle.training.run.snapshot import snapshot
-from ladle.training.weights import initial, pretrained
-
-__all__ = ["Request", "export_run", "finish", "get", "load", "of_version", "run", "say", "tell", "train"]
+from ladle.training.weights import formats, initial, pretrained
 
 
-def run(name: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None, **settings: Any) -> Path:
-    """Train a network and export it; the folder of the new version. `settings` are the fields of Request.
+@dataclass(frozen=True)
+class Exported:
+    """A new version.
 
-    Raises UsageError for an unknown network, preset or option; DataError, TrainingError or ExportError when the work
-    fails. An interrupted run is continued by the same call.
+    folder   where it lies in the model repository
+    metrics  measured on the test split; empty on every host but the chief
     """
-    return train(name, Request(preset=preset, overrides=overrides or {}, **settings))
+
+    folder: Path
+    metrics: Mapping[str, Any]
 
 
-def train(name: str, request: Request) -> Path:
-    """`run` with its settings in one object."""
+def run(
+    name: str,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    **settings: Any,
+) -> Path:
+    """Train a network and export it; the folder of the new version. The arguments are those of `request.compose`.
+
+    Raises UsageError: an unknown network, preset or option. Raises DataError, TrainingError or ExportError if the run
+    fails. The same call continues an interrupted run.
+    """
+    return train(compose(get(name), preset, overrides, file, **settings)).folder
+
+
+def train(request: Request) -> Exported:
+    """Train and export what a request describes; raises as `run` does."""
+    network = request.network
     devices.join()
-    network = get(name)
+    config.check(network, request.config)
+    # Before the data: an hour of training must not end in a folder that cannot be written.
+    if hosts.chief():
+        run_folder.check_writable(request.runs, "--runs")
+        run_folder.check_writable(request.repository, "--repository")
     phases = Phases()
-    say(f"{name}: {network.summary}")
+    say(f"{network.name}: {network.summary}")
     with phases("data"):
-        prepared = load(network, request)
-        config.agree(prepared.config)
+        prepared = load(request)
         folds.check(prepared)
         if hosts.count() > 1 and (prepared.config.folds or network.stages(prepared.config)):
-            raise UsageError(f"{name}: folds and stages are trained by one host; unset TF_CONFIG")
-        begin = initial.find(request.initial_weights) if request.initial_weights else None
-        weights = pretrained.find(network, prepared.config, request.base_weights, data.Terminal())
-    told = {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
-    what = {"network": name, "preset": request.preset, "config": config.as_dict(prepared.config), "data": told}
-    begun: dict[str, Any] = {"precision": request.precision}
-    begun |= {"pretrained": weights.told} if weights else {}
-    begun |= {"initial": begin.told} if begin else {}
-    what |= begun
-    holds = "*.npz" if network.stages(prepared.config) else run_folder.CHECKPOINT
-    holds = run_folder.TOLD if prepared.config.folds else holds
+            raise UsageError(f"{network.name}: folds and stages run on one host only; unset TF_CONFIG")
+        first = initial.find(request.initial_weights) if request.initial_weights else None
+        base = pretrained.find(network, prepared.config, request.base_weights, data.Terminal())
+    start: dict[str, Any] = {"precision": request.precision}
+    start |= {"pretrained": base.provenance} if base else {}
+    start |= {"initial": first.provenance} if first else {}
+    what = {"network": network.name, "preset": request.preset, "config": config.as_dict(prepared.config)}
+    what |= {"data": _provenance(prepared), **start}
 
     def built(ready: Prepared) -> keras.Model:
         model = _build(network, ready.config, request.precision)
-        if weights:
-            pretrained.restore(network, model, weights)
-        if begin:
-            initial.put(begin, network, model, ready.config, ready.assets)
+        if base:
+            pretrained.restore(network, model, base)
+        if first:
+            initial.assign(first, network, model, ready.config, ready.assets)
         return model
 
-    def teach(ready: Prepared, file: Path) -> Evaluation:
+    def fold(ready: Prepared, file: Path) -> Evaluation:
+        """Train and measure a network on one fold."""
         model = built(ready)
-        _fit(network, model, ready, file, request)
+        _fit(request, model, ready, file)
         model = _plain(network, model, ready.config)
         return evaluate(functions.live(network, model, ready.config, ready.assets), ready, request.repository)
 
-    with hosts.home(request.runs) as home, run_folder.opened(home, name, what, request.resume, holds) as folder:
+    # The file that an interrupted run must have to be worth resuming.
+    holds = "*.npz" if network.stages(prepared.config) else run_folder.CHECKPOINT
+    holds = run_folder.DESCRIPTION if prepared.config.folds else holds
+    with (
+        hosts.runs_folder(request.runs) as runs,
+        run_folder.opened(runs, network.name, what, request.resume, holds) as folder,
+    ):
         with phases("build"):
             model = built(prepared)
-        _introduce(network, prepared, request, model, folder.path)
-        more: dict[str, Any] = {}
+        _introduce(request, prepared, model, folder.path)
+        metrics: dict[str, Any] = {}
         if prepared.config.folds:
             with phases("folds"):
-                more["folds"] = folds.run(network, prepared, folder, teach, say)
+                metrics["folds"] = folds.run(network, prepared, folder, fold, say)
             with phases("build"):
                 model = built(prepared)
         with phases("train"):
-            state, trained = _fit(
-                network, model, prepared, folder.checkpoint, request, folder if hosts.chief() else None
-            )
-        trained |= begun
+            state, staged = _fit(request, model, prepared, folder.checkpoint, folder if hosts.chief() else None)
         model = _plain(network, model, prepared.config)
-        folder.history(state.history)
-        version = hosts.by_chief(
-            lambda: finish(network, model, prepared, state, request, folder.path, phases, trained, more)
-        )
-        folder.tell(exported=str(version))
+        folder.write_history(state.history)
+        measured: Mapping[str, Any] = {}
+
+        def exported() -> Path:
+            nonlocal measured
+            version = finish(request, model, prepared, state, folder.path, phases, {**staged, **start}, metrics)
+            measured = version.metrics
+            return version.folder
+
+        version = hosts.on_chief(exported)
+        folder.update(exported=str(version))
     say(f"  time      {phases}")
-    return version
+    return Exported(version, measured)
 
 
 def finish(
-    network: Network,
+    request: Request,
     model: keras.Model,
     prepared: Prepared,
     state: State,
-    request: Request,
     folder: Path,
     phases: Phases | None = None,
-    trained: Mapping[str, Any] | None = None,
-    more: Mapping[str, Any] | None = None,
-) -> Path:
-    """Evaluate, draw and export a trained model; the folder of the new version.
+    entries: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Evaluate a trained model, draw its report into the run's folder, and export it.
 
-    trained  what else the card says of the training: weights it began with, stages
-    more     figures beside those of test and validation: of the folds
+    entries  further entries of the model card: the weights it started with, its stages
+    metrics  further metrics for the card, beside those of the test and validation splits: those of the folds
     """
-    phases = phases or Phases()
+    network, phases = request.network, phases or Phases()
     with phases("evaluate"):
-        alive = functions.live(network, model, prepared.config, prepared.assets)
-        result = evaluate(alive, prepared, request.repository)
-    tell(result)
+        live = functions.live(network, model, prepared.config, prepared.assets)
+        result = evaluate(live, prepared, request.repository)
+    print_metrics(result)
     if request.report:
         with phases("report"):
             report.write(folder / "report", network.name, prepared, state.history, state.best, result)
         say(f"  report    {folder / 'report'}")
     best = state.history[state.best - 1] if state.best else {}
     validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
-    entry = Run(
-        data={**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()},
-        metrics={"test": _finite(result.metrics), "validation": validation, **(more or {})},
+    test = _finite(result.metrics)
+    card = Run(
+        data=_provenance(prepared),
+        metrics={"test": test, "validation": validation, **(metrics or {})},
         epochs=state.epoch,
         training_seconds=state.seconds,
         machine=devices.machine(),
         preset=request.preset,
-        trained=trained or {},
+        trained={**(entries or {}), **card_entry({"test": test, "validation": validation})},
     )
     with phases("export"):
         version = export(
@@ -145,49 +174,69 @@ def finish(
             model,
             prepared.config,
             prepared.assets,
-            entry,
+            card,
             repository=request.repository,
             parity_inputs=parity_inputs(network, model, prepared),
             samples=samples(prepared),
             report=folder / "report" if request.report else None,
         )
     say(f"  exported  {version}")
-    return version
+    return Exported(version, test)
 
 
-def export_run(name: str, folder: Path, repository: Path, data_path: Path | None = None) -> Path:
-    """Evaluate and export what a run's checkpoint holds; the folder of the new version.
+def export_run(name: str, folder: Path, repository: Path, data_path: Path | None = None) -> Exported:
+    """Evaluate and export the checkpoint of a run: the weights of its best epoch, else the last ones.
 
-    The best epoch's weights, or the last ones where no epoch is done. UsageError when the data are not the run's.
+    Raises UsageError: the run is another network's, or the data are not the run's. Raises TrainingError or ExportError
+    if the work fails.
     """
-    told = run_folder.read(folder)["what"]
-    network = get(name)
-    if told["network"] != name:
-        raise UsageError(f"{folder} is a run of {told['network']}, not of {name}")
-    ask_for_own(str(folder), told["data"], data_path)
-    request = Request(
-        preset=told["preset"],
-        overrides=config.checked(network, config.recorded(network, told["config"]), str(folder)),
+    network, entries = get(name), run_folder.read(folder)
+    what = _described(network, folder, entries)
+    require_own_files(str(folder), what["data"], data_path)
+    request = compose(
+        network,
+        what["preset"],
+        config.checked(network, config.recorded(network, what["config"]), str(folder)),
         data_path=data_path,
-        synthetic=generated(told["data"]),
+        synthetic=is_generated(what["data"]),
         repository=repository,
     )
-    prepared = load(network, request)
-    check_same(folder, told["data"], prepared)
+    run_folder.check_writable(repository, "--repository")
+    prepared = load(request)
+    require_same(folder, what["data"], prepared)
     model = _build(network, prepared.config, "float32")
     state = checkpoint.load_best(folder / run_folder.CHECKPOINT, model)
-    trained = {name: told[name] for name in ("precision", "pretrained", "initial") if name in told}
-    done = run_folder.read(folder).get("folds", [])
-    more = {"folds": folds.summary(done)} if len(done) == prepared.config.folds > 0 else {}
-    return finish(network, model, prepared, state, request, folder, trained=trained, more=more)
+    start = {name: what[name] for name in ("precision", "pretrained", "initial") if name in what}
+    done = entries.get("folds", [])
+    metrics = {"folds": folds.summary(done)} if len(done) == prepared.config.folds > 0 else {}
+    return finish(request, model, prepared, state, folder, entries=start, metrics=metrics)
+
+
+def save_keras(name: str, folder: Path, files: Sequence[Path]) -> None:
+    """Write the checkpoint of a run as Keras files, one a path; the ending is the format. No data are loaded.
+
+    `.keras` and `.h5` hold the whole model; `.weights.h5` holds the weights alone. Raises UsageError: the run is
+    another network's, or a file cannot be written. Raises TrainingError: the run has no checkpoint that can be read.
+    """
+    network = get(name)
+    what = _described(network, folder, run_folder.read(folder))
+    values = config.checked(network, config.recorded(network, what["config"]), str(folder))
+    model = _build(network, config.compose(network, options=values), "float32")
+    checkpoint.load_best(folder / run_folder.CHECKPOINT, model)
+    for path in files:
+        try:
+            formats.save(model, path)
+        except formats.FormatError as error:
+            raise UsageError(str(error)) from error
 
 
 def say(text: str) -> None:
+    """Print a line to stderr; stdout is for the answer."""
     print(text, file=sys.stderr, flush=True)
 
 
-def tell(result: Evaluation) -> None:
-    """Print the figures of an evaluation, and what could not be measured."""
+def print_metrics(result: Evaluation) -> None:
+    """Print the metrics of an evaluation, and what could not be measured."""
     numbers = {name: value for name, value in result.metrics.items() if isinstance(value, int | float)}
     say(f"  test      {shown(numbers)}")
     for name, words in result.metrics.items():
@@ -197,82 +246,91 @@ def tell(result: Evaluation) -> None:
         say(f"            {note}")
 
 
-def _introduce(network: Network, prepared: Prepared, request: Request, model: keras.Model, folder: Path) -> None:
+def _described(network: Network, folder: Path, entries: Mapping[str, Any]) -> Any:
+    """What a run was asked for. UsageError: it is a run of another network."""
+    what = entries["what"]
+    if what.get("network") != network.name:
+        raise UsageError(f"{folder}: got a run of {what.get('network')}; expected a run of {network.name}")
+    return what
+
+
+def _provenance(prepared: Prepared) -> dict[str, Any]:
+    return {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
+
+
+def _introduce(request: Request, prepared: Prepared, model: keras.Model, folder: Path) -> None:
     source, dataset = prepared.dataset.provenance, prepared.dataset
     settings = " ".join(f"{k}={v}" for k, v in config.as_dict(prepared.config).items())
     sizes = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes().items())
     marked = "SYNTHETIC, not real data: " if source.synthetic else ""
     say(f"  data      {marked}{source.name} from {source.source}; {sizes}")
     say(f"  config    {f'preset {request.preset}: ' if request.preset else ''}{settings}")
-    epochs = sum(stage.epochs for stage in network.stages(prepared.config)) or prepared.config.epochs
+    epochs = sum(stage.epochs for stage in request.network.stages(prepared.config)) or prepared.config.epochs
     say(
-        f"  model     {model.count_params():,} parameters; {epochs} epochs of {prepared.steps} steps "
-        f"of {prepared.batch_size}; {request.precision}{' with XLA' if request.xla else ''} on {devices.machine()}"
+        f"  model     {model.count_params():,} parameters; {epochs} epochs of {prepared.steps} steps, batch size "
+        f"{prepared.batch_size}; {request.precision}{' with XLA' if request.xla else ''} on {devices.machine()}"
     )
     if hosts.chief():
         say(f"  run       {folder}")
 
 
-def _build(network: Network, wanted: Config, precision: str) -> keras.Model:
+def _build(network: Network, settings: Config, precision: str) -> keras.Model:
     devices.start()
+    # Resets the counters behind Keras's automatic layer names, so the names do not depend on what was built before.
     keras.backend.clear_session()
-    keras.utils.set_random_seed(wanted.seed)
+    keras.utils.set_random_seed(settings.seed)
     with devices.precision(precision), devices.strategy().scope():
         try:
-            return network.build(wanted)
+            return network.build(settings)
         except ValueError as error:
             raise UsageError(f"{network.name} cannot be built: {error}") from error
 
 
-def _plain(network: Network, model: keras.Model, wanted: Config) -> keras.Model:
-    """The model in float32 on one device, as it is served."""
+def _plain(network: Network, model: keras.Model, settings: Config) -> keras.Model:
+    """The model in float32 on one device, as it is exported."""
     mixed = model.dtype_policy.compute_dtype != model.dtype_policy.variable_dtype
     if not mixed and model.distribute_strategy.num_replicas_in_sync == 1:
         return model
-    plain = network.build(wanted)
+    plain = network.build(settings)
     checkpoint.assign(plain, checkpoint.values(model))
     return plain
 
 
 def _fit(
-    network: Network,
-    model: keras.Model,
-    prepared: Prepared,
-    file: Path,
-    request: Request,
-    folder: run_folder.RunFolder | None = None,
+    request: Request, model: keras.Model, prepared: Prepared, file: Path, folder: run_folder.RunFolder | None = None
 ) -> tuple[State, dict[str, Any]]:
-    """Train; the state at the end, and what the card says of the stages where there are some.
+    """Train; the final state, and the card's entry for the stages if there are any.
 
-    folder  gets scalars and pictures of each epoch
+    folder  receives the metrics and pictures of each epoch
     """
-    alive = functions.live(network, model, prepared.config, prepared.assets)
+    network = request.network
+    live = functions.live(network, model, prepared.config, prepared.assets)
 
     def after_epoch(epoch: int, figures: Figures) -> None:
         if folder is None:
             return
-        folder.scalars(epoch, figures)
-        for name, image in snapshot(alive, prepared).items():
-            folder.image(epoch, name, image)
+        folder.add_scalars(epoch, figures)
+        for name, image in snapshot(live, prepared).items():
+            folder.add_image(epoch, name, image)
 
-    def one(part: keras.Model, ready: Prepared, file: Path, before: int) -> State:
-        def told(epoch: int, figures: Figures) -> None:
+    def fit_part(part: keras.Model, ready: Prepared, file: Path, before: int) -> State:
+        def counted(epoch: int, figures: Figures) -> None:
             after_epoch(before + epoch, figures)
 
         with stopping() as stop, meter(ready.config.epochs, ready.steps) as bar:
-            return fit.fit(part, ready, file, meter=bar, stop=stop, after_epoch=told, xla=request.xla)
+            return fit.fit(part, ready, file, meter=bar, stop=stop, after_epoch=counted, xla=request.xla)
 
     try:
-        return stages.run(network, model, prepared, file, one, say)
+        return stages.run(network, model, prepared, file, fit_part, say)
     except tf.errors.ResourceExhaustedError as error:
         raise TrainingError(
-            f"{network.name}: the device's memory does not hold a batch of {prepared.batch_size}; "
+            f"{network.name}: a batch of {prepared.batch_size} does not fit into the device's memory; "
             "give a smaller --batch-size"
         ) from error
     except tf.errors.OpError as error:
         raise TrainingError(f"{network.name}: TensorFlow failed: {str(error).splitlines()[0]}") from error
 
 
-def _finite(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows no NaN: a figure that is not a number is left out."""
-    return {name: value for name, value in figures.items() if not isinstance(value, float) or math.isfinite(value)}
+def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics without NaN and infinities, which JSON cannot hold."""
+    return {name: value for name, value in metrics.items() if not isinstance(value, float) or math.isfinite(value)}

@@ -1,1 +1,1 @@
-"""Weights read from and written to files."""
+"""Read and write weights in files."""

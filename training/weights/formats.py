@@ -1,7 +1,7 @@
-"""Keras's own files: whole models as `.keras` or `.h5`, weights alone as `.weights.h5`.
+"""Keras's own file formats: whole models as `.keras` or `.h5`, weights alone as `.weights.h5`.
 
-A whole model holds the network's layers and weights; weights alone are read into a network that `build` made from the
-same config. Training goes on from its checkpoints, not from these.
+A whole model holds layers and weights. Weights alone are read into a model that `build` made from the same config.
+Interrupted training continues from checkpoints, not from these files.
 """
 
 from __future__ import annotations
@@ -21,28 +21,35 @@ WHOLE = (".keras", ".h5")
 
 
 class FormatError(ValueError):
-    """The file cannot be written or read; the message says why."""
+    """A file cannot be written or read. `ladle` reports it as UsageError."""
 
 
 def save(model: keras.Model, path: Path) -> None:
-    """Write a model; the end of the name is the format: `.keras`, `.h5`, or `.weights.h5` for the weights alone."""
+    """Write a model in the format of the file name's ending: `.keras`, `.h5`, or `.weights.h5` for weights alone.
+
+    Raises FormatError: an unknown ending, or a file that cannot be written.
+    """
     _check(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.name.endswith(WEIGHTS):
-        model.save_weights(path)
-    else:
-        with quiet():  # Keras calls `.h5` legacy
-            keras.saving.save_model(model, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.name.endswith(WEIGHTS):
+            model.save_weights(path)
+        else:
+            with quiet():  # Keras warns that `.h5` is legacy
+                keras.saving.save_model(model, path)
+    except OSError as error:
+        raise FormatError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def load(path: Path, model: keras.Model | None = None) -> keras.Model:
     """Read a file that `save` wrote: a whole model, or weights into `model`, which is returned.
 
-    Only the layers of Keras and of the registered networks are made: a file cannot bring code of its own.
+    Only layers of Keras and of the registered networks are created: a file cannot run code of its own. Raises
+    FormatError: the file is missing or broken, or holds weights alone and no `model` is given.
     """
     _check(path)
     if not path.is_file():
-        raise FormatError(f"{path} is not a file; give one that ends in {', '.join((*WHOLE, WEIGHTS))}")
+        raise FormatError(f"{path} is not a file; expected one that ends in {', '.join((*WHOLE, WEIGHTS))}")
     try:
         if not path.name.endswith(WEIGHTS):
             return _load_whole(path)
@@ -51,14 +58,14 @@ def load(path: Path, model: keras.Model | None = None) -> keras.Model:
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise FormatError(f"{path} cannot be read: {first_line(error)}") from error
     if model is None:
-        raise FormatError(f"{path} holds weights alone; a model of the same config is wanted to read them into")
+        raise FormatError(f"{path} holds weights alone; give a model of the same config to read them into")
     return model
 
 
 def _load_whole(path: Path) -> keras.Model:
     models.names()  # registers the networks' own layers
-    # Files in `.h5` write no package before a class, and compile what they hold: networks with a class of their own
-    # are compiled by then, in their own way.
+    # `.h5` files name a class without its package, so the classes are passed by their short names. Loading also
+    # compiles the model; networks with a class of their own have compiled themselves by then, with other optimizers.
     own = {name.rpartition(">")[2]: found for name, found in keras.saving.get_custom_objects().items()}
     built_compiled = path.suffix == ".h5" and _class_name(path) in own
     with quiet():
@@ -72,4 +79,4 @@ def _class_name(path: Path) -> str:
 
 def _check(path: Path) -> None:
     if path.suffix not in WHOLE:
-        raise FormatError(f"{path.name} has no format; its name must end in {', '.join((*WHOLE, WEIGHTS))}")
+        raise FormatError(f"got {path.name}; expected a name that ends in {', '.join((*WHOLE, WEIGHTS))}")

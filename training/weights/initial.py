@@ -1,4 +1,4 @@
-"""Weights to begin with: a file of Keras, a version of the repository, or a run."""
+"""Initial weights of a whole network: from a Keras file, a version of the repository, or a run."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from ladle.training.onnx import graphs
 from ladle.training.store import publish, savedmodel
 from ladle.training.weights import formats
 
-WANTED = "give a .keras, .h5 or .weights.h5 file, a version of the repository, or a run"
+EXPECTED = "give a .keras, .h5 or .weights.h5 file, a version of the repository, or a run"
 
 
 @dataclass(frozen=True)
 class Initial:
-    """Where the weights are. `told` is what the model card says of them.
+    """Where the weights are.
 
-    path  a file of Keras, a checkpoint, or the folder of a version
+    path        a Keras file, a checkpoint, or the folder of a version
+    provenance  the model card's entry: source and SHA-256
     """
 
     path: Path
-    told: dict[str, Any]
+    provenance: dict[str, Any]
 
 
 def find(given: Path) -> Initial:
-    """The weights at a path; of a model's folder those of its newest version. UsageError when there are none."""
+    """The weights at a path; for a model's folder, those of its newest version. UsageError: there are none."""
     path, name = given, given.name
     if given.is_dir():
         found = publish.versions(given)
@@ -46,14 +47,14 @@ def find(given: Path) -> Initial:
         content = path / "variables" / "variables.data-00000-of-00001"
         return Initial(path, {"source": f"{OWN}{name}", "sha256": sha256(content)})
     if not path.is_file() or path.suffix not in (*formats.WHOLE, ".npz"):
-        raise UsageError(f"{given}: no weights to begin with; {WANTED}")
+        raise UsageError(f"{given}: no initial weights; {EXPECTED}")
     return Initial(path, {"source": f"{OWN}{name}", "sha256": sha256(path)})
 
 
-def put(initial: Initial, network: Network, model: keras.Model, config: Config, assets: Assets) -> None:
-    """Set the model's variables; those that a version does not serve, such as a critic's, stay as they are.
+def assign(initial: Initial, network: Network, model: keras.Model, config: Config, assets: Assets) -> None:
+    """Set the model's variables to the weights. Variables that an exported version lacks, such as a critic's, stay.
 
-    UsageError when the file cannot be read or holds other shapes.
+    Raises UsageError: the file cannot be read, or holds other shapes.
     """
     path = initial.path
     try:
@@ -66,13 +67,11 @@ def put(initial: Initial, network: Network, model: keras.Model, config: Config, 
         else:
             _assign(model.variables, [np.array(v.value.numpy()) for v in formats.load(path).variables], path)
     except (formats.FormatError, TrainingError) as error:
-        raise UsageError(
-            f"{error}; the weights to begin with must be of {network.name} with the same options"
-        ) from error
+        raise UsageError(f"{error}; initial weights must come from {network.name} with the same options") from error
 
 
 def _from_version(path: Path, network: Network, model: keras.Model, config: Config, assets: Assets) -> None:
-    """The served variables, by name and shape: a SavedModel keeps them in no order."""
+    """Assign the variables of a SavedModel, matched by name and shape: it stores them in no fixed order."""
     functions = savedmodel.trace(graphs.share_cores(network.signatures(model, config, assets)))
     targets, loaded = savedmodel.read_by(functions), savedmodel.load(path).variables_read
 
@@ -81,17 +80,20 @@ def _from_version(path: Path, network: Network, model: keras.Model, config: Conf
 
     found = {key(variable): variable.numpy() for variable in loaded}
     if len(found) < len(loaded):
-        raise UsageError(f"{path}: several of its variables have one name and shape; give the run that it came from")
+        raise UsageError(f"{path}: several variables share a name and a shape; give the run that exported it")
     targets = sorted(targets, key=key)
     _assign(targets, [found[name] for name in sorted(found)], path)
 
 
 def _assign(targets: Any, arrays: list[np.ndarray], path: Path) -> None:
-    wanted, found = [tuple(target.shape) for target in targets], [array.shape for array in arrays]
-    if wanted != found:
+    expected, found = [tuple(target.shape) for target in targets], [array.shape for array in arrays]
+    if expected != found:
         names = [getattr(target, "path", target.name) for target in targets]
-        differ = [f"{name} is {a}, not {b}" for name, a, b in zip(names, found, wanted, strict=False) if a != b]
-        said = differ[0] if differ else "the others fit"
-        raise UsageError(f"{path}: holds {len(found)} variables where the network has {len(wanted)}; {said}")
+        pairs = zip(names, found, expected, strict=False)
+        differs = next((f"; {name}: got {a}, expected {b}" for name, a, b in pairs if a != b), "")
+        raise UsageError(
+            f"{path}: got {len(found)} variables; expected {len(expected)}{differs}; "
+            "give weights of the same network with the same options"
+        )
     for target, array in zip(targets, arrays, strict=True):
         target.assign(array)

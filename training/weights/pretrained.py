@@ -1,4 +1,4 @@
-"""Published weights that a network begins with: a package's, the makers' download, or the user's file."""
+"""Published weights of a pre-trained base: from a package, from keras.applications, or from the user's file."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ladle.training.errors import UsageError
 from ladle.training.weights import torch_file
 
 TORCH = (".pth", ".pt", ".bin")
-"""Endings of PyTorch checkpoints; anything else is a file of Keras."""
-ADVICE = "give its file with --base-weights, or begin without: --no-pretrained"
+"""Endings of PyTorch checkpoints; every other file is a Keras file."""
+ADVICE = "give the file with --base-weights, or train without: --no-pretrained"
 
 PACKAGES: Mapping[str, Published] = {
     "efficientnet_lite0": Published(
@@ -51,31 +51,31 @@ APPLICATIONS = {
     "inception_v3": ("inception_v3/", "bcbd6486424b2319ff4ef7d526e38f63"),
     "xception": ("xception/", "b0042744bf5b25fce3cb969f33bebb97"),
 }
-"""Where keras.applications has the convolutional part of each base, and its md5 there."""
+"""Folder and MD5 of each base's convolutional part in the downloads of keras.applications."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights. `told` is what the model card says of it."""
+    """A file of weights. `provenance` is the model card's entry: name, source and SHA-256."""
 
     name: str
     path: Path
-    told: dict[str, Any]
+    provenance: dict[str, Any]
 
 
 def find(network: Network, config: Config, own: Path | None, progress: Progress) -> Weights | None:
-    """The weights that the network begins with, fetched where they are not here; None when it begins with random ones.
+    """The published weights for the network's base, fetched if needed; None if the network starts from random weights.
 
-    own  the user's file in their place
+    own  the user's file, used instead
 
-    Raises DataError: they cannot be had. UsageError: a file for a network that takes none.
+    Raises DataError: they are unavailable. UsageError: a file is given for a network that takes none.
     """
     name = network.pretrained(config)
     if own is not None:
         if not name:
-            raise UsageError(f"{network.name} begins with random weights as configured; leave --base-weights out")
+            raise UsageError(f"{network.name} starts from random weights with these options; leave --base-weights out")
         if not own.is_file():
-            raise UsageError(f"{own}: no such file; --base-weights takes the weights of {name} (.pth, .h5)")
+            raise UsageError(f"{own}: no such file; expected the weights of {name} (.pth, .h5); check --base-weights")
         return _weights(name, own, f"{OWN}{own.name}")
     if not name:
         return None
@@ -89,17 +89,17 @@ def find(network: Network, config: Config, own: Path | None, progress: Progress)
 
 
 def restore(network: Network, model: keras.Model, weights: Weights) -> None:
-    """Put the weights into a built model; DataError when the file cannot be read or is another network's."""
+    """Load the weights into a built model. DataError: the file cannot be read, or holds another network's weights."""
     try:
         if weights.path.suffix.lower() in TORCH:
             if network.restore is None or weights.name not in PACKAGES:
-                raise ValueError(f"{weights.name} takes a file of Keras, .h5")
+                raise ValueError(f"got a PyTorch checkpoint; expected a Keras file, .h5, for {weights.name}")
             network.restore(model, torch_file.read(weights.path))
         else:
             model.get_layer(weights.name).load_weights(weights.path)
     except DataError:
         raise
-    except Exception as error:  # h5py and Keras raise nearly anything
+    except Exception as error:  # h5py and Keras raise errors of many types for a broken file
         said = " ".join(str(error).split())
         raise DataError(f"{weights.path}: does not fit {weights.name} ({said}); {ADVICE}") from error
 
@@ -109,16 +109,17 @@ def _weights(name: str, path: Path, source: str) -> Weights:
 
 
 def _downloaded(name: str) -> Path:
-    """The file of a base of keras.applications, downloaded into the cache and checked by Keras."""
+    """A base's file of keras.applications, downloaded into the cache; Keras checks its MD5."""
     folder, md5 = APPLICATIONS[name]
     file = f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    # keras.utils.get_file has no timeout of its own and would wait forever for a host that does not answer.
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(CONNECT_TIMEOUT_S)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             origin = f"{HOST}{folder}{file}"
             got = keras.utils.get_file(file, origin, file_hash=md5, cache_dir=root(), cache_subdir="models")
-    except Exception as error:  # urllib's and Keras's
+    except Exception as error:  # of urllib and of Keras, which share no base class
         said = str(error).splitlines()[0]
         raise DataError(f"the ImageNet weights of {name} could not be downloaded ({said}); {ADVICE}") from error
     finally:

@@ -21,14 +21,14 @@ Ready = Callable[..., tuple[keras.Model, Prepared]]
 
 def measured(ready: Ready, name: str, repository: Path, **overrides: object) -> tuple[Prepared, Evaluation]:
     model, prepared = ready(name, **overrides)
-    alive = functions.live(models.get(name), model, prepared.config, prepared.assets)
-    return prepared, evaluate(alive, prepared, repository)
+    live = functions.live(models.get(name), model, prepared.config, prepared.assets)
+    return prepared, evaluate(live, prepared, repository)
 
 
 def test_a_classifier_is_measured_on_all_of_the_test_split(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready("lenet5", count=600)  # more than one call's rows
-    alive = functions.live(models.get("lenet5"), model, prepared.config, prepared.assets)
-    result = evaluate(alive, prepared, tmp_path)
+    live = functions.live(models.get("lenet5"), model, prepared.config, prepared.assets)
+    result = evaluate(live, prepared, tmp_path)
     logits = model(prepared.test.inputs(), training=False).numpy()
     truth = prepared.dataset.test.y
     assert result.metrics["accuracy"] == np.mean(logits.argmax(1) == truth)
@@ -45,7 +45,7 @@ def test_sentiment_is_measured_in_two_classes(ready: Ready, tmp_path: Path) -> N
     assert result.answers["probabilities"].shape == (len(prepared.test), 2)
 
 
-def test_segmentation_tells_iou_with_and_without_background(ready: Ready, tmp_path: Path) -> None:
+def test_segmentation_has_iou_with_and_without_background(ready: Ready, tmp_path: Path) -> None:
     prepared, result = measured(ready, "unet", tmp_path, count=60)
     each = result.metrics["class_iou"]
     assert list(each) == ["background", "blob"]
@@ -54,7 +54,7 @@ def test_segmentation_tells_iou_with_and_without_background(ready: Ready, tmp_pa
     assert result.answers["class_map"].shape == prepared.dataset.test.y.shape  # type: ignore[union-attr]
 
 
-def test_an_autoencoder_tells_its_elbo_and_the_likelihood(ready: Ready, tmp_path: Path) -> None:
+def test_a_variational_autoencoder_has_an_elbo_and_names_the_likelihood(ready: Ready, tmp_path: Path) -> None:
     _, result = measured(ready, "vae", tmp_path)
     assert result.metrics["elbo"] < 0
     assert result.metrics["likelihood"].startswith("Bernoulli")
@@ -78,7 +78,7 @@ def test_codes_are_compared_with_normal_ones(ready: Ready, tmp_path: Path) -> No
     assert result.metrics["code_off_normal"]["mean"] == pytest.approx(float(np.abs(codes.mean(0)).max()), rel=1e-4)
 
 
-def test_descents_tell_how_many_minima_they_reach(ready: Ready, tmp_path: Path) -> None:
+def test_descents_are_measured_by_the_minima_they_reach(ready: Ready, tmp_path: Path) -> None:
     _, result = measured(ready, "himmelblau", tmp_path, steps=200)
     assert result.metrics["minima_reached"] == 3
     assert result.metrics["largest_value"] < 1e-6
@@ -88,28 +88,28 @@ def test_descents_tell_how_many_minima_they_reach(ready: Ready, tmp_path: Path) 
 
 def test_the_elbo_is_what_the_loss_says(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready("vae", count=400)
-    alive = functions.live(models.get("vae"), model, prepared.config, prepared.assets)
-    result = evaluate(alive, prepared, tmp_path)
+    live = functions.live(models.get("vae"), model, prepared.config, prepared.assets)
+    result = evaluate(live, prepared, tmp_path)
     image = tf.constant(prepared.test.inputs())
     noise = tf.random.stateless_normal([len(prepared.test), prepared.config.latent_dim], [0, 0])  # type: ignore[attr-defined]
     loss = float(model.losses_of(image, noise, training=False)[0])
     assert -result.metrics["elbo"] == pytest.approx(loss, rel=0.02)  # other noise
 
 
-def test_without_a_classifier_the_frechet_distance_is_missing_and_the_reason_told(ready: Ready, tmp_path: Path) -> None:
+def test_without_a_classifier_there_is_no_frechet_distance_and_a_note_says_why(ready: Ready, tmp_path: Path) -> None:
     _, result = measured(ready, "wgan_gp", tmp_path)
     assert set(result.metrics) == {"diversity"}
-    assert result.notes == [f"no Fréchet distance: {tmp_path} has no classifier of 28×28×1 images; train one first"]
+    assert result.notes == [f"no Fréchet distance: {tmp_path} has no classifier for 28×28×1 images; train one first"]
 
 
 def test_samples_are_the_same_for_the_same_seed(ready: Ready) -> None:
     model, prepared = ready("wgan_gp", count=60)
-    alive = functions.live(models.get("wgan_gp"), model, prepared.config, prepared.assets)
-    a = draw(alive, 300)
-    np.testing.assert_array_equal(a, draw(alive, 300))
+    live = functions.live(models.get("wgan_gp"), model, prepared.config, prepared.assets)
+    a = draw(live, 300)
+    np.testing.assert_array_equal(a, draw(live, 300))
     assert (a.shape, a.dtype) == ((300, 28, 28, 1), np.uint8)
-    assert (a[:250] != draw(alive, 250, seed=1)).any()
-    assert (a[0] != a[250]).any()  # the second call goes on with other noise
+    assert (a[:250] != draw(live, 250, seed=1)).any()
+    assert (a[0] != a[250]).any()  # the second call uses other noise
 
 
 REPORTS = {
@@ -124,7 +124,7 @@ REPORTS = {
 }
 
 
-def test_answers_are_shown_of_few_images_alone(ready: Ready, tmp_path: Path) -> None:
+def test_all_answers_are_shown_only_if_there_are_few(ready: Ready, tmp_path: Path) -> None:
     prepared, result = measured(ready, "lenet5", tmp_path, count=160)
     assert len(prepared.test) > pictures.FEW
     report.write(tmp_path / "report", "lenet5", prepared, [], 1, result)
@@ -153,9 +153,7 @@ def test_a_report_has_the_pictures_of_its_task(ready: Ready, tmp_path: Path, nam
         ("unet", {"masks"}),
     ],
 )
-def test_a_snapshot_shows_what_the_network_makes_of_validation_examples(
-    ready: Ready, name: str, shown: set[str]
-) -> None:
+def test_a_snapshot_shows_answers_to_validation_examples(ready: Ready, name: str, shown: set[str]) -> None:
     model, prepared = ready(name, count=60)
     images = snapshot(functions.live(models.get(name), model, prepared.config, prepared.assets), prepared)
     assert set(images) == shown
@@ -179,7 +177,7 @@ def test_an_overlay_colours_objects_and_leaves_the_background() -> None:
     assert shown[0, 1, 1].tolist() == pictures.COLOURS[2].tolist()  # colours repeat after 7
 
 
-def test_a_judge_is_the_classifier_of_such_images_and_prefers_the_same_data(tmp_path: Path) -> None:
+def test_features_come_from_a_classifier_of_such_images_preferably_of_the_same_data(tmp_path: Path) -> None:
     def version(name: str, number: int, shape: list[int], data: str, task: str = "classify") -> None:
         folder = tmp_path / name / str(number)
         (folder / "assets.extra").mkdir(parents=True)
@@ -207,18 +205,18 @@ def test_a_judge_is_the_classifier_of_such_images_and_prefers_the_same_data(tmp_
         }  # fmt: skip
         (folder / "assets.extra" / "card.json").write_text(json.dumps(card))
 
-    assert functions.judge(tmp_path / "nowhere", (2, 2, 1), "faces") is None
+    assert functions.feature_extractor(tmp_path / "nowhere", (2, 2, 1), "faces") is None
     version("alexnet", 1, [2, 2, 1], "digits")
     version("lenet5", 1, [2, 2, 1], "digits")
     version("lenet5", 2, [2, 2, 1], "digits")
     version("other", 1, [4, 1, 1], "digits")
     version("painter", 1, [2, 2, 1], "digits", task="generate")
-    judge = functions.judge(tmp_path, (2, 2, 1), "digits")
-    assert judge is not None
-    assert judge.name == "logits of lenet5 version 2, trained on digits"
-    assert judge(np.full((3, 2, 2, 1), 255, np.uint8))["logits"].tolist() == [[2.0, 2.0]] * 3
+    extractor = functions.feature_extractor(tmp_path, (2, 2, 1), "digits")
+    assert extractor is not None
+    assert extractor.name == "logits of lenet5 version 2, trained on digits"
+    assert extractor(np.full((3, 2, 2, 1), 255, np.uint8))["logits"].tolist() == [[2.0, 2.0]] * 3
     version("resnet18", 1, [2, 2, 1], "faces")
-    judge = functions.judge(tmp_path, (2, 2, 1), "faces")
-    assert judge is not None
-    assert judge.name == "logits of resnet18 version 1, trained on faces"
-    assert functions.judge(tmp_path, (3, 3, 1), "faces") is None
+    extractor = functions.feature_extractor(tmp_path, (2, 2, 1), "faces")
+    assert extractor is not None
+    assert extractor.name == "logits of resnet18 version 1, trained on faces"
+    assert functions.feature_extractor(tmp_path, (3, 3, 1), "faces") is None

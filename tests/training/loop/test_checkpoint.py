@@ -38,7 +38,7 @@ def test_everything_that_training_changes_comes_back(ready: Ready, tmp_path: Pat
         np.testing.assert_array_equal(a.value.numpy(), b.value.numpy())
 
 
-def test_all_optimizers_and_noise_generators_are_in_it(ready: Ready) -> None:
+def test_a_checkpoint_holds_all_optimizers_and_noise_generators(ready: Ready) -> None:
     model, _ = ready("wgan_gp", count=60)
     held = {id(v) for v in checkpoint.variables(model)}
     assert len(checkpoint.optimizers(model)) == 2
@@ -86,10 +86,10 @@ def test_a_failed_save_leaves_the_old_checkpoint_and_nothing_else(ready: Ready, 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is no checkpoint"), (b"PK\x03\x04 cut short", "is no checkpoint"), (None, "cannot be read")],
+    [(b"", "is not a checkpoint"), (b"PK\x03\x04 cut short", "is not a checkpoint"), (None, "cannot be read")],
     ids=["empty", "broken", "missing"],
 )
-def test_a_file_that_is_no_checkpoint_is_refused(
+def test_a_file_that_is_not_a_checkpoint_is_refused(
     ready: Ready, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     path = tmp_path / "checkpoint.npz"
@@ -99,7 +99,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(
         checkpoint.load(path, ready(count=60)[0])
 
 
-def test_weights_of_another_shape_are_refused_with_the_first_that_differs(ready: Ready, tmp_path: Path) -> None:
+def test_weights_of_another_shape_are_refused_with_the_first_difference(ready: Ready, tmp_path: Path) -> None:
     checkpoint.save_weights(tmp_path / "weights.npz", ready(count=60)[0])
-    with pytest.raises(TrainingError, match=r"the first that differs being \(5, 5, 1, 2\) for \(5, 5, 1, 3\)"):
+    with pytest.raises(TrainingError, match=r"the first difference: got \(5, 5, 1, 2\), expected \(5, 5, 1, 3\)"):
         checkpoint.load_weights(tmp_path / "weights.npz", ready(count=60, filters=(3, 4))[0])

@@ -44,7 +44,7 @@ def parse(*arguments: str) -> dict[str, Any]:
     return vars(parser.parse_args(arguments))
 
 
-def test_options_go_over_the_file_over_the_preset_over_the_defaults() -> None:
+def test_options_override_the_file_the_preset_and_the_defaults() -> None:
     made = config.compose(NETWORK, "quick", {"units": 5, "seed": 1}, {"seed": 2})
     assert (made.epochs, made.units, made.seed, made.batch_size) == (1, 5, 2, 128)
 
@@ -55,7 +55,7 @@ def test_options_come_from_the_fields_with_dashes_and_types() -> None:
     assert parse() == {}
 
 
-def test_help_tells_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse("--help")
     told = " ".join(capsys.readouterr().out.split())
@@ -67,30 +67,30 @@ def test_help_tells_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_option_of_the_wrong_type_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse("--filters", "1,x")
-    assert "'1,x' is not a list, each an integer" in capsys.readouterr().err
+    assert "got '1,x'; expected a list, each item an integer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         pytest.param(
-            {"unit": 3}, r'options has "unit"; known are data, batch_size.*did you mean units\?', id="unknown"
+            {"unit": 3}, r'options: got "unit"; expected one of data, batch_size.*did you mean units\?', id="unknown"
         ),
-        pytest.param({"units": "3"}, r'units is "3"; wanted is an integer', id="text for an integer"),
-        pytest.param({"units": True}, "units is true; wanted is an integer", id="truth for an integer"),
-        pytest.param({"units": 1.5}, "units is 1.5; wanted is an integer", id="fraction for an integer"),
-        pytest.param({"augment": 1}, "augment is 1; wanted is true or false", id="number for truth"),
-        pytest.param({"filters": [1, "a"]}, 'filters is "a"; wanted is an integer', id="text in a list"),
-        pytest.param({"filters": 3}, "filters is 3; wanted is a list, each an integer", id="number for a list"),
+        pytest.param({"units": "3"}, r'units: got "3"; expected an integer', id="text for an integer"),
+        pytest.param({"units": True}, "units: got true; expected an integer", id="truth for an integer"),
+        pytest.param({"units": 1.5}, "units: got 1.5; expected an integer", id="fraction for an integer"),
+        pytest.param({"augment": 1}, "augment: got 1; expected true or false", id="number for truth"),
+        pytest.param({"filters": [1, "a"]}, 'filters: got "a"; expected an integer', id="text in a list"),
+        pytest.param({"filters": 3}, "filters: got 3; expected a list, each item an integer", id="number for a list"),
     ],
 )
-def test_a_wrong_value_is_refused_in_a_sentence(values: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         config.compose(NETWORK, options=values)
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r'no preset "fast"; its presets: quick, full'):
+    with pytest.raises(UsageError, match=r"got preset 'fast'; expected one of quick, full"):
         config.compose(NETWORK, "fast")
 
 
@@ -117,12 +117,14 @@ def test_a_card_gives_its_config(tmp_path: Path) -> None:
     [
         pytest.param(None, "cannot be read", id="no file"),
         pytest.param("{", "is not JSON", id="not JSON"),
-        pytest.param("[1]", "holds a JSON list", id="a list"),
-        pytest.param('{"network": "vae", "config": {}}', "is the card of vae, not of toy", id="another network"),
+        pytest.param("[1]", "got a JSON list", id="a list"),
+        pytest.param(
+            '{"network": "vae", "config": {}}', "got the card of vae; expected the card of toy", id="another network"
+        ),
         pytest.param('{"epoch": 1}', "did you mean epochs", id="unknown key"),
     ],
 )
-def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+def test_a_file_without_options_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "config.json"
     if content is not None:
         path.write_text(content)

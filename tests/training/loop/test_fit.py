@@ -43,7 +43,7 @@ def assert_equal(a: list[np.ndarray], b: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def test_accuracy_rises_and_history_tells_each_epoch(ready: Ready, tmp_path: Path) -> None:
+def test_accuracy_rises_and_history_has_each_epoch(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready(count=600, epochs=4, learning_rate=5e-3)
     state = fit.fit(model, prepared, tmp_path / "checkpoint.npz")
     assert [row["epoch"] for row in state.history] == [1, 2, 3, 4]
@@ -58,7 +58,7 @@ TELLING = ("lenet5", "resnet18", "wgan_gp")
 @pytest.mark.parametrize(
     "name", [n if n in TELLING else pytest.param(n, marks=pytest.mark.slow) for n in models.names()]
 )
-def test_a_run_goes_on_from_its_checkpoint_to_the_same_weights(ready: Ready, tmp_path: Path, name: str) -> None:
+def test_a_run_continues_from_its_checkpoint_to_the_same_weights(ready: Ready, tmp_path: Path, name: str) -> None:
     images = models.get(name).task not in ("sentiment", "regress")
     settings: dict[str, Any] = {"epochs": 2, "augment": images, "schedule": "cosine", "warmup": 0.2}
     if name == "lenet5":
@@ -69,7 +69,7 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_weights(ready: Ready, tmp
 
     other, _ = ready(name, count=60, **settings)
     meter = Recorder()
-    with pytest.raises(InterruptedRunError, match="the same command goes on"):
+    with pytest.raises(InterruptedRunError, match="the same command continues"):
         fit.fit(other, prepared, tmp_path / "cut.npz", meter=meter, stop=lambda: len(meter.steps) >= 1)
     assert meter.steps == [(1, 1)]
     third, _ = ready(name, count=60, **settings)
@@ -100,9 +100,10 @@ def test_a_run_that_is_stopped_at_the_end_of_an_epoch_keeps_its_figures(ready: R
 VICTIM = """
 import sys
 from pathlib import Path
-from training import data, fit
+from ladle.training import data
+from ladle.training.loop import fit
 from ladle.training.data.pipeline import prepare
-import models
+from ladle import models
 
 fit.CALL_SECONDS = fit.CHECKPOINT_SECONDS = 0.0
 network = models.get("lenet5")
@@ -177,13 +178,13 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(ready: Ready, tmp_path
     assert_equal(checkpoint.values(model), seen[state.best])
 
 
-def test_an_unknown_monitor_is_refused_with_the_known_figures(ready: Ready, tmp_path: Path) -> None:
+def test_an_unknown_monitor_is_refused_with_the_known_metrics(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready(count=60, monitor="val_acuracy")
-    with pytest.raises(TrainingError, match=r"no figure 'val_acuracy' to monitor; there is loss, accuracy"):
+    with pytest.raises(TrainingError, match=r"got --monitor val_acuracy; expected one of loss, accuracy"):
         fit.fit(model, prepared, tmp_path / "checkpoint.npz")
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_advice(ready: Ready, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready(count=60, learning_rate=1e30, epochs=5)
     with pytest.raises(TrainingError, match=r"is nan at epoch 1.*smaller --learning-rate than 1e\+30"):
         fit.fit(model, prepared, tmp_path / "checkpoint.npz")
@@ -213,9 +214,10 @@ import numpy as np
 import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from training import checkpoint, data, devices, fit
+from ladle.training import data
+from ladle.training.loop import checkpoint, devices, fit
 from ladle.training.data.pipeline import prepare
-import models
+from ladle import models
 
 network = models.get(sys.argv[2])
 tiny = {**network.tiny, "epochs": 2, "batch_size": 32, "monitor": ""}
@@ -263,7 +265,7 @@ def test_xla_compiles_the_steps(ready: Ready, tmp_path: Path) -> None:
     assert compiled.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-3)
 
 
-def test_a_progress_line_tells_rate_and_time_left(ready: Ready, tmp_path: Path, capsys: Any) -> None:
+def test_a_progress_line_shows_speed_and_time_left(ready: Ready, tmp_path: Path, capsys: Any) -> None:
     from ladle.training.loop.progress import Lines
 
     model, prepared = ready(count=100)

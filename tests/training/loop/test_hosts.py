@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ladle.training.errors import UsageError
-from ladle.training.loop import hosts as workers
+from ladle.training.loop import hosts
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTS = {"worker": ["a:1", "b:2"]}
@@ -35,45 +35,46 @@ def config(cluster: Any, kind: str = "worker", index: int = 0) -> str:
 )
 def test_one_host_is_the_chief(text: str, count: int, chief: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
-    assert (workers.count(), workers.chief()) == (count, chief)
+    assert (hosts.count(), hosts.chief()) == (count, chief)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param("{", "TF_CONFIG cannot be read", id="no JSON"),
-        pytest.param('{"cluster": {"worker": ["a:1", "b:2"]}}', "TF_CONFIG cannot be read", id="no task"),
-        pytest.param(config(HOSTS, index=2), "names worker 2 of", id="no such worker"),
-        pytest.param(config({"ps": ["a:1"], **HOSTS}), "wanted are workers alone", id="parameter server"),
+        pytest.param("{", "TF_CONFIG is invalid", id="no JSON"),
+        pytest.param('{"cluster": {"worker": ["a:1", "b:2"]}}', "TF_CONFIG is invalid", id="no task"),
+        pytest.param(config(HOSTS, index=2), "got worker 2 of", id="no such worker"),
+        pytest.param(config({"ps": ["a:1"], **HOSTS}), "expected chief and workers only", id="parameter server"),
     ],
 )
-def test_an_unfit_cluster_is_refused(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_cluster_is_refused(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UsageError, match=said):
-        workers.count()
+        hosts.count()
 
 
 def test_one_host_agrees_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert workers.agreed([1.0], [2.0, 3.0]) == [1.0, 2.0, 3.0]
-    assert workers.shared(b"some") == b"some"
-    assert workers.by_chief(lambda: tmp_path) == tmp_path
-    with workers.home(tmp_path) as home:
-        assert home == tmp_path
+    assert hosts.agree([1.0], [2.0, 3.0]) == [1.0, 2.0, 3.0]
+    assert hosts.broadcast(b"some") == b"some"
+    assert hosts.on_chief(lambda: tmp_path) == tmp_path
+    with hosts.runs_folder(tmp_path) as folder:
+        assert folder == tmp_path
 
 
 MEMBER = """
 import sys
 from pathlib import Path
 import numpy as np
-from training import checkpoint, data, devices, fit, workers
+from ladle.training import data
+from ladle.training.loop import checkpoint, devices, fit, hosts
 from ladle.training.errors import TrainingError
 devices.join()
-import models
+from ladle import models
 from ladle.training.data.pipeline import prepare
 
-assert workers.agreed([1.0], [5.0 if workers.chief() else 7.0]) == [2.0, 5.0]
-assert workers.shared(b"chief's word" if workers.chief() else b"mine") == b"chief's word"
+assert hosts.agree([1.0], [5.0 if hosts.chief() else 7.0]) == [2.0, 5.0]
+assert hosts.broadcast(b"chief's word" if hosts.chief() else b"mine") == b"chief's word"
 
 def train(epochs, file):
     network = models.get("resnet18")
@@ -86,13 +87,13 @@ def train(epochs, file):
 
 here = Path(sys.argv[1])
 train(1, here / "checkpoint.npz")
-np.savez(here / "weights.npz", *train(2, here / "checkpoint.npz"))  # goes on from the chief's checkpoint
+np.savez(here / "weights.npz", *train(2, here / "checkpoint.npz"))  # continues from the chief's checkpoint
 
 def fails():
     raise TrainingError("no disk")
 
 try:
-    workers.by_chief(fails)
+    hosts.on_chief(fails)
 except TrainingError as error:
     print(error, flush=True)
 """
@@ -101,12 +102,12 @@ except TrainingError as error:
 def two(commands: list[list[str]]) -> list[tuple[str, str]]:
     """What two processes say, stdout and stderr, that train together on ports of this machine."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    hosts = {"worker": [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]}
+    cluster = {"worker": [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]}
     for s in sockets:
         s.close()
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
     children = [
-        subprocess.Popen(command, env={**os.environ, "TF_CONFIG": config(hosts, index=i)}, **pipes)
+        subprocess.Popen(command, env={**os.environ, "TF_CONFIG": config(cluster, index=i)}, **pipes)
         for i, command in enumerate(commands)
     ]
     try:
@@ -129,7 +130,10 @@ def test_two_hosts_share_each_batch_and_end_with_the_same_weights(tmp_path: Path
         ["checkpoint.npz", "weights.npz"],
         ["weights.npz"],
     ]
-    assert [out.splitlines()[-1] for out, _ in said] == ["no disk", "the chief did not export; see what it says"]
+    assert [out.splitlines()[-1] for out, _ in said] == [
+        "no disk",
+        "the chief failed to export; read its error message",
+    ]
 
     weights = []
     for home in homes:

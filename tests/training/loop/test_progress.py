@@ -11,7 +11,7 @@ from ladle.training.loop import progress
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(9.26, "9.3 s"), (93.4, "1:33"), (3723, "1:02:03")], ids=["seconds", "minutes", "hours"]
 )
-def test_a_time_is_read_at_a_glance(seconds: float, shown: str) -> None:
+def test_durations_have_a_unit_that_suits_them(seconds: float, shown: str) -> None:
     assert progress.clock(seconds) == shown
 
 
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_bar_with_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", "80")
@@ -35,7 +35,9 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch: pytest.Monke
     assert "━" in screen.getvalue()
 
 
-def test_a_file_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_gets_plain_lines_at_intervals(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with progress.meter(2, 10) as lines:
         lines.step(1, 4, {"loss": 0.5}, 10.0, 5.0)
         monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ladle.training.errors import TrainingError
+from ladle.training.errors import TrainingError, UsageError
 from ladle.training.loop import run_folder
 
 WHAT = {"network": "toy", "config": {"filters": (1, 2)}}
@@ -19,7 +19,7 @@ def test_an_interrupted_run_of_the_same_description_is_found_again(tmp_path: Pat
         first.checkpoint.write_bytes(b"")
     with run_folder.opened(tmp_path, "toy", WHAT, True) as second:
         assert second.path == first.path
-        second.tell(exported="models/toy/1")
+        second.update(exported="models/toy/1")
     with run_folder.opened(tmp_path, "toy", WHAT, True) as third:
         assert third.path != first.path
     assert json.loads((first.path / "run.json").read_text()) == {
@@ -29,7 +29,7 @@ def test_an_interrupted_run_of_the_same_description_is_found_again(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("what", "resume"), [({**WHAT, "config": {}}, True), (WHAT, False)], ids=["other", "new"])
-def test_a_run_of_another_description_or_a_wish_for_a_new_one_begins_anew(
+def test_another_description_or_no_resume_starts_a_new_run(
     tmp_path: Path, what: dict[str, object], resume: bool
 ) -> None:
     with run_folder.opened(tmp_path, "toy", WHAT, True) as first:
@@ -38,7 +38,7 @@ def test_a_run_of_another_description_or_a_wish_for_a_new_one_begins_anew(
         assert second.path != first.path
 
 
-def test_a_run_that_is_worked_on_is_left_alone(tmp_path: Path) -> None:
+def test_a_run_that_another_process_holds_is_not_resumed(tmp_path: Path) -> None:
     with run_folder.opened(tmp_path, "toy", WHAT, True) as first:
         first.checkpoint.write_bytes(b"")
         with run_folder.opened(tmp_path, "toy", WHAT, True) as second:
@@ -54,15 +54,15 @@ def test_the_newest_run_with_a_checkpoint_is_found(tmp_path: Path) -> None:
     with run_folder.opened(tmp_path, "toy", WHAT, False):
         pass
     assert run_folder.newest(tmp_path, "toy") == folder.path
-    with pytest.raises(TrainingError, match=r"is no run: it has no run\.json"):
+    with pytest.raises(TrainingError, match=r"is not a run: it has no run\.json"):
         run_folder.read(tmp_path)
 
 
 def test_tensorboard_shows_scalars_and_images(tmp_path: Path) -> None:
     with run_folder.opened(tmp_path, "toy", WHAT, True) as folder:
         for epoch, loss in ((1, 0.5), (2, 0.25)):
-            folder.scalars(epoch, {"loss": loss, "val_loss": loss + 1})
-        folder.image(2, "samples", np.zeros((4, 6, 3), np.uint8))
+            folder.add_scalars(epoch, {"loss": loss, "val_loss": loss + 1})
+        folder.add_image(2, "samples", np.zeros((4, 6, 3), np.uint8))
     events = {}
     for part in ("training", "validation"):
         events[part] = EventAccumulator(str(folder.path / "tensorboard" / part)).Reload()
@@ -73,3 +73,14 @@ def test_tensorboard_shows_scalars_and_images(tmp_path: Path) -> None:
     assert "samples" in events["training"].Tags()["tensors"]
     picture = tf.io.decode_png((folder.path / "pictures" / "samples-epoch-002.png").read_bytes())
     assert picture.shape == (4, 6, 3)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run_folder.check_writable(tmp_path / "new" / "runs", "--runs")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UsageError, match=r"--runs: .*file is a file; expected a folder; give another --runs"):
+        run_folder.check_writable(tmp_path / "file" / "runs", "--runs")
+    opened = run_folder.opened(tmp_path / "file", "toy", WHAT, True)
+    with pytest.raises(TrainingError, match=r"cannot make a run folder .*; give another --runs"), opened:
+        pass

@@ -53,13 +53,13 @@ def test_decay_begins_where_the_warm_up_ends() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"schedule": "cosin"}, 'no schedule "cosin"; there is constant, cosine, exponential'),
-        ({"warmup": 1.0}, "warmup is 1.0; wanted is a share"),
-        ({"warmup": -0.1}, "warmup is -0.1"),
-        ({"schedule": "exponential"}, "schedule exponential: decay is 0; wanted is a factor between"),
-        ({"schedule": "step", "decay": 0.1}, "decay_epochs names no epochs"),
-        ({"schedule": "inverse_time"}, "schedule inverse_time: decay is 0; wanted is a number above 0"),
-        ({"decay": 0.9}, "decay is set, but schedule constant has no use for it; it goes with exponential or step"),
+        ({"schedule": "cosin"}, 'got schedule "cosin"; expected one of constant, cosine, exponential'),
+        ({"warmup": 1.0}, "got warmup 1; expected a share"),
+        ({"warmup": -0.1}, "got warmup -0.1"),
+        ({"schedule": "exponential"}, "schedule exponential: got decay 0; expected a factor between"),
+        ({"schedule": "step", "decay": 0.1}, "got no decay_epochs"),
+        ({"schedule": "inverse_time"}, "schedule inverse_time: got decay 0; expected a number above 0"),
+        ({"decay": 0.9}, "decay has no effect with schedule constant; it requires exponential or step"),
     ],
     ids=["unknown", "all of the run", "negative", "no factor", "no epochs", "no rate", "another's option"],
 )

@@ -1,4 +1,4 @@
-"""Training in stages: what each changes, what is computed once, and how a run that was stopped goes on."""
+"""Training in stages: what each changes, what is computed once, and how an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Trained:
         self.fitted: list[tuple[str, int]] = []
         self.stop_in = stop_in
         self.before = checkpoint.values(self.model)
-        self.state, self.told = stages.run(
+        self.state, self.entries = stages.run(
             network, self.model, self.prepared, folder / "checkpoint.npz", self.fit, self.said.append
         )
 
@@ -48,7 +48,7 @@ def head_alone(config: Any) -> Any:
     return NETWORK.stages(config)[:3]
 
 
-def test_five_stages_are_told_and_each_trains_its_part(ready: Any, tmp_path: Path) -> None:
+def test_five_stages_are_announced_and_each_trains_its_part(ready: Any, tmp_path: Path) -> None:
     run = Trained(ready, tmp_path, head_epochs=2, unfrozen=0.3)
     told = [line.strip() for line in run.said if "stage" in line]
     names = ["add the head", "freeze the base", "train the head", "unfreeze the top", "train both at a low rate"]
@@ -56,7 +56,7 @@ def test_five_stages_are_told_and_each_trains_its_part(ready: Any, tmp_path: Pat
         line.startswith(f"stage {i}/5 {name}") for i, (line, name) in enumerate(zip(told, names, strict=True), 1)
     )
     assert run.fitted == [("stage-3.npz", 0), ("checkpoint.npz", 2)]
-    assert [entry["epochs"] for entry in run.told["stages"]] == [0, 0, 2, 0, 1]
+    assert [entry["epochs"] for entry in run.entries["stages"]] == [0, 0, 2, 0, 1]
     assert [row["epoch"] for row in run.state.history] == [1, 2, 3]
     assert [row["learning_rate"] for row in run.state.history] == pytest.approx([1e-2, 1e-2, 1e-3])
     base = run.model.get_layer("efficientnet_lite0")
@@ -83,7 +83,7 @@ def test_features_computed_once_train_the_head_as_the_whole_network_does(ready: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["stage-3.npz", "checkpoint.npz"], ids=["with the head", "with both"])
-def test_a_run_that_is_stopped_in_a_stage_goes_on_to_the_same_weights(place: str, ready: Any, tmp_path: Path) -> None:
+def test_a_run_stopped_in_a_stage_continues_to_the_same_weights(place: str, ready: Any, tmp_path: Path) -> None:
     straight = Trained(ready, tmp_path / "straight")
     with pytest.raises(InterruptedRunError):
         Trained(ready, tmp_path / "stopped", stop_in=place)

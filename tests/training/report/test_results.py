@@ -12,8 +12,8 @@ from PIL import Image
 from ladle import models
 from ladle.training.data import OWN
 from ladle.training.report import recorded, results, results_page
-from ladle.training.report.claims import claims
-from ladle.training.report.results_page import Known
+from ladle.training.report.claims import check
+from ladle.training.report.results_page import Entry
 
 README = f"# Ladle\n\n{results.BEGIN}\nold\n{results.END}\n\nend\n"
 
@@ -124,7 +124,7 @@ def test_figures_of_somebodys_own_files_are_shown_without_pictures(repository: P
     file.write_text(json.dumps(told))
     (entry,) = results.records(repository)
     assert entry["data"] == "own_mnist"
-    assert results_page.pictures(repository, [entry], tmp_path / "pictures") == {}
+    assert results_page.write_pictures(repository, [entry], tmp_path / "pictures") == {}
     public = record("lenet5", created="2026-11-22T03:00:00Z")
     runs = results_page.page([public, entry], {}, {"lenet5": "results/lenet5.png"}).partition("## Runs")[2]
     assert runs.index("results/lenet5.png") < runs.index("own_mnist")
@@ -175,23 +175,24 @@ def test_runs_on_two_folders_of_one_s_own_are_two_rows() -> None:
 def test_precision_and_first_weights_of_a_run_are_told() -> None:
     told = card("resnet18", precision="mixed_bfloat16", initial={"source": f"{OWN}resnet18 version 3", "sha256": "0"})
     page = results_page.page([results.record(told)], {}, {})
-    assert "- begun with the weights of resnet18 version 3\n- again: `ladle train resnet18" in page
+    assert "- started from the weights of resnet18 version 3\n- again: `ladle train resnet18" in page
     assert "ladle train resnet18 --preset quick --precision mixed_bfloat16`" in page
     plain = results_page.page([results.record(card("resnet18", precision="float32"))], {}, {})
-    assert "begun with" not in plain
+    assert "started from" not in plain
     assert "--precision" not in plain
 
 
 def test_a_full_run_stands_beside_the_published_figure() -> None:
-    known = {"lenet5": Known("0.99 on MNIST", "mnist", {}), "vae": Known("", "fashion_mnist", {})}
+    known = {"lenet5": Entry("0.99 on MNIST", "mnist", {}), "vae": Entry("", "fashion_mnist", {})}
     page = results_page.page([record("lenet5", preset="full")], known, {})
     row = "| `lenet5` | mnist | 0.99 on MNIST | `ladle train lenet5 --preset full` | accuracy 0.8876 on fashion_mnist |"
     assert row in page
-    assert "| `vae` | fashion_mnist | none is published for this network on this data |" in page
+    assert "| `vae` | fashion_mnist | nothing published for this network on this data |" in page
 
 
 def reached(*records: dict[str, Any]) -> dict[str, bool | None]:
-    return {claim.statement: claim.reached for claim in claims(records)}
+    claims = {name: models.get(name).claims for name in models.names()}
+    return {checked.statement: checked.reached for checked in check(claims, records)}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def reached(*records: dict[str, Any]) -> dict[str, bool | None]:
         pytest.param(
             [record("himmelblau", metrics={"minima_reached": 3.0, "largest_value": 1e-9})],
             [record("himmelblau", metrics={"minima_reached": 2.0, "largest_value": 1e-9})],
-            "three minima",
+            "3 different minima",
             id="himmelblau",
         ),
         pytest.param(
@@ -212,13 +213,13 @@ def reached(*records: dict[str, Any]) -> dict[str, bool | None]:
                 record("vae", metrics={"reconstruction_frechet_distance": 9.0}),
                 record("autoencoder", metrics={"frechet_distance": 8.0}),
             ],
-            "samples of the plain",
+            "samples of `autoencoder`",
             id="vae",
         ),
         pytest.param(
             [record("denoising_autoencoder", metrics={"mended_squared_error": 0.02, "corrupted_squared_error": 0.04})],
             [record("denoising_autoencoder", metrics={"mended_squared_error": 0.05, "corrupted_squared_error": 0.04})],
-            "leaving the noise",
+            "images with noise",
             id="denoising",
         ),
         pytest.param(
@@ -233,7 +234,7 @@ def reached(*records: dict[str, Any]) -> dict[str, bool | None]:
                 )
             ],
             [record("adversarial_autoencoder", more={"code_off_normal": {"mean": 0.1, "deviation": 0.1}})],
-            "are normal",
+            "codes are normal",
             id="codes",
         ),
         pytest.param(
@@ -251,13 +252,13 @@ def reached(*records: dict[str, Any]) -> dict[str, bool | None]:
         pytest.param(
             [record("unet", metrics={"iou": 0.9}), record("fcn8s", metrics={"iou": 0.9})],
             [record("unet", metrics={"iou": 0.8}), record("fcn8s", metrics={"iou": 0.9})],
-            "`unet` is no worse",
+            "`unet`: IoU",
             id="iou",
         ),
         pytest.param([record("mlp")], [record("mlp", metrics={"accuracy": 0.86})], "`mlp`: accuracy", id="accuracy"),
     ],
 )
-def test_a_statement_is_reached_or_not_as_measured(
+def test_a_claim_is_reached_or_not_as_measured(
     good: list[dict[str, Any]], bad: list[dict[str, Any]], words: str
 ) -> None:
     def about(records: list[dict[str, Any]]) -> list[bool | None]:
@@ -268,5 +269,5 @@ def test_a_statement_is_reached_or_not_as_measured(
     assert about([]) == [None]
 
 
-def test_accuracy_on_other_data_reaches_nothing() -> None:
+def test_accuracy_on_other_data_checks_no_claim() -> None:
     assert reached(record("mlp", data="mnist"))["`mlp`: accuracy on fashion_mnist at least 0.87"] is None

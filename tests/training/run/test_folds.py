@@ -43,25 +43,25 @@ def test_targets_stay_with_their_inputs(prepared: Prepared) -> None:
     assert all(truth.get(x, y) == y for x, y in zip(rows(part), part.targets(), strict=True))
 
 
-def test_the_seed_deals_the_folds_out(prepared: Prepared, with_config: Callable[..., Prepared]) -> None:
+def test_the_seed_decides_the_folds(prepared: Prepared, with_config: Callable[..., Prepared]) -> None:
     network = models.get("house_prices")
     first = rows(folds.fold(network, prepared, 0).test)
     assert rows(folds.fold(network, prepared, 0).test) == first
     assert rows(folds.fold(network, with_config(prepared, seed=7), 0).test) != first
 
 
-def test_an_interrupted_cross_validation_goes_on_with_the_next_fold(prepared: Prepared, tmp_path: Path) -> None:
+def test_an_interrupted_cross_validation_continues_with_the_next_fold(prepared: Prepared, tmp_path: Path) -> None:
     asked: list[Path] = []
 
-    def teach(part: Prepared, file: Path) -> Evaluation:
+    def train_fold(part: Prepared, file: Path) -> Evaluation:
         asked.append(file)
         if len(asked) == 3:
             raise InterruptedRunError("stopped")
         return Evaluation({"price": float(part.test.targets().mean()), "note": "words"})
 
     def cross_validated(said: list[str]) -> dict[str, Any]:
-        with run_folder.opened(tmp_path, "house_prices", {"a": 1}, resume=True, holds=run_folder.TOLD) as folder:
-            return folds.run(models.get("house_prices"), prepared, folder, teach, said.append)
+        with run_folder.opened(tmp_path, "house_prices", {"a": 1}, resume=True, holds=run_folder.DESCRIPTION) as folder:
+            return folds.run(models.get("house_prices"), prepared, folder, train_fold, said.append)
 
     said: list[str] = []
     with pytest.raises(InterruptedRunError):
@@ -77,10 +77,10 @@ def test_an_interrupted_cross_validation_goes_on_with_the_next_fold(prepared: Pr
 
 
 @pytest.mark.parametrize("count", [1, 40, -1])
-def test_a_number_of_folds_that_leaves_nothing_to_learn_from_is_refused(
+def test_a_wrong_number_of_folds_is_refused(
     count: int, prepared: Prepared, with_config: Callable[..., Prepared]
 ) -> None:
-    with pytest.raises(UsageError, match=rf"folds is {count}; wanted is 0 for none, or from 2 to \d+ of \d+ examples"):
+    with pytest.raises(UsageError, match=rf"got folds {count}; expected 0 \(off\), or 2 to \d+ for \d+ examples"):
         folds.check(with_config(prepared, folds=count))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ladle.training import options
-from ladle.training.evaluate.headline import headline
+from ladle.training.evaluate.headline import card_entry, headline
 from ladle.training.run import parallel
 from ladle.training.run.board import Board
 from ladle.training.run.parallel import Job
@@ -54,13 +54,13 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_what_others_need_is_trained_first_then_the_longest() -> None:
+def test_networks_that_others_need_are_trained_first_then_the_longest() -> None:
     jobs = [Job("short", [], expected=1), Job("long", [], expected=9), Job("judge", [], expected=2)]
     jobs += [Job("gan", [], ("judge",), expected=5), Job("new", [])]
     assert [job.name for job in parallel.ordered(jobs)] == ["judge", "new", "long", "gan", "short"]
 
 
-def test_what_needs_another_begins_when_that_has_ended() -> None:
+def test_a_network_that_needs_another_starts_after_it() -> None:
     outcomes = train([Job("vae", [], ("lenet5",)), Job("lenet5", [])], at_once=2)
     assert [name for name, _ in begun()] == ["lenet5", "vae"]
     assert {outcome.code for outcome in outcomes.values()} == {0}
@@ -72,7 +72,7 @@ def test_cores_are_shared_and_the_last_one_has_them_all() -> None:
     assert begun()[2] == ["c", "2"]
 
 
-def test_a_failure_stops_no_other_and_the_same_command_tries_it_alone_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_stops_no_other_and_the_same_command_retries_it_alone(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [Job("a", []), Job("b", ["--fail"]), Job("c", [])]
     outcomes = train(jobs)
     assert [outcome.code for outcome in outcomes.values()] == [0, 1, 0]
@@ -85,33 +85,33 @@ def test_a_failure_stops_no_other_and_the_same_command_tries_it_alone_again(caps
     assert [name for name, _ in begun()] == ["b"]
 
 
-def test_what_succeeded_is_trained_anew_by_the_next_command() -> None:
+def test_the_next_command_trains_everything_again() -> None:
     for _ in range(2):
         train([Job("a", []), Job("b", [])])
     assert len(begun()) == 4
 
 
-def test_sigterm_stops_all_and_the_same_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sigterm_stops_all_and_the_same_command_continues(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [Job("a", [], expected=2), Job("b", ["--wait"], ("a",)), Job("c", [], ("b",))]
     outcomes = train(jobs)
     assert [outcome.code for outcome in outcomes.values()] == [0, 1, 1]
     assert outcomes["b"].error.startswith("stopped at epoch 1 of 2")
     assert outcomes["c"].error == "stopped"
     told = capsys.readouterr().err
-    assert "1 of 3 done, 1 stopped, 1 wait" in told
+    assert "1 of 3 done, 1 stopped, 1 waiting" in told
     assert "failed" not in told
     Path("go").touch()
     assert {outcome.code for outcome in train(jobs).values()} == {0}
     assert [name for name, _ in begun()] == ["a", "b", "b", "c"]
 
 
-def test_each_has_a_log_that_begins_with_its_command() -> None:
+def test_each_log_starts_with_its_command() -> None:
     train([Job("a", ["--data=x y", "--fail"]), Job("b", [])])
     (log,) = Path("runs/all").glob("*/a.log")
     assert log.read_text().splitlines() == ["$ ladle train a '--data=x y' --fail", "training: the data cannot be had"]
 
 
-def test_as_many_at_once_as_cores_and_memory_allow_and_one_on_a_gpu() -> None:
+def test_cores_and_memory_limit_how_many_run_at_once_and_a_gpu_runs_one() -> None:
     gib = 1 << 30
     assert parallel.width(2, 8 * gib, 0) == 2
     assert parallel.width(8, 8 * gib, 0) == 2
@@ -137,25 +137,28 @@ def test_options_reach_the_processes_as_they_were_typed() -> None:
     assert again.report is False
 
 
-def test_time_left_follows_what_was_expected_and_how_long_it_took(tmp_path: Path) -> None:
+def test_time_left_is_estimated_from_expected_and_actual_durations(tmp_path: Path) -> None:
     shown = Board({"a": 10.0, "b": 20.0, "c": None, "d": 30.0}, at_once=2)
-    assert shown.left() == pytest.approx((10 + 20 + 20 + 30) / 2)
+    assert shown.left_seconds() == pytest.approx((10 + 20 + 20 + 30) / 2)
     shown.running["a"] = (0.0, tmp_path)
     shown.ended("a", 20.0, {"version": "1"}, "")
-    assert shown.left() == pytest.approx((40 + 40 + 60) / 2)
+    assert shown.left_seconds() == pytest.approx((40 + 40 + 60) / 2)
     shown.running["d"] = (100.0, tmp_path)
-    assert shown.left(now=150.0) == pytest.approx((40 + 40 + 10) / 2)
-    assert Board({"a": None}, 1).left() is None
+    assert shown.left_seconds(now=150.0) == pytest.approx((40 + 40 + 10) / 2)
+    assert Board({"a": None}, 1).left_seconds() is None
 
 
-def test_the_headline_is_the_figure_that_says_most() -> None:
+def test_the_headline_is_the_best_metric_of_a_split() -> None:
     assert headline({"cross_entropy": 0.3, "accuracy": 0.9}) == {"accuracy": 0.9}
     assert headline({"diversity": 0.7, "frechet_distance": 8.0}) == {"frechet_distance": 8.0}
     assert headline({}) == {}
+    entry = card_entry({"test": {"loss": 0.1}, "validation": {"accuracy": 0.9}})
+    assert entry == {"headline": {"name": "accuracy", "value": 0.9, "split": "validation"}}
+    assert card_entry({"test": {}}) == {}
 
 
 @pytest.mark.slow
-def test_several_networks_are_trained_by_processes_of_their_own(tmp_path: Path) -> None:
+def test_each_network_is_trained_by_its_own_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ladle.training", "train", "sentiment_lstm", "lenet5", "--jobs", "2", "--json"]
     command += ["--data", "synthetic_digits", "--epochs", "1", "--train-limit", "64", "--no-report"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -165,6 +168,6 @@ def test_several_networks_are_trained_by_processes_of_their_own(tmp_path: Path) 
     assert json.loads(line)["version"] == str(Path("model_repository/lenet5/1"))
     wrong = "synthetic_digits holds images; sentiment_lstm wants text: give another --data"
     assert wrong in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("training: 1 of 2 not done: sentiment_lstm; ")
+    assert ended.stderr.splitlines()[-1].startswith("training: 1 of 2 not trained: sentiment_lstm; ")
     card = json.loads((tmp_path / "model_repository/lenet5/1/assets.extra/card.json").read_text())
     assert (", 1 of them used" in card["machine"]) == (parallel.cores() > 1)

@@ -19,6 +19,7 @@ from ladle.training.evaluate import functions
 from ladle.training.export import inputs
 from ladle.training.loop import run_folder
 from ladle.training.run import session
+from ladle.training.run.request import compose, load, of_version
 from ladle.training.weights import initial
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +54,7 @@ def card(version: Path) -> dict[str, Any]:
     return content
 
 
-def test_a_run_ends_as_a_version_whose_card_tells_all(home: Path) -> None:
+def test_a_run_ends_as_a_version_with_a_complete_card(home: Path) -> None:
     told = card(home / "models" / "lenet5" / "1")
     assert told["network"] == "lenet5"
     assert told["data"]["synthetic"] is True
@@ -64,9 +65,10 @@ def test_a_run_ends_as_a_version_whose_card_tells_all(home: Path) -> None:
     assert told["training_seconds"] > 0
     assert 0.3 < told["metrics"]["test"]["accuracy"] <= 1
     assert set(told["metrics"]["validation"]) == {"loss", "accuracy", "top_3_accuracy"}
+    assert told["headline"] == {"name": "accuracy", "value": told["metrics"]["test"]["accuracy"], "split": "test"}
 
 
-def test_a_run_folder_keeps_history_pictures_and_what_it_became(home: Path) -> None:
+def test_a_run_folder_keeps_history_pictures_and_the_exported_version(home: Path) -> None:
     folder = run_folder.newest(home / "runs", "lenet5")
     assert run_folder.read(folder)["exported"] == str(home / "models" / "lenet5" / "1")
     history = json.loads((folder / "history.json").read_text())
@@ -76,9 +78,7 @@ def test_a_run_folder_keeps_history_pictures_and_what_it_became(home: Path) -> N
     assert (folder / "tensorboard" / "validation").is_dir()
 
 
-def test_evaluate_finds_in_the_exported_version_what_the_card_says(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluate_measures_the_same_metrics_as_the_card(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["evaluate", "lenet5", "--repository", str(home / "models"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["synthetic"] is True
@@ -94,6 +94,34 @@ def test_a_checkpoint_is_exported_again(home: Path, capsys: pytest.CaptureFixtur
     assert second["metrics"] == first["metrics"]
 
 
+@pytest.mark.parametrize(("option", "file"), [("keras", "m.keras"), ("h5", "m.h5"), ("weights", "m.weights.h5")])
+def test_an_exported_keras_file_is_the_start_of_another_run(
+    option: str, file: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / file
+    assert command.main(["export", "lenet5", "--runs", str(home / "runs"), f"--{option}", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert list(tmp_path.iterdir()) == [path.parent]  # no version
+    network = models.get("lenet5")
+    prepared = load(compose(network, overrides={**network.tiny, "seed": 7}, synthetic=True))
+    model = network.build(prepared.config)
+    initial.assign(initial.find(path), network, model, prepared.config, prepared.assets)
+    image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
+    exported = functions.exported(home / "models" / "lenet5" / "1")("serving_default", image=image)["logits"]
+    np.testing.assert_allclose(model(image), exported, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "ending"),
+    [("keras", "m.h5", ".keras"), ("h5", "m.weights.h5", ".h5"), ("weights", "m.h5", ".weights.h5")],
+)
+def test_a_keras_file_with_another_formats_ending_is_refused(
+    option: str, file: str, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["export", "lenet5", f"--{option}", file]) == 2
+    assert f"--{option}: got {file}; expected a name that ends in {ending}" in capsys.readouterr().err
+
+
 def test_a_card_repeats_its_run_to_the_same_weights(home: Path, tmp_path: Path) -> None:
     file = home / "models" / "lenet5" / "1" / "assets.extra" / "card.json"
     version = session.run("lenet5", file=file, synthetic=True, repository=tmp_path / "models", runs=tmp_path / "runs")
@@ -105,7 +133,7 @@ def test_a_card_repeats_its_run_to_the_same_weights(home: Path, tmp_path: Path) 
     np.testing.assert_array_equal(*answers)
 
 
-def test_a_run_begins_with_the_weights_of_a_version(home: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_weights_of_a_version(home: Path, tmp_path: Path) -> None:
     begin = home / "models" / "lenet5"
     overrides = {**models.get("lenet5").tiny, "train_limit": 16, "learning_rate": 0.0, "seed": 7}
     places: dict[str, Any] = {"repository": tmp_path / "models", "runs": tmp_path / "runs", "report": False}
@@ -120,9 +148,9 @@ def test_a_run_begins_with_the_weights_of_a_version(home: Path, tmp_path: Path) 
 
 def test_the_weights_of_a_run_are_those_of_its_best_epoch(home: Path) -> None:
     network, folder = models.get("lenet5"), run_folder.newest(home / "runs", "lenet5")
-    prepared = session.load(network, session.Request(overrides={**network.tiny, "seed": 7}, synthetic=True))
+    prepared = load(compose(network, overrides={**network.tiny, "seed": 7}, synthetic=True))
     model = network.build(prepared.config)
-    initial.put(initial.find(folder), network, model, prepared.config, prepared.assets)
+    initial.assign(initial.find(folder), network, model, prepared.config, prepared.assets)
     image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
     wanted = functions.exported(home / "models" / "lenet5" / "1")("serving_default", image=image)["logits"]
     np.testing.assert_allclose(model(image), wanted, atol=1e-5)
@@ -157,7 +185,7 @@ def test_a_run_on_own_files_is_measured_and_exported_with_the_same_files_only(
     np.savez(own_files, **changed)
     assert command.main(export) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "was trained on own_fashion_mnist from user's path: mnist.npz (sha256 " in said
+    assert "expected own_fashion_mnist from user's path: mnist.npz (sha256 " in said
     assert said.endswith("give the files of the run with --data-path")
 
 
@@ -192,7 +220,7 @@ def test_precision_of_training_does_not_reach_the_exported_model(tmp_path: Path)
     assert card(version)["precision"] == "mixed_bfloat16"
 
 
-def test_terminated_training_says_one_line_and_goes_on_later(tmp_path: Path) -> None:
+def test_terminated_training_prints_one_line_and_continues_later(tmp_path: Path) -> None:
     arguments = ["--epochs", "20", "--synthetic", "--repository", str(tmp_path / "m"), "--runs", str(tmp_path / "r")]
     child = subprocess.Popen(
         [sys.executable, "-m", "ladle.training", "train", "lenet5", *TINY, *arguments],
@@ -207,7 +235,7 @@ def test_terminated_training_says_one_line_and_goes_on_later(tmp_path: Path) -> 
     said += child.stderr.readlines()
     assert child.wait() == 1
     assert said[-1].startswith("training: stopped at epoch ")
-    assert said[-1].endswith("the same command goes on from there\n")
+    assert said[-1].endswith("the same command continues from there\n")
     assert "Traceback" not in "".join(said)
     assert not (tmp_path / "m").exists()
 
@@ -232,10 +260,17 @@ def test_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "said"),
     [
         pytest.param(["train", "lenet55"], "did you mean lenet5", id="unknown network"),
-        pytest.param(["train"], "no network is named", id="no network"),
+        pytest.param(["train"], "got no network", id="no network"),
         pytest.param(["export", "lenet6"], "no network 'lenet6'; did you mean lenet5", id="no network to export"),
-        pytest.param(["train", "lenet5", "--preset", "fast"], "its presets: quick, full", id="unknown preset"),
-        pytest.param(["train", "lenet5", "--schedule", "x", "--synthetic"], 'no schedule "x"', id="unknown schedule"),
+        pytest.param(["train", "lenet5", "--preset", "fast"], "expected one of quick, full", id="unknown preset"),
+        pytest.param(["train", "lenet5", "--schedule", "x", "--synthetic"], 'got schedule "x"', id="unknown schedule"),
+        pytest.param(
+            ["train", "lenet5", "--epochs", "0", "--synthetic"], "got epochs 0; expected 1 or more", id="no epochs"
+        ),
+        pytest.param(["train", "lenet5", "--runs", "/dev/null"], "--runs: /dev/null is a file", id="no folder of runs"),
+        pytest.param(
+            ["train", "lenet5", "--repository", "/dev/null/m"], "--repository: /dev/null is a file", id="no repository"
+        ),
         pytest.param(["train", "lenet5", "--config", "none.json"], "none.json: cannot be read", id="no config file"),
         pytest.param(
             ["train", "wgan_gp", "--synthetic", "--height", "20", "--width", "20"],
@@ -255,7 +290,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["train", "lenet5", "--epochs", "x"], "'x' is not an integer", id="wrong type"),
+        pytest.param(["train", "lenet5", "--epochs", "x"], "got 'x'; expected an integer", id="wrong type"),
         pytest.param(
             ["train", "lenet5", "--latent-dim", "3"], "unrecognized arguments: --latent-dim", id="not its own"
         ),
@@ -304,7 +339,7 @@ def test_a_network_that_fails_does_not_stop_the_others(
     assert said.out.startswith(str(Path("model_repository") / "lenet5" / "1"))
 
 
-def test_generated_data_stand_in_for_a_set_that_cannot_be_had_and_are_named(tmp_path: Path) -> None:
+def test_generated_data_replace_an_unavailable_set_and_are_marked(tmp_path: Path) -> None:
     places = ["--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
     arguments = ["train", "lenet5", "--data", "image_folder", *TINY, "--height", "24", "--width", "24", *places]
     arguments += ["--channels", "1", "--epochs", "1", "--train-limit", "64"]
@@ -321,21 +356,21 @@ def test_generated_data_stand_in_for_a_set_that_cannot_be_had_and_are_named(tmp_
     assert len(list((tmp_path / "runs" / "lenet5").iterdir())) == 1  # the interrupted run went on
 
 
-def test_real_data_are_taken_where_they_can_be_had(own_files: Path) -> None:
+def test_real_data_are_used_if_available(own_files: Path) -> None:
     overrides = {"data": "mnist", "height": 28, "width": 28}
-    request = session.Request(overrides=overrides, data_path=own_files, synthetic_if_missing=True)
-    assert not session.load(models.get("lenet5"), request).dataset.provenance.synthetic
+    request = compose(models.get("lenet5"), overrides=overrides, data_path=own_files, synthetic_if_missing=True)
+    assert not load(request).dataset.provenance.synthetic
 
 
 def test_images_of_another_shape_than_asked_for_are_refused(own_files: Path) -> None:
-    request = session.Request(overrides={"height": 32, "width": 32}, data_path=own_files)
-    with pytest.raises(UsageError, match=r"height is 32, but \w+ has 28; leave the option out"):
-        session.load(models.get("lenet5"), request)
+    request = compose(models.get("lenet5"), overrides={"height": 32, "width": 32}, data_path=own_files)
+    with pytest.raises(UsageError, match=r"got height 32; expected 28, as \w+ has; leave the option out"):
+        load(request)
 
 
 def test_generated_images_have_the_shape_asked_for() -> None:
-    request = session.Request(overrides={"height": 32, "width": 24, "channels": 3}, synthetic=True)
-    assert session.load(models.get("vae"), request).train.x.shape[1:] == (32, 24, 3)
+    request = compose(models.get("vae"), overrides={"height": 32, "width": 24, "channels": 3}, synthetic=True)
+    assert load(request).train.x.shape[1:] == (32, 24, 3)
 
 
 def test_a_model_is_not_measured_on_data_with_other_labels(home: Path, tmp_path: Path) -> None:
@@ -349,12 +384,11 @@ def test_a_model_is_not_measured_on_data_with_other_labels(home: Path, tmp_path:
             picture = tf.io.encode_png(np.full((28, 28, 1), i, np.uint8)).numpy()
             (folder / f"{i}.png").write_bytes(picture)
     with pytest.raises(DataError):
-        session.of_version(version, tmp_path / "images", synthetic=False)
+        of_version(version, tmp_path / "images", synthetic=False)
 
 
 def test_samples_show_each_class_in_turn() -> None:
-    request = session.Request(synthetic=True)
-    chosen = inputs.samples(session.load(models.get("lenet5"), request))
+    chosen = inputs.samples(load(compose(models.get("lenet5"), synthetic=True)))
     assert len(chosen) == inputs.SAMPLES
     assert chosen.labels == tuple(f"digit {k}" for k in range(8))
 
@@ -362,8 +396,7 @@ def test_samples_show_each_class_in_turn() -> None:
 @pytest.mark.parametrize("name", models.names())
 def test_parity_inputs_are_enough_and_fit_serving_default(name: str) -> None:
     network = models.get(name)
-    request = session.Request(overrides=network.tiny, synthetic=True)
-    prepared = session.load(network, request)
+    prepared = load(compose(network, overrides=network.tiny, synthetic=True))
     model = network.build(prepared.config)
     chosen = inputs.parity_inputs(network, model, prepared)
     spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs()

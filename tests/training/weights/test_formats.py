@@ -42,7 +42,7 @@ def test_a_model_read_back_predicts_the_same(name: str, suffix: str, tmp_path: P
 
 def test_weights_alone_need_a_model(tmp_path: Path) -> None:
     formats.save(built("vae", seed=1)[0], tmp_path / "vae.weights.h5")
-    with pytest.raises(FormatError, match="weights alone"):
+    with pytest.raises(FormatError, match="holds weights alone; give a model"):
         formats.load(tmp_path / "vae.weights.h5")
 
 
@@ -54,7 +54,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"], ids=["keras", "h5", "weights"])
-def test_a_broken_file_is_one_sentence(suffix: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_refused_in_one_line(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"no model")
     with pytest.raises(FormatError, match="cannot be read: ") as caught:
@@ -62,10 +62,15 @@ def test_a_broken_file_is_one_sentence(suffix: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_without_a_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        FormatError, match=r"model\.pt has no format; its name must end in \.keras, \.h5, \.weights\.h5"
-    ):
+def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"got model\.pt; expected a name that ends in \.keras, \.h5, \.weights\.h5"):
         formats.save(built("lenet5", seed=1)[0], tmp_path / "model.pt")
     with pytest.raises(FormatError, match="is not a file"):
         formats.load(tmp_path / "missing.keras")
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"], ids=["keras", "h5", "weights"])
+def test_a_file_that_cannot_be_written_is_refused(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FormatError, match="cannot be written: "):
+        formats.save(built("lenet5", seed=1)[0], tmp_path / "file" / f"model{suffix}")

@@ -1,4 +1,4 @@
-"""Weights that a network begins with: a package's PyTorch checkpoint, a file of Keras; what is said without them."""
+"""Published weights of a base: from a package's PyTorch checkpoint or a Keras file; and the errors without them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_file_of_keras_is_taken_for_each_kind_of_base(base: str, tmp_path: Pat
     donor.get_layer(base).save_weights(file)
     weights = pretrained.find(TRANSFER, config, file, Silent())
     assert weights is not None
-    assert weights.told["source"] == "user's path: own.weights.h5"
+    assert weights.provenance["source"] == "user's path: own.weights.h5"
     pretrained.restore(TRANSFER, model, weights)
     for a, b in zip(donor.get_layer(base).weights, model.get_layer(base).weights, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -92,7 +92,7 @@ def test_a_file_of_keras_is_taken_for_each_kind_of_base(base: str, tmp_path: Pat
 
 @pytest.mark.parametrize("base", ["efficientnet_lite0", "xception"])
 def test_without_network_and_file_one_sentence_says_what_to_do(base: str, offline: None) -> None:
-    with pytest.raises(DataError, match=r"--base-weights, or begin without: --no-pretrained$") as error:
+    with pytest.raises(DataError, match=r"--base-weights, or train without: --no-pretrained$") as error:
         pretrained.find(TRANSFER, tiny(base=base), None, Silent())
     assert base in str(error.value)
     assert "\n" not in str(error.value)
@@ -103,7 +103,7 @@ def test_a_file_that_would_run_something_is_refused(tmp_path: Path) -> None:
     file.write_bytes(pickle.dumps(os.getcwd, 2))
     weights = pretrained.find(TRANSFER, tiny(), file, Silent())
     assert weights is not None
-    with pytest.raises(DataError, match=r"asks for posix\.getcwd, which tensors do not need"):
+    with pytest.raises(DataError, match=r"names posix\.getcwd, which tensors do not need"):
         pretrained.restore(TRANSFER, TRANSFER.build(tiny()), weights)
 
 
