@@ -131,11 +131,11 @@ class Server:
     async def _scrape(self) -> bytes:
         """The metrics of all processes of the server, in Prometheus's text format."""
         snapshots = [self._snapshot()] if self._replica is None else await self._replica.scrape()
-        return Metrics.render(snapshots)
+        return prometheus.render(snapshots)
 
     def _snapshot(self) -> Snapshot:
         """This process's metrics."""
-        self._metrics.serves(self._manager.available())
+        self._metrics.set_available(self._manager.available())
         return self._metrics.snapshot()
 
     def _on_signal(self) -> None:

@@ -1,4 +1,4 @@
-"""docs/operations.md names the versions that are pinned, commands that there are, and a roll-out that works."""
+"""docs/operations.md names the pinned versions, existing commands and a roll-out that works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 
 
-def test_the_versions_of_the_table_are_those_that_are_pinned() -> None:
+def test_the_table_has_the_pinned_versions() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     dockerfile = (ROOT / "Dockerfile").read_text()
     versions = {
@@ -31,9 +31,9 @@ def test_the_versions_of_the_table_are_those_that_are_pinned() -> None:
     assert f"tensorflow-serving-api {versions['tensorflow-serving-api']} " in pinned
 
 
-def test_the_page_names_only_verbs_that_ladle_has_and_ports_that_compose_opens() -> None:
+def test_the_page_names_only_existing_verbs_and_the_ports_of_compose() -> None:
     done = subprocess.run([sys.executable, "-m", "ladle", "--help"], cwd=ROOT, capture_output=True, text=True)
-    named = set(re.findall(r"(?:`|^    )ladle ([a-z]+)", PAGE, re.MULTILINE))
+    named = set(re.findall(r"(?:`|^(?: {4})?)ladle ([a-z]+)", PAGE, re.MULTILINE))
     assert {"config", "status", "classify"} <= named
     assert {verb for verb in named if not re.search(rf"^\s+{verb}\b", done.stdout, re.MULTILINE)} == set()
     compose = (ROOT / "compose.yaml").read_text()
@@ -62,7 +62,7 @@ def test_a_version_is_rolled_out_and_back_as_the_page_says(serve: Any, tiny: Any
     tiny.half_plus(3).write(repository / "unet", 2)
 
     def answers(label: str) -> float | None:
-        """Which version answers: 2 where x is 0 is version 1's, 3 version 2's."""
+        """The answer to 0: 2 from version 1, 3 from version 2."""
         status, body = server.send("POST", f"/v1/models/unet/labels/{label}:predict", b'{"instances": [[0.0]]}')
         return json.loads(body)["predictions"][0][0] if status == 200 else None
 

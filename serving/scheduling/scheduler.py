@@ -288,8 +288,8 @@ class Scheduler:
         servable, call = batch.servable, batch.call
         if self._metrics is not None:
             now = time.monotonic()
-            spent = [now - task.arrived for task in batch.tasks]
-            self._metrics.runtime(servable.name, call.signature, seconds, batch.rows, call.api, spent)
+            request_s = [now - task.arrived for task in batch.tasks]
+            self._metrics.runtime(servable.name, call.signature, seconds, batch.rows, call.api, request_s)
         for task, result in zip(batch.tasks, results, strict=True):
             if not task.future.done():
                 if isinstance(result, Exception):

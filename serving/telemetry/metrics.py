@@ -1,7 +1,7 @@
-"""What the server counts and times, one `Metrics` a process; `prometheus.py` writes it down.
+"""The counters and histograms of one process; `prometheus.py` writes them as text.
 
-Times are kept in microseconds, as TensorFlow Serving's metrics are. `request`, `runtime`, `queued`, `batch` and
-`examples` belong to the event loop: they take no lock and cost about a microsecond. The others may be called anywhere.
+Times are in microseconds, as in TensorFlow Serving's metrics. Only the event loop calls `request`, `runtime`, `queued`,
+`batch` and `examples`: they take no lock and cost about a microsecond. Any thread may call the others.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ladle.serving.telemetry import prometheus
 from ladle.serving.telemetry.prometheus import EXAMPLE_LIMITS, LATENCY_LIMITS, QUEUE_LIMITS, SIZE_LIMITS
 
 Snapshot = dict[str, list[Any]]
-"""[label values, value] pairs by metric; JSON and pickle can hold it. A histogram is its buckets, then its sum."""
+"""By metric: pairs [label values, value], of types that JSON has. A histogram is a list: its buckets, then its sum."""
 
 MAX_REFUSED = 1000
-"""Names that only refused requests know: as many are kept apart, the rest are counted under OTHER."""
+"""Most names that only refused requests carry. Callers can make up any number; the rest are counted as OTHER."""
 OTHER = "(other)"
-_COUNTED = ("Predict", "Classify", "Regress")
-"""The gRPC methods that upstream's metrics know; ours know all."""
+_UPSTREAM_METHODS = ("Predict", "Classify", "Regress")
+"""The gRPC methods in TensorFlow Serving's own metrics; the metrics of Ladle have all methods."""
 
 
 class Metrics:
-    """The counters of a process.
+    """The metrics of a process.
 
-    thread_pool  the name that upstream's batching metrics bear
+    thread_pool  label value of the batching metrics
     """
 
     def __init__(self, thread_pool: str = "model_server_batch_threads") -> None:
@@ -38,7 +37,7 @@ class Metrics:
         self._refused = 0
         self._runs: dict[tuple[str, str, str], list[float]] = {}
         self._queued_runs: dict[tuple[str, str, str], list[float]] = {}
-        self._spent: dict[tuple[str, str, str], list[float]] = {}
+        self._request_times: dict[tuple[str, str, str], list[float]] = {}
         self._rows: dict[tuple[str, str, str], int] = {}
         self._queued: dict[str, int] = {}
         self._batches: dict[tuple[str, str], list[float]] = {}
@@ -54,11 +53,11 @@ class Metrics:
         self._lock = threading.Lock()
 
     def request(self, model: str, api: str, entrypoint: str, code: str, seconds: float, signature: str = "") -> None:
-        """An answered request.
+        """Counts an answered request.
 
         api         Predict, Classify, ... over gRPC; predict, classify, regress over REST; "" for a GET
         entrypoint  GRPC or REST
-        code        canonical, OK included
+        code        a canonical code or OK
         """
         key = (model, signature, api, entrypoint, code)
         cells = self._requests.get(key)
@@ -70,8 +69,10 @@ class Metrics:
 
     def _new_request(self, key: tuple[str, str, str, str, str]) -> list[float]:
         model, _, api, entrypoint, code = key
-        if code != "OK":  # the caller may have made the names up
-            is_known = any(model == loaded for loaded, _ in list(self._versions))  # which `loaded` may add to
+        if code != "OK":  # the caller may have made up the names
+            is_known = any(
+                model == loaded for loaded, _ in list(self._versions)
+            )  # a copy: `loaded` may add to it in a thread
             if not is_known and self._refused >= MAX_REFUSED:
                 model = OTHER
             key = (model[:MAX_REFUSED], "", api, entrypoint, code)
@@ -85,15 +86,16 @@ class Metrics:
         seconds: float,
         rows: int,
         api: str = "Predict",
-        spent: Sequence[float] = (),
+        request_s: Sequence[float] = (),
     ) -> None:
-        """A run of an engine for `rows` rows.
+        """Counts a run of an engine.
 
-        api    Predict, Classify, Regress or MultiInference, over both protocols
-        spent  seconds that each request took whose rows they are, its wait included; none: one, which did not wait
+        rows       of all its requests
+        api        Predict, Classify, Regress or MultiInference, over both protocols
+        request_s  seconds that each of its requests took, from arrival; empty for a single request that did not wait
         """
         key = (model, signature, api)
-        runs = self._runs if not spent else self._queued_runs
+        runs = self._runs if not request_s else self._queued_runs
         cells = runs.get(key)
         if cells is None:
             cells = runs[key] = _cells(LATENCY_LIMITS)
@@ -102,12 +104,12 @@ class Metrics:
         cells[bisect_left(LATENCY_LIMITS, micros)] += 1
         cells[-1] += micros
         self._rows[key] += rows
-        if spent:
-            cells = self._spent.setdefault(key, _cells(LATENCY_LIMITS))
-            _observe_each(cells, LATENCY_LIMITS, spent, 1e6)
+        if request_s:
+            cells = self._request_times.setdefault(key, _cells(LATENCY_LIMITS))
+            _observe_each(cells, LATENCY_LIMITS, request_s, 1e6)
 
     def queued(self, model: str, delta: int) -> None:
-        """Requests that joined (> 0) or left (< 0) a queue."""
+        """Counts requests that join (> 0) or leave (< 0) the queue of a model."""
         self._queued[model] = self._queued.get(model, 0) + delta
 
     def batch(
@@ -119,10 +121,12 @@ class Metrics:
         queue_seconds: float | Sequence[float],
         sizes: Sequence[int] = (),
     ) -> None:
-        """A merged run.
+        """Counts a merged run.
 
-        rows           of all its requests together        padding  rows added to reach an allowed size
-        queue_seconds  how long each request of it waited  sizes    rows of each request; as one without
+        rows           of all its requests
+        padding        rows added to reach an allowed size
+        queue_seconds  that each of its requests waited
+        sizes          rows of each request; empty for a single request
         """
         cells = self._batches.get((model, signature))
         if cells is None:
@@ -135,29 +139,30 @@ class Metrics:
         _observe(self._padding.setdefault(rows + padding, _cells(SIZE_LIMITS)), SIZE_LIMITS, padding)
 
     def examples(self, model: str, count: int) -> None:
-        """The tf.Examples of a MultiInference request."""
+        """Counts the tf.Examples of a MultiInference request."""
         _observe(self._examples.setdefault(model, _cells(EXAMPLE_LIMITS)), EXAMPLE_LIMITS, count)
 
     def warmup(self, path: str, status: str, seconds: float, records: int) -> None:
-        """A version's recorded requests were answered, or one failed with this code."""
+        """Counts a warm-up: `records` requests were answered, or one failed with the code `status`."""
         with self._lock:
             _observe(self._warmups.setdefault((path, status), _cells(LATENCY_LIMITS)), LATENCY_LIMITS, seconds * 1e6)
             self._warmup_records[path, status] = self._warmup_records.get((path, status), 0) + records
 
     def loaded(self, model: str, version: int, code: str = "OK", seconds: float = 0.0) -> None:
-        """An attempt to load a version has ended; with OK it is there."""
+        """Counts an attempt to load a version; with code OK, the version is loaded."""
         with self._lock:
             _observe(self._loads.setdefault((model, code), _cells(LATENCY_LIMITS)), LATENCY_LIMITS, seconds * 1e6)
             if code == "OK":
                 self._versions[model, str(version)] = 1
 
-    def serves(self, available: Mapping[str, Iterable[int]]) -> None:
-        """The versions of each model that answer now."""
+    def set_available(self, available: Mapping[str, Iterable[int]]) -> None:
+        """Sets the available versions of each model."""
         with self._lock:
             self._versions = {(model, str(version)): 1 for model, versions in available.items() for version in versions}
 
     def snapshot(self) -> Snapshot:
-        """All of it now, for `render` here or in another process. Any thread: what grows is copied first."""
+        """All metrics as they are now, for `prometheus.render` in this process or another."""
+        # Other threads may add keys meanwhile, and a dictionary must not grow while it is iterated: hence the copies.
         counts: dict[tuple[str, str], float] = {}
         latencies: dict[tuple[str, str, str], list[float]] = {}
         by_signature: dict[tuple[str, ...], list[float]] = {}
@@ -167,7 +172,7 @@ class Metrics:
             by_code[model, signature, api, entrypoint, code] = number
             if code == "OK":
                 by_signature[model, signature, api, entrypoint] = list(cells)
-            if entrypoint == "GRPC" and api not in _COUNTED:
+            if entrypoint == "GRPC" and api not in _UPSTREAM_METHODS:
                 continue
             counts[model, code] = counts.get((model, code), 0) + number
             if code == "OK":
@@ -176,7 +181,7 @@ class Metrics:
         for key, cells in list(self._queued_runs.items()):
             _add(runs, key, cells)
         requests: dict[tuple[str, str, str], list[float]] = {}
-        for (model, _, api), cells in [*list(self._runs.items()), *list(self._spent.items())]:
+        for (model, _, api), cells in [*list(self._runs.items()), *list(self._request_times.items())]:
             _add(requests, (model, api, "TF1"), cells)
         with self._lock:
             found: dict[str, Mapping[Any, Any]] = {
@@ -212,14 +217,9 @@ class Metrics:
                 for metric, values in found.items()
             }
 
-    @staticmethod
-    def render(snapshots: Sequence[Snapshot]) -> bytes:
-        """The text that Prometheus reads, of one process or several added up."""
-        return prometheus.render(snapshots)
-
 
 def _cells(limits: Sequence[float]) -> list[float]:
-    """An empty histogram: a count for each limit, one for what lies beyond, and the sum."""
+    """An empty histogram: a count per limit, a count of larger values, and the sum."""
     return [0] * (len(limits) + 2)
 
 
@@ -230,7 +230,7 @@ def _observe(cells: list[float], limits: Sequence[float], value: float) -> None:
 
 def _observe_each(cells: list[float], limits: Sequence[float], values: Sequence[float], scale: float = 1) -> None:
     first = values[0]
-    if values.count(first) == len(values):  # as of requests that arrived together
+    if values.count(first) == len(values):  # requests that arrived together; much faster than one by one
         cells[bisect_left(limits, first * scale)] += len(values)
         cells[-1] += first * scale * len(values)
         return
@@ -248,7 +248,7 @@ def _copy(value: Any) -> Any:
 
 
 def _process() -> dict[str, Mapping[Any, float]]:
-    """This process's own figures; memory and open files where the system tells them."""
+    """CPU time of this process, and on Linux its memory and open files."""
     found: dict[str, Mapping[Any, float]] = {"own_processes": {(): 1}, "process_cpu_seconds": {(): time.process_time()}}
     try:
         with open("/proc/self/statm", "rb") as file:

@@ -1,6 +1,6 @@
-"""Metrics as the text that Prometheus reads: TensorFlow Serving's names, labels and buckets, and our own.
+"""Metrics in Prometheus's text format: TensorFlow Serving's names, labels and buckets, and metrics of our own.
 
-Ours begin with `:ladle:serving:`; those of the process have the names that every exporter gives them.
+Our own begin with `:ladle:serving:`. Metrics of the process have the names that Prometheus's client libraries use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXAMPLE_LIMITS = _exponential(1, 2, 15)
 
 @dataclass(frozen=True)
 class Metric:
-    """name as Prometheus sees it; kind counter, gauge or histogram; limits of a histogram's buckets."""
+    """The name in Prometheus, the kind (counter, gauge or histogram), its labels, and a histogram's bucket limits."""
 
     name: str
     kind: str
@@ -37,7 +37,7 @@ class Metric:
 _TF = ":tensorflow:serving:"
 _BATCHING = f"{_TF}batching_session:"
 _OWN = ":ladle:serving:"
-_ASKED = ("model_name", "signature", "API", "entrypoint")
+_REQUEST_LABELS = ("model_name", "signature", "API", "entrypoint")
 METRICS = {
     "request_count": Metric(f"{_TF}request_count", "counter", ("model_name", "status")),
     "request_latency": Metric(
@@ -53,8 +53,8 @@ METRICS = {
     "input_batch_size": Metric(f"{_BATCHING}input_batch_size", "histogram", (), SIZE_LIMITS),
     "processed_batch_size": Metric(f"{_BATCHING}processed_batch_size", "histogram", (), SIZE_LIMITS),
     "wrapped_run_count": Metric(f"{_BATCHING}wrapped_run_count", "counter"),
-    "own_request_count": Metric(f"{_OWN}request_count", "counter", (*_ASKED, "status")),
-    "own_request_latency": Metric(f"{_OWN}request_latency", "histogram", _ASKED, LATENCY_LIMITS),
+    "own_request_count": Metric(f"{_OWN}request_count", "counter", (*_REQUEST_LABELS, "status")),
+    "own_request_latency": Metric(f"{_OWN}request_latency", "histogram", _REQUEST_LABELS, LATENCY_LIMITS),
     "own_runtime_latency": Metric(
         f"{_OWN}runtime_latency", "histogram", ("model_name", "signature", "API"), LATENCY_LIMITS
     ),
@@ -71,7 +71,7 @@ METRICS = {
 
 
 def render(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
-    """The snapshots of one or several processes, added up."""
+    """The snapshots of one or several processes, added up, as text."""
     lines = []
     for key, metric in sorted(METRICS.items(), key=lambda item: item[1].name):
         total: dict[tuple[str, ...], Any] = {}
@@ -110,7 +110,7 @@ def _escape(text: str) -> str:
 
 
 def counters(snapshot: Mapping[str, Sequence[Any]]) -> dict[str, float]:
-    """The counters by name, over all labels; upstream's also as TensorFlow spells them, `/tensorflow/serving/...`."""
+    """The sum of each counter over its labels, by name: as Prometheus has it, and with `/`, as TensorFlow has it."""
     found = {}
     for key, metric in METRICS.items():
         if metric.kind == "counter":
@@ -119,8 +119,8 @@ def counters(snapshot: Mapping[str, Sequence[Any]]) -> dict[str, float]:
     return found
 
 
-def lasting(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
-    """What is left of processes that have ended, as one snapshot: counters and histograms, added up."""
+def totals(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+    """The counters and histograms of processes that have ended, added up, as one snapshot. Gauges ended with them."""
     found = {}
     for key, metric in METRICS.items():
         total: dict[tuple[str, ...], Any] = {}

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ladle.serving.errors import ServingError, Unavailable
 from ladle.serving.repository.versions import View
-from ladle.serving.telemetry.prometheus import lasting
+from ladle.serving.telemetry.prometheus import totals
 from ladle.serving.workers.channel import Channel, ChannelClosed
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class WorkerPool:
                 self._workers.remove(worker)
             last = self._last_metrics.pop(worker.process.pid, None)
             if last is not None:
-                self._ended_metrics = [lasting([*self._ended_metrics, last])]
+                self._ended_metrics = [totals([*self._ended_metrics, last])]
 
     def open(self) -> None:
         """Opens the ports of all workers, now and later; ChannelClosed when one cannot listen."""

@@ -1,4 +1,4 @@
-"""Versions that come, go and roll back while a server runs, broken ones and half-written ones."""
+"""Versions that appear, disappear and roll back while a server runs; broken and half-written versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ X = np.array([[1.0]], np.float32)
 
 
 def answer(server: Any, model: str = "m") -> Any:
-    """What the latest version makes of 1: half of it plus the version's offset."""
+    """The latest version's answer to 1: half of it plus the version's offset."""
     status, body = server.send("POST", f"/v1/models/{model}:predict", b'{"instances": [[1.0]]}')
     return json.loads(body)["predictions"][0][0] if status == 200 else None
 
@@ -37,7 +37,7 @@ def test_a_new_version_replaces_the_old_one(serve: Any, tiny: Any, repository: P
     assert answer(server) == 2.5
 
 
-def test_models_come_and_go_in_a_repository(serve: Any, tiny: Any, repository: Path) -> None:
+def test_models_appear_and_disappear_in_a_repository(serve: Any, tiny: Any, repository: Path) -> None:
     server = serve("--repository", repository)
     assert server.get("/v2/health/ready")[0] == 200
     tiny.half_plus(1).write(repository / "late", 1)
@@ -47,7 +47,7 @@ def test_models_come_and_go_in_a_repository(serve: Any, tiny: Any, repository: P
     assert answer(server, "late") is None
 
 
-def test_a_version_that_goes_leaves_the_one_before(serve: Any, tiny: Any, repository: Path) -> None:
+def test_when_a_version_disappears_the_one_before_answers(serve: Any, tiny: Any, repository: Path) -> None:
     for version in (1, 2):
         tiny.half_plus(version).write(repository / "m", version)
     server = serve("--repository", repository, models=["m"])
@@ -75,9 +75,7 @@ def test_a_broken_version_leaves_the_good_one(serve: Any, tiny: Any, repository:
     server.wait_for_state("m", 1, "END")
 
 
-def test_a_version_that_is_copied_into_place_is_served_when_it_is_whole(
-    serve: Any, tiny: Any, repository: Path
-) -> None:
+def test_a_version_copied_into_place_is_served_once_it_is_complete(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, models=["m"])
     whole = tiny.half_plus(2).write(repository / ".elsewhere", 2)
@@ -94,7 +92,7 @@ def test_a_version_that_is_copied_into_place_is_served_when_it_is_whole(
     server.wait_for_state("m", 1, "END")
 
 
-def test_no_error_tells_a_path(serve: Any, tiny: Any, repository: Path) -> None:
+def test_no_error_contains_a_path(serve: Any, tiny: Any, repository: Path) -> None:
     (repository / "empty" / "1").mkdir(parents=True)
     (repository / "file").mkdir()
     (repository / "file" / "1").write_text("no folder")
@@ -108,7 +106,7 @@ def test_no_error_tells_a_path(serve: Any, tiny: Any, repository: Path) -> None:
         assert "saved_model.pb" in reason
 
 
-def test_a_killed_writer_leaves_nothing_that_is_served(serve: Any, tiny: Any, repository: Path) -> None:
+def test_the_half_written_version_of_a_killed_writer_is_not_served(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, models=["m"])
     code = (
@@ -192,7 +190,7 @@ def test_a_config_file_names_models_policies_and_labels(serve: Any, tiny: Any, r
     assert grpc.predict("a", {"x": X}, label="stable") == {"y": [[1.5]]}
 
 
-def test_warm_up_requests_are_answered_before_the_version(serve: Any, tiny: Any, repository: Path) -> None:
+def test_warm_up_requests_run_before_the_version_is_served(serve: Any, tiny: Any, repository: Path) -> None:
     good, bad = tiny.half_plus(1), tiny.half_plus(1)
     good.warm_up, bad.warm_up = [warm_up(X)], [warm_up(np.zeros((1, 1), np.int64))]
     good.write(repository / "good", 1)
@@ -213,10 +211,10 @@ def warm_up(x: np.ndarray[Any, Any]) -> Any:
     return log
 
 
-def test_what_a_request_of_a_known_form_may_ask_is_found_out_for_each_version(
+def test_cached_request_shapes_are_checked_again_for_each_version(
     serve: Any, tiny: Any, repository: Path, grpc_to: Any
 ) -> None:
-    """The same bytes again and again: right for version 1, of a wrong dtype for 2, and for 3 with one output more."""
+    """The same bytes each time: right for version 1, a wrong dtype for 2, and 3 has one more output."""
     tiny.half_plus(1).write(repository / "m", 1)
     node, numbers = onnx.helper.make_node("Identity", ["x"], ["y"]), {"x": ("int64", [-1, 1])}
     graph = tiny.onnx_model([node], numbers, {"y": ("int64", [-1, 1])})

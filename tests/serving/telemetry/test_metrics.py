@@ -1,4 +1,4 @@
-"""What is counted, how Prometheus reads it, and where it is served."""
+"""The metrics: what is counted, the text that Prometheus reads, and its path."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.serving.errors import FailedPrecondition
 from ladle.serving.servables.loader import Loader
+from ladle.serving.telemetry import prometheus
 from ladle.serving.telemetry.metrics import MAX_REFUSED, OTHER, Metrics
 from ladle.serving.telemetry.prometheus import LATENCY_LIMITS, METRICS, PATH
 
@@ -24,7 +25,7 @@ Labels = dict[str, str]
 
 
 def read(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample by name and labels, as Prometheus's own parser understands it."""
+    """Every sample by name and labels, read by Prometheus's own parser."""
     names = {metric.name for metric in METRICS.values()}
     return {
         # the parser adds `_total` to a counter's name
@@ -41,11 +42,11 @@ def value(text: bytes, name: str, **labels: str) -> float | None:
     return read(text).get((name, frozenset(labels.items())))
 
 
-def test_a_request_is_written_in_upstreams_lines() -> None:
+def test_a_request_is_written_in_tensorflow_servings_lines() -> None:
     metrics = Metrics()
     metrics.request("lenet5", "Predict", "GRPC", "OK", 25e-6, "serving_default")
     metrics.request("lenet5", "predict", "REST", "NOT_FOUND", 3e-6)
-    lines = Metrics.render([metrics.snapshot()]).decode().splitlines()
+    lines = prometheus.render([metrics.snapshot()]).decode().splitlines()
     at = lines.index("# TYPE :tensorflow:serving:request_count counter")
     assert lines[at + 1 : at + 3] == [
         ':tensorflow:serving:request_count{model_name="lenet5",status="NOT_FOUND"} 1',
@@ -69,7 +70,7 @@ def test_a_request_is_written_in_upstreams_lines() -> None:
     ]
 
 
-def test_every_metric_is_named_and_prometheus_reads_all_of_them() -> None:
+def test_prometheus_reads_every_metric() -> None:
     metrics = Metrics()
     metrics.request("m", "regress", "REST", "OK", 0.5, "s")
     metrics.runtime("m", "s", 0.25, 3, "Regress")
@@ -80,7 +81,7 @@ def test_every_metric_is_named_and_prometheus_reads_all_of_them() -> None:
     metrics.warmup("/models/m/1", "OK", 0.1, 4)
     metrics.loaded("m", 1, "OK", 0.2)
     metrics.loaded("m", 2, "DATA_LOSS", 0.1)
-    text = Metrics.render([metrics.snapshot()])
+    text = prometheus.render([metrics.snapshot()])
     assert re.findall(r"^# TYPE (\S+) (\S+)$", text.decode(), re.MULTILINE) == sorted(
         (metric.name, metric.kind) for metric in METRICS.values()
     )
@@ -103,17 +104,17 @@ def test_every_metric_is_named_and_prometheus_reads_all_of_them() -> None:
     values = [value(text, name, **dict(zip(labels, texts, strict=True))) for (name, labels), texts in found.items()]
     assert values == [1, 3, 1, 2, 3, 2, 8, 7, 4, 1, 1, 5]
     assert value(text, ":ladle:serving:loaded_version", model_name="m", version="2") is None
-    metrics.serves({"m": [3]})
-    gone = Metrics.render([metrics.snapshot()])
+    metrics.set_available({"m": [3]})
+    gone = prometheus.render([metrics.snapshot()])
     assert value(gone, ":ladle:serving:loaded_version", model_name="m", version="1") is None
 
 
-def test_processes_are_added_up_and_a_snapshot_can_travel_as_json() -> None:
+def test_processes_are_added_up_and_a_snapshot_survives_json() -> None:
     metrics = Metrics()
     for _ in range(3):
         metrics.request('a"b\\c\nd', "", "REST", "OK", 1e-3)
     snapshot = json.loads(json.dumps(metrics.snapshot()))
-    text = Metrics.render([snapshot, snapshot, Metrics().snapshot()])
+    text = prometheus.render([snapshot, snapshot, Metrics().snapshot()])
     labels = {"model_name": 'a"b\\c\nd', "API": "", "entrypoint": "REST"}
     assert value(text, ":tensorflow:serving:request_latency_count", **labels) == 6
     assert value(text, ":tensorflow:serving:request_latency_sum", **labels) == 6000
@@ -121,13 +122,13 @@ def test_processes_are_added_up_and_a_snapshot_can_travel_as_json() -> None:
     assert value(text, ":ladle:serving:processes") == 3
 
 
-def test_names_that_callers_make_up_do_not_grow_without_end() -> None:
+def test_made_up_model_names_do_not_grow_the_metrics_without_bound() -> None:
     metrics = Metrics()
     metrics.loaded("known", 1)
     for i in range(3 * MAX_REFUSED):
         metrics.request(f"made up {i}", "predict", "REST", "NOT_FOUND", 1e-4, f"signature {i}")
     metrics.request("known", "predict", "REST", "INVALID_ARGUMENT", 1e-4, "made up")
-    text = Metrics.render([metrics.snapshot()])
+    text = prometheus.render([metrics.snapshot()])
     counts = {key: n for key, n in read(text).items() if key[0] == ":tensorflow:serving:request_count"}
     assert len(counts) == MAX_REFUSED + 2
     assert sum(counts.values()) == 3 * MAX_REFUSED + 1
@@ -135,11 +136,11 @@ def test_names_that_callers_make_up_do_not_grow_without_end() -> None:
     assert value(text, ":tensorflow:serving:request_count", model_name="known", status="INVALID_ARGUMENT") == 1
 
 
-def test_a_merged_run_is_one_run_of_several_requests() -> None:
+def test_a_merged_run_counts_as_one_run_of_several_requests() -> None:
     metrics = Metrics()
     metrics.runtime("m", "s", 0.001, 1)
     metrics.runtime("m", "s", 0.002, 6, "Predict", [0.003, 0.004, 0.005])
-    text = Metrics.render([metrics.snapshot()])
+    text = prometheus.render([metrics.snapshot()])
     upstream = {"model_name": "m", "API": "Predict", "runtime": "TF1"}
     assert value(text, ":tensorflow:serving:runtime_latency_count", **upstream) == 4
     assert value(text, ":tensorflow:serving:runtime_latency_sum", **upstream) == pytest.approx(13000)
@@ -149,7 +150,7 @@ def test_a_merged_run_is_one_run_of_several_requests() -> None:
     assert value(text, ":ladle:serving:row_count", **own) == 7
 
 
-def test_a_snapshot_may_be_taken_while_requests_are_counted() -> None:
+def test_a_snapshot_can_be_taken_while_requests_are_counted() -> None:
     metrics = Metrics()
 
     def count() -> None:
@@ -168,7 +169,7 @@ def test_a_snapshot_may_be_taken_while_requests_are_counted() -> None:
     assert len(metrics.snapshot()["own_queue_depth"]) == 2000
 
 
-def test_versions_may_load_while_requests_for_unknown_models_are_counted() -> None:
+def test_versions_can_load_while_requests_for_unknown_models_are_counted() -> None:
     metrics = Metrics()
     for version in range(2000):
         metrics.loaded("m", version)
@@ -215,7 +216,7 @@ def test_loads_and_warm_ups_are_counted(tiny: Any, tmp_path: Path) -> None:
     bad = model.write(tmp_path, 2)
     with pytest.raises(FailedPrecondition):
         load("m", 2, bad)
-    text = Metrics.render([metrics.snapshot()])
+    text = prometheus.render([metrics.snapshot()])
     upstream, own = ":tensorflow:serving:model_warmup_", ":ladle:serving:"
     assert value(text, f"{upstream}latency_count", model_path=str(good), status="OK") == 1
     assert value(text, f"{upstream}records_read", model_path=str(good), status="OK") == 2
@@ -251,7 +252,7 @@ def scrape(monitored: Any) -> Any:
     return get
 
 
-def test_the_calls_that_upstream_counts_are_counted(monitored: Any, scrape: Any, grpc_to: Any, refused: Any) -> None:
+def test_calls_are_counted_as_in_tensorflow_serving(monitored: Any, scrape: Any, grpc_to: Any, refused: Any) -> None:
     before = scrape()
     model, spec = "half_plus_two", "/v1/models/half_plus_two"
     rows = b'{"instances": [[1.0], [2.0]]}'
@@ -298,7 +299,7 @@ def test_the_calls_that_upstream_counts_are_counted(monitored: Any, scrape: Any,
     }
 
 
-def test_own_metrics_tell_signature_protocol_and_rows(monitored: Any, scrape: Any, grpc_to: Any) -> None:
+def test_own_metrics_have_signature_protocol_and_rows(monitored: Any, scrape: Any, grpc_to: Any) -> None:
     before = scrape()
     grpc = grpc_to(monitored)
     grpc.regress("half_plus_two", [{"x": [1.0]}] * 5, "regress_x")
@@ -340,7 +341,7 @@ def test_batches_are_counted(monitored: Any, scrape: Any) -> None:
         assert session(after, name, **labels) - session(before, name, **labels) == grown, name
 
 
-def test_a_query_is_refused_in_upstreams_words(monitored: Any) -> None:
+def test_a_query_string_is_refused_in_tensorflow_servings_words(monitored: Any) -> None:
     assert monitored.get(f"{PATH}?x=1") == (400, f"Unexpected path: {PATH}?x=1. Should be {PATH}".encode())
     assert monitored.send("POST", PATH, b"")[0] == 404
 
@@ -360,7 +361,7 @@ def test_without_a_monitoring_config_there_are_no_metrics(tiny_server: Any) -> N
     ],
     ids=["a path", "disabled", "our flag"],
 )
-def test_the_config_says_whether_and_where(
+def test_the_config_turns_metrics_on_and_sets_their_path(
     serve: Any, tmp_path: Path, config: str | None, flag: str, path: str, status: int
 ) -> None:
     flags = [flag] if flag else []

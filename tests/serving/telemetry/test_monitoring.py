@@ -81,7 +81,7 @@ def embedded(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return exported(text)
 
 
-def test_the_pages_table_of_metrics_is_what_the_embedded_server_exports(embedded: set[str]) -> None:
+def test_the_table_of_metrics_is_what_the_server_exports(embedded: set[str]) -> None:
     metrics = table()
     mine = {re.sub(r"_(bucket|sum|count)$", "", n) if n not in metrics else n for n in embedded}
     assert {name for name, (is_ours, _) in metrics.items() if is_ours} == mine
@@ -90,7 +90,7 @@ def test_the_pages_table_of_metrics_is_what_the_embedded_server_exports(embedded
 
 
 @pytest.mark.parametrize(("where", "description", "query"), [pytest.param(*q, id=q[0]) for q in queries()])
-def test_a_query_names_metrics_of_both_servers_or_says_whose_they_are(
+def test_a_query_uses_metrics_of_both_servers_or_says_which_server_has_them(
     where: str, description: str, query: str, embedded: set[str]
 ) -> None:
     found = names(query)
@@ -107,13 +107,13 @@ def test_a_query_names_metrics_of_both_servers_or_says_whose_they_are(
 
 
 @pytest.mark.parametrize("name", sorted({**RECORDED, **ALERTS}))
-def test_a_rule_names_metrics_that_are_there(name: str, embedded: set[str]) -> None:
+def test_a_rule_uses_existing_metrics(name: str, embedded: set[str]) -> None:
     known = embedded | exported(Measures().text()) | {"up"}
     known |= {metric for metric, (_, is_upstream) in table().items() if is_upstream}
     assert names({**RECORDED, **ALERTS}[name]) <= known
 
 
-def test_every_recorded_figure_is_shown_or_alerted_on() -> None:
+def test_every_recorded_series_is_shown_or_alerted_on() -> None:
     used = " ".join([*(query for _, _, query in queries()), *ALERTS.values()])
     assert {name for name in RECORDED if name not in used} == set()
 
@@ -125,14 +125,14 @@ def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
     assert runbooks == [f"docs/operations.md#{name.lower()}" for name in ALERTS]
 
 
-def test_dashboards_use_the_data_source_that_is_provisioned() -> None:
+def test_dashboards_use_the_provisioned_data_source() -> None:
     sources = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/prometheus.yml").read_text())
     panels = [panel for file in DASHBOARDS for panel in json.loads(file.read_text())["panels"]]
     used = {target["datasource"]["uid"] for panel in panels for target in panel.get("targets", ())}
     assert used == {source["uid"] for source in sources["datasources"]}
 
 
-def test_prometheus_asks_where_the_container_answers() -> None:
+def test_prometheus_scrapes_the_port_of_the_container() -> None:
     file = ROOT / "serving" / "config_writer" / "monitoring.config"
     config = text_format.Parse(file.read_text(), pb.get("tensorflow.serving.MonitoringConfig")())
     assert config.prometheus_config.enable
@@ -147,7 +147,7 @@ def promtool() -> str:
     return found
 
 
-def test_promtool_takes_the_configuration_and_the_rules(promtool: str, tmp_path: Path) -> None:
+def test_promtool_accepts_the_configuration_and_the_rules(promtool: str, tmp_path: Path) -> None:
     for name in ("prometheus.yml", "rules.yml"):
         shutil.copy(MONITORING / name, tmp_path)
     (tmp_path / "gateway.credentials").touch()
@@ -156,7 +156,7 @@ def test_promtool_takes_the_configuration_and_the_rules(promtool: str, tmp_path:
     assert f"{len(RECORDED) + len(ALERTS)} rules found" in done.stdout
 
 
-def test_alerts_fire_when_they_should_and_only_then(promtool: str, tmp_path: Path) -> None:
+def test_alerts_fire_only_when_they_should(promtool: str, tmp_path: Path) -> None:
     series = Path(__file__).with_name("rules.test.yml").read_text()
     (tmp_path / "test.yml").write_text(series.replace("[RULES]", f'["{MONITORING / "rules.yml"}"]'))
     done = subprocess.run([promtool, "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The id of a request in the server's log."""
+"""The ids of requests in the log of the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ladle.clients.wire import services
 
 
 @pytest.mark.parametrize("backend", ["grpcio", "native"])
-def test_a_request_that_bears_an_id_has_a_line_in_the_log(
+def test_a_request_with_an_id_has_a_line_in_the_log(
     serve: Callable[..., Any], tiny_repository: Path, backend: str
 ) -> None:
     server = serve("--repository", tiny_repository, f"--grpc_backend={backend}", models=["half_plus_two"])
