@@ -99,10 +99,10 @@ def _compare_engines(version: Path) -> str:
 
     ValueError: too far, or they cannot be compared; ModuleNotFoundError: a package is not here.
     """
-    from ladle.serving.servables.engines.compare import recheck
+    from ladle.serving.servables.engines.compare import compare_engines
     from ladle.training.onnx.parity import compare
 
-    return recheck(version, compare)
+    return compare_engines(version, compare)
 
 
 def _completion(arguments: list[str]) -> int:

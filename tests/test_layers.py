@@ -31,7 +31,7 @@ ORDER = {
     "serving.grpc": "backend native api health reflection reload predict_request predict_response wire http2",
     "serving.rest": "api http routes json",
     "serving.servables": """
-        loader engines warmup steps servable examples matching saved_model latency batching_parameters""",
+        loader engines warmup tfrecord steps servable examples matching saved_model latency batching_parameters""",
     "training": """
         __main__ options convert check run report export weights evaluate loop onnx store data quiet errors""",
     "training.data": "commands pipeline augmentation sets registry to_folder readers fetch dataset errors",

@@ -101,7 +101,7 @@ class Batch:
         if self.batching is None:  # a quick request that is never merged does not queue in the first place
             return False
         size = sum(size_of(task.inputs) for task in self.tasks)
-        return self.servable.paces[self.call.signature].is_quick(size)
+        return self.servable.latencies[self.call.signature].is_quick(size)
 
     def pays_off(self) -> bool:
         """Whether a row takes less time in the merged run than alone; True until both sizes have been measured."""
@@ -109,8 +109,8 @@ class Batch:
         # images can take longer than one after the other, because they no longer fit the processor's cache.
         if self.batching is None or self.batching.allowed_batch_sizes or len(self.tasks) < 2:
             return True
-        pace, sizes = self.servable.paces[self.call.signature], [size_of(task.inputs) for task in self.tasks]
-        alone, merged = pace.measured_s(sizes[0]), pace.measured_s(sum(sizes))
+        latency, sizes = self.servable.latencies[self.call.signature], [size_of(task.inputs) for task in self.tasks]
+        alone, merged = latency.measured_s(sizes[0]), latency.measured_s(sum(sizes))
         return alone is None or merged is None or merged / self.rows <= _WORTHWHILE * alone / self.tasks[0].rows
 
     def take_first(self) -> Batch:

@@ -78,7 +78,7 @@ class Scheduler:
             raise DeadlineExceeded(LATE)
         rows, size, merge_key = call.summary or summarize(servable, call, inputs)
         batching = servable.batching if rows else None  # None: batching is off, or the request cannot be merged
-        expected = servable.paces[call.signature].expected_s(size)
+        expected = servable.latencies[call.signature].expected_s(size)
         fits = batching is None or rows <= batching.limit
         # A thread costs two switches, about 50 µs on a busy machine: quick runs stay on the event loop.
         if fits and expected is not None and expected <= (MERGED_FROM_S if batching else QUICK_S):

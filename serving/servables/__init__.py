@@ -1,1 +1,1 @@
-"""One loaded version: its signatures, its warm-up and the checks on its inputs."""
+"""A loaded version: its signatures, its engines, its warm-up requests, and the checks on its inputs."""

@@ -1,4 +1,4 @@
-"""How requests are merged: TensorFlow Serving's BatchingParameters, of the whole server or of one version."""
+"""TensorFlow Serving's BatchingParameters, for the whole server or for one version."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ FILE = "batching_params.pbtxt"
 
 @dataclass(frozen=True)
 class Batching:
-    """The parameters of a version's batches.
+    """How to merge requests into batches.
 
-    max_batch_size            rows of one request, and of a batch unless large requests are split
-    batch_timeout_micros      how long a request may wait for others; here none waits while an engine is idle
-    max_enqueued_batches      batches that may wait, of each kind
-    num_batch_threads         batches that run at once, of all models
-    allowed_batch_sizes       sizes that batches are padded to, increasing; none: any size
-    pad_variable_length_inputs  merges inputs of different inner sizes, padded with each tensor's first element
-    max_execution_batch_size  rows of a batch where large requests are split
+    max_batch_size              most rows of a request, and of a batch unless large requests are split
+    batch_timeout_micros        accepted without effect: a request never waits for others while an engine is idle
+    max_enqueued_batches        batches of one kind that may wait
+    num_batch_threads           batches that run at once, over all models; 0: as many as cores
+    allowed_batch_sizes         sizes to pad batches to, increasing; empty: no padding
+    pad_variable_length_inputs  merge inputs of different inner sizes, padded with each tensor's first element
+    enable_large_batch_splitting  cut requests of more than max_execution_batch_size rows into parts
+    max_execution_batch_size    most rows of a batch when large requests are split
     """
 
     max_batch_size: int = 1000
@@ -39,21 +40,22 @@ class Batching:
 
     @property
     def limit(self) -> int:
-        """Rows of a batch."""
+        """Most rows of a batch."""
         if self.enable_large_batch_splitting and self.max_execution_batch_size:
             return self.max_execution_batch_size
         return self.max_batch_size
 
     @property
     def threads(self) -> int:
+        """Batches that run at once."""
         return self.num_batch_threads or cpu_count()
 
     def padded(self, rows: int) -> int:
-        """The allowed size for a batch of so many rows."""
+        """The smallest allowed size that holds so many rows."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
     def check(self) -> None:
-        """InvalidArgument, in upstream's words, for parameters that no version can be served with."""
+        """InvalidArgument, in TensorFlow Serving's words, for parameters that contradict each other."""
         if self.max_batch_size < 1:
             raise InvalidArgument(f"max_batch_size must be positive; was {self.max_batch_size}")
         if self.batch_timeout_micros < 0:
@@ -76,7 +78,7 @@ class Batching:
 
 
 def read_batching(path: Path | None) -> Batching:
-    """The parameters of a text file; the defaults without one. InvalidArgument when it cannot be read."""
+    """The parameters in a text file; the defaults when `path` is None. InvalidArgument for an unreadable file."""
     if path is None:
         return Batching()
 
@@ -87,9 +89,9 @@ def read_batching(path: Path | None) -> Batching:
 
 
 def read_batching_of(folder: Path) -> Batching | None:
-    """The parameters in a version's own folder; None without the file: its requests are not merged.
+    """The parameters in a version's own folder; None when it has no such file: its requests are not merged.
 
-    InvalidArgument when the file cannot be read.
+    InvalidArgument for an unreadable file.
     """
     path = folder / FILE
     if not path.exists():
@@ -97,6 +99,7 @@ def read_batching_of(folder: Path) -> Batching | None:
     try:
         return read_batching(path)
     except InvalidArgument:
+        # The path would tell clients about the machine, so the message leaves it out.
         raise InvalidArgument(f"the version's {FILE} is not a readable BatchingParameters text; correct it") from None
 
 

@@ -1,6 +1,6 @@
-"""Classify and Regress: tf.Example in, classes and scores or one number out.
+"""Classify and Regress: tf.Examples in; classes and scores, or one number each, out.
 
-The graph parses the serialized examples; here are the rules for signatures and outputs, in TensorFlow Serving's
+The graph parses the serialized examples. This module has TensorFlow Serving's rules for signatures and outputs, in its
 words.
 """
 
@@ -20,9 +20,9 @@ INPUTS, CLASSES, SCORES, OUTPUTS = "inputs", "classes", "scores", "outputs"
 
 
 def serialize_input(message: Any, max_bytes: int = 2**26) -> Array:
-    """An Input message -> serialized tf.Example, bytes [n]; the context is merged into each.
+    """An Input message -> serialized tf.Examples, bytes [n], with the context merged into each.
 
-    InvalidArgument without examples, and when the context makes them larger than `max_bytes` together.
+    InvalidArgument when there is no example, and when the copies of the context exceed `max_bytes` in all.
     """
     kind = message.WhichOneof("kind")
     context = b""
@@ -39,19 +39,20 @@ def serialize_input(message: Any, max_bytes: int = 2**26) -> Array:
             f"The context, merged into {len(examples)} examples, makes more than {max_bytes} bytes; send fewer examples"
         )
     array = np.empty(len(examples), object)
+    # Concatenating two serialized protobuf messages merges them (protobuf encoding, "last one wins").
     array[:] = [context + example.SerializeToString() for example in examples]
     return array
 
 
 def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
-    """The signature of a classify or regress request; InvalidArgument without one."""
+    """The signature that a classify or regress request names; InvalidArgument when there is none."""
     if name not in signatures:
         raise InvalidArgument(f"No signature was found with the name: {name}")
     return signatures[name]
 
 
 def check_classify(signature: Signature) -> tuple[str, ...]:
-    """The outputs to compute; InvalidArgument for a signature that does not classify."""
+    """The outputs to compute; InvalidArgument for a signature that cannot classify."""
     if len(signature.inputs) != 1:
         raise InvalidArgument("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
@@ -68,7 +69,7 @@ def check_classify(signature: Signature) -> tuple[str, ...]:
 
 
 def check_regress(signature: Signature) -> tuple[str, ...]:
-    """The output to compute; InvalidArgument for a signature that does not regress."""
+    """The output to compute; InvalidArgument for a signature that cannot regress."""
     if len(signature.inputs) != 1:
         raise InvalidArgument("Expected one input Tensor.")
     if len(signature.outputs) != 1:
@@ -81,9 +82,12 @@ def check_regress(signature: Signature) -> tuple[str, ...]:
 
 
 def read_classes(answer: Mapping[str, Array], count: int) -> tuple[Array | None, Array | None]:
-    """Labels, bytes [n, k], and scores, float32 [n, k], either of which may be missing."""
+    """Labels, bytes [n, k], and scores, float32 [n, k]; None for one that the signature lacks.
+
+    count  examples in the request; InvalidArgument when the outputs do not fit them
+    """
     classes, scores = answer.get(CLASSES), answer.get(SCORES)
-    for name, array, dtype, wanted in ((CLASSES, classes, object, "STRING"), (SCORES, scores, np.float32, "FLOAT")):
+    for name, array, dtype, expected in ((CLASSES, classes, object, "STRING"), (SCORES, scores, np.float32, "FLOAT")):
         if array is None:
             continue
         if array.ndim != 2:
@@ -91,7 +95,7 @@ def read_classes(answer: Mapping[str, Array], count: int) -> tuple[Array | None,
                 f"Expected Tensor shape: [batch_size num_classes] but got [{','.join(map(str, array.shape))}]"
             )
         if array.dtype != dtype:
-            raise InvalidArgument(f"Expected {name} Tensor of DT_{wanted}. Got: DT_{type_name_of(array).upper()}")
+            raise InvalidArgument(f"Expected {name} Tensor of DT_{expected}. Got: DT_{type_name_of(array).upper()}")
         if len(array) != count:
             raise InvalidArgument(f"Expected {name} output batch size of {count}. Got: {len(array)}")
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
@@ -102,7 +106,7 @@ def read_classes(answer: Mapping[str, Array], count: int) -> tuple[Array | None,
 
 
 def pair_classes(classes: Array | None, scores: Array | None) -> Iterator[tuple[list[bytes], list[float]]]:
-    """Labels and scores of each example; what is missing is "" or 0."""
+    """Labels and scores of each example; a missing label is "", a missing score is 0."""
     for i in range(len(classes) if classes is not None else len(scores) if scores is not None else 0):
         labels = classes[i].tolist() if classes is not None else None
         numbers = scores[i].tolist() if scores is not None else None
@@ -110,7 +114,7 @@ def pair_classes(classes: Array | None, scores: Array | None) -> Iterator[tuple[
 
 
 def read_values(answer: Mapping[str, Array], count: int) -> Array:
-    """The regressed number of each example, float32 [n]."""
+    """The regressed number of each example, float32 [n]; InvalidArgument when the output does not fit `count`."""
     array = answer[OUTPUTS]
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] != 1):
         raise InvalidArgument(

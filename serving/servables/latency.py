@@ -1,4 +1,4 @@
-"""How long calls take, by the size of their input: decides what may run on the event loop."""
+"""How long calls take by the size of their inputs. It decides what may run on the event loop."""
 
 from __future__ import annotations
 
@@ -7,39 +7,43 @@ from collections.abc import Mapping
 from ladle.clients.wire.arrays import Array
 
 QUICK_S = 500e-6
-"""A call expected to take no longer runs on the event loop; any other goes to a thread."""
-_RISE = 1.05  # a call that was held up, by another process say, lengthens the estimate by no more
+"""A call that should take at most this many seconds runs on the event loop; any other goes to a thread."""
+# The minimum over calls is what a call takes by itself: another process can only add to it. Letting the estimate rise
+# slowly follows a model that has become slower, without believing one call that was held up.
+_RISE = 1.05
 
 
-class Pace:
-    """What a call takes when nothing holds it up, in seconds, for each power of two of input elements."""
+class Latency:
+    """Seconds that an undisturbed call takes, for each power of two of input elements."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
 
     def record(self, size: int, seconds: float) -> None:
+        """Add one measured call with `size` input elements."""
         power = size.bit_length()
-        known = self._seconds.get(power)
-        self._seconds[power] = seconds if known is None else min(seconds, known * _RISE)
+        before = self._seconds.get(power)
+        self._seconds[power] = seconds if before is None else min(seconds, before * _RISE)
 
     def is_quick(self, size: int) -> bool:
-        """Whether a call of this size should end within QUICK_S; unknown ones are not quick."""
+        """Whether a call of this size should take at most QUICK_S; False before the first measurement."""
         expected = self.expected_s(size)
         return expected is not None and expected <= QUICK_S
 
     def measured_s(self, size: int) -> float | None:
-        """Seconds that calls of about this size took; None before the first of them."""
+        """Seconds that calls of about this size took; None before the first one."""
         return self._seconds.get(size.bit_length())
 
     def expected_s(self, size: int) -> float | None:
-        """Seconds that a call of this size should take; None before the first call.
+        """Seconds that a call of this size should take; None before the first call of any size.
 
-        Between measured sizes the estimate errs on the long side: time grows no faster than the input.
+        A size that was not measured gets a high estimate: that of the next smaller one, scaled by the size. Time
+        rarely grows faster than the input.
         """
         power = size.bit_length()
-        known = self._seconds.get(power)
-        if known is not None or not self._seconds:
-            return known
+        measured = self._seconds.get(power)
+        if measured is not None or not self._seconds:
+            return measured
         smaller = [p for p in self._seconds if p < power]
         if smaller:
             nearest = max(smaller)
@@ -48,7 +52,7 @@ class Pace:
 
 
 def size_of(inputs: Mapping[str, Array]) -> int:
-    """Elements of all inputs; of strings, their bytes."""
+    """Elements of all inputs; a string counts by its bytes."""
     size = 0
     for array in inputs.values():
         size += array.size if array.dtype.kind != "O" else sum(map(len, array.ravel().tolist()))

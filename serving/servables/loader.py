@@ -1,4 +1,7 @@
-"""Loads a version: reads its folder, chooses engines, chooses threads, warms it up. Runs off the request path."""
+"""Loads a version: opens its engines, answers its warm-up requests, and measures how many threads suit its graphs.
+
+All of this runs in a loading thread, before the first request.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,24 @@ from ladle.serving.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-_MEASURED_RUNS = 2
-_MEASURED_BELOW_S = 0.05
+# A short warm-up request runs twice more through the servable, which times it: the first run also allocates buffers,
+# and a version without a latency would send its first requests to a thread.
+_TIMED_RUNS = 2
+_TIMED_BELOW_S = 0.05
 
 
 @dataclass(frozen=True)
 class Loader:
     """Makes a Servable of a version's folder.
 
-    options            which engines, and which MetaGraph
-    warm_up            whether recorded requests are answered before the version is served
-    warm_up_iterations how often each
-    metrics            where loads and warm-ups are counted
-    batching           how concurrent requests are merged; None: they are not
-    own_batching       versions bring their own parameters, and are not merged without
-    confine            refuses versions that leave `root`, or else their base path, through a symbolic link
+    options             which engines, and which MetaGraph
+    warm_up             whether to answer the recorded requests before the version is served
+    warm_up_iterations  how often to answer each
+    metrics             count loads and warm-ups
+    batching            how to merge concurrent requests; None: not at all
+    own_batching        read the parameters from each version's folder; a version without the file is not merged
+    allow_symlinks      load a version even if a symbolic link leads out of `root`
+    root                folder that versions must not leave; None: the version's base path
     """
 
     options: EngineOptions = field(default_factory=EngineOptions)
@@ -45,11 +51,11 @@ class Loader:
     metrics: Metrics = field(default_factory=Metrics)
     batching: Batching | None = None
     own_batching: bool = False
-    confine: bool = True
+    allow_symlinks: bool = False
     root: Path | None = None
 
     def __call__(self, name: str, version: int, folder: Path) -> Servable:
-        """ServingError says why the version cannot be served."""
+        """The servable of a version's folder; ServingError says why it cannot be loaded."""
         start = time.perf_counter()
         code = "UNKNOWN"
         try:
@@ -66,7 +72,7 @@ class Loader:
         return servable
 
     def _load(self, name: str, version: int, folder: Path) -> Servable:
-        if self.confine:
+        if not self.allow_symlinks:
             check_version(folder, self.root or folder.parent)
         batching = read_batching_of(folder) if self.batching and self.own_batching else self.batching
         if batching is not None:
@@ -96,14 +102,14 @@ class Loader:
                 self.metrics.warmup(str(folder), code, time.perf_counter() - start, records)
 
     def _replay(self, servable: Servable, folder: Path, onnx: OnnxEngine | None) -> Iterator[int]:
-        """Answers the recorded requests; gives how many have been."""
+        """Answer the recorded requests; after each, yield how many have been answered."""
         for count, (name, inputs) in enumerate(warmup.read_requests(folder), 1):
             signature = servable.signatures.get(name)
             if signature is None:
                 raise FailedPrecondition(f'warm-up: Serving signature key "{name}" not found.')
             if onnx is not None and name not in onnx.plans:
                 yield count
-                continue  # would import TensorFlow for a signature that may never be asked for
+                continue  # would import TensorFlow, which takes seconds, for a signature that may never be used
             matching.check_names(signature, inputs)
             matching.check_dtypes(signature, inputs)
             inputs = dict(matching.complete(signature, inputs))
@@ -117,14 +123,14 @@ class Loader:
                 raise of_code(code, f"a recorded warm-up request failed: {error}") from error
             if onnx is not None:
                 _tune(onnx, name, inputs)
-            if time.perf_counter() - start < _MEASURED_BELOW_S:
-                for _ in range(_MEASURED_RUNS):
+            if time.perf_counter() - start < _TIMED_BELOW_S:
+                for _ in range(_TIMED_RUNS):
                     servable.run(name, inputs, outputs)
             yield count
 
 
 def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
-    """The loader that the flags describe; InvalidArgument when they cannot be met."""
+    """The loader that the flags describe; InvalidArgument for unknown engines and bad batching parameters."""
     file = Path(options.batching_parameters_file) if options.batching_parameters_file else None
     batching = read_batching(file) if options.enable_batching else None
     if batching is not None:
@@ -136,7 +142,7 @@ def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
         metrics=metrics,
         batching=batching,
         own_batching=options.enable_per_model_batching_parameters,
-        confine=not options.allow_symlinks,
+        allow_symlinks=options.allow_symlinks,
         root=Path(options.repository).absolute() if options.repository else None,
     )
 
@@ -144,5 +150,5 @@ def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
 def _tune(onnx: OnnxEngine, signature: str, inputs: Mapping[str, Array]) -> None:
     try:
         onnx.tune(signature, inputs)
-    except Exception as error:  # inputs made up for the measurement may not suit the graph
-        log.debug("%s: threads not measured: %s", signature, error)
+    except Exception as error:  # inputs made up for the measurement may not fit the graph
+        log.debug("%s: the number of threads was not measured: %s", signature, error)

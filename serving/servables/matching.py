@@ -1,4 +1,4 @@
-"""Does a request fit the signature? TensorFlow Serving's rules for Predict, in its words."""
+"""Checks a Predict request against the signature: TensorFlow Serving's rules, in its words."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from ladle.serving.servables.saved_model import Signature, type_name
 
 
 def check_names(signature: Signature, sent: Collection[str]) -> None:
-    """InvalidArgument unless `sent` are the signature's inputs, those with defaults being optional."""
-    wanted = signature.inputs
-    if len(sent) == len(wanted):
+    """InvalidArgument unless `sent` names the signature's inputs; inputs with a default may be missing."""
+    expected = signature.inputs
+    if len(sent) == len(expected):
         for alias in sent:
-            if alias not in wanted:
+            if alias not in expected:
                 break
         else:
             return
-    missing = sorted(set(wanted) - set(sent))
+    missing = sorted(set(expected) - set(sent))
     required = [alias for alias in missing if alias not in signature.defaults]
-    extra = sorted(set(sent) - set(wanted))
+    extra = sorted(set(sent) - set(expected))
     if not extra and not required:
         return
-    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
+    if len(sent) > len(expected) or (len(sent) < len(expected) and not signature.defaults):
         raise InvalidArgument(
-            f"input size does not match signature: {len(sent)}!={len(wanted)} "
-            f"len({{{_join(sent)}}}) != len({{{_join(wanted)}}}). "
+            f"input size does not match signature: {len(sent)}!={len(expected)} "
+            f"len({{{_join(sent)}}}) != len({{{_join(expected)}}}). "
             f"Sent extra: {{{_join(extra)}}}. Missing but required: {{{_join(required)}}}."
         )
     if required:
         alias = required[0]
         raise InvalidArgument(
-            f"Signature input alias: {alias}(feed name: {wanted[alias].name}) not found in request and no default "
-            f"value provided. Inputs expected to be in the request {{{_join(wanted)}}}, or default input alias set: "
+            f"Signature input alias: {alias}(feed name: {expected[alias].name}) not found in request and no default "
+            f"value provided. Inputs expected to be in the request {{{_join(expected)}}}, or default input alias set: "
             f"{{{_join(signature.defaults)}}}"
         )
-    used = sorted(set(sent) & set(wanted))
+    used = sorted(set(sent) & set(expected))
     raise InvalidArgument(
         f"Inputs contains invalid name. Used request inputs: {{{_join(used)}}}, request input: {{{_join(sent)}}}"
     )
 
 
 def check_dtypes(signature: Signature, inputs: Mapping[str, Array]) -> None:
-    """InvalidArgument unless every input has the signature's dtype. Shapes are the graph's affair."""
+    """InvalidArgument unless every input has the signature's dtype. The graph itself checks shapes."""
     for i, (alias, info) in enumerate(signature.inputs.items()):
         array = inputs.get(alias)
         if array is None or array.dtype is info.numpy or array.dtype == info.numpy:
@@ -52,16 +52,16 @@ def check_dtypes(signature: Signature, inputs: Mapping[str, Array]) -> None:
 
 
 def complete(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The inputs with the signature's defaults in place of those that were not sent."""
+    """The inputs, with the signature's defaults for those that are missing."""
     return inputs if len(inputs) == len(signature.inputs) else {**signature.defaults, **inputs}
 
 
-def choose_outputs(signature: Signature, wanted: Iterable[str]) -> tuple[str, ...]:
-    """The outputs to compute, in the signature's order: those asked for, or all.
+def choose_outputs(signature: Signature, output_filter: Iterable[str]) -> tuple[str, ...]:
+    """The outputs to compute, in the signature's order: those in the filter, or all if it is empty.
 
-    InvalidArgument for unknown or repeated ones.
+    InvalidArgument for an unknown or repeated output.
     """
-    chosen = tuple(wanted)
+    chosen = tuple(output_filter)
     if not chosen:
         return tuple(signature.outputs)
     for i, alias in enumerate(chosen):
@@ -80,7 +80,7 @@ def _join(names: Iterable[str]) -> str:
 
 
 def type_name_of(array: Array) -> str:
-    """The name of its dtype in TensorFlow, as `float`."""
+    """TensorFlow's name for an array's dtype, for example `float`."""
     from ladle.clients.wire import tensors
 
     return type_name(tensors.dtype_of(array).number)

@@ -1,4 +1,4 @@
-"""What a version's folder says of itself: the signatures of saved_model.pb and the model card."""
+"""Reads the signatures in a version's saved_model.pb, and its model card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from ladle.serving.errors import DataLoss, NotFound
 class TensorInfo:
     """An input or output as the signature declares it.
 
-    dtype  TensorFlow's number of it        shape  None for unknown rank, -1 for a free axis
+    dtype  TensorFlow's number of the dtype
+    shape  None for unknown rank; -1 for a free axis
     name   the tensor in TensorFlow's graph
     """
 
@@ -32,13 +33,13 @@ class TensorInfo:
 
     @cached_property
     def numpy(self) -> np.dtype[Any] | None:
-        """The NumPy dtype; None for those that no request can carry."""
-        known = tensors.DTYPES.get(self.dtype)
-        return known.numpy if known else None
+        """The NumPy dtype; None for a dtype that no request can carry."""
+        dtype = tensors.DTYPES.get(self.dtype)
+        return dtype.numpy if dtype else None
 
     @cached_property
     def type_name(self) -> str:
-        """TensorFlow's word for the dtype: float, int32, string ..."""
+        """TensorFlow's name for the dtype: float, int32, string ..."""
         return type_name(self.dtype)
 
     def __str__(self) -> str:
@@ -47,7 +48,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Signature:
-    """A served function: its inputs and outputs by alias, in alphabetical order."""
+    """A function of the model: inputs and outputs by alias in alphabetical order, and default values of inputs."""
 
     name: str
     inputs: Mapping[str, TensorInfo]
@@ -57,7 +58,7 @@ class Signature:
 
 
 def type_name(number: int) -> str:
-    """TensorFlow's word for a dtype's number: float, int32, string ..."""
+    """TensorFlow's name for a dtype's number: float, int32, string ..."""
     name: str = pb.DataType.Name(number) if number in pb.DataType.values() else f"DT_{number}"
     return name.removeprefix("DT_").lower()
 
@@ -65,7 +66,7 @@ def type_name(number: int) -> str:
 def read_signature_defs(folder: Path, tags: Collection[str] = ("serve",)) -> dict[str, Any]:
     """The SignatureDef messages by name, of the MetaGraph with exactly these tags.
 
-    NotFound when there is no saved_model.pb or no such MetaGraph, DataLoss when it cannot be read.
+    NotFound when saved_model.pb or such a MetaGraph is missing, DataLoss when the file cannot be read.
     """
     try:
         data = (folder / "saved_model.pb").read_bytes()
@@ -101,7 +102,7 @@ def _info(info: Any) -> TensorInfo:
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """The model card, assets.extra/card.json; None without one. DataLoss when it is not a card."""
+    """The model card, assets.extra/card.json; None when there is none. DataLoss for a file that is not a card."""
     try:
         card = json.loads((folder / "assets.extra" / "card.json").read_bytes())
     except FileNotFoundError:
@@ -111,13 +112,13 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     if not isinstance(card, dict) or not isinstance(card.get("signatures", {}), dict):
         raise DataLoss("the version's card.json is not a model card; export it again")
     for name in _assets(card):
-        if Path(name).name != name:
-            raise DataLoss(f"card.json names the word list {name!r}; wanted a file of the version's assets")
+        if Path(name).name != name:  # a path could read any file of the machine
+            raise DataLoss(f"card.json names the word list {name!r}; expected a file name in the version's assets")
     return card
 
 
 def _assets(card: Mapping[str, Any]) -> Iterator[str]:
-    """The files that the card's steps read."""
+    """Names of the word lists that the card's steps read."""
     for entry in card.get("signatures", {}).values():
         steps = [*(entry.get("before") or ()), *(entry.get("after") or ())] if isinstance(entry, dict) else []
         for step in steps:

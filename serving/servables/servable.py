@@ -8,34 +8,35 @@ from typing import Any, Protocol
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition
 from ladle.serving.servables.batching_parameters import Batching
-from ladle.serving.servables.latency import Pace, size_of
+from ladle.serving.servables.latency import Latency, size_of
 from ladle.serving.servables.saved_model import Signature, parse_signature
 
-_TIMED = 16  # of so many runs one is timed, once one of its size has been
+_TIMED_EVERY = 16  # runs: reading a thread's clock twice costs a small model a measurable part of its time
 _MAX_CALLS = 1024
 
 
 class Engine(Protocol):
-    """What a servable runs on."""
+    """What runs the signatures of a version."""
 
     name: str
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """The outputs asked for, by alias. ServingError when the graph refuses the inputs."""
+        """The named outputs by alias. ServingError when the graph refuses the inputs."""
 
     def clock(self, signature: str) -> Callable[[], float]:
-        """What times a run: the thread's own clock where it computes alone, else the wall's, in seconds."""
+        """The clock that times a run, in seconds: the thread's own if the run uses one thread, else the wall clock."""
 
 
 class Servable:
     """A version in memory.
 
-    definitions  SignatureDef messages by name, as saved_model.pb holds them
+    definitions  SignatureDef messages by name, from saved_model.pb
     signatures   the same as plain values
-    engines      what runs each signature, by name
-    batching     how concurrent requests are merged; None: they are not
+    engines      the engine of each signature, by name; a signature without one cannot run
+    batching     how concurrent requests are merged; None: not at all
+    latencies    of each signature
     calls        calls that have been checked, by the shape of their requests
-    in_flight    requests waiting or running now; only the event loop changes it
+    in_flight    requests that wait or run; only the event loop changes it, so it needs no lock
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Servable:
         self.signatures: dict[str, Signature] = {key: parse_signature(key, d) for key, d in definitions.items()}
         self.engines = engines
         self.batching = batching
-        self.paces = {key: Pace() for key in definitions}
+        self.latencies = {key: Latency() for key in definitions}
         self.in_flight = 0
         self.calls: dict[Hashable, Any] = {}
         self._runs = 0
@@ -60,7 +61,7 @@ class Servable:
 
     @property
     def engine_names(self) -> str:
-        """For people: the engines behind the signatures, as in `ONNX Runtime, TensorFlow (for text)`."""
+        """The engines for the log: the most used one, then the others, as in `ONNX Runtime, TensorFlow (for text)`."""
         by_engine: dict[str, list[str]] = {}
         for signature, engine in sorted(self.engines.items()):
             by_engine.setdefault(engine.name, []).append(signature)
@@ -70,7 +71,12 @@ class Servable:
     def run(
         self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str], size: int | None = None
     ) -> dict[str, Array]:
-        """Runs a signature. Inputs have its names and dtypes, and this size (`size_of`); outputs are its aliases."""
+        """Run a signature and return the named outputs by alias. Names and dtypes must have been checked.
+
+        size  of the inputs (`size_of`) if the caller knows it
+
+        FailedPrecondition when no engine can run the signature, and what the engine raises.
+        """
         engine = self.engines.get(signature)
         if engine is None:
             raise FailedPrecondition(
@@ -78,32 +84,34 @@ class Servable:
                 "installed where the server runs."
             )
         size = size_of(inputs) if size is None else size
-        pace = self.paces[signature]
+        latency = self.latencies[signature]
         self._runs += 1
-        if self._runs % _TIMED and pace.measured_s(size) is not None:
+        if self._runs % _TIMED_EVERY and latency.measured_s(size) is not None:
             return engine.run(signature, inputs, outputs)
         clock = engine.clock(signature)
         start = clock()
         answer = engine.run(signature, inputs, outputs)
-        pace.record(size, clock() - start)
+        latency.record(size, clock() - start)
         return answer
 
     def cache_call(self, shape_key: Hashable, call: Any) -> None:
-        """Keeps a checked call in `calls`. The call must not refer to this servable: it would keep it in memory."""
+        """Keep a checked call in `calls`. The call must not refer to this servable: it would keep it in memory."""
         if len(self.calls) >= _MAX_CALLS:
             self.calls.clear()
         self.calls[shape_key] = call
 
     def enter(self) -> None:
+        """Count a request that has begun to wait or run."""
         self.in_flight += 1
 
     def leave(self) -> None:
+        """Count a request that has been answered."""
         self.in_flight -= 1
         if self._on_idle is not None and not self.in_flight:
             self._on_idle()
 
     def retire(self, on_idle: Callable[[], None]) -> None:
-        """Calls `on_idle` once no request runs any more; at once when none does."""
+        """Call `on_idle` once no request is in flight; at once when there is none."""
         self._on_idle = on_idle
         if not self.in_flight:
             on_idle()

@@ -1,11 +1,10 @@
-"""The requests that a version answers before it is served: assets.extra/tf_serving_warmup_requests.
+"""Reads the requests that a version answers before it is served: assets.extra/tf_serving_warmup_requests.
 
-The file is a TFRecord of PredictionLog messages. A fault in it fails the load, as in TensorFlow Serving.
+The file is a TFRecord of PredictionLog messages. As in TensorFlow Serving, a fault in it fails the load.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,17 @@ from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, InvalidArgument, Unimplemented
 from ladle.serving.servables.examples import serialize_input
+from ladle.serving.servables.tfrecord import read_records
 
 FILE = "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
-_NOT_A_TFRECORD = "the warm-up file is damaged. Please verify your warmup data is in TFRecord format."
 
 
 def read_requests(folder: Path) -> Iterator[tuple[str, dict[str, Array]]]:
-    """The signature and inputs of each recorded request, in order; none without a file."""
+    """The signature name and the inputs of each recorded request, in order; nothing when the file is missing.
+
+    DataLoss for a damaged file, InvalidArgument for a bad or the 1001st record, Unimplemented for an unknown kind.
+    """
     path = folder / "assets.extra" / FILE
     if not path.exists():
         return
@@ -61,41 +63,3 @@ def _requests(entry: Any) -> Iterator[tuple[str, dict[str, Array]]]:
 
 def _signature(spec: Any) -> str:
     return spec.signature_name or "serving_default"
-
-
-def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file; DataLoss when it is not one."""
-    data = path.read_bytes()
-    at = 0
-    while at < len(data):
-        head, checksum = data[at : at + 8], data[at + 8 : at + 12]
-        if len(checksum) < 4 or _masked_crc(head) != checksum:
-            raise DataLoss(_NOT_A_TFRECORD)
-        (length,) = struct.unpack("<Q", head)
-        record, checksum = data[at + 12 : at + 12 + length], data[at + 12 + length : at + 16 + length]
-        if len(checksum) < 4 or _masked_crc(record) != checksum:
-            raise DataLoss(_NOT_A_TFRECORD)
-        yield record
-        at += 16 + length
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_TABLE = _crc_table()
-
-
-def _masked_crc(data: bytes) -> bytes:
-    """CRC-32C (Castagnoli), rotated and shifted as TFRecord stores it."""
-    crc = 0xFFFFFFFF
-    table = _TABLE
-    for byte in data:
-        crc = crc >> 8 ^ table[(crc ^ byte) & 255]
-    crc ^= 0xFFFFFFFF
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

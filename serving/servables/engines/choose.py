@@ -1,4 +1,4 @@
-"""Chooses what each signature of a version runs on."""
+"""Chooses the engine of each signature of a version: ONNX Runtime, TensorFlow or TensorFlow Lite."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.engines.savedmodel import SavedModelEngine, is_available
 from ladle.serving.servables.saved_model import parse_signature, read_card, read_signature_defs
 from ladle.serving.servables.servable import Engine
+from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS
 
 KINDS = ("auto", "onnx", "tensorflow")
 INIT_OP = "__saved_model_init_op"
@@ -21,12 +22,13 @@ INIT_OP = "__saved_model_init_op"
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What the flags say of engines.
+    """The flags that concern engines.
 
-    kind                onnx, tensorflow or auto: a signature's verified graph where there is one
-    tags                of the MetaGraph that is served
-    intra_op, inter_op  threads within and between operations; 0: measured (ONNX Runtime), all cores (TensorFlow)
-    tflite_interpreters how many run a version's model.tflite, where it has one; 0: it is not looked for
+    kind                 onnx, tensorflow, or auto: the verified graph of a signature if it has one, else TensorFlow
+    tags                 of the MetaGraph to serve
+    intra_op, inter_op   threads within and between operations; 0: measured (ONNX Runtime), all cores (TensorFlow)
+    tflite_interpreters  interpreters of a version's model.tflite; 0: ignore that file
+    max_image_pixels     largest image that a step decodes, width times height; 0: any
     """
 
     kind: str = "auto"
@@ -34,12 +36,13 @@ class EngineOptions:
     intra_op: int = 0
     inter_op: int = 0
     tflite_interpreters: int = 0
+    max_image_pixels: int = MAX_IMAGE_PIXELS
 
 
 def engine_options(options: SimpleNamespace) -> EngineOptions:
-    """By the flags; InvalidArgument for an engine that there is not."""
+    """The options that the flags describe; InvalidArgument for an unknown engine."""
     if options.engine not in KINDS:
-        raise InvalidArgument(f"--engine={options.engine} is none; wanted one of {', '.join(KINDS)}")
+        raise InvalidArgument(f"unknown --engine={options.engine}; expected one of {', '.join(KINDS)}")
     both = max(0, options.tensorflow_session_parallelism)
     return EngineOptions(
         kind=options.engine,
@@ -51,16 +54,17 @@ def engine_options(options: SimpleNamespace) -> EngineOptions:
             if options.prefer_tflite_model
             else 0
         ),
+        max_image_pixels=options.max_image_pixels,
     )
 
 
 def open_version(
     folder: Path, options: EngineOptions
 ) -> tuple[Mapping[str, Any], dict[str, Engine], OnnxEngine | None]:
-    """The SignatureDef messages by name, the engine of each, and ONNX Runtime's if it is among them.
+    """The SignatureDef messages by name, the engine of each signature, and the ONNX Runtime engine if one is used.
 
-    NotFound without saved_model.pb, FailedPrecondition when no engine can run the version, DataLoss when its files
-    are damaged.
+    NotFound when saved_model.pb is missing, FailedPrecondition when no engine can run the version, DataLoss for
+    damaged files.
     """
     if options.tflite_interpreters and (folder / tflite_engine.FILE).exists():
         tflite = tflite_engine.TfliteEngine(folder, options.tflite_interpreters)
@@ -72,7 +76,7 @@ def open_version(
 def open_engines(
     folder: Path, definitions: Mapping[str, Any], options: EngineOptions
 ) -> tuple[dict[str, Engine], OnnxEngine | None]:
-    """The engine of each signature of a SavedModel, and ONNX Runtime's if it is among them; errors as above."""
+    """The engine of each signature of a SavedModel, and the ONNX Runtime engine if one is used; errors as above."""
     signatures = {name: parse_signature(name, definition) for name, definition in definitions.items()}
     onnx = None if options.kind == "tensorflow" else _open_onnx(folder, signatures, options)
     tensorflow = SavedModelEngine(folder, options.tags, signatures, options.intra_op, options.inter_op)
@@ -82,7 +86,7 @@ def open_engines(
                 "the version has no verified ONNX graph, and the server runs with --engine=onnx; add a graph with "
                 "`ladle convert`, or start the server with --engine=auto"
             )
-        tensorflow.load()
+        tensorflow.load()  # now rather than at the first request: nothing else can answer
     engines: dict[str, Engine] = {}
     for name in definitions:
         if onnx is not None and name in onnx.plans:
@@ -94,5 +98,5 @@ def open_engines(
 
 def _open_onnx(folder: Path, signatures: Mapping[str, Any], options: EngineOptions) -> OnnxEngine | None:
     card = read_card(folder)
-    engine = OnnxEngine(folder, card, signatures, options.intra_op) if card else None
+    engine = OnnxEngine(folder, card, signatures, options.intra_op, options.max_image_pixels) if card else None
     return engine if engine is not None and engine.plans else None

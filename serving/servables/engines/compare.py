@@ -1,4 +1,4 @@
-"""Both engines on the inputs that a version came with: its recorded warm-up requests and its samples."""
+"""Compares TensorFlow and ONNX Runtime on the inputs in a version's folder: warm-up requests and samples."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from ladle.serving.servables.saved_model import Signature, parse_signature, read
 
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 Compare = Callable[[Run, Run, Iterable[Mapping[str, Array]], int], Any]
-"""(reference, other, requests, rows) -> how far they are apart, with `max_abs`; ValueError: too far."""
+"""(reference, other, requests, rows) -> their differences, with `max_abs`; ValueError when they are too large."""
 
 
-def recheck(folder: Path, compare: Compare) -> str:
-    """Run every signature that has a graph on TensorFlow and on ONNX Runtime; what was compared, for people.
+def compare_engines(folder: Path, compare: Compare) -> str:
+    """Run every signature that has a graph on both engines; a sentence that says what was compared.
 
-    ValueError names the signature that differs, or why nothing can be compared; ModuleNotFoundError: no TensorFlow.
+    compare  training's parity check, passed in because serving imports nothing of training
+
+    ValueError names the signature that differs, or says why nothing can be compared; ModuleNotFoundError when
+    TensorFlow is not installed.
     """
     if not is_available():
         raise ModuleNotFoundError("TensorFlow is not installed", name="tensorflow")
@@ -62,7 +65,7 @@ def _run(engine: Any, name: str, outputs: tuple[str, ...], inputs: Mapping[str, 
 
 
 def _pixels(array: Array) -> Array:
-    """Encoded pictures as pixels: two encoders write the same picture differently. Any other array as it is."""
+    """PNG images decoded, as two encoders write one image as different bytes; any other array unchanged."""
     if (
         array.dtype.kind != "O"
         or not array.size
@@ -74,7 +77,7 @@ def _pixels(array: Array) -> Array:
 
 
 def _samples(folder: Path, signatures: Mapping[str, Signature]) -> Iterator[tuple[str, dict[str, Array]]]:
-    """The version's sample images and texts, for the signatures that take them as they are."""
+    """The version's sample images and texts, for each signature whose only input takes encoded images or text."""
     home = folder / "assets.extra" / "samples"
     try:
         entries = json.loads((home / "samples.json").read_bytes())
@@ -86,6 +89,5 @@ def _samples(folder: Path, signatures: Mapping[str, Signature]) -> Iterator[tupl
         if len(signature.inputs) != 1:
             continue
         alias = next(iter(signature.inputs))
-        given = {"image_bytes": images, "text": texts}.get(alias, [])
-        for item in given:
+        for item in {"image_bytes": images, "text": texts}.get(alias, []):
             yield name, {alias: np.array([item], object)}

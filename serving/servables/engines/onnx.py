@@ -1,4 +1,4 @@
-"""Runs signatures on ONNX Runtime: the steps of the model card around graphs verified at export."""
+"""Runs signatures on ONNX Runtime: graphs that were verified at export, with the model card's steps around them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from ladle.serving.runtime import paths
 from ladle.serving.servables.engines import onnx_file
 from ladle.serving.servables.engines.onnx_graph import Graph
 from ladle.serving.servables.saved_model import Signature
-from ladle.serving.servables.steps.steps import Step, build
+from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS, Step, build
 
 log = logging.getLogger(__name__)
 
-_MAX_CHOSEN = 256  # sets of outputs of a signature that are remembered
+_MAX_CHOSEN = 256  # output filters of a signature whose choice is kept
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a signature is run: steps, a graph, steps.
+    """How a signature runs: steps, a graph, steps.
 
-    chosen  which graph outputs and steps a set of wanted outputs needs, by that set
+    feeds   the graph's inputs, in its order
+    chosen  the graph outputs and later steps that a set of outputs needs, by that set
     """
 
     before: tuple[Step, ...]
@@ -46,11 +47,17 @@ class OnnxEngine:
     name = "ONNX Runtime"
 
     def __init__(
-        self, folder: Path, card: Mapping[str, Any], signatures: Mapping[str, Signature], threads: int = 0
+        self,
+        folder: Path,
+        card: Mapping[str, Any],
+        signatures: Mapping[str, Signature],
+        threads: int = 0,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
     ) -> None:
-        """Loads the graphs that the card verifies; DataLoss when a file is not the one that was verified.
+        """Load the graphs that the card lists as verified; DataLoss when a file is not the one that was verified.
 
-        threads  that a run may take; 0: `tune` finds out
+        threads           of each run; 0: `tune` measures the best number
+        max_image_pixels  largest image that a step decodes, width times height; 0: any
         """
         self._graphs: dict[str, Graph] = {}
         self.plans: dict[str, Plan] = {}
@@ -63,16 +70,16 @@ class OnnxEngine:
             if file not in self._graphs:
                 self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads)
             if _is_fed_by_numpy(self._graphs[file]):
-                self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets")
+                self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets", max_image_pixels)
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
-        wanted = outputs if type(outputs) is tuple else tuple(outputs)
-        chosen = plan.chosen.get(wanted)
+        names = outputs if type(outputs) is tuple else tuple(outputs)
+        chosen = plan.chosen.get(names)
         if chosen is None:
             if len(plan.chosen) >= _MAX_CHOSEN:
                 plan.chosen.clear()
-            chosen = plan.chosen[wanted] = _choose(plan, wanted)
+            chosen = plan.chosen[names] = _choose(plan, names)
         from_graph, after = chosen
         tensors = dict(inputs)
         for step in plan.before:
@@ -81,18 +88,19 @@ class OnnxEngine:
             feed = {name: tensors[name] for name in plan.feeds}
             try:
                 answers = plan.graph.call(from_graph, feed, None)
-            except Exception as error:  # ONNX Runtime's exceptions have no common class
+            except Exception as error:  # ONNX Runtime's exceptions have no common base class
                 raise _refusal(plan.graph, feed, error) from None
             tensors.update(zip(from_graph, answers, strict=True))
         for step in after:
             step.run(tensors)
-        return {name: tensors[name] for name in wanted}
+        return {name: tensors[name] for name in names}
 
     def clock(self, signature: str) -> Callable[[], float]:
+        # A run with one thread computes in the caller's: its own clock leaves out what other threads took of the core.
         return time.thread_time if self.plans[signature].graph.threads == 1 else time.perf_counter
 
     def tune(self, signature: str, inputs: Mapping[str, Array]) -> None:
-        """Lets the signature's graph find out how many threads suit it, on these inputs; once a graph."""
+        """Measure how many threads suit the signature's graph on these inputs; once for each graph."""
         plan = self.plans[signature]
         if plan.graph.tuned:
             return
@@ -102,7 +110,7 @@ class OnnxEngine:
         plan.graph.tune({name: tensors[name] for name in plan.feeds})
 
     def example(self, signature: str) -> dict[str, Array] | None:
-        """Inputs of ones for a signature without steps before its graph, to tune it; None for others."""
+        """Inputs of ones to tune a signature with; None for one with steps before its graph, or with other dtypes."""
         plan = self.plans[signature]
         if plan.before:
             return None
@@ -111,6 +119,7 @@ class OnnxEngine:
             dtype = _NUMPY.get(given.type)
             if dtype is None:
                 return None
+            # One row; 64 for a free side of an image or length of a text.
             shape = [d if isinstance(d, int) else 1 if axis == 0 else 64 for axis, d in enumerate(given.shape)]
             example[given.name] = np.ones(shape, dtype)
         return example
@@ -126,13 +135,13 @@ _NUMPY: dict[str, Any] = {
 
 
 def _is_fed_by_numpy(graph: Graph) -> bool:
-    """Whether NumPy has the dtypes of all inputs and outputs; not so bfloat16, nor bytes as ONNX has strings."""
+    """Whether NumPy has the dtypes of all inputs and outputs. It lacks bfloat16, and ONNX strings are not bytes."""
     return all(tensor.type in _NUMPY for tensor in (*graph.session.get_inputs(), *graph.session.get_outputs()))
 
 
 def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
     if Path(file).name != file:
-        raise DataLoss(f"card.json names the graph {file!r}; wanted a file of the version's folder")
+        raise DataLoss(f"card.json names the graph {file!r}; expected a file name in the version's folder")
     path = folder / file
     try:
         with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -153,7 +162,10 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
 
 
 def _look_into(model: memoryview, folder: Path, file: str) -> tuple[bytes | None, list[str]]:
-    """The graph with inputs of any shape, when it can take them, and its other files; DataLoss if outside."""
+    """The bytes of the graph with inputs of any shape, if it can take them (else None), and its other files.
+
+    DataLoss when another file is outside of the version's folder.
+    """
     others = onnx_file.external_files(model)
     if not all(paths.is_inside(folder / name, folder) for name in others):
         raise DataLoss(f"{file} has weights outside of the version's folder; export the version again")
@@ -161,14 +173,14 @@ def _look_into(model: memoryview, folder: Path, file: str) -> tuple[bytes | None
     return free, sorted(others)
 
 
-def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: Path) -> Plan:
-    before = tuple(build(step, assets) for step in entry.get("before") or [])
-    after = tuple(build(step, assets) for step in entry.get("after") or [])
-    known = {*signature.inputs, *(name for step in before for name in step.adds)}
+def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: Path, max_image_pixels: int) -> Plan:
+    before = tuple(build(step, assets, max_image_pixels) for step in entry.get("before") or [])
+    after = tuple(build(step, assets, max_image_pixels) for step in entry.get("after") or [])
+    provided = {*signature.inputs, *(name for step in before for name in step.adds)}
     feeds = tuple(graph.inputs)
-    missing = [name for name in feeds if name not in known]
-    known |= {*graph.outputs, *(name for step in after for name in step.adds)}
-    missing += [name for name in signature.outputs if name not in known]
+    missing = [name for name in feeds if name not in provided]
+    provided |= {*graph.outputs, *(name for step in after for name in step.adds)}
+    missing += [name for name in signature.outputs if name not in provided]
     if missing:
         raise DataLoss(
             f"card.json and saved_model.pb disagree on signature {signature.name}: nothing provides "
@@ -177,8 +189,9 @@ def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: 
     return Plan(before, graph, feeds, after)
 
 
-def _choose(plan: Plan, wanted: tuple[str, ...]) -> tuple[list[str], list[Step]]:
-    needed = set(wanted)
+def _choose(plan: Plan, names: tuple[str, ...]) -> tuple[list[str], list[Step]]:
+    """The graph outputs and the later steps that these outputs need: an unused graph output is not computed."""
+    needed = set(names)
     after: list[Step] = []
     for step in reversed(plan.after):
         if needed & set(step.adds):
@@ -188,18 +201,19 @@ def _choose(plan: Plan, wanted: tuple[str, ...]) -> tuple[list[str], list[Step]]
 
 
 def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Exception:
+    """ONNX Runtime's error in our words: its own names nodes of the graph, and files of the machine."""
     log.info("the graph refused its inputs: %s", error)
     if "allocate" in str(error).lower():
         return ResourceExhausted("the request needs more memory than there is; send fewer rows at a time")
     for name, shape in graph.inputs.items():
         given = feed[name].shape
         if isinstance(graph.source, bytes):
-            break  # made for any shape
+            break  # rewritten for inputs of any shape
         fits = len(given) == len(shape) and all(
             not isinstance(size, int) or size == g for size, g in zip(shape, given, strict=True)
         )
         if not fits:
-            wanted = [size if isinstance(size, int) else -1 for size in shape]
-            return InvalidArgument(f'input "{name}" has shape {list(given)}; wanted {wanted}, where -1 is any size')
+            expected = [size if isinstance(size, int) else -1 for size in shape]
+            return InvalidArgument(f'input "{name}" has shape {list(given)}; expected {expected}, where -1 is any size')
     given_inputs = ", ".join(f'"{name}" {array.dtype} {list(array.shape)}' for name, array in feed.items())
     return InvalidArgument(f"the graph cannot run inputs of these shapes: {given_inputs}")

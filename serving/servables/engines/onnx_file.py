@@ -1,6 +1,7 @@
-"""The bytes of an ONNX file: where its weights lie, and the same graph with inputs of any shape.
+"""Looks into the bytes of an ONNX file: finds external weights, and frees the shapes of inputs.
 
-ONNX files are protobuf messages; the few fields looked at here are walked without a parser of the whole.
+ONNX files are protobuf messages (onnx.proto). Walking a few fields in place needs neither the onnx package nor a copy
+of the weights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _ELEMENTWISE = (
     "LessOrEqual Log Max Mean Min Mod Mul Neg Not Or Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign "
     "Sqrt Sub Sum Tan Tanh Where Xor"
 )
-"""Operations that mean the same for tensors of any rank, in ONNX and in TensorFlow."""
+"""Operations that compute each element by itself, alike in ONNX and TensorFlow, on tensors of any rank."""
 
 _MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 25: "function"},
@@ -24,7 +25,7 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "entry"},
 }
-"""What a field of a message holds, as far as it leads to tensors."""
+"""Message by field number, for the fields through which tensors can be reached."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _GRAPH, _NODE, _OP_TYPE, _VALUE_INFO, _ENDS = 7, 1, 4, 13, (11, 12)
@@ -32,7 +33,7 @@ _TYPE, _TENSOR_TYPE, _SHAPE = 2, 1, 2
 
 
 def external_files(model: memoryview) -> set[str]:
-    """The files, relative to the model's, that hold its weights; ValueError when it is not a protobuf message."""
+    """Paths of the files with the model's weights, relative to its folder. ValueError: not a protobuf message."""
     return set(_locations(model, "model"))
 
 
@@ -72,9 +73,9 @@ def _rewrite(message: memoryview, change: dict[int, object]) -> bytes:
 
 
 def _locations(message: memoryview, kind: str) -> Iterator[str]:
-    known = _MESSAGES[kind]
+    fields = _MESSAGES[kind]
     for number, wire, _, value in _fields(message):
-        inner = known.get(number)
+        inner = fields.get(number)
         if inner is None or wire != _BYTES:
             continue
         if inner == "entry":
@@ -86,7 +87,7 @@ def _locations(message: memoryview, kind: str) -> Iterator[str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview, memoryview]]:
-    """Number, wire type, the whole field and its value."""
+    """Number, wire type, whole bytes and value of each field (protobuf encoding). ValueError for other bytes."""
     at, end = 0, len(message)
     while at < end:
         start = at

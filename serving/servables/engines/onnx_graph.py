@@ -1,4 +1,8 @@
-"""An ONNX graph in memory, and how many threads a run of it takes."""
+"""An ONNX graph in memory, and the number of threads of its runs.
+
+A small graph runs fastest on one thread. A large one gets a second session with more threads, which is used while
+cores are free.
+"""
 
 from __future__ import annotations
 
@@ -12,67 +16,74 @@ import onnxruntime
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.runtime.cores import Cores, cpu_count
-from ladle.serving.servables.latency import Pace, size_of
+from ladle.serving.servables.latency import Latency, size_of
 
 SLOW_S = 1e-3
-"""A run that takes longer is tried with more threads."""
+"""Only graphs whose runs take longer are tried with more threads: waking a thread costs tens of microseconds."""
 KEPT_TWICE_BYTES = 2**27
-"""A graph and its weights that take more are kept once: with the number of threads that was quickest at load."""
-_TRY_AGAIN = 256  # runs of a size after which the slower number of threads is measured once more
+"""A graph whose file is larger gets one session only, with the number of threads that was quickest at load."""
+_RETRY_EVERY = 256  # runs of a size after which the slower session is measured once more
 _tuning = threading.Lock()  # one model at a time: two measurements would take the cores from each other
 _cores = Cores()
 
 
 @dataclass
-class Way:
-    """A session, its number of threads, and what its runs take when they have the cores to themselves."""
+class TimedSession:
+    """An ONNX Runtime session, its number of threads, and the latency of its runs while it has the cores to itself."""
 
     session: Any
     threads: int
-    pace: Pace = field(default_factory=Pace)
+    latency: Latency = field(default_factory=Latency)
 
     @property
     def call(self) -> Any:
-        """Runs it: (outputs, inputs by name, None) -> arrays."""
-        # What InferenceSession.run checks once more, and what takes longer than all of our own, has been checked.
+        """(output names, inputs by name, None) -> arrays."""
+        # InferenceSession.run checks names and types in Python, which takes longer than the rest of a small request.
+        # They have been checked already, so call the native session below it.
         return getattr(self.session, "_sess", self.session).run
 
 
 class Graph:
     """An ONNX graph in memory.
 
-    source  its file, or its bytes
-    call    runs it: (outputs, inputs by name, None) -> arrays
-    wide    a way with more threads, for runs that find the cores free; None for graphs that gain nothing by it
+    source  the path of its file, or its bytes
+    call    (output names, inputs by name, None) -> arrays
+    narrow  the session with few threads, usually one
+    wide    a session with more threads, for runs that find cores free; None when more threads gain nothing
     """
 
     def __init__(self, source: str | bytes, size_bytes: int, threads: int = 0) -> None:
-        """size_bytes  of the graph with its weights    threads  of each run; 0: as `tune` finds"""
+        """ONNX Runtime's error when the graph cannot be loaded.
+
+        size_bytes  of the graph with its weights
+        threads     of each run; 0: one, until `tune` finds a better number
+        """
         self.source, self._size_bytes = source, size_bytes
         self.tuned = threads > 0
-        self.wide: Way | None = None
-        self._use(Way(self._open(threads or 1), threads or 1))
+        self.wide: TimedSession | None = None
+        self._use(TimedSession(self._open(threads or 1), threads or 1))
         self._runs: dict[int, int] = {}
 
-    def _use(self, narrow: Way) -> None:
+    def _use(self, narrow: TimedSession) -> None:
         self.narrow, self.session, self.call = narrow, narrow.session, narrow.call
 
     @property
     def threads(self) -> int:
-        """The most that a run takes."""
+        """The most threads of a run."""
         return self.wide.threads if self.wide is not None else self.narrow.threads
 
     @property
     def inputs(self) -> dict[str, tuple[Any, ...]]:
-        """Declared shapes by name; a free axis is None or a name."""
+        """Declared shapes by name; a free axis is None or a string."""
         return {i.name: tuple(i.shape) for i in self.session.get_inputs()}
 
     @property
     def outputs(self) -> list[str]:
+        """Output names, in the graph's order."""
         return [o.name for o in self.session.get_outputs()]
 
     def tune(self, feed: Mapping[str, Array]) -> None:
-        """Measures a slow graph with more threads on these inputs, once."""
+        """Measure a slow graph with more threads on these inputs, and keep the best; later calls do nothing."""
         if self.tuned:
             return
         self.tuned = True
@@ -80,26 +91,27 @@ class Graph:
             seconds = _measure(feed, self.session)[0]
             if seconds < SLOW_S:
                 return
-            ways, threads, least = [self.narrow], 2, seconds
+            best, best_s, threads = None, seconds, 2
             while threads <= cpu_count():
-                way = Way(self._open(threads), threads)
-                now, more = _measure(feed, self.session, way.session)
-                if more < least or len(ways) == 1:
-                    ways[1:], least = [way], more
+                tried = TimedSession(self._open(threads), threads)
+                now, tried_s = _measure(feed, self.session, tried.session)
+                if tried_s < best_s or best is None:
+                    best, best_s = tried, tried_s
                 seconds = min(seconds, now)
                 threads *= 2
-            if len(ways) == 1:
+            if best is None:
                 return
             if self._size_bytes > KEPT_TWICE_BYTES:
-                if least < seconds:
-                    self._use(ways[1])
+                if best_s < seconds:
+                    self._use(best)
                 return
-            if ways[1].threads > 2:
-                self._use(Way(self._open(ways[1].threads // 2), ways[1].threads // 2))
-            self.wide, self.call = ways[1], self._call
+            if best.threads > 2:
+                # Runs that find too few cores free for the wide session take half as many threads, not one.
+                self._use(TimedSession(self._open(best.threads // 2), best.threads // 2))
+            self.wide, self.call = best, self._call
 
     def _call(self, outputs: Sequence[str], feed: Mapping[str, Array], options: None) -> list[Any]:
-        """With many threads where the cores are free and that is quicker for inputs of this size, else with few."""
+        """Run on the wide session when its cores are free and it is quicker at this size, else on the narrow one."""
         assert self.wide is not None
         if not _cores.take(self.wide.threads):
             _cores.take(self.narrow.threads, force=True)
@@ -109,39 +121,40 @@ class Graph:
                 _cores.give(self.narrow.threads)
         try:
             size = size_of(feed)
-            way = self._quicker(size, self.wide)
+            session = self._quicker(size, self.wide)
             start = time.perf_counter()
-            answer = way.call(outputs, feed, options)
-            way.pace.record(size, time.perf_counter() - start)
+            answer = session.call(outputs, feed, options)
+            session.latency.record(size, time.perf_counter() - start)
             return answer  # type: ignore[no-any-return]
         finally:
             _cores.give(self.wide.threads)
 
-    def _quicker(self, size: int, wide: Way) -> Way:
-        """The way to run inputs of this size; at times the slower one, to measure it again."""
-        many, few = wide.pace.measured_s(size), self.narrow.pace.measured_s(size)
+    def _quicker(self, size: int, wide: TimedSession) -> TimedSession:
+        """The quicker session for inputs of this size; now and then the other one, to measure it again."""
+        many, few = wide.latency.measured_s(size), self.narrow.latency.measured_s(size)
         if many is None:
             return wide
         if few is None:
             return self.narrow
+        # The other one runs at runs 1, 2, 4, 8, ... and then at every 256th: often while little is known, then rarely.
         power = size.bit_length()
         runs = self._runs[power] = self._runs.get(power, 0) + 1
-        tries = runs & (runs - 1) == 0 if runs < _TRY_AGAIN else runs % _TRY_AGAIN == 0
-        return wide if (many <= few) is not tries else self.narrow
+        is_retry = runs & (runs - 1) == 0 if runs < _RETRY_EVERY else runs % _RETRY_EVERY == 0
+        return wide if (many <= few) is not is_retry else self.narrow
 
     def _open(self, threads: int) -> Any:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        # Threads that wait for the next operation spin, which is much quicker, but not beyond the end of the run:
+        options.log_severity_level = 4  # fatal only: its other messages name nodes, and errors are raised anyway
+        # Waiting threads spin within a run, which is much quicker than sleeping. They must not spin after its end:
         # that would take the cores from other models and from the event loop.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         return onnxruntime.InferenceSession(self.source, options, providers=["CPUExecutionProvider"])
 
 
 def _measure(feed: Mapping[str, Array], *sessions: Any) -> list[float]:
-    """Seconds of a run on each session, the best of a few; in turn, so that what disturbs one disturbs all."""
+    """Seconds of a run on each session, the best of six. Sessions alternate, so that a disturbance hits all of them."""
     best = [float("inf")] * len(sessions)
     for _ in range(6):
         for i, session in enumerate(sessions):

@@ -1,7 +1,7 @@
 """Runs signatures of a SavedModel on TensorFlow, which is imported when such a signature is first needed.
 
-As in TensorFlow Serving, the MetaGraph is loaded into a session, and requests feed and fetch its tensors by name:
-models of TensorFlow 1 and 2 run alike, and shapes are checked by the graph's own operations alone.
+As in TensorFlow Serving, a session holds the MetaGraph, and requests feed and fetch its tensors by name. So models of
+TensorFlow 1 and 2 run alike, and only the graph's own operations check shapes.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ladle.serving.servables.saved_model import Signature
 
 log = logging.getLogger(__name__)
 
-_MAX_CALLS = 256  # sets of outputs, of all signatures, that are remembered
+_MAX_CALLS = 256  # prepared calls that are kept: one for each signature and set of outputs
 
 
 def is_available() -> bool:
-    """Whether TensorFlow is installed; does not import it."""
+    """Whether TensorFlow is installed. Does not import it."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
 class SavedModelEngine:
-    """All signatures of one version, on TensorFlow."""
+    """All signatures of one version on TensorFlow."""
 
     name = "TensorFlow"
 
@@ -46,7 +46,10 @@ class SavedModelEngine:
         intra_op: int = 0,
         inter_op: int = 0,
     ) -> None:
-        """Threads within and between operations; 0: as many as cores. Nothing is loaded yet."""
+        """Loads nothing yet.
+
+        intra_op, inter_op  threads within and between operations; 0: as many as cores
+        """
         self._folder = folder
         self._tags = list(tags)
         self._signatures = signatures
@@ -56,9 +59,9 @@ class SavedModelEngine:
         self._calls: dict[tuple[str, tuple[str, ...]], Callable[..., Any]] = {}
 
     def load(self) -> None:
-        """Imports TensorFlow (seconds) and restores the SavedModel; later calls do nothing.
+        """Import TensorFlow, which takes seconds, and restore the SavedModel; later calls do nothing.
 
-        FailedPrecondition without TensorFlow, DataLoss when the SavedModel cannot be restored.
+        FailedPrecondition when TensorFlow is not installed, DataLoss when the SavedModel cannot be restored.
         """
         with self._lock:
             if self._session is not None:
@@ -68,7 +71,7 @@ class SavedModelEngine:
                     "the version has no verified ONNX graph, and TensorFlow is not installed where the server runs; "
                     "add a graph with `ladle convert`, or install TensorFlow"
                 )
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read once, when TensorFlow is imported
             import tensorflow as tf
 
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -91,18 +94,18 @@ class SavedModelEngine:
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         if self._session is None:
             self.load()
-        wanted = tuple(outputs)
-        call = self._calls.get((signature, wanted))
+        names = tuple(outputs)
+        call = self._calls.get((signature, names))
         if call is None:
             if len(self._calls) >= _MAX_CALLS:
                 self._calls.clear()
-            call = self._calls[signature, wanted] = self._prepare(self._signatures[signature], wanted)
+            call = self._calls[signature, names] = self._prepare(self._signatures[signature], names)
         feeds = [_feed(inputs[alias]) for alias in self._signatures[signature].inputs]
         try:
             answers = call(*feeds)
         except Exception as error:
             raise _refusal(error) from None
-        return {alias: _fetch(answer) for alias, answer in zip(wanted, answers, strict=True)}
+        return {alias: _fetch(answer) for alias, answer in zip(names, answers, strict=True)}
 
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter
@@ -133,7 +136,7 @@ def _fetch(answer: Any) -> Array:
 
 
 def _refusal(error: Exception) -> Exception:
-    """TensorFlow's error with its code and the first line of its message, without names of nodes."""
+    """TensorFlow's error: its code, and the first line of its message without names of nodes."""
     code = getattr(error, "error_code", None)
     message = str(getattr(error, "message", error)).strip().split("\n")[0]
     message = re.sub(r"\{\{.*?\}\}\s*|\[\[.*?\]\]|\[Op:.*?\]", "", message).strip()

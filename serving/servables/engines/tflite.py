@@ -28,21 +28,23 @@ _METADATA = b"signature_defs_metadata"
 class TfliteEngine:
     """All signatures of one model.tflite.
 
-    definitions  SignatureDef messages by name: those in the file's metadata; without them one, serving_default, whose
-                 aliases are the names of the tensors
+    definitions  SignatureDef messages by name, from the file's metadata. A file without them gets one,
+                 serving_default, whose aliases are the names of the tensors
     """
 
     name = "TensorFlow Lite"
 
     def __init__(self, folder: Path, interpreters: int = 1) -> None:
-        """Imports TensorFlow (seconds); `interpreters` requests run at once.
+        """Imports TensorFlow, which takes seconds.
 
-        FailedPrecondition without TensorFlow, DataLoss when the file cannot be read.
+        interpreters  requests that run at once: an interpreter runs one at a time
+
+        FailedPrecondition when TensorFlow is not installed, DataLoss when the file cannot be read.
         """
         if importlib.util.find_spec("tensorflow") is None:
             raise FailedPrecondition(
-                "the server runs with --prefer_tflite_model, and TensorFlow, whose interpreter runs model.tflite, is "
-                "not installed there; install TensorFlow, or start the server without the flag"
+                "the server runs with --prefer_tflite_model, but TensorFlow, whose interpreter runs model.tflite, is "
+                "not installed where the server runs; install TensorFlow, or start the server without the flag"
             )
         try:
             content = (folder / FILE).read_bytes()
@@ -54,10 +56,12 @@ class TfliteEngine:
         self._inputs = {_bare(detail["name"]): detail["index"] for detail in made[0].get_input_details()}
         self._outputs = {_bare(detail["name"]): detail["index"] for detail in made[0].get_output_details()}
         for name, definition in self.definitions.items():
-            for infos, known in ((definition.inputs, self._inputs), (definition.outputs, self._outputs)):
-                missing = [info.name for info in infos.values() if _bare(info.name) not in known]
+            for infos, tensor_indices in ((definition.inputs, self._inputs), (definition.outputs, self._outputs)):
+                missing = [info.name for info in infos.values() if _bare(info.name) not in tensor_indices]
                 if missing:
-                    raise DataLoss(f"signature {name} of {FILE} names tensors that it lacks: {', '.join(missing)}")
+                    raise DataLoss(
+                        f"signature {name} of {FILE} names tensors that the file lacks: {', '.join(missing)}"
+                    )
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for interpreter in made:
             self._idle.put(interpreter)
@@ -66,7 +70,7 @@ class TfliteEngine:
         definition = self.definitions[signature]
         interpreter = self._idle.get()
         try:
-            for alias, array in inputs.items():
+            for alias, array in inputs.items():  # the file has fixed shapes: give it those of this request
                 interpreter.resize_tensor_input(self._inputs[_bare(definition.inputs[alias].name)], array.shape)
             interpreter.allocate_tensors()
             for alias, array in inputs.items():
@@ -96,7 +100,7 @@ def _interpreter(content: bytes) -> Any:
 
 
 def _read_definitions(content: bytes) -> dict[str, Any]:
-    """The signatures in the file's metadata; none without."""
+    """The signatures in the file's metadata, a flexbuffer map of name -> serialized SignatureDef; {} if missing."""
     from flatbuffers import flexbuffers  # type: ignore[import-untyped]
     from tensorflow.lite.python import schema_py_generated as schema
 
@@ -104,8 +108,8 @@ def _read_definitions(content: bytes) -> dict[str, Any]:
     for i in range(model.MetadataLength()):
         entry = model.Metadata(i)
         if entry.Name() == _METADATA:
-            held = flexbuffers.GetRoot(bytearray(model.Buffers(entry.Buffer()).DataAsNumpy())).AsMap
-            values = zip(held.Keys, held.Values, strict=True)
+            found = flexbuffers.GetRoot(bytearray(model.Buffers(entry.Buffer()).DataAsNumpy())).AsMap
+            values = zip(found.Keys, found.Values, strict=True)
             return {key.AsKey: pb.SignatureDef.FromString(bytes(value.AsStringBytes)) for key, value in values}
     return {}
 

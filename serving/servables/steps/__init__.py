@@ -1,1 +1,1 @@
-"""What runs before and after a graph: image bytes, text, noise and labels, in NumPy."""
+"""What runs before and after a graph, in NumPy: image bytes, text, noise, labels."""

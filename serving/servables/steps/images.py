@@ -1,4 +1,4 @@
-"""PNG and JPEG bytes to float images and back, as the exported TensorFlow signatures do it."""
+"""Decodes PNG and JPEG bytes to float images, and encodes class maps, as the exported TensorFlow signatures do."""
 
 from __future__ import annotations
 
@@ -11,34 +11,28 @@ from PIL import Image
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 
-_MOST = 8  # times the largest image: the pixels of all images of a request
-_max_pixels = 2**24
-
-
-def set_max_pixels(count: int) -> None:
-    """The largest image that is decoded from now on, width times height; 0: any."""
-    global _max_pixels
-    _max_pixels = count
-
-
+_REQUEST_IMAGES = 8  # a request may have as many pixels in all as this many of the largest images
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
-def decode_batch(encoded: Array, name: str, channels: int, size: tuple[int, int] | None) -> Array:
+def decode_batch(encoded: Array, name: str, channels: int, size: tuple[int, int] | None, max_pixels: int = 0) -> Array:
     """Encoded images, bytes [b] -> float32 [b, h, w, channels] in [0, 1].
 
-    size  height and width to resize to (bilinear, antialiased); None keeps the images' own, which must agree.
+    name        of the input, for messages
+    size        height and width to resize to (bilinear, antialiased); None: keep the images' own, which must agree
+    max_pixels  largest image to decode, width times height, and an eighth of the pixels of all images; 0: any
+
     InvalidArgument names the image that cannot be read.
     """
     if encoded.ndim != 1:
-        raise InvalidArgument(f'input "{name}" has shape {list(encoded.shape)}; wanted [batch], one image each')
-    images, left = [], _MOST * _max_pixels or math.inf
+        raise InvalidArgument(f'input "{name}" has shape {list(encoded.shape)}; expected [batch], one image each')
+    images, left = [], _REQUEST_IMAGES * max_pixels or math.inf
     for i, data in enumerate(encoded):
-        image, pixels = _decode(data, f'input "{name}", image {i}', channels, size)
+        image, pixels = _decode(data, f'input "{name}", image {i}', channels, size, max_pixels)
         left -= pixels
         if left < 0:
             raise InvalidArgument(
-                f'input "{name}" has {len(encoded)} images of more than {_MOST * _max_pixels} pixels together; '
+                f'input "{name}" has {len(encoded)} images of more than {_REQUEST_IMAGES * max_pixels} pixels in all; '
                 "send fewer at once"
             )
         images.append(image)
@@ -54,19 +48,20 @@ def decode_batch(encoded: Array, name: str, channels: int, size: tuple[int, int]
     return np.stack(images)
 
 
-def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None) -> tuple[Array, int]:
-    """An image, float32 [h, w, channels], and how many pixels it had."""
+def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None, max_pixels: int) -> tuple[Array, int]:
+    """An image, float32 [h, w, channels], and its number of pixels before resizing."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             count = picture.width * picture.height
-            if 0 < _max_pixels < count:
+            # Opening reads the header alone: refuse before a few bytes unpack into gigabytes.
+            if 0 < max_pixels < count:
                 raise InvalidArgument(
-                    f"{what} has {picture.width}×{picture.height} pixels; at most {_max_pixels} are decoded"
+                    f"{what} has {picture.width}×{picture.height} pixels; at most {max_pixels} are decoded"
                 )
             pixels = _rgb(picture)
     except InvalidArgument:
         raise
-    except Exception:  # Pillow raises whatever a damaged file provokes
+    except Exception:  # a damaged file can make Pillow raise anything
         raise InvalidArgument(f"{what} ({len(data)} bytes) is not a readable PNG or JPEG image") from None
     image = pixels.astype(np.float32) / np.float32(255)  # [h, w, 3]
     if channels == 1:
@@ -80,7 +75,7 @@ def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None)
 
 
 def _rgb(picture: Image.Image) -> Array:
-    """uint8 [h, w, 3]: alpha dropped, palettes expanded, of 16 bits the upper 8."""
+    """uint8 [h, w, 3]: without alpha, palettes expanded, the upper 8 bits of 16."""
     if picture.mode.startswith("I"):
         grey = (np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8)
         return np.repeat(grey[..., np.newaxis], 3, axis=-1)
@@ -88,7 +83,7 @@ def _rgb(picture: Image.Image) -> Array:
 
 
 def encode_png_batch(class_maps: Array) -> Array:
-    """Class maps, integers [b, h, w] in 0..255 -> bytes [b]: a grey PNG each, whose pixels are class ids."""
+    """Class maps, integers [b, h, w] in 0..255 -> bytes [b]: one grey PNG each, whose pixels are class ids."""
     encoded = np.empty(len(class_maps), object)
     for i, class_map in enumerate(class_maps.astype(np.uint8)):
         file = io.BytesIO()

@@ -1,7 +1,7 @@
 """The steps of signatures in NumPy: image bytes, text, tf.Example, seeded noise, labels, PNG.
 
-The model card lists a signature's steps before and after its ONNX graph; models/_steps.py holds the TensorFlow
-twins, and a test holds the two together. String tensors are object arrays of bytes.
+The model card lists a signature's steps before and after its ONNX graph. models/_steps.py has the same steps in
+TensorFlow, and a test compares the two. String tensors are object arrays of bytes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ _FILTERED = b'!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r'
 _WORDS = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ" + _FILTERED, b"abcdefghijklmnopqrstuvwxyz" + b" " * len(_FILTERED)
 )
-_START, _UNKNOWN, _FIRST_WORD = 1, 2, 3
+_START, _UNKNOWN, _FIRST_WORD = 1, 2, 3  # token ids of Keras's IMDB data set; 0 is padding
+
+MAX_IMAGE_PIXELS = 2**24
+"""Width times height of the largest image that is decoded unless the flags say otherwise."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A function of named tensors: what it reads, what it adds."""
+    """A function of named tensors: `run` reads some of them and adds others."""
 
     op: str
     reads: tuple[str, ...]
@@ -38,31 +41,34 @@ class Step:
     run: Callable[[Tensors], None]
 
 
-def build(description: Mapping[str, Any], assets: Path) -> Step:
-    """The step that a model card describes; FailedPrecondition when this server cannot take it.
+def build(description: Mapping[str, Any], assets: Path, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Step:
+    """The step that a model card describes; FailedPrecondition for an unknown or incomplete one.
 
-    assets  folder with the word lists (labels.txt, vocabulary.txt) that the description names
+    assets            folder with the word lists (labels.txt, vocabulary.txt) that the description names
+    max_image_pixels  largest image to decode, width times height; 0: any
     """
-    builder = _BUILDERS.get(description.get("op", ""))
-    if builder is None:
-        known = ", ".join(sorted(_BUILDERS))
-        raise FailedPrecondition(f"card.json asks for the step {description.get('op')!r}; known are {known}")
+    op = description.get("op", "")
+    if op != "decode_image" and op not in _BUILDERS:
+        known = ", ".join(sorted([*_BUILDERS, "decode_image"]))
+        raise FailedPrecondition(f"card.json asks for the step {op!r}; expected one of {known}")
     try:
-        return builder(description, assets)
+        if op == "decode_image":
+            return _decode_image(description, max_image_pixels)
+        return _BUILDERS[op](description, assets)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise FailedPrecondition(
             f"card.json describes the step {description['op']!r} incompletely ({type(error).__name__}); export it again"
         ) from error
 
 
-def _decode_image(step: Mapping[str, Any], assets: Path) -> Step:
-    from ladle.serving.servables.steps.images import decode_batch  # Pillow is imported for models that need it
+def _decode_image(step: Mapping[str, Any], max_pixels: int) -> Step:
+    from ladle.serving.servables.steps.images import decode_batch  # imports Pillow, which most models do not need
 
     source, target, channels = step["input"], step["output"], int(step["channels"])
     size = None if step["height"] is None else (int(step["height"]), int(step["width"]))
 
     def run(tensors: Tensors) -> None:
-        tensors[target] = decode_batch(tensors[source], source, channels, size)
+        tensors[target] = decode_batch(tensors[source], source, channels, size, max_pixels)
 
     return Step("decode_image", (source,), (target,), run)
 
@@ -76,7 +82,7 @@ def _tokenize(step: Mapping[str, Any], assets: Path) -> Step:
         _expect_vector(source, texts)
         tokens = np.zeros((len(texts), length), np.int32)
         for row, text in zip(tokens, texts, strict=True):
-            words = text.replace(b"<br />", b" ").translate(_WORDS).split(b" ")
+            words = text.replace(b"<br />", b" ").translate(_WORDS).split(b" ")  # IMDB reviews hold HTML line breaks
             found = [_START, *(ids.get(word, _UNKNOWN) for word in words if word)][-length:]
             row[length - len(found) :] = found
         tensors[target] = tokens
@@ -108,7 +114,7 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
             features = pb.Example.FromString(serialized).features.feature
         except DecodeError:
             raise InvalidArgument("Could not parse example input: not a serialized tf.Example") from None
-        held = features[feature]  # a message's map makes what it lacks
+        held = features[feature]  # a protobuf map adds an empty value for a missing key
         if held.WhichOneof("kind") is None:
             if default is not None:
                 return default
@@ -142,10 +148,10 @@ def _normal_noise(step: Mapping[str, Any], assets: Path) -> Step:
     def run(tensors: Tensors) -> None:
         for name in (count, seed):
             if tensors[name].ndim:
-                raise InvalidArgument(f'input "{name}" has shape {list(tensors[name].shape)}; wanted a scalar')
+                raise InvalidArgument(f'input "{name}" has shape {list(tensors[name].shape)}; expected a scalar')
         rows = int(tensors[count])
         if not 1 <= rows <= limit:
-            raise InvalidArgument(f'input "{count}" is {rows}; wanted 1 to {limit}')
+            raise InvalidArgument(f'input "{count}" is {rows}; expected 1 to {limit}')
         tensors[target] = stateless_normal((rows, dim), int(tensors[seed]))
 
     return Step("normal_noise", (count, seed), (target,), run)
@@ -157,7 +163,7 @@ def _lookup_label(step: Mapping[str, Any], assets: Path) -> Step:
 
     def run(tensors: Tensors) -> None:
         ids = tensors[source]
-        if ids.size == 1 and 0 <= (only := ids.item()) < len(words):
+        if ids.size == 1 and 0 <= (only := ids.item()) < len(words):  # most requests: one row, without an index array
             tensors[target] = found = np.empty(ids.shape, object)
             found.fill(words[only])
             return
@@ -195,7 +201,6 @@ def _encode_png(step: Mapping[str, Any], assets: Path) -> Step:
 
 
 _BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
-    "decode_image": _decode_image,
     "tokenize": _tokenize,
     "parse_example": _parse_example,
     "normal_noise": _normal_noise,
@@ -217,4 +222,4 @@ def _array(words: list[bytes]) -> Array:
 
 def _expect_vector(name: str, array: Array) -> None:
     if array.ndim != 1:
-        raise InvalidArgument(f'input "{name}" has shape {list(array.shape)}; wanted [batch]')
+        raise InvalidArgument(f'input "{name}" has shape {list(array.shape)}; expected [batch]')

@@ -120,13 +120,13 @@ REFUSALS = {
         ("classifier", {"image": np.zeros((2, 3, 2, 1), np.float32)}),
         {},
         "INVALID_ARGUMENT",
-        'input "image" has shape [2, 3, 2, 1]; wanted [-1, 2, 2, 1], where -1 is any size',
+        'input "image" has shape [2, 3, 2, 1]; expected [-1, 2, 2, 1], where -1 is any size',
     ),
     "rank the graph refuses": (
         ("classifier", {"image": np.zeros((2, 2), np.float32)}),
         {},
         "INVALID_ARGUMENT",
-        'input "image" has shape [2, 2]; wanted [-1, 2, 2, 1], where -1 is any size',
+        'input "image" has shape [2, 2]; expected [-1, 2, 2, 1], where -1 is any size',
     ),
     "bytes that are no image": (
         ("classifier", {"image_bytes": np.array([b"hello"], object)}, "serving_bytes"),

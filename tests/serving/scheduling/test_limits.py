@@ -93,7 +93,7 @@ def test_a_shape_larger_than_the_sent_values_is_refused(prediction: Any, shape: 
 
 IMAGES = {
     "one": ([png(40, 30)], "image 0 has 40×30 pixels; at most 1000 are decoded"),
-    "many": ([png(30, 30)] * 9, "9 images of more than 8000 pixels together; send fewer at once"),
+    "many": ([png(30, 30)] * 9, "9 images of more than 8000 pixels in all; send fewer at once"),
     "neither PNG nor JPEG": ([b"GIF89a" + bytes(50)], "is not a readable PNG or JPEG image"),
 }
 

@@ -175,7 +175,7 @@ def test_a_quick_request_larger_than_a_batch_is_split() -> None:
     engine = Doubling()
     batching = Batching(max_batch_size=20, enable_large_batch_splitting=True, max_execution_batch_size=4)
     of = servable(engine, batching=batching)
-    of.paces["s"].record(7, 20e-6)
+    of.latencies["s"].record(7, 20e-6)
     assert asyncio.run(Scheduler(1).run(*ask(of), x(*range(7))))["y"].tolist() == [2 * v for v in range(7)]
     assert [len(values) for _, values in engine.runs] == [4, 3]
     assert of.in_flight == 0
@@ -309,8 +309,8 @@ def test_a_busy_model_does_not_delay_another() -> None:
 def test_requests_run_alone_where_merging_does_not_pay_off() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     of = servable(engine, batching=Batching())
-    of.paces["s"].record(1, 10e-3)
-    of.paces["s"].record(3, 40e-3)
+    of.latencies["s"].record(1, 10e-3)
+    of.latencies["s"].record(3, 40e-3)
     calls = [scheduler.run(*ask(of), x(i)) for i in (1, 2, 3)]
     results = behind_a_shut_gate(engine, scheduler, ask(of), open_after(engine, *calls))
     assert [result["y"].tolist() for result in results] == [[2], [4], [6]]
@@ -342,8 +342,8 @@ def test_a_quick_call_runs_on_the_event_loop_and_a_slow_one_in_a_thread() -> Non
             return super().run(signature, inputs, outputs)
 
     of, scheduler = servable(Recording()), Scheduler(1)
-    of.paces["s"].record(1, 20e-6)
-    of.paces["t"].record(1, 20e-3)
+    of.latencies["s"].record(1, 20e-6)
+    of.latencies["t"].record(1, 20e-3)
     asyncio.run(scheduler.run(*ask(of, "s"), x(1)))
     asyncio.run(scheduler.run(*ask(of, "t"), x(1)))
     assert threads == [True, False]

@@ -47,7 +47,7 @@ class QuickModel:
         self.engine, self.scheduler = Doubling(), Scheduler(1)
         self.servable = Servable("m", 1, {"s": pb.SignatureDef()}, {"s": self.engine}, batching)
         for size in (1, 2, 4):
-            self.servable.paces["s"].record(size, 20e-6)
+            self.servable.latencies["s"].record(size, 20e-6)
 
     def run(self, *values: float, deadline: float | None = None) -> Coroutine[Any, Any, dict[str, Array]]:
         inputs = {"x": np.array(values, np.float32)}

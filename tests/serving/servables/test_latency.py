@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from ladle.serving.servables.latency import QUICK_S, Pace, size_of
+from ladle.serving.servables.latency import QUICK_S, Latency, size_of
 
 
 def test_unknown_calls_are_not_quick() -> None:
-    assert not Pace().is_quick(1)
+    assert not Latency().is_quick(1)
 
 
 def test_the_estimate_follows_the_calls_but_no_single_one() -> None:
-    pace = Pace()
-    pace.record(784, QUICK_S * 9)
-    pace.record(784, QUICK_S / 2)
-    pace.record(784, QUICK_S * 9)
-    assert pace.is_quick(784)
+    latency = Latency()
+    latency.record(784, QUICK_S * 9)
+    latency.record(784, QUICK_S / 2)
+    latency.record(784, QUICK_S * 9)
+    assert latency.is_quick(784)
     for _ in range(30):
-        pace.record(784, QUICK_S * 2)
-    assert not pace.is_quick(784)
+        latency.record(784, QUICK_S * 2)
+    assert not latency.is_quick(784)
 
 
 def test_larger_inputs_are_expected_to_take_longer_until_measured() -> None:
-    pace = Pace()
-    pace.record(1000, QUICK_S / 3)
-    assert pace.is_quick(1500)
-    assert not pace.is_quick(100_000)
-    pace.record(100_000, QUICK_S / 2)
-    assert pace.is_quick(100_000)
+    latency = Latency()
+    latency.record(1000, QUICK_S / 3)
+    assert latency.is_quick(1500)
+    assert not latency.is_quick(100_000)
+    latency.record(100_000, QUICK_S / 2)
+    assert latency.is_quick(100_000)
 
 
 def test_smaller_inputs_are_not_expected_to_take_longer() -> None:
-    pace = Pace()
-    pace.record(100_000, QUICK_S / 2)
-    assert pace.is_quick(10)
+    latency = Latency()
+    latency.record(100_000, QUICK_S / 2)
+    assert latency.is_quick(10)
 
 
 def test_strings_count_by_their_bytes() -> None:

@@ -14,7 +14,8 @@ from ladle.serving import flags
 from ladle.serving.errors import DataLoss, FailedPrecondition, InvalidArgument, Unimplemented
 from ladle.serving.servables.loader import make_loader
 from ladle.serving.servables.servable import Servable
-from ladle.serving.servables.warmup import MAX_RECORDS, read_records, read_requests
+from ladle.serving.servables.tfrecord import read_records
+from ladle.serving.servables.warmup import MAX_RECORDS, read_requests
 from ladle.serving.telemetry.metrics import Metrics
 
 

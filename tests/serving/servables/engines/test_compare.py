@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ladle.serving.servables.engines.compare import recheck
+from ladle.serving.servables.engines.compare import compare_engines
 from ladle.training.onnx.parity import compare
 
 
@@ -18,7 +18,7 @@ def version(zoo: Path) -> Path:
 
 
 def test_engines_that_agree_are_said_to(version: Path) -> None:
-    said = recheck(version, compare)
+    said = compare_engines(version, compare)
     assert said.startswith("TensorFlow and ONNX Runtime agree on ")
     assert " signatures within " in said
 
@@ -41,7 +41,7 @@ def test_a_graph_of_other_weights_is_found_out(version: Path, tmp_path: Path) ->
     card["onnx"]["model.onnx"]["sha256"] = hashlib.sha256((other / "model.onnx").read_bytes()).hexdigest()
     (other / "assets.extra" / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r'output "\w+" differs'):
-        recheck(other, compare)
+        compare_engines(other, compare)
 
 
 def test_a_version_that_came_with_nothing_cannot_be_compared(version: Path, tmp_path: Path) -> None:
@@ -50,4 +50,4 @@ def test_a_version_that_came_with_nothing_cannot_be_compared(version: Path, tmp_
     shutil.rmtree(other / "assets.extra" / "samples", ignore_errors=True)
     (other / "assets.extra" / "tf_serving_warmup_requests").unlink()
     with pytest.raises(ValueError, match="came with no inputs to compare on"):
-        recheck(other, compare)
+        compare_engines(other, compare)

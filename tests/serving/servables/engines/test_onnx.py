@@ -58,7 +58,7 @@ def test_a_graph_without_parity_is_not_used(tiny: Any, tmp_path: Path) -> None:
                 card["onnx"].update({"../x.onnx": card["onnx"]["model.onnx"]})
                 or card["signatures"]["serving_default"].update(graph="../x.onnx")
             ),
-            "wanted a file of the version's folder",
+            "expected a file name in the version's folder",
         ),
         (
             lambda card: (
@@ -127,7 +127,7 @@ def test_a_graph_that_computes_each_element_takes_any_shape(tiny: Any, tmp_path:
 
 def test_other_graphs_take_the_declared_rank_alone(tiny: Any, tmp_path: Path) -> None:
     engine = load(tiny.image_classifier().write(tmp_path))
-    with pytest.raises(InvalidArgument, match=r'"image" has shape \[2, 2, 1\]; wanted \[-1, 2, 2, 1\]'):
+    with pytest.raises(InvalidArgument, match=r'"image" has shape \[2, 2, 1\]; expected \[-1, 2, 2, 1\]'):
         engine.run("serving_default", {"image": np.ones((2, 2, 1), np.float32)}, ["logits"])
 
 

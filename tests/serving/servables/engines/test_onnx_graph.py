@@ -54,28 +54,28 @@ def run(graph: Graph, rows: int) -> None:
 
 
 @several
-def test_both_ways_are_measured_at_each_size_that_is_asked(graph: Graph) -> None:
+def test_both_sessions_are_measured_at_each_size_that_is_asked(graph: Graph) -> None:
     graph.tune(feed(SIDE))
     assert graph.wide is not None
     assert 1 <= graph.narrow.threads < graph.wide.threads <= cpu_count()
     for rows in (200, 800):
         for _ in range(3):
             run(graph, rows)
-        for way in (graph.wide, graph.narrow):
-            assert way.pace.measured_s(size_of(feed(rows))) is not None
+        for session in (graph.wide, graph.narrow):
+            assert session.latency.measured_s(size_of(feed(rows))) is not None
 
 
 @several
 @pytest.mark.parametrize(("many_s", "few_s"), [(1.0, 2.0), (2.0, 1.0)], ids=["many", "few"])
-def test_the_quicker_way_is_taken_and_the_other_tried_again(graph: Graph, many_s: float, few_s: float) -> None:
+def test_the_quicker_session_is_taken_and_the_other_tried_again(graph: Graph, many_s: float, few_s: float) -> None:
     graph.tune(feed(SIDE))
     assert graph.wide is not None
-    graph.wide.pace.record(1000, many_s)
-    graph.narrow.pace.record(1000, few_s)
+    graph.wide.latency.record(1000, many_s)
+    graph.narrow.latency.record(1000, few_s)
     quicker, other = (graph.wide, graph.narrow) if many_s < few_s else (graph.narrow, graph.wide)
     chosen = [graph._quicker(1000, graph.wide) for _ in range(2000)]
-    assert 2000 - 20 < sum(way is quicker for way in chosen) < 2000
-    assert all(way is other for number, way in enumerate(chosen, 1) if number in (1, 2, 4, 256, 512))
+    assert 2000 - 20 < sum(session is quicker for session in chosen) < 2000
+    assert all(session is other for number, session in enumerate(chosen, 1) if number in (1, 2, 4, 256, 512))
 
 
 @several
@@ -84,7 +84,7 @@ def test_a_run_beside_others_takes_few_threads(graph: Graph) -> None:
     graph.tune(feed(SIDE))
     run(graph, 90)
     assert graph.wide is not None
-    assert graph.wide.pace.measured_s(size_of(feed(90))) is None
+    assert graph.wide.latency.measured_s(size_of(feed(90))) is None
 
 
 def test_a_large_graph_is_kept_once(graph: Graph) -> None:
@@ -104,11 +104,11 @@ def test_a_quick_graph_and_a_given_number_of_threads_are_left_alone(graph: Graph
 
 def test_a_core_belongs_to_the_event_loop_while_it_answers_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "cpu_count", lambda: 4)
-    monkeypatch.setattr(cores, "_quick_at", [-1.0])
+    monkeypatch.setattr(cores.loop_activity, "quick_at", -1.0)
     free = Cores()
     assert free.take(4)
     free.give(4)
-    cores.note_quick(time.perf_counter())
+    cores.loop_activity.quick_at = time.perf_counter()
     assert not free.take(4)
     assert free.take(3)
     assert not free.take(1)

@@ -91,7 +91,7 @@ def test_images_that_cannot_be_decoded_are_named(tmp_path: Path) -> None:
         (strings(good[:40]), "is not a readable PNG or JPEG"),
         (strings(image("RGB", (4, 4), "GIF")), "is not a readable PNG or JPEG"),
         (strings(good, image("L", (5, 4))), "images of 4×4 and of 4×5 pixels"),
-        (np.array([[good]], object), r"has shape \[1, 1\]; wanted \[batch\]"),
+        (np.array([[good]], object), r"has shape \[1, 1\]; expected \[batch\]"),
     ):
         with pytest.raises(InvalidArgument, match=message):
             step.run({"image_bytes": bad})
@@ -129,7 +129,7 @@ def test_noise_of_a_seed_is_the_same(seed: int, n: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [0, -1, 257])
 def test_noise_for_too_many_or_no_rows_is_refused(n: int, tmp_path: Path) -> None:
     step = steps.build(_steps.NormalNoise(10).describe(), tmp_path)
-    with pytest.raises(InvalidArgument, match=f'input "n" is {n}; wanted 1 to 256'):
+    with pytest.raises(InvalidArgument, match=f'input "n" is {n}; expected 1 to 256'):
         step.run({"n": np.array(n, np.int32), "seed": np.array(0)})
 
 
@@ -234,7 +234,7 @@ def test_masks_hold_the_same_pixels(tmp_path: Path) -> None:
 
 
 def test_an_unknown_or_incomplete_step_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FailedPrecondition, match="the step 'crop'; known are decode_image, encode_png"):
+    with pytest.raises(FailedPrecondition, match="the step 'crop'; expected one of decode_image, encode_png"):
         steps.build({"op": "crop"}, tmp_path)
     with pytest.raises(FailedPrecondition, match="describes the step 'lookup_label' incompletely"):
         steps.build({"op": "lookup_label", "input": "a", "output": "b", "labels": "labels.txt"}, tmp_path)
