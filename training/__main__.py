@@ -189,7 +189,7 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
 
     given = {k: v for k, v in vars(arguments).items() if k in arguments.options}
     path, name = arguments.data_path, arguments.data
-    # --data takes a name or a path. A name of neither kind goes on as a name: its error lists similar data sets.
+    # --data takes a name or a path. Anything else is taken for a name, so that its error lists similar data sets.
     if name is not None and name not in data.names() and path is None and Path(name).exists():
         path = Path(name)
     elif name is not None:
@@ -222,8 +222,9 @@ def _networks_named(given: Sequence[str]) -> list[Network]:
     _start_tensorflow()
     from ladle import models
 
-    named = [models.get(word) for word in given[1:] if word in models.names()]
-    return named or [models.get(name) for name in models.names()]
+    names = models.names()
+    named = [word for word in given[1:] if word in names]
+    return [models.get(name) for name in named or names]
 
 
 def _print(answer: dict[str, Any], as_json: bool) -> None:

@@ -16,8 +16,8 @@ from ladle.clients.wire.versions import find_versions
 
 Json = dict[str, Any]
 
-HEADLINES = ("accuracy", "iou", "elbo", "frechet_distance", "r_squared", "diversity", "squared_error")
-"""Which figure of a card stands for the model: the first of these that its test set (else validation set) has."""
+HEADLINES = ("accuracy", "iou", "r_squared", "elbo", "frechet_distance", "squared_error", "diversity")
+"""For cards without a headline, written by older versions: the first of these that the test or validation split has."""
 REPORTS = {
     "curves.png": "Training curves",
     "confusion.png": "Confusion matrix",
@@ -180,7 +180,10 @@ class Catalog:
 
 
 def headline(card: Json) -> Json | None:
-    """The figure that stands for the model, with the split it was measured on."""
+    """The metric that stands for the model, with its split: the card's own choice, if it has one."""
+    carried = card.get("headline")
+    if isinstance(carried, dict) and {"name", "value", "split"} <= carried.keys():
+        return {key: carried[key] for key in ("name", "value", "split")}
     for split in ("test", "validation"):
         metrics = (card.get("metrics") or {}).get(split) or {}
         for wanted in HEADLINES:

@@ -175,14 +175,14 @@ def _corrupted(image: Array, config: Config, random: np.random.Generator) -> tup
     noise, dropout = getattr(config, "noise", 0.0), getattr(config, "dropout", 0.0)
     if not noise and not dropout:
         return None
-    said = []
+    words = []
     if noise:
         image = np.clip(image + random.normal(0, noise, image.shape).astype(np.float32), 0, 1)
-        said.append(f"normal noise of standard deviation {noise:g}")
+        words.append(f"normal noise of standard deviation {noise:g}")
     if dropout:
         image = np.where(random.random(image.shape) >= dropout, image, np.float32(0))
-        said.append(f"{dropout:.0%} of the pixels dropped")
-    return image, " and ".join(said)
+        words.append(f"{dropout:.0%} of the pixels dropped")
+    return image, " and ".join(words)
 
 
 def _mended(functions: Functions, image: Array, corrupted: Array) -> tuple[float, float]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol
 
@@ -114,19 +113,21 @@ def clock(seconds: float) -> str:
 
 
 class Phases:
-    """The duration of each part of a run: `with phases("data"): ...`."""
+    """The durations of the parts of a run. Each part lasts until the next one begins; a part may occur twice."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._name, self._started = "", time.monotonic()
 
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0) + time.monotonic() - started
+    def begin(self, name: str) -> None:
+        """End the current part, if there is one, and begin another."""
+        now = time.monotonic()
+        if self._name:
+            self._seconds[self._name] = self._seconds.get(self._name, 0) + now - self._started
+        self._name, self._started = name, now
 
     def __str__(self) -> str:
+        """End the current part, and list all: 'data 1.2 s, train 4:05; 4:06 in all'."""
+        self.begin("")
         each = ", ".join(f"{name} {clock(seconds)}" for name, seconds in self._seconds.items())
         return f"{each}; {clock(sum(self._seconds.values()))} in all"

@@ -57,14 +57,14 @@ def measured(repository: Path) -> dict[str, dict[str, Any]]:
     """
     found = {name: {**entry, "version": None} for name, entry in shipped().items()}
     for folder in sorted(repository.iterdir()) if repository.is_dir() else []:
-        for version, told in cards(folder):
-            if metrics := told.get("metrics", {}).get("test"):
-                found[told["network"]] = {
-                    "preset": told["preset"],
-                    "data": told["data"]["name"],
-                    "synthetic": told["data"]["synthetic"],
-                    "seconds": told["training_seconds"],
-                    "machine": told["machine"],
+        for version, card in cards(folder):
+            if metrics := card.get("metrics", {}).get("test"):
+                found[card["network"]] = {
+                    "preset": card["preset"],
+                    "data": card["data"]["name"],
+                    "synthetic": card["data"]["synthetic"],
+                    "seconds": card["training_seconds"],
+                    "machine": card["machine"],
                     "metrics": headline(metrics),
                     "version": str(version),
                 }
@@ -74,9 +74,9 @@ def measured(repository: Path) -> dict[str, dict[str, Any]]:
 
 def seconds(repository: Path, name: str, preset: str | None) -> float | None:
     """Training time of a preset in seconds: the newest in the repository, else Ladle's own record, else None."""
-    for _, told in cards(repository / name):
-        if told.get("preset") == preset and told.get("training_seconds"):
-            return float(told["training_seconds"])
+    for _, card in cards(repository / name):
+        if card.get("preset") == preset and card.get("training_seconds"):
+            return float(card["training_seconds"])
     entry = shipped().get(name, {})
     return float(entry["seconds"]) if entry and entry["preset"] == preset else None
 
@@ -85,8 +85,8 @@ def cards(model: Path) -> Iterable[tuple[Path, dict[str, Any]]]:
     """A model's versions and their cards, the newest first; versions without a readable card are left out."""
     for _, version in sorted(publish.versions(model).items(), reverse=True):
         try:
-            told = json.loads((version / CARD).read_bytes())
+            card = json.loads((version / CARD).read_bytes())
         except (OSError, ValueError):
             continue
-        if isinstance(told, dict) and told.get("network"):
-            yield version, told
+        if isinstance(card, dict) and card.get("network"):
+            yield version, card

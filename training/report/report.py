@@ -144,9 +144,10 @@ def _answered(prepared: Prepared, result: Evaluation, places: Array, title: str)
     across = min(5, len(places))
     down = -(-len(places) // across)
     figure = Figure((1.75 * across, 2.2 * down + 0.4), layout="constrained")
+    images = pictures.rgb(np.asarray(prepared.dataset.test.x[places]))
     for i, place in enumerate(places):
         axes = figure.add_subplot(down, across, i + 1)
-        axes.imshow(pictures.rgb(np.asarray(prepared.dataset.test.x[place])), interpolation="nearest")
+        axes.imshow(images[i], interpolation="nearest")
         axes.set_axis_off()
         of_answer, of_truth = probabilities[place, predicted[place]], probabilities[place, truth[place]]
         answer, true = _short(labels[int(predicted[place])]), _short(labels[int(truth[place])])
@@ -171,8 +172,8 @@ def _text_mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figur
         text = prepared.dataset.test.x[place].decode(errors="replace").replace("<br />", " ").replace("$", "\\$")
         end = text if len(text) < 330 else "… " + text[-330:].split(" ", 1)[-1]
         predicted = labels[int(result.answers["class_id"][place])]
-        told = f"{predicted} {confidence[i]:.1%}, true: {labels[int(truth[place])]}"
-        axes.text(0, i + 0.12, told, color=SECOND, fontweight="bold", va="top")
+        title = f"{predicted} {confidence[i]:.1%}, true: {labels[int(truth[place])]}"
+        axes.text(0, i + 0.12, title, color=SECOND, fontweight="bold", va="top")
         axes.text(0, i + 0.34, "\n".join(textwrap.wrap(end, 118)[:4]), va="top", fontsize=8)
     share = len(places) / len(prepared.test)
     axes.set_title(f"The most confident of {len(places):,} mistakes: {share:.1%} of {source}", loc="left")
@@ -184,10 +185,10 @@ def _reconstructions(prepared: Prepared, result: Evaluation, source: str) -> Fig
     across = 12
     shown = made[: 4 * across]
     image = pictures.interleaved([np.asarray(prepared.dataset.test.x[: len(shown)]), shown], across)
-    told = f"{source}: image above, reconstruction below"
+    title = f"{source}: image above, reconstruction below"
     if "elbo" in result.metrics:
-        told += f"; ELBO {result.metrics['elbo']:.1f} nats"
-    return _picture(image, told)
+        title += f"; ELBO {result.metrics['elbo']:.1f} nats"
+    return _picture(image, title)
 
 
 def _samples(prepared: Prepared, result: Evaluation, source: str) -> Figure:
@@ -200,16 +201,16 @@ def _samples(prepared: Prepared, result: Evaluation, source: str) -> Figure:
         ],
         axis=1,
     )
-    told = f"left: generated; right: {source}"
+    title = f"left: generated; right: {source}"
     if "diversity" in result.metrics:
-        told += f"\ndiversity {result.metrics['diversity']:.2f} (real images: 1)"
+        title += f"\ndiversity {result.metrics['diversity']:.2f} (real images: 1)"
     if "frechet_distance" in result.metrics:
         m = result.metrics
-        told += (
+        title += (
             f"; Fréchet distance {m['frechet_distance']:.2f} "
             f"(floor {m['frechet_floor']:.2f}, ceiling {m['frechet_ceiling']:.0f})"
         )
-    return _picture(image, told)
+    return _picture(image, title)
 
 
 def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
@@ -226,8 +227,8 @@ def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     order = np.argsort(each)
     chosen = order[np.unique(np.linspace(0, len(order) - 1, 6).round().astype(int))]
     figure = Figure((6.2, 2.05 * len(chosen) + 0.4), layout="constrained")
-    told = f"{source}: IoU {result.metrics['iou']:.3f}; from the worst image to the best, brightness stretched"
-    figure.suptitle(told, fontsize=10)
+    title = f"{source}: IoU {result.metrics['iou']:.3f}; from the worst image to the best, brightness stretched"
+    figure.suptitle(title, fontsize=10)
     for row, place in enumerate(chosen):
         image = pictures.stretched(images[place])[None]
         shown = [

@@ -64,65 +64,68 @@ def train(request: Request) -> Exported:
     network = request.network
     devices.join()
     config.check(network, request.config)
+    is_chief, has_others = hosts.chief(), hosts.count() > 1
     # Before the data: an hour of training must not end in a folder that cannot be written.
-    if hosts.chief():
+    if is_chief:
         run_folder.check_writable(request.runs, "--runs")
         run_folder.check_writable(request.repository, "--repository")
     phases = Phases()
     say(f"{network.name}: {network.summary}")
-    with phases("data"):
-        prepared = load(request)
-        folds.check(prepared)
-        if hosts.count() > 1 and (prepared.config.folds or network.stages(prepared.config)):
-            raise UsageError(f"{network.name}: folds and stages run on one host only; unset TF_CONFIG")
-        first = initial.find(request.initial_weights) if request.initial_weights else None
-        base = pretrained.find(network, prepared.config, request.base_weights, data.Terminal())
+    phases.begin("data")
+    prepared = load(request)
+    settings = prepared.config
+    folds.check(prepared)
+    is_staged = bool(network.stages(settings))
+    if has_others and (settings.folds or is_staged):
+        raise UsageError(f"{network.name}: folds and stages run on one host only; unset TF_CONFIG")
+    first = initial.find(request.initial_weights) if request.initial_weights else None
+    base = pretrained.find(network, settings, request.base_weights, data.Terminal())
     start: dict[str, Any] = {"precision": request.precision}
     start |= {"pretrained": base.provenance} if base else {}
     start |= {"initial": first.provenance} if first else {}
-    what = {"network": network.name, "preset": request.preset, "config": config.as_dict(prepared.config)}
+    what = {"network": network.name, "preset": request.preset, "config": config.as_dict(settings)}
     what |= {"data": _provenance(prepared), **start}
 
-    def built(ready: Prepared) -> keras.Model:
+    def built(ready: Prepared) -> tuple[keras.Model, functions.Functions]:
         model = _build(network, ready.config, request.precision)
         if base:
             pretrained.restore(network, model, base)
         if first:
             initial.assign(first, network, model, ready.config, ready.assets)
-        return model
+        return model, functions.live(network, model, ready.config, ready.assets)
 
-    def fold(ready: Prepared, file: Path) -> Evaluation:
-        """Train and measure a network on one fold."""
-        model = built(ready)
-        _fit(request, model, ready, file)
-        model = _plain(network, model, ready.config)
-        return evaluate(functions.live(network, model, ready.config, ready.assets), ready, request.repository)
+    def train_fold(ready: Prepared, file: Path) -> Evaluation:
+        """Train and measure a new network on the data of one fold."""
+        model, live = built(ready)
+        _fit(request, model, live, ready, file)
+        return evaluate(_plain(network, model, live, ready)[1], ready, request.repository)
 
     # The file that an interrupted run must have to be worth resuming.
-    holds = "*.npz" if network.stages(prepared.config) else run_folder.CHECKPOINT
-    holds = run_folder.DESCRIPTION if prepared.config.folds else holds
+    holds = run_folder.DESCRIPTION if settings.folds else "*.npz" if is_staged else run_folder.CHECKPOINT
     with (
         hosts.runs_folder(request.runs) as runs,
         run_folder.opened(runs, network.name, what, request.resume, holds) as folder,
     ):
-        with phases("build"):
-            model = built(prepared)
-        _introduce(request, prepared, model, folder.path)
+        phases.begin("build")
+        model, live = built(prepared)
+        _introduce(request, prepared, model)
+        if is_chief:
+            say(f"  run       {folder.path}")
         metrics: dict[str, Any] = {}
-        if prepared.config.folds:
-            with phases("folds"):
-                metrics["folds"] = folds.run(network, prepared, folder, fold, say)
-            with phases("build"):
-                model = built(prepared)
-        with phases("train"):
-            state, staged = _fit(request, model, prepared, folder.checkpoint, folder if hosts.chief() else None)
-        model = _plain(network, model, prepared.config)
+        if settings.folds:
+            phases.begin("folds")
+            metrics["folds"] = folds.run(network, prepared, folder, train_fold, say)
+            phases.begin("build")
+            model, live = built(prepared)
+        phases.begin("train")
+        state, staged = _fit(request, model, live, prepared, folder.checkpoint, folder if is_chief else None)
+        model, live = _plain(network, model, live, prepared)
         folder.write_history(state.history)
         measured: Mapping[str, Any] = {}
 
         def exported() -> Path:
             nonlocal measured
-            version = finish(request, model, prepared, state, folder.path, phases, {**staged, **start}, metrics)
+            version = finish(request, model, live, prepared, state, folder.path, phases, {**staged, **start}, metrics)
             measured = version.metrics
             return version.folder
 
@@ -135,51 +138,52 @@ def train(request: Request) -> Exported:
 def finish(
     request: Request,
     model: keras.Model,
+    live: functions.Functions,
     prepared: Prepared,
     state: State,
     folder: Path,
-    phases: Phases | None = None,
-    entries: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Any] | None = None,
+    phases: Phases,
+    entries: Mapping[str, Any],
+    metrics: Mapping[str, Any],
 ) -> Exported:
     """Evaluate a trained model, draw its report into the run's folder, and export it.
 
+    live     the model's functions
     entries  further entries of the model card: the weights it started with, its stages
     metrics  further metrics for the card, beside those of the test and validation splits: those of the folds
     """
-    network, phases = request.network, phases or Phases()
-    with phases("evaluate"):
-        live = functions.live(network, model, prepared.config, prepared.assets)
-        result = evaluate(live, prepared, request.repository)
+    network = request.network
+    phases.begin("evaluate")
+    result = evaluate(live, prepared, request.repository)
     print_metrics(result)
     if request.report:
-        with phases("report"):
-            report.write(folder / "report", network.name, prepared, state.history, state.best, result)
+        phases.begin("report")
+        report.write(folder / "report", network.name, prepared, state.history, state.best, result)
         say(f"  report    {folder / 'report'}")
     best = state.history[state.best - 1] if state.best else {}
     validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
     test = _finite(result.metrics)
     card = Run(
         data=_provenance(prepared),
-        metrics={"test": test, "validation": validation, **(metrics or {})},
+        metrics={"test": test, "validation": validation, **metrics},
         epochs=state.epoch,
         training_seconds=state.seconds,
         machine=devices.machine(),
         preset=request.preset,
-        trained={**(entries or {}), **card_entry({"test": test, "validation": validation})},
+        trained={**entries, **card_entry({"test": test, "validation": validation})},
     )
-    with phases("export"):
-        version = export(
-            network,
-            model,
-            prepared.config,
-            prepared.assets,
-            card,
-            repository=request.repository,
-            parity_inputs=parity_inputs(network, model, prepared),
-            samples=samples(prepared),
-            report=folder / "report" if request.report else None,
-        )
+    phases.begin("export")
+    version = export(
+        network,
+        model,
+        prepared.config,
+        prepared.assets,
+        card,
+        repository=request.repository,
+        parity_inputs=parity_inputs(network, model, prepared),
+        samples=samples(prepared),
+        report=folder / "report" if request.report else None,
+    )
     say(f"  exported  {version}")
     return Exported(version, test)
 
@@ -209,7 +213,8 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
     start = {name: what[name] for name in ("precision", "pretrained", "initial") if name in what}
     done = entries.get("folds", [])
     metrics = {"folds": folds.summary(done)} if len(done) == prepared.config.folds > 0 else {}
-    return finish(request, model, prepared, state, folder, entries=start, metrics=metrics)
+    live = functions.live(network, model, prepared.config, prepared.assets)
+    return finish(request, model, live, prepared, state, folder, Phases(), start, metrics)
 
 
 def save_keras(name: str, folder: Path, files: Sequence[Path]) -> None:
@@ -258,7 +263,8 @@ def _provenance(prepared: Prepared) -> dict[str, Any]:
     return {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
 
 
-def _introduce(request: Request, prepared: Prepared, model: keras.Model, folder: Path) -> None:
+def _introduce(request: Request, prepared: Prepared, model: keras.Model) -> None:
+    """Print what is about to be trained: data, config, size, duration and device."""
     source, dataset = prepared.dataset.provenance, prepared.dataset
     settings = " ".join(f"{k}={v}" for k, v in config.as_dict(prepared.config).items())
     sizes = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes().items())
@@ -270,8 +276,6 @@ def _introduce(request: Request, prepared: Prepared, model: keras.Model, folder:
         f"  model     {model.count_params():,} parameters; {epochs} epochs of {prepared.steps} steps, batch size "
         f"{prepared.batch_size}; {request.precision}{' with XLA' if request.xla else ''} on {devices.machine()}"
     )
-    if hosts.chief():
-        say(f"  run       {folder}")
 
 
 def _build(network: Network, settings: Config, precision: str) -> keras.Model:
@@ -286,25 +290,33 @@ def _build(network: Network, settings: Config, precision: str) -> keras.Model:
             raise UsageError(f"{network.name} cannot be built: {error}") from error
 
 
-def _plain(network: Network, model: keras.Model, settings: Config) -> keras.Model:
-    """The model in float32 on one device, as it is exported."""
+def _plain(
+    network: Network, model: keras.Model, live: functions.Functions, prepared: Prepared
+) -> tuple[keras.Model, functions.Functions]:
+    """The model in float32 on one device, as it is exported, and its functions."""
     mixed = model.dtype_policy.compute_dtype != model.dtype_policy.variable_dtype
     if not mixed and model.distribute_strategy.num_replicas_in_sync == 1:
-        return model
-    plain = network.build(settings)
+        return model, live
+    plain = network.build(prepared.config)
     checkpoint.assign(plain, checkpoint.values(model))
-    return plain
+    return plain, functions.live(network, plain, prepared.config, prepared.assets)
 
 
 def _fit(
-    request: Request, model: keras.Model, prepared: Prepared, file: Path, folder: run_folder.RunFolder | None = None
+    request: Request,
+    model: keras.Model,
+    live: functions.Functions,
+    prepared: Prepared,
+    file: Path,
+    folder: run_folder.RunFolder | None = None,
 ) -> tuple[State, dict[str, Any]]:
     """Train; the final state, and the card's entry for the stages if there are any.
 
+    live    the model's functions, for pictures
+    file    the checkpoint
     folder  receives the metrics and pictures of each epoch
     """
     network = request.network
-    live = functions.live(network, model, prepared.config, prepared.assets)
 
     def after_epoch(epoch: int, figures: Figures) -> None:
         if folder is None:

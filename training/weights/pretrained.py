@@ -100,8 +100,8 @@ def restore(network: Network, model: keras.Model, weights: Weights) -> None:
     except DataError:
         raise
     except Exception as error:  # h5py and Keras raise errors of many types for a broken file
-        said = " ".join(str(error).split())
-        raise DataError(f"{weights.path}: does not fit {weights.name} ({said}); {ADVICE}") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{weights.path}: does not fit {weights.name} ({reason}); {ADVICE}") from error
 
 
 def _weights(name: str, path: Path, source: str) -> Weights:
@@ -120,8 +120,8 @@ def _downloaded(name: str) -> Path:
             origin = f"{HOST}{folder}{file}"
             got = keras.utils.get_file(file, origin, file_hash=md5, cache_dir=root(), cache_subdir="models")
     except Exception as error:  # of urllib and of Keras, which share no base class
-        said = str(error).splitlines()[0]
-        raise DataError(f"the ImageNet weights of {name} could not be downloaded ({said}); {ADVICE}") from error
+        reason = str(error).splitlines()[0]
+        raise DataError(f"the ImageNet weights of {name} could not be downloaded ({reason}); {ADVICE}") from error
     finally:
         socket.setdefaulttimeout(before)
     return Path(got)

@@ -97,8 +97,8 @@ def _plain(raw: bytes) -> tuple[Any, Stored]:
     file = io.BytesIO(raw)
     if (_Tensors(file).load(), _Tensors(file).load()) != (MAGIC, PROTOCOL):
         raise ValueError("its first values are not those of a checkpoint")
-    told = _Tensors(file).load()
-    if not told.get("little_endian", True):
+    system = _Tensors(file).load()
+    if not system.get("little_endian", True):
         raise ValueError("its numbers are big-endian")
     unpickler = _Tensors(file)
     views = unpickler.load()
