@@ -35,6 +35,7 @@ html_css_files = ["site.css"]
 html_js_files = ["copy.js"]
 html_show_sourcelink = False
 html_copy_source = False
+html_show_copyright = False
 html_theme_options = {"sidebar_hide_name": False, "navigation_with_keys": True}
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"

@@ -450,8 +450,8 @@ MEANINGS = {
     "config": "every hyper-parameter of the run; `ladle train NAME --config card.json` trains with them again",
     "preset": "the preset that was named on the command line",
     "seed": "seed of the weights, the order of the examples and all noise",
-    "data": "the data set: name, where it came from, its checksum, its licence, whether it is synthetic, and the number "
-    "of examples in each split",
+    "data": "the data set: name, where it came from, its checksum, its licence, whether it is synthetic, and the "
+    "number of examples in each split",
     "labels": "class names in the order of their ids",
     "metrics": "figures by split, then by name",
     "epochs": "epochs that were trained",

@@ -1,0 +1,171 @@
+"""The blocks of code in docs/: each runs as written, or says why not and is at least understood by its command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import blocks
+from tests.blocks import ROOT, Block
+
+DOCS = ROOT / "docs"
+WRITTEN_BY_COMMANDS = {"benchmarks.md", "results.md", "training-speed.md"}
+PAGES = sorted(page for page in DOCS.rglob("*.md") if page.name not in WRITTEN_BY_COMMANDS)
+BLOCKS = [block for page in PAGES for block in blocks.read(page)]
+
+NOT_RUN = {
+    "trains": "training takes minutes and real data; tests/training and `make slow` train",
+    "makes": "a target of the Makefile, which other tests check or are",
+    "installs": "changes an environment; tests/test_install.py installs the wheel",
+    "serves": "runs until it is stopped; every block that is run has such servers beside it",
+    "docker": "needs Docker, which `make check-deploy` does without",
+    "other-host": "names a host that does not exist",
+    "needs-data": "fetches a data set or needs one",
+    "needs-savedmodel": "needs a SavedModel of the reader's; tests/training convert some",
+    "needs-grpcurl": "needs grpcurl; tests/serving/grpc ask the reflection service",
+    "needs-protoc": "needs protoc and grpc-java",
+    "takes-long": "measures for many seconds, or loads every model with TensorFlow; other tests run it on less",
+    "destroys": "renames what other blocks ask",
+    "fragment": "a part of a program",
+}
+"""Why a block is not run: the word behind `<!-- not run:` and its meaning."""
+PROGRAMS = {"sh": "bash", "python": sys.executable, "js": "node", "go": "go", "java": "java"}
+"""What runs a language; a test is skipped where it is not installed."""
+SHOWN = {"text", "json"}
+"""Languages of output, layouts and examples of files."""
+
+RUN = [block for block in BLOCKS if block.language in PROGRAMS and not block.mark]
+LEFT_OUT = [block for block in BLOCKS if block.mark == "not run"]
+
+
+@pytest.fixture(scope="module")
+def room(
+    zoo: Path, serve: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, int]]]:
+    """A folder as `make demo` leaves it, with a model server and a gateway on ports that were free."""
+    from werkzeug.serving import make_server
+
+    from ladle.clients.web import create_app
+    from ladle.clients.web.config import Config
+
+    home = tmp_path_factory.mktemp("docs")
+    (home / "model_repository").symlink_to(zoo)
+    server = serve("--repository", zoo, models=[model.name for model in zoo.iterdir()])
+    addresses = f"grpc://localhost:{server.grpc_port}", f"http://localhost:{server.rest_port}"
+    gateway = make_server(
+        "127.0.0.1", 0, create_app(Config(server=addresses[0], rest=addresses[1], repository=zoo)), threaded=True
+    )
+    thread = threading.Thread(target=gateway.serve_forever)
+    thread.start()
+    yield home, {"8500": server.grpc_port, "8501": server.rest_port, "8080": gateway.server_port}
+    gateway.shutdown()
+    thread.join()
+    gateway.server_close()
+
+
+@pytest.mark.parametrize("block", RUN, ids=[block.where for block in RUN])
+def test_a_block_runs(block: Block, room: tuple[Path, dict[str, int]]) -> None:
+    if shutil.which(PROGRAMS[block.language]) is None:
+        pytest.skip(f"{PROGRAMS[block.language]} is not installed")
+    done = blocks.run(block, *room)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert '"error": "' not in done.stdout
+
+
+def test_every_block_is_of_a_known_language_and_every_reason_is_a_known_one() -> None:
+    assert len(RUN) > 30
+    assert {block.language for block in BLOCKS} <= {*PROGRAMS, *SHOWN}
+    assert {block.reason for block in LEFT_OUT} == set(NOT_RUN)
+    comments = [comment for page in PAGES for comment in re.findall(r"<!-- (?:not )?run: .*", page.read_text())]
+    assert len(comments) == sum(1 for block in BLOCKS if block.mark), "a comment stands alone, or its reason has blanks"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(DOCS)) for page in PAGES])
+def test_code_is_fenced(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(r"\n\n(?: {4}|\t)\S.*", prose), "an indented block is run by no test"
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The words of each command of a shell block."""
+    lines = re.sub(r"\\\n", " ", block.code).splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+ASKED = [
+    (block.where, words[words.index("ladle") :] if words[0] != "python" else words)
+    for block in LEFT_OUT
+    if block.language == "sh" and block.reason != "needs-protoc"
+    for words in commands(block)
+    if words[0] in ("ladle", "python")
+]
+
+
+@pytest.mark.parametrize(("where", "words"), ASKED, ids=[f"{where} {' '.join(words)}" for where, words in ASKED])
+def test_a_command_that_is_not_run_is_understood(
+    where: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words[:3] == ["python", "-m", "ladle.serving"] or words[:2] == ["ladle", "serve"]:
+        from ladle.serving import flags
+
+        flags.parse(words[3 if words[0] == "python" else 2 :])
+        assert "unknown argument" not in capsys.readouterr().err
+    elif words[0] == "ladle" and "--help" not in words:
+        assert parser(words[1], words[2:]).parse_args(words[2:])
+
+
+def parser(verb: str, arguments: list[str]) -> argparse.ArgumentParser:
+    """The parser of a verb; for `train` with the options of the networks that are named."""
+    from ladle import command, models
+    from ladle.clients.cli import completion
+    from ladle.training import options
+
+    if verb != "train":
+        found = command._parsers()[verb][1]
+        assert found is not None
+        return found
+    # The example network of docs/network.md is no registered one; its options are those of any classifier.
+    named = ["lenet5" if name == "small_cnn" else name for name in arguments]
+    chosen = [models.get(name) for name in named if name in models.names()] or list(map(models.get, models.names()))
+    return completion.of_verb(options.parser(chosen, dict.fromkeys(("list", "train", "evaluate", "export"))), "train")
+
+
+def test_the_example_network_has_the_weights_that_it_says_and_is_trained_and_exported(tmp_path: Path) -> None:
+    [block] = [block for block in BLOCKS if block.reason == "network"]
+    (tmp_path / "family").mkdir()
+    (tmp_path / "family" / "small_cnn.py").write_text(block.code)
+    program = """if True:
+        import json, sys
+        from pathlib import Path
+        from ladle import models
+        from ladle.training.run import session
+        home = Path(sys.argv[1])
+        models.__path__.append(str(home / "family"))
+        network = models.get("small_cnn")
+        assert network.build(network.configured()).count_params() == network.parameters
+        session.run("small_cnn", overrides=dict(network.tiny), synthetic=True, repository=home / "m", runs=home / "r")
+    """
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "m" / "small_cnn" / "1" / "assets.extra" / "card.json").read_text())
+    assert card["signatures"]["serving_bytes"]["graph"] == "model.onnx"
+
+
+def test_the_signature_on_the_page_of_the_card_is_one_of_a_real_card(zoo: Path) -> None:
+    [block] = [block for block in blocks.read(DOCS / "reference" / "card.md") if block.language == "json"]
+    card = json.loads((zoo / "lenet5" / "1" / "assets.extra" / "card.json").read_text())
+    assert json.loads(block.code) == card["signatures"]["serving_bytes"]
