@@ -15,7 +15,7 @@ from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.application import Limits
 from ladle.serving.grpc.http2.connection import Connection, Stream
 from ladle.serving.grpc.http2.hpack import Headers, encode
-from ladle.serving.grpc.wire import encode_trailers, read_message, read_timeout, status_of
+from ladle.serving.grpc.wire import encode_trailers, read_message, status_of
 from ladle.serving.runtime import eager_task
 from ladle.serving.runtime.listening import settle
 
@@ -23,6 +23,7 @@ _CONTENT = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _HEADERS = encode(_CONTENT)
 _ERROR_HEADERS = encode((*_CONTENT, (b"grpc-accept-encoding", b"identity,deflate,gzip")))
 _OK = encode([(b"grpc-status", b"0")])
+_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MAX_QUEUED_BYTES = 2**20  # of the messages of one stream, each way
 _MAX_QUEUED_MESSAGES = 1024
 _THREAD_FROM_BYTES = 2**12  # compressed; deflate expands by up to 1,032, and 4 MiB hold up the event loop
@@ -200,17 +201,21 @@ class Server:
             # The method runs right here, inside the callback that read its request, until it waits for something. Most
             # calls of small models never wait: as tasks they would start and end one tick of the event loop later.
             if body[:1] == b"\1" and len(body) > _THREAD_FROM_BYTES:
-                answer = eager_task.start(self._run_compressed(call, body))
+                coroutine = self._run_compressed(call, body)
             else:
-                answer = eager_task.start(method(read_message(body, call.encoding, self._max_bytes), call))
+                coroutine = method(read_message(body, call.encoding, self._max_bytes), call)
+            awaited = coroutine.send(None)
+        except StopIteration as done:
+            answer = done.value
         except StatusError as error:
             self._fail(connection, stream, error.code, error.details)
             return
-        if isinstance(answer, eager_task.PENDING):
-            self._follow(connection, stream, call, answer)
-            answer.add_done_callback(functools.partial(self._finish, connection, stream))
         else:
-            connection.respond(stream, _HEADERS, b"\0" + len(answer).to_bytes(4, "big") + answer, _OK)
+            task = eager_task.follow(coroutine, awaited)
+            self._follow(connection, stream, call, task)
+            task.add_done_callback(functools.partial(self._finish, connection, stream))
+            return
+        connection.respond(stream, _HEADERS, b"\0" + len(answer).to_bytes(4, "big") + answer, _OK)
 
     async def _run_compressed(self, call: _Call, body: bytes | bytearray) -> bytes:
         message = await asyncio.to_thread(read_message, body, call.encoding, self._max_bytes)
@@ -280,6 +285,12 @@ class Server:
         self._buffered_bytes -= len(call.body)
         if call.timer is not None:
             call.timer.cancel()
+
+
+def read_timeout(text: bytes) -> float | None:
+    """The seconds of a `grpc-timeout`: at most eight digits and a unit. None for anything else."""
+    unit = _SECONDS.get(text[-1:])
+    return int(text[:-1]) * unit if unit is not None and text[:-1].isdigit() and len(text) <= 9 else None
 
 
 async def _receive(call: _Call, messages: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:

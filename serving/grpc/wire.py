@@ -1,4 +1,4 @@
-"""gRPC's wire format over HTTP/2: status trailers, time-outs, compressed messages."""
+"""gRPC's wire format over HTTP/2: status trailers and compressed messages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.hpack import encode
 
 log = logging.getLogger(__name__)
-
-_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
@@ -30,12 +28,6 @@ def encode_trailers(code: grpc.StatusCode, details: str) -> bytes:
         for byte in details.encode("utf-8", "replace")
     )
     return encode([(b"grpc-status", b"%d" % code.value[0]), (b"grpc-message", text)])
-
-
-def read_timeout(text: bytes) -> float | None:
-    """The seconds of a `grpc-timeout`: at most eight digits and a unit. None for anything else."""
-    unit = _SECONDS.get(text[-1:])
-    return int(text[:-1]) * unit if unit is not None and text[:-1].isdigit() and len(text) <= 9 else None
 
 
 def read_message(body: bytes | bytearray, encoding: bytes, max_bytes: int) -> bytes:

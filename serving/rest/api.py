@@ -7,20 +7,19 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from google.protobuf import json_format
 
-from ladle.clients.wire.arrays import Array
-from ladle.serving.dataplane.core import Core, ModelSpec
+from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
 from ladle.serving.errors import InvalidArgument, ServingError
 from ladle.serving.rest.http.messages import JSON, Answer, Request
-from ladle.serving.rest.json import examples as json_examples
-from ladle.serving.rest.json import request as json_request
-from ladle.serving.rest.json import response
+from ladle.serving.rest.json.examples import ExamplesBody, read_examples
+from ladle.serving.rest.json.request import read_predict
+from ladle.serving.rest.json.response import write_classes, write_predict, write_values
 from ladle.serving.rest.json.text import error_body
-from ladle.serving.rest.routes import UNCOUNTED, Route, find_route
+from ladle.serving.rest.routes import MAX_CACHED_PATH, UNCOUNTED, Route, cached_route, find_route
 from ladle.serving.scheduling.batch import RowView
 from ladle.serving.servables.examples import pair_classes
 from ladle.serving.servables.saved_model import Signature
@@ -28,8 +27,10 @@ from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 
 Content = tuple[int, bytes]
+"""HTTP status and body."""
 T = TypeVar("T")
 Inferred = tuple[str, bytes]
+"""Signature and body."""
 log = logging.getLogger(__name__)
 
 _CORS = (
@@ -41,33 +42,25 @@ _HTML = b"content-type: text/html\r\n"
 _TEXT = b"content-type: text/plain\r\n"
 _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
-_MOST_PACKED = 1032  # bytes of which deflate makes one, at most
-_LARGE = 2**18  # bytes: unpacked, read and written in a thread, so that nobody waits for them
+_MAX_EXPANSION = 1032  # bytes that deflate can make of one
+_THREAD_FROM_BYTES = 2**18  # larger bodies and answers are read and written in a thread: 256 KiB take about 1 ms
+_MAX_LARGE = 2  # bodies in threads at once: as Python values each takes many times its size
 
 
-class Asked(NamedTuple):
-    """A signature, on inputs, whether in row format; `form` as `Core.predict` has it."""
-
-    servable: Servable
-    signature: Signature
-    inputs: dict[str, Array]
-    is_row: bool
-    form: Hashable
-
-
-class BodyError(Exception):
-    """A body beyond the limit once unpacked."""
+class BodyTooLargeError(Exception):
+    """A gzip body exceeds the limit once decompressed. Raised while reading it; answered with 413."""
 
 
 class RestApi:
-    """The application behind `http_server`.
+    """The application of the HTTP server.
 
-    timeout_s      of an inference, from the request's arrival on; 0: none
-    max_bytes      of a body once unpacked
-    max_depth      of lists and objects in each other in a JSON body; 0: any
-    cors           adds CORS headers
-    metrics        where what is below /v1/ is counted
-    scrape         gives the text of the metrics, which is served at `metrics_path`; "" for nowhere
+    timeout_s     of an inference, from the arrival of its request; 0: none
+    max_bytes     of a decompressed body
+    max_depth     of nested lists and objects in a JSON body; 0: any
+    cors          adds CORS headers to every answer
+    metrics       counts the requests below /v1/
+    scrape        gives Prometheus's text, which is served at `metrics_path`
+    metrics_path  "" serves no metrics
     """
 
     def __init__(
@@ -89,13 +82,14 @@ class RestApi:
         self._scrape = scrape
         self._metrics_path = metrics_path if scrape is not None else ""
         self._headers = JSON + (_CORS if cors else b"")
-        self._large = asyncio.Semaphore(2)
+        self._large = asyncio.Semaphore(_MAX_LARGE)
         self.is_draining = False
         self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
 
     async def __call__(self, request: Request) -> Answer:
+        """Answers any request. This is where the core's errors become HTTP statuses."""
         method, path = request.method, request.path.decode("latin-1")
-        route = find_route(method, path)
+        route = (cached_route if len(path) <= MAX_CACHED_PATH else find_route)(method, path)
         verb = self._verbs.get(route.operation)
         headers = self._headers
         status, code, signature = 200, "OK", ""
@@ -104,16 +98,16 @@ class RestApi:
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
                 signature, content = await verb(route, request, deadline)
             elif route.operation == "unknown":
-                return await self._answer_elsewhere(method, path)
+                return await self._answer_unknown(method, path)
             elif method == "OPTIONS":
                 origin = request.headers.get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
             else:
-                status, content = self._ask(route, method, path)
+                status, content = self._describe(route, method, path)
                 code = "OK" if status == 200 else "INVALID_ARGUMENT"
         except ServingError as error:
             status, code, content = error.http_status, error.code, error_body(error.message)
-        except BodyError:
+        except BodyTooLargeError:
             code = "RESOURCE_EXHAUSTED"
             status, content = 413, error_body(f"the request's body is larger than {self._max_bytes} bytes")
         except Exception:
@@ -127,96 +121,100 @@ class RestApi:
             headers += _RETRY
         return Answer(status, content, headers)
 
-    async def _read(self, request: Request, work: Callable[[bytes], T]) -> T:
-        """What `work` makes of the body, unpacked before."""
-        body = request.body
-        if b"gzip" in request.headers.get(b"content-encoding", b""):
-            return await self._apart(len(body) * _MOST_PACKED, lambda: work(self._inflate(body)))
-        if len(body) < _LARGE:
-            return work(body)
-        return await self._apart(len(body), lambda: work(body))
+    # Bodies
 
-    def _inflate(self, body: bytes) -> bytes:
-        """The gzipped body; empty, as upstream has it, when it is damaged. BodyError beyond the limit."""
-        unpacker = zlib.decompressobj(wbits=31)
+    async def _read(self, request: Request, read: Callable[[bytes], T]) -> T:
+        """Applies `read` to the decompressed body."""
+        body = request.body
+        is_gzip = b"gzip" in request.headers.get(b"content-encoding", b"")
+        size = len(body) * _MAX_EXPANSION if is_gzip else len(body)
+
+        def run() -> T:
+            return read(self._decompress(body) if is_gzip else body)
+
+        return run() if size < _THREAD_FROM_BYTES else await self._run_large(run)
+
+    def _decompress(self, body: bytes) -> bytes:
+        """The gzip body; empty when it is damaged, as in TensorFlow Serving. BodyTooLargeError beyond the limit."""
+        decompressor = zlib.decompressobj(wbits=31)
         try:
-            unpacked = unpacker.decompress(body, self._max_bytes + 1)
+            # The bound goes into zlib: 64 MiB of gzip can hold 64 GiB, which must not be made before they are refused.
+            decompressed = decompressor.decompress(body, self._max_bytes + 1)
         except zlib.error:
             return b""
-        if len(unpacked) > self._max_bytes:
-            raise BodyError
-        return unpacked if unpacker.eof else b""
+        if len(decompressed) > self._max_bytes:
+            raise BodyTooLargeError
+        return decompressed if decompressor.eof else b""
 
-    async def _answer_elsewhere(self, method: str, path: str) -> Answer:
-        """Paths outside /v1/ and /v2/: the metrics, or a page that says that there is nothing."""
-        where, mark, _ = path.partition("?")
-        if not self._metrics_path or where != self._metrics_path or method != "GET":
+    async def _run_large(self, function: Callable[[], T]) -> T:
+        """Calls in a thread what would block the event loop for long."""
+        await self._large.acquire()
+        running = asyncio.get_running_loop().run_in_executor(None, function)
+        # A thread cannot be cancelled: its place is free when it ends, not when its caller leaves.
+        running.add_done_callback(self._end_large)
+        return await asyncio.shield(running)
+
+    def _end_large(self, ended: asyncio.Future[Any]) -> None:
+        self._large.release()
+        if not ended.cancelled():
+            ended.exception()  # else asyncio would log the error of a caller that has left
+
+    async def _answer_unknown(self, method: str, path: str) -> Answer:
+        """Answers a path outside /v1/ and /v2/: the metrics, or 404."""
+        bare, mark, _ = path.partition("?")
+        if not self._metrics_path or bare != self._metrics_path or method != "GET":
             return Answer(404, _NOT_FOUND, _HTML)
         if mark:
-            return Answer(400, f"Unexpected path: {path}. Should be {where}".encode(), _TEXT)
+            return Answer(400, f"Unexpected path: {path}. Should be {bare}".encode(), _TEXT)
         assert self._scrape is not None
         return Answer(200, await self._scrape(), _TEXT)
 
-    # Inference: the signature that answered, and the answer
+    # Inference
 
     async def _predict(self, route: Route, request: Request, deadline: float | None) -> Inferred:
-        asked = await self._read(request, lambda body: self._read_predict(route, body))
-        servable, signature, inputs, is_row, form = asked
-        outputs = await self._core.predict(servable, signature, inputs, (), deadline, form)
+        # In one go, and the model looked up in the middle: in two steps, the Python values of a large body would wait
+        # for a thread between them.
+        servable, signature, inputs, is_row, shape = await self._read(
+            request, lambda body: read_predict(body, lambda name: self._find(route, name), self._max_depth)
+        )
+        shape_key = (signature.name, shape) if shape is not None else None
+        outputs = await self._core.predict(servable, signature, inputs, (), deadline, shape_key)
         if isinstance(outputs, RowView) and outputs.is_small():
-            return signature.name, response.write_predict(outputs, is_row)
-        size = sum(array.nbytes for array in outputs.values())
-        return signature.name, await self._apart(size, lambda: response.write_predict(outputs, is_row))
+            return signature.name, write_predict(outputs, is_row)
+        size = sum([array.nbytes for array in outputs.values()])
+        if size < _THREAD_FROM_BYTES:
+            return signature.name, write_predict(outputs, is_row)
+        return signature.name, await self._run_large(lambda: write_predict(outputs, is_row))
 
-    def _read_predict(self, route: Route, body: bytes) -> Asked:
-        """What a body asks for. In one piece: the Python values of a large body must not wait for a thread."""
-        request = json_request.parse(body, self._max_depth)
-        spec = _spec(route, request.signature_name)
+    def _find(self, route: Route, signature_name: str) -> tuple[Servable, Signature]:
+        """The version and the signature that a Predict asks for, in the words that REST has for them."""
+        spec = _spec(route, signature_name or DEFAULT_SIGNATURE)
         servable = self._core.find(spec)
-        if spec.signature_name not in servable.signatures:
-            raise InvalidArgument(f'Serving signature name: "{spec.signature_name}" not found in signature def')
+        if spec.signature not in servable.signatures:
+            raise InvalidArgument(f'Serving signature name: "{spec.signature}" not found in signature def')
         signature = self._core.find_signature(servable, spec)
         if not signature.inputs:
-            raise InvalidArgument(f"Failed to get input map for signature: {request.signature_name or 'DEFAULT'}")
-        inputs = request.read(signature)
-        form = (signature.name, request.shape) if request.document is None else None
-        return Asked(servable, signature, inputs, request.is_row, form)
+            raise InvalidArgument(f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")
+        return servable, signature
 
     async def _classify(self, route: Route, request: Request, deadline: float | None) -> Inferred:
         examples = await self._examples(request, "classify")
         spec = _spec(route, examples.signature_name)
         _, classes, scores = await self._core.classify(spec, lambda: examples.serialized, deadline)
-        return spec.signature_name, response.write_classes(pair_classes(classes, scores))
+        return spec.signature_name, write_classes(pair_classes(classes, scores))
 
     async def _regress(self, route: Route, request: Request, deadline: float | None) -> Inferred:
         examples = await self._examples(request, "regress")
         spec = _spec(route, examples.signature_name)
         _, values = await self._core.regress(spec, lambda: examples.serialized, deadline)
-        return spec.signature_name, response.write_values(values)
+        return spec.signature_name, write_values(values)
 
-    async def _examples(self, request: Request, method: str) -> json_examples.ExamplesBody:
-        return await self._read(
-            request, lambda body: json_examples.parse(body, method, self._max_depth, self._max_bytes)
-        )
+    async def _examples(self, request: Request, method: str) -> ExamplesBody:
+        return await self._read(request, lambda body: read_examples(body, method, self._max_depth, self._max_bytes))
 
-    async def _apart(self, size: int, work: Callable[[], T]) -> T:
-        """What `work` gives; in a thread if it is about as many bytes as would hold up others, and few at once:
-        a body as Python values takes many times its size."""
-        if size < _LARGE:
-            return work()
-        await self._large.acquire()
-        running = asyncio.get_running_loop().run_in_executor(None, work)
-        running.add_done_callback(self._end_apart)  # not before, even if the caller has left
-        return await asyncio.shield(running)
+    # Descriptions
 
-    def _end_apart(self, ended: asyncio.Future[Any]) -> None:
-        self._large.release()
-        if not ended.cancelled():
-            ended.exception()  # seen: a caller that has left does not ask for it
-
-    # Questions
-
-    def _ask(self, route: Route, method: str, path: str) -> Content:
+    def _describe(self, route: Route, method: str, path: str) -> Content:
         match route.operation:
             case "status":
                 return self._status(route)
@@ -225,8 +223,8 @@ class RestApi:
             case "live":
                 return 200, b'{"live": true}\n'
             case "ready":
-                ready = self._core.is_ready() and not self.is_draining
-                return (200 if ready else 503), b'{"ready": %b}\n' % (b"true" if ready else b"false")
+                is_ready = self._core.is_ready() and not self.is_draining
+                return (200 if is_ready else 503), b'{"ready": %b}\n' % (b"true" if is_ready else b"false")
             case "index":
                 return 200, json.dumps(self._core.index(), indent=1).encode() + b"\n"
             case "server":
@@ -241,14 +239,14 @@ class RestApi:
     def _status(self, route: Route) -> Content:
         versions = [
             {
-                "version": str(known.version),
-                "state": known.state.name,
+                "version": str(status.version),
+                "state": status.state.name,
                 "status": {
-                    "error_code": known.error.code if known.error else "OK",
-                    "error_message": known.error.message if known.error else "",
+                    "error_code": status.error.code if status.error else "OK",
+                    "error_message": status.error.message if status.error else "",
                 },
             }
-            for known in self._core.status(route.name, route.version)
+            for status in self._core.status(route.name, route.version)
         ]
         return 200, json.dumps({"model_version_status": versions}, indent=1).encode() + b"\n"
 

@@ -1,4 +1,4 @@
-"""Which operation a REST path asks for. TensorFlow Serving's paths, and /v2/health of KServe."""
+"""The operation that a REST path names: TensorFlow Serving's paths, and health and index of KServe's /v2."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _V2 = {
 }
 VERBS = ("predict", "classify", "regress")
 UNCOUNTED = {"unknown", *_V2.values()}
-"""Operations that no metric counts: what is not below /v1/."""
+"""Operations outside /v1/, which no metric counts."""
 INT64 = 2**63
-_MAX_KNOWN = 256  # characters of a path whose route is remembered
+MAX_CACHED_PATH = 256
+"""Characters; `cached_route` must not be given longer paths: a thousand of them could take 64 MB."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """operation: one of VERBS, status, metadata, live, ready, server, index; or why there is none:
-
-    malformed (400), nameless (400), version (beyond int64: 400), unknown (404).
+    """operation  one of VERBS, status, metadata, live, ready, server, index; or why there is none: malformed (400),
+               nameless (400), version (beyond int64: 400), unknown (404)
+    version    None: the version with this label, or the latest
     """
 
     operation: str
@@ -37,11 +38,7 @@ class Route:
 
 
 def find_route(method: str, path: str) -> Route:
-    """The route of a request line; `path` is percent-encoded and ends with the query string, if any."""
-    return _known(method, path) if len(path) <= _MAX_KNOWN else _find(method, path)
-
-
-def _find(method: str, path: str) -> Route:
+    """The route of a request; `path` is percent-encoded and ends with the query string, if any."""
     if not path.lower().startswith("/v1/"):
         return Route(_V2.get((method, path), "unknown"))
     if method == "POST":
@@ -68,4 +65,4 @@ def _find(method: str, path: str) -> Route:
     return Route(operation, unquote(match[1], errors="replace"), version, label)
 
 
-_known = functools.lru_cache(maxsize=1024)(_find)
+cached_route = functools.lru_cache(maxsize=1024)(find_route)

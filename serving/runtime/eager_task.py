@@ -90,6 +90,11 @@ def start(coroutine: Coroutine[Any, Any, Any]) -> Pending | Any:
         awaited = coroutine.send(None)
     except StopIteration as done:
         return done.value
+    return follow(coroutine, awaited)
+
+
+def follow(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Pending:
+    """A task that continues a coroutine which has been started with `send(None)` and waits for `awaited`."""
     if isinstance(awaited, TickFuture):
         return TickTask(coroutine, awaited)
     return asyncio.get_running_loop().create_task(_continue(coroutine, awaited))

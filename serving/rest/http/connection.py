@@ -1,4 +1,4 @@
-"""One client over HTTP/1.1: its requests one after another, framed by httptools, within the limits."""
+"""One client's HTTP/1.1 connection: httptools parses its requests; order, limits and time-outs are kept here."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Any
 
 import httptools
 
-from ladle.serving.rest.http.messages import JSON, Answer, Application, Limits, Request, head, origin_form
+from ladle.serving.rest.http.messages import JSON, Answer, Application, Limits, Request, origin_form, response_head
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.runtime import eager_task
 
 _MAX_HEADERS = 128
-_MAX_CHUNKING = 2**24  # bytes that a body's chunks may cost beside the body
-_LINGER_S = 2.0  # how long what a refused client still sends is read and dropped, so that it sees the refusal
-_IDLE_CLOSE_S = 0.25  # while draining: a connection without a request for so long is closed
+_MAX_CHUNK_OVERHEAD = 2**24  # bytes of chunk sizes and extensions in one request
+_LINGER_S = 2.0  # after refusing a client, its input is drained this long, so that it can read the answer
+_DRAIN_IDLE_S = 0.25  # while the server drains, a connection that has been idle this long is closed
 
 
-class Shared:
-    """What the connections of a server have in common.
+class ServerState:
+    """What the connections of a server share.
 
-    accepted  connections since the start        buffered  bytes of bodies that are arriving
-    date      of the present second, as HTTP has it
-    draining  no more requests are wanted
+    accepted        connections since the start
+    buffered_bytes  of the bodies that are arriving or being answered
+    date            of this second, as HTTP writes it
+    is_draining     the server stops, and connections close after their answers
     """
 
     def __init__(self, application: Application, limits: Limits) -> None:
@@ -34,35 +35,38 @@ class Shared:
         self.limits = limits
         self.connections: set[Connection] = set()
         self.accepted = 0
-        self.buffered = 0
+        self.buffered_bytes = 0
         self.date = b""
-        self.draining = False
+        self.is_draining = False
 
 
 class Connection(asyncio.Protocol):
-    """One client. The methods named `on_...` are httptools'."""
+    """One client. httptools calls the methods named `on_...`."""
 
-    def __init__(self, server: Shared) -> None:
+    def __init__(self, server: ServerState) -> None:
         self._server = server
         self._limits = server.limits
         self._transport: Any = None
         self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[tuple[Request, bool]] = deque()  # requests after the running one; whether to keep alive
+        self._queue: deque[tuple[Request, bool]] = deque()  # pipelined requests; whether to keep the connection
         self._task: eager_task.Pending | None = None
-        self._running = False
-        self._reading = False  # part of a request has come
-        self._refused = False  # nothing more is read; the connection closes
-        self._blocked = False  # the client does not take its answers
-        self._paused = False
-        self._since = time.monotonic()  # of the last change between idle, reading, running, blocked
-        self._late: float | None = None  # `_since`, if the last check found it too long ago
-        self._on_wire = 0  # bytes of the present request
-        self._held = 0  # those of its body
-        self._kept = 0  # of bodies that have come whole and are not answered yet
+        self._is_running = False
+        self._is_reading = False  # part of a request has arrived
+        self._is_refused = False  # nothing more is parsed; the connection closes
+        self._is_write_blocked = False  # the client does not read its answers
+        self._is_read_paused = False
+        self._since = time.monotonic()  # of the last change between idle, reading, running and blocked
+        self._late_since: float | None = None  # `_since`, if it was found too long ago
+        # The present request
         self._in_head = False
-        self._path, self._body, self._size = b"", b"", 0
-        self._parts: bytearray | None = None
+        self._wire_bytes = 0
+        self._size = 0  # of the head; then of the body
+        self._path, self._body = b"", b""
+        self._body_parts: bytearray | None = None
         self._headers: dict[bytes, bytes] = {}
+        # Bytes that this connection has added to `buffered_bytes`
+        self._arriving_bytes = 0
+        self._unanswered_bytes = 0
 
     # asyncio
 
@@ -78,37 +82,40 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._release()
-        self._let_go(self._kept)
-        self._refused = True
-        self._waiting.clear()
+        self._drop_body()
+        self._release(self._unanswered_bytes)
+        self._is_refused = True
+        self._queue.clear()
         if self._task is not None:
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._is_refused:
             return
-        if not self._reading:
-            self._reading, self._in_head, self._since = True, True, time.monotonic()
-        self._on_wire += len(data)
+        if not self._is_reading:
+            self._is_reading, self._in_head, self._since = True, True, time.monotonic()
+        self._wire_bytes += len(data)
         while data:
             try:
                 self._parser.feed_data(data)
                 break
             except httptools.HttpParserUpgrade as upgrade:
-                data = self._without_upgrade() + data[upgrade.args[0] :]
+                data = self._remove_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
                 self._refuse(400, "this is not HTTP/1.1")
                 return
-        if self._in_head and self._on_wire > self._limits.header_bytes:
+        if self._in_head and self._wire_bytes > self._limits.header_bytes:
             self._refuse(431, f"the request's head is larger than {self._limits.header_bytes} bytes")
-        elif self._reading and not self._in_head:
-            beside = self._on_wire - self._size  # head, chunk sizes and extensions, trailers
-            if beside > 2 * self._limits.header_bytes + min(8 * self._size, _MAX_CHUNKING):
+        elif self._is_reading and not self._in_head:
+            overhead = self._wire_bytes - self._size  # head, chunk sizes and extensions, trailers
+            if overhead > 2 * self._limits.header_bytes + min(8 * self._size, _MAX_CHUNK_OVERHEAD):
                 self._refuse(413, "the request's body comes in too small chunks")
 
-    def _without_upgrade(self) -> bytes:
-        """The head of a request that asks for another protocol, as if it did not. CONNECT stays as it is: refused."""
+    def _remove_upgrade(self) -> bytes:
+        """The head of a request for another protocol, without its Upgrade. CONNECT stays as it is, and is refused.
+
+        httptools stops at an upgrade; the head goes into a new parser, so that the request is answered over HTTP/1.1.
+        """
         method = self._parser.get_method()
         self._parser = httptools.HttpRequestParser(self)
         if method == b"CONNECT":
@@ -117,26 +124,26 @@ class Connection(asyncio.Protocol):
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._path, b"".join(b"%b: %b\r\n" % header for header in kept))
 
     def pause_writing(self) -> None:
-        self._blocked, self._since = True, time.monotonic()
-        self._pause()
+        self._is_write_blocked, self._since = True, time.monotonic()
+        self._pause_reading()
 
     def resume_writing(self) -> None:
-        self._blocked, self._since = False, time.monotonic()
-        if not self._running:
-            self._next()
+        self._is_write_blocked, self._since = False, time.monotonic()
+        if not self._is_running:
+            self._start_next()
 
     # httptools
 
     def on_message_begin(self) -> None:
-        self._reading = self._in_head = True
-        self._path, self._body, self._size, self._parts, self._headers = b"", b"", 0, None, {}
+        self._is_reading = self._in_head = True
+        self._path, self._body, self._size, self._body_parts, self._headers = b"", b"", 0, None, {}
 
     def on_url(self, url: bytes) -> None:
         self._path += url
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # trailers tell nothing
+        if self._in_head:  # else it is a trailer, which is dropped
             self._headers[name.lower()] = value
             self._count(len(name) + len(value))
 
@@ -151,11 +158,11 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length", b"0")
         if int(length) > self._limits.body_bytes:
             self._too_large()
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._refused:
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._is_refused:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        if self._refused:
+        if self._is_refused:
             return
         self._size += len(body)
         if self._size > self._limits.body_bytes:
@@ -163,52 +170,59 @@ class Connection(asyncio.Protocol):
         elif not self._body:
             self._body = body
         else:
-            if self._parts is None:
-                self._parts = bytearray(self._body)
-            self._parts += body
-        self._server.buffered += len(body)
-        self._held += len(body)
-        if self._server.buffered > self._limits.buffered_bytes:
+            if self._body_parts is None:
+                self._body_parts = bytearray(self._body)
+            self._body_parts += body
+        self._server.buffered_bytes += len(body)
+        self._arriving_bytes += len(body)
+        if self._server.buffered_bytes > self._limits.buffered_bytes:
             self._refuse(503, "too many large requests arrive at once; try again later", b"retry-after: 1\r\n")
 
     def on_message_complete(self) -> None:
-        if self._refused or self._parser.should_upgrade():
+        if self._is_refused or self._parser.should_upgrade():
             return
         now = time.monotonic()
-        body = self._body if self._parts is None else bytes(self._parts)
+        body = self._body if self._body_parts is None else bytes(self._body_parts)
         method = self._parser.get_method().decode()
-        request = Request(method, origin_form(self._path), self._headers, body, now)
+        path = self._path if self._path.startswith(b"/") else origin_form(self._path)
+        request = Request(method, path, self._headers, body, now)
         keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
-        self._reading, self._on_wire, self._since = False, 0, now
-        self._kept += self._held
-        self._body, self._parts, self._held = b"", None, 0
-        if self._running or self._waiting or self._blocked:
-            self._waiting.append((request, keep_alive))
-            self._pause()
+        self._is_reading, self._wire_bytes, self._since = False, 0, now
+        self._unanswered_bytes += self._arriving_bytes
+        self._body, self._body_parts, self._arriving_bytes = b"", None, 0
+        if self._is_running or self._queue or self._is_write_blocked:
+            self._queue.append((request, keep_alive))
+            self._pause_reading()
         else:
             self._start(request, keep_alive)
 
-    def _release(self) -> None:
-        """Forgets the body that has come."""
-        self._server.buffered -= self._held
-        self._body, self._parts, self._held = b"", None, 0
+    def _drop_body(self) -> None:
+        """Drops what has arrived of the present body."""
+        self._server.buffered_bytes -= self._arriving_bytes
+        self._body, self._body_parts, self._arriving_bytes = b"", None, 0
 
-    def _let_go(self, size: int) -> None:
-        """So many bytes of bodies are needed no longer."""
-        size = min(size, self._kept)  # none are left once the connection is lost
-        self._server.buffered -= size
-        self._kept -= size
+    def _release(self, size: int) -> None:
+        """Subtracts the bytes of an answered body."""
+        size = min(size, self._unanswered_bytes)  # of a lost connection all were subtracted before
+        self._server.buffered_bytes -= size
+        self._unanswered_bytes -= size
 
     # Answers
 
     def _start(self, request: Request, keep_alive: bool) -> None:
-        self._running = True
-        done = eager_task.start(self._server.application(request))
-        if isinstance(done, eager_task.PENDING):
-            self._task = done
-            done.add_done_callback(functools.partial(self._finish, request, keep_alive))
+        self._is_running = True
+        # The application runs right here, inside the callback that read the request, until it waits for something. Most
+        # requests to small models never wait: as tasks they would start and end one tick of the event loop later.
+        coroutine = self._server.application(request)
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration as done:
+            answer = done.value
         else:
-            self._answer(request, done, keep_alive)
+            self._task = eager_task.follow(coroutine, awaited)
+            self._task.add_done_callback(functools.partial(self._finish, request, keep_alive))
+            return
+        self._answer(request, answer, keep_alive)
 
     def _finish(self, request: Request, keep_alive: bool, task: eager_task.Pending) -> None:
         self._task = None
@@ -216,76 +230,78 @@ class Connection(asyncio.Protocol):
             self._answer(request, task.result(), keep_alive)
 
     def _answer(self, request: Request, answer: Answer, keep_alive: bool) -> None:
-        self._running, self._since = False, time.monotonic()
-        self._let_go(len(request.body))
-        if self._transport.is_closing():  # the client has left, or was sent away
+        self._is_running, self._since = False, time.monotonic()
+        self._release(len(request.body))
+        if self._transport.is_closing():
             return
-        close = not keep_alive or self._refused or (self._server.draining and not self._waiting)
+        close = not keep_alive or self._is_refused or (self._server.is_draining and not self._queue)
         body = answer.body if request.method != "HEAD" else b""
-        lines = head(answer.status, answer.headers, self._server.date, close)
+        lines = response_head(answer.status, answer.headers, self._server.date, close)
         self._transport.write(b"%b%d\r\n\r\n%b" % (lines, len(answer.body), body))
         if close:
-            self._refused = True
-            self._waiting.clear()
+            self._is_refused = True
+            self._queue.clear()
             self._transport.close()
-        elif self._paused:  # another connection's turn first
-            asyncio.get_running_loop().call_soon(self._next)
+        elif self._is_read_paused:  # in the next tick: a client that pipelines must not hold up the others
+            asyncio.get_running_loop().call_soon(self._start_next)
 
-    def _next(self) -> None:
-        if self._running or self._blocked or self._transport.is_closing():
+    def _start_next(self) -> None:
+        if self._is_running or self._is_write_blocked or self._transport.is_closing():
             return
-        if self._waiting:
-            self._start(*self._waiting.popleft())
-        if self._paused and not self._waiting and not self._running and not self._transport.is_closing():
-            self._paused = False
+        if self._queue:
+            self._start(*self._queue.popleft())
+        if self._is_read_paused and not self._queue and not self._is_running and not self._transport.is_closing():
+            self._is_read_paused = False
             self._transport.resume_reading()
 
-    def _pause(self) -> None:
-        if not self._paused and not self._transport.is_closing():
-            self._paused = True
+    def _pause_reading(self) -> None:
+        if not self._is_read_paused and not self._transport.is_closing():
+            self._is_read_paused = True
             self._transport.pause_reading()
 
     def _too_large(self) -> None:
         self._refuse(413, f"the request's body is larger than {self._limits.body_bytes} bytes")
 
     def _refuse(self, status: int, message: str, headers: bytes = b"") -> None:
-        """Answers a request that is not read to its end, and closes."""
-        if self._refused or self._transport.is_closing():
+        """Answers a request before its end, and closes."""
+        if self._is_refused or self._transport.is_closing():
             return
-        self._refused, self._since = True, time.monotonic()
-        self._release()
-        if self._running or self._waiting:  # the answers that come first would be taken for this one
+        self._is_refused, self._since = True, time.monotonic()
+        self._drop_body()
+        if self._is_running or self._queue:  # the client would take this answer for an earlier one
             self._transport.close()
             return
         body = error_body(message)
-        lines = head(status, JSON + headers, self._server.date, True)
+        lines = response_head(status, JSON + headers, self._server.date, True)
         self._transport.write(b"%b%d\r\n\r\n%b" % (lines, len(body), body))
         self._transport.write_eof()
 
-    def check(self, now: float) -> None:
-        """Ends a connection that has taken too long, as two checks in a row found: between them the event loop, which
-        may have been busy, has read whatever had come."""
-        late = now - self._since > self._patience_s()
-        if late and self._late == self._since:
-            if self._blocked or self._transport.is_closing():
+    def check_timeout(self, now: float) -> None:
+        """Ends a connection that two checks in a row found too slow. `now` in `time.monotonic()` seconds.
+
+        One check is not enough: if the event loop was busy, the client's bytes may wait to be read.
+        """
+        late = now - self._since > self._timeout_s()
+        if late and self._late_since == self._since:
+            if self._is_write_blocked or self._transport.is_closing():
                 self.abort()
-            elif self._reading and not self._refused:
+            elif self._is_reading and not self._is_refused:
                 self._refuse(408, f"the request did not arrive within {self._limits.read_timeout_s:g} seconds")
             else:
                 self._since = now
                 self._transport.close()
-        self._late = self._since if late else None
+        self._late_since = self._since if late else None
 
-    def _patience_s(self) -> float:
-        if self._blocked or self._transport.is_closing():
+    def _timeout_s(self) -> float:
+        if self._is_write_blocked or self._transport.is_closing():
             return self._limits.read_timeout_s
-        if self._refused:
+        if self._is_refused:
             return _LINGER_S
-        if self._reading:
+        if self._is_reading:
             return self._limits.read_timeout_s
-        if self._running or self._waiting:
+        if self._is_running or self._queue:
             return math.inf
-        return _IDLE_CLOSE_S if self._server.draining else self._limits.keep_alive_s
+        return _DRAIN_IDLE_S if self._server.is_draining else self._limits.keep_alive_s
 
     def abort(self) -> None:
         self._transport.abort()

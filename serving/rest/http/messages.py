@@ -1,4 +1,4 @@
-"""What `http_server` takes and gives: requests, answers, limits."""
+"""What the HTTP server and its application exchange: requests, answers, limits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ JSON = b"content-type: application/json\r\n"
 
 @dataclass(frozen=True)
 class Limits:
-    """body_bytes and header_bytes of a request; seconds to send one, or to take its answer; seconds that a connection
-    may be idle; connections at once, 0 for any number; bytes of all bodies that are arriving."""
+    """Limits of the HTTP server; each is a flag.
+
+    body_bytes      of one request
+    header_bytes    of one request line with its headers
+    read_timeout_s  for a request to arrive, and for a client to accept an answer
+    keep_alive_s    that a connection may be idle
+    connections     open at once; 0: any number
+    buffered_bytes  of the bodies that are arriving or being answered, on all connections together
+    """
 
     body_bytes: int = 2**26
     header_bytes: int = 2**16
@@ -28,8 +35,12 @@ class Limits:
 
 
 class Request(NamedTuple):
-    """A whole request. `path` is percent-encoded and ends with the query, if any; header names are lower case;
-    `arrived` in `time.monotonic()` seconds."""
+    """A whole request.
+
+    path     percent-encoded, ends with the query string, if any
+    headers  by name in lower case
+    arrived  `time.monotonic()` seconds
+    """
 
     method: str
     path: bytes
@@ -39,7 +50,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """`headers`: whole lines, each with its CR LF; content-length, date and connection are added."""
+    """`headers` are whole lines, each with its CR LF; the server adds content-length, date and connection."""
 
     status: int
     body: bytes
@@ -50,18 +61,18 @@ Application = Callable[[Request], Coroutine[Any, Any, Answer]]
 
 
 @functools.lru_cache(maxsize=256)
-def head(status: int, headers: bytes, date: bytes, close: bool) -> bytes:
-    """The head of an answer up to the number of its content-length."""
+def response_head(status: int, headers: bytes, date: bytes, close: bool) -> bytes:
+    """The head of an answer, up to the number of its content-length. Within a second all answers share it."""
     try:
         reason = HTTPStatus(status).phrase.encode()
-    except ValueError:  # 499, for one
+    except ValueError:  # 499 has no standard phrase
         reason = b"Error"
     last = b"connection: close\r\n" if close else b""
     return b"HTTP/1.1 %d %b\r\n%bdate: %b\r\n%bcontent-length: " % (status, reason, headers, date, last)
 
 
 def origin_form(target: bytes) -> bytes:
-    """A request's target as path and query, also where it names scheme and host, as to a proxy (RFC 9112, 3.2.2)."""
+    """A request target as path and query. Clients of a proxy send scheme and host before them (RFC 9112 §3.2.2)."""
     found = _SCHEME_AND_HOST.match(target)
     if found is None:
         return target

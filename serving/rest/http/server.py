@@ -7,45 +7,46 @@ import socket
 import time
 from email.utils import formatdate
 
-from ladle.serving.rest.http.connection import Connection, Shared
+from ladle.serving.rest.http.connection import Connection, ServerState
 from ladle.serving.rest.http.messages import Application, Limits
 from ladle.serving.runtime.listening import settle
 
-_SWEEP_S = 0.25
+_CHECK_EVERY_S = 0.25
 
 
-class HttpServer(Shared):
-    """Serves `application` on sockets that listen. A connection's requests are answered one after another."""
+class HttpServer:
+    """Serves `application` on listening sockets. The requests of one connection are answered one after another."""
 
     def __init__(self, application: Application, limits: Limits) -> None:
-        super().__init__(application, limits)
+        self.state = ServerState(application, limits)
         self._servers: list[asyncio.Server] = []
-        self._sweep: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        """Accepts connections on these sockets, which it owns from now on."""
+        """Accepts connections on these sockets, and closes the sockets when it stops."""
         loop = asyncio.get_running_loop()
-        self._check_all()
+        self._check_timeouts()
         for listening in sockets:
-            self._servers.append(await loop.create_server(lambda: Connection(self), sock=listening, backlog=2048))
+            self._servers.append(await loop.create_server(lambda: Connection(self.state), sock=listening, backlog=2048))
 
     async def stop(self, grace_s: float) -> None:
-        """Takes no more connections, answers what has arrived, closes; after `grace_s` seconds, in any case."""
-        self.draining = True
-        await settle(lambda: self.accepted, grace_s)
+        """Accepts nothing more and answers what has arrived; closes every connection after `grace_s` seconds."""
+        self.state.is_draining = True
+        await settle(lambda: self.state.accepted, grace_s)
         for server in self._servers:
             server.close()
         deadline = time.monotonic() + grace_s
-        while self.connections and time.monotonic() < deadline:
+        while self.state.connections and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        for connection in list(self.connections):
+        for connection in list(self.state.connections):
             connection.abort()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def _check_all(self) -> None:
-        self.date = formatdate(usegmt=True).encode()
+    def _check_timeouts(self) -> None:
+        # One timer for all connections: a timer for each would be set and cancelled with every request.
+        self.state.date = formatdate(usegmt=True).encode()
         now = time.monotonic()
-        for connection in list(self.connections):
-            connection.check(now)
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._check_all)
+        for connection in list(self.state.connections):
+            connection.check_timeout(now)
+        self._timer = asyncio.get_running_loop().call_later(_CHECK_EVERY_S, self._check_timeouts)

@@ -11,7 +11,7 @@ import numpy as np
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
-from ladle.serving.rest.json.text import parse_object, quote
+from ladle.serving.rest.json.text import parse_object, quote, read_signature_name
 from ladle.serving.rest.json.values import decode_base64, is_base64, type_of
 
 _INT64 = 2**63
@@ -19,25 +19,21 @@ _INT64 = 2**63
 
 @dataclass(frozen=True)
 class ExamplesBody:
-    """serialized: tf.Example, bytes [n], the context merged into each."""
+    """The signature's name, "" without one, and the serialized tf.Examples, bytes [n], with the context in each."""
 
     signature_name: str
     serialized: Array
 
 
-def parse(body: bytes, method: str, max_depth: int = 0, max_bytes: int = 2**26) -> ExamplesBody:
-    """The examples of a body; InvalidArgument in upstream's words.
+def read_examples(body: bytes, method: str, max_depth: int = 0, max_bytes: int = 2**26) -> ExamplesBody:
+    """Reads a body; InvalidArgument in TensorFlow Serving's words.
 
     method     `classify` or `regress`
-    max_depth  of lists and objects in each other; 0: any
-    max_bytes  of all examples once the context is merged into each
+    max_depth  of nested lists and objects; 0: any
+    max_bytes  of all examples with the context in each: a small body can ask for a large copy many times over
     """
     document = parse_object(body, max_depth)
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise InvalidArgument(
-            f"JSON Value: {quote(document)} not formatted correctly. 'signature_name' key must be a string value."
-        )
+    name = read_signature_name(document)
     context = _example(document["context"]) if "context" in document else b""
     if "examples" not in document:
         raise InvalidArgument(
@@ -53,6 +49,7 @@ def parse(body: bytes, method: str, max_depth: int = 0, max_bytes: int = 2**26) 
             f"The context, merged into {len(rows)} examples, makes more than {max_bytes} bytes; send fewer examples"
         )
     serialized = np.empty(len(rows), object)
+    # Protobuf merges messages whose bytes stand one after the other, so the context need not be parsed again.
     serialized[:] = [context + _example(row) for row in rows]
     return ExamplesBody(name, serialized)
 

@@ -1,7 +1,7 @@
 """JSON bodies of REST predict to arrays: row format (`instances`) and columnar format (`inputs`).
 
-Bodies of one numeric tensor, the usual ones, go through simdjson without a Python object per number. All others,
-and all faults, go through Python values, for upstream's rules and messages.
+The usual body, one tensor of numbers, goes through simdjson, without a Python object for each number. Any other body,
+and any fault, goes through Python values, for TensorFlow Serving's rules and messages.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import simdjson
@@ -19,82 +18,60 @@ import simdjson
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, ServingError
 from ladle.serving.rest.json import values
-from ladle.serving.rest.json.text import parse_object, quote
+from ladle.serving.rest.json.text import parse_object, quote, read_signature_name
 from ladle.serving.servables.saved_model import Signature, TensorInfo
+from ladle.serving.servables.servable import Servable
 
 _HEAD = re.compile(rb'\s*\{\s*(?:"signature_name"\s*:\s*"([A-Za-z0-9_.-]*)"\s*,\s*)?"(instances|inputs)"\s*:\s*(?=\[)')
-_NUMBERS = b"0123456789+-.eE \t\r\n"
-_BUFFER = {"<f4": "d", "<f8": "d", "<i4": "i", "<i8": "i"}
-_KEPT_BYTES = 2**20  # of a body whose parser is kept: it keeps six times as many
+_NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
+_BUFFERS = {"float": ("d", "<f8"), "double": ("d", "<f8"), **dict.fromkeys(values.INTEGERS, ("i", "<i8"))}
+"""simdjson's code and NumPy's dtype of the buffer that holds the numbers, by the input's dtype."""
+_MAX_KEPT_BODY = 2**20  # bytes; simdjson's parser keeps six times the largest body that it has read
 _MAX_SKELETON = 2**16
 _MAX_SHAPES = 256
-_shapes: dict[bytes, tuple[int, ...]] = {}
-_local = threading.local()  # `parser`: simdjson's serve one thread each
+_shapes: dict[bytes, tuple[int, ...]] = {}  # by skeleton
+Find = Callable[[str], tuple[Servable, Signature]]
+_local = threading.local()  # `parser`: simdjson's parsers must not be shared by threads
 
 
-@dataclass
-class PredictBody:
-    """A parsed body. `document`: as Python values, unless it is one array of numbers, in `numbers`."""
+class PredictBody(NamedTuple):
+    """What a body asks for.
 
-    body: bytes
-    signature_name: str
+    inputs  by alias
+    is_row  the body is in row format
+    shape   of the input, where the body is one tensor of numbers; None for other bodies
+    """
+
+    servable: Servable
+    signature: Signature
+    inputs: dict[str, Array]
     is_row: bool
-    document: dict[str, Any] | None
-    numbers: Any = None
-    shape: tuple[int, ...] = ()
-    max_depth: int = 0
-
-    def read(self, signature: Signature) -> dict[str, Array]:
-        """The inputs by alias; InvalidArgument or Unimplemented in upstream's words."""
-        if self.numbers is not None:
-            array = self._read_numbers(signature)
-            if array is not None:
-                return array
-        if self.document is None:
-            self.document = parse_object(self.body, self.max_depth)
-        return _read_document(self.document, signature)
-
-    def _read_numbers(self, signature: Signature) -> dict[str, Array] | None:
-        if len(signature.inputs) != 1:
-            return None
-        ((alias, info),) = signature.inputs.items()
-        kind = _BUFFER.get(info.numpy.str) if info.numpy is not None else None
-        if kind is None:
-            return None
-        try:
-            flat: Array = np.frombuffer(self.numbers.as_buffer(of_type=kind), "<f8" if kind == "d" else "<i8")
-        except (TypeError, ValueError):
-            return None
-        self.numbers = None  # the parser cannot be used again while parts of its document are held
-        if flat.size != math.prod(self.shape):  # an empty list looks like one number
-            return None
-        if info.numpy == np.int32 and flat.size and (flat.max() > 2**31 - 1 or flat.min() < -(2**31)):
-            return None
-        return {alias: flat.astype(info.numpy).reshape(self.shape)}
+    shape: tuple[int, ...] | None = None
 
 
-def parse(body: bytes, max_depth: int = 0) -> PredictBody:
-    """Checks the syntax and finds the signature's name; InvalidArgument for what is not a JSON object.
+def read_predict(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
+    """Reads a body.
 
-    max_depth  of lists and objects in each other; 0: any
+    find       the version and the signature for a `signature_name`, "" without one. It is called after the syntax has
+               been checked and before the values are: the order of TensorFlow Serving's errors
+    max_depth  of nested lists and objects; 0: any
+
+    InvalidArgument or Unimplemented, in TensorFlow Serving's words; and what `find` raises.
     """
     head = _HEAD.match(body)
     if head is not None:
-        quick = _parse_numbers(body, head)
-        if quick is not None and (len(quick.shape) < max_depth or not max_depth):
-            return quick
+        found = _read_numbers(body, head, find, max_depth)
+        if found is not None:
+            return found
     document = parse_object(body, max_depth)
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise InvalidArgument(
-            f"JSON Value: {quote(document)} not formatted correctly. 'signature_name' key must be a string value."
-        )
-    return PredictBody(body, name, "instances" in document, document)
+    servable, signature = find(read_signature_name(document))
+    return PredictBody(servable, signature, _read_document(document, signature), "instances" in document)
 
 
-def _parse_numbers(body: bytes, head: re.Match[bytes]) -> PredictBody | None:
-    """The body as one array of numbers; None when it is anything else."""
-    skeleton = body[head.end() :].translate(None, _NUMBERS)  # "[[,],[,]]}"
+def _read_numbers(body: bytes, head: re.Match[bytes], find: Find, max_depth: int) -> PredictBody | None:
+    """The body as one tensor of numbers; None when it is anything else, or the input takes something else."""
+    # The brackets and commas alone tell the shape, and are the same in every body of that shape: `[[,],[,]]}`.
+    skeleton = body[head.end() :].translate(None, _NUMBER_BYTES)
     shape = _shapes.get(skeleton)
     if shape is None:
         shape = _read_skeleton(skeleton)
@@ -102,25 +79,55 @@ def _parse_numbers(body: bytes, head: re.Match[bytes]) -> PredictBody | None:
             return None
         if len(skeleton) <= _MAX_SKELETON and len(_shapes) < _MAX_SHAPES:
             _shapes[skeleton] = shape
-    is_kept = len(body) <= _KEPT_BYTES
+    if 0 < max_depth <= len(shape):
+        return None
+    document = _parse(body)
+    if document is None:
+        return None
+    servable, signature = find((head[1] or b"").decode())
+    if len(signature.inputs) != 1:
+        return None
+    key = head[2].decode()
+    ((alias, info),) = signature.inputs.items()
+    array = _to_array(document[key], info, shape)
+    return None if array is None else PredictBody(servable, signature, {alias: array}, key == "instances", shape)
+
+
+def _parse(body: bytes) -> Any:
+    """simdjson's document; None when it cannot parse the body."""
+    is_kept = len(body) <= _MAX_KEPT_BODY
     parser = getattr(_local, "parser", None) if is_kept else None
     if parser is None:
         parser = simdjson.Parser()
         if is_kept:
             _local.parser = parser
     try:
-        document: Any = parser.parse(body)
-    except RuntimeError:  # a request that failed still holds a part of its document
+        return parser.parse(body)
+    except RuntimeError:  # the parser is in use: a request that failed still holds a part of its document
         _local.parser = simdjson.Parser()
-        return None
     except ValueError:
+        pass
+    return None
+
+
+def _to_array(numbers: Any, info: TensorInfo, shape: tuple[int, ...]) -> Array | None:
+    code, dtype = _BUFFERS.get(info.type_name, ("", ""))
+    if not code:
         return None
-    key = head[2].decode()
-    return PredictBody(body, (head[1] or b"").decode(), key == "instances", None, document[key], shape)
+    try:
+        flat: Array = np.frombuffer(numbers.as_buffer(of_type=code), dtype)
+    except (TypeError, ValueError):  # not all are numbers, or integers where integers are needed
+        return None
+    if flat.size != math.prod(shape):  # an empty list has the skeleton of one number
+        return None
+    limits = values.INTEGERS.get(info.type_name)
+    if limits and flat.size and (flat.max() > limits[1] or flat.min() < limits[0]):
+        return None
+    return flat.astype(info.numpy).reshape(shape)
 
 
 def _read_skeleton(skeleton: bytes) -> tuple[int, ...] | None:
-    """The shape of an evenly nested array, from its brackets and commas and the `}` after it; else None."""
+    """The shape of an evenly nested list, from its brackets and commas and the `}` after it; else None."""
     if not skeleton.startswith(b"[") or not skeleton.endswith(b"}"):
         return None
     inner = skeleton[:-1]
@@ -128,7 +135,7 @@ def _read_skeleton(skeleton: bytes) -> tuple[int, ...] | None:
     if rank > values.MAX_RANK:
         return None
     shape: tuple[int, ...] = ()
-    element = b""  # what stands for one element of the present level; for a number, nothing
+    element = b""  # the skeleton of one element of the present level; a number has none
     for start in range(rank, 0, -1):
         count = 1 + _repeats(inner, start + len(element), b"," + element)
         element = b"[" + element + (b"," + element) * (count - 1) + b"]"
@@ -137,7 +144,7 @@ def _read_skeleton(skeleton: bytes) -> tuple[int, ...] | None:
 
 
 def _repeats(text: bytes, at: int, pattern: bytes) -> int:
-    """How often the pattern stands in a row from `at` on; found in strides, not one by one."""
+    """How often the pattern repeats from `at` on. Strides double, then halve: a loop over millions would be slow."""
     found, stride, is_growing = 0, 1, True
     while stride:
         if text.startswith(pattern * stride, at + found * len(pattern)):
@@ -198,8 +205,8 @@ def _read_named_rows(rows: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[
 
 
 def _stack(rows: list[Any], info: TensorInfo, key: str) -> Array:
-    """Rows of one shape as one tensor, the batch axis first."""
-    whole = values.regular(rows, info)
+    """Rows of one shape as one tensor, batch axis first."""
+    whole = values.read_regular(rows, info)
     if whole is not None:
         return whole
     arrays: list[Array] = []

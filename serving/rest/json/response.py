@@ -17,17 +17,20 @@ from ladle.serving.rest.json import numbers
 from ladle.serving.scheduling.batch import RowView
 from ladle.serving.servables.saved_model import type_name
 
-_WRITABLE = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
-_FEW = 16  # elements: as Python values they are written sooner
-_PLAIN = bytes(code for code in range(32, 127) if code not in b'"\\')
+_WRITABLE_DTYPES = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
+_FEW = 16  # elements; up to here orjson writes a Python list sooner than it sets up NumPy's
+_UNESCAPED = bytes(code for code in range(32, 127) if code not in b'"\\')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
-    """The answer to a request in row or columnar form; InvalidArgument for outputs that the form cannot hold."""
+    """The answer in row or columnar format; InvalidArgument for outputs that the format cannot hold.
+
+    One output stands for itself; several are objects, by name: TensorFlow Serving's two layouts.
+    """
     if is_row and isinstance(outputs, RowView):
-        texts = _texts(outputs)
+        texts = _merged_texts(outputs)
         if texts is not None:
             return b'{"predictions": [%b]}\n' % texts[outputs.at]
     _check_dtypes(outputs)
@@ -36,40 +39,38 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
         return b'{"%b": %b}\n' % (b"predictions" if is_row else b"outputs", _tensor(name, array))
+    texts = _tensors(outputs)
     if not is_row:
-        members = [_key(name) + _tensor(name, array) for name, array in outputs.items()]
-        return b'{"outputs": {%b}}\n' % b", ".join(members)
+        return b'{"outputs": {%b}}\n' % b", ".join([_key(name) + texts[name] for name in outputs])
     if all(len(array) == 1 for array in outputs.values()):
-        members = [_key(name) + _tensor(name, array)[1:-1] for name, array in outputs.items()]
-        return b'{"predictions": [{%b}]}\n' % b", ".join(members)
-    return b'{"predictions": [%b]}\n' % b", ".join(_objects(outputs))
+        return b'{"predictions": [{%b}]}\n' % b", ".join([_key(name) + texts[name][1:-1] for name in outputs])
+    return b'{"predictions": [%b]}\n' % b", ".join(_objects(outputs, texts))
 
 
-def _texts(outputs: RowView) -> Sequence[bytes] | None:
-    """The text of each row of the merged run; None where it is not worth it."""
-    made = outputs.cache
-    if "texts" not in made:
-        # float64 is written number by number in any case
-        together = outputs.is_small() and all(array.dtype.str != "<f8" for array in outputs.whole.values())
-        made["texts"] = _predictions(outputs.whole) if together else None
-    texts: Sequence[bytes] | None = made["texts"]
+def _merged_texts(outputs: RowView) -> Sequence[bytes] | None:
+    """The text of each row of the merged run, written once for all its requests; None where that saves nothing."""
+    cache = outputs.cache
+    if "texts" not in cache:
+        # float64 is written number by number, together or alone
+        saves_time = outputs.is_small() and all(array.dtype.str != "<f8" for array in outputs.whole.values())
+        cache["texts"] = _predictions(outputs.whole) if saves_time else None
+    texts: Sequence[bytes] | None = cache["texts"]
     return texts
 
 
 def _predictions(outputs: Mapping[str, Array]) -> Sequence[bytes]:
-    """The text of each row of all outputs together."""
+    """The text of each row: of the one output, or an object of all."""
     _check_dtypes(outputs)
     _check_rows(outputs)
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
         return _rows(name, array)
-    return _objects(outputs)
+    return _objects(outputs, _tensors(outputs))
 
 
-def _objects(outputs: Mapping[str, Array]) -> list[bytes]:
-    floats = {name: array for name, array in outputs.items() if array.dtype.str == "<f4"}
-    texts = dict(zip(floats, numbers.write_each(list(floats.values())), strict=True))
-    columns = [_rows(name, array, texts.get(name)) for name, array in outputs.items()]
+def _objects(outputs: Mapping[str, Array], texts: Mapping[str, bytes]) -> list[bytes]:
+    """An object for each row; `texts` are those of the tensors."""
+    columns = [_rows(name, array, texts[name]) for name, array in outputs.items()]
     row = b"{%b}" % b", ".join(_key(name).replace(b"%", b"%%") + b"%b" for name in outputs)
     return [row % values for values in zip(*columns, strict=True)]
 
@@ -81,7 +82,7 @@ def _key(name: str) -> bytes:
 
 def _check_dtypes(outputs: Mapping[str, Array]) -> None:
     for array in outputs.values():
-        if array.dtype.str not in _WRITABLE:
+        if array.dtype.str not in _WRITABLE_DTYPES:
             number = tensors.dtype_of(array).number
             raise InvalidArgument(f"Failed to write JSON value for tensor type: {type_name(number)}")
 
@@ -99,25 +100,34 @@ def _check_rows(outputs: Mapping[str, Array]) -> None:
             )
 
 
+def _tensors(outputs: Mapping[str, Array]) -> dict[str, bytes]:
+    """The text of each tensor. Those of float32 are written together, and share the overhead of NumPy's calls."""
+    floats = {name: array for name, array in outputs.items() if array.dtype.str == "<f4" and array.ndim}
+    texts = dict(zip(floats, numbers.write_each(list(floats.values())), strict=True))
+    return {name: texts[name] if name in texts else _tensor(name, array) for name, array in outputs.items()}
+
+
 def _tensor(name: str, array: Array) -> bytes:
-    """A tensor as nested lists, or one value."""
+    """A tensor as nested lists; a scalar as one value."""
     if array.dtype.kind == "f":
         return numbers.write(array)
     if array.dtype == object:
-        return numbers.nest(_strings(name, array), array.shape)
+        strings = _strings(name, array)
+        return b"[%b]" % b",".join(strings) if array.ndim == 1 else numbers.nest(strings, array.shape)
     if array.size <= _FEW:
         return orjson.dumps(array.tolist())
-    # orjson knows NumPy's types by their sizes, and no number of the C type long long
-    known = np.ascontiguousarray(array, dtype=array.dtype.str)
-    return orjson.dumps(known, option=orjson.OPT_SERIALIZE_NUMPY)
+    # orjson refuses the C type long long, which NumPy has beside an int64 of the same size: the dtype's text drops it.
+    native = np.ascontiguousarray(array, dtype=array.dtype.str)
+    return orjson.dumps(native, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _rows(name: str, array: Array, text: bytes | None = None) -> Sequence[bytes]:
-    """The text of each row of a tensor of rank 1 or more; `text`: that of the tensor, where it is there already."""
+    """The text of each row of a tensor [n, ...]; `text` is that of the whole tensor, if the caller has it."""
     if array.ndim == 1 and array.dtype == object:
         return _strings(name, array)
     if text is None:
         text = _tensor(name, array)
+    # Cut from the text of the whole tensor: that is one call to NumPy and orjson, instead of one for each row.
     if array.ndim == 1:
         return text[1:-1].split(b",") if len(array) else []
     if array.dtype == object or not array.size:
@@ -128,7 +138,7 @@ def _rows(name: str, array: Array, text: bytes | None = None) -> Sequence[bytes]
 
 
 def _strings(name: str, array: Array) -> list[bytes]:
-    """The elements as JSON strings, or as {"b64": ...} where the name ends in `_bytes`."""
+    """The elements as JSON strings, or as {"b64": ...} if the name ends in `_bytes`, as upstream has it."""
     write: Callable[[bytes], bytes] = _base64 if name.endswith("_bytes") else write_string
     return [write(value.encode() if isinstance(value, str) else value) for value in array.ravel().tolist()]
 
@@ -138,8 +148,8 @@ def _base64(data: bytes) -> bytes:
 
 
 def write_string(data: bytes) -> bytes:
-    """Text as a JSON string: bytes that are no UTF-8 stay; quotes, backslashes and control characters are escaped."""
-    if not data.translate(None, _PLAIN):
+    """A JSON string. Quotes, backslashes and control characters are escaped; bytes that are not UTF-8 stay."""
+    if not data.translate(None, _UNESCAPED):
         return b'"%b"' % data
     text = data.decode("utf-8", "surrogateescape")
     escaped = _ESCAPED.sub(lambda m: _ESCAPES.get(m[0]) or f"\\u{ord(m[0]):04X}", text)
@@ -147,7 +157,7 @@ def write_string(data: bytes) -> bytes:
 
 
 def write_classes(pairs: Iterable[tuple[Sequence[bytes], Sequence[float]]]) -> bytes:
-    """`{"results": [[["label", score], ...], ...]}`; labels and float32 scores of each example in turn."""
+    """The answer to Classify, `{"results": [[["label", score], ...], ...]}`, from each example's labels and scores."""
     examples = [
         b"[%b]"
         % b",".join(
@@ -160,5 +170,5 @@ def write_classes(pairs: Iterable[tuple[Sequence[bytes], Sequence[float]]]) -> b
 
 
 def write_values(values: Array) -> bytes:
-    """`{"results": [...]}` of Regress; float32 [n]."""
+    """The answer to Regress, `{"results": [...]}`, from float32 [n]."""
     return b'{"results": %b}\n' % numbers.write(values)

@@ -1,4 +1,4 @@
-"""JSON values to tensors: TensorFlow Serving's rules for element types and nesting, in its words."""
+"""JSON values to tensors: TensorFlow Serving's rules for element types and nesting, and its messages."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from ladle.serving.servables.saved_model import TensorInfo
 MAX_RANK = 32
 _BLANKS = re.compile(r"[ \t\n\v\f\r]+")
 _URL_SAFE = str.maketrans("-_", "+/")
-_INT32 = (-(2**31), 2**31 - 1)
-_RANGES = {
-    "int32": _INT32,
-    "int16": _INT32,
-    "int8": _INT32,
-    "uint8": _INT32,
+_INT32_RANGE = (-(2**31), 2**31 - 1)
+INTEGERS = {
+    "int32": _INT32_RANGE,
+    "int16": _INT32_RANGE,
+    "int8": _INT32_RANGE,
+    "uint8": _INT32_RANGE,
     "int64": (-(2**63), 2**63 - 1),
     "uint32": (0, 2**32 - 1),
     "uint64": (0, 2**64 - 1),
 }
-"""Integers that a JSON number may be, by dtype; the narrow types wrap."""
+"""The integers that a JSON number may be, by dtype. The narrow types accept any int32 and wrap it, as upstream does."""
 _TYPES: dict[str, set[type]] = {
     "float": {int, float},
     "double": {int, float},
     "bool": {bool},
-    **{name: {int} for name in _RANGES},
+    **{name: {int} for name in INTEGERS},
 }
 
 
 def read(value: Any, info: TensorInfo) -> Array:
-    """A JSON value as a tensor; its shape is taken from the first element at each level.
+    """A JSON value as a tensor. The first element at each level decides the shape.
 
-    InvalidArgument for uneven lists and values of another kind, Unimplemented for dtypes that JSON cannot carry.
+    InvalidArgument for ragged lists and values of another type, Unimplemented for dtypes that JSON cannot carry.
     """
-    array = regular(value, info)
+    array = read_regular(value, info)
     if array is not None:
         return array
     shape = _shape(value)
@@ -51,10 +51,13 @@ def read(value: Any, info: TensorInfo) -> Array:
     return _to_array(flat, info).reshape(shape)
 
 
-def regular(value: Any, info: TensorInfo) -> Array | None:
-    """The tensor of an evenly nested list of values that suit the dtype; None for all others."""
-    wanted = _TYPES.get(info.type_name)
-    if wanted is None or not isinstance(value, list):
+def read_regular(value: Any, info: TensorInfo) -> Array | None:
+    """The tensor of an evenly nested list whose values all fit the dtype; None for any other value.
+
+    It checks a whole level at once, where `read` visits value by value to find the one at fault.
+    """
+    types = _TYPES.get(info.type_name)
+    if types is None or not isinstance(value, list):
         return None
     level, shape = value, [len(value)]
     while level and type(level[0]) is list:
@@ -62,9 +65,9 @@ def regular(value: Any, info: TensorInfo) -> Array | None:
             return None
         shape.append(len(level[0]))
         level = list(itertools.chain.from_iterable(level))
-    if not set(map(type, level)) <= wanted:
+    if not set(map(type, level)) <= types:
         return None
-    limits = _RANGES.get(info.type_name)
+    limits = INTEGERS.get(info.type_name)
     if limits and level and not (limits[0] <= min(level) and max(level) <= limits[1]):
         return None
     return _to_array(level, info).reshape(shape)
@@ -75,7 +78,7 @@ def _shape(value: Any) -> tuple[int, ...]:
     while isinstance(value, list):
         shape.append(len(value))
         if len(shape) > MAX_RANK:
-            raise InvalidArgument(f"lists are nested more than {MAX_RANK} deep; a tensor has at most so many axes")
+            raise InvalidArgument(f"lists are nested more than {MAX_RANK} deep; a tensor has at most that many axes")
         if not value:
             break
         value = value[0]
@@ -114,19 +117,22 @@ def _element(value: Any, info: TensorInfo) -> Any:
         raise Unimplemented(f"Conversion of JSON Value: {quote(value)} to type: {name}")
     if type(value) not in _TYPES[name]:
         raise _type_error(value, name)
-    low, high = _RANGES.get(name, (value, value))
+    low, high = INTEGERS.get(name, (value, value))
     if not low <= value <= high and value == value:  # NaN is not itself
         raise _type_error(value, name)
     return value
 
 
 def is_base64(value: Any) -> bool:
-    """Whether an object stands for bytes: `{"b64": "..."}`."""
+    """Whether a value is `{"b64": "..."}`, which stands for bytes."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
 def decode_base64(value: dict[str, Any]) -> bytes:
-    """The bytes of `{"b64": "<text>"}`: standard or URL-safe alphabet, padding optional, white space ignored."""
+    """The bytes of `{"b64": "<text>"}`: standard or URL-safe alphabet, optional padding, white space ignored.
+
+    InvalidArgument for anything else.
+    """
     if not is_base64(value):
         raise InvalidArgument(f"JSON Value: {quote(value)} not formatted correctly for base64 data")
     text = _BLANKS.sub("", value["b64"]).translate(_URL_SAFE)
@@ -157,7 +163,7 @@ def _type_error(value: Any, name: str) -> InvalidArgument:
 
 
 def type_of(value: Any) -> str:
-    """RapidJSON's word for the kind of a value."""
+    """RapidJSON's name for the type of a value."""
     if value is None:
         return "Null"
     if isinstance(value, bool):

@@ -19,7 +19,7 @@ from ladle.serving.errors import InvalidArgument
 from ladle.serving.grpc import backend as grpc_backend
 from ladle.serving.grpc.backend import Settings
 from ladle.serving.grpc.http2.frames import ACK, PING, PREFACE, SETTINGS, frame
-from ladle.serving.grpc.wire import read_timeout
+from ladle.serving.grpc.native import read_timeout
 
 PREDICT = f"/{services.PREDICTION}/Predict"
 

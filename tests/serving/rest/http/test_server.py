@@ -1,4 +1,4 @@
-"""HTTP/1.1 itself: framing, order, limits, time-outs, ends. A server of its own answers with what it was asked."""
+"""HTTP/1.1 itself: framing, order, limits, time-outs, shutdown. The server under test echoes each request."""
 
 from __future__ import annotations
 
@@ -124,14 +124,14 @@ def test_chunks_are_joined_and_trailers_are_dropped(start: Any) -> None:
     assert json.loads(client.read()[2])["body"] == "hello"
 
 
-def test_requests_in_a_row_are_answered_in_their_order(start: Any) -> None:
+def test_pipelined_requests_are_answered_in_order(start: Any) -> None:
     client = Client(start())
     paths = ["/wait/0.2", "/now", "/wait/0.05", *(f"/{n}" for n in range(50))]
     client.send(b"".join(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode() for path in paths))
     assert [json.loads(client.read()[2])["path"] for _ in paths] == paths
 
 
-def test_a_client_that_asks_to_be_told_to_go_on_is(start: Any) -> None:
+def test_expect_100_continue_is_answered(start: Any) -> None:
     client = Client(start())
     client.send(POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
     assert client.read()[0] == 100
@@ -151,7 +151,7 @@ def test_a_client_that_asks_to_be_told_to_go_on_is(start: Any) -> None:
     ],
     ids=["1.1", "close", "1.0", "1.0 that would stay"],
 )
-def test_the_connection_is_kept_as_http_says(start: Any, head: bytes, closes: bool) -> None:
+def test_connections_are_kept_alive_as_http_says(start: Any, head: bytes, closes: bool) -> None:
     client = Client(start())
     client.send(head)
     assert client.read()[1].get("connection") == ("close" if closes else None)
@@ -169,7 +169,7 @@ def test_head_has_no_body(start: Any) -> None:
     assert json.loads(client.read()[2])["path"] == "/next"
 
 
-def test_an_upgrade_is_not_taken_but_the_request_is(start: Any) -> None:
+def test_a_request_to_upgrade_is_answered_over_http_1_1(start: Any) -> None:
     client = Client(start())
     client.send(POST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}")
     assert json.loads(client.read()[2])["body"] == "{}"
@@ -206,7 +206,9 @@ def test_an_upgrade_is_not_taken_but_the_request_is(start: Any) -> None:
         "length and chunks", "chunk extensions", "trailer",
     ],
 )  # fmt: skip
-def test_what_is_too_much_is_refused_and_the_connection_closed(start: Any, sent: bytes, status: int, text: str) -> None:
+def test_malformed_and_too_large_requests_are_refused_and_the_connection_closed(
+    start: Any, sent: bytes, status: int, text: str
+) -> None:
     client = Client(start())
     client.send(sent)
     answer = client.read()
@@ -229,26 +231,26 @@ def test_bodies_that_arrive_at_once_are_limited_together(start: Any) -> None:
     refused = [answer for answer in answers if answer[0] == 503]
     assert len(refused) == 1
     assert refused[0][1]["retry-after"] == "1"
-    assert server.http.buffered == 0
+    assert server.http.state.buffered_bytes == 0
 
 
 def test_bodies_count_until_they_are_answered(start: Any) -> None:
     server = start()
     slow, other = Client(server), Client(server)
     slow.send(b"POST /wait/1 HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
-    wait_for(lambda: server.http.buffered == 9000)
+    wait_for(lambda: server.http.state.buffered_bytes == 9000)
     other.send(POST + b"Content-Length: 9000\r\n\r\n" + b"x" * 9000)
     assert other.read()[0] == 503
     assert slow.read()[0] == 200
-    wait_for(lambda: server.http.buffered == 0)
+    wait_for(lambda: server.http.state.buffered_bytes == 0)
     leaver = Client(server)
     leaver.send(b"POST /wait/60 HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
-    wait_for(lambda: server.http.buffered == 9000)
+    wait_for(lambda: server.http.state.buffered_bytes == 9000)
     leaver.socket.shutdown(socket.SHUT_RDWR)
-    wait_for(lambda: server.http.buffered == 0)
+    wait_for(lambda: server.http.state.buffered_bytes == 0)
 
 
-def test_a_client_that_is_slow_to_ask_is_told_and_left(start: Any) -> None:
+def test_a_request_that_arrives_too_slowly_gets_408(start: Any) -> None:
     client = Client(start())
     client.send(POST + b"Content-Length: 100\r\n\r\nhalf")
     status, _, body = client.read()
@@ -265,17 +267,17 @@ def test_an_idle_connection_is_closed(start: Any) -> None:
     assert Client(server).is_closed()
 
 
-def test_a_client_that_does_not_take_its_answers_is_left(start: Any) -> None:
+def test_a_client_that_reads_no_answers_is_disconnected(start: Any) -> None:
     server = start()
     client = Client(server)
     client.send(b"GET /large/3000000 HTTP/1.1\r\nHost: h\r\n\r\n" * 50)
     deadline = time.monotonic() + 20
-    while server.http.connections and time.monotonic() < deadline:
+    while server.http.state.connections and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not server.http.connections
+    assert not server.http.state.connections
 
 
-def test_the_last_answer_may_be_taken_as_slowly_as_any_other(start: Any) -> None:
+def test_the_last_answer_may_be_read_as_slowly_as_any_other(start: Any) -> None:
     client = Client(start(Limits()))
     client.send(b"GET /large/30000000 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     time.sleep(_LINGER_S + 1)  # longer than a client that has been refused would have
@@ -283,17 +285,17 @@ def test_the_last_answer_may_be_taken_as_slowly_as_any_other(start: Any) -> None
     assert client.is_closed()
 
 
-def test_a_client_that_leaves_the_end_of_an_answer_is_left(start: Any) -> None:
+def test_a_client_that_never_reads_the_end_of_an_answer_is_disconnected(start: Any) -> None:
     """What waits to be sent is so little that asyncio does not mind."""
     server = start()
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         client.connect(("127.0.0.1", server.port))
-        transport = wait_for(lambda: next(iter(server.http.connections), None))._transport
+        transport = wait_for(lambda: next(iter(server.http.state.connections), None))._transport
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
         client.sendall(b"GET /large/60000 HTTP/1.1\r\nHost: h\r\n\r\n")
         wait_for(transport.get_write_buffer_size)
-        wait_for(lambda: not server.http.connections)
+        wait_for(lambda: not server.http.state.connections)
 
 
 def wait_for(condition: Callable[[], Any], limit_s: float = 20.0) -> Any:
@@ -304,13 +306,13 @@ def wait_for(condition: Callable[[], Any], limit_s: float = 20.0) -> Any:
     return found
 
 
-def test_a_running_request_is_not_hurried(start: Any) -> None:
+def test_a_running_request_has_no_time_out_here(start: Any) -> None:
     client = Client(start())
     client.send(b"GET /wait/1.5 HTTP/1.1\r\nHost: h\r\n\r\n")
     assert client.read()[0] == 200
 
 
-def test_connections_beyond_the_limit_are_sent_away(start: Any) -> None:
+def test_connections_beyond_the_limit_get_503(start: Any) -> None:
     server = start(Limits(connections=2))
     first, second, third = (Client(server) for _ in range(3))
     status, headers, _ = third.read()
@@ -321,16 +323,16 @@ def test_connections_beyond_the_limit_are_sent_away(start: Any) -> None:
     assert second.read()[0] == 200
 
 
-def test_a_client_that_leaves_takes_its_request_with_it(start: Any) -> None:
+def test_the_request_of_a_client_that_leaves_is_cancelled(start: Any) -> None:
     server = start()
     client = Client(server)
     client.send(b"GET /wait/30 HTTP/1.1\r\nHost: h\r\n\r\n")
     client.socket.shutdown(socket.SHUT_RDWR)
     client.socket.close()
     deadline = time.monotonic() + 20
-    while server.http.connections and time.monotonic() < deadline:
+    while server.http.state.connections and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not server.http.connections
+    assert not server.http.state.connections
 
 
 def test_stopping_answers_what_has_arrived(start: Any) -> None:
@@ -348,7 +350,7 @@ def test_stopping_answers_what_has_arrived(start: Any) -> None:
         Client(server)
 
 
-def test_stopping_does_not_wait_longer_than_told(start: Any) -> None:
+def test_stopping_waits_no_longer_than_its_grace_period(start: Any) -> None:
     server = start(Limits())
     client = Client(server)
     client.send(b"GET /wait/30 HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Numbers are written as printf would: six digits if they read back, else all that are needed."""
+"""Numbers are written as printf does: six digits if they read back to the same value, else nine or seventeen."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_any_shape_is_nested(shape: tuple[int, ...], dtype: str) -> None:
 
 
 @pytest.mark.parametrize("unlike", [3, 60], ids=["few", "many"])
-def test_tensors_written_together_are_written_as_each_alone(unlike: int) -> None:
+def test_tensors_written_together_are_written_as_alone(unlike: int) -> None:
     """Also those that have numbers with other exponents than JSON's usual ones."""
     plain = np.linspace(-2, 2, 24, dtype=np.float32).reshape(2, 3, 4)
     small = np.linspace(0.1, 1, 80, dtype=np.float32).reshape(8, 10)

@@ -40,7 +40,7 @@ def test_every_dtype_is_written_exactly(dtype: str, shape: tuple[int, ...]) -> N
 
 
 @given(st.data(), st.integers(2, 6), st.integers(1, 3))
-def test_rows_of_a_merged_run_are_written_as_if_alone(data: Any, rows: int, count: int) -> None:
+def test_rows_of_a_merged_run_are_written_as_single_requests_are(data: Any, rows: int, count: int) -> None:
     def output() -> np.ndarray[Any, Any]:
         shape = (rows, *data.draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=4)))
         if data.draw(st.booleans()):
@@ -53,14 +53,14 @@ def test_rows_of_a_merged_run_are_written_as_if_alone(data: Any, rows: int, coun
             assert write_predict(part, is_row) == write_predict(dict(part), is_row)
 
 
-def test_a_dtype_that_json_has_not_is_refused_in_a_merged_run_too() -> None:
+def test_a_dtype_that_json_cannot_hold_is_refused_in_a_merged_run_too() -> None:
     for part in split({"y": np.zeros((3, 2), "c8")}, [1, 1, 1]):
         with pytest.raises(InvalidArgument, match="Failed to write JSON value for tensor type: complex64"):
             write_predict(part, True)
 
 
 @pytest.mark.parametrize("is_row", [True, False], ids=["row", "column"])
-def test_not_finite_numbers_and_any_bytes_stand_beside_each_other(is_row: bool) -> None:
+def test_numbers_that_are_not_finite_and_any_bytes_are_written_side_by_side(is_row: bool) -> None:
     strings = np.array([b'a"\\\n', b"\xff", "é".encode()], object)
     numbers = np.array([np.nan, np.inf, 0.1], np.float32)
     text = write_predict({"s": strings, "n": numbers, "i": np.arange(3, dtype="longlong")}, is_row)
@@ -114,7 +114,7 @@ def same(found: Any, given: np.ndarray[Any, Any]) -> None:
 
 @settings(deadline=None)
 @given(ARRAYS)
-def test_any_array_comes_back_in_either_form(array: np.ndarray[Any, Any]) -> None:
+def test_any_array_is_read_back_in_either_format(array: np.ndarray[Any, Any]) -> None:
     same(json.loads(write_predict({"y": array}, is_row=True))["predictions"], array)
     same(json.loads(write_predict({"y": array}, is_row=False))["outputs"], array)
     both = {"y": array, "i": np.arange(len(array))}
@@ -127,7 +127,7 @@ def test_any_array_comes_back_in_either_form(array: np.ndarray[Any, Any]) -> Non
 
 @settings(deadline=None)
 @given(hnp.arrays(object, hnp.array_shapes(max_dims=3, max_side=4), elements=st.binary(max_size=9), fill=st.nothing()))
-def test_any_strings_come_back_byte_for_byte(array: np.ndarray[Any, Any]) -> None:
+def test_any_strings_are_read_back_byte_for_byte(array: np.ndarray[Any, Any]) -> None:
     outputs = {"text": array, "data_bytes": array, "100%": array}
     for row in json.loads(write_predict(outputs, is_row=True).decode("utf-8", "surrogateescape"))["predictions"]:
         assert row["text"] == row["100%"]
@@ -138,7 +138,7 @@ def test_any_strings_come_back_byte_for_byte(array: np.ndarray[Any, Any]) -> Non
     assert [base64.b64decode(value["b64"]) for value in coded] == array.ravel().tolist()
 
 
-def test_results_of_examples() -> None:
+def test_results_of_classify_and_regress() -> None:
     pairs = [([b'a"\x01', b"\xff"], [0.1, float("nan")]), ([b""], [3.0])]
     pairs = [(labels, np.array(scores, np.float32).tolist()) for labels, scores in pairs]
     assert write_classes(pairs) == b'{"results": [[["a\\"\\u0001",0.1],["\xff",NaN]],[["",3.0]]]}\n'
