@@ -1,37 +1,15 @@
-# Four images, one a target, in the order in which a model passes them:
-#   docker build --target train -t ladle/train .                            trains on a GPU
-#   docker build --target tensorflow-serving -t ladle/tensorflow-serving .  serves on a GPU; --build-arg TENSORFLOW_SERVING_VARIANT= for CPUs
-#   docker build --target server -t ladle/server .                          serves on CPUs, without TensorFlow
-#   docker build --target gateway -t ladle/gateway .                        the page and its API
-# `make check-deploy` builds server and gateway from this file, and runs them, in a clean Debian with Python in the place of PYTHON_IMAGE;
-# of train all but NVIDIA's packages. No Docker engine, no GPU and no image of a registry has been at hand: tensorflow-serving has not been run.
+# Four images. The default is TensorFlow Serving with the models of ./model_repository:
+#   docker build -t ladle/tensorflow-serving .                 serves on a GPU; for CPUs add --build-arg TENSORFLOW_SERVING_VARIANT=
+#   docker build --target train -t ladle/train .               trains on a GPU
+#   docker build --target server -t ladle/server .             serves on CPUs, without TensorFlow
+#   docker build --target gateway -t ladle/gateway .           the page and its API
+# `make check-deploy` builds server, gateway and, without NVIDIA's packages, train from this file, and runs them. It uses a clean Debian
+# with Python as PYTHON_IMAGE. tensorflow-serving has never been run: the machine had no Docker engine, no GPU and no registry.
 
-# The version that exports, as in requirements.lock: a SavedModel may need what an older server lacks.
+# The TensorFlow that exports, as in requirements.lock: a SavedModel may use operations that an older server lacks.
 ARG TENSORFLOW_VERSION=2.21.0
 ARG TENSORFLOW_SERVING_VARIANT=-gpu
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
-
-
-FROM tensorflow/serving:${TENSORFLOW_VERSION}${TENSORFLOW_SERVING_VARIANT} AS tensorflow-serving
-LABEL org.opencontainers.image.title="Ladle: TensorFlow Serving" \
-      org.opencontainers.image.description="TensorFlow Serving with the flags and files for a repository that Ladle trained" \
-      org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.licenses="Apache-2.0"
-# A repository with its own files, written by `ladle config`, is mounted over these.
-COPY serving/config_writer/*.config deploy/tensorflow_serving/models.config /models/
-COPY --chmod=555 deploy/tensorflow_serving/healthy.sh /usr/local/bin/healthy
-# The compiled kernels of a GPU that the image has none for; /tmp is the one place that can be written.
-ENV CUDA_CACHE_PATH=/tmp/cuda
-USER 65532:65532
-EXPOSE 8500 8501
-# The ports open when every model is loaded.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 CMD ["healthy", "8501", "/monitoring/prometheus/metrics"]
-# The base image's own entry point serves a single model, and as a shell passes no signal on.
-ENTRYPOINT ["tensorflow_model_server", "--port=8500", "--rest_api_port=8501"]
-CMD ["--model_config_file=/models/models.config", "--model_config_file_poll_wait_seconds=10", \
-     "--allow_version_labels_for_unavailable_models=true", "--monitoring_config_file=/models/monitoring.config", \
-     "--enable_batching=true", "--batching_parameters_file=/models/batching.config", \
-     "--enable_per_model_batching_parameters=true", "--enable_grpc_healthcheck_service=true"]
 
 
 FROM ${PYTHON_IMAGE} AS python
@@ -85,7 +63,7 @@ ENV LADLE_GATEWAY_REPOSITORY=/models
 USER 65532:65532
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=1m --retries=3 CMD ["healthy", "8080", "/healthz"]
-# One process: what a key may ask in a minute is counted in it. More flags go into GUNICORN_CMD_ARGS.
+# One process, because it counts the requests of each key. GUNICORN_CMD_ARGS takes more flags.
 ENTRYPOINT ["gunicorn", "--bind=0.0.0.0:8080", "--worker-class=gthread", "--threads=16", "--keep-alive=75", \
             "--timeout=120", "--graceful-timeout=25", "--worker-tmp-dir=/dev/shm", "--no-control-socket", \
             "ladle.clients.web:create_app()"]
@@ -105,9 +83,35 @@ COPY models models
 COPY training training
 COPY serving serving
 COPY clients clients
-# What it writes is mounted: the repository, the runs, the data sets.
+# Mount the folder that it writes to: the repository, the runs, the data sets.
 ENV PYTHONPATH=/app
 WORKDIR /work
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "ladle"]
 CMD ["networks"]
+
+
+# The last stage is what `docker build .` makes.
+FROM tensorflow/serving:${TENSORFLOW_VERSION}${TENSORFLOW_SERVING_VARIANT} AS tensorflow-serving
+LABEL org.opencontainers.image.title="Ladle: TensorFlow Serving" \
+      org.opencontainers.image.description="TensorFlow Serving with the models of a repository that Ladle trained" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --chmod=555 deploy/tensorflow_serving/healthy.sh /usr/local/bin/healthy
+COPY --chmod=555 deploy/tensorflow_serving/list_models.sh /usr/local/bin/list_models
+# The brackets make the repository optional: a pattern may match nothing. Its own *.config files, which `ladle config` writes, replace
+# ours. The mode lets the image's user read the models whatever their owner's umask was. A repository mounted at /models hides all this.
+COPY --chmod=555 serving/config_writer/*.config model_repositor[y] /models/
+RUN ["list_models", "/models"]
+# A GPU that the image has no kernels for gets them compiled; /tmp is the only place that can be written.
+ENV CUDA_CACHE_PATH=/tmp/cuda
+USER 65532:65532
+EXPOSE 8500 8501
+# The ports open when every model is loaded.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 CMD ["healthy", "8501", "/monitoring/prometheus/metrics"]
+# The base image's entry point serves a single model, and its shell passes no signal on.
+ENTRYPOINT ["tensorflow_model_server", "--port=8500", "--rest_api_port=8501"]
+CMD ["--model_config_file=/models/models.config", "--model_config_file_poll_wait_seconds=10", \
+     "--allow_version_labels_for_unavailable_models=true", "--monitoring_config_file=/models/monitoring.config", \
+     "--enable_batching=true", "--batching_parameters_file=/models/batching.config", \
+     "--enable_per_model_batching_parameters=true", "--enable_grpc_healthcheck_service=true"]

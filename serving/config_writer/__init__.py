@@ -1,1 +1,1 @@
-"""The configuration that TensorFlow Serving's container starts with; the embedded server starts with the same files."""
+"""Writes the configuration files that TensorFlow Serving's container, or the embedded server, starts with."""

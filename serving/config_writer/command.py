@@ -1,4 +1,4 @@
-"""`ladle config`: writes the files that TensorFlow Serving's container, or the embedded server, starts with."""
+"""`ladle config`: writes the configuration files for TensorFlow Serving's container or the embedded server."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from typing import Any
 from google.protobuf import text_format
 
 from ladle.clients.wire import messages as pb
-from ladle.serving.config_writer.labels import Plan, Wish, decide
+from ladle.clients.wire.versions import find_versions
+from ladle.serving.config_writer.labels import LabelRequest, Plan, decide
 from ladle.serving.config_writer.merging import can_be_merged, version_parameters, write_parameters
 from ladle.serving.errors import ServingError
 from ladle.serving.repository.config import read_models
-from ladle.serving.repository.folders import MODEL_NAMES, ModelConfig, find_versions
+from ladle.serving.repository.folders import MODEL_NAMES, ModelConfig
 from ladle.serving.runtime.text_proto import read_text_proto
 
 MODELS, BATCHING, MONITORING = "models.config", "batching.config", "monitoring.config"
 DESCRIPTION = f"""\
-Write {MODELS} for every model of a repository, with the labels stable and canary, beside {BATCHING} and
-{MONITORING}, which are kept where they are there. A server that runs reads {MODELS} again.
+Write {MODELS} for every model of a repository, with the labels stable and canary. Also write {BATCHING} and
+{MONITORING}, unless they exist. A running server reads {MODELS} again.
 
-stable stays where it was, canary goes to the newest version. A label moves only to a version that the file before
-already loads: after a new version, run it twice, and look at `ladle status` in between.
+The label stable keeps its version; canary moves to the newest one. A label moves only to a version that the previous
+file already loads. So run this twice after a new version, and check `ladle status` in between.
 """
 EPILOG = """examples:
   ladle config                                              model_repository, mounted at /models
-  ladle config --promote unet                               stable takes the version of canary
-  ladle config --stable unet=1                              and back
+  ladle config --promote unet                               stable moves to canary's version
+  ladle config --stable unet=1                              and moves back
   ladle config --repository models --mounted-at /srv/models --output conf
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the files; the exit code: 0 done, 1 failed, 2 misused."""
+    """Write the files. The exit code: 0 done, 1 failed, 2 misused."""
     given = build_parser().parse_args(argv)
     output = given.output or given.repository
     try:
         found = _models(given.repository)
-        wishes = _wishes(given, found)
+        requests = _requests(given, found)
         before = {model.name: model for model in read_models(output / MODELS)} if (output / MODELS).exists() else {}
-        plans = {name: _plan(name, versions, before.get(name), wishes) for name, versions in found.items()}
+        plans = {name: _plan(name, versions, before.get(name), requests) for name, versions in found.items()}
         merged = _write(output, plans, found, given.mounted_at)
     except ServingError as error:
         print(f"ladle config: {error.message}", file=sys.stderr)
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of `ladle config`."""
+    """The options of `ladle config`."""
     parser = argparse.ArgumentParser(
         prog="ladle config",
         description=DESCRIPTION,
@@ -85,23 +86,23 @@ def build_parser() -> argparse.ArgumentParser:
         "--mounted-at",
         default="/models",
         metavar="PATH",
-        help="where the server sees the repository, an absolute path (default: %(default)s, as in the containers)",
+        help="absolute path of the repository as the server sees it (default: %(default)s, as in the containers)",
     )
-    add("--stable", action="append", default=[], metavar="NAME=VERSION", help="what stable names; repeatable")
-    add("--canary", action="append", default=[], metavar="NAME=VERSION", help="what canary names; repeatable")
-    add("--promote", action="append", default=[], metavar="NAME", help="stable takes canary's version; repeatable")
+    add("--stable", action="append", default=[], metavar="NAME=VERSION", help="version for stable; repeatable")
+    add("--canary", action="append", default=[], metavar="NAME=VERSION", help="version for canary; repeatable")
+    add("--promote", action="append", default=[], metavar="NAME", help="move stable to canary's version; repeatable")
     add("--json", action="store_true", help="answer in JSON")
     return parser
 
 
 def _models(repository: Path) -> dict[str, dict[int, Path]]:
-    """The SavedModels of a repository: name -> version -> folder. FileNotFoundError, ValueError: there is none."""
+    """The SavedModels of a repository: name -> version -> folder. OSError or ValueError when there is none."""
     found = {}
     for folder in sorted(repository.iterdir()):
         if not folder.is_dir() or not re.fullmatch(MODEL_NAMES, folder.name):
             continue
-        versions = find_versions(folder) or {}
-        whole = {number: path for number, path in versions.items() if (path / "saved_model.pb").is_file()}
+        versions = find_versions(folder).items()
+        whole = {number: path for number, path in versions if (path / "saved_model.pb").is_file()}
         if whole:
             found[folder.name] = whole
     if not found:
@@ -109,28 +110,32 @@ def _models(repository: Path) -> dict[str, dict[int, Path]]:
     return found
 
 
-def _wishes(given: argparse.Namespace, found: Mapping[str, Any]) -> dict[str, Wish]:
-    """What the options ask for, by model. ValueError names an option that cannot be read."""
+def _requests(given: argparse.Namespace, found: Mapping[str, Any]) -> dict[str, LabelRequest]:
+    """The options --stable, --canary and --promote, by model. ValueError names a bad option."""
     if not given.mounted_at.startswith("/"):
-        raise ValueError(f"--mounted-at {given.mounted_at}: wanted an absolute path, as /models")
+        raise ValueError(f"got --mounted-at {given.mounted_at}; expected an absolute path, for example /models")
     asked: dict[str, dict[str, Any]] = {name: {"promote": True} for name in given.promote}
     for label in ("stable", "canary"):
         for text in getattr(given, label):
             name, _, version = text.partition("=")
             if not re.fullmatch("[1-9][0-9]{0,17}", version):
-                raise ValueError(f"--{label} {text}: wanted NAME=VERSION, as unet=2")
+                raise ValueError(f"got --{label} {text}; expected NAME=VERSION, for example unet=2")
             asked.setdefault(name, {})[label] = int(version)
-    for name, wish in asked.items():
+    for name, request in asked.items():
         if name not in found:
-            raise ValueError(f"there is no model {name}; there is {', '.join(found)}")
-        if "promote" in wish and len(wish) > 1:
-            raise ValueError(f"{name}: --promote moves its labels, so --stable and --canary cannot; say one")
-    return {name: Wish(**wish) for name, wish in asked.items()}
+            raise ValueError(f"got model {name}; expected one of {', '.join(found)}")
+        if "promote" in request and len(request) > 1:
+            raise ValueError(
+                f"{name}: got --promote with --stable or --canary; give one: --promote moves the label by itself"
+            )
+    return {name: LabelRequest(**request) for name, request in asked.items()}
 
 
-def _plan(name: str, versions: Mapping[int, Path], before: ModelConfig | None, wishes: Mapping[str, Wish]) -> Plan:
+def _plan(
+    name: str, versions: Mapping[int, Path], before: ModelConfig | None, requests: Mapping[str, LabelRequest]
+) -> Plan:
     try:
-        return decide(list(versions), before, wishes.get(name, Wish()))
+        return decide(list(versions), before, requests.get(name, LabelRequest()))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
@@ -138,7 +143,7 @@ def _plan(name: str, versions: Mapping[int, Path], before: ModelConfig | None, w
 def _write(
     output: Path, plans: Mapping[str, Plan], found: Mapping[str, Mapping[int, Path]], mounted_at: str
 ) -> dict[str, list[int]]:
-    """Writes all files; the versions that may be merged, by model."""
+    """Write all files; return the versions whose requests can be batched, by model."""
     output.mkdir(parents=True, exist_ok=True)
     ours = resources.files(__package__)
     for name in (BATCHING, MONITORING):
@@ -154,7 +159,7 @@ def _write(
             write_parameters(found[model][version], text)
     draft = output / f".{MODELS}"
     draft.write_text(as_config(plans, mounted_at))
-    draft.rename(output / MODELS)  # a server that reads it sees all of it
+    draft.rename(output / MODELS)  # a server that reads it meanwhile sees the old file or the new one, never half of it
     return merged
 
 
@@ -188,12 +193,12 @@ def _as_text(plans: Mapping[str, Plan], merged: Mapping[str, list[int]], gone: S
     for name, plan in plans.items():
         labels = "  ".join(f"{label} {version}" for label, version in plan.labels.items())
         loaded = f"loads {', '.join(map(str, plan.versions))}"
-        batches = "" if merged[name] else "  not merged into batches"
+        batches = "" if merged[name] else "  no batching"
         lines.append(f"{name:<{width}}  {labels}  {loaded}{batches}")
         if plan.pending:
             moves = " and ".join(f"{label} to {version}" for label, version in plan.pending.items())
-            lines.append(f"{'':<{width}}  once `ladle status {name}` says AVAILABLE, run this again: it moves {moves}")
-    lines += [f"{name} is not there any more" for name in gone]
+            lines.append(f"{'':<{width}}  when `ladle status {name}` shows AVAILABLE, run this again to move {moves}")
+    lines += [f"{name} is gone" for name in gone]
     return "\n".join([*lines, f"wrote {output / MODELS}"])
 
 

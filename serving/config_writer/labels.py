@@ -1,8 +1,8 @@
-"""Which versions of a model are loaded and what the labels stable and canary name, so that no label is ever refused.
+"""Plans which versions of a model to load and where the labels stable and canary point, so that none is ever refused.
 
-TensorFlow Serving moves a label only to a version that is loaded, and loads only what the policy names. So a version is
-named by the policy in one file and by a label in the next; what a label named stays loaded for one file more, and the
-way back is as quick as the way there.
+TensorFlow Serving moves a label only to a version that is already loaded, and loads only the versions in the policy. So
+one file adds a version to the policy, and the next one moves a label to it. The version that a label leaves stays
+loaded for one more file: moving back is then as quick.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ STABLE, CANARY = "stable", "canary"
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked for: a version of each label, or for stable the version of canary. None: see `decide`."""
+class LabelRequest:
+    """Requested versions of the labels; None: as `decide` chooses. `promote` moves stable to canary's version."""
 
     stable: int | None = None
     canary: int | None = None
@@ -26,35 +26,38 @@ class Wish:
 
 @dataclass(frozen=True)
 class Plan:
-    """The versions that are loaded, the labels, and those that move when the file is written the next time."""
+    """The versions to load, the labels, and the labels that move when the file is written the next time."""
 
     versions: tuple[int, ...]
     labels: dict[str, int]
     pending: dict[str, int] = field(default_factory=dict)
 
 
-def decide(found: Collection[int], before: ModelConfig | None, wish: Wish = Wish()) -> Plan:
-    """The plan for a model with these versions, at least one, and with this entry in the file before.
+def decide(found: Collection[int], before: ModelConfig | None, request: LabelRequest = LabelRequest()) -> Plan:
+    """The plan for a model.
 
-    stable stays where it was, canary goes to the newest version; a model that is new has both there.
-    ValueError when a version is asked for that is not there.
+    found    its versions on disk, at least one
+    before   its entry in the previous file; None for a new model
+
+    stable keeps its version and canary moves to the newest one; on a new model both point to the newest.
+    ValueError when the request names a version that does not exist.
     """
-    for label, version in ((STABLE, wish.stable), (CANARY, wish.canary)):
+    for label, version in ((STABLE, request.stable), (CANARY, request.canary)):
         if version is not None and version not in found:
             there = ", ".join(map(str, sorted(found)))
-            raise ValueError(f"{label} cannot name version {version}; there is {there}")
+            raise ValueError(f"got version {version} for {label}; expected one of {there}")
     newest = max(found)
-    was = {label: version for label, version in before.labels.items() if version in found} if before else {}
+    previous = {label: version for label, version in before.labels.items() if version in found} if before else {}
     loaded = before.policy.choose(found) if before else set(found)
-    canary_now = was.get(CANARY, newest)
-    wanted = {
-        STABLE: wish.stable or (canary_now if wish.promote else was.get(STABLE, newest)),
-        CANARY: wish.canary or (canary_now if wish.promote else newest),
+    canary_now = previous.get(CANARY, newest)
+    target = {
+        STABLE: request.stable or (canary_now if request.promote else previous.get(STABLE, newest)),
+        CANARY: request.canary or (canary_now if request.promote else newest),
     }
-    labels = {label: version if version in loaded else was.get(label) for label, version in wanted.items()}
+    labels = {label: version if version in loaded else previous.get(label) for label, version in target.items()}
     named = {label: version for label, version in labels.items() if version is not None}
     return Plan(
-        versions=tuple(sorted({*wanted.values(), *was.values(), *named.values()})),
+        versions=tuple(sorted({*target.values(), *previous.values(), *named.values()})),
         labels=named,
-        pending={label: version for label, version in wanted.items() if named.get(label) != version},
+        pending={label: version for label, version in target.items() if named.get(label) != version},
     )

@@ -1,7 +1,8 @@
-"""Which versions TensorFlow Serving may merge requests of, and the file in a version's folder that lets it.
+"""Decides for which versions TensorFlow Serving may merge requests, and writes the file that allows it.
 
-With --enable_batching alone it merges all: a signature with a scalar input (n, seed) is then refused, and requests of
-different sizes fail each other. With --enable_per_model_batching_parameters it merges the versions that have the file.
+With --enable_batching alone, it merges the requests of every version: it then refuses signatures with a scalar input
+(n, seed), and requests of different sizes make each other fail. With --enable_per_model_batching_parameters, it merges
+only the requests of versions that have the file in their folder.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from ladle.serving.servables.saved_model import TensorInfo, parse_signature, rea
 
 
 def can_be_merged(version: Path) -> bool:
-    """Whether each row of each signature stands alone: a free first axis, all others fixed, inputs and outputs alike.
+    """Whether every tensor of every signature has a free first axis and fixed others, so that rows are independent.
 
-    NotFound, DataLoss: there is no SavedModel that can be read.
+    NotFound or DataLoss when the SavedModel is missing or cannot be read.
     """
     for name, definition in read_signature_defs(version).items():
         signature = parse_signature(name, definition)
-        if name.startswith("__"):  # __saved_model_init_op: nobody asks it
+        if name.startswith("__"):  # __saved_model_init_op: clients never call it
             continue
         if not signature.inputs or not all(map(_has_rows, [*signature.inputs.values(), *signature.outputs.values()])):
             return False
@@ -38,7 +39,7 @@ def _has_rows(info: TensorInfo) -> bool:
 
 
 def version_parameters(batching: Any) -> str:
-    """The text for a version's folder, from the server's BatchingParameters; threads are the server's alone."""
+    """The text of a version's file, from the server's BatchingParameters; without its threads, which all share."""
     own = pb.BatchingParameters()
     own.CopyFrom(batching)
     own.ClearField("num_batch_threads")
@@ -47,7 +48,7 @@ def version_parameters(batching: Any) -> str:
 
 
 def write_parameters(version: Path, text: str) -> None:
-    """Puts the file into a version's folder. OSError when the folder cannot be written."""
+    """Write the file into a version's folder. OSError when the folder is not writable."""
     draft = version / f".{FILE}"
     draft.write_text(text)
     draft.rename(version / FILE)

@@ -110,8 +110,9 @@ def test_metrics_are_where_the_file_says(started: Any) -> None:
 
 
 def test_the_image_alone_serves_nothing_and_is_healthy(serve: Callable[..., Any], tmp_path: Path) -> None:
+    subprocess.run(["bash", ROOT / "deploy" / "tensorflow_serving" / "list_models.sh", tmp_path], check=True)
     server = serve(
-        f"--model_config_file={ROOT / 'deploy' / 'tensorflow_serving' / 'models.config'}",
+        f"--model_config_file={tmp_path / 'models.config'}",
         f"--monitoring_config_file={ROOT / 'serving' / 'config_writer' / 'monitoring.config'}",
     )
     assert server.get("/monitoring/prometheus/metrics")[0] == 200

@@ -1,9 +1,10 @@
-"""Dockerfile and compose.yaml: well made, pinned, and naming what is there."""
+"""Dockerfile and compose.yaml: they pass their linters, pin versions, and name files that exist."""
 
 from __future__ import annotations
 
-import fnmatch
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,14 @@ from typing import Any
 import pytest
 import tomllib
 
+from ladle.serving.config_writer import command as config_command
+from ladle.serving.repository.config import read_models
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 OURS = ("tensorflow-serving", "server", "gateway", "train")
+REPOSITORY = "model_repositor[y]"
+"""How the Dockerfile names ./model_repository: a pattern, which may match nothing."""
 LOCKS = {"server": "serve", "gateway": "web", "train": "cuda"}
 
 
@@ -49,10 +55,79 @@ def test_every_source_of_a_copy_exists_and_reaches_the_build(stages: Any) -> Non
             if name != "COPY" or "--from=" in value:
                 continue
             for source in words[:-1]:
+                if source == REPOSITORY:  # generated: a checkout may lack it
+                    assert "!model_repository" in rules
+                    continue
                 assert list(ROOT.glob(source)), source
-                assert any(fnmatch.fnmatch(source.split("/")[0], rule[1:]) for rule in rules), f"ignored: {source}"
+                assert any(f"{source}/".startswith(f"{rule[1:]}/") for rule in rules), f"ignored: {source}"
                 copied += 1
     assert copied >= 10
+
+
+def test_a_build_without_a_target_makes_tensorflow_serving(stages: Any) -> None:
+    assert list(stages)[-1] == "tensorflow-serving"
+
+
+def copy_models(stage: Any, context: Path, image: Path) -> None:
+    """What the stage's COPY to /models/ and the command after it leave in `image`, which stands for /models."""
+    ((_, sources),) = [
+        (at, value.split()[1:-1])
+        for at, (name, value) in enumerate(stage.instructions)
+        if name == "COPY" and value.endswith(" /models/")
+    ]
+    image.mkdir()
+    for source in (found for pattern in sources for found in sorted(context.glob(pattern))):
+        if source.is_dir():  # COPY copies what a folder holds, not the folder
+            shutil.copytree(source, image, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, image)
+    (command,) = [json.loads(value) for name, value in stage.instructions if name == "RUN"]
+    assert command == ["list_models", "/models"]
+    run("bash", ROOT / "deploy" / "tensorflow_serving" / "list_models.sh", image)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A checkout's folder as the Dockerfile needs it, without a model repository."""
+    made = tmp_path / "context"
+    shutil.copytree(ROOT / "serving" / "config_writer", made / "serving" / "config_writer")
+    return made
+
+
+def test_the_image_has_the_models_of_the_repository_beside_the_dockerfile(
+    stages: Any, context: Path, tiny: Any, tmp_path: Path
+) -> None:
+    home = context / "model_repository"
+    tiny.half_plus(2).write(home / "half_plus_two", 3)
+    tiny.half_plus(3).write(home / "half_plus_three", 1)
+    (home / "empty" / "1").mkdir(parents=True)
+    (home / "not a name" / "1").mkdir(parents=True)
+    copy_models(stages["tensorflow-serving"], context, tmp_path / "models")
+    models = read_models(tmp_path / "models" / "models.config")
+    assert {model.name: model.base_path for model in models} == {
+        name: tmp_path / "models" / name for name in ("half_plus_three", "half_plus_two")
+    }
+    assert (tmp_path / "models" / "half_plus_two" / "3" / "saved_model.pb").is_file()
+    for file in ("batching.config", "monitoring.config"):
+        assert (tmp_path / "models" / file).read_text() == (ROOT / "serving" / "config_writer" / file).read_text()
+
+
+def test_the_files_of_a_repository_replace_those_of_the_image(
+    stages: Any, context: Path, tiny: Any, tmp_path: Path
+) -> None:
+    home = context / "model_repository"
+    tiny.half_plus(2).write(home / "half_plus_two", 1)
+    (home / "monitoring.config").write_text("prometheus_config { enable: false }")
+    assert config_command.main(["--repository", str(home), "--mounted-at", str(tmp_path / "models")]) == 0
+    copy_models(stages["tensorflow-serving"], context, tmp_path / "models")
+    (model,) = read_models(tmp_path / "models" / "models.config")
+    assert model.labels == {"stable": 1, "canary": 1}
+    assert "false" in (tmp_path / "models" / "monitoring.config").read_text()
+
+
+def test_an_image_without_a_repository_serves_nothing_and_starts(stages: Any, context: Path, tmp_path: Path) -> None:
+    copy_models(stages["tensorflow-serving"], context, tmp_path / "models")
+    assert read_models(tmp_path / "models" / "models.config") == []
 
 
 def test_the_image_serves_with_the_tensorflow_that_exports(stages: Any) -> None:

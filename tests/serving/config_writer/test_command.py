@@ -121,11 +121,15 @@ def test_what_is_pending_and_what_is_gone_is_said(home: Path, tiny: Any, capsys:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--stable", "half_plus_two"], 2, "--stable half_plus_two: wanted NAME=VERSION, as unet=2"),
-        (["--canary", "none=1"], 2, "there is no model none; there is classifier, half_plus_two"),
-        (["--canary", "classifier=4"], 2, "classifier: canary cannot name version 4; there is 1"),
-        (["--promote", "classifier", "--stable", "classifier=1"], 2, "--promote moves its labels"),
-        (["--mounted-at", "models"], 2, "--mounted-at models: wanted an absolute path, as /models"),
+        (["--stable", "half_plus_two"], 2, "got --stable half_plus_two; expected NAME=VERSION, for example unet=2"),
+        (["--canary", "none=1"], 2, "got model none; expected one of classifier, half_plus_two"),
+        (["--canary", "classifier=4"], 2, "classifier: got version 4 for canary; expected one of 1"),
+        (
+            ["--promote", "classifier", "--stable", "classifier=1"],
+            2,
+            "classifier: got --promote with --stable or --canary",
+        ),
+        (["--mounted-at", "models"], 2, "got --mounted-at models; expected an absolute path, for example /models"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

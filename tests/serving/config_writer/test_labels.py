@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ladle.serving.config_writer.labels import Plan, Wish, decide
+from ladle.serving.config_writer.labels import LabelRequest, Plan, decide
 from ladle.serving.repository.folders import ModelConfig, Policy
 
 
@@ -31,9 +31,9 @@ def test_a_new_version_is_loaded_before_canary_moves_to_it() -> None:
 
 
 def test_the_way_back_needs_no_loading() -> None:
-    promoted = decide([1, 2], entry((1, 2), 1, 2), Wish(promote=True))
+    promoted = decide([1, 2], entry((1, 2), 1, 2), LabelRequest(promote=True))
     assert promoted == Plan((1, 2), {"stable": 2, "canary": 2})
-    back = decide([1, 2], after(promoted), Wish(stable=1))
+    back = decide([1, 2], after(promoted), LabelRequest(stable=1))
     assert back == Plan((1, 2), {"stable": 1, "canary": 2})
 
 
@@ -42,7 +42,7 @@ def test_a_version_that_no_label_names_any_more_goes_with_the_next_file() -> Non
 
 
 def test_promotion_leaves_a_newer_version_alone() -> None:
-    plan = decide([1, 2, 3], entry((1, 2), 1, 2), Wish(promote=True))
+    plan = decide([1, 2, 3], entry((1, 2), 1, 2), LabelRequest(promote=True))
     assert plan == Plan((1, 2), {"stable": 2, "canary": 2})
 
 
@@ -59,5 +59,5 @@ def test_a_file_written_by_hand_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("label", ["stable", "canary"])
 def test_a_version_that_is_not_there_is_refused(label: str) -> None:
-    with pytest.raises(ValueError, match=f"{label} cannot name version 9; there is 1, 2"):
-        decide([2, 1], None, Wish(**{label: 9}))
+    with pytest.raises(ValueError, match=f"got version 9 for {label}; expected one of 1, 2"):
+        decide([2, 1], None, LabelRequest(**{label: 9}))
