@@ -3,10 +3,10 @@
 import { storage } from "./storage.js";
 
 const API = "api/v1";
-const KEY = "ladle-key"; // where this tab keeps the API key, when the gateway wants one
-export const NO_KEY = "ladle-no-key"; // an event of the document: the gateway wants a key
+const KEY = "ladle-key"; // the API key is kept under this name, for this tab
+export const NO_KEY = "ladle-no-key"; // an event of the document: the gateway requires a key
 
-/** A request that failed: the HTTP status (0: no answer) and one sentence. */
+/** A request that failed: the HTTP status (0: no answer) and a sentence. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
@@ -14,7 +14,7 @@ export class Problem extends Error {
   }
 
   /** Whether the same request may succeed later. */
-  get passes() {
+  get mayPass() {
     return [0, 401, 404, 429, 502, 503, 504].includes(this.status);
   }
 }
@@ -30,7 +30,7 @@ async function ask(path, options = {}) {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "The gateway does not answer; start it with “ladle gateway”.");
+    throw new Problem(0, "The gateway does not answer. Start it with “ladle gateway”.");
   }
   if (response.ok) return response;
   if (response.status === 401) document.dispatchEvent(new Event(NO_KEY));
@@ -41,7 +41,7 @@ async function ask(path, options = {}) {
 const get = async (path) => (await ask(`${API}/${path}`)).json();
 const named = (name) => `models/${encodeURIComponent(name)}`;
 
-/** {ready, models}: whether the model server answers, and every model. */
+/** {ready, models}: whether the model server answers, and all models. */
 export const listing = () => get("models");
 export const model = (name) => get(named(name));
 export const samples = async (name) => (await get(`${named(name)}/samples`)).samples;
@@ -62,7 +62,7 @@ export async function post(name, verb, body, { query, signal } = {}) {
   const started = performance.now();
   const response = await ask(verbUrl(name, verb, query), { method: "POST", ...packed(body, "application/json"), signal });
   const text = await response.text().catch((error) => {
-    throw error.name === "AbortError" ? error : new Problem(0, "The gateway went away while it answered.");
+    throw error.name === "AbortError" ? error : new Problem(0, "The connection to the gateway broke during the answer.");
   });
   return { answer: JSON.parse(text), roundTrip: performance.now() - started };
 }
@@ -72,15 +72,15 @@ export async function picture(name, verb, body) {
   return (await ask(verbUrl(name, verb), { method: "POST", ...packed(body, "image/png") })).blob();
 }
 
-/** A file of the gateway's, as a Blob. */
+/** A file from the gateway, as a Blob. */
 export async function file(path) {
   return (await ask(path)).blob();
 }
 
-/** Lets an <img> show a file of the gateway's: by its address, or where a key is needed by its bytes. */
+/** Shows a file from the gateway in an <img>: by its address, or by its bytes if a key is needed, since an <img> sends none. */
 export function load(image, path) {
   if (!key()) image.src = path;
-  else file(path).then((blob) => { image.src = URL.createObjectURL(blob); }).catch(() => { image.alt ||= "not there"; });
+  else file(path).then((blob) => { image.src = URL.createObjectURL(blob); }).catch(() => { image.alt ||= "cannot be loaded"; });
   return image;
 }
 
@@ -91,7 +91,7 @@ export function base64(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result.split(",")[1]);
-    reader.onerror = () => reject(new Problem(400, "The file cannot be read."));
+    reader.onerror = () => reject(new Problem(400, "This file cannot be read."));
     reader.readAsDataURL(blob);
   });
 }

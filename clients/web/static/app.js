@@ -1,17 +1,17 @@
-// The frame: routes, the state of the server, the theme, and the key where the gateway wants one.
+// The frame of the page: routes, state of the server, theme, API key.
 
 import { listing, NO_KEY, service as fetchService, useKey } from "./api.js";
-import { BACK } from "./bench.js";
+import { BACK } from "./panel.js";
 import { el } from "./dom.js";
 import { gallery } from "./gallery.js";
 import { modelPage } from "./page.js";
 import { service } from "./service.js";
-import { reaches } from "./snippets.js";
+import { setServers } from "./snippets.js";
 import { storage } from "./storage.js";
 
 const POLL_MS = 3000;
 const main = document.getElementById("main");
-let known = null; // the models, once they were read
+let known = null; // the models, once they were listed
 let reachable = true;
 let shown = null; // the view on the page: {node, update?, name?, open?}
 
@@ -50,11 +50,11 @@ async function live() {
   setTimeout(live, POLL_MS);
 }
 
-/** Where the model server is, for the code that the panels show. */
+/** Fetches the model server's addresses for the code that the panels show. */
 async function addresses() {
   try {
-    reaches(await fetchService());
-  } catch { /* the code keeps what it had */ }
+    setServers(await fetchService());
+  } catch { /* the code keeps the addresses it has */ }
 }
 
 // --- routes ------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ function go(event) {
   if (!shown.name) document.title = place === "service" ? "Service · Ladle" : "Ladle";
   main.replaceChildren(shown.node);
   if (known) shown.update?.(known);
-  if (event) main.focus({ preventScroll: true }); // so that a screen reader goes on from the new content
+  if (event) main.focus({ preventScroll: true }); // so that a screen reader continues in the new content
   window.scrollTo(0, 0);
 }
 
@@ -123,8 +123,8 @@ function keys() {
       useKey(input.value.trim());
       form.remove();
       poll().then(() => { document.dispatchEvent(new Event(BACK)); shown = null; go(); });
-    } }, el("label.title", { htmlFor: "key" }, "This gateway wants an API key"), el("div.row.tight.wrap", {}, input, el("button.main", {}, "Use it")),
-    el("p.hint", {}, "It is kept for this tab, until it is closed."));
+    } }, el("label.title", { htmlFor: "key" }, "This gateway requires an API key"), el("div.row.tight.wrap", {}, input, el("button.main", {}, "Use it")),
+    el("p.hint", {}, "The key is kept until this tab is closed."));
     main.before(form);
     input.focus();
   });

@@ -1,11 +1,11 @@
-// Line charts in SVG. Each has a sentence that says what it shows; the numbers of the newest point stand under it.
+// Line charts in SVG. A label names the newest values for screen readers; a legend shows them below.
 
 import { el, svg } from "./dom.js";
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [480, 190, 54, 28, 12, 10];
 const LINES = 4;
 
-/** Round values from `low` to `high` for the lines of a grid. */
+/** Round values from `low` to `high`, for the grid. */
 function ticks(low, high) {
   const rough = (high - low || 1) / LINES;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -17,9 +17,8 @@ function ticks(low, high) {
 const short = (value) => (Math.abs(value) >= 10000 ? value.toExponential(0) : Number(value.toPrecision(4)).toString());
 
 /**
- * A chart of `series` [{name, values, unit}] over `x`; null values leave a gap. `title` names it, `floor` is a value that
- * the axis holds, `mark` a point [x, y], `axis(value)` the text of a value of x;
- * `bare`: nothing under it.
+ * A chart of `series` [{name, values}] over `x`; null values leave a gap. `floor`: a value that the vertical axis includes;
+ * `mark`: a point [x, y]; `bare`: no legend; `axis(value)` and `show(value)`: the texts of values of x and of the series.
  */
 export function lineChart({ title, x, series, floor, mark, bare, axis = short, show = short }) {
   const values = series.flatMap((each) => each.values).filter((value) => value !== null);

@@ -1,55 +1,55 @@
-// Panel: the class of an image that is drawn, given or chosen. And its sibling: the copy that an auto-encoder makes.
+// Panels: the class of an image, and an auto-encoder's copy of it.
 
 import { dataUrl } from "./api.js";
-import { Bench } from "./bench.js";
+import { Panel } from "./panel.js";
 import { el, percent } from "./dom.js";
-import { asked, bars, plate, verdict } from "./parts.js";
+import { bars, imageRequest, plate, verdict } from "./parts.js";
 import { isSmall, picker } from "./picker.js";
 import { image as imageCode } from "./snippets.js";
 
 const SHOWN = 5;
 
 export function classify(model, samples) {
-  const bench = new Bench(model);
+  const panel = new Panel(model);
   const small = isSmall(model);
   const draw = (image) => ({ results: [answer] }) => {
     const { seen } = answer;
     const truth = image.sample?.label;
     return [
       el("div.judged", {}, verdict(answer.label, answer.probability, truth), el("div.plates", {},
-        plate(image.url, "The image that was asked about", "Given", small),
-        seen && plate(dataUrl(seen.image), "The image as the network got it", `Seen, ${seen.width}×${seen.height}`, true))),
+        plate(image.url, "The image that was sent", "Sent", small),
+        seen && plate(dataUrl(seen.image), "The image as the network sees it", `Seen, ${seen.width}×${seen.height}`, true))),
       bars(answer.top.slice(0, SHOWN), truth),
     ];
   };
-  const onimage = (image) => bench.ask({
-    verb: "classify", ...asked(image, { seen: true }), stream: image.live, draw: draw(image),
+  const onimage = (image) => panel.ask({
+    verb: "classify", ...imageRequest(image, { seen: true }), stream: image.live, draw: draw(image),
     say: ({ results: [answer] }) => `${answer.label}, ${percent(answer.probability)} sure`,
     code: () => imageCode(model.name, "classify", image.source, "serving_bytes", (given) => [
       `answer = client.classify(${JSON.stringify(model.name)}, ${given})`, "print(answer.label, answer.probability)"]),
   });
-  return bench.frame(picker(model, samples, { canDraw: drawable(model), onimage, onerror: (error) => bench.fail(error) }));
+  return panel.frame(picker(model, samples, { canDraw: drawable(model), onimage, onempty: (words) => panel.clear(words), onerror: (error) => panel.fail(error) }));
 }
 
 export function reconstruct(model, samples) {
-  const bench = new Bench(model);
+  const panel = new Panel(model);
   const small = isSmall(model);
   const draw = (image) => ({ results: [answer] }) => [
-    el("div.pair", {}, plate(image.url, "The image that was asked about", "Given", small),
+    el("div.pair", {}, plate(image.url, "The image that was sent", "Sent", small),
       plate(dataUrl(answer.image), "Its reconstruction", "Reconstructed", small)),
-    answer.code && el("p.hint", {}, `Between them lie ${answer.code.length} numbers: the code of the image.`),
+    answer.code && el("p.hint", {}, `The network compresses the image to ${answer.code.length} numbers, its code:`),
     answer.code && codeBars(answer.code),
   ];
-  const onimage = (image) => bench.ask({
-    verb: "reconstruct", ...asked(image, model.latent ? { with_codes: true } : {}), stream: image.live, draw: draw(image),
+  const onimage = (image) => panel.ask({
+    verb: "reconstruct", ...imageRequest(image, model.latent ? { with_codes: true } : {}), stream: image.live, draw: draw(image),
     say: () => "Reconstructed",
     code: () => imageCode(model.name, "reconstruct", image.source, "reconstruct_bytes", (given) => [
       `copy = client.reconstruct(${JSON.stringify(model.name)}, ${given})`, "print(copy.shape, copy.mean())"]),
   });
-  return bench.frame(picker(model, samples, { canDraw: drawable(model), onimage, onerror: (error) => bench.fail(error) }));
+  return panel.frame(picker(model, samples, { canDraw: drawable(model), onimage, onempty: (words) => panel.clear(words), onerror: (error) => panel.fail(error) }));
 }
 
-/** The numbers of a code as bars around zero. */
+/** The numbers of a code as bars around zero. The scale has at least ±2, the usual range of a code, so that small codes look small. */
 export function codeBars(code) {
   const reach = Math.max(2, ...code.map(Math.abs));
   return el("ol.numbers", { "aria-label": "The code" }, ...code.slice(0, 32).map((value) => {

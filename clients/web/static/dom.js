@@ -1,6 +1,6 @@
-// Elements, and figures as text.
+// Elements, controls, and numbers as text.
 
-/** An element: `el("button.quiet", {onclick: f, disabled: true}, "Go")`. Attributes with `undefined` are left out. */
+/** An element: `el("button.quiet", {onclick: f, disabled: true}, "Go")`. Attributes that are undefined, null or false are left out. */
 export function el(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
   return dress(document.createElement(tag), classes, attributes, children);
@@ -17,6 +17,7 @@ function dress(node, classes, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === null || value === false) continue;
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    // `list` and `form` are read-only properties; as attributes they can be set.
     else if (node instanceof HTMLElement && key in node && key !== "list" && key !== "form") node[key] = value;
     else node.setAttribute(key, value === true ? "" : value);
   }
@@ -26,7 +27,7 @@ function dress(node, classes, attributes, children) {
 
 let groups = 0;
 
-/** One choice of several, as radio buttons that look like a switch. */
+/** Radio buttons that look like a switch. */
 export function choice(legend, options, chosen, onchange) {
   const name = `choice-${++groups}`;
   const items = options.map(([value, text]) => el("label", {},
@@ -34,7 +35,7 @@ export function choice(legend, options, chosen, onchange) {
   return el("fieldset.choice", {}, el("legend.unseen", {}, legend), ...items);
 }
 
-/** A slider with its name and its value: `{node, input}`. `oninput(value)` comes with each step. */
+/** A slider with its name and value: `{node, input, set(value)}`. Calls `oninput(value)` at each step. */
 export function slider(text, { min, max, step = 1, value, show = String, oninput, id }) {
   const output = el("output.value", { htmlFor: id }, show(value));
   const input = el("input", { type: "range", id, min, max, step, value, oninput: () => { draw(); oninput(Number(input.value)); } });
@@ -57,7 +58,7 @@ const STROKES = {
   clear: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
 };
 
-/** A small picture on a button; the button's words say what it is. */
+/** An icon for a button. Screen readers skip it: the button's text says the same. */
 export const icon = (name) => svg("svg.icon", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: STROKES[name] }));
 
 export const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
@@ -69,7 +70,7 @@ export function bytes(number) {
   return `${(number / unit[1]).toPrecision(3)} ${unit[0]}`;
 }
 
-/** A figure of a card: shares as per cent, the rest with four digits. */
+/** A figure of a card: accuracy and IoU in per cent, others with four digits. */
 export function figure(name, value) {
   if (/accuracy|iou/.test(name)) return percent(value);
   return Number(value.toPrecision(4)).toString().replace("-", "−");

@@ -1,18 +1,18 @@
-// A canvas to draw on, light on dark as the training images are: pen, eraser, undo, clear; pointer or keys.
+// A canvas to draw on, light on dark as the training images are: pen, eraser, undo, clear; by pointer or by keys.
 
 import { choice, el, icon, slider } from "./dom.js";
 
-const SIDE = 280; // pixels of the canvas; the model resizes
+const SIDE = 280; // pixels of the canvas; the model's own size is smaller
 const LEAST_BRUSH = 8;
 const MOST_BRUSH = 40;
 const BRUSH = 20;
 const STEP = 10; // pixels that an arrow key moves: one pixel of a 28×28 image
-const UNDONE = 30;
+const MOST_UNDONE = 30;
 const LIVE_MS = 120;
-const KEYS = "Arrow keys move, Space puts the pen down or lifts it, E changes pen and eraser, U undoes, Delete clears.";
+const KEYS = "Arrow keys move, Space puts the pen down or lifts it, E switches between pen and eraser, U undoes, Delete clears.";
 
-/** The canvas with its tools. Calls `onimage({blob, source, url, live})` while a stroke goes on, and after it. */
-export function drawing(model, onimage) {
+/** The canvas with its tools. Calls `onimage({blob, source, url, live})` during and after a stroke, `onempty()` when it is blank. */
+export function drawing(model, onimage, onempty) {
   const canvas = el("canvas.draw", { width: SIDE, height: SIDE, tabIndex: 0 });
   canvas.setAttribute("role", "application");
   canvas.setAttribute("aria-label", "Drawing");
@@ -22,26 +22,32 @@ export function drawing(model, onimage) {
   const said = el("span.unseen", { role: "status" });
   const save = el("a.button.quiet", { download: "drawing.png", hidden: true }, icon("download"), "Save");
   const past = [];
-  let [tool, brush, last, at, down, pending] = ["pen", BRUSH, null, [SIDE / 2, SIDE / 2], false, 0];
+  let [tool, brush, last, at, down, pending, published] = ["pen", BRUSH, null, [SIDE / 2, SIDE / 2], false, 0, 0];
 
-  const publish = (live) => canvas.toBlob((blob) => {
-    if (!canvas.isConnected) return;
-    const url = URL.createObjectURL(blob);
-    save.hidden = false;
-    save.href = url;
-    onimage({ blob, source: { file: "drawing.png", type: "image/png" }, url, live });
-  });
+  const isBlank = () => !new Uint32Array(context.getImageData(0, 0, SIDE, SIDE).data.buffer).some((pixel) => pixel & 0xffffff);
+  const publish = (live) => {
+    const mine = ++published;
+    save.hidden = isBlank();
+    if (save.hidden) return onempty(); // a classifier names a class for a black image too
+    canvas.toBlob((blob) => {
+      if (mine !== published || !canvas.isConnected) return; // the drawing has changed while this one was encoded
+      const url = URL.createObjectURL(blob);
+      save.href = url;
+      onimage({ blob, source: { file: "drawing.png", type: "image/png" }, url, live });
+    });
+  };
   const soon = () => { pending ||= setTimeout(() => { pending = 0; publish(true); }, LIVE_MS); };
+  const now = () => { clearTimeout(pending); pending = 0; publish(false); };
   const keep = () => {
     past.push(context.getImageData(0, 0, SIDE, SIDE));
-    if (past.length > UNDONE) past.shift();
+    if (past.length > MOST_UNDONE) past.shift();
   };
   const black = () => { context.fillStyle = "black"; context.fillRect(0, 0, SIDE, SIDE); };
-  const clear = () => { keep(); black(); publish(false); };
+  const clear = () => { keep(); black(); now(); };
   const undo = () => {
     if (!past.length) return;
     context.putImageData(past.pop(), 0, 0);
-    publish(false);
+    now();
   };
   const line = (from, to) => {
     context.strokeStyle = tool === "pen" ? "white" : "black";
@@ -49,7 +55,7 @@ export function drawing(model, onimage) {
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
     context.moveTo(...from);
-    context.lineTo(to[0] + 0.01, to[1]); // a line of no length would not be drawn
+    context.lineTo(to[0] + 0.01, to[1]); // browsers draw nothing for a line of length 0
     context.stroke();
   };
 
@@ -66,17 +72,18 @@ export function drawing(model, onimage) {
   const done = () => {
     if (!last) return;
     last = null;
-    publish(false);
+    now();
   };
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button > 0) return;
-    canvas.setPointerCapture(event.pointerId);
+    canvas.setPointerCapture(event.pointerId); // a stroke that leaves the canvas goes on
     cursor.hidden = true;
     keep();
     stroke(event);
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!last) return;
+    // Browsers send one event a frame; the points between are in the coalesced events, and curves need them.
     for (const each of event.getCoalescedEvents?.() ?? [event]) stroke(each);
     soon();
   });
@@ -90,7 +97,7 @@ export function drawing(model, onimage) {
     cursor.style.left = `${(100 * at[0]) / SIDE}%`;
     cursor.style.top = `${(100 * at[1]) / SIDE}%`;
   };
-  const lift = () => { if (down) { down = false; publish(false); } };
+  const lift = () => { if (down) { down = false; now(); } };
   const move = (dx, dy) => {
     const to = [at[0] + dx, at[1] + dy].map((value) => Math.min(Math.max(value, 0), SIDE));
     if (down) { line(at, to); soon(); }
@@ -127,5 +134,6 @@ export function drawing(model, onimage) {
     el("div.row.wrap.tight", {}, tools,
       el("button.quiet", { type: "button", onclick: undo }, icon("undo"), "Undo"),
       el("button.quiet", { type: "button", onclick: clear }, icon("clear"), "Clear"), save),
-    width.node, el("p.hint", { id: "draw-keys" }, `${model.name} was trained on light things on a dark ground. ${KEYS}`));
+    width.node, el("p.hint", {}, `${model.name} was trained on light shapes on a dark ground.`),
+    el("p.hint.keys", { id: "draw-keys" }, KEYS));
 }

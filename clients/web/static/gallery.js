@@ -1,12 +1,12 @@
-// The gallery: every model with its picture, its figure and its state. It follows what is served.
+// The gallery: every model with its picture, its figure and its state, kept up to date.
 
 import { dataUrl, load, post, samples as fetchSamples, sampleUrl } from "./api.js";
 import { el } from "./dom.js";
-import { headline, modelHref, source, stateOf } from "./entry.js";
+import { headline, modelHref, source, stateOf } from "./summary.js";
 import { VIEWS, viewsOf } from "./views.js";
 
-const previews = new Map(); // pictures by name and version: drawn once
-const QUOTED = 170; // letters of a text
+const previews = new Map(); // pictures by name and version, so that each is asked for once
+const QUOTED = 170; // characters of a text
 
 // --- pictures ----------------------------------------------------------------------------------
 
@@ -35,6 +35,7 @@ async function fill(model, node) {
       const picture = el("div.masked", {}, sampled(sample), el("img.pixels", { src: dataUrl(overlay), alt: "" }));
       return { picture, background: classes.find((each) => each.class_id === 0)?.share ?? 0 };
     }));
+    // Pictures with little background show most.
     const full = masked.sort((a, b) => a.background - b.background).slice(0, 3);
     across(node, full.length, full.map(({ picture }) => picture));
   } else if (model.verbs.includes("generate")) {
@@ -63,17 +64,17 @@ function tile(model) {
     headline(model), el("p.tags", {}, ...verbs, source(model)));
 }
 
-/** The gallery as an element; `update(models)` changes what has changed, so that focus and pictures stay. */
+/** The gallery: `{node, update(models)}`. `update` replaces only tiles that changed, so that focus and pictures stay. */
 export function gallery() {
   const tiles = new Map(); // name -> {text, node}
   const list = el("div.tiles");
   const lead = el("p.lead");
   const none = el("div.empty", { hidden: true }, el("h2", {}, "No models yet"),
-    el("p", {}, "Train one; it appears here as soon as it is served."), el("pre", {}, el("code", {}, "ladle train lenet5 --preset quick")));
+    el("p", {}, "Train one. It appears here as soon as the server has loaded it."), el("pre", {}, el("code", {}, "ladle train lenet5 --preset quick")));
   const update = (models) => {
     none.hidden = models.length > 0;
     lead.hidden = !none.hidden;
-    lead.textContent = "Pick one and ask it something.";
+    lead.textContent = "Choose a model and try it.";
     for (const [name, { node }] of tiles) if (!models.some((model) => model.name === name)) { node.remove(); tiles.delete(name); }
     models.forEach((model, place) => {
       const text = JSON.stringify(model);

@@ -1,24 +1,28 @@
 // Panel: new images from a seed.
 
 import { dataUrl, picture } from "./api.js";
-import { Bench } from "./bench.js";
-import { el, icon, slider } from "./dom.js";
+import { Panel } from "./panel.js";
+import { count, el, icon, slider } from "./dom.js";
 import { save } from "./parts.js";
 import { isSmall } from "./picker.js";
 import { json as jsonCode } from "./snippets.js";
 
 const MOST = 64;
 const FIRST = { n: 16, seed: 7 };
+const LARGEST_SEED = 2 ** 32 - 1; // JavaScript has exact whole numbers up to 2 ** 53 only; the gateway takes 64 bits
 export const SEEDS = 1e6;
 
 export function generate(model) {
-  const bench = new Bench(model);
-  const seed = el("input", { type: "number", id: "seed", min: 0, max: 4294967295, value: FIRST.seed, onchange: () => ask() });
+  const panel = new Panel(model);
+  const seed = el("input", { type: "number", id: "seed", min: 0, max: LARGEST_SEED, value: FIRST.seed, onchange: () => ask() });
   const n = slider("Images", { id: "n", min: 1, max: MOST, value: FIRST.n, oninput: () => ask(true) });
-  const body = () => ({ n: Number(n.input.value), seed: Math.min(Math.max(0, Math.trunc(Number(seed.value)) || 0), 4294967295) });
+  const body = () => ({ n: Number(n.input.value), seed: Number(seed.value) });
   const ask = (stream = false) => {
     const wanted = body();
-    return bench.ask({
+    if (!seed.value.trim() || !Number.isInteger(wanted.seed) || wanted.seed < 0 || wanted.seed > LARGEST_SEED) {
+      return panel.clear(`The seed must be a whole number from 0 to ${count(LARGEST_SEED)}.`);
+    }
+    return panel.ask({
       verb: "generate", body: wanted, stream, draw: ({ images }) => grid(images, isSmall(model)), say: () => `${wanted.n} images from seed ${wanted.seed}`,
       code: () => jsonCode(model.name, "generate", wanted, { signature_name: "generate", inputs: wanted }, [
         `images = client.generate(${JSON.stringify(model.name)}, n=${wanted.n}, seed=${wanted.seed})`, "print(images.shape, images.mean())"], `${model.name}-${wanted.seed}.png`),
@@ -28,18 +32,18 @@ export function generate(model) {
   const download = async () => {
     try {
       save(await picture(model.name, "generate", body()), `${model.name}-${body().seed}.png`);
-    } catch (error) { bench.fail(error); }
+    } catch (error) { panel.fail(error); }
   };
   queueMicrotask(ask);
-  return bench.frame(
+  return panel.frame(
     el("div.field", {}, el("label.title", { htmlFor: "seed" }, "Seed"),
       el("div.row.tight", {}, seed, el("button", { type: "button", onclick: roll }, icon("dice"), "Roll"))),
-    n.node, el("p.hint", {}, "The same seed gives the same images, on every server."),
+    n.node, el("p.hint", {}, "The same seed always gives the same images."),
     el("div.row.tight.wrap", {}, el("button.main", { type: "button", onclick: () => ask() }, "Generate"),
       el("button", { type: "button", onclick: download }, icon("download"), "Download the grid")));
 }
 
-/** Images side by side, in a block as square as it gets. */
+/** Images side by side, by default in a block that is nearly square. */
 export function grid(images, small, columns = Math.ceil(Math.sqrt(images.length))) {
   const block = el("div.grid", {}, ...images.map((png, i) => el(small ? "img.pixels" : "img", { src: dataUrl(png), alt: `Image ${i + 1}` })));
   block.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;

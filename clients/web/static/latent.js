@@ -1,19 +1,19 @@
-// Panels of models that draw from a code: a slider for each number of it, and the way from one image to another.
+// Panels of models that draw images from codes: a slider for each number of a code, and the images between two codes.
 
 import { base64, dataUrl, load, picture, post, sampleUrl } from "./api.js";
-import { Bench } from "./bench.js";
+import { Panel } from "./panel.js";
 import { el, icon, slider } from "./dom.js";
 import { grid, SEEDS } from "./generate.js";
 import { plate, save } from "./parts.js";
 import { isSmall, picker } from "./picker.js";
 import { json as jsonCode, literal, path as pathCode } from "./snippets.js";
 
-const REACH = 3; // sliders go this many standard deviations to both sides
+const REACH = 3; // a slider goes this many standard deviations to each side
 const SWEEP = [-3, -2, -1, 0, 1, 2, 3];
 const PATH = { steps: 9 };
 export const MOST_SLIDERS = 24;
 
-/** The signature that takes codes, from what the server says of the model. */
+/** The signature that takes codes: {key, input, output}. */
 function decoder(model) {
   for (const key of ["decode", "serving_default"]) {
     const { inputs = {}, outputs = {} } = model.signatures[key] ?? {};
@@ -24,13 +24,14 @@ function decoder(model) {
   return { key: "decode", input: "code", output: "images" };
 }
 
+// Box-Muller: two uniform numbers give a normal one.
 const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 const rounded = (value) => Math.round(100 * Math.min(Math.max(value, -REACH), REACH)) / 100;
 
 // --- sliders -----------------------------------------------------------------------------------
 
 export function explore(model, samples) {
-  const bench = new Bench(model);
+  const panel = new Panel(model);
   const { dim } = model.latent;
   const { key, input, output } = decoder(model);
   let moved = 0;
@@ -43,11 +44,11 @@ export function explore(model, samples) {
     const [now, number] = [code(), moved];
     const sweep = SWEEP.map((value) => now.map((each, i) => (i === number ? value : each)));
     const wanted = { code: [now] };
-    return bench.ask({
+    return panel.ask({
       verb: "generate", body: { code: [now, ...sweep] }, stream, say: () => "Image drawn",
       draw: ({ images: [large, ...strip] }) => [
-        el("div.large", {}, plate(dataUrl(large), "The image that this code stands for", "The image of this code", isSmall(model))),
-        el("div.stack.tight", {}, el("h3", {}, `z${number + 1} from −${REACH} to ${REACH}, the others as they are`), grid(strip, isSmall(model), SWEEP.length)),
+        el("div.large", {}, plate(dataUrl(large), "The image of this code", "The image of this code", isSmall(model))),
+        el("div.stack.tight", {}, el("h3", {}, `z${number + 1} from −${REACH} to ${REACH}; the other numbers stay`), grid(strip, isSmall(model), SWEEP.length)),
         el("button", { type: "button", onclick: () => download(model, wanted, "code") }, icon("download"), "Download the image"),
       ],
       code: () => jsonCode(model.name, "generate", wanted, { signature_name: key, instances: [{ [input]: now }] }, [
@@ -59,13 +60,13 @@ export function explore(model, samples) {
     try {
       const { answer } = await post(model.name, "reconstruct", { sample: sample.file, with_codes: true });
       set(answer.results[0].code);
-    } catch (error) { bench.fail(error); }
+    } catch (error) { panel.fail(error); }
   };
   const pictures = model.verbs.includes("reconstruct") ? samples.filter((sample) => sample.file) : [];
   const starts = pictures.map((sample) => el("button.sample", { type: "button", "aria-label": sample.label ?? sample.file, title: sample.label, onclick: () => from(sample) },
     load(el("img.pixels", { alt: "" }), sampleUrl(model.name, sample.file))));
   queueMicrotask(() => (starts.length ? starts[0].click() : ask()));
-  return bench.frame(el("div.row.wrap", {}, el("h3", {}, `Code of ${dim} numbers`), el("div.row.tight", {},
+  return panel.frame(el("div.row.wrap", {}, el("h3", {}, `A code of ${dim} numbers`), el("div.row.tight", {},
     el("button", { type: "button", onclick: () => set(code().map(normal)) }, icon("dice"), "Roll"),
     el("button", { type: "button", onclick: () => set(code().map(() => 0)) }, "Zero"))),
   el("div.sliders", {}, ...sliders.map((each) => each.node)),
@@ -76,10 +77,10 @@ async function download(model, body, name) {
   save(await picture(model.name, "generate", body), `${model.name}-${name}.png`);
 }
 
-// --- between two images ------------------------------------------------------------------------
+// --- between two codes ------------------------------------------------------------------------
 
 export function interpolate(model, samples) {
-  const bench = new Bench(model);
+  const panel = new Panel(model);
   const encodes = model.verbs.includes("reconstruct");
   const ends = { from: null, to: null };
   const steps = slider("Steps", { id: "steps", min: 3, max: 16, value: PATH.steps, oninput: () => ask(true) });
@@ -87,21 +88,25 @@ export function interpolate(model, samples) {
     if (!ends.from || !ends.to) return;
     const body = { from: ends.from.end, to: ends.to.end, steps: Number(steps.input.value) };
     const files = [ends.from.file, ends.to.file];
-    bench.ask({ verb: "interpolate", body, stream, code: () => pathCode(model.name, body, files, decoder(model)),
-      say: ({ images }) => `${images.length} images from the first to the second`, draw: ({ images, path }) => way(model, images, path, body) });
+    panel.ask({ verb: "interpolate", body, stream, code: () => pathCode(model.name, body, files, decoder(model)),
+      say: ({ images }) => `${images.length} images from the first to the second`, draw: ({ images, path }) => walk(model, images, path, body) });
   };
   const end = (side, legend, start) => {
+    let newest = 0;
     const onimage = async (image) => {
+      const mine = ++newest;
       const given = image.sample ? { sample: image.sample.file } : { image: await base64(image.blob) };
+      if (mine !== newest) return; // another image was chosen while this file was read
       ends[side] = { end: given, file: image.source.file };
       ask(image.live);
     };
-    const input = encodes ? picker(model, samples, { canDraw: false, onimage, onerror: (error) => bench.fail(error), start, legend: `${legend}: where it comes from` })
+    const drop = () => { newest++; ends[side] = null; };
+    const input = encodes ? picker(model, samples, { canDraw: false, onimage, onempty: (words) => { drop(); panel.clear(words); }, onerror: (error) => { drop(); panel.fail(error); }, start, legend: `${legend}: where the image comes from` })
       : seedOf(side, start, (seed) => { ends[side] = { end: { seed } }; ask(); });
     return el("fieldset.end", {}, el("legend.title", {}, legend), input);
   };
-  return bench.frame(el("div.both", {}, end("from", "From", 0), end("to", "To", 3)), steps.node,
-    el("p.hint", {}, encodes ? "Each image becomes a code; the images between are drawn from the codes between." : "Each seed is a code; the images between are drawn from the codes between."));
+  return panel.frame(el("div.both", {}, end("from", "From", 0), end("to", "To", 3)), steps.node,
+    el("p.hint", {}, encodes ? "Each image becomes a code. The network draws an image of each code between them." : "Each seed gives a code. The network draws an image of each code between them."));
 }
 
 function seedOf(side, start, use) {
@@ -111,19 +116,19 @@ function seedOf(side, start, use) {
   return el("div.row.tight", {}, input, el("button", { type: "button", onclick: roll }, icon("dice"), "Roll"));
 }
 
-function way(model, images, path, body) {
-  const large = el(isSmall(model) ? "img.pixels" : "img", { alt: "One image of the way" });
+function walk(model, images, path, body) {
+  const large = el(isSmall(model) ? "img.pixels" : "img", { alt: "One of the images between" });
   const thumbs = images.map((png) => el(isSmall(model) ? "img.pixels" : "img", { src: dataUrl(png), alt: "" }));
   const at = (number) => {
     large.src = dataUrl(images[number]);
     thumbs.forEach((thumb, i) => thumb.classList.toggle("here", i === number));
   };
-  const position = slider("On the way", { id: "way", min: 0, max: images.length - 1, value: (images.length - 1) >> 1,
+  const position = slider("Position", { id: "way", min: 0, max: images.length - 1, value: (images.length - 1) >> 1,
     show: (value) => `${value + 1} of ${images.length}`, oninput: at });
   at((images.length - 1) >> 1);
   const strip = el("div.grid.way", { role: "img", "aria-label": `${images.length} images from the first to the second` }, ...thumbs);
   strip.style.gridTemplateColumns = `repeat(${images.length}, minmax(0, 1fr))`;
-  const take = async () => save(await picture(model.name, "interpolate", body), `${model.name}-way.png`);
+  const take = async () => save(await picture(model.name, "interpolate", body), `${model.name}-between.png`);
   return [el("div.large", {}, el("figure.plate", {}, large)), position.node, strip,
-    el("div.row.wrap", {}, el("button", { type: "button", onclick: take }, icon("download"), "Download the strip"), el("span.hint", {}, `${path} in the space of codes`))];
+    el("div.row.wrap", {}, el("button", { type: "button", onclick: take }, icon("download"), "Download the strip"), el("span.hint", {}, `${path === "linear" ? "along a line" : "along a great circle"} between the codes`))];
 }

@@ -1,6 +1,6 @@
-// Panel: the way down to a minimum, over the function's contour lines.
+// Panel: gradient descent to a minimum, over the function's contour lines.
 
-import { Bench } from "./bench.js";
+import { Panel } from "./panel.js";
 import { dataUrl } from "./api.js";
 import { el, figure } from "./dom.js";
 import { json as jsonCode, literal } from "./snippets.js";
@@ -8,20 +8,20 @@ import { json as jsonCode, literal } from "./snippets.js";
 const AXES = ["x", "y"];
 
 export function minimise(model, samples) {
-  const bench = new Bench(model);
+  const panel = new Panel(model);
   const first = samples.find((sample) => sample.x?.length === AXES.length)?.x ?? [1, 0];
   const fields = first.map((value, i) => el("input", { type: "number", step: "any", id: `start-${AXES[i]}`, value: Number(value.toFixed(2)), oninput: () => ask() }));
   const ask = () => {
     const start = fields.map((field) => Number(field.value));
-    if (fields.some((field) => field.value.trim() === "" || !Number.isFinite(Number(field.value)))) return bench.empty("Both fields want a number.");
-    return bench.ask({
+    if (fields.some((field) => field.value.trim() === "" || !Number.isFinite(Number(field.value)))) return panel.clear("Both fields must hold a number.");
+    return panel.ask({
       verb: "minimise", body: { starts: [start] }, stream: true,
       say: ({ results: [found] }) => sentence(found),
       draw: ({ results: [found], picture, reach }) => [
-        el("p.answer", {}, found.value === null ? "It runs away" : place(found.minimum)),
+        el("p.answer", {}, found.value === null ? "It diverges" : place(found.minimum)),
         el("p.sure", {}, sentence(found)),
         el("div.stage", {}, el("img.contours", { src: dataUrl(picture), alt: sentence(found), onclick: (event) => pick(event, reach) })),
-        el("p.hint", {}, "Lines join points of one height; a ring is the start, a dot the end. Click where another descent should start."),
+        el("p.hint", {}, "Each line joins points of the same value. The ring is the start, the dot the end. Click to start from another point."),
       ],
       code: () => jsonCode(model.name, "minimise", { starts: [start] }, { instances: [{ x: start }] }, [
         `answer = client.minimise(${literal(model.name)}, ${literal(start)})`, "print(answer.minimum, answer.value)"]),
@@ -34,15 +34,15 @@ export function minimise(model, samples) {
     ask();
   };
   queueMicrotask(ask);
-  return bench.frame(el("h3", {}, "Start"), el("div.fields", {}, ...fields.map((field, i) =>
+  return panel.frame(el("h3", {}, "Start"), el("div.fields", {}, ...fields.map((field, i) =>
     el("div.field", {}, el("label.title", { htmlFor: field.id }, AXES[i]), field))),
-  el("p.hint", {}, "The descent follows as you type."));
+  el("p.hint", {}, "The answer follows as you type."));
 }
 
 const place = (point) => `(${point.map((value) => figure("", value)).join(", ")})`;
 
 function sentence({ minimum, value, path }) {
-  const steps = `${path.length - 1} steps`;
-  return value === null ? `From ${place(path[0])} the steps are too long: after ${steps} nothing finite is left.`
+  const steps = path.length === 2 ? "1 step" : `${path.length - 1} steps`;
+  return value === null ? `From ${place(path[0])} the descent diverges: its steps are too long there. Start from another point.`
     : `From ${place(path[0])} to ${place(minimum)}, where the function is ${figure("", Number(value.toFixed(6)))}, in ${steps}.`;
 }

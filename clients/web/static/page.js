@@ -1,8 +1,8 @@
-// The page of a model: what it is, and its views.
+// The page of a model: its description and its views.
 
 import { model as fetchModel, samples as fetchSamples } from "./api.js";
 import { el } from "./dom.js";
-import { headline, modelHref, source, stateOf } from "./entry.js";
+import { headline, modelHref, source, stateOf } from "./summary.js";
 import { VIEWS, viewsOf } from "./views.js";
 
 /** The page of `name` with the view `wanted`: `{node, name, open(view), update(models)}`. */
@@ -10,8 +10,8 @@ export function modelPage(name, wanted) {
   const rail = el("nav.rail", { "aria-label": "Models" });
   const body = el("article.page", {}, el("p.hint", {}, "Loading"));
   const state = el("p.row.tight.wrap");
-  let views = null; // open(view), once the model is known
-  let whole = false; // whether the model was there when the page was made
+  let views = null; // opens a view, once the model was fetched
+  let whole = false; // whether the model was served when the page was built
   let seen = ""; // state and version that the page shows
 
   const load = async () => {
@@ -38,7 +38,7 @@ export function modelPage(name, wanted) {
       whole = false;
       seen = "";
       document.title = `${name} · Ladle`;
-      body.replaceChildren(el("h1", {}, name), el("p.notice.bad", { role: "alert" }, error.message), error.passes ? el("p.hint", {}, "This page goes on by itself when the model is there.") : "");
+      body.replaceChildren(el("h1", {}, name), el("p.notice.bad", { role: "alert" }, error.message), error.mayPass ? el("p.hint", {}, "This page loads by itself once the model is served.") : "");
     }
   };
   load();

@@ -12,7 +12,7 @@ export function bars(rows, truth) {
   }));
 }
 
-/** The answer in large letters, how sure it is, and whether that is the truth where the truth is known. */
+/** The answer in large letters, its probability, and whether it is right if the truth is known. */
 export function verdict(label, share, truth) {
   return el("div.verdict", {}, el("p.answer", {}, label), el("p.sure", {}, `${percent(share)} sure`), right(label, truth));
 }
@@ -23,7 +23,7 @@ function right(label, truth) {
     : el("p.truth.wrong", {}, "Wrong: it is ", el("b", {}, truth));
 }
 
-/** A picture with words under it. */
+/** A picture with a caption. */
 export function plate(src, alt, caption, small) {
   const image = el(small ? "img.pixels" : "img", { src, alt });
   return el("figure.plate", {}, image, el("figcaption", {}, caption));
@@ -33,11 +33,11 @@ export function plate(src, alt, caption, small) {
 export function save(blob, name) {
   const url = URL.createObjectURL(blob);
   el("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
+  setTimeout(() => URL.revokeObjectURL(url), 10000); // the browser reads the Blob after the click
 }
 
-/** The body of a question about an image, and the query that goes with it: a sample by its name, else the bytes. */
-export function asked(image, options = {}) {
+/** Body and query of a request about an image: a sample by its name, any other by its bytes. */
+export function imageRequest(image, options = {}) {
   if (image.sample) return { body: { sample: image.sample.file, ...options } };
   return { body: image.blob, query: new URLSearchParams(options).toString() };
 }

@@ -1,44 +1,63 @@
-// Where an image comes from: real samples, a file (chosen, dropped or pasted), or a drawing.
+// Where an image comes from: samples of the test set, a file (chosen, dropped or pasted), or a drawing.
 
 import { file as fetchFile, key, load, sampleUrl } from "./api.js";
 import { drawing } from "./drawing.js";
 import { choice, el } from "./dom.js";
 
 const TYPES = ["image/png", "image/jpeg", "image/webp"];
-const LARGEST = 16 * 2 ** 20; // bytes; the gateway's own limit may be lower and says so
-
+const LARGEST = 16 * 2 ** 20; // bytes; the gateway's own limit may be lower, and its error says so
 const FREED_MS = 60000;
+const EMPTY = {
+  samples: "Choose a sample.",
+  draw: "Draw something. The answer follows each stroke.",
+  upload: "Choose an image.",
+};
 
 let pickers = 0;
 
 /**
- * A picker of images. Calls `onimage({blob, source, url, sample, live})` for each image that the user settles on: `source`
- * names it for the code (`{sample: path}` or `{file, type}`), `url` shows it, `sample` is the entry of the samples when it
- * is one, `live` is true while a drawing goes on. `start`: which sample is asked about at once.
+ * A picker of images. Calls `onimage({blob, source, url, sample, live})` for each image: `source` names it for the code
+ * (`{sample: path}` or `{file, type}`), `url` shows it, `sample` is its entry in the list of samples if it is one, `live`
+ * is true while a stroke goes on. Calls `onempty(words)` when there is no image any more. `start`: the sample that is
+ * chosen at first.
  */
-export function picker(model, samples, { canDraw, onimage, onerror, start = 0, legend = "Where the image comes from" }) {
+export function picker(model, samples, { canDraw, onimage, onempty, onerror, start = 0, legend = "Where the image comes from" }) {
   const pictures = samples.filter((sample) => sample.file);
   const small = isSmall(model);
   const ways = [pictures.length && ["samples", "Samples"], canDraw && ["draw", "Draw"], ["upload", "Upload"]].filter(Boolean);
-  const chosen = fresh(onimage);
-  const upload = uploads(chosen, onerror);
+  let way = ways[0][0];
+  const publish = freeing(onimage);
+  // Images arrive late: a sample is fetched, a drawing is encoded. One that belongs to a way that was left is dropped.
+  const from = (origin) => (image) => { if (way === origin) publish(image); };
+  const upload = uploads(from("upload"), onerror);
   const pages = {
-    samples: () => sampleGrid(model.name, pictures, small, start, chosen, onerror),
+    samples: () => sampleGrid(model.name, pictures, small, start, from("samples"), onerror),
     upload: () => dropZone(upload, canDraw),
-    draw: () => drawing(model, chosen),
+    draw: () => drawing(model, from("draw"), () => onempty(EMPTY.draw)),
   };
   const body = el("div.picker-body");
-  const open = (way) => body.replaceChildren(pages[way]());
-  const node = el("div.picker", {}, choice(legend, ways, ways[0][0], open), body);
-  takeDrops(node, upload.take);
-  open(ways[0][0]);
+  const open = (chosen) => {
+    way = chosen;
+    onempty(EMPTY[way]);
+    body.replaceChildren(pages[way]());
+    if (way === "upload") upload.askAgain();
+  };
+  const node = el("div.picker", {}, choice(legend, ways, way, open), body);
+  takeDrops(node, (file) => {
+    if (way !== "upload") {
+      node.querySelector("input[value=upload]").checked = true;
+      open("upload");
+    }
+    upload.take(file);
+  });
+  open(way);
   return node;
 }
 
 export const isSmall = (model) => Boolean(model.image?.height && model.image.height <= 64);
 
-/** Frees the address of the image before, once no answer can show it any more. */
-function fresh(onimage) {
+/** Frees the object URL of the image before. Late, because its answer may be on the page for a while. */
+function freeing(onimage) {
   let shown = "";
   return (image) => {
     const before = shown;
@@ -56,6 +75,7 @@ function sampleGrid(name, samples, small, start, onimage, onerror) {
     const mine = ++newest;
     const path = sampleUrl(name, sample.file);
     try {
+      // An <img> cannot send a key, so with a key its bytes are fetched.
       const url = key() ? URL.createObjectURL(await fetchFile(path)) : path;
       if (mine === newest) onimage({ source: { sample: path }, url, sample });
     } catch (error) {
@@ -72,32 +92,40 @@ function sampleGrid(name, samples, small, start, onimage, onerror) {
   });
   queueMicrotask(() => buttons[start % buttons.length]?.click());
   return el("div", {}, el("div.samples", {}, ...buttons),
-    el("p.hint", {}, "From the test set: the model has not seen them in training."));
+    el("p.hint", {}, "From the test set: the model did not see these images in training."));
 }
 
 // --- files -------------------------------------------------------------------------------------
 
-/** The user's files: `take(file)` asks about one, `invert(on)` asks again with the colours turned round. */
+/** The user's file: `take(file)` asks about it, `invert(on)` inverts its colours, `askAgain()` asks about the last one. */
 function uploads(onimage, onerror) {
   let file = null;
   let inverted = false;
   const about = el("p.file", { hidden: true });
   const ask = async () => {
-    const blob = inverted ? await negative(file) : file;
-    const name = inverted ? `inverted-${stem(file.name)}.png` : file.name || "image.png";
+    const asked = file;
+    const blob = inverted ? await negative(asked) : asked;
+    if (asked !== file) return; // another file was chosen while this one was inverted
+    const name = inverted ? `inverted-${stem(asked.name)}.png` : asked.name || "image.png";
     const url = URL.createObjectURL(blob);
     about.hidden = false;
-    about.replaceChildren(el("span", {}, name), inverted || !file.name ? el("a", { href: url, download: name }, "Save it, for the code below") : "");
+    about.replaceChildren(el("span", {}, name), inverted || !asked.name ? el("a", { href: url, download: name }, "Save it, for the code below") : "");
     onimage({ blob, source: { file: name, type: blob.type }, url });
   };
-  const guarded = () => ask().catch(() => onerror(new Error(`${file.name} is not an image that this browser can read.`)));
+  const guarded = () => ask().catch(() => refuse(`This browser cannot read ${file.name} as an image.`));
+  const refuse = (words) => {
+    file = null;
+    about.hidden = true;
+    onerror(new Error(words));
+  };
   return {
     about,
     inverted: () => inverted,
     invert: (on) => { inverted = on; if (file) guarded(); },
+    askAgain: () => { if (file) guarded(); },
     take: (given) => {
-      if (!TYPES.includes(given.type)) return onerror(new Error(`${given.name} is ${given.type || "of no known type"}; PNG, JPEG or WebP is wanted.`));
-      if (given.size > LARGEST) return onerror(new Error(`${given.name} has ${(given.size / 2 ** 20).toFixed(1)} MiB; at most 16 MiB are taken.`));
+      if (!TYPES.includes(given.type)) return refuse(`Got ${given.name}, which is ${given.type || "of an unknown type"}; expected PNG, JPEG or WebP.`);
+      if (given.size > LARGEST) return refuse(`Got ${given.name} with ${(given.size / 2 ** 20).toFixed(1)} MiB; expected at most 16 MiB.`);
       file = given;
       return guarded();
     },
@@ -111,7 +139,8 @@ async function negative(file) {
   const canvas = el("canvas", { width: bitmap.width, height: bitmap.height });
   const context = canvas.getContext("2d");
   context.drawImage(bitmap, 0, 0);
-  const image = context.getImageData(0, 0, canvas.width, canvas.height); // Safari had no context.filter for long
+  // Pixel by pixel: `context.filter = "invert(1)"` is missing in older versions of Safari.
+  const image = context.getImageData(0, 0, canvas.width, canvas.height);
   for (let i = 0; i < image.data.length; i++) if (i % 4 < 3) image.data[i] = 255 - image.data[i];
   context.putImageData(image, 0, 0);
   return new Promise((resolve) => { canvas.toBlob(resolve); });
@@ -123,10 +152,10 @@ function dropZone(upload, canInvert) {
   return el("div", {}, input, el("label.drop", { htmlFor: id }, el("strong", {}, "Choose an image"),
     el("span", {}, "or drop it here, or paste it. PNG, JPEG or WebP, up to 16 MiB.")), upload.about,
   canInvert ? el("label.check", {}, el("input", { type: "checkbox", checked: upload.inverted(),
-    onchange: (event) => upload.invert(event.target.checked) }), "Invert: the model was trained on light things on a dark ground") : "");
+    onchange: (event) => upload.invert(event.target.checked) }), "Invert the colours: the model was trained on light shapes on a dark ground") : "");
 }
 
-let paste = null; // the one picker that takes what is pasted: the newest
+let paste = null; // the document has one listener: that of the newest picker
 
 function takeDrops(node, take) {
   const use = (files) => files?.[0] && take(files[0]);

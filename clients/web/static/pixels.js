@@ -1,9 +1,10 @@
-// Pixels of pictures: class ids out of a grey PNG, and class maps as coloured layers.
+// Class maps: read from a grey PNG, and drawn as coloured layers.
 
 import { el } from "./dom.js";
 
 /** A grey PNG (a Blob) as {width, height, ids}: one class id a pixel. */
 export async function classIds(blob) {
+  // Colour management and premultiplied alpha would change the values, and the values are class ids.
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const { width, height } = bitmap;
   const context = el("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
@@ -12,7 +13,7 @@ export async function classIds(blob) {
   return { width, height, ids: Uint8Array.from({ length: width * height }, (_, i) => data[4 * i]) };
 }
 
-/** A canvas of the size of a class map, coloured by `color(pixel number)` -> [red, green, blue] or null for clear. */
+/** A canvas of the size of a class map. `color(pixel number)` returns [red, green, blue], or null for a clear pixel. */
 export function layer({ width, height }, color) {
   const canvas = el("canvas.layer", { width, height });
   const context = canvas.getContext("2d");

@@ -1,6 +1,6 @@
 // Panel: numbers in, numbers out.
 
-import { Bench } from "./bench.js";
+import { Panel } from "./panel.js";
 import { lineChart } from "./chart.js";
 import { el } from "./dom.js";
 import { json as jsonCode, literal } from "./snippets.js";
@@ -9,15 +9,15 @@ const RANGE = [-10, 10];
 const POINTS = 41;
 const MOST_FIELDS = 24;
 
-/** The signature that takes numbers: {key, input, width}; width 0 where one number is one row. */
-function taker(model) {
+/** The signature that takes numbers: {key, input, width}. Width 0: the input has no column axis, so a row is one number. */
+function numericInput(model) {
   const [[input, { shape }]] = Object.entries(model.signatures.serving_default?.inputs ?? { x: { shape: [null, 1] } });
   return { key: "serving_default", input, width: shape?.length === 2 ? shape[1] ?? 1 : 0 };
 }
 
 export function regress(model, samples) {
-  const bench = new Bench(model);
-  const { key, input, width } = taker(model);
+  const panel = new Panel(model);
+  const { key, input, width } = numericInput(model);
   const many = Math.min(Math.max(width, 1), MOST_FIELDS);
   const rows = samples.filter((sample) => sample.x?.length === many);
   const names = rows[0]?.columns ?? [];
@@ -25,10 +25,10 @@ export function regress(model, samples) {
   const row = (values) => (width ? values : values[0]);
   const ask = () => {
     const values = fields.map((field) => Number(field.value));
-    if (fields.some((field) => field.value.trim() === "" || !Number.isFinite(Number(field.value)))) return bench.empty("Every field wants a number.");
+    if (fields.some((field) => field.value.trim() === "" || !Number.isFinite(Number(field.value)))) return panel.clear("Every field must hold a number.");
     const line = many === 1 ? Array.from({ length: POINTS }, (_, i) => reach(values[0])[0] + (i * (reach(values[0])[1] - reach(values[0])[0])) / (POINTS - 1)) : [];
     const flat = (y) => (Array.isArray(y) ? flat(y[0]) : y);
-    return bench.ask({
+    return panel.ask({
       verb: "regress", body: { x: [row(values), ...line.map((x) => row([x]))] }, stream: true,
       say: ({ y }) => `The answer is ${flat(y[0])}`,
       draw: ({ y: [first, ...rest] }) => [
@@ -49,11 +49,12 @@ export function regress(model, samples) {
     ask();
   };
   queueMicrotask(ask);
-  return bench.frame(el("h3", {}, many === 1 ? "A number" : `${many} numbers`), el("div.fields", {}, ...fields.map((field, i) =>
+  return panel.frame(el("h3", {}, many === 1 ? "A number" : `${many} numbers`), el("div.fields", {}, ...fields.map((field, i) =>
     el("div.field", {}, el("label.title", { htmlFor: field.id }, names[i] ?? `x${many === 1 ? "" : i + 1}`), field))),
   rows.length ? el("div.row.tight.wrap", { role: "group", "aria-label": "Rows of the test set" }, ...rows.map((sample, i) =>
     el("button", { type: "button", onclick: () => use(sample) }, `Row ${i + 1}`))) : "",
-  el("p.hint", {}, `The answer follows as you type.${rows.length ? " The rows are of the test set: the model has not seen them in training." : ""}`));
+  el("p.hint", {}, `The answer follows as you type.${rows.length ? " The rows are from the test set: the model did not see them in training." : ""}`));
 }
 
+/** The range of the chart: ±10, or twice as far as the value if it lies outside. */
 const reach = (value) => (Math.abs(value) < RANGE[1] ? RANGE : [-2 * Math.abs(value), 2 * Math.abs(value)]);

@@ -1,15 +1,15 @@
 // Panel: the class of each pixel, as a layer over the image.
 
 import { file, sampleUrl } from "./api.js";
-import { Bench } from "./bench.js";
+import { Panel } from "./panel.js";
 import { choice, count, el, icon, percent, slider } from "./dom.js";
-import { asked, save } from "./parts.js";
+import { imageRequest, save } from "./parts.js";
 import { isSmall, picker } from "./picker.js";
 import { classIds, layer, png, rgb } from "./pixels.js";
 import { image as imageCode } from "./snippets.js";
 
-const MISSED = [86, 180, 233]; // in the truth alone
-const FALSE = [213, 94, 0]; // in the mask alone
+const MISSED = [86, 180, 233]; // only in the truth
+const FALSE = [213, 94, 0]; // only in the mask
 const swatch = (color) => {
   const node = el("span.swatch");
   if (color) node.style.background = color;
@@ -17,13 +17,13 @@ const swatch = (color) => {
 };
 
 export function segment(model, samples) {
-  const bench = new Bench(model);
-  const look = { opacity: 0.55, layer: "mask" }; // kept from image to image
+  const panel = new Panel(model);
+  const look = { opacity: 0.55, layer: "mask" }; // what the user chose stays for the next image
   const onimage = async (image) => {
     const truth = image.sample?.mask ? file(sampleUrl(model.name, image.sample.mask)).then(classIds).catch(() => null) : null;
     let known = null;
-    bench.ask({
-      verb: "segment", ...asked(image),
+    panel.ask({
+      verb: "segment", ...imageRequest(image),
       draw: ({ results: [answer] }) => {
         const node = el("div.stack");
         Promise.all([classIds(png(answer.mask)), truth]).then(([mask, ids]) => {
@@ -37,7 +37,7 @@ export function segment(model, samples) {
         `answer = client.segment(${JSON.stringify(model.name)}, ${given})`, "print(answer.class_map.shape, answer.class_map.mean())"]),
     });
   };
-  return bench.frame(picker(model, samples, { canDraw: false, onimage, onerror: (error) => bench.fail(error) }));
+  return panel.frame(picker(model, samples, { canDraw: false, onimage, onempty: (words) => panel.clear(words), onerror: (error) => panel.fail(error) }));
 }
 
 function sentence({ classes, iou }) {
@@ -54,7 +54,7 @@ function shown(model, image, answer, mask, truth, look) {
     layers.truth = () => layer(mask, colored(truth.ids));
     layers.difference = () => layer(mask, (i) => (mask.ids[i] === truth.ids[i] ? null : mask.ids[i] ? FALSE : MISSED));
   }
-  const stage = el("div.stage", {}, el(isSmall(model) || mask.width <= 128 ? "img.pixels" : "img", { src: image.url, alt: "The image that was asked about" }));
+  const stage = el("div.stage", {}, el(isSmall(model) || mask.width <= 128 ? "img.pixels" : "img", { src: image.url, alt: "The image that was sent" }));
   const legend = el("ul.legend");
   const draw = () => {
     stage.querySelector(".layer")?.remove();
@@ -73,7 +73,7 @@ function shown(model, image, answer, mask, truth, look) {
     truth ? choice("What lies over the image", Object.keys(layers).map((key) => [key, NAMES[key]]), look.layer, (key) => { look.layer = key; draw(); }) : "",
     stage, opacity.node, legend, answer.iou ? overlap(answer.iou) : "",
     el("div.row.tight.wrap", {}, el("button", { type: "button", onclick: () => save(png(answer.mask), `${model.name}-mask.png`) }, icon("download"), "Download the mask"),
-      el("span.hint", {}, `${count(answer.width)} × ${count(answer.height)} pixels, value = class id`)),
+      el("span.hint", {}, `${count(answer.width)} × ${count(answer.height)} pixels; the value of a pixel is its class id`)),
   ].filter(Boolean);
 }
 
@@ -82,10 +82,10 @@ const percent0 = (share) => `${Math.round(100 * share)} %`;
 
 function rows(answer, shownLayer) {
   if (shownLayer === "difference") {
-    return [["In the mask alone", FALSE], ["In the truth alone", MISSED]].map(([words, color]) =>
+    return [["Only in the mask", FALSE], ["Only in the truth", MISSED]].map(([words, color]) =>
       el("li", {}, swatch(`rgb(${color})`), el("span.label", {}, words)));
   }
-  return answer.classes.map(({ class_id: id, label, color, share }) => // the background stays clear, as over the image
+  return answer.classes.map(({ class_id: id, label, color, share }) => // class 0, the background, has no colour: it is clear over the image too
     el("li", {}, swatch(id > 0 && color), el("span.label", {}, label), el("span.value", {}, percent(share))));
 }
 

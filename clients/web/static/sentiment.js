@@ -1,23 +1,23 @@
-// Panel: the mood of a text while it is typed, and which words moved it.
+// Panel: whether a text is positive or negative, while it is typed, and which words decided it.
 
 import { post } from "./api.js";
-import { Bench } from "./bench.js";
+import { Panel } from "./panel.js";
 import { el, percent } from "./dom.js";
 import { verdict } from "./parts.js";
 import { json as jsonCode } from "./snippets.js";
 
-const TYPING_MS = 250; // pause after which a text is sent
+const TYPING_MS = 250; // a text is sent after this pause
 const LONGEST = 20000;
-const LISTED = 4; // words of each direction
-const LEAST = 0.005; // influence below this is not coloured,
-const WEAKEST = 0.12; // nor below this share of the strongest
-const RESTING_MS = 350; // pause after which the words are weighed: a request of as many texts as words
+const LISTED = 4; // words in each direction
+const LEAST = 0.005; // a smaller influence is not coloured,
+const WEAKEST = 0.12; // nor one below this share of the strongest
+const RESTING_MS = 350; // the words are weighed after this longer pause: that request holds a text for each word
 
 const plain = (text) => text.replaceAll("<br />", " ");
 const signed = (share) => `${share < 0 ? "−" : "+"}${(100 * Math.abs(share)).toFixed(1)}`;
 
 export function sentiment(model, samples) {
-  const bench = new Bench(model);
+  const panel = new Panel(model);
   const text = el("textarea", { id: "text", rows: 8, maxLength: LONGEST, placeholder: "Write a review of a film.", oninput: () => later() });
   let chosen = null;
   let timer = 0;
@@ -26,14 +26,14 @@ export function sentiment(model, samples) {
     clearTimeout(timer);
     weighing.abort();
     const given = text.value;
-    if (!given.trim()) return bench.empty("Write something; the verdict follows as you type.");
+    if (!given.trim()) return panel.clear("Write something. The answer follows as you type.");
     const truth = chosen?.text === given ? chosen.label : undefined;
-    return bench.ask({
+    return panel.ask({
       verb: "sentiment", body: { text: given },
       draw: ({ results: [answer] }) => {
-        const place = el("div.stack.words", {}, el("h3", {}, "Which words moved it"), el("p.hint", {}, "Leaving out one word after another."));
+        const place = el("div.stack.words", {}, el("h3", {}, "Which words decided it"), el("p.hint", {}, "Asking again without each word."));
         timer = setTimeout(() => { weighing = new AbortController(); weigh(model.name, given, place, weighing.signal); }, RESTING_MS);
-        return [...mood(answer, truth), place];
+        return [...scale(answer, truth), place];
       },
       say: ({ results: [answer] }) => `${answer.label}, ${percent(answer.probability)} sure`,
       code: () => jsonCode(model.name, "sentiment", { text: given }, { signature_name: "text", instances: [given] }, [
@@ -49,9 +49,9 @@ export function sentiment(model, samples) {
   const reviews = samples.filter((sample) => sample.text).sort((a, b) => a.text.length - b.text.length);
   const chips = reviews.map((sample) => el("button.quote", { type: "button", onclick: () => use(sample) }, `${plain(sample.text).slice(0, 80)}…`));
   queueMicrotask(() => (reviews.length ? use(reviews[0]) : text.focus()));
-  return bench.frame(el("label.title", { htmlFor: "text" }, "Text"), text,
-    el("p.hint", {}, "The verdict follows as you type.", reading(model)),
-    chips.length ? el("div.stack", {}, el("h3", {}, "Real reviews, not seen in training"), el("div.quotes", {}, ...chips)) : "");
+  return panel.frame(el("label.title", { htmlFor: "text" }, "Text"), text,
+    el("p.hint", {}, "The answer follows as you type.", reading(model)),
+    chips.length ? el("div.stack", {}, el("h3", {}, "Reviews from the test set, not seen in training"), el("div.quotes", {}, ...chips)) : "");
 }
 
 function reading(model) {
@@ -59,7 +59,7 @@ function reading(model) {
   return longest ? ` The network reads the last ${longest - 1} words.` : "";
 }
 
-function mood(answer, truth) {
+function scale(answer, truth) {
   const marker = el("span.marker");
   marker.style.left = `${100 * answer.positive}%`;
   return [verdict(answer.label, answer.probability, truth), el("div.stack.tight", {},
@@ -97,9 +97,9 @@ function words({ pieces, explained }) {
   const list = (title, kind, sign) => el("div", {}, el("h4", {}, el(`mark.${kind}.key`, {}, title)),
     el("ol.moved", {}, ...rows(sign).map((piece) => el("li", {}, el("span", {}, piece.text.trim()), el("span.value", {}, signed(piece.influence))))));
   const left = explained && explained.words < explained.of
-    ? ` ${explained.words} of ${explained.of} words were tried.` : "";
+    ? ` The last ${explained.words} of ${explained.of} words were tried.` : "";
   return [
-    moved.length ? el("p.read", { tabIndex: 0, role: "group", "aria-label": "The text, its words marked" }, ...shown) : el("p.hint", {}, "No single word did: without any one of them the verdict stays."),
+    moved.length ? el("p.read", { tabIndex: 0, role: "group", "aria-label": "The text with its words marked" }, ...shown) : el("p.hint", {}, "No single word decided it: the answer stays the same without any one of them."),
     moved.length ? el("div.sides", {}, list("towards positive", "up", 1), list("towards negative", "down", -1)) : "",
-    el("p.hint", {}, `Points of per cent by which “positive” falls when the word is left out.${left}`)];
+    el("p.hint", {}, `Percentage points by which “positive” falls without the word.${left}`)];
 }

@@ -1,30 +1,30 @@
-// The service: what the model server and the gateway are doing, from their metrics.
+// The service view: requests, latencies and batch sizes, from the metrics of the model server and of the gateway.
 
 import { service as fetchService } from "./api.js";
 import { lineChart } from "./chart.js";
 import { count, el, milliseconds } from "./dom.js";
-import { modelHref, stateOf } from "./entry.js";
-import { reaches } from "./snippets.js";
+import { modelHref, stateOf } from "./summary.js";
+import { setServers } from "./snippets.js";
 
 const POLL_MS = 2000;
 const KEPT = 150; // points of a chart: five minutes
-const history = []; // {at: ms, server, gateway}, the newest last; goes on from visit to visit
+const history = []; // {at: ms, server, gateway}, the newest last; kept when the user leaves the view
 
 const rate = (value) => (value === null || value === undefined ? "–" : value.toFixed(value < 10 ? 1 : 0));
 const time = (value) => (value === null || value === undefined ? "–" : milliseconds(value));
 
 async function read() {
   const now = await fetchService();
-  reaches(now);
+  setServers(now);
   history.push({ ...now, at: performance.now() });
   if (history.length > KEPT) history.shift();
   return now;
 }
 
-/** The view; it reads the metrics as long as it is on the page. */
+/** The view. It reads the metrics while it is on the page. */
 export function service() {
-  const body = el("div.stack.wide", {}, el("p.hint", {}, "Reading the metrics."));
-  const node = el("section", {}, el("h1", {}, "Service"), el("p.lead", {}, "Live, from the metrics of the model server and of this gateway."), body);
+  const body = el("div.stack.wide", {}, el("p.hint", {}, "Loading"));
+  const node = el("section", {}, el("h1", {}, "Service"), el("p.lead", {}, "Live metrics of the model server and of this gateway."), body);
   const step = async () => {
     if (!document.hidden) {
       try {
@@ -42,7 +42,7 @@ export function service() {
 function draw(body, now) {
   const focused = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   const open = body.querySelector("details")?.open;
-  body.replaceChildren(now.server ? "" : el("p.notice", {}, now.note ?? "The model server's metrics cannot be read; these are the gateway's."),
+  body.replaceChildren(now.server ? "" : el("p.notice", {}, now.note ?? "The model server has no metrics here; these are the gateway's."),
     numbers(now), charts(now), models(now));
   if (open) body.querySelector("details").open = true;
   if (focused) body.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
@@ -52,7 +52,7 @@ function numbers({ server, gateway }) {
   const shown = server ?? gateway;
   const card = (term, value, more) => el("div.card.number", {}, el("dt", {}, term), el("dd", {}, el("b", {}, value), more ? el("span.hint", {}, more) : ""));
   return el("dl.numbers-row", {},
-    card("Requests a second", rate(shown.requests_per_second), server ? "model server" : "gateway"),
+    card("Requests per second", rate(shown.requests_per_second), server ? "model server" : "gateway"),
     card("Median latency", time(shown.p50_ms), server ? `gateway ${time(gateway.p50_ms)}` : ""),
     card("99th percentile", time(shown.p99_ms), server ? `gateway ${time(gateway.p99_ms)}` : ""),
     card("Requests so far", count(shown.requests), `${count(shown.errors)} failed`));
@@ -66,9 +66,9 @@ function charts({ server }) {
   const of = (who, what) => values((point) => point[who]?.[what] ?? null);
   const names = [...new Set(history.flatMap((point) => point.server?.models?.filter((each) => each.batch_size).map((each) => each.name) ?? []))].slice(0, 6);
   const plots = [
-    ["Requests a second", { series: [server && { name: "model server", values: of("server", "requests_per_second") }, { name: "gateway", values: of("gateway", "requests_per_second") }].filter(Boolean), show: rate }],
+    ["Requests per second", { series: [server && { name: "model server", values: of("server", "requests_per_second") }, { name: "gateway", values: of("gateway", "requests_per_second") }].filter(Boolean), show: rate }],
     ["Latency, milliseconds", { series: ["p50_ms", "p99_ms"].map((what) => ({ name: what.slice(0, 3), values: of(server ? "server" : "gateway", what) })), show: time }],
-    names.length && ["Rows a run (batch size)", { series: names.map((name) => ({ name, values: values((point) => point.server?.models?.find((each) => each.name === name)?.batch_size ?? null) })), show: rate }],
+    names.length && ["Batch size (rows per run)", { series: names.map((name) => ({ name, values: values((point) => point.server?.models?.find((each) => each.name === name)?.batch_size ?? null) })), show: rate }],
   ].filter(Boolean);
   return el("div.charts", {}, ...plots.map(([title, options]) =>
     el("section.card", {}, el("h2", {}, title), lineChart({ title, x, axis, floor: 0, ...options }))));
@@ -76,7 +76,7 @@ function charts({ server }) {
 
 function models({ server, gateway, models: served }) {
   const shown = server ?? gateway;
-  const heads = ["Model", "Version", "Requests", "Failed", "A second", "p50", "p99", "Rows a run"];
+  const heads = ["Model", "Version", "Requests", "Failed", "Per second", "p50", "p99", "Batch size"];
   const rows = served.map(({ name, version, state }) => {
     const of = shown.models.find((each) => each.name === name) ?? {};
     return el("tr", {}, el("th", { scope: "row" }, el("a", { href: modelHref(name) }, name)), el("td", {}, stateOf({ state, version })),
@@ -85,5 +85,5 @@ function models({ server, gateway, models: served }) {
   return el("section.card", {}, el("h2", {}, "Models"), el("div.scroll", { tabIndex: 0, role: "region", "aria-label": "Models, their requests and latencies" },
     el("table", {}, el("caption.unseen", {}, "Models, their requests and latencies"),
       el("thead", {}, el("tr", {}, ...heads.map((head, i) => el(i > 1 ? "th.right" : "th", { scope: "col" }, head)))), el("tbody", {}, ...rows))),
-  el("p.hint", {}, `Rates and latencies over the last ${Math.round(shown.window_s)} s, as ${server ? "the model server" : "the gateway"} measures them.`));
+  el("p.hint", {}, `Rates and latencies of the last ${Math.round(shown.window_s)} s, measured by ${server ? "the model server" : "the gateway"}.`));
 }

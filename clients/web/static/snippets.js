@@ -1,4 +1,4 @@
-// The request of a panel as curl, as Python over gRPC and as REST: made to run as they stand.
+// A panel's request as curl, Python over gRPC and REST. Each runs as it stands.
 
 import { choice, el, icon } from "./dom.js";
 import { key, verbUrl } from "./api.js";
@@ -7,19 +7,19 @@ const LANGUAGES = [["curl", "curl"], ["python", "Python, gRPC"], ["rest", "REST"
 const ASKS = {
   curl: "Asks this gateway.",
   python: "Asks the model server over gRPC.",
-  rest: "Asks the model server over REST, as TensorFlow Serving has it.",
+  rest: "Asks the model server with TensorFlow Serving's REST API.",
 };
-const MOVED = "ladle-servers"; // an event of the document: the addresses are other ones
-let chosen = "curl"; // kept from panel to panel
+const MOVED = "ladle-servers"; // an event of the document: the addresses have changed
+let chosen = "curl"; // the same language in every panel
 let servers = { grpc: "localhost:8500", rest: null };
 
-/** Where the model server is, as the gateway knows it: `{grpc: "host:port", rest: url}`, null for what it does not know. */
-export function reaches({ grpc, rest }) {
+/** The model server's addresses, as the gateway knows them: `{grpc: "host:port", rest: url}`, null if unknown. */
+export function setServers({ grpc, rest }) {
   servers = { grpc: grpc ?? servers.grpc, rest: rest ?? servers.rest };
   document.dispatchEvent(new Event(MOVED));
 }
 
-/** The block with its switch and its copy button; `show(make)` fills it with what `make()` gives: {curl, python, rest}. */
+/** The block: `{node, show(make), hide()}`. `make()` returns the text of each language: {curl, python, rest}. */
 export function snippets() {
   const code = el("code");
   const note = el("p.hint");
@@ -41,12 +41,14 @@ export function snippets() {
   } }, icon("copy"), words);
   const node = el("section.card.code", { "aria-label": "The same request as code", hidden: true },
     el("div.row.wrap", {}, el("h3", {}, "The same request"),
-      choice("Language", LANGUAGES, chosen, (language) => { chosen = language; draw(); }), copy),
+      choice("Language", LANGUAGES, chosen, (language) => { chosen = language; if (make) draw(); }), copy),
     el("pre", { tabIndex: 0, role: "region", "aria-label": "Code" }, code), note);
-  return { node, show: (given) => { node.hidden = false; make = given; draw(); } };
+  const show = (given) => { node.hidden = false; make = given; draw(); };
+  const hide = () => { node.hidden = true; make = null; };
+  return { node, show, hide };
 }
 
-/** Browsers give the clipboard to https and localhost alone, so elsewhere by a selection. */
+/** Browsers have `navigator.clipboard` only over https and on localhost; elsewhere a selection is copied. */
 async function copied(node) {
   if (navigator.clipboard) return navigator.clipboard.writeText(node.textContent);
   getSelection().selectAllChildren(node);
@@ -55,8 +57,8 @@ async function copied(node) {
 
 // --- the texts ---------------------------------------------------------------------------------
 
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`; // for a shell
-export const literal = (value) => JSON.stringify(value); // for Python too: strings and numbers are written alike
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`; // for a POSIX shell
+export const literal = (value) => JSON.stringify(value); // Python's too: it writes strings and numbers as JSON does
 const absolute = (path) => new URL(path, document.baseURI).href;
 const shellUrl = (path) => quoted(absolute(path));
 const send = (value) => `\\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(value))}`;
@@ -78,7 +80,7 @@ function python(lines, before = []) {
 const opened = (path) => (key() ? `urllib.request.urlopen(urllib.request.Request(${literal(absolute(path))}, headers={"Authorization": "Bearer KEY"}))`
   : `urllib.request.urlopen(${literal(absolute(path))})`);
 
-/** A question about one image, sent as bytes. `lines(argument)` is the Python of it, `signature` the one that takes bytes. */
+/** A request about one image, sent as bytes. `lines(argument)`: the Python lines; `signature`: the one that takes bytes. */
 export function image(name, verb, source, signature, lines) {
   const body = `{"signature_name": "${signature}", "instances": [{"image_bytes": {"b64": "&"}}]}`;
   const bytes = source.sample ? ask(source.sample) : `cat ${quoted(source.file)}`;
@@ -90,13 +92,13 @@ export function image(name, verb, source, signature, lines) {
   };
 }
 
-/** A question of JSON: `body` for the gateway, `rest` for the model server, `lines` of Python, `output` the file of a PNG. */
+/** A request in JSON: `body` for the gateway, `rest` for the model server, Python `lines`, `output` the file of a PNG. */
 export function json(name, verb, body, rest, lines, output) {
   const accept = output ? ` \\\n  -H 'Accept: image/png' -o ${quoted(output)}` : "";
   return { curl: `${ask(verbUrl(name, verb))} ${send(body)}${accept}`, python: python(lines), rest: `${predict(name)} ${send(rest)}` };
 }
 
-/** The way between two images: the gateway makes the codes, the model server draws them. `files` names those on disk. */
+/** Interpolation: the gateway computes the codes, the model server draws them. `files` names images on disk. */
 export function path(name, body, files, { key: signature, input, output }) {
   const target = verbUrl(name, "interpolate");
   const marks = ["from", "to"].map((side) => (body[side].image ? { image: `@${side}@` } : body[side]));

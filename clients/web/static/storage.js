@@ -1,6 +1,6 @@
-// What a reader chose, kept by the browser; where it keeps nothing (cookies are blocked), by this page alone.
+// Storage for the user's choices. If the browser blocks storage, they last as long as the page.
 
-/** `localStorage` or `sessionStorage` by its name, or what stands for it. */
+/** `localStorage` or `sessionStorage` by its name, or a substitute in memory. */
 export function storage(name) {
   try {
     return window[name]; // throws where it is blocked

@@ -1,5 +1,5 @@
-// Runs before the page is drawn, so that a chosen theme does not flash the other one.
+// Runs before the page is drawn, so that the other theme does not flash first.
 try {
   const chosen = localStorage.getItem("theme");
   if (chosen) document.documentElement.dataset.theme = chosen;
-} catch { /* the browser keeps nothing: the system's theme */ }
+} catch { /* storage is blocked: the system's theme stays */ }

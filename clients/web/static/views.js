@@ -1,4 +1,4 @@
-// What can be done with a model: its panels and its card, each with the words that name it.
+// The views of a model: a panel for each task, and the card.
 
 import { card } from "./card.js";
 import { classify, reconstruct } from "./classify.js";
@@ -9,7 +9,7 @@ import { regress } from "./regress.js";
 import { segment } from "./segment.js";
 import { sentiment } from "./sentiment.js";
 
-/** `panel(model, samples)` gives the element; `when(model)` whether the model has it. */
+/** `panel(model, samples)` returns the element; `when(model)` says whether the model has the view (default: if it has the task). */
 export const VIEWS = {
   classify: { title: "Classify", panel: classify },
   sentiment: { title: "Sentiment", panel: sentiment },
@@ -23,7 +23,7 @@ export const VIEWS = {
   card: { title: "Model card", panel: card, when: () => true },
 };
 
-/** The views of a model, its own task first and its card last. */
+/** The names of a model's views: its own task first, the card last. */
 export function viewsOf(model) {
   const has = Object.keys(VIEWS).filter((view) => (VIEWS[view].when ? VIEWS[view].when(model) : model.verbs.includes(view)));
   return has.sort((a, b) => (b === model.task) - (a === model.task));

@@ -1,8 +1,8 @@
-// A model in a few words, as gallery, page and service show it.
+// A model in a few words: its state, its figure and its data, for the gallery, the page and the service.
 
 import { el, figure, metric } from "./dom.js";
 
-const STATES = { START: "waiting", LOADING: "loading", UNLOADING: "unloading", END: "ended", UNREACHABLE: "not reachable", MISSING: "not served" };
+const STATES = { START: "waiting", LOADING: "loading", UNLOADING: "unloading", END: "unloaded", UNREACHABLE: "unreachable", MISSING: "not served" };
 
 export const modelHref = (name, view) => `#/models/${encodeURIComponent(name)}${view ? `/${view}` : ""}`;
 
@@ -13,14 +13,14 @@ export function stateOf(model) {
   return el("span.state", { "data-state": model.state }, el("span.dot", { "aria-hidden": "true" }), words);
 }
 
-/** The figure that stands for the model, with its name and where it was measured. */
+/** The model's main figure, with its name and the split that it was measured on. */
 export function headline(model) {
   if (!model.headline) return null;
   const { name, value, split } = model.headline;
   return el("p.headline", {}, el("b", {}, figure(name, value)), ` ${metric(name)} `, el("span.soft", {}, `${split} set`));
 }
 
-/** Which data the model learned from. */
+/** The data set that the model was trained on. */
 export function source(model) {
   if (!model.data?.name) return null;
   const { name, synthetic, source: from } = model.data;

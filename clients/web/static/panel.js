@@ -1,4 +1,4 @@
-// The frame that all panels share: what goes in, what comes out, how long it took, and the same request as code.
+// What all panels share: the input, the answer, how long it took, and the same request as code.
 
 import { post } from "./api.js";
 import { el, milliseconds } from "./dom.js";
@@ -7,11 +7,14 @@ import { snippets } from "./snippets.js";
 export const BACK = "ladle-back"; // an event of the document: the model server answers again
 
 /**
- * A question is `{verb, body, query, draw(answer), say(answer), code, stream}`: `draw` gives the elements of the answer, `say`
- * one sentence for who listens. Only the newest question's answer is shown. A `stream` of questions (a stroke, a slider)
- * has one under way at a time and drops those between; any other question cancels the one before.
+ * One panel of a model. A question is `{verb, body, query, draw(answer), say(answer), code, stream}`: `draw` returns the
+ * elements of the answer, `say` one sentence for screen readers, `code` the snippets.
+ *
+ * Only the answer to the newest question is shown. A new question cancels the one before. Questions with `stream` (a stroke,
+ * a slider) wait for the one that is running instead, and only the last of those that wait is sent: cancelling each would
+ * show nothing until the hand stops.
  */
-export class Bench {
+export class Panel {
   constructor(model) {
     this.model = model;
     this.running = this.waiting = this.last = null;
@@ -21,6 +24,7 @@ export class Bench {
     this.said = el("p.unseen", { role: "status" });
     this.snippets = snippets();
     const again = () => {
+      // The document outlives the panel, so a panel that has left the page takes its listener away.
       if (!this.node?.isConnected) document.removeEventListener(BACK, again);
       else if (this.failed) this.ask(this.last);
     };
@@ -28,7 +32,7 @@ export class Bench {
   }
 
   frame(...input) {
-    this.node = el("div.bench", {},
+    this.node = el("div.panel", {},
       el("section.card.in", { "aria-label": "Input" }, ...input),
       el("section.card.out", { "aria-label": "Answer" }, this.result, this.latency, this.said), this.snippets.node);
     return this.node;
@@ -47,45 +51,49 @@ export class Bench {
     try {
       const { answer, roundTrip } = await post(this.model.name, question.verb, question.body,
         { query: question.query, signal: running.signal });
-      if (this.running !== running) return;
+      if (this.running !== running) return; // a newer question has taken its place
       this.show(question.draw(answer), question.say(answer));
       this.timed(answer.server_ms, roundTrip);
     } catch (error) {
       if (this.running !== running || error.name === "AbortError") return;
       this.fail(error);
-      this.failed = Boolean(error.passes);
+      this.failed = Boolean(error.mayPass);
     }
     this.running = null;
     if (this.waiting) this.ask(this.waiting);
   }
 
-  /** Nothing is asked any more, and nothing is shown. */
-  empty(words) {
+  /** There is no input to ask about: shows `words` and no answer, so that no answer stands beside another input. */
+  clear(words) {
+    this.reset();
+    this.show(el("p.hint.blank", {}, words), "");
+  }
+
+  fail(error) {
+    this.reset();
+    this.said.textContent = "";
+    this.result.removeAttribute("aria-busy");
+    const retry = error.mayPass ? el("span.hint", {}, "The page asks again when the server is back.") : "";
+    this.result.replaceChildren(el("p.notice.bad", { role: "alert" }, error.message), retry);
+  }
+
+  reset() {
     this.running?.abort();
     Object.assign(this, { running: null, waiting: null, failed: false });
     this.latency.replaceChildren();
-    this.show(el("p.hint.blank", {}, words), "");
+    this.snippets.hide();
   }
 
   show(nodes, sentence) {
     this.failed = false;
     this.result.removeAttribute("aria-busy");
     this.result.replaceChildren(...[nodes].flat().filter(Boolean));
+    // Screen readers repeat a status that is set again, even to the same text.
     if (this.said.textContent !== sentence) this.said.textContent = sentence;
   }
 
   timed(server, roundTrip) {
     const part = (name, value) => el("span", {}, `${name} `, el("b", {}, milliseconds(value)));
     this.latency.replaceChildren(server === undefined ? "" : part("Model server", server), part("Round trip", roundTrip));
-  }
-
-  fail(error) {
-    this.running?.abort();
-    Object.assign(this, { running: null, waiting: null, failed: false });
-    this.latency.replaceChildren();
-    this.said.textContent = "";
-    this.result.removeAttribute("aria-busy");
-    const waits = error.passes ? el("span.hint", {}, "The question is asked again when the server is back.") : "";
-    this.result.replaceChildren(el("p.notice.bad", { role: "alert" }, error.message), waits);
   }
 }
