@@ -1,18 +1,18 @@
-// The model card: what the network is, what it learned from, how good it is, and how it is asked.
+// The model card: the network, its data, its figures and its signatures.
 
 import { load, reports as fetchReports, reportUrl } from "./api.js";
 import { bytes, count, el, figure, metric } from "./dom.js";
-import { stateOf } from "./entry.js";
+import { stateOf } from "./summary.js";
 
 const WIDE = ["curves.png", "samples.png", "reconstructions.png", "masks.png"];
 
 export function card(model) {
   const written = model.card;
   if (!written) {
-    return el("div.cardview", {}, el("p.notice", {}, "This model has no card; what follows is what the server says of it."), versions(model), signatures(model.signatures));
+    return el("div.cardview", {}, el("p.notice", {}, "This model has no card. The server says this about it:"), versions(model), signatures(model.signatures));
   }
   return el("div.cardview", {},
-    written.data?.synthetic ? el("p.notice.warn", {}, "This model learned from generated data: its figures say nothing of real ones.") : "",
+    written.data?.synthetic ? el("p.notice.warn", {}, "This model was trained on generated data: its figures say nothing about real data.") : "",
     el("div.columns", {}, figures(written), data(written)),
     pictures(model), el("div.columns", {}, training(written), parity(written)),
     versions(model), signatures(Object.keys(model.signatures ?? {}).length ? model.signatures : written.signatures));
@@ -31,7 +31,9 @@ function table(caption, heads, rows) {
     el("tbody", {}, ...rows.map(([first, ...cells]) => el("tr", {}, el("th", { scope: "row" }, first), ...cells.map((cell) => el("td", {}, cell)))))));
 }
 
-function figures({ metrics = {} }) {
+// A card has null for what a task lacks (labels of a regression), so the defaults of `=` would not do.
+function figures(written) {
+  const metrics = written.metrics ?? {};
   const splits = Object.keys(metrics);
   const numbers = (values) => Object.entries(values).filter(([, value]) => typeof value === "number");
   const names = [...new Set(splits.flatMap((split) => numbers(metrics[split]).map(([name]) => name)))];
@@ -44,11 +46,12 @@ function figures({ metrics = {} }) {
   ...notes.map(([name, text]) => el("p.hint", {}, `${metric(name)}: ${text}`)));
 }
 
-function data({ data: set = {}, labels = [] }) {
+function data(written) {
+  const [set, labels] = [written.data ?? {}, written.labels ?? []];
   return part("Data", facts([
-    ["Data set", set.name && `${set.name}${set.synthetic ? " (synthetic)" : ""}`], ["Came from", set.source], ["Made by", set.origin], ["Licence", set.licence],
+    ["Data set", set.name && `${set.name}${set.synthetic ? " (synthetic)" : ""}`], ["Source", set.source], ["Origin", set.origin], ["Licence", set.licence],
     ["Examples", set.splits && Object.entries(set.splits).map(([split, number]) => `${split} ${count(number)}`).join(", ")],
-    ["How it was split", set.notes], ["Classes", labels.join(", ")], ["SHA-256", set.sha256 && el("code", {}, set.sha256)],
+    ["Split", set.notes], ["Classes", labels.join(", ")], ["SHA-256", set.sha256 && el("code", {}, set.sha256)],
   ]));
 }
 
@@ -72,20 +75,20 @@ function enlarge(src, about) {
 }
 
 function training(written) {
-  const { config = {}, training_seconds: seconds, versions: libraries = {} } = written;
+  const [config, libraries, seconds] = [written.config ?? {}, written.versions ?? {}, written.training_seconds ?? undefined];
   const hyper = Object.entries(config).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : String(value)]);
   return part("Training", facts([
     ["Network", written.network], ["Task", written.task], ["Parameters", written.parameters && count(written.parameters)], ["Size on disk", written.size_bytes && bytes(written.size_bytes)],
-    ["Trained", seconds !== undefined && `${written.epochs} epochs in ${Math.round(seconds)} s on ${written.machine ?? "a machine not named"}`],
+    ["Trained", seconds !== undefined && `${written.epochs} epochs in ${Math.round(seconds)} s on ${written.machine ?? "an unknown machine"}`],
     ["Seed", written.seed], ["Created", written.created?.replace("T", " ").replace("Z", " UTC")], ["Commit", written.commit && el("code", {}, written.commit.slice(0, 12))],
   ]), el("details", {}, el("summary", {}, "Configuration"), facts(hyper)), el("details", {}, el("summary", {}, "Libraries"), facts(Object.entries(libraries))));
 }
 
-function parity({ onnx = {} }) {
-  const rows = Object.entries(onnx).map(([file, graph]) => [file, graph.parity ? graph.parity.max_abs.toExponential(1) : "not measured",
-    graph.parity ? count(graph.parity.inputs) : "", graph.parity?.argmax_equal === undefined ? "" : graph.parity.argmax_equal ? "yes" : "no", graph.size_bytes ? bytes(graph.size_bytes) : ""]);
-  return part("Parity", el("p.hint", {}, "The same inputs through TensorFlow and through ONNX Runtime, at export."),
-    rows.length ? table("Parity of each graph", ["Graph", "Largest difference", "Inputs", "Same classes", "Size"], rows) : el("p", {}, "No ONNX graph: TensorFlow answers."));
+function parity(written) {
+  const rows = Object.entries(written.onnx ?? {}).map(([file, graph]) => [file, graph.parity ? graph.parity.max_abs.toExponential(1) : "not measured",
+    graph.parity ? count(graph.parity.inputs) : "", (graph.parity?.argmax_equal ?? null) === null ? "" : graph.parity.argmax_equal ? "yes" : "no", graph.size_bytes ? bytes(graph.size_bytes) : ""]);
+  return part("Parity", el("p.hint", {}, "How far ONNX Runtime and TensorFlow differ on the same inputs, measured at export."),
+    rows.length ? table("Parity of each graph", ["Graph", "Largest difference", "Inputs", "Same classes", "Size"], rows) : el("p", {}, "There is no ONNX graph: TensorFlow runs this model."));
 }
 
 function versions(model) {
@@ -93,10 +96,10 @@ function versions(model) {
   return rows.length ? part("Versions", table("Versions of the model", ["Version", "State", "Error"], rows)) : "";
 }
 
-function signatures(all = {}) {
-  const written = (tensors = {}) => Object.entries(tensors).map(([name, { dtype, shape }]) =>
+function signatures(all) {
+  const written = (tensors) => Object.entries(tensors ?? {}).map(([name, { dtype, shape }]) =>
     `${name} ${dtype} ${shape ? `[${shape.map((axis) => axis ?? "·").join(", ")}]` : ""}`).join("\n");
-  const rows = Object.entries(all).map(([key, { method, inputs, outputs }]) =>
+  const rows = Object.entries(all ?? {}).map(([key, { method, inputs, outputs }]) =>
     [key, method ?? "", el("code", {}, written(inputs)), el("code", {}, written(outputs))]);
   return part("Signatures", table("Signatures of the model", ["Signature", "Method", "Inputs", "Outputs"], rows));
 }

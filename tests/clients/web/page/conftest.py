@@ -215,7 +215,8 @@ def fill(home: Path, tiny: Any) -> None:
     review = [{"text": "a good film", "label": "positive"}]
     describe(mood(tiny).write(home / "mood", 1), review, task="sentiment", config={"max_length": LONGEST})
     rows = [{"x": [x], "y": y, "columns": ["size"]} for x, y in ((1.0, 2.5), (6.0, 4.0))]
-    describe(tiny.half_plus(2).write(home / "half_plus_two", 1), rows, task="regress")
+    nothing: dict[str, Any] = {"labels": None, "metrics": None, "config": None}  # a regression has no labels
+    describe(tiny.half_plus(2).write(home / "half_plus_two", 1), rows, task="regress", **nothing)
     describe(bowl(tiny).write(home / "bowl", 1), [{"x": [3.0, 1.0], "y": 0.0}], task="regress")
 
 

@@ -61,6 +61,15 @@ def test_the_card_tells_figures_data_pictures_and_signatures(page: Any) -> None:
     page.wait(lambda: not page.all("dialog"))
 
 
+@pytest.mark.parametrize(
+    "name", ["autoencoder", "bowl", "classifier", "half_plus_two", "mood", "painter", "threshold"]
+)
+def test_the_card_of_every_task_opens(page: Any, name: str) -> None:
+    page.open(f"models/{name}/card")
+    page.one(".cardview h2", "Signatures")
+    assert not page.all("[role=alert]")
+
+
 def test_the_service_shows_what_is_asked(page: Any) -> None:
     page.open("models/half_plus_two")
     page.one(".answer", "2.5")
@@ -71,7 +80,7 @@ def test_the_service_shows_what_is_asked(page: Any) -> None:
     page.wait(lambda: int(page.one("tbody tr", "half_plus_two").find_elements("css selector", "td")[1].text) >= 1)
     page.wait(lambda: any("ms" in number.text for number in page.all(".number")))
     charts = [chart.get_attribute("aria-label") for chart in page.all("svg.chart")]
-    assert [label.partition(":")[0] for label in charts[:2]] == ["Requests a second", "Latency, milliseconds"]
+    assert [label.partition(":")[0] for label in charts[:2]] == ["Requests per second", "Latency, milliseconds"]
     assert "model server" in charts[0]
     page.wait(lambda: re.search(r"-\d+ s", page.one(".plot").text))  # the axis is time before now
 
@@ -138,7 +147,7 @@ def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(page
     other.stop_gateway()
     page.one("#server", "The gateway does not answer")
     page.all(".sample")[2].click()
-    page.one(".result [role=alert]", "The gateway does not answer; start it with “ladle gateway”.")
+    page.one(".result [role=alert]", "The gateway does not answer. Start it with “ladle gateway”.")
     other.start_gateway(port)
     page.one(".answer", "shirt")
 
