@@ -80,8 +80,9 @@ class Core:
             version = self._configuration.labels.get(spec.name, {}).get(spec.label)
             if version is None:
                 raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
-        servable: Servable = self._versions.find(spec.name, version)
-        return servable
+        serving_map = self._versions.serving_map
+        servable: Servable | None = serving_map.latest.get(spec.name) if version is None else None
+        return servable if servable is not None else serving_map.find(spec.name, version)  # which raises NotFound
 
     def find_signature(self, servable: Servable, spec: ModelSpec) -> Signature:
         """The signature that a Predict request names; FailedPrecondition when the servable has none of that name."""

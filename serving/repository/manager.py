@@ -76,17 +76,13 @@ class Manager(Generic[L]):
         self._unload_first = unload_first
         self._show = show
         self._versions: dict[str, dict[int, Version[L]]] = {}
-        self._serving_map: ServingMap[L] = ServingMap({})
+        self.serving_map: ServingMap[L] = ServingMap({})
         self._changed = threading.Condition()  # guards everything above
         self._jobs: queue.SimpleQueue[Version[L]] = queue.SimpleQueue()
         for i in range(threads):
             threading.Thread(target=self._load_queued, name=f"load-{i}", daemon=True).start()
 
     # Reading
-
-    def find(self, model: str, version: int | None = None) -> L:
-        """The servable of a version, by default of the highest available; NotFound in TensorFlow Serving's words."""
-        return self._serving_map.find(model, version)
 
     def status(self, model: str) -> list[tuple[int, State, ServingError | None]]:
         """Number, state and error of every version seen so far, highest first; empty for an unknown model."""
@@ -101,14 +97,10 @@ class Manager(Generic[L]):
 
     def available(self) -> dict[str, list[int]]:
         """The available versions of each model."""
-        return self._serving_map.numbers()
-
-    def serving_map(self) -> ServingMap[L]:
-        """What requests can reach now."""
-        return self._serving_map
+        return self.serving_map.numbers()
 
     def is_available(self, model: str) -> bool:
-        return model in self._serving_map.latest
+        return model in self.serving_map.latest
 
     def is_settled(self, model: str) -> bool:
         """Whether an aspired version is available or has failed, or the model has no aspired version."""
@@ -217,12 +209,12 @@ class Manager(Generic[L]):
 
     def _publish(self, model: str, number: int, servable: L | None) -> None:
         """Add a version to the serving map; remove it without a servable."""
-        versions = {name: dict(numbers) for name, numbers in self._serving_map.versions.items()}
+        versions = {name: dict(numbers) for name, numbers in self.serving_map.versions.items()}
         if servable is None:
             versions[model].pop(number)
         else:
             versions.setdefault(model, {})[number] = servable
-        self._serving_map = ServingMap(versions)
+        self.serving_map = ServingMap(versions)
 
     # In the loading threads
 

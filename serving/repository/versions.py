@@ -77,10 +77,12 @@ class ServingMap(Generic[L]):
 
 
 class Versions(Protocol):
-    """The versions of all models."""
+    """The versions of all models.
 
-    def find(self, model: str, version: int | None = None) -> Any:
-        """The servable of a version, by default of the highest available; NotFound in TensorFlow Serving's words."""
+    serving_map  what requests can reach now. It is replaced as a whole, so that a request needs no lock to read it
+    """
+
+    serving_map: ServingMap[Any]
 
     def status(self, model: str) -> list[tuple[int, State, ServingError | None]]:
         """Number, state and error of every version seen so far, highest first; empty for an unknown model."""

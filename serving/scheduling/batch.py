@@ -28,10 +28,10 @@ _SMALL_OUTPUTS = 2**10  # elements of a merged run up to which the rows of all r
 class InputSummary(NamedTuple):
     """Row count, size and merge key of a request's inputs.
 
-    rows       0 when the request cannot be merged with others
+    rows       of the first input; 1 for a scalar
     size       elements, as `size_of` counts them
-    merge_key  equal for requests that may run together; None when this one runs alone. It holds the id of the
-               servable, not the servable: an unloaded version must leave memory at once
+    merge_key  equal for requests that may run together; None when batching is off or there are no rows. It holds the
+               id of the servable, not the servable: an unloaded version must leave memory at once
     """
 
     rows: int
@@ -53,10 +53,10 @@ class Call(NamedTuple):
 
 def summarize(servable: Servable, call: Call, inputs: Tensors) -> InputSummary:
     """The summary of a request's inputs; InvalidArgument when batching is on and they cannot be batched."""
-    batching = servable.batching
-    rows = count_rows(inputs, batching) if batching is not None else 0
-    key = None
-    if rows and batching is not None:
+    batching, key = servable.batching, None
+    if batching is None:
+        rows = rows_of(inputs)
+    elif rows := count_rows(inputs, batching):
         key = id(servable), call.signature, merge_key(call.outputs, inputs, batching)
     return InputSummary(rows, size_of(inputs), key)
 

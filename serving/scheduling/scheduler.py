@@ -77,7 +77,7 @@ class Scheduler:
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlineExceeded(LATE)
         rows, size, merge_key = call.summary or summarize(servable, call, inputs)
-        batching = servable.batching if rows else None  # None: batching is off, or the request cannot be merged
+        batching = servable.batching if merge_key is not None else None
         expected = servable.latencies[call.signature].expected_s(size)
         fits = batching is None or rows <= batching.limit
         # A thread costs two switches, about 50 µs on a busy machine: quick runs stay on the event loop.
@@ -101,17 +101,20 @@ class Scheduler:
     def _run_now(
         self, servable: Servable, call: Call, batching: Batching | None, inputs: Tensors, rows: int, size: int
     ) -> Outputs:
+        # enter() and leave() stand here in place: every small request runs this.
         start = loop_activity.quick_at = time.perf_counter()
-        servable.enter()
+        servable.in_flight += 1
         try:
             if batching is None:
                 return servable.run(call.signature, inputs, call.outputs, size)
             return run_merged(servable, call, batching, [inputs], [rows])[0]
         finally:
-            servable.leave()
+            servable.in_flight -= 1
+            if servable.on_idle is not None:
+                servable.notify_if_idle()
             if self._metrics is not None:
                 seconds = time.perf_counter() - start
-                self._metrics.runtime(servable.name, call.signature, seconds, rows or rows_of(inputs), call.api)
+                self._metrics.runtime(servable.name, call.signature, seconds, rows, call.api)
                 if batching is not None:
                     self._metrics.batch(servable.name, call.signature, rows, batching.padded(rows) - rows, 0.0)
 

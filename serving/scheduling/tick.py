@@ -110,7 +110,8 @@ class Tick:
             return
         self._arrived_before, self._arrived = self._arrived, 0
         self._has_polled_again = self._end_is_scheduled = False
-        self._run_all()
+        if self._futures:
+            self._run_all()
 
     def _run_all(self) -> None:
         futures, self._futures, singles, self._singles = self._futures, [], self._singles, []

@@ -37,6 +37,7 @@ class Servable:
     latencies    of each signature
     calls        calls that have been checked, by the shape of their requests
     in_flight    requests that wait or run; only the event loop changes it, so it needs no lock
+    on_idle      called when the last request has ended, once the version is retired; None before that
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Servable:
         self.in_flight = 0
         self.calls: dict[Hashable, Any] = {}
         self._runs = 0
-        self._on_idle: Callable[[], None] | None = None
+        self.on_idle: Callable[[], None] | None = None
 
     @property
     def engine_names(self) -> str:
@@ -107,11 +108,15 @@ class Servable:
     def leave(self) -> None:
         """Count a request that has been answered."""
         self.in_flight -= 1
-        if self._on_idle is not None and not self.in_flight:
-            self._on_idle()
+        if self.on_idle is not None:
+            self.notify_if_idle()
+
+    def notify_if_idle(self) -> None:
+        """Call `on_idle` if the version was retired and no request is in flight."""
+        if self.on_idle is not None and not self.in_flight:
+            self.on_idle()
 
     def retire(self, on_idle: Callable[[], None]) -> None:
         """Call `on_idle` once no request is in flight; at once when there is none."""
-        self._on_idle = on_idle
-        if not self.in_flight:
-            on_idle()
+        self.on_idle = on_idle
+        self.notify_if_idle()

@@ -198,7 +198,7 @@ class Supervisor:
         models = manager.models()
         configured = frozenset(watcher.repository.configured())
         failures = {model: failure for model in models if (failure := manager.failure(model)) is not None}
-        serving = manager.serving_map().versions
+        serving = manager.serving_map.versions
         self._pool.show(
             View(
                 serving={

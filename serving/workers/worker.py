@@ -34,7 +34,7 @@ class Replica:
     def __init__(self, connection: Connection, waits_for_models: bool = False) -> None:
         self.waits_for_models = waits_for_models
         self._view = View()
-        self._serving_map: ServingMap[Servable] = ServingMap({})
+        self.serving_map: ServingMap[Servable] = ServingMap({})
         self._loaded: dict[int, Servable] = {}  # by load id: a version may be loaded again before the old load is gone
         self._load: Callable[[str, int, Path], Servable] | None = None
         self._snapshot: Callable[[], Any] = dict
@@ -73,7 +73,7 @@ class Replica:
         self._loaded[load_id] = self._load(model, number, Path(folder))
 
     def _show(self, view: View) -> None:
-        self._serving_map = ServingMap(
+        self.serving_map = ServingMap(
             {
                 model: {number: self._loaded[load_id] for number, load_id in numbers.items()}
                 for model, numbers in view.serving.items()
@@ -112,9 +112,6 @@ class Replica:
 
     # Versions
 
-    def find(self, model: str, version: int | None = None) -> Servable:
-        return self._serving_map.find(model, version)
-
     def status(self, model: str) -> list[Status]:
         return list(self._view.statuses.get(model, ()))
 
@@ -122,13 +119,13 @@ class Replica:
         return sorted(self._view.statuses)
 
     def available(self) -> dict[str, list[int]]:
-        return self._serving_map.numbers()
+        return self.serving_map.numbers()
 
     def is_settled(self, model: str) -> bool:
         return model in self._view.settled
 
     def is_available(self, model: str) -> bool:
-        return model in self._serving_map.latest
+        return model in self.serving_map.latest
 
     def failure(self, model: str) -> Failure | None:
         return self._view.failures.get(model)

@@ -52,10 +52,10 @@ def test_the_highest_available_version_is_the_latest() -> None:
     aspire(manager, 1, 3, 2)
     until(manager, lambda: set(states(manager).values()) == {State.AVAILABLE})
     assert list(states(manager)) == [3, 2, 1]
-    assert manager.find("m").version == 3
-    assert manager.find("m", 1).version == 1
+    assert manager.serving_map.find("m").version == 3
+    assert manager.serving_map.find("m", 1).version == 1
     with pytest.raises(NotFound, match=r"Servable not found for request: Specific\(m, 4\)"):
-        manager.find("m", 4)
+        manager.serving_map.find("m", 4)
 
 
 def test_the_old_version_serves_until_the_new_one_is_loaded() -> None:
@@ -65,10 +65,10 @@ def test_the_old_version_serves_until_the_new_one_is_loaded() -> None:
     until(manager, lambda: manager.is_available("m"))
     aspire(manager, 2)
     assert states(manager) == {2: State.LOADING, 1: State.AVAILABLE}
-    assert manager.find("m").version == 1
+    assert manager.serving_map.find("m").version == 1
     loading.set()
     until(manager, lambda: states(manager) == {2: State.AVAILABLE, 1: State.END})
-    assert manager.find("m").version == 2
+    assert manager.serving_map.find("m").version == 2
 
 
 def test_a_failed_version_leaves_the_old_one_and_is_not_tried_again() -> None:
@@ -81,7 +81,7 @@ def test_a_failed_version_leaves_the_old_one_and_is_not_tried_again() -> None:
     until(manager, lambda: states(manager)[2] is State.END)
     aspire(manager, 2)
     assert loads.begun == [1, 2]
-    assert manager.find("m").version == 1
+    assert manager.serving_map.find("m").version == 1
     ((_, _, error), _) = manager.status("m")
     assert error is not None
     assert str(error) == "not here"
@@ -125,12 +125,12 @@ def test_unloading_waits_for_requests_in_flight() -> None:
     manager = Manager(Loads())
     aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
-    servable = manager.find("m")
+    servable = manager.serving_map.find("m")
     servable.enter()
     aspire(manager)
     assert states(manager) == {1: State.UNLOADING}
     with pytest.raises(NotFound):
-        manager.find("m")
+        manager.serving_map.find("m")
     servable.leave()
     assert states(manager) == {1: State.END}
 
@@ -152,7 +152,7 @@ def test_a_version_wanted_again_goes_on() -> None:
     until(manager, lambda: states(manager)[2] is State.END)
     aspire(manager, 1)
     aspire(manager, 1)
-    assert manager.find("m").version == 1
+    assert manager.serving_map.find("m").version == 1
 
 
 def test_an_unexpected_fault_of_a_load_tells_the_client_nothing() -> None:
@@ -172,16 +172,16 @@ def test_a_version_wanted_again_while_it_leaves_is_loaded_afresh() -> None:
     manager = Manager(loads)
     aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
-    leaving = manager.find("m")
+    leaving = manager.serving_map.find("m")
     leaving.enter()
     aspire(manager, 2)
     until(manager, lambda: states(manager) == {2: State.AVAILABLE, 1: State.UNLOADING})
     aspire(manager, 1)
     assert states(manager)[1] is State.UNLOADING
-    assert manager.find("m").version == 2
+    assert manager.serving_map.find("m").version == 2
     leaving.leave()
     until(manager, lambda: states(manager) == {2: State.END, 1: State.AVAILABLE})
-    assert manager.find("m") is not leaving
+    assert manager.serving_map.find("m") is not leaving
     assert loads.begun == [1, 2, 1]
 
 
@@ -189,7 +189,7 @@ def test_the_resource_preserving_policy_unloads_first() -> None:
     manager = Manager(Loads(), unload_first=True)
     aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
-    running = manager.find("m")
+    running = manager.serving_map.find("m")
     running.enter()
     aspire(manager, 2)
     assert states(manager) == {2: State.START, 1: State.UNLOADING}

@@ -46,7 +46,7 @@ def test_memory_stays_flat_over_200_reloads(tiny: Any, tmp_path: Path) -> None:
         manager.set_aspired_versions({"m": {number: folders[number]}})
         with manager._changed:
             assert manager._changed.wait_for(lambda number=number: manager.available() == {"m": [number]}, 60)
-        servable = manager.find("m", number)
+        servable = manager.serving_map.find("m", number)
         assert servable.run("serving_default", X, ("y",))["y"].tolist() == [[0.5 + number]]
         gone.append(weakref.ref(servable))
         del servable
