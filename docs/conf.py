@@ -25,7 +25,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # annotations name types of other packages
 python_maximum_signature_line_length = 90
 add_module_names = False
-default_role = None
+smartquotes = False  # --flag stays --flag
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"

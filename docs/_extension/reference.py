@@ -213,19 +213,24 @@ def _value(value: Any) -> str:
 # Server
 
 
+OF_CORES = {"num_tflite_pools": "cores", "rest_api_num_threads": "4 × cores", "grpc_max_threads": "4 × cores"}
+"""Defaults that depend on the machine."""
+
+
 def server_flags() -> str:
     """Every flag of the model server."""
     from ladle.serving.flags import FLAGS
 
-    groups: dict[str, list[list[str]]] = {}
+    groups: dict[str, list[tuple[str, str]]] = {}
     for flag in FLAGS:
         default = str(flag.default).lower() if isinstance(flag.default, bool) else str(flag.default)
+        if flag.name in OF_CORES:
+            default = OF_CORES[flag.name]  # the value of the machine that builds the site would mislead
         effect = {"no": "no effect here", "refused": "not supported: the server does not start with it"}.get(flag.use)
         said = "; ".join(filter(None, [flag.help, effect]))
-        groups.setdefault(flag.group, []).append(
-            [code(f"--{flag.name}"), code(default) if default else "", plain(said)]
-        )
-    return "\n\n".join(f"## {title}\n\n{table(['flag', 'default', 'meaning'], rows)}" for title, rows in groups.items())
+        term = code(f"--{flag.name}") + (f", default {code(default)}" if default else "")
+        groups.setdefault(flag.group, []).append((term, plain(said)))
+    return "\n\n".join(f"## {title}\n\n{defined(entries)}" for title, entries in groups.items())
 
 
 # Python
