@@ -14,7 +14,6 @@ from ladle.clients.cli.load import Measured, Plan, made_up, measure, unread
 from ladle.clients.drawing import terminal
 from ladle.clients.library.async_client import AsyncClient
 from ladle.clients.library.client import Client
-from ladle.clients.transport.inputs import checked
 
 PERCENTS = (50, 90, 99)
 
@@ -60,10 +59,10 @@ async def _measure(target: str, given: argparse.Namespace, plan: Plan, progress:
         signature = metadata.signature(given.signature)
         inputs = dict(made_up(signature, given.batch, given.size))
         if given.input:
-            inputs |= checked(given.name, signature, predict.read_inputs(given.input))
+            inputs |= signature.arrays(given.name, predict.read_inputs(given.input))
         # One question in full: what is wrong with it is said before the load.
         await client.predict(given.name, inputs, given.signature, **predict.which(given))
-        request = client.transport.protocol.request_predict(
+        request = client.transport.protocol.predict_request(
             given.name, inputs, given.signature, given.version, given.label, None
         )
         return await measure(client.transport, unread(request), plan, progress.at)

@@ -18,7 +18,7 @@ def sentence(client: Client, verb: str, name: str | None, error: LadleError) -> 
     try:
         if name and isinstance(error, NotFound):
             return _not_served(client, name) or str(error)
-        if name and verb in tasks.ASKED and isinstance(error, InvalidArgument):
+        if name and verb in tasks.CLI_VERBS and isinstance(error, InvalidArgument):
             return _not_answered(client, verb, name) or str(error)
     except LadleError:  # what went wrong first is what matters
         pass
@@ -44,7 +44,7 @@ def _not_served(client: Client, name: str) -> str | None:
 
 def _not_answered(client: Client, verb: str, name: str) -> str | None:
     """The verbs that it does answer; None: this is one of them."""
-    answered = tasks.of_metadata(client.metadata(name, timeout_s=TIMEOUT_S)).asked
+    answered = tasks.of_metadata(client.metadata(name, timeout_s=TIMEOUT_S)).cli_verbs
     if verb in answered:
         return None
     if not answered:

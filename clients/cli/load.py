@@ -12,8 +12,8 @@ import numpy as np
 
 from ladle.clients.errors import LadleError
 from ladle.clients.transport.base import AsyncTransport
-from ladle.clients.transport.exchange import BrokenConnection, NothingRan, Send
 from ladle.clients.transport.metadata import Signature, TensorInfo
+from ladle.clients.transport.operation import BrokenConnection, NotExecuted, Send
 from ladle.clients.wire.arrays import Array
 
 SPIN_S = 0.0015
@@ -73,7 +73,7 @@ async def measure(
     async def ask(due: float, number: int) -> None:
         code = "OK"
         try:
-            transport.protocol.read(await transport.send(Send(request, number % targets, headers, plan.timeout_s)))
+            transport.protocol.content(await transport.send(Send(request, number % targets, headers, plan.timeout_s)))
         except Exception as error:
             code = _code(transport, error, plan.timeout_s)
         now = time.perf_counter()
@@ -127,7 +127,7 @@ async def _open_loop(ask: Callable[[float, int], Any], rate: float, start: float
 
 def _code(transport: AsyncTransport, error: Exception, timeout_s: float) -> str:
     raised = error if isinstance(error, LadleError) else transport.protocol.explain(error, timeout_s, "")
-    if isinstance(raised, NothingRan | BrokenConnection):
+    if isinstance(raised, NotExecuted | BrokenConnection):
         raised = raised.error
     return raised.code if isinstance(raised, LadleError) else "UNKNOWN"
 

@@ -24,7 +24,7 @@ SHOWN = 8
 def metadata(client: Client, given: argparse.Namespace) -> None:
     """The signatures, with dtype and shape of each input and output."""
     found = client.metadata(given.name, **which(given))
-    verbs = tasks.of_metadata(found).asked
+    verbs = tasks.of_metadata(found).cli_verbs
     if given.json:
         signatures = {
             name: {"method": s.method, "inputs": _infos(s.inputs), "outputs": _infos(s.outputs)}

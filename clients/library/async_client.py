@@ -1,4 +1,4 @@
-"""`Client` for an event loop: the same methods, awaited; many questions may be open at once.
+"""`Client` for an event loop: the same methods, awaited; many requests may be under way at once.
 
 async with AsyncClient("grpc://localhost:8500") as client:
     await asyncio.gather(*(client.classify("lenet5", path) for path in paths))
@@ -8,30 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from ladle.clients.library import questions
-from ladle.clients.library.call import Call
 from ladle.clients.library.connect import connect_async
 from ladle.clients.library.images import Image
+from ladle.clients.library.inference import Inference
 from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
 from ladle.clients.transport.access import Access, File
 from ladle.clients.transport.base import AsyncTransport
-from ladle.clients.transport.exchange import Deadline
 from ladle.clients.transport.metadata import Metadata, VersionStatus
-from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
+from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES, Deadline
 from ladle.clients.wire.arrays import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ladle.clients.library.client import Which
+    from ladle.clients.library.client import CallOptions
 
 
 class AsyncClient:
-    """An awaited twin of `ladle.clients.library.client.Client`: same arguments, methods, answers and errors.
+    """The awaited twin of `ladle.Client`: the same arguments, methods, results and errors.
 
-    Tasks of one event loop may share it. A cancelled task gives its question up.
+    Tasks of one event loop may share it. Cancelling a task cancels its request.
     """
 
     def __init__(
@@ -45,10 +43,31 @@ class AsyncClient:
         api_key: str | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        if isinstance(target, str):
-            target = connect_async(target, Access(ca, certificate, private_key, api_key), max_message_bytes)
-        self.transport = target
+        access = Access(ca, certificate, private_key, api_key)
+        self._target = target
+        self.transport = connect_async(target, access, max_message_bytes) if isinstance(target, str) else target
         self.timeout_s = timeout_s
+
+    def __repr__(self) -> str:
+        address = self._target if isinstance(self._target, str) else self.transport.address
+        return f"{type(self).__name__}({address!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not isinstance(self._target, str):
+            raise TypeError("a client of a transport cannot be pickled; make it from an address")
+        access = self.transport.protocol.access
+        return {
+            "target": self._target,
+            "timeout_s": self.timeout_s,
+            "ca": access.ca,
+            "certificate": access.certificate,
+            "private_key": access.private_key,
+            "api_key": access.api_key,
+            "max_message_bytes": self.transport.protocol.max_message_bytes,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        AsyncClient.__init__(self, **state)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -59,29 +78,27 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
+        """Close the connections. From then on every call raises Cancelled."""
         await self.transport.close()
 
-    # Any model
+    # Any model. `Client` describes parameters, results and errors of each method.
 
     async def models(
         self, names: Sequence[str] | None = None, timeout_s: float | None = None
     ) -> dict[str, list[VersionStatus]]:
-        """The state of every version of every model, or of `names` as far as they are served.
-
-        Unimplemented without `names`: the server has no way to list its models. TensorFlow Serving has none.
-        """
+        """The models that are served, with the state of each version."""
         return await self.transport.run(self.transport.protocol.models(names, self._deadline(timeout_s)))
 
     async def status(
         self, name: str, version: int | None = None, timeout_s: float | None = None
     ) -> list[VersionStatus]:
-        """The state of every version ever seen, or of one; the highest first."""
+        """The state of every version that the server has ever loaded, or of one."""
         return await self.transport.run(self.transport.protocol.status(name, version, self._deadline(timeout_s)))
 
     async def metadata(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
     ) -> Metadata:
-        """The signatures of a model version."""
+        """The signatures of a model version: inputs and outputs with dtype and shape."""
         return await self.transport.run(
             self.transport.protocol.metadata(name, version, label, self._deadline(timeout_s))
         )
@@ -96,76 +113,92 @@ class AsyncClient:
         timeout_s: float | None = None,
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        """Run a signature: arrays by name -> arrays by name. See `Transport.predict`."""
+        """Run any signature: arrays by name -> arrays by name."""
         return await self.transport.run(
-            self.transport.protocol.predict(name, inputs, signature, version, label, self._deadline(timeout_s), outputs)
+            self.transport.protocol.predict(
+                name, inputs, signature, version, label, self._timeout_s(timeout_s), outputs
+            )
         )
 
     # Images
 
-    async def classify(self, name: str, image: Image, **which: Unpack[Which]) -> Classification:
+    async def classify(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Classification:
         """The class of one image."""
-        return await self.transport.run(questions.classify_one(self._call(name, **which), name, image))
+        return await self.transport.run(self._inference(name, **options).classify(image))
 
     async def classify_many(
-        self, name: str, images: Sequence[Image] | Array, **which: Unpack[Which]
+        self, name: str, images: Sequence[Image] | Array, **options: Unpack[CallOptions]
     ) -> list[Classification]:
-        """The classes of several images, in one request: all paths or bytes, or all arrays."""
-        return await self.transport.run(questions.classify(self._call(name, **which), images))
+        """The classes of several images, in one request."""
+        return await self.transport.run(self._inference(name, **options).classify_many(images))
 
-    async def segment(self, name: str, image: Image, **which: Unpack[Which]) -> Segmentation:
+    async def segment(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Segmentation:
         """The class of every pixel of one image."""
-        return await self.transport.run(questions.segment(self._call(name, **which), name, image))
+        return await self.transport.run(self._inference(name, **options).segment(image))
 
-    async def reconstruct(self, name: str, image: Image, **which: Unpack[Which]) -> Array:
-        """An auto-encoder's copy: float32 [h, w, c] of one image, [b, h, w, c] of a batch."""
-        return await self.transport.run(questions.reconstruct(self._call(name, **which), image))
+    async def reconstruct(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Array:
+        """An auto-encoder's copy of an image: float32 [h, w, c], or [b, h, w, c] for a batch."""
+        return await self.transport.run(self._inference(name, **options).reconstruct(image))
 
-    async def encode(self, name: str, image: Image, **which: Unpack[Which]) -> Array:
-        """The code of an image: float32 [latent_dim], or [b, latent_dim] of a batch of arrays."""
-        return await self.transport.run(questions.encode(self._call(name, **which), image))
+    async def encode(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Array:
+        """An auto-encoder's code of an image: float32 [latent_dim], or [b, latent_dim] for a batch of arrays."""
+        return await self.transport.run(self._inference(name, **options).encode(image))
 
-    async def decode(self, name: str, code: Any, **which: Unpack[Which]) -> Array:
-        """The image of a code, [latent_dim] or [b, latent_dim]: uint8 [h, w, c] or [b, h, w, c]."""
-        return await self.transport.run(questions.decode(self._call(name, **which), code))
+    async def decode(self, name: str, code: Any, **options: Unpack[CallOptions]) -> Array:
+        """An auto-encoder's image of a code, [latent_dim] or [b, latent_dim]: uint8 [h, w, c] or [b, h, w, c]."""
+        return await self.transport.run(self._inference(name, **options).decode(code))
 
     async def interpolate(
-        self, name: str, first: Image, second: Image, steps: int = 8, **which: Unpack[Which]
+        self, name: str, first: Image, second: Image, steps: int = 8, **options: Unpack[CallOptions]
     ) -> Array:
-        """The way from one image to another through an auto-encoder's codes: uint8 [steps, h, w, c]."""
-        return await self.transport.run(questions.interpolate(self._call(name, **which), first, second, steps))
+        """Images between two, along the line between their codes: uint8 [steps, h, w, c], both ends included."""
+        return await self.transport.run(self._inference(name, **options).interpolate(first, second, steps))
 
-    async def generate(self, name: str, n: int = 1, seed: int = 0, **which: Unpack[Which]) -> Array:
-        """`n` new images, uint8 [n, h, w, c]; the same seed gives the same images."""
-        return await self.transport.run(questions.generate(self._call(name, **which), n, seed))
+    async def generate(self, name: str, n: int = 1, seed: int = 0, **options: Unpack[CallOptions]) -> Array:
+        """`n` new images, uint8 [n, h, w, c]. The same seed gives the same images."""
+        return await self.transport.run(self._inference(name, **options).generate(n, seed))
 
     # Text and numbers
 
-    async def sentiment(self, text: str, name: str = "sentiment_lstm", **which: Unpack[Which]) -> Sentiment:
-        """The mood of one text."""
-        return (await self.sentiment_many([text], name, **which))[0]
+    @overload
+    async def sentiment(self, text: str, name: str | None = None, **options: Unpack[CallOptions]) -> Sentiment: ...
+    @overload
+    async def sentiment(
+        self, text: list[str] | tuple[str, ...], name: str | None = None, **options: Unpack[CallOptions]
+    ) -> list[Sentiment]: ...
+    async def sentiment(
+        self, text: str | Sequence[str], name: str | None = None, **options: Unpack[CallOptions]
+    ) -> Sentiment | list[Sentiment]:
+        """Whether a text is positive or negative; for several texts, a list of answers from one request."""
+        if isinstance(text, str):
+            return (await self.sentiment_many([text], name, **options))[0]
+        return await self.sentiment_many(text, name, **options)
 
     async def sentiment_many(
-        self, texts: Sequence[str], name: str = "sentiment_lstm", **which: Unpack[Which]
+        self, texts: Sequence[str], name: str | None = None, **options: Unpack[CallOptions]
     ) -> list[Sentiment]:
-        """The moods of several texts, in one request."""
-        return await self.transport.run(questions.sentiment(self._call(name, **which), texts))
+        """Whether each of several texts is positive or negative, in one request; as `sentiment`."""
+        return await self.transport.run(self._inference(name, **options).sentiment(texts))
 
-    async def regress(self, name: str, x: Any, **which: Unpack[Which]) -> Array:
-        """A model's single output for its single input, with or without a batch axis."""
-        return await self.transport.run(questions.regress(self._call(name, **which), x))
+    async def regress(self, name: str, x: Any, **options: Unpack[CallOptions]) -> Array:
+        """The single output of a model for its single input, with or without a batch axis."""
+        return await self.transport.run(self._inference(name, **options).regress(x))
 
-    async def minimise(self, name: str, start: Any, **which: Unpack[Which]) -> Descent:
-        """The descent from a start [d], or from each of several [b, d], to a minimum of a function."""
-        return await self.transport.run(questions.minimise(self._call(name, **which), start))
+    async def minimise(self, name: str, start: Any, **options: Unpack[CallOptions]) -> Descent:
+        """The gradient descent from a start [d], or from each of several [b, d], to a minimum of a function."""
+        return await self.transport.run(self._inference(name, **options).minimise(start))
 
-    def _call(
-        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
-    ) -> Call:
-        return Call(self.transport.protocol, name, version, label, self._timeout_s(timeout_s))
+    def _inference(
+        self,
+        name: str | None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Inference:
+        return Inference(self.transport.protocol, name, version, label, self._timeout_s(timeout_s))
 
     def _timeout_s(self, timeout_s: float | None) -> float:
         return self.timeout_s if timeout_s is None else timeout_s
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
-        return self.transport.protocol.deadline(self._timeout_s(timeout_s))
+        return Deadline(self.transport.protocol.address, self._timeout_s(timeout_s))

@@ -1,4 +1,4 @@
-"""The model card and the pictures that training left in a version's folder."""
+"""Model cards, as training writes them into a version's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def versions(repository: Path, name: str) -> list[int]:
 
 
 def folder(repository: Path, name: str, version: int | None = None) -> Path:
-    """The folder of a version, by default of the newest. FileNotFoundError says what is there."""
+    """The folder of a version, by default the newest. FileNotFoundError: there is none; it names those that exist."""
     found = find_versions(repository / name)
     if version is None and found:
         version = max(found)
@@ -30,13 +30,13 @@ def folder(repository: Path, name: str, version: int | None = None) -> Path:
 
 def _others(repository: Path) -> str:
     if not repository.is_dir():
-        return "the folder is not there: name the model repository with --repository"
+        return "the folder does not exist; name the model repository with --repository"
     names = sorted(child.name for child in repository.iterdir() if child.is_dir() and versions(repository, child.name))
     return f"it has {', '.join(names)}" if names else "train one with `ladle train lenet5 --preset quick`"
 
 
 def read(version: Path) -> Json | None:
-    """The card of a version's folder; None where there is none that can be read."""
+    """The card in a version's folder; None if there is no readable one."""
     try:
         card = json.loads((version / "assets.extra" / "card.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -45,7 +45,7 @@ def read(version: Path) -> Json | None:
 
 
 def labels(repository: Path, name: str, version: int | None = None) -> list[str]:
-    """The names of the classes by class id; empty where nobody tells them."""
+    """The labels of the classes, by class id; empty if the card has none."""
     try:
         card = read(folder(repository, name, version)) or {}
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A model server asked by task: classify an image, read a sentence's mood, generate, segment.
+"""The client: ask a model server by task.
 
 with Client("grpc://localhost:8500") as client:
     client.classify("lenet5", "boot.png").top(3)
@@ -8,28 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-from ladle.clients.library import questions
-from ladle.clients.library.call import Call
 from ladle.clients.library.connect import connect
 from ladle.clients.library.images import Image
+from ladle.clients.library.inference import Inference
 from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
 from ladle.clients.transport.access import Access, File
 from ladle.clients.transport.base import Transport
-from ladle.clients.transport.exchange import Deadline
 from ladle.clients.transport.metadata import Metadata, VersionStatus
-from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
+from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES, Deadline
 from ladle.clients.wire.arrays import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Client", "Which", "connect"]
 
+class CallOptions(TypedDict, total=False):
+    """Options of every task.
 
-class Which(TypedDict, total=False):
-    """Which version answers, and how long a call may take. Default: the latest, the client's `timeout_s`."""
+    version    the version that answers (default: the latest)
+    label      the version label that answers, e.g. "stable"; instead of `version`
+    timeout_s  seconds that the call may take in all (default: the client's)
+    """
 
     version: int | None
     label: str | None
@@ -37,18 +38,32 @@ class Which(TypedDict, total=False):
 
 
 class Client:
-    """A client of one server, over either protocol; threads and forked processes may share it.
+    """A client of one server, over gRPC or REST.
 
-    target             grpc://host:8500, several as grpc://a:8500,b:8500 (each in turn), http://host:8501;
+    target             grpc://host:8500, several hosts as grpc://a:8500,b:8500 (used in turn), http://host:8501;
                        over TLS grpcs:// and https://
-    timeout_s          seconds that a call may take in all, tries included
-    ca                 PEM file of the CA that signed the server's certificate (default: the system's)
+    timeout_s          seconds that a call may take in all, retries included
+    ca                 PEM file of the CA that signed the server's certificate (default: the system's CAs)
     certificate        PEM file of the client's own certificate, with `private_key`
     api_key            sent as `authorization: Bearer ...`
-    max_message_bytes  largest request sent and answer taken
+    max_message_bytes  size of the largest request sent and answer accepted
 
-    Every method takes `version` or `label` (default: the latest version) and `timeout_s` (default: the client's).
-    Errors are `clients.errors.LadleError`s. Inputs are checked against the model's metadata before they are sent.
+    Threads and forked processes may share a client. A pickled client holds its address and options, `api_key` included,
+    and opens its own connections.
+
+    Images are paths, encoded PNG or JPEG, open files, Pillow images, or arrays: uint8, or float in [0, 1]. Inputs are
+    checked against the model's metadata before they are sent.
+
+    Every method raises subclasses of `ladle.LadleError`, which `ladle.clients.errors` lists. The usual ones:
+
+    InvalidArgument   the inputs or the task do not fit the model
+    NotFound          the model or its version is not served
+    Unavailable       the server cannot be reached or is overloaded
+    DeadlineExceeded  no answer came within `timeout_s`
+
+        >>> from ladle import Client
+        >>> with Client("grpc://localhost:8500") as client:
+        ...     print(client.classify("lenet5", "boot.png").label)
     """
 
     def __init__(
@@ -62,10 +77,31 @@ class Client:
         api_key: str | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        if isinstance(target, str):
-            target = connect(target, Access(ca, certificate, private_key, api_key), max_message_bytes)
-        self.transport = target
+        access = Access(ca, certificate, private_key, api_key)
+        self._target = target
+        self.transport = connect(target, access, max_message_bytes) if isinstance(target, str) else target
         self.timeout_s = timeout_s
+
+    def __repr__(self) -> str:
+        address = self._target if isinstance(self._target, str) else self.transport.address
+        return f"{type(self).__name__}({address!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not isinstance(self._target, str):
+            raise TypeError("a client of a transport cannot be pickled; make it from an address")
+        access = self.transport.protocol.access
+        return {
+            "target": self._target,
+            "timeout_s": self.timeout_s,
+            "ca": access.ca,
+            "certificate": access.certificate,
+            "private_key": access.private_key,
+            "api_key": access.api_key,
+            "max_message_bytes": self.transport.protocol.max_message_bytes,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Client.__init__(self, **state)
 
     def __enter__(self) -> Client:
         return self
@@ -76,6 +112,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Close the connections. From then on every call raises Cancelled."""
         self.transport.close()
 
     # Any model
@@ -83,21 +120,38 @@ class Client:
     def models(
         self, names: Sequence[str] | None = None, timeout_s: float | None = None
     ) -> dict[str, list[VersionStatus]]:
-        """The state of every version of every model, or of `names` as far as they are served.
+        """The models that are served, with the state of each version.
 
-        Unimplemented without `names`: the server has no way to list its models. TensorFlow Serving has none.
+        names  only these; those that are not served are left out
+
+        Returns {name: [VersionStatus(version, state, error_code, error_message), ...]}, the highest version first.
+        Unimplemented: without `names`, from a server that cannot list its models, as TensorFlow Serving cannot.
+
+            >>> client.models(["lenet5"])["lenet5"][0].state
+            'AVAILABLE'
         """
         return self.transport.run(self.transport.protocol.models(names, self._deadline(timeout_s)))
 
     def status(self, name: str, version: int | None = None, timeout_s: float | None = None) -> list[VersionStatus]:
-        """The state of every version ever seen, or of one; the highest first."""
-        return self.transport.status(name, version, self._timeout_s(timeout_s))
+        """The state of every version that the server has ever loaded, or of one.
+
+        Returns [VersionStatus(version, state, error_code, error_message), ...], the highest version first.
+        NotFound: no such model or version.
+
+            >>> client.status("lenet5")[0].version
+            1
+        """
+        return self.transport.run(self.transport.protocol.status(name, version, self._deadline(timeout_s)))
 
     def metadata(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
     ) -> Metadata:
-        """The signatures of a model version."""
-        return self.transport.metadata(name, version, label, self._timeout_s(timeout_s))
+        """The signatures of a model version: inputs and outputs with dtype and shape.
+
+        >>> print(client.metadata("lenet5").signature("serving_default").inputs["image"])
+        float32 [?, 28, 28, 1]
+        """
+        return self.transport.run(self.transport.protocol.metadata(name, version, label, self._deadline(timeout_s)))
 
     def predict(
         self,
@@ -109,70 +163,166 @@ class Client:
         timeout_s: float | None = None,
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        """Run a signature: arrays by name -> arrays by name. See `Transport.predict`."""
-        return self.transport.predict(name, inputs, signature, version, label, self._timeout_s(timeout_s), outputs)
+        """Run any signature: arrays by name -> arrays by name.
+
+        inputs     arrays keep their dtype (float64 becomes float32 where no value changes); lists, numbers, bytes and
+                   str get the signature's
+        signature  name of the signature
+        version    version that answers (default: the latest), or `label`, a version label
+        outputs    names of the outputs to return (default: all); over gRPC no others are sent
+
+        Returns NumPy arrays; strings are object arrays of bytes.
+
+            >>> client.predict("half_plus_two", {"x": [[1.0], [2.0]]})["y"].tolist()
+            [[2.5], [3.0]]
+        """
+        return self.transport.run(
+            self.transport.protocol.predict(
+                name, inputs, signature, version, label, self._timeout_s(timeout_s), outputs
+            )
+        )
 
     # Images
 
-    def classify(self, name: str, image: Image, **which: Unpack[Which]) -> Classification:
-        """The class of one image."""
-        return self.transport.run(questions.classify_one(self._call(name, **which), name, image))
+    def classify(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Classification:
+        """The class of one image.
 
-    def classify_many(self, name: str, images: Sequence[Image] | Array, **which: Unpack[Which]) -> list[Classification]:
-        """The classes of several images, in one request: all paths or bytes, or all arrays."""
-        return self.transport.run(questions.classify(self._call(name, **which), images))
+        Returns a Classification: label, probability, class_id, labels, probabilities, `top(k)`.
 
-    def segment(self, name: str, image: Image, **which: Unpack[Which]) -> Segmentation:
-        """The class of every pixel of one image."""
-        return self.transport.run(questions.segment(self._call(name, **which), name, image))
+            >>> client.classify("lenet5", "boot.png").label
+            'Ankle boot'
+        """
+        return self.transport.run(self._inference(name, **options).classify(image))
 
-    def reconstruct(self, name: str, image: Image, **which: Unpack[Which]) -> Array:
-        """An auto-encoder's copy: float32 [h, w, c] of one image, [b, h, w, c] of a batch."""
-        return self.transport.run(questions.reconstruct(self._call(name, **which), image))
+    def classify_many(
+        self, name: str, images: Sequence[Image] | Array, **options: Unpack[CallOptions]
+    ) -> list[Classification]:
+        """The classes of several images, in one request.
 
-    def encode(self, name: str, image: Image, **which: Unpack[Which]) -> Array:
-        """The code of an image: float32 [latent_dim], or [b, latent_dim] of a batch of arrays."""
-        return self.transport.run(questions.encode(self._call(name, **which), image))
+        images  all encoded (paths, bytes, files, Pillow images), or all arrays of one shape, or one array [b, ...]
 
-    def decode(self, name: str, code: Any, **which: Unpack[Which]) -> Array:
-        """The image of a code, [latent_dim] or [b, latent_dim]: uint8 [h, w, c] or [b, h, w, c]."""
-        return self.transport.run(questions.decode(self._call(name, **which), code))
+            >>> [answer.label for answer in client.classify_many("lenet5", ["boot.png", "bag.png"])]
+            ['Ankle boot', 'Bag']
+        """
+        return self.transport.run(self._inference(name, **options).classify_many(images))
 
-    def interpolate(self, name: str, first: Image, second: Image, steps: int = 8, **which: Unpack[Which]) -> Array:
-        """The way from one image to another through an auto-encoder's codes: uint8 [steps, h, w, c]."""
-        return self.transport.run(questions.interpolate(self._call(name, **which), first, second, steps))
+    def segment(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Segmentation:
+        """The class of every pixel of one image.
 
-    def generate(self, name: str, n: int = 1, seed: int = 0, **which: Unpack[Which]) -> Array:
-        """`n` new images, uint8 [n, h, w, c]; the same seed gives the same images."""
-        return self.transport.run(questions.generate(self._call(name, **which), n, seed))
+        Returns a Segmentation: class_map, int64 [h, w], and shares, the share of the image that each class covers.
+
+            >>> client.segment("unet", "cells.png").shares
+            {0: 0.83, 1: 0.17}
+        """
+        return self.transport.run(self._inference(name, **options).segment(image))
+
+    def reconstruct(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Array:
+        """An auto-encoder's copy of an image: float32 [h, w, c], or [b, h, w, c] for a batch.
+
+        >>> client.reconstruct("vae", "boot.png").shape
+        (28, 28, 1)
+        """
+        return self.transport.run(self._inference(name, **options).reconstruct(image))
+
+    def encode(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Array:
+        """An auto-encoder's code of an image: float32 [latent_dim], or [b, latent_dim] for a batch of arrays.
+
+        >>> client.encode("vae", "boot.png").shape
+        (10,)
+        """
+        return self.transport.run(self._inference(name, **options).encode(image))
+
+    def decode(self, name: str, code: Any, **options: Unpack[CallOptions]) -> Array:
+        """An auto-encoder's image of a code, [latent_dim] or [b, latent_dim]: uint8 [h, w, c] or [b, h, w, c].
+
+        >>> client.decode("vae", [0.0] * 10).shape
+        (28, 28, 1)
+        """
+        return self.transport.run(self._inference(name, **options).decode(code))
+
+    def interpolate(
+        self, name: str, first: Image, second: Image, steps: int = 8, **options: Unpack[CallOptions]
+    ) -> Array:
+        """Images between two, along the line between their codes: uint8 [steps, h, w, c], both ends included.
+
+        >>> client.interpolate("vae", "boot.png", "bag.png", steps=5).shape
+        (5, 28, 28, 1)
+        """
+        return self.transport.run(self._inference(name, **options).interpolate(first, second, steps))
+
+    def generate(self, name: str, n: int = 1, seed: int = 0, **options: Unpack[CallOptions]) -> Array:
+        """`n` new images, uint8 [n, h, w, c]. The same seed gives the same images.
+
+        >>> client.generate("wgan_gp", 4, seed=7).shape
+        (4, 28, 28, 1)
+        """
+        return self.transport.run(self._inference(name, **options).generate(n, seed))
 
     # Text and numbers
 
-    def sentiment(self, text: str, name: str = "sentiment_lstm", **which: Unpack[Which]) -> Sentiment:
-        """The mood of one text."""
-        return self.sentiment_many([text], name, **which)[0]
+    @overload
+    def sentiment(self, text: str, name: str | None = None, **options: Unpack[CallOptions]) -> Sentiment: ...
+    @overload
+    def sentiment(
+        self, text: list[str] | tuple[str, ...], name: str | None = None, **options: Unpack[CallOptions]
+    ) -> list[Sentiment]: ...
+    def sentiment(
+        self, text: str | Sequence[str], name: str | None = None, **options: Unpack[CallOptions]
+    ) -> Sentiment | list[Sentiment]:
+        """Whether a text is positive or negative; for several texts, a list of answers from one request.
+
+        name  the model (default: the only served model that answers this task)
+
+        Returns a Sentiment: label, probability, positive.
+        Without `name`: NotFound if no served model answers, InvalidArgument if several do, Unimplemented if the server
+        cannot list its models.
+
+            >>> client.sentiment("a lovely film").label
+            'positive'
+        """
+        if isinstance(text, str):
+            return self.sentiment_many([text], name, **options)[0]
+        return self.sentiment_many(text, name, **options)
 
     def sentiment_many(
-        self, texts: Sequence[str], name: str = "sentiment_lstm", **which: Unpack[Which]
+        self, texts: Sequence[str], name: str | None = None, **options: Unpack[CallOptions]
     ) -> list[Sentiment]:
-        """The moods of several texts, in one request."""
-        return self.transport.run(questions.sentiment(self._call(name, **which), texts))
+        """Whether each of several texts is positive or negative, in one request; as `sentiment`.
 
-    def regress(self, name: str, x: Any, **which: Unpack[Which]) -> Array:
-        """A model's single output for its single input, with or without a batch axis."""
-        return self.transport.run(questions.regress(self._call(name, **which), x))
+        >>> [answer.label for answer in client.sentiment_many(["a lovely film", "a dull one"])]
+        ['positive', 'negative']
+        """
+        return self.transport.run(self._inference(name, **options).sentiment(texts))
 
-    def minimise(self, name: str, start: Any, **which: Unpack[Which]) -> Descent:
-        """The descent from a start [d], or from each of several [b, d], to a minimum of a function."""
-        return self.transport.run(questions.minimise(self._call(name, **which), start))
+    def regress(self, name: str, x: Any, **options: Unpack[CallOptions]) -> Array:
+        """The single output of a model for its single input, with or without a batch axis.
 
-    def _call(
-        self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
-    ) -> Call:
-        return Call(self.transport.protocol, name, version, label, self._timeout_s(timeout_s))
+        >>> client.regress("linear_regression", [2.0]).tolist()
+        [5.0]
+        """
+        return self.transport.run(self._inference(name, **options).regress(x))
+
+    def minimise(self, name: str, start: Any, **options: Unpack[CallOptions]) -> Descent:
+        """The gradient descent from a start [d], or from each of several [b, d], to a minimum of a function.
+
+        Returns a Descent: minimum, value, path.
+
+            >>> client.minimise("himmelblau", [1.0, 0.0]).minimum.round(2).tolist()
+            [3.0, 2.0]
+        """
+        return self.transport.run(self._inference(name, **options).minimise(start))
+
+    def _inference(
+        self,
+        name: str | None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Inference:
+        return Inference(self.transport.protocol, name, version, label, self._timeout_s(timeout_s))
 
     def _timeout_s(self, timeout_s: float | None) -> float:
         return self.timeout_s if timeout_s is None else timeout_s
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
-        return self.transport.protocol.deadline(self._timeout_s(timeout_s))
+        return Deadline(self.transport.protocol.address, self._timeout_s(timeout_s))

@@ -10,33 +10,36 @@ from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
 
 
 def connect(target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Transport:
-    """The transport of an address; nothing is sent yet. InvalidArgument: no address, or unusable files for TLS."""
+    """The transport for an address; nothing is sent yet.
+
+    InvalidArgument: the address cannot be parsed, or TLS files cannot be used.
+    """
     address, access = _checked(target, access)
     if address.is_rest:
-        from ladle.clients.transport.rest import RestClient
+        from ladle.clients.transport.rest import RestTransport
 
-        return RestClient(address, access, max_message_bytes)
-    from ladle.clients.transport.grpc import GrpcClient
+        return RestTransport(address, access, max_message_bytes)
+    from ladle.clients.transport.grpc import GrpcTransport
 
-    return GrpcClient(address, access, max_message_bytes)
+    return GrpcTransport(address, access, max_message_bytes)
 
 
 def connect_async(
     target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
 ) -> AsyncTransport:
-    """As `connect`, for an event loop."""
+    """The transport for an address, for an event loop; as `connect`."""
     address, access = _checked(target, access)
     if address.is_rest:
-        from ladle.clients.transport.rest_async import AsyncRestClient
+        from ladle.clients.transport.rest_async import AsyncRestTransport
 
-        return AsyncRestClient(address, access, max_message_bytes)
-    from ladle.clients.transport.grpc import AsyncGrpcClient
+        return AsyncRestTransport(address, access, max_message_bytes)
+    from ladle.clients.transport.grpc import AsyncGrpcTransport
 
-    return AsyncGrpcClient(address, access, max_message_bytes)
+    return AsyncGrpcTransport(address, access, max_message_bytes)
 
 
 def _checked(target: str, access: Access | None) -> tuple[Address, Access]:
     address, access = parse(target), access or Access()
     if access.has_tls and not address.is_secure:
-        raise InvalidArgument(f"{address} is not over TLS, but a CA or a certificate was given; wanted grpcs or https")
+        raise InvalidArgument(f"got a CA or a certificate with {address}, which has no TLS; use grpcs:// or https://")
     return address, access

@@ -1,11 +1,12 @@
-"""Images as callers have them to the tensors that a signature takes."""
+"""Images as callers have them, as the tensors that a signature takes."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -13,29 +14,72 @@ from ladle.clients.errors import InvalidArgument
 from ladle.clients.transport.metadata import TensorInfo, describe
 from ladle.clients.wire.arrays import Array
 
-Image = str | os.PathLike[str] | bytes | np.ndarray[Any, np.dtype[Any]]
-"""A path, an encoded PNG or JPEG, or an array: uint8, or float in [0, 1]; batch and channel axes may be missing."""
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    Image = str | os.PathLike[str] | bytes | BinaryIO | PillowImage | np.ndarray[Any, np.dtype[Any]]
+    """A path, an encoded PNG or JPEG, an open file, a Pillow image, or an array: uint8, or float in [0, 1].
+
+    Batch and channel axes of arrays may be missing.
+    """
+else:
+    Image = Any  # Pillow takes a tenth of a second to import, and most callers have no Pillow images
 
 
-def is_encoded(image: Image) -> bool:
-    """Whether the server decodes it: a path or bytes."""
-    return isinstance(image, str | os.PathLike | bytes)
+def encoded(image: Any) -> bytes | None:
+    """The PNG or JPEG that the server decodes; None for arrays.
 
-
-def read(image: str | os.PathLike[str] | bytes) -> bytes:
-    """The encoded bytes of a path, or the bytes themselves."""
+    A Pillow image is encoded as PNG, so that it is resized and turned grey exactly as files are.
+    InvalidArgument: a file cannot be read.
+    """
     if isinstance(image, bytes):
         return image
-    try:
-        return Path(image).read_bytes()
-    except OSError as error:
-        raise InvalidArgument(f"cannot read the image {os.fspath(image)}: {error.strerror}") from None
+    if isinstance(image, str | os.PathLike):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise InvalidArgument(f"cannot read the image {os.fspath(image)}: {error.strerror}") from None
+    if isinstance(image, np.ndarray):
+        return None
+    if hasattr(image, "read"):
+        data = image.read()
+        if not isinstance(data, bytes):
+            raise InvalidArgument("got an image file opened as text; open it in binary mode: open(path, 'rb')")
+        return data
+    if hasattr(image, "convert") and hasattr(image, "save"):  # a Pillow image, without importing Pillow to ask
+        file = io.BytesIO()
+        picture = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16") else image.convert("RGB")
+        picture.save(file, "PNG", compress_level=1)  # it is sent once, so speed counts more than size
+        return file.getvalue()
+    return None
 
 
-def pixels(image: str | os.PathLike[str] | bytes, info: TensorInfo, what: str) -> Array:
-    """An encoded image as float32 [h, w, c] in [0, 1], in the size that `info` declares, as servers decode it.
+def batch_of(images: Any) -> list[bytes] | Array:
+    """Several images as one batch: encoded ones as a list of bytes, arrays as one array.
 
-    For signatures that take no bytes. InvalidArgument: not a PNG or JPEG, or `info` is no image.
+    InvalidArgument: they are of both kinds, of different shapes, or none.
+    """
+    if isinstance(images, np.ndarray):
+        return images
+    if isinstance(images, str | bytes | os.PathLike):
+        raise InvalidArgument("got one image where several are expected; put it into a list")
+    data = [encoded(image) for image in images]
+    found = [each for each in data if each is not None]
+    if found and len(found) == len(data):
+        return found
+    if found:
+        raise InvalidArgument("got encoded images together with arrays; expected images of one kind")
+    shapes = sorted({np.shape(image) for image in images})
+    if len(shapes) != 1:
+        raise InvalidArgument(f"got images of the shapes {shapes}; expected at least one, all of the same shape")
+    return np.stack([np.asarray(image) for image in images])
+
+
+def pixels(image: bytes | str | os.PathLike[str], info: TensorInfo, what: str, name: str = "bytes") -> Array:
+    """An encoded image, or a file, as float32 [h, w, c] in [0, 1], with the size and channels that `info` declares.
+
+    For signatures that take no bytes; the result is the one that the exported graphs compute. `name` names bytes.
+    InvalidArgument: not a PNG or JPEG, or `info` declares no image.
     """
     from PIL import Image as Pillow
 
@@ -43,23 +87,35 @@ def pixels(image: str | os.PathLike[str] | bytes, info: TensorInfo, what: str) -
 
     shape = info.shape or ()
     if len(shape) != 4 or shape[-1] not in (1, 3):
-        raise InvalidArgument(f"{what} takes {info}, which is no image")
-    data = read(image)
+        raise InvalidArgument(f"{what}: got an image; expected {info}")
+    data = encoded(image)
+    assert data is not None
     try:
         with Pillow.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             return preprocess.pixels(picture, shape[1], shape[2], shape[-1])
-    except Exception:  # Pillow raises whatever a damaged file provokes
-        named = "bytes" if isinstance(image, bytes) else os.fspath(image)
-        raise InvalidArgument(f"{what}: {named} is not a readable PNG or JPEG image") from None
+    except Exception:  # Pillow lets through whatever its decoders raise on damaged files
+        name = name if isinstance(image, bytes) else os.fspath(image)
+        raise InvalidArgument(f"{what}: got {name}, not a readable PNG or JPEG image") from None
+
+
+def decoded_batch(images: Sequence[bytes], names: Sequence[Any], info: TensorInfo, what: str) -> Array:
+    """`pixels` of several images, float32 [b, h, w, c]. InvalidArgument: they differ in size and `info` fixes none."""
+    arrays = [
+        pixels(data, info, what, str(name) if isinstance(name, str | os.PathLike) else "bytes")
+        for data, name in zip(images, names, strict=True)
+    ]
+    if len({array.shape for array in arrays}) > 1:
+        raise InvalidArgument(f"{what}: got images of different sizes; expected one size in a batch")
+    return np.stack(arrays)
 
 
 def batch(image: Any, info: TensorInfo, what: str) -> tuple[Array, bool]:
-    """An array as float32 [b, h, w, c] in [0, 1], and whether it was a single image without a batch axis.
+    """An array as float32 [b, h, w, c] in [0, 1], and whether it came without a batch axis.
 
-    InvalidArgument names what came and what `info` wants.
+    InvalidArgument names what came and what `info` declares.
     """
-    pixels = np.asarray(image)
-    scaled = _scale(pixels, what)
+    given = np.asarray(image)
+    scaled = _scale(given, what)
     shape = info.shape or (None, None, None, None)
     if len(shape) != 4:  # a model of flat images: the caller shapes them
         single = len(shape) == scaled.ndim + 1
@@ -67,29 +123,30 @@ def batch(image: Any, info: TensorInfo, what: str) -> tuple[Array, bool]:
     else:
         array, single = _with_axes(scaled, shape[-1])
     if info.dtype not in ("float32", "float64", "float16") or not info.admits(array.shape):
-        raise InvalidArgument(f"{what} is {describe(pixels)}; wanted {info}, or uint8 of that shape")
+        raise InvalidArgument(f"{what}: got {describe(given)}; expected {info}, or uint8 of that shape")
     return array.astype(info.numpy, copy=False), single
 
 
-def _scale(pixels: Array, what: str) -> Array:
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / np.float32(255)
-    if pixels.dtype.kind == "b":
-        return pixels.astype(np.float32)
-    if pixels.dtype.kind != "f":
-        raise InvalidArgument(f"{what} is {describe(pixels)}; wanted uint8, or float in [0, 1]")
-    if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):
-        low, high = float(pixels.min()), float(pixels.max())
-        raise InvalidArgument(f"{what} has values from {low:g} to {high:g}; wanted float in [0, 1], or uint8")
-    return pixels.astype(np.float32, copy=False)
+def _scale(given: Array, what: str) -> Array:
+    if given.dtype == np.uint8:
+        return given.astype(np.float32) / np.float32(255)
+    if given.dtype.kind == "b":
+        return given.astype(np.float32)
+    if given.dtype.kind != "f":
+        raise InvalidArgument(f"{what}: got {describe(given)}; expected uint8, or float in [0, 1]")
+    # Written so that NaN is refused too.
+    if given.size and not (given.min() >= 0 and given.max() <= 1):
+        low, high = float(given.min()), float(given.max())
+        raise InvalidArgument(f"{what}: got values from {low:g} to {high:g}; expected float in [0, 1], or uint8")
+    return given.astype(np.float32, copy=False)
 
 
-def _with_axes(pixels: Array, channels: int | None) -> tuple[Array, bool]:
-    """[h, w], [h, w, c] and, of one channel, [b, h, w] -> [b, h, w, c]; anything else as it is."""
-    if pixels.ndim == 2:
-        return pixels[None, :, :, None], True
-    if pixels.ndim == 3:
-        if channels == 1 and pixels.shape[-1] != 1:
-            return pixels[..., None], False
-        return pixels[None], True
-    return pixels, False
+def _with_axes(given: Array, channels: int | None) -> tuple[Array, bool]:
+    """[h, w], [h, w, c] and, for one channel, [b, h, w] -> [b, h, w, c]; anything else as it is."""
+    if given.ndim == 2:
+        return given[None, :, :, None], True
+    if given.ndim == 3:
+        if channels == 1 and given.shape[-1] != 1:
+            return given[..., None], False
+        return given[None], True
+    return given, False

@@ -1,4 +1,4 @@
-"""What a client answers, by task."""
+"""The results of the client's methods, by task."""
 
 from __future__ import annotations
 
@@ -11,26 +11,35 @@ from ladle.clients.wire.arrays import Array
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """The class of one image: the likeliest, and the probability of every one.
+    """The class of one image.
 
-    `labels` are numbers as text where the server does not tell its labels.
+    label          of the most probable class
+    probability    of that class
+    class_id       its index
+    labels         of all classes; their indices as text if the server does not tell labels
+    probabilities  float32 [num_classes]
     """
 
     label: str
     probability: float
     class_id: int
     labels: tuple[str, ...]
-    probabilities: Array  # float32 [num_classes]
+    probabilities: Array
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The `k` likeliest labels with their probabilities, the likeliest first."""
+        """The `k` most probable labels with their probabilities, the most probable first."""
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [(self.labels[i], float(self.probabilities[i])) for i in order]
 
 
 @dataclass(frozen=True)
 class Sentiment:
-    """The mood of a text: the label, its probability, and the probability of positive."""
+    """The sentiment of a text.
+
+    label        the more probable one, e.g. "positive"
+    probability  of that label
+    positive     the probability that the text is positive
+    """
 
     label: str
     probability: float
@@ -39,21 +48,26 @@ class Sentiment:
 
 @dataclass(frozen=True, eq=False)
 class Descent:
-    """The way from a start down to a minimum of a function of d numbers; several starts have a batch axis in front."""
+    """A gradient descent from a start to a minimum of a function of d numbers; several starts add a batch axis.
 
-    minimum: Array  # float32 [d]
-    value: Array  # float32 []: of the function there; nan where the descent ran away
-    path: Array  # float32 [steps + 1, d]: the start first
+    minimum  float32 [d]
+    value    float32 [], the function's value there; nan if the descent diverged
+    path     float32 [steps + 1, d], the start first
+    """
+
+    minimum: Array
+    value: Array
+    path: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The class of every pixel; 0 is background."""
+    """The class of every pixel: `class_map`, int64 [h, w]; 0 is background."""
 
-    class_map: Array  # int64 [h, w]
+    class_map: Array
 
     @property
     def shares(self) -> dict[int, float]:
-        """The part of the image that each class covers."""
+        """The share of the image, in [0, 1], that each class in it covers."""
         classes, counts = np.unique(self.class_map, return_counts=True)
         return {int(c): float(n / self.class_map.size) for c, n in zip(classes, counts, strict=True)}

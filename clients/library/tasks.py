@@ -1,4 +1,4 @@
-"""What a model can be asked, read off its signatures."""
+"""The tasks that a model can do, derived from its signatures. No model is known by its name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ladle.clients.transport.metadata import Metadata
 
 Json = dict[str, Any]
 VERBS = ("classify", "sentiment", "generate", "segment", "reconstruct", "interpolate", "regress", "minimise")
-"""What the gateway has a route for."""
-ASKED = (*VERBS, "encode", "decode")
-"""What the command line has a verb for."""
+"""Tasks that the gateway has a route for."""
+CLI_VERBS = (*VERBS, "encode", "decode")
+"""Tasks that the command line has a verb for."""
 
 
 @dataclass(frozen=True)
 class Latent:
-    """The signature that draws a code: its name, its input's name, and the numbers of a code."""
+    """The signature that draws an image from a code: its name, its input's name, and the length of a code."""
 
     signature: str
     input: str
@@ -26,7 +26,7 @@ class Latent:
 
 
 class Signatures:
-    """The signatures of a version, by name, as a model card writes them: inputs and outputs with dtype and shape."""
+    """The signatures of a version by name, in the format of a model card: inputs and outputs with dtype and shape."""
 
     def __init__(self, signatures: Mapping[str, Any]) -> None:
         self.described = signatures
@@ -36,7 +36,7 @@ class Signatures:
 
     @cached_property
     def verbs(self) -> list[str]:
-        """Every verb that the model answers."""
+        """Every task of VERBS that the model can do."""
         seen = self._outputs("serving_bytes") | (self._outputs("serving_default") if self.image else set())
         holds = {
             "classify": "probabilities" in seen and "class_map" not in seen,
@@ -51,8 +51,8 @@ class Signatures:
         return found or (["regress"] if self._regresses() else [])
 
     @property
-    def asked(self) -> list[str]:
-        """Every verb of the command line that the model answers."""
+    def cli_verbs(self) -> list[str]:
+        """Every task of CLI_VERBS that the model can do."""
         return [
             *(verb for verb in self.verbs if verb != "interpolate" or self.encodes),
             *(["encode"] if self.encodes else []),
@@ -61,7 +61,7 @@ class Signatures:
 
     @cached_property
     def image(self) -> Json | None:
-        """Height, width and channels of the image that the model works on; None for a free axis."""
+        """Height, width and channels of the model's input image, None for a free axis; None if it takes no image."""
         inputs = list(self._inputs("serving_default").values())
         shape = inputs[0].get("shape") if len(inputs) == 1 else None
         if not shape or len(shape) != 4 or not str(inputs[0].get("dtype", "")).startswith("float"):
@@ -70,7 +70,7 @@ class Signatures:
 
     @cached_property
     def latent(self) -> Latent | None:
-        """How the model draws from codes, if it does."""
+        """How the model draws images from codes; None if it does not."""
         for key in ("decode", "serving_default"):
             inputs = self._inputs(key)
             if len(inputs) != 1 or not self._outputs(key) & {"image", "images"}:
@@ -83,7 +83,7 @@ class Signatures:
 
     @property
     def encodes(self) -> bool:
-        """Whether images have codes."""
+        """Whether the model turns images into codes."""
         return "code" in self._outputs("encode") and self.image is not None
 
     def _regresses(self) -> bool:
@@ -101,7 +101,7 @@ class Signatures:
 
 
 def of_metadata(metadata: Metadata) -> Signatures:
-    """The signatures that the server tells of."""
+    """The signatures in a server's metadata."""
     return Signatures(
         {
             key: {

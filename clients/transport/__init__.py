@@ -1,1 +1,1 @@
-"""Requests and answers over gRPC and REST."""
+"""Connections to a model server, over gRPC and REST, blocking and asynchronous."""

@@ -1,4 +1,4 @@
-"""How a client may enter: TLS with a CA and a client certificate, a key, and headers of one's own."""
+"""Credentials: TLS with a CA and a client certificate, an API key, and extra headers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ _HEADERS: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("ladle_headers", 
 
 @dataclass(frozen=True)
 class Access:
-    """Files are PEM.
+    """What a client shows to be let in. Files are PEM.
 
-    ca           of the server's certificate; without it the system's CAs count
-    certificate  of the client, with `private_key`, where the server wants one
-    api_key      goes as `authorization: Bearer ...`; no repr tells it
+    ca           the CA that signed the server's certificate (default: the system's CAs)
+    certificate  the client's certificate, with `private_key`, if the server requires one
+    api_key      sent as `authorization: Bearer ...`; left out of the repr
+
+    InvalidArgument: a certificate without its key, or an API key that no header can carry.
     """
 
     ca: File | None = None
@@ -37,13 +39,15 @@ class Access:
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
-            raise InvalidArgument("a client certificate needs its private key, and the key its certificate")
+            raise InvalidArgument("got only one of certificate and private_key; give both")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
-            raise InvalidArgument("the key is empty or holds characters that a header cannot carry")
+            raise InvalidArgument(
+                "got an api_key that is empty or holds more than printable ASCII; headers carry nothing else"
+            )
 
     @property
     def has_tls(self) -> bool:
-        """Whether something is set that only TLS uses."""
+        """Whether a CA or a certificate is set, which only TLS uses."""
         return self.ca is not None or self.certificate is not None
 
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -68,7 +72,7 @@ class Access:
         """For gRPC over TLS. InvalidArgument names a file that cannot be read or holds no PEM."""
         import grpc
 
-        self.ssl_context()  # gRPC says nothing of files that hold no certificate
+        self.ssl_context()  # gRPC accepts files without certificates and fails later, without a reason
         return grpc.ssl_channel_credentials(
             _read(self.ca) if self.ca is not None else None,
             _read(self.private_key) if self.private_key is not None else None,
@@ -78,7 +82,7 @@ class Access:
 
 @contextlib.contextmanager
 def sending(headers: Mapping[str, str]) -> Iterator[None]:
-    """Every request made inside, by any client in this thread or task, bears these headers as well.
+    """Add headers to every request made inside, by any client, in this thread or asyncio task.
 
     with sending({"x-request-id": "7f3a"}):
         client.classify("lenet5", "boot.png")
@@ -87,7 +91,9 @@ def sending(headers: Mapping[str, str]) -> Iterator[None]:
     """
     for name, value in headers.items():
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or not (value.isascii() and value.isprintable()):
-            raise InvalidArgument(f"the header {name!r} holds characters that a header cannot carry")
+            raise InvalidArgument(
+                f"got characters in the header {name!r} that a header cannot carry; use printable ASCII"
+            )
     token = _HEADERS.set(_HEADERS.get() + tuple((name.lower(), value) for name, value in headers.items()))
     try:
         yield
@@ -107,4 +113,4 @@ def _named(file: File) -> Iterator[None]:
     try:
         yield
     except ssl.SSLError as error:
-        raise InvalidArgument(f"{os.fspath(file)} is not usable PEM: {error.reason or error}") from None
+        raise InvalidArgument(f"got {os.fspath(file)}, which is not usable PEM: {error.reason or error}") from None

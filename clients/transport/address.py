@@ -1,4 +1,4 @@
-"""Where a model server is: `grpc://host:port`, `grpcs://`, `http://`, `https://`, several gRPC hosts with commas."""
+"""Addresses of model servers: `grpc://host:port`, `grpcs://`, `http://`, `https://`; several gRPC hosts with commas."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from urllib.parse import urlsplit
 from ladle.clients.errors import InvalidArgument
 
 PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
-"""The port of each scheme where none is named: TensorFlow Serving's own."""
+"""The default port of each scheme, as TensorFlow Serving has them."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """One server, or several that serve the same over gRPC. `hosts`: `host:port` each, or `unix:/path`."""
+    """One server, or several that serve the same models over gRPC.
+
+    scheme  grpc, grpcs, http or https
+    hosts   `host:port` each, or `unix:/path`
+    path    over REST, what stands before /v1, e.g. behind a proxy
+    """
 
     scheme: str
     hosts: tuple[str, ...]
@@ -33,7 +38,7 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """InvalidArgument: not an address, or several hosts over REST."""
+    """Parse an address; missing ports get the scheme's default. InvalidArgument: no address, or several REST hosts."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in PORTS:
         raise _refused(text)
@@ -44,7 +49,7 @@ def parse(text: str) -> Address:
         raise _refused(text)
     hosts = tuple(_host(scheme, place, text) for place in places.split(","))
     if scheme.startswith("http") and len(hosts) > 1:
-        raise InvalidArgument(f'"{text}" names {len(hosts)} hosts; several are for gRPC: grpc://a:8500,b:8500')
+        raise InvalidArgument(f'got "{text}" with {len(hosts)} hosts; expected one over REST, several only over gRPC')
     return Address(scheme, hosts, (slash + path).rstrip("/"))
 
 
@@ -61,5 +66,5 @@ def _host(scheme: str, place: str, text: str) -> str:
 
 def _refused(text: str) -> InvalidArgument:
     return InvalidArgument(
-        f'"{text}" is not an address; wanted grpc://HOST:PORT or http://HOST:PORT (over TLS: grpcs, https)'
+        f'got "{text}", which is not an address; expected grpc://HOST:PORT or http://HOST:PORT (TLS: grpcs, https)'
     )

@@ -1,4 +1,4 @@
-"""gRPC channels: one an address, opened when first used, in this process or this event loop."""
+"""Transports over gRPC: one channel for each host, opened when first used, in this process or this event loop."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import grpc
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.address import Address
 from ladle.clients.transport.base import AsyncTransport, Transport
-from ladle.clients.transport.exchange import ClosedError, Send
 from ladle.clients.transport.grpc_protocol import GrpcProtocol, GrpcRequest
+from ladle.clients.transport.operation import ClosedError, Send
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
 
 OPTIONS = [
-    ("grpc.initial_reconnect_backoff_ms", 100),  # so that each of our own tries really connects
-    ("grpc.max_reconnect_backoff_ms", 1000),  # a server that comes back is found at once
-    ("grpc.min_reconnect_backoff_ms", 3000),  # this is gRPC's name for the time that a connection may take
-    ("grpc.keepalive_time_ms", 300_000),  # as often as servers allow
-    # A name with several addresses, such as a headless service, is balanced too.
+    ("grpc.initial_reconnect_backoff_ms", 100),  # each of our own retries really connects again
+    ("grpc.max_reconnect_backoff_ms", 1000),  # finds a server that comes back soon
+    ("grpc.min_reconnect_backoff_ms", 3000),  # despite its name: the time that a connection attempt may take
+    ("grpc.keepalive_time_ms", 300_000),  # servers close connections that ping more often
+    # A name with several addresses, such as a headless Kubernetes service, is balanced too.
     ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
-    ("grpc.enable_retries", 0),  # ours say what was safe
+    ("grpc.enable_retries", 0),  # our own retries know what is safe
 ]
 
 
 class _Channels:
-    """What both kinds of client open a channel with."""
+    """Hosts, credentials and options of a client's channels."""
 
     def __init__(self, address: Address, access: Access, max_message_bytes: int) -> None:
         self.hosts = address.hosts
@@ -39,15 +39,15 @@ class _Channels:
             ("grpc.max_receive_message_length", max_message_bytes),
         ]
 
-    def open(self, module: Any, target: int) -> Any:
-        """A channel of `grpc` or `grpc.aio`."""
+    def open(self, module: Any, host: int) -> Any:
+        """A channel to a host; `module` is `grpc` or `grpc.aio`."""
         if self.credentials is None:
-            return module.insecure_channel(self.hosts[target], self.options)
-        return module.secure_channel(self.hosts[target], self.credentials, self.options)
+            return module.insecure_channel(self.hosts[host], self.options)
+        return module.secure_channel(self.hosts[host], self.credentials, self.options)
 
 
-class GrpcClient(Transport):
-    """A client of one or more hosts, in turn."""
+class GrpcTransport(Transport):
+    """gRPC for threads, to one host or to several in turn."""
 
     def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.protocol = GrpcProtocol(",".join(address.hosts), address.hosts, access, max_message_bytes)
@@ -62,7 +62,7 @@ class GrpcClient(Transport):
         request: GrpcRequest = step.request
         if self._pid != os.getpid():
             self._after_fork()
-        method = self._methods.get((step.target, request.path)) or self._method(step.target, request)
+        method = self._methods.get((step.host, request.path)) or self._method(step.host, request)
         try:
             return method(request.data, timeout=step.timeout_s, metadata=step.headers)
         except (grpc.RpcError, ValueError) as error:
@@ -77,25 +77,25 @@ class GrpcClient(Transport):
         for channel in channels:
             channel.close()
 
-    def _method(self, target: int, request: GrpcRequest) -> Any:
+    def _method(self, host: int, request: GrpcRequest) -> Any:
         with self._lock:
             if self._closed:
                 raise ClosedError
-            channel = self._open.get(target)
+            channel = self._open.get(host)
             if channel is None:
-                channel = self._open[target] = self._channels.open(grpc, target)
+                channel = self._open[host] = self._channels.open(grpc, host)
             method = channel.unary_unary(request.path, None, request.response.FromString)
-            self._methods[target, request.path] = method
+            self._methods[host, request.path] = method
             return method
 
     def _after_fork(self) -> None:
-        # A channel does not survive a fork, and a lock may be held by a thread that is not here.
+        # Channels do not survive a fork, and the lock may be held by a thread that exists only in the parent.
         self._lock, self._open, self._methods = threading.Lock(), {}, {}
         self._pid = os.getpid()
 
 
-class AsyncGrpcClient(AsyncTransport):
-    """The same on `grpc.aio`."""
+class AsyncGrpcTransport(AsyncTransport):
+    """gRPC for an event loop."""
 
     def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.protocol = GrpcProtocol(",".join(address.hosts), address.hosts, access, max_message_bytes)
@@ -109,13 +109,13 @@ class AsyncGrpcClient(AsyncTransport):
         if self._closed:
             raise ClosedError
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # the channels of a loop that has ended are of no use
+        if loop is not self._loop:  # channels belong to the loop that opened them
             self._loop, self._open = loop, {}
-        channel = self._open.get(step.target)
+        channel = self._open.get(step.host)
         if channel is None:
             import grpc.aio
 
-            channel = self._open[step.target] = self._channels.open(grpc.aio, step.target)
+            channel = self._open[step.host] = self._channels.open(grpc.aio, step.host)
         method = channel.unary_unary(request.path, None, request.response.FromString)
         try:
             return await method(request.data, timeout=step.timeout_s, metadata=step.headers)
@@ -127,6 +127,6 @@ class AsyncGrpcClient(AsyncTransport):
     async def close(self) -> None:
         self._closed = True
         channels, self._open = list(self._open.values()), {}
-        if self._loop is asyncio.get_running_loop():  # a loop that has ended has let go of its connections
+        if self._loop is asyncio.get_running_loop():  # a loop that has ended has closed its connections
             for channel in channels:
                 await channel.close()

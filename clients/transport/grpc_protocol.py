@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC API: requests and answers as messages, errors in the client's tree."""
+"""TensorFlow Serving's gRPC API: requests and answers as messages, gRPC's errors as `LadleError`s."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from ladle.clients.errors import (
     Unimplemented,
     from_code,
 )
-from ladle.clients.transport.exchange import (
+from ladle.clients.transport.metadata import Metadata, VersionStatus, metadata_from_proto, statuses_from_proto
+from ladle.clients.transport.operation import (
     BrokenConnection,
     ClosedError,
-    Deadline,
-    NothingRan,
-    Steps,
+    NotExecuted,
+    Operation,
     closed,
     nothing_answers,
     too_late,
 )
-from ladle.clients.transport.metadata import Metadata, VersionStatus, metadata_from_proto, statuses_from_proto
-from ladle.clients.transport.protocol import Protocol
+from ladle.clients.transport.protocol import Deadline, Protocol
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
 from ladle.clients.wire.arrays import Array
 
+# gRPC has one code, UNAVAILABLE, for a request that was never sent and for one whose answer was lost. Only the words
+# that its core library adds tell which it was, and only the first may be retried.
 _NEVER_SENT = (
     "failed to connect to all addresses",
     "connections to all backends failing",
@@ -48,16 +49,17 @@ _BROKEN = re.compile(
     r"Socket closed|Connection reset|Broken pipe|Stream removed|GOAWAY|recvmsg|sendmsg|Transport closed"
 )
 _METHODS = {
-    method.name: method
+    method.name: (method.path, method.response)
     for service in (services.PREDICTION, services.MODEL, services.HEALTH)
     for method in services.methods(service).values()
 }
-_NO_MODELS = {"", "PredictionService", "ModelService", services.PREDICTION, services.MODEL, services.HEALTH}
+_NOT_MODELS = {"", "PredictionService", "ModelService", services.PREDICTION, services.MODEL, services.HEALTH}
+"""Names in the health service's list that are no models."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcRequest:
-    """A method's path, the message as bytes, and the class of its answer."""
+    """A method's path, the serialized message, and the message class of its answer."""
 
     path: str
     data: bytes
@@ -65,9 +67,9 @@ class GrpcRequest:
 
 
 class GrpcProtocol(Protocol):
-    """bfloat16 outputs come as float32."""
+    """gRPC. bfloat16 outputs come as float32, since NumPy has no bfloat16."""
 
-    def request_predict(
+    def predict_request(
         self,
         name: str,
         arrays: Mapping[str, Array],
@@ -86,36 +88,40 @@ class GrpcProtocol(Protocol):
                 raise InvalidArgument(f'{name}: input "{key}": {error}') from None
         return self._request("Predict", message)
 
-    def read_predict(
+    def predict_outputs(
         self, answer: Any, name: str, signature: str, version: int | None, label: str | None, deadline: Deadline
-    ) -> Steps[dict[str, Array]]:
+    ) -> Operation[dict[str, Array]]:
         try:
-            return {key: tensors.widen(tensors.to_array(proto)) for key, proto in answer.outputs.items()}
+            return tensors.to_arrays(answer.outputs)
         except ValueError as error:
             raise Internal(f"{self.address} sent a malformed tensor: {error}") from None
-        yield  # a generator, as over REST, which may ask once more here
+        yield  # makes this a generator, as over REST, where reading may need to ask the server again
 
-    def _metadata(self, name: str, version: int | None, label: str | None, deadline: Deadline) -> Steps[Metadata]:
+    def _metadata(self, name: str, version: int | None, label: str | None, deadline: Deadline) -> Operation[Metadata]:
         message = pb.GetModelMetadataRequest(metadata_field=["signature_def"])
         _fill_spec(message.model_spec, name, version, label)
-        answer = yield from self.ask(self._request("GetModelMetadata", message), deadline, changes_nothing=True)
+        answer = yield from self.send_with_retries(
+            self._request("GetModelMetadata", message), deadline, idempotent=True
+        )
         signatures = pb.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(signatures)
         return metadata_from_proto(name, answer.model_spec.version.value, signatures)
 
-    def _status(self, name: str, version: int | None, deadline: Deadline) -> Steps[list[VersionStatus]]:
+    def _status(self, name: str, version: int | None, deadline: Deadline) -> Operation[list[VersionStatus]]:
         message = pb.GetModelStatusRequest()
         _fill_spec(message.model_spec, name, version, None)
-        answer = yield from self.ask(self._request("GetModelStatus", message), deadline, changes_nothing=True)
+        answer = yield from self.send_with_retries(self._request("GetModelStatus", message), deadline, idempotent=True)
         return statuses_from_proto(answer)
 
-    def _models(self, deadline: Deadline) -> Steps[dict[str, list[VersionStatus]] | None]:
-        """The health service's list bears the models' names; TensorFlow Serving does not know it."""
+    def _models(self, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]] | None]:
+        """From the health service's list, which holds the models' names. TensorFlow Serving does not implement it."""
         try:
-            answer = yield from self.ask(self._request("List", pb.HealthListRequest()), deadline, changes_nothing=True)
+            answer = yield from self.send_with_retries(
+                self._request("List", pb.HealthListRequest()), deadline, idempotent=True
+            )
         except Unimplemented:
             return None
-        names = sorted(name for name in (entry.key for entry in answer.statuses) if name not in _NO_MODELS)
+        names = sorted(name for name in (entry.key for entry in answer.statuses) if name not in _NOT_MODELS)
         found = {}
         for name in names:
             found[name] = yield from self._status(name, None, deadline)
@@ -125,12 +131,10 @@ class GrpcProtocol(Protocol):
         data = message.SerializeToString()
         if len(data) > self.max_message_bytes:
             raise ResourceExhausted(
-                f"the request has {len(data):,} bytes; this client sends at most {self.max_message_bytes:,}"
+                f"got a request of {len(data):,} bytes; this client sends at most {self.max_message_bytes:,}"
             )
-        return GrpcRequest(_METHODS[method].path, data, _METHODS[method].response)
-
-    def read(self, answer: Any) -> Any:
-        return answer
+        path, response = _METHODS[method]
+        return GrpcRequest(path, data, response)
 
     def explain(self, error: Exception, timeout_s: float, host: str) -> Exception:
         if isinstance(error, ClosedError):
@@ -141,10 +145,10 @@ class GrpcProtocol(Protocol):
         code, details = call.code().name, call.details() or ""
         if code == "UNAVAILABLE":
             return self._unavailable(host, details, _pushback_s(call))
-        if code == "DEADLINE_EXCEEDED" and (not details or "Deadline Exceeded" in details):  # of our own side
+        if code == "DEADLINE_EXCEEDED" and (not details or "Deadline Exceeded" in details):  # our own, not the server's
             return too_late(host, timeout_s)
         if code == "RESOURCE_EXHAUSTED" and (pushback_s := _pushback_s(call)) is not None:
-            return NothingRan(ResourceExhausted(details), retry_after_s=pushback_s)
+            return NotExecuted(ResourceExhausted(details), retry_after_s=pushback_s)
         if code == "UNKNOWN" and details.startswith("Stream removed"):
             return BrokenConnection(Unavailable(f"{host} broke the connection: {details}"))
         answer: LadleError = from_code(code, details)
@@ -152,29 +156,29 @@ class GrpcProtocol(Protocol):
 
     def _unavailable(self, host: str, details: str, pushback_s: float | None) -> Exception:
         if any(words in details for words in _TLS) and details.startswith(_NEVER_SENT):
-            return Unavailable(f"{host} answers, but not over this TLS: {_tls_reason(details)}")
+            return Unavailable(f"{host} refuses this TLS connection: {_tls_reason(details)}")
         if details.startswith(_NEVER_SENT):
-            return NothingRan(_unreached(host, details), unheard=True)
+            return NotExecuted(_unreached(host, details), unreachable=True)
         if details.startswith(_QUEUE_FULL) or pushback_s is not None:
-            return NothingRan(Unavailable(details), retry_after_s=pushback_s)
+            return NotExecuted(Unavailable(details), retry_after_s=pushback_s)
         if _BROKEN.search(details):
             return BrokenConnection(Unavailable(f"{host} broke the connection: {details}"))
         return Unavailable(f"{host}: {details}")
 
 
 def _unreached(host: str, details: str) -> Unavailable:
-    """Why no connection came about."""
+    """Why no connection could be made."""
     if "Failed parsing HTTP/2" in details:
-        return Unavailable(f"{host} speaks HTTP/1, not gRPC; is it the REST port? Then wanted is http://{host}")
+        return Unavailable(f"{host} speaks HTTP/1, not gRPC; if it is the REST port, use http://{host}")
     if "esolving" in details or "resolution" in details or "Domain name" in details:
-        return Unavailable(f"the host name in {host} is not known")
+        return Unavailable(f"the host name in {host} is not known; check its spelling")
     if "Socket closed" in details or "Connection reset" in details:
-        return Unavailable(f"{host} hangs up at once; does it want TLS (grpcs), or a client certificate?")
+        return Unavailable(f"{host} closes the connection at once; it may require TLS (grpcs) or a client certificate")
     return nothing_answers(host)
 
 
 def _pushback_s(call: Any) -> float | None:
-    """When the server wants to be asked again: gRPC's own trailer, or HTTP's."""
+    """Seconds after which the server asks to be tried again, from gRPC's own trailer or HTTP's."""
     trailers = dict(call.trailing_metadata() or ())
     for key, unit_s in (("grpc-retry-pushback-ms", 0.001), ("retry-after", 1.0)):
         try:
@@ -187,10 +191,10 @@ def _pushback_s(call: Any) -> float | None:
 
 def _tls_reason(details: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in details:
-        return "its certificate is not signed by a CA that is trusted here; name the CA's file"
+        return "its certificate is not signed by a CA that is trusted here; give the CA's file"
     if "Peer name" in details:
         return "its certificate is for another host name"
-    return "the handshake failed; does it speak TLS, and does it want a client certificate?"
+    return "the handshake failed; check that it speaks TLS and whether it requires a client certificate"
 
 
 def _fill_spec(spec: Any, name: str, version: int | None, label: str | None) -> None:
@@ -201,4 +205,4 @@ def _fill_spec(spec: Any, name: str, version: int | None, label: str | None) -> 
         elif label is not None:
             spec.version_label = label
     except (ValueError, TypeError):
-        raise InvalidArgument(f"{name}: version {version!r} is not a version number") from None
+        raise InvalidArgument(f"{name}: got version {version!r}; expected a whole number") from None

@@ -1,9 +1,13 @@
-"""What a server says about a model: its signatures, and the state of its versions."""
+"""What a server declares about a model: the signatures of a version, and the state of each version.
+
+A signature also turns a caller's values into the arrays that it declares.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,25 +23,66 @@ _NAMES[pb.DataType.Value("DT_BFLOAT16")] = "bfloat16"
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A declared input or output. `shape`: None for a free axis; None as a whole when the rank is free."""
+    """A declared input or output. In `shape`, None is a free axis; a `shape` of None means any rank."""
 
     dtype: str
     shape: tuple[int | None, ...] | None
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The NumPy type of its arrays: objects for strings, float32 for bfloat16."""
+        """The NumPy dtype of its arrays: object for strings, float32 for bfloat16."""
         if self.dtype == "string":
             return np.dtype(object)
         return np.dtype(np.float32 if self.dtype == "bfloat16" else self.dtype)
 
     def admits(self, shape: tuple[int, ...]) -> bool:
-        """Whether an array of that shape fits."""
+        """Whether an array of this shape fits."""
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(
-            wanted in (None, size) for wanted, size in zip(self.shape, shape, strict=True)
+            declared in (None, size) for declared, size in zip(self.shape, shape, strict=True)
         )
+
+    def array(self, value: Any, what: str) -> Array:
+        """`value` as an array of the declared dtype and shape; `what` names the input in errors.
+
+        Arrays keep their dtype, except that float64 becomes float32 where every value stays the same. Lists, numbers,
+        bytes and str get the declared dtype. InvalidArgument: the value does not fit.
+        """
+        if isinstance(value, (np.ndarray, np.generic)):
+            array = self._exactly_narrowed(np.asarray(value))
+        else:
+            array = self._converted(value, what)
+        if dtype_name(array) != self.dtype or not self.admits(array.shape):
+            raise InvalidArgument(f"{what}: got {describe(array)}; expected {self}{self._remedy(array)}")
+        return array
+
+    def _remedy(self, array: Array) -> str:
+        if self.dtype == "float32" and array.dtype == np.float64 and self.admits(array.shape):
+            return "; float32 would round these values, so convert them yourself: .astype(numpy.float32)"
+        return ""
+
+    def _exactly_narrowed(self, array: Array) -> Array:
+        # NumPy makes float64 by default, so callers send it without meaning to. 0.5 fits float32; 0.1 does not, and
+        # rounding it silently would change the question.
+        if array.dtype == np.float64 and self.dtype == "float32":
+            with np.errstate(over="ignore"):
+                narrow = array.astype(np.float32)
+            return narrow if np.array_equal(narrow, array, equal_nan=True) else array
+        return array
+
+    def _converted(self, value: Any, what: str) -> Array:
+        try:
+            if self.dtype == "string":
+                return np.array(value, object)
+            array = np.asarray(value)
+            if array.dtype.kind == "O":
+                raise ValueError("its rows differ in length or hold something other than numbers")
+            if array.size and not np.can_cast(array.dtype, self.numpy, "same_kind"):
+                raise InvalidArgument(f"{what}: got {describe(array)}; expected {self}")
+            return array.astype(self.numpy)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InvalidArgument(f"{what}: got a value that is not a tensor ({error}); expected {self}") from None
 
     def __str__(self) -> str:
         if self.shape is None:
@@ -53,6 +98,25 @@ class Signature:
     outputs: Mapping[str, TensorInfo]
     method: str
 
+    @cached_property
+    def output_dtypes(self) -> dict[str, np.dtype[Any]]:
+        """The NumPy dtype of each output."""
+        return {name: info.numpy for name, info in self.outputs.items()}
+
+    def arrays(self, model: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """A caller's inputs as arrays of the declared dtypes and shapes (`TensorInfo.array`).
+
+        InvalidArgument begins with the model's name; it names the input, what came and what the signature declares.
+        """
+        if inputs.keys() != self.inputs.keys():
+            known = ", ".join(f"{alias}: {declared}" for alias, declared in self.inputs.items()) or "no inputs"
+            for key in inputs:
+                if key not in self.inputs:
+                    raise InvalidArgument(f'{model}: got an input "{key}"; expected {known}')
+            missing = next(key for key in self.inputs if key not in inputs)
+            raise InvalidArgument(f'{model}: got no input "{missing}"; expected {known}')
+        return {key: self.inputs[key].array(value, f'{model}: input "{key}"') for key, value in inputs.items()}
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -63,7 +127,7 @@ class Metadata:
     signatures: Mapping[str, Signature]
 
     def signature(self, key: str) -> Signature:
-        """One signature; InvalidArgument names those there are."""
+        """One signature; InvalidArgument names those that exist."""
         try:
             return self.signatures[key]
         except KeyError:
@@ -84,7 +148,7 @@ class VersionStatus:
 
 
 def metadata_from_proto(name: str, version: int, signatures: Any) -> Metadata:
-    """`signatures`: a SignatureDefMap. TensorFlow's own initialiser is left out."""
+    """Metadata from a SignatureDefMap, without TensorFlow's own initialiser."""
     return Metadata(
         name,
         version,
@@ -109,7 +173,7 @@ def _info(proto: Any) -> TensorInfo:
 
 
 def statuses_from_proto(response: Any) -> list[VersionStatus]:
-    """`response`: a GetModelStatusResponse; the highest version first."""
+    """The states in a GetModelStatusResponse, highest version first."""
     return [
         VersionStatus(
             status.version,
@@ -129,5 +193,5 @@ def dtype_name(array: Array) -> str:
 
 
 def describe(array: Array) -> str:
-    """An array's dtype and shape, written as `TensorInfo` writes them."""
+    """An array's dtype and shape, written as `TensorInfo` writes them: `float32 [2, 28, 28, 1]`."""
     return f"{dtype_name(array)} [{', '.join(map(str, array.shape))}]"

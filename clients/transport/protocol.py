@@ -1,63 +1,112 @@
-"""The methods of a model server as steps, the same over both protocols: inputs checked, safe tries repeated."""
+"""The methods of a model server as operations, the same over gRPC and REST: inputs checked, safe requests retried."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ladle.clients.errors import InvalidArgument, LadleError, NotFound, Unimplemented
 from ladle.clients.transport.access import Access
-from ladle.clients.transport.exchange import (
-    BrokenConnection,
-    Deadline,
-    NothingRan,
-    Pause,
-    Rotation,
-    Send,
-    Steps,
-    nothing_answers,
-)
-from ladle.clients.transport.inputs import checked
 from ladle.clients.transport.metadata import Metadata, VersionStatus
+from ladle.clients.transport.operation import (
+    BrokenConnection,
+    NotExecuted,
+    Operation,
+    Pause,
+    Send,
+    nothing_answers,
+    too_late,
+)
 from ladle.clients.wire.arrays import Array
 
 METADATA_AGE_S = 10.0
+"""Cached metadata is asked again after this long."""
 FIRST_PAUSE_S = 0.1
 ATTEMPTS = 4
 MAX_MESSAGE_BYTES = 2**31 - 1
 """What gRPC and protobuf can hold."""
+LONGEST_S = 3e7
+"""Seconds of the longest deadline, about a year: sockets take no more."""
+DOWN_S = 2.0
+"""A host that did not answer is avoided this long while others answer."""
+
+
+class Deadline:
+    """The time by which a call that starts now must end: `end`, in seconds of `time.monotonic`."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        if not timeout_s > 0:
+            raise InvalidArgument(f"got timeout_s={timeout_s:g}; expected more than 0 seconds")
+        self.timeout_s = timeout_s
+        self.end = time.monotonic() + min(timeout_s, LONGEST_S)
+        self._address = address
+
+    def left_s(self) -> float:
+        """The seconds left. DeadlineExceeded: none are."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise too_late(self._address, self.timeout_s)
+        return left
+
+
+class HostRotation:
+    """Round robin over several hosts that skips those that just failed to answer. Threads share it."""
+
+    def __init__(self, count: int) -> None:
+        self._numbers = itertools.count()  # `next` on it is atomic, so no lock
+        self._down_until = [0.0] * count
+
+    def take(self) -> int:
+        """The index of the next host; if all are down, the one whose turn it is."""
+        count = len(self._down_until)
+        first = next(self._numbers) % count
+        if count == 1:
+            return 0
+        now = time.monotonic()
+        order = [(first + i) % count for i in range(count)]
+        return next((host for host in order if self._down_until[host] <= now), first)
+
+    def mark_down(self, host: int) -> bool:
+        """Avoid `host` for DOWN_S; whether another host is worth an attempt at once."""
+        now = time.monotonic()
+        self._down_until[host] = now + DOWN_S
+        return any(until <= now for until in self._down_until)
+
+    def mark_up(self, host: int) -> None:
+        self._down_until[host] = 0.0
 
 
 class Protocol(ABC):
-    """Requests and answers of one protocol, and what is remembered of the server. Threads share it.
+    """Requests and answers of one protocol, and a cache of what the server said. Threads share it.
 
-    Every call ends within its `timeout_s`, tries included, and raises `LadleError`s alone. Tried again is only what
-    certainly ran nothing (no connection, a full queue, an answer that says when to ask again) or changes nothing
-    (metadata, status); pauses double from FIRST_PAUSE_S, unless the server names its own.
+    A call ends within its `timeout_s`, retries included, and raises nothing but `LadleError`. A request is retried only
+    if it certainly did not run (no connection, a full queue, an answer that says when to retry) or if it changes
+    nothing (metadata, status). Pauses double from FIRST_PAUSE_S, unless the server names its own.
     """
 
     def __init__(
         self, address: str, hosts: Sequence[str], access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES
     ) -> None:
         if max_message_bytes < 1:
-            raise InvalidArgument(f"max_message_bytes is {max_message_bytes}; a message needs some bytes")
+            raise InvalidArgument(f"got max_message_bytes={max_message_bytes}; expected at least 1")
         self.address, self.hosts, self.max_message_bytes = address, tuple(hosts), max_message_bytes
         self.access = access
-        self._rotation = Rotation(len(hosts))
-        self._known: dict[tuple[str, int | None, str | None], tuple[float, Metadata]] = {}
-        self.labels: dict[str, tuple[str, ...] | None] = {}  # a cache of `ladle.clients.library.call`, by name/version
+        self._rotation = HostRotation(len(hosts))
+        self._metadata_cache: dict[tuple[str, int | None, str | None], tuple[float, Metadata]] = {}
+        # Caches of ladle.clients.library.inference. They stand here because one server has one protocol object.
+        self.labels: dict[str, tuple[str, ...] | None] = {}  # by "name/version"
+        self.models_by_verb: dict[str, tuple[float, str]] = {}  # when it was found, and its name
 
-    def deadline(self, timeout_s: float) -> Deadline:
-        """Of a call that starts now."""
-        return Deadline(self.address, timeout_s)
-
-    # What differs
+    # What differs between gRPC and REST
 
     @abstractmethod
-    def request_predict(
+    def predict_request(
         self,
         name: str,
         arrays: Mapping[str, Array],
@@ -66,33 +115,35 @@ class Protocol(ABC):
         label: str | None,
         outputs: Sequence[str] | None,
     ) -> Any:
-        """A Predict request in the transport's form."""
+        """A Predict request in the transport's own type."""
 
     @abstractmethod
-    def read_predict(
+    def predict_outputs(
         self, answer: Any, name: str, signature: str, version: int | None, label: str | None, deadline: Deadline
-    ) -> Steps[dict[str, Array]]:
+    ) -> Operation[dict[str, Array]]:
         """The arrays of its answer."""
 
     @abstractmethod
-    def _metadata(self, name: str, version: int | None, label: str | None, deadline: Deadline) -> Steps[Metadata]: ...
+    def _metadata(
+        self, name: str, version: int | None, label: str | None, deadline: Deadline
+    ) -> Operation[Metadata]: ...
 
     @abstractmethod
-    def _status(self, name: str, version: int | None, deadline: Deadline) -> Steps[list[VersionStatus]]: ...
+    def _status(self, name: str, version: int | None, deadline: Deadline) -> Operation[list[VersionStatus]]: ...
 
     @abstractmethod
-    def _models(self, deadline: Deadline) -> Steps[dict[str, list[VersionStatus]] | None]:
-        """Every model of the server; None: it has no way to tell."""
+    def _models(self, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]] | None]:
+        """Every model of the server; None: this server cannot list its models."""
 
-    @abstractmethod
-    def read(self, answer: Any) -> Any:
-        """The answer's content; raises what `explain` understands when it is none."""
+    def content(self, answer: Any) -> Any:
+        """The content of a transport's answer; raises a LadleError or NotExecuted if the answer is an error."""
+        return answer
 
     @abstractmethod
     def explain(self, error: Exception, timeout_s: float, host: str) -> Exception:
-        """A LadleError, NothingRan or BrokenConnection for what a transport raised."""
+        """A LadleError, NotExecuted or BrokenConnection for what a transport raised."""
 
-    # What does not
+    # What is the same
 
     def predict(
         self,
@@ -101,43 +152,65 @@ class Protocol(ABC):
         signature: str,
         version: int | None,
         label: str | None,
+        timeout_s: float,
+        outputs: Sequence[str] | None = None,
+    ) -> Operation[dict[str, Array]]:
+        """Run a signature: the outputs by name for inputs by name."""
+        deadline = Deadline(self.address, timeout_s)
+        arrays = yield from self._fitted(name, inputs, signature, version, label, deadline)
+        answer = yield from self.run_signature(name, arrays, signature, version, label, deadline, outputs)
+        return answer
+
+    def run_signature(
+        self,
+        name: str,
+        arrays: Mapping[str, Array],
+        signature: str,
+        version: int | None,
+        label: str | None,
         deadline: Deadline,
         outputs: Sequence[str] | None = None,
-    ) -> Steps[dict[str, Array]]:
-        arrays = yield from self._checked(name, inputs, signature, version, label, deadline)
-        request = self.request_predict(name, arrays, signature, version, label, outputs)
-        answer = yield from self.ask(request, deadline)
-        arrays = yield from self.read_predict(answer, name, signature, version, label, deadline)
-        return arrays if outputs is None else _only(arrays, outputs)
+    ) -> Operation[dict[str, Array]]:
+        """As `predict`, for arrays that already fit the signature."""
+        request = self.predict_request(name, arrays, signature, version, label, outputs)
+        answer = yield from self.send_with_retries(request, deadline)
+        found = yield from self.predict_outputs(answer, name, signature, version, label, deadline)
+        return found if outputs is None else _only(name, found, outputs)
 
-    def metadata(self, name: str, version: int | None, label: str | None, deadline: Deadline) -> Steps[Metadata]:
-        one_of(version, label)
+    def metadata(self, name: str, version: int | None, label: str | None, deadline: Deadline) -> Operation[Metadata]:
+        """The metadata that the server gives now."""
+        one_of(name, version, label)
         found = yield from self._metadata(name, version, label, deadline)
-        self._known[name, version, label] = (time.monotonic(), found)
+        self._metadata_cache[name, version, label] = (time.monotonic(), found)
         return found
 
-    def known_metadata(self, name: str, version: int | None, label: str | None, deadline: Deadline) -> Steps[Metadata]:
+    def cached_metadata(
+        self, name: str, version: int | None, label: str | None, deadline: Deadline
+    ) -> Operation[Metadata]:
         """The metadata, at most METADATA_AGE_S old."""
-        known = self._known.get((name, version, label))
-        if known is not None and time.monotonic() - known[0] <= METADATA_AGE_S:
-            return known[1]
+        cached = self._metadata_cache.get((name, version, label))
+        if cached is not None and time.monotonic() - cached[0] <= METADATA_AGE_S:
+            return cached[1]
         return (yield from self.metadata(name, version, label, deadline))
 
-    def forget(self, name: str) -> None:
-        """Drop a model's remembered metadata, because something did not fit it."""
-        for key in [key for key in list(self._known) if key[0] == name]:  # other threads add to it
-            self._known.pop(key, None)
+    def invalidate(self, name: str) -> None:
+        """Drop a model's cached metadata, because something did not fit it."""
+        # Other threads add entries meanwhile, so this walks over a copy of the keys.
+        for key in [key for key in list(self._metadata_cache) if key[0] == name]:
+            self._metadata_cache.pop(key, None)
 
-    def status(self, name: str, version: int | None, deadline: Deadline) -> Steps[list[VersionStatus]]:
+    def status(self, name: str, version: int | None, deadline: Deadline) -> Operation[list[VersionStatus]]:
+        """The state of every version ever seen, or of one; highest version first."""
         return self._status(name, version, deadline)
 
-    def models(self, names: Sequence[str] | None, deadline: Deadline) -> Steps[dict[str, list[VersionStatus]]]:
+    def models(self, names: Sequence[str] | None, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]]]:
+        """The versions of every model, or of those of `names` that are served."""
         found = yield from self._models(deadline)
         if found is not None:
             return found if names is None else {name: found[name] for name in names if name in found}
         if names is None:
             raise Unimplemented(
-                f"{self.address} has no way to list its models, as TensorFlow Serving has none; name those to ask about"
+                f"{self.address} cannot list its models (TensorFlow Serving has no method for it); name the models"
             )
         found = {}
         for name in names:
@@ -147,35 +220,39 @@ class Protocol(ABC):
                 continue
         return found
 
-    def ask(self, request: Any, deadline: Deadline, changes_nothing: bool = False) -> Steps[Any]:
-        """Send until something answers or nothing may be tried any more."""
+    def send_with_retries(self, request: Any, deadline: Deadline, idempotent: bool = False) -> Operation[Any]:
+        """The content of the answer, after as many attempts as are safe within the deadline."""
         pause_s, attempt = FIRST_PAUSE_S, 1
-        told: LadleError | None = None
+        first_reason: LadleError | None = None
         while True:
-            target = self._rotation.take()
-            host = self.hosts[target]
+            number = self._rotation.take()
+            host = self.hosts[number]
             try:
-                answer = self.read((yield Send(request, target, self.access.headers(), deadline.left_s())))
+                answer = self.content((yield Send(request, number, self.access.headers(), deadline.left_s())))
             except Exception as error:
                 raised = error if isinstance(error, LadleError) else self.explain(error, deadline.timeout_s, host)
             else:
-                self._rotation.heard(target)
+                self._rotation.mark_up(number)
                 return answer
             retry_after_s = None
-            if isinstance(raised, NothingRan):
+            if isinstance(raised, NotExecuted):
                 final: LadleError = raised.error
-                if raised.unheard:
-                    # Of a name's several addresses one refuses and another says why.
-                    final = told = told if told and final.args == nothing_answers(host).args else final
+                if raised.unreachable:
+                    # A name with several addresses: one may refuse the connection while another says why. The reason
+                    # is worth more than "nothing answers".
+                    if first_reason and final.args == nothing_answers(host).args:
+                        final = first_reason
+                    first_reason = final
                 retry_after_s = raised.retry_after_s
-                if raised.unheard and self._rotation.unheard(target):
-                    continue  # another address is there: no pause
+                if raised.unreachable and self._rotation.mark_down(number):
+                    continue  # another host is up: no pause
             elif isinstance(raised, BrokenConnection):
                 final = raised.error
-                if not changes_nothing:
+                if not idempotent:
                     raise final from None
             else:
                 raise raised from None
+            # Jitter keeps clients that failed together from retrying together.
             wait_s = pause_s * random.uniform(0.8, 1.2) if retry_after_s is None else retry_after_s  # noqa: S311
             if attempt == ATTEMPTS or time.monotonic() + wait_s >= deadline.end:
                 raise final from None
@@ -183,7 +260,7 @@ class Protocol(ABC):
             pause_s *= 2
             attempt += 1
 
-    def _checked(
+    def _fitted(
         self,
         name: str,
         inputs: Mapping[str, Any],
@@ -191,31 +268,32 @@ class Protocol(ABC):
         version: int | None,
         label: str | None,
         deadline: Deadline,
-    ) -> Steps[dict[str, Array]]:
-        """Inputs as arrays that fit the signature; metadata that does not suit is asked for afresh once."""
-        one_of(version, label)
+    ) -> Operation[dict[str, Array]]:
+        """Inputs as arrays that fit the signature. If cached metadata does not fit them, it is asked again once."""
+        one_of(name, version, label)
         began = time.monotonic()
         try:
-            metadata = yield from self.known_metadata(name, version, label, deadline)
-        except Unimplemented:  # a server that tells no signatures checks them itself
-            return checked(name, None, inputs)
+            metadata = yield from self.cached_metadata(name, version, label, deadline)
+        except Unimplemented:  # this server declares no signatures and checks inputs itself
+            return {key: np.asarray(value) for key, value in inputs.items()}
         try:
-            return checked(name, metadata.signature(signature), inputs)
+            return metadata.signature(signature).arrays(name, inputs)
         except InvalidArgument:
-            if self._known.get((name, version, label), (began,))[0] >= began:
+            if self._metadata_cache.get((name, version, label), (began,))[0] >= began:
                 raise
         metadata = yield from self.metadata(name, version, label, deadline)
-        return checked(name, metadata.signature(signature), inputs)
+        return metadata.signature(signature).arrays(name, inputs)
 
 
-def one_of(version: int | None, label: str | None) -> None:
+def one_of(name: str, version: int | None, label: str | None) -> None:
+    """InvalidArgument: both a version and a label were given."""
     if version is not None and label is not None:
-        raise InvalidArgument(f'version {version} and label "{label}" were given; name one of them')
+        raise InvalidArgument(f'{name}: got version {version} and label "{label}"; expected one of them')
 
 
-def _only(arrays: dict[str, Array], names: Sequence[str]) -> dict[str, Array]:
+def _only(name: str, arrays: dict[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
     try:
-        return {name: arrays[name] for name in names}
+        return {output: arrays[output] for output in outputs}
     except KeyError as error:
         known = ", ".join(sorted(arrays))
-        raise InvalidArgument(f'output "{error.args[0]}" is not in the signature; it has {known}') from None
+        raise InvalidArgument(f'{name}: has no output "{error.args[0]}"; it has {known}') from None

@@ -1,4 +1,4 @@
-"""Keep-alive HTTP connections on the standard library, one for each thread that is asking."""
+"""The transport over REST: keep-alive connections of the standard library, one for each request under way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.address import Address
 from ladle.clients.transport.base import Transport
-from ladle.clients.transport.exchange import ClosedError, Send
+from ladle.clients.transport.operation import ClosedError, Send
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
 from ladle.clients.transport.rest_protocol import (
     HttpAnswer,
@@ -25,8 +25,8 @@ from ladle.clients.transport.rest_protocol import (
 )
 
 
-class RestClient(Transport):
-    """A client of one host; connections are kept and used again."""
+class RestTransport(Transport):
+    """REST for threads, to one host; connections are kept for later requests."""
 
     def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.protocol = RestProtocol(address, access, max_message_bytes)
@@ -41,7 +41,7 @@ class RestClient(Transport):
 
 
 class _Pool:
-    """Connections to one server; a thread takes one for the time of an exchange."""
+    """Idle connections to one server. A request takes one, or opens one, and puts it back."""
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
         self._host, self._port, self._context = host, port, context
@@ -78,7 +78,8 @@ class _Pool:
             connection.close()
 
     def _take(self, end: float) -> http.client.HTTPConnection:
-        if self._pid != os.getpid():  # the parent's connections are its own, and a lock may be held by no one here
+        # After a fork the connections are the parent's, and the lock may be held by a thread that exists only there.
+        if self._pid != os.getpid():
             self._lock, self._idle, self._pid = threading.Lock(), [], os.getpid()
         while True:
             with self._lock:
@@ -116,7 +117,7 @@ class _Pool:
 
 
 def is_quiet(sock: Any) -> bool:
-    """Whether a kept connection can be used: it has nothing to read, unless the server has closed it."""
+    """Whether an idle connection can be used again: there is nothing to read, not even the end that a close leaves."""
     with selectors.DefaultSelector() as selector:
         selector.register(sock, selectors.EVENT_READ)
         return not selector.select(0)
@@ -143,7 +144,7 @@ def _read(
         if size > max_bytes:
             raise TooLargeError
         _set_timeout(connection, end)
-    if response.length:  # `read1` does not mind an early end
+    if response.length:  # `read1` does not notice a body that ends early
         raise http.client.IncompleteRead(b"", response.length)
     response.close()
     return b"".join(chunks)

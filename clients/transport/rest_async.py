@@ -1,4 +1,7 @@
-"""HTTP/1.1 on asyncio's streams: keep-alive connections, as many as questions are open at once."""
+"""The transport over REST for event loops: HTTP/1.1 on asyncio's streams, a kept connection for each request under way.
+
+The standard library has no asynchronous HTTP client, and the bare install brings no other package for it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.address import Address
 from ladle.clients.transport.base import AsyncTransport
-from ladle.clients.transport.exchange import ClosedError, Send
+from ladle.clients.transport.operation import ClosedError, Send
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
 from ladle.clients.transport.rest import is_quiet
 from ladle.clients.transport.rest_protocol import (
@@ -26,8 +29,8 @@ _HEAD_BYTES = 1 << 16
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class AsyncRestClient(AsyncTransport):
-    """A client of one host. A question that is cancelled ends its connection, and the server's work with it."""
+class AsyncRestTransport(AsyncTransport):
+    """REST for an event loop, to one host. Cancelling a request closes its connection, which stops the server too."""
 
     def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.protocol = RestProtocol(address, access, max_message_bytes)
@@ -49,7 +52,7 @@ class AsyncRestClient(AsyncTransport):
     async def close(self) -> None:
         self._closed = True
         idle, self._idle = self._idle, []
-        if self._loop is asyncio.get_running_loop():  # a loop that has ended has let go of its connections
+        if self._loop is asyncio.get_running_loop():  # a loop that has ended has closed its connections
             for _, writer in idle:
                 writer.close()
 
@@ -64,7 +67,7 @@ class AsyncRestClient(AsyncTransport):
         except asyncio.IncompleteReadError:
             raise ConnectionResetError("it ended before the answer was whole") from None
         except (asyncio.LimitOverrunError, ValueError):
-            raise http.client.HTTPException("its answer is no HTTP") from None
+            raise http.client.HTTPException("its answer is not HTTP") from None
         finally:
             if keep and not self._closed:
                 self._idle.append(connection)
@@ -85,7 +88,7 @@ class AsyncRestClient(AsyncTransport):
             self._loop, self._idle = loop, []
         while self._idle:
             reader, writer = self._idle.pop()
-            # A loop that was busy has not seen yet that the server closed it.
+            # A busy loop may not have noticed yet that the server closed the connection; the socket knows.
             if not (reader.at_eof() or writer.is_closing()) and is_quiet(writer.get_extra_info("socket")):
                 return reader, writer
             writer.close()
@@ -98,7 +101,7 @@ class AsyncRestClient(AsyncTransport):
 
 
 async def _read(reader: asyncio.StreamReader, max_bytes: int) -> tuple[HttpAnswer, bool]:
-    """An answer, and whether the connection may be used again."""
+    """The answer, and whether the connection can be used again."""
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
         first, _, rest = head.partition(b"\r\n")
@@ -134,6 +137,6 @@ async def _read_chunks(reader: asyncio.StreamReader, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise TooLargeError
         chunks.append((await reader.readexactly(length + 2))[:-2])
-    while await reader.readuntil(b"\r\n") != b"\r\n":  # header fields after the body
+    while await reader.readuntil(b"\r\n") != b"\r\n":  # trailers: header fields after the body
         pass
     return b"".join(chunks)

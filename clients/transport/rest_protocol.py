@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API: requests and answers as JSON, errors in the client's tree."""
+"""TensorFlow Serving's REST API: requests and answers as JSON, HTTP's errors as `LadleError`s."""
 
 from __future__ import annotations
 
@@ -24,24 +24,22 @@ from ladle.clients.errors import (
 )
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.address import Address
-from ladle.clients.transport.exchange import (
-    BrokenConnection,
-    ClosedError,
-    Deadline,
-    NothingRan,
-    Steps,
-    closed,
-    nothing_answers,
-    too_late,
-)
 from ladle.clients.transport.metadata import (
     Metadata,
-    Signature,
     VersionStatus,
     metadata_from_proto,
     statuses_from_proto,
 )
-from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES, Protocol
+from ladle.clients.transport.operation import (
+    BrokenConnection,
+    ClosedError,
+    NotExecuted,
+    Operation,
+    closed,
+    nothing_answers,
+    too_late,
+)
+from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES, Deadline, Protocol
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import rest_json
 from ladle.clients.wire.arrays import Array
@@ -66,24 +64,24 @@ class HttpAnswer:
 
 
 class NoConnectionError(Exception):
-    """Nothing was sent: there is nobody at the address."""
+    """No connection could be made, so nothing was sent."""
 
 
 class TooLargeError(Exception):
-    """The answer is larger than the client takes."""
+    """The answer is larger than the client's `max_message_bytes`."""
 
 
 class RestProtocol(Protocol):
-    """JSON carries no dtypes: outputs get those of the model's metadata, as over gRPC.
+    """REST. JSON carries no dtypes, so outputs get those of the model's metadata.
 
-    REST has no form for bfloat16 and complex; and every status 400 is `InvalidArgument`.
+    REST cannot carry bfloat16 and complex numbers, and every status 400 is `InvalidArgument`.
     """
 
     def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         super().__init__(address.hosts[0], address.hosts, access, max_message_bytes)
         self._prefix = address.path
 
-    def request_predict(
+    def predict_request(
         self,
         name: str,
         arrays: Mapping[str, Array],
@@ -98,24 +96,26 @@ class RestProtocol(Protocol):
             raise InvalidArgument(f"{name}: {error}") from None
         return self._request("POST", _path(name, version, label) + ":predict", body)
 
-    def read_predict(
+    def predict_outputs(
         self, answer: Any, name: str, signature: str, version: int | None, label: str | None, deadline: Deadline
-    ) -> Steps[dict[str, Array]]:
+    ) -> Operation[dict[str, Array]]:
         for last in (False, True):
-            metadata = yield from self.known_metadata(name, version, label, deadline)
+            metadata = yield from self.cached_metadata(name, version, label, deadline)
             try:
-                return rest_json.decode_outputs(answer, _dtypes(metadata.signature(signature)))
+                return rest_json.decode_outputs(answer, metadata.signature(signature).output_dtypes)
             except ValueError as error:
                 if last:
-                    raise Internal(f"{self.address} does not fit its own metadata of {name}: {error}") from None
-                self.forget(name)  # a new version may have come since
+                    raise Internal(
+                        f"{self.address} sent an answer that its metadata of {name} forbids: {error}"
+                    ) from None
+                self.invalidate(name)  # a new version may have replaced it
         raise AssertionError("unreachable")
 
-    def _metadata(self, name: str, version: int | None, label: str | None, deadline: Deadline) -> Steps[Metadata]:
+    def _metadata(self, name: str, version: int | None, label: str | None, deadline: Deadline) -> Operation[Metadata]:
         from google.protobuf import json_format
 
         request = self._request("GET", _path(name, version, label) + "/metadata")
-        answer = yield from self.ask(request, deadline, changes_nothing=True)
+        answer = yield from self.send_with_retries(request, deadline, idempotent=True)
         try:
             signatures = json_format.ParseDict(
                 answer["metadata"]["signature_def"], pb.SignatureDefMap(), ignore_unknown_fields=True
@@ -124,10 +124,12 @@ class RestProtocol(Protocol):
         except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
             raise Internal(f"{self.address} sent unreadable metadata of {name}: {error}") from None
 
-    def _status(self, name: str, version: int | None, deadline: Deadline) -> Steps[list[VersionStatus]]:
+    def _status(self, name: str, version: int | None, deadline: Deadline) -> Operation[list[VersionStatus]]:
         from google.protobuf import json_format
 
-        answer = yield from self.ask(self._request("GET", _path(name, version, None)), deadline, changes_nothing=True)
+        answer = yield from self.send_with_retries(
+            self._request("GET", _path(name, version, None)), deadline, idempotent=True
+        )
         try:
             return statuses_from_proto(
                 json_format.ParseDict(answer, pb.GetModelStatusResponse(), ignore_unknown_fields=True)
@@ -135,11 +137,11 @@ class RestProtocol(Protocol):
         except json_format.ParseError as error:
             raise Internal(f"{self.address} sent an unreadable status of {name}: {error}") from None
 
-    def _models(self, deadline: Deadline) -> Steps[dict[str, list[VersionStatus]] | None]:
-        """KServe's repository index; TensorFlow Serving does not know it."""
+    def _models(self, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]] | None]:
+        """From KServe's repository index. TensorFlow Serving does not implement it."""
         request = self._request("POST", "/v2/repository/index", b"{}")
         try:
-            rows = yield from self.ask(request, deadline, changes_nothing=True)
+            rows = yield from self.send_with_retries(request, deadline, idempotent=True)
         except (NotFound, InvalidArgument, Internal):
             return None
         found: dict[str, list[VersionStatus]] = {}
@@ -154,12 +156,12 @@ class RestProtocol(Protocol):
     def _request(self, method: str, path: str, body: bytes | None = None) -> HttpRequest:
         if body is not None and len(body) > self.max_message_bytes:
             raise ResourceExhausted(
-                f"the request has {len(body):,} bytes; this client sends at most {self.max_message_bytes:,}"
+                f"got a request of {len(body):,} bytes; this client sends at most {self.max_message_bytes:,}"
             )
         return HttpRequest(method, self._prefix + path, body)
 
-    def read(self, answer: HttpAnswer) -> Any:
-        """The JSON of an answer with status 200; the error of any other."""
+    def content(self, answer: HttpAnswer) -> Any:
+        """The JSON of an answer with status 200; raises the error that any other answer stands for."""
         try:
             content = rest_json.decode(answer.body)
         except ValueError:
@@ -169,32 +171,34 @@ class RestProtocol(Protocol):
         retry_after_s = _retry_after_s(answer.headers.get("retry-after"))
         if isinstance(content, dict) and "error" in content:
             error: LadleError = from_status(answer.status, str(content["error"]))
-        elif answer.status in (401, 403, 408, 413, 429, 502, 503, 504):  # of a proxy before the server
+        elif answer.status in (401, 403, 408, 413, 429, 502, 503, 504):  # from a proxy in front of the server
             reason = http.client.responses.get(answer.status, "")
             error = from_status(answer.status, f"{self.address} answered {answer.status} {reason}".rstrip())
         else:
             kind = NotFound if answer.status == 404 else Internal
-            raise kind(f"{self.address} answered {answer.status} and no JSON; is it the REST port of a model server?")
+            raise kind(
+                f"{self.address} answered {answer.status} without JSON; check that it is a model server's REST port"
+            )
         full = answer.status == 503 and str(error).startswith(_QUEUE_FULL)
         if full or (answer.status in (429, 503) and retry_after_s is not None):
-            raise NothingRan(error, retry_after_s=retry_after_s)
+            raise NotExecuted(error, retry_after_s=retry_after_s)
         raise error
 
     def explain(self, error: Exception, timeout_s: float, host: str) -> Exception:
-        if isinstance(error, NothingRan):
+        if isinstance(error, NotExecuted):
             return error
         if isinstance(error, ClosedError):
             return closed(self.address)
         if isinstance(error, NoConnectionError):
-            return NothingRan(nothing_answers(host), unheard=True)
+            return NotExecuted(nothing_answers(host), unreachable=True)
         if isinstance(error, TooLargeError):
             return ResourceExhausted(
-                f"the answer of {host} has more than {self.max_message_bytes:,} bytes, which this client takes"
+                f"the answer of {host} is too large; this client takes at most {self.max_message_bytes:,} bytes"
             )
         if isinstance(error, TimeoutError):
             return too_late(host, timeout_s)
         if isinstance(error, ssl.SSLError):
-            return Unavailable(f"{host} answers, but not over this TLS: {_tls_reason(error)}")
+            return Unavailable(f"{host} refuses this TLS connection: {_tls_reason(error)}")
         if isinstance(error, OSError | http.client.HTTPException | EOFError):
             reason = str(error) or "it ended before the answer"
             return BrokenConnection(Unavailable(f"{host} broke the connection: {reason}"))
@@ -205,12 +209,12 @@ def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         if "mismatch" in error.verify_message or "doesn't match" in error.verify_message:
             return "its certificate is for another host name"
-        return "its certificate is not signed by a CA that is trusted here; name the CA's file"
-    return "the handshake failed; does it speak TLS, and does it want a client certificate?"
+        return "its certificate is not signed by a CA that is trusted here; give the CA's file"
+    return "the handshake failed; check that it speaks TLS and whether it requires a client certificate"
 
 
 def _retry_after_s(value: str | None) -> float | None:
-    """Seconds until the time that the header names, in either of its forms."""
+    """Seconds from now that a Retry-After header asks to wait; it holds seconds or a date."""
     if value is None:
         return None
     if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
@@ -227,9 +231,5 @@ def _path(name: str, version: int | None, label: str | None) -> str:
         try:
             return f"{path}/versions/{operator.index(version)}"
         except TypeError:
-            raise InvalidArgument(f"{name}: version {version!r} is not a version number") from None
+            raise InvalidArgument(f"{name}: got version {version!r}; expected a whole number") from None
     return path if label is None else f"{path}/labels/{quote(label, safe='')}"
-
-
-def _dtypes(signature: Signature) -> dict[str, Any]:
-    return {name: info.numpy for name, info in signature.outputs.items()}

@@ -13,8 +13,8 @@ from flask import g
 
 from ladle.clients.errors import InvalidArgument, NotFound
 from ladle.clients.library import tasks
-from ladle.clients.library.client import Client, Which
-from ladle.clients.transport.exchange import Deadline
+from ladle.clients.library.client import CallOptions, Client
+from ladle.clients.transport.protocol import Deadline
 from ladle.clients.web.catalog import Catalog
 from ladle.clients.web.config import Config
 from ladle.clients.web.http.measures import Measures
@@ -103,7 +103,7 @@ class Question:
         g.verb = verb
 
     @property
-    def which(self) -> Which:
+    def which(self) -> CallOptions:
         """The version of a call, and the seconds that are left for it. DeadlineExceeded: none are."""
         return {"version": self.model.version, "timeout_s": self._deadline.left_s()}
 

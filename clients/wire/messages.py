@@ -1,7 +1,7 @@
 """Protocol messages of TensorFlow Serving, TensorFlow and gRPC health, without TensorFlow.
 
-The classes come from descriptors.binpb and live in a descriptor pool of their own, so that they can stand
-beside an imported TensorFlow. They are not TensorFlow's classes: pass bytes from one to the other.
+The classes come from descriptors.binpb and live in a descriptor pool of their own, so TensorFlow can be imported in the
+same process. They are not TensorFlow's classes: to convert, serialize with one and parse with the other.
 
     from ladle.clients.wire import messages as pb
     pb.PredictRequest()
@@ -16,35 +16,33 @@ from typing import Any
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.internal import enum_type_wrapper
 
+from ladle.clients.wire.varints import read_varint
+
 POOL = descriptor_pool.DescriptorPool()
 """Pass it to `text_format.Parse(..., descriptor_pool=POOL)` for files that hold an `Any`."""
 
 
 def _fill_pool() -> None:
-    # A FileDescriptorSet is its files one after the other, each as tag (0x0a), length (varint), bytes. Reading that
-    # here saves the import of descriptor_pb2, which takes longer than all the rest of this module.
+    # A FileDescriptorSet is a sequence of files, each a tag (one byte, 0x0a), a length and that many bytes. Reading it
+    # by hand saves importing descriptor_pb2, which takes longer than the rest of this module.
     data = Path(__file__).with_name("descriptors.binpb").read_bytes()
     at = 0
     while at < len(data):
-        at, length, shift = at + 1, 0, 0
-        while data[at] > 127:
-            length |= (data[at] & 127) << shift
-            at, shift = at + 1, shift + 7
-        length |= data[at] << shift
-        at += 1 + length
-        POOL.AddSerializedFile(data[at - length : at])
+        length, start = read_varint(data, at + 1)
+        at = start + length
+        POOL.AddSerializedFile(data[start:at])
 
 
 _fill_pool()
 
 
 def get(full_name: str) -> Any:
-    """The message class of a full protobuf name; KeyError when there is none."""
+    """The message class with a full protobuf name. KeyError: there is none."""
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(full_name))
 
 
 def enum(full_name: str) -> Any:
-    """The enum of a full protobuf name, with `Name(number)` and `Value(name)`."""
+    """The enum with a full protobuf name; it has `Name(number)` and `Value(name)`."""
     return enum_type_wrapper.EnumTypeWrapper(POOL.FindEnumTypeByName(full_name))
 
 
@@ -74,7 +72,7 @@ HealthCheckRequest = get("grpc.health.v1.HealthCheckRequest")
 HealthCheckResponse = get("grpc.health.v1.HealthCheckResponse")
 HealthListRequest = get("grpc.health.v1.HealthListRequest")
 HealthListResponse = get("grpc.health.v1.HealthListResponse")
-"""Its `statuses` is a map, which has the wire form of repeated entries."""
+"""Its `statuses` is a map in the .proto file. On the wire a map is a repeated message of key and value."""
 
 # Configuration files
 ModelServerConfig = get("tensorflow.serving.ModelServerConfig")

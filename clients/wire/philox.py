@@ -1,7 +1,7 @@
-"""Seeded normal noise that TensorFlow would draw: Philox 4x32-10 and Box-Muller in NumPy.
+"""The seeded normal noise of TensorFlow's stateless generator, in NumPy: Philox 4x32-10 and Box-Muller.
 
-Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"; the key is made of the seed as
-tf.random.stateless_normal(alg="philox") makes it.
+Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3". The key is derived from the seed as
+tf.random.stateless_normal(alg="philox") does.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ _SCRAMBLE_KEY = 0x02461E293EC8F720
 
 
 def stateless_normal(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """What tf.random.stateless_normal(shape, seed=[seed, 0], alg="philox") answers, to 1e-6.
+    """The result of tf.random.stateless_normal(shape, seed=[seed, 0], alg="philox"), float32, to within 1e-6.
 
     seed  any int64
     """
+    # TensorFlow scrambles the seed with one Philox block, and takes key and counter from its words.
     mix = _blocks(_SCRAMBLE_KEY, seed % 2**64, 0, 1)[0].astype(np.uint64)
     key = int(mix[0] | mix[1] << _SHIFT)
     high = int(mix[2] | mix[3] << _SHIFT)
     count = int(np.prod(shape))
     bits = _blocks(key, 0, high, -(-count // 4)).reshape(-1, 2)  # [pairs, 2]
+    # 23 random bits under the exponent of 1.0 make a float in [1, 2).
     uniform = ((bits & np.uint32(0x7FFFFF)) | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
     radius = np.sqrt(np.float32(-2) * np.log(np.maximum(uniform[:, 0], np.float32(1e-7))))
     angle = (2 * np.pi * uniform[:, 1].astype(np.float64)).astype(np.float32)
@@ -35,7 +37,7 @@ def stateless_normal(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
 
 
 def _blocks(key: int, low: int, high: int, count: int) -> U32:
-    """`count` blocks of four words, uint32 [count, 4], from the counter (low, high: 64 bits each) upwards."""
+    """`count` blocks of four words, uint32 [count, 4], counting up from (low, high), 64 bits each."""
     start = low + (high << 64)
     if low + count < 2**64:
         words = np.uint64(low) + np.arange(count, dtype=np.uint64)

@@ -1,7 +1,8 @@
-"""REST bodies to arrays and back, in the columnar form: `{"inputs": ...}` asked, `{"outputs": ...}` answered.
+"""Arrays to REST bodies and back, in the columnar format: `{"inputs": ...}` in requests, `{"outputs": ...}` in answers.
 
-The columnar form carries any shapes; the row form would ask for a common batch axis. Text that is not UTF-8, such
-as a PNG under a name that does not end in `_bytes`, survives: undecodable bytes become surrogates and bytes again.
+The columnar format carries any shapes; the row format requires a common batch axis. TensorFlow Serving writes raw bytes
+into JSON when an output's name does not end in `_bytes`. They survive: bytes that are not UTF-8 are decoded as
+surrogates and encoded back.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from ladle.clients.wire.arrays import Array
 
 
 def encode_request(inputs: Mapping[str, Array], signature: str) -> bytes:
-    """A predict request. Strings go as b64; NaN and infinities as the tokens that the server reads.
+    """A predict request. Strings are sent as b64, NaN and infinities as the tokens NaN, Infinity and -Infinity.
 
-    ValueError for dtypes that JSON has no form for. JSON keeps no dtype, and of an empty array no axis after
-    the empty one.
+    JSON keeps no dtypes, and no axes after an empty one. ValueError: JSON cannot carry a dtype.
     """
     values = {name: _to_json(array) for name, array in inputs.items()}
     return json.dumps({"signature_name": signature, "inputs": values}, separators=(",", ":")).encode()
@@ -30,7 +30,7 @@ def _to_json(array: Array) -> Any:
     if array.dtype.kind in "OSU":
         return _each_leaf(array.tolist(), _b64)
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"dtype {array.dtype} has no JSON form; send it over gRPC")
+        raise ValueError(f"got dtype {array.dtype}, which JSON cannot carry; send it over gRPC")
     return array.tolist()
 
 
@@ -38,7 +38,7 @@ def _b64(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         value = value.encode()
     if not isinstance(value, bytes):
-        raise ValueError(f"an object array holds {type(value).__name__}; wanted bytes or str")
+        raise ValueError(f"got an object array that holds {type(value).__name__}; expected bytes or str")
     return {"b64": base64.b64encode(value).decode()}
 
 
@@ -49,14 +49,14 @@ def _each_leaf(value: Any, function: Any) -> Any:
 
 
 def decode(body: bytes) -> Any:
-    """The JSON of an answer; ValueError when it is none."""
+    """The JSON of an answer. ValueError: it is not JSON."""
     return json.loads(body.decode("utf-8", "surrogateescape"))
 
 
 def decode_outputs(answer: Any, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, Array]:
-    """Arrays by name, in the signature's output dtypes; ValueError when the answer does not fit them.
+    """The outputs of an answer as arrays of the signature's dtypes. ValueError: the answer does not fit them.
 
-    A single output comes without its name.
+    TensorFlow Serving sends a single output without its name.
     """
     if not isinstance(answer, dict) or "outputs" not in answer:
         raise ValueError('the answer has no "outputs"')
@@ -65,7 +65,7 @@ def decode_outputs(answer: Any, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str
         outputs = {next(iter(dtypes)): outputs}
     if not isinstance(outputs, dict) or outputs.keys() != dtypes.keys():
         named = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
-        raise ValueError(f"the outputs are {named}; wanted {sorted(dtypes)}")
+        raise ValueError(f"got the outputs {named}; expected {sorted(dtypes)}")
     return {name: _from_json(outputs[name], dtype) for name, dtype in dtypes.items()}
 
 
@@ -82,5 +82,5 @@ def _to_bytes(value: Any) -> bytes:
     if isinstance(value, dict) and value.keys() == {"b64"}:
         return base64.b64decode(value["b64"])
     if not isinstance(value, str):
-        raise ValueError(f"an output string is {json.dumps(value)[:40]}")
+        raise ValueError(f"got {json.dumps(value)[:40]}; expected a string")
     return value.encode("utf-8", "surrogateescape")

@@ -1,6 +1,5 @@
-"""The gRPC methods of a model server: their paths and message classes, for stubs and for handlers.
+"""The gRPC methods of a model server: their paths and message classes.
 
-predict = stub(channel, PREDICTION).Predict          # grpc or grpc.aio channel
 server.add_generic_rpc_handlers([handler(PREDICTION, {"Predict": function})])
 """
 
@@ -8,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 from ladle.clients.wire import messages as pb
@@ -16,7 +14,7 @@ from ladle.clients.wire import messages as pb
 
 @dataclass(frozen=True)
 class Method:
-    """One remote procedure. `streaming`: the answer is a stream of messages."""
+    """One remote procedure. `streaming`: it answers with a stream of messages."""
 
     service: str
     name: str
@@ -52,26 +50,14 @@ def methods(service: str) -> dict[str, Method]:
     return {method.name: method for method in METHODS if method.service == service}
 
 
-def stub(channel: Any, service: str) -> SimpleNamespace:
-    """The service's methods as callables of `channel`, by name."""
-    calls = {}
-    for method in methods(service).values():
-        kind = channel.unary_stream if method.streaming else channel.unary_unary
-        calls[method.name] = kind(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
-    return SimpleNamespace(**calls)
-
-
 def handler(service: str, functions: Mapping[str, Callable[..., Any]]) -> Any:
     """A generic handler for `grpc` and `grpc.aio` servers.
 
-    `functions` are `(request, context) -> response` by method name, coroutines or not as the server
-    wants them. The service's other methods answer UNIMPLEMENTED.
+    functions  `(request, context) -> response` by method name; coroutines for a `grpc.aio` server
+
+    The service's other methods answer UNIMPLEMENTED.
     """
-    import grpc  # a REST client does without
+    import grpc  # late, because REST clients import this module and do without gRPC
 
     known = methods(service)
     table = {}

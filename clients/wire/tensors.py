@@ -1,12 +1,13 @@
 """NumPy arrays to TensorProto and back, as TensorFlow Serving reads and writes them.
 
-Strings are object arrays of bytes. bfloat16, which NumPy lacks, is the record dtype `BFLOAT16` that holds the
-16 bits; `widen` makes it float32. Arrays of ml_dtypes' bfloat16 are taken as well.
+Strings are object arrays of bytes. NumPy lacks bfloat16, so it is the record dtype `BFLOAT16`, which holds the 16 bits;
+`widen` makes it float32. Arrays of ml_dtypes' bfloat16 are accepted too.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,19 +16,23 @@ import numpy as np
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
-from ladle.clients.wire.varints import packed_varints, varint
+from ladle.clients.wire.varints import packed_varints, read_varint, varint
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 MAX_RANK = 32
-MAX_ELEMENTS = (2**63 - 1) // 16  # whatever the dtype, its bytes can be counted in an int64
-MAX_BYTES = 2**31 - 1  # what one protobuf message can hold
+MAX_ELEMENTS = (2**63 - 1) // 16  # the bytes of any dtype then fit an int64
+MAX_BYTES = 2**31 - 1  # the most that one protobuf message holds
 
 
 @dataclass(frozen=True)
 class DType:
-    """One element type: its number and name on the wire, its NumPy type, and where typed values stand.
+    """One element type.
 
-    `stored` is the type of the elements of `field`; a complex number is two of them.
+    number, name  on the wire
+    numpy         its NumPy dtype
+    field         the field of TensorProto that holds its values
+    stored        the dtype of that field's elements; a complex number takes two of them
+    tag           the field's number and wire type, as bytes
     """
 
     number: int
@@ -75,7 +80,7 @@ _CONTENT_TAG = _tag(pb.TensorProto.DESCRIPTOR.fields_by_name["tensor_content"].n
 
 
 def dtype_of(array: Array) -> DType:
-    """The wire's element type for an array; ValueError when it has none."""
+    """The element type of an array on the wire. ValueError: it has none."""
     found = _BY_NUMPY.get(array.dtype)
     if found is not None:
         return found
@@ -85,8 +90,8 @@ def dtype_of(array: Array) -> DType:
         return _BY_NUMPY[BFLOAT16]
     found = _BY_NUMPY.get(array.dtype.newbyteorder("<"))
     if found is None:
-        wanted = ", ".join(str(d.numpy) for d in DTYPES.values() if d.numpy.kind not in "OV")
-        raise ValueError(f"dtype {array.dtype} cannot be sent; wanted one of {wanted}, bytes or str")
+        known = ", ".join(str(d.numpy) for d in DTYPES.values() if d.numpy.kind not in "OV")
+        raise ValueError(f"got dtype {array.dtype}, which cannot be sent; expected one of {known}, bytes or str")
     return found
 
 
@@ -94,6 +99,7 @@ def widen(array: Array) -> Array:
     """`BFLOAT16` as float32, exactly; any other array as it is."""
     if array.dtype != BFLOAT16:
         return array
+    # A bfloat16 is the upper half of a float32.
     return (array["bfloat16"].astype("<u4") << 16).view("<f4")
 
 
@@ -101,15 +107,15 @@ def widen(array: Array) -> Array:
 
 
 def to_array(proto: Any, limit_bytes: int = MAX_BYTES) -> Array:
-    """The array that a TensorProto holds; read-only where it shares the message's bytes.
+    """The array in a TensorProto; read-only where it shares the message's bytes.
 
-    `tensor_content` must have the exact length. Of typed values, missing ones repeat the last (none at all:
-    zeros, empty strings), surplus ones are ignored, integers beyond the dtype's range wrap.
-    ValueError says what is wrong; also when repeated values would make more than `limit_bytes`.
+    As in TensorFlow, `tensor_content` must have the exact length. If typed values are missing, the last one is repeated
+    (without any: zeros, empty strings); surplus values are ignored; integers beyond the dtype's range wrap.
+    ValueError: the message is malformed, or repeated values would take more than `limit_bytes`.
     """
     dtype = DTYPES.get(proto.dtype)
     if dtype is None:
-        raise ValueError(f"dtype {_name(proto.dtype)} is not supported; wanted one of {_names()}")
+        raise ValueError(f"dtype {_name(proto.dtype)} is not supported; expected one of {_names()}")
     shape = _shape(proto.tensor_shape)
     count = math.prod(shape)
     content = proto.tensor_content
@@ -118,9 +124,14 @@ def to_array(proto: Any, limit_bytes: int = MAX_BYTES) -> Array:
     if dtype is STRING:
         return _split_strings(content, count).reshape(shape)
     if len(content) != count * dtype.numpy.itemsize:
-        wanted = count * dtype.numpy.itemsize
-        raise ValueError(f"tensor_content has {len(content)} bytes; {_say(dtype, shape)} needs {wanted}")
+        needed = count * dtype.numpy.itemsize
+        raise ValueError(f"tensor_content has {len(content)} bytes; {_say(dtype, shape)} needs {needed}")
     return np.frombuffer(content, dtype.numpy).reshape(shape)
+
+
+def to_arrays(protos: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays in TensorProtos by name, bfloat16 as float32. ValueError: one is malformed."""
+    return {name: widen(to_array(proto)) for name, proto in protos.items()}
 
 
 def _shape(proto: Any) -> tuple[int, ...]:
@@ -170,18 +181,14 @@ def _unstore(dtype: DType, array: Array) -> Array:
 
 
 def _split_strings(content: bytes, count: int) -> Array:
-    """TensorFlow's form of strings in `tensor_content`: every length as a varint, then all the bytes."""
+    """Strings as TensorFlow writes them into `tensor_content`: the length of each as a varint, then all the bytes."""
     lengths, at = [], 0
     try:
         for _ in range(count):
-            length = shift = 0
-            while content[at] > 127:
-                if shift > 56:  # without a limit, numbers of any size would be made of bytes
-                    raise ValueError("tensor_content holds a string length of more than 64 bits")
-                length |= (content[at] & 127) << shift
-                at, shift = at + 1, shift + 7
-            lengths.append(length | content[at] << shift)
-            at += 1
+            length, at = read_varint(content, at)
+            lengths.append(length)
+    except ValueError:
+        raise ValueError("tensor_content holds a string length of more than 64 bits") from None
     except IndexError:
         raise ValueError(f"tensor_content holds {len(lengths)} string lengths; {count} are needed") from None
     if at + sum(lengths) != len(content):
@@ -196,25 +203,21 @@ def _split_strings(content: bytes, count: int) -> Array:
 # array -> TensorProto
 
 
-def to_proto(array: Array, content: bool = False) -> Any:
-    """A TensorProto with typed values, or with `tensor_content`; ValueError for other dtypes."""
-    proto = pb.TensorProto()
-    fill(proto, array, content)
-    return proto
-
-
 def fill(proto: Any, array: Array, content: bool = False) -> None:
-    """Writes an array into an empty TensorProto, such as `request.inputs["image"]`."""
+    """Write an array into an empty TensorProto, e.g. `request.inputs["image"]`. ValueError: its dtype cannot be sent.
+
+    content  write `tensor_content` instead of typed values
+    """
     proto.MergeFromString(serialize(array, content))
 
 
 def serialize(array: Array, content: bool = False) -> bytes:
-    """The bytes of `to_proto(array, content)`, several times as fast as by way of the message."""
+    """A serialized TensorProto, made several times as fast as through a message object."""
     return b"".join(serialize_parts(array, content))
 
 
 def serialize_parts(array: Array, content: bool = False) -> tuple[bytes, bytes]:
-    """The bytes of `serialize` in two parts, of which arrays alike share the first."""
+    """`serialize` in two parts: the head, which is cached by dtype and shape, and the values."""
     dtype = dtype_of(array)
     if dtype is STRING:
         strings = _encoded(array)
@@ -223,7 +226,7 @@ def serialize_parts(array: Array, content: bool = False) -> tuple[bytes, bytes]:
             return _header(dtype.number, array.shape), values
         packed = b"".join([varint(len(text)) for text in strings] + strings)
         return _head(dtype.number, array.shape, _CONTENT_TAG, len(packed)), packed
-    if array.dtype != dtype.numpy:  # big-endian, or the bfloat16 of ml_dtypes
+    if array.dtype != dtype.numpy:  # big-endian, or ml_dtypes' bfloat16
         array = array.view(BFLOAT16) if dtype.numpy == BFLOAT16 else array.astype(dtype.numpy)
     if array.nbytes > MAX_BYTES:
         raise ValueError(f"{_say(dtype, array.shape)} has {array.nbytes} bytes; one message holds {MAX_BYTES}")
@@ -238,7 +241,7 @@ def serialize_parts(array: Array, content: bool = False) -> tuple[bytes, bytes]:
 
 
 def serialize_rows(array: Array, content: bool = False) -> list[tuple[bytes, bytes]]:
-    """`serialize_parts` of each row [1, ...] of an array [n, ...]."""
+    """`serialize_parts` of each row [1, ...] of an array [n, ...]; the rows share one head and one copy."""
     dtype = dtype_of(array)
     if dtype is STRING or array.dtype != dtype.numpy or not array.size or not _is_raw(dtype, content):
         return [serialize_parts(array[i : i + 1], content) for i in range(len(array))]
@@ -249,7 +252,7 @@ def serialize_rows(array: Array, content: bool = False) -> list[tuple[bytes, byt
 
 
 def _is_raw(dtype: DType, content: bool) -> bool:
-    """Whether a number stands on the wire as in memory."""
+    """Whether values have the same bytes on the wire as in memory."""
     return content or dtype.stored.kind not in "iu"
 
 
@@ -259,7 +262,7 @@ def _encoded(array: Array) -> list[bytes]:
         if isinstance(string, str):
             strings[i] = string.encode()
         elif not isinstance(string, bytes):
-            raise ValueError(f"an object array holds {type(string).__name__}; wanted bytes or str")
+            raise ValueError(f"got an object array that holds {type(string).__name__}; expected bytes or str")
     return strings
 
 
@@ -272,7 +275,7 @@ def _header(number: int, shape: tuple[int, ...]) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _head(number: int, shape: tuple[int, ...], tag: bytes, size: int) -> bytes:
-    """All before packed values of so many bytes."""
+    """Everything in front of `size` bytes of packed values."""
     return _header(number, shape) + tag + varint(size)
 
 

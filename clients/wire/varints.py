@@ -1,4 +1,7 @@
-"""Protobuf's varints: seven bits a byte, the lowest first; the eighth says that more follow."""
+"""Protobuf's varints: seven bits in each byte, the lowest first; the eighth bit says that another byte follows.
+
+The only reader and writer of varints in the package: what writes or reads protobuf by hand uses these.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ _BYTES = [bytes([number]) for number in range(128)]
 
 
 def varint(number: int) -> bytes:
-    """A number from 0 on as protobuf writes integers and lengths."""
+    """The varint of an integer >= 0."""
     if number < 128:
         return _BYTES[number]
     out = bytearray()
@@ -21,14 +24,29 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def read_varint(data: bytes | bytearray | memoryview, at: int) -> tuple[int, int]:
+    """The varint that starts at `data[at]`, and the index after it.
+
+    IndexError: `data` ends within it. ValueError: it has more than 64 bits.
+    """
+    number = shift = 0
+    while (byte := data[at]) > 127:
+        if shift > 56:  # without a limit, hostile bytes would make integers of any size
+            raise ValueError("got a varint of more than 64 bits")
+        number |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+    return number | byte << shift, at + 1
+
+
 def packed_varints(values: Array) -> bytes:
-    """Integers [n], n > 0, one varint after the other; negative ones take ten bytes, as protobuf has it."""
-    if values.size < 64:
+    """The varints of integers [n], n > 0, one after the other. A negative one takes ten bytes, as in protobuf."""
+    if values.size < 64:  # below this the set-up of the vectorised way costs more than it saves
         return b"".join([varint(value & 0xFFFF_FFFF_FFFF_FFFF) for value in values.tolist()])
     rest = values.astype("<i8", copy=False).view("<u8") if values.dtype.kind == "i" else values
     largest = int(rest.max())
     if largest < 128:
         return rest.astype("u1").tobytes()
+    # Write every number at the width of the largest, then keep the bytes that each really has.
     rest = rest.astype("<u2" if largest < 2**16 else "<u8", copy=False)
     width = -(-largest.bit_length() // 7)
     packed = np.empty((len(rest), width), "u1")

@@ -88,6 +88,9 @@ MASKS = {"class_map": ("DT_INT64", [-1, -1, -1]), "mask_png": ("DT_STRING", [-1]
 IMAGES = {"images": ("DT_UINT8", [-1, 4, 4, 3])}
 
 
+MOOD = Function({"text": ("DT_STRING", [-1])}, {"probability": ("DT_FLOAT", [-1]), "label": ("DT_STRING", [-1])}, mood)
+
+
 def echo(dtype: str) -> dict[str, Function]:
     spec = {"x": (dtype, None)}
     return {"serving_default": Function(spec, {"y": spec["x"]}, lambda x: {"y": x})}
@@ -110,11 +113,8 @@ MODELS: dict[str, dict[str, Function]] = {
             lambda image: {"probabilities": classify(image)["probabilities"]},
         )
     },
-    "sentiment_lstm": {
-        "text": Function(
-            {"text": ("DT_STRING", [-1])}, {"probability": ("DT_FLOAT", [-1]), "label": ("DT_STRING", [-1])}, mood
-        )
-    },
+    "sentiment_lstm": {"text": MOOD},
+    "second_opinion": {"text": MOOD},
     "vae": {
         "serving_default": Function(
             IMAGE, {"reconstruction": IMAGE["image"]}, lambda image: {"reconstruction": image / 2}

@@ -37,7 +37,11 @@ class Refusal(Exception):  # noqa: N818
 
 @dataclass
 class Server:
-    """Both ports of the running server, and what it saw. `faults` are raised first, one a request."""
+    """Both ports of the running server, and what it saw.
+
+    faults   raised first, one for each prediction
+    listing  names of the models that it lists; None: it cannot list any, like TensorFlow Serving
+    """
 
     grpc: str = ""
     rest: str = ""
@@ -45,6 +49,7 @@ class Server:
     connections: int = 0
     hang_up: bool = False
     faults: list[Refusal] = field(default_factory=list)
+    listing: list[str] | None = None
     release: threading.Event = field(default_factory=threading.Event)
 
     def refuse(self, code: str, message: str, times: int) -> None:
@@ -90,7 +95,11 @@ class Http(BaseHTTPRequestHandler):
         self.reply(self.answer_post)
 
     def reply(self, function: Callable[[], Any]) -> None:
-        if not self.path.startswith("/v1/"):
+        if self.path == "/v2/repository/index" and self.model_server.listing is not None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            rows = [{"name": name, "version": "3", "state": "AVAILABLE"} for name in self.model_server.listing]
+            function = lambda: rows  # noqa: E731
+        elif not self.path.startswith("/v1/"):
             self.send_error(404)
             return
         try:
@@ -182,6 +191,11 @@ def grpc_server(server: Server) -> grpc.Server:
         response.model_version_status.add(version=server.resolve(*spec(request)), state=30)
         return response
 
+    def listing(request: Any) -> Any:
+        if server.listing is None:
+            raise Refusal("UNIMPLEMENTED", "Method not found!")
+        return pb.HealthListResponse(statuses=[{"key": name} for name in ["", *server.listing]])
+
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     unlimited.append(("grpc.so_reuseport", 0))  # a port is ours alone
     made = grpc.server(futures.ThreadPoolExecutor(8), options=unlimited)
@@ -190,6 +204,7 @@ def grpc_server(server: Server) -> grpc.Server:
         [
             services.handler(services.PREDICTION, prediction),
             services.handler(services.MODEL, {"GetModelStatus": guarded(status)}),
+            services.handler(services.HEALTH, {"List": guarded(listing)}),
         ]
     )
     return made

@@ -13,6 +13,7 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from tests.stubs import grpc_stub
 
 HTTP = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "NOT_FOUND": 404, "UNIMPLEMENTED": 501}
 
@@ -33,9 +34,9 @@ class GrpcAsker:
 
     def __init__(self, server: Any) -> None:
         self._channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")
-        self.prediction = services.stub(self._channel, services.PREDICTION)
-        self.model = services.stub(self._channel, services.MODEL)
-        self.health = services.stub(self._channel, services.HEALTH)
+        self.prediction = grpc_stub(self._channel, services.PREDICTION)
+        self.model = grpc_stub(self._channel, services.MODEL)
+        self.health = grpc_stub(self._channel, services.HEALTH)
 
     def close(self) -> None:
         self._channel.close()

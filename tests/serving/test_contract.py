@@ -19,6 +19,7 @@ from google.protobuf import text_format
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services
+from tests.stubs import grpc_stub
 
 CASES = json.loads((Path(__file__).parent.parent / "golden" / "contract.json").read_text())
 METHODS = {
@@ -70,7 +71,7 @@ def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> A
 @pytest.fixture(scope="module")
 def stubs(server: Any) -> Any:
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        yield {name: services.stub(channel, name) for name in (services.PREDICTION, services.MODEL)}
+        yield {name: grpc_stub(channel, name) for name in (services.PREDICTION, services.MODEL)}
 
 
 @pytest.fixture(scope="module")

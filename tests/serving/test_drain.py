@@ -16,6 +16,7 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from tests.stubs import grpc_stub
 
 CALLS = 250  # over each protocol
 CHANNELS = 5
@@ -53,7 +54,7 @@ def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: 
             grpc.channel_ready_future(channel).result(30)
         futures = []
         for number in range(CALLS):
-            stub = services.stub(channels[number % CHANNELS], services.PREDICTION)
+            stub = grpc_stub(channels[number % CHANNELS], services.PREDICTION)
             futures.append(stub.Predict.future(request_of(ITERATIONS + number), timeout=60))
         for thread in threads:
             thread.start()
@@ -82,7 +83,7 @@ def test_a_second_signal_ends_the_server_at_once(serve: Any, tiny: Any, reposito
         ended.set()
 
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        watched = services.stub(channel, services.HEALTH).Watch(pb.HealthCheckRequest(), timeout=60)
+        watched = grpc_stub(channel, services.HEALTH).Watch(pb.HealthCheckRequest(), timeout=60)
         assert pb.ServingStatus.Name(next(watched).status) == "SERVING"
         busy = server.cpu_seconds() + 0.2
         threading.Thread(target=ask).start()

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from tests.stubs import grpc_stub
 
 DTYPES = [
     "float32",
@@ -55,7 +56,7 @@ def strict(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> A
 @pytest.fixture(scope="module")
 def predict(strict: Any) -> Any:
     with grpc.insecure_channel(f"127.0.0.1:{strict.grpc_port}") as channel:
-        yield services.stub(channel, services.PREDICTION).Predict
+        yield grpc_stub(channel, services.PREDICTION).Predict
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -66,7 +67,7 @@ def test_every_dtype_goes_there_and_back_in_either_form(predict: Any, dtype: str
     drawn = np.dtype(f"u{kind.itemsize}") if kind.kind == "f" else kind  # any bits, NaN among them
     array = data.draw(hnp.arrays(drawn, st.integers(0, 70))).view(kind)
     request = pb.PredictRequest(model_spec=pb.ModelSpec(name="identities", signature_name=dtype))
-    request.inputs["x"].CopyFrom(tensors.to_proto(array, content))
+    tensors.fill(request.inputs["x"], array, content)
     output = predict(request, timeout=30).outputs["y"]
     assert bool(output.tensor_content) == (array.size > 0)
     found = tensors.to_array(output)

@@ -22,6 +22,7 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from tests.stubs import grpc_stub
 
 WAIT_S = 20.0
 ONE = {"instances": [[1.0]]}
@@ -44,7 +45,7 @@ def unharmed(server: Any) -> Iterator[None]:
     status, body = server.send("POST", "/v1/models/half_plus_two:predict", json.dumps(ONE).encode())
     assert (status, json.loads(body)) == (200, {"predictions": [[2.5]]})
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        answer = services.stub(channel, services.PREDICTION).Predict(predict_request(), timeout=WAIT_S)
+        answer = grpc_stub(channel, services.PREDICTION).Predict(predict_request(), timeout=WAIT_S)
     assert list(answer.outputs["y"].float_val) == [2.5]
     assert memory(server) - before < 400, "MB that the server has kept"
     assert b"Traceback" not in server.log.read_bytes()

@@ -17,6 +17,7 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
+from tests.stubs import grpc_stub
 
 ROOT = Path(__file__).resolve().parents[2]
 X = np.array([[1.0]], np.float32)
@@ -177,7 +178,7 @@ def test_a_unix_socket_serves_grpc(serve: Any, tiny_repository: Path, tmp_path: 
         with grpc.insecure_channel(f"unix:{path}") as channel:
             request = pb.PredictRequest(model_spec=pb.ModelSpec(name="half_plus_two"))
             tensors.fill(request.inputs["x"], X)
-            answered = services.stub(channel, services.PREDICTION).Predict(request, timeout=30)
+            answered = grpc_stub(channel, services.PREDICTION).Predict(request, timeout=30)
         assert list(answered.outputs["y"].float_val) == [2.5]
         server.stop(signal.SIGKILL)
 

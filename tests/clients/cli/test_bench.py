@@ -83,7 +83,7 @@ def test_what_is_wrong_with_the_request_is_said_before_the_load(
 ) -> None:
     address = ["--address", f"grpc://localhost:{tiny_server.grpc_port}"]
     assert main(["bench", "half_plus_two", "--input", "x=[[1, 2]]", *address]) == 1
-    assert 'half_plus_two: input "x" is float32 [1, 2]; wanted float32 [?, 1]' in capsys.readouterr().err
+    assert 'half_plus_two: input "x": got float32 [1, 2]; expected float32 [?, 1]' in capsys.readouterr().err
     assert main(["bench", "nobody", *address]) == 1
     assert "nobody is not served; served are classifier" in capsys.readouterr().err
 

@@ -161,7 +161,9 @@ def test_the_verbs_that_a_model_answers_are_told(ask: Ask) -> None:
         pytest.param(["minimise", "linear_regression", "1"], "it answers `ladle regress`", id="minimise"),
         pytest.param(["sentiment", "--name", "unet", "x"], "it answers `ladle segment`", id="sentiment"),
         pytest.param(["classify", "echo_DT_STRING", "picture.png"], "ask it with `ladle predict`", id="none"),
-        pytest.param(["decode", "vae", "1,2,3"], 'input "code" is float32 [1, 3]; wanted float32 [?, 2]', id="length"),
+        pytest.param(
+            ["decode", "vae", "1,2,3"], 'input "code": got float32 [1, 3]; expected float32 [?, 2]', id="length"
+        ),
         pytest.param(["sentiment", " "], "a text is blank", id="blank"),
         pytest.param(["sentiment", "sentiment_lstm"], "no text came", id="no-text"),
     ],
@@ -202,7 +204,7 @@ def test_status_without_names_asks_about_the_repository(ask: Ask, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["status", "nobody"], "Servable not found for request: Latest(nobody)", id="no-such-model"),
+        pytest.param(["status", "nobody"], "nobody: no such model is served", id="no-such-model"),
         pytest.param(
             ["classify", "lenet5", "nowhere.png"], "nowhere.png: No such file or directory", id="no-such-file"
         ),

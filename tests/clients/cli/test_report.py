@@ -88,4 +88,4 @@ def test_what_is_not_there_is_answered_with_what_is(
     assert report.main([*arguments, "--repository", str(repository)]) == 1
     assert said in capsys.readouterr().err
     assert report.main([*arguments, "--repository", str(repository / "absent")]) == 1
-    assert "the folder is not there: name the model repository with --repository" in capsys.readouterr().err
+    assert "the folder does not exist; name the model repository with --repository" in capsys.readouterr().err

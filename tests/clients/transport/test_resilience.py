@@ -19,7 +19,7 @@ import pytest
 
 from ladle.clients import errors
 from ladle.clients.library.client import Client
-from ladle.clients.transport import exchange
+from ladle.clients.transport import base
 from ladle.clients.transport.access import sending
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services
@@ -114,7 +114,7 @@ class Http:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between tries, which are not waited for."""
     taken: list[float] = []
-    monkeypatch.setattr(exchange.time, "sleep", taken.append)
+    monkeypatch.setattr(base.time, "sleep", taken.append)
     return taken
 
 
@@ -266,12 +266,12 @@ def test_tls_with_a_ca_and_a_client_certificate(secure: str, certificates: Path)
 def test_a_server_of_an_unknown_ca_is_not_trusted(secure: str, certificates: Path) -> None:
     with (
         Client(secure, ca=certificates / "other.crt", timeout_s=5) as client,
-        pytest.raises(errors.Unavailable, match=r"not over this TLS: its certificate is not signed by a CA"),
+        pytest.raises(errors.Unavailable, match=r"refuses this TLS connection: its certificate is not signed by a CA"),
     ):
         client.status("m")
 
 
-def test_what_hangs_up_at_once_may_want_tls_or_a_certificate(certificates: Path) -> None:
+def test_a_server_that_closes_at_once_may_require_tls_or_a_certificate(certificates: Path) -> None:
     read = {name: (certificates / name).read_bytes() for name in ("ca.crt", "server.crt", "server.key")}
     pair = [(read["server.key"], read["server.crt"])]
     credentials = grpc.ssl_server_credentials(pair, read["ca.crt"], require_client_auth=True)
@@ -279,16 +279,21 @@ def test_what_hangs_up_at_once_may_want_tls_or_a_certificate(certificates: Path)
         for target, ca in ((f"grpc://localhost:{server.port}", None), (f"grpcs://localhost:{server.port}", "ca.crt")):
             with (
                 Client(target, ca=certificates / ca if ca else None, timeout_s=10) as client,
-                pytest.raises(errors.Unavailable, match=r"hangs up at once; does it want TLS \(grpcs\), or a client"),
+                pytest.raises(
+                    errors.Unavailable, match=r"closes the connection at once; it may require TLS \(grpcs\) or a client"
+                ),
             ):
                 client.status("m")
 
 
-def test_an_address_that_is_not_grpc_or_not_known_is_told_apart() -> None:
+def test_the_error_says_whether_the_port_speaks_http_or_the_host_is_unknown() -> None:
     with (
         Http() as server,
         Client(f"grpc://localhost:{server.port}", timeout_s=10) as client,
-        pytest.raises(errors.Unavailable, match=f"speaks HTTP/1, not gRPC; .* http://localhost:{server.port}"),
+        pytest.raises(
+            errors.Unavailable,
+            match=f"speaks HTTP/1, not gRPC; if it is the REST port, use http://localhost:{server.port}",
+        ),
     ):
         client.status("m")
     with (
@@ -305,11 +310,11 @@ def test_files_for_tls_are_read_before_anything_is_sent(certificates: Path, tmp_
         Client("grpcs://localhost:1", ca=tmp_path / "absent.crt")
     (tmp_path / "text.crt").write_text("no certificate")
     for scheme in ("grpcs", "https"):
-        with pytest.raises(errors.InvalidArgument, match=r"text.crt is not usable PEM"):
+        with pytest.raises(errors.InvalidArgument, match=r"text.crt, which is not usable PEM"):
             Client(f"{scheme}://localhost:1", ca=tmp_path / "text.crt")
-    with pytest.raises(errors.InvalidArgument, match="needs its private key"):
+    with pytest.raises(errors.InvalidArgument, match="only one of certificate and private_key; give both"):
         Client("grpcs://localhost:1", certificate=certificates / "client.crt")
-    with pytest.raises(errors.InvalidArgument, match="is not over TLS"):
+    with pytest.raises(errors.InvalidArgument, match="which has no TLS; use grpcs"):
         Client("grpc://localhost:1", ca=certificates / "ca.crt")
 
 
@@ -321,7 +326,7 @@ def test_messages_have_a_limit_on_both_sides(protocol: str, server: Any) -> None
     with Client(target, max_message_bytes=2000) as client:
         assert client.predict("echo_DT_FLOAT", {"x": np.ones(10, "f4")})["y"].sum() == 10
         with pytest.raises(
-            errors.ResourceExhausted, match=r"the request has .* bytes; this client sends at most 2,000"
+            errors.ResourceExhausted, match=r"got a request of .* bytes; this client sends at most 2,000"
         ):
             client.predict("echo_DT_FLOAT", {"x": np.ones(1000, "f4")})
         with pytest.raises(errors.ResourceExhausted):

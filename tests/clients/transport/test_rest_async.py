@@ -75,15 +75,15 @@ def test_header_fields_after_a_chunked_body_are_not_taken_for_the_next_answer() 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "no HTTP", id="length-no-number"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "no HTTP", id="length-below-zero"),
-        pytest.param(CHUNKED + b"zz\r\n", "no HTTP", id="chunk-no-number"),
-        pytest.param(CHUNKED + b"-8\r\n", "no HTTP", id="chunk-below-zero"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "is not HTTP", id="length-no-number"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "is not HTTP", id="length-below-zero"),
+        pytest.param(CHUNKED + b"zz\r\n", "is not HTTP", id="chunk-no-number"),
+        pytest.param(CHUNKED + b"-8\r\n", "is not HTTP", id="chunk-below-zero"),
         pytest.param(CHUNKED + b"2\r\n{}\r\n", "ended before the answer was whole", id="cut-between-chunks"),
-        pytest.param(b"x" * 100_000 + b"\r\n\r\n", "no HTTP", id="head-too-long"),
+        pytest.param(b"x" * 100_000 + b"\r\n\r\n", "is not HTTP", id="head-too-long"),
     ],
 )
-def test_an_answer_that_is_no_http_is_an_error_of_ours(answer: bytes, said: str) -> None:
+def test_an_answer_that_is_not_http_is_a_ladle_error(answer: bytes, said: str) -> None:
     async def ask(address: str) -> None:
         async with AsyncClient(address) as client:
             await client.status("lenet5")
@@ -124,7 +124,7 @@ def test_no_version_label_or_header_adds_lines_to_a_request(kind: Any) -> None:
             client.status("lenet5", **which)
 
     with answering() as server:
-        with pytest.raises(errors.InvalidArgument, match="is not a version number"):
+        with pytest.raises(errors.InvalidArgument, match="expected a whole number"):
             ask(server.address, version=evil)
         for headers in ({"x-request-id": "a\r\nx-evil: 1"}, {"x\r\nx-evil": "1"}, {"x-request-id": "ü"}):
             with pytest.raises(errors.InvalidArgument, match="that a header cannot carry"), sending(headers):

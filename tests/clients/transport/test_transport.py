@@ -12,11 +12,10 @@ import pytest
 
 from ladle.clients import errors
 from ladle.clients.library.client import Client
-from ladle.clients.library.connect import connect
-from ladle.clients.transport import exchange
+from ladle.clients.transport import base
 from ladle.clients.transport.metadata import TensorInfo
 from ladle.clients.transport.protocol import ATTEMPTS
-from ladle.clients.transport.rest import RestClient
+from ladle.clients.transport.rest import RestTransport
 from ladle.clients.wire import tensors
 
 REST_CANNOT = {"DT_COMPLEX64", "DT_COMPLEX128", "DT_BFLOAT16"}
@@ -28,8 +27,8 @@ def test_arrays_of_every_dtype_come_back_the_same(client: Client, dtype: tensors
         array = np.array([[b"a", b""], [b'\xff\x00\n"', "ü".encode()]], object)
     else:
         array = np.array([[0, 1], [1, 0]]).astype(dtype.numpy)
-    if isinstance(client.transport, RestClient) and dtype.name in REST_CANNOT:
-        with pytest.raises(errors.InvalidArgument, match="no JSON form; send it over gRPC"):
+    if isinstance(client.transport, RestTransport) and dtype.name in REST_CANNOT:
+        with pytest.raises(errors.InvalidArgument, match="which JSON cannot carry; send it over gRPC"):
             client.predict(f"echo_{dtype.name}", {"x": array})
         return
     answer = client.predict(f"echo_{dtype.name}", {"x": array})["y"]
@@ -55,9 +54,9 @@ def test_lists_and_text_get_the_dtype_of_the_signature(client: Client) -> None:
     assert client.predict("echo_DT_FLOAT", {"x": [[1, 2]]})["y"].dtype == np.float32
     assert client.predict("echo_DT_INT8", {"x": 3})["y"].dtype == np.int8
     assert client.predict("echo_DT_STRING", {"x": ["a", "ü"]})["y"].tolist() == [b"a", "ü".encode()]
-    with pytest.raises(errors.InvalidArgument, match=r'input "x" is float64 \[1\]; wanted int8 of any rank'):
+    with pytest.raises(errors.InvalidArgument, match=r'input "x": got float64 \[1\]; expected int8 of any rank'):
         client.predict("echo_DT_INT8", {"x": [1.5]})
-    with pytest.raises(errors.InvalidArgument, match='input "x" is not a tensor'):
+    with pytest.raises(errors.InvalidArgument, match='input "x": got a value that is not a tensor'):
         client.predict("echo_DT_INT8", {"x": [[1], [2, 3]]})
 
 
@@ -67,7 +66,7 @@ def test_only_the_outputs_asked_for_come_back(client: Client) -> None:
 
 
 def test_messages_beyond_four_megabytes_pass(client: Client) -> None:
-    array = np.ones(600_000 if isinstance(client.transport, RestClient) else 4_000_000, np.float32)
+    array = np.ones(600_000 if isinstance(client.transport, RestTransport) else 4_000_000, np.float32)
     np.testing.assert_array_equal(client.predict("echo_DT_FLOAT", {"x": array}, timeout_s=120)["y"], array)
 
 
@@ -95,9 +94,9 @@ def test_names_with_odd_characters_are_carried(client: Client) -> None:
     assert client.status("a/b:c ü")[0].version == 3
 
 
-def test_errors_are_ours_and_carry_the_servers_words(client: Client) -> None:
+def test_errors_begin_with_the_models_name_and_carry_a_code(client: Client) -> None:
     for ask in (client.metadata, client.status, lambda name: client.predict(name, {"x": np.zeros(1)})):
-        with pytest.raises(errors.NotFound, match=r"Servable not found for request: Latest\(none\)") as caught:
+        with pytest.raises(errors.NotFound, match="none: no such model is served") as caught:
             ask("none")
         assert caught.value.code == "NOT_FOUND"
     with pytest.raises(errors.InvalidArgument, match='no signature "nope"; it has classify, serving_bytes'):
@@ -109,7 +108,7 @@ def test_errors_are_ours_and_carry_the_servers_words(client: Client) -> None:
 def test_a_late_answer_is_a_deadline_exceeded(client: Client, server: Any) -> None:
     with pytest.raises(errors.DeadlineExceeded, match=r"no answer from localhost:\d+ within 0.2 s"):
         client.predict("slow", {"x": np.zeros(1, np.float32)}, timeout_s=0.2)
-    with pytest.raises(errors.InvalidArgument, match="timeout_s is 0"):
+    with pytest.raises(errors.InvalidArgument, match="got timeout_s=0; expected more than 0 seconds"):
         client.predict("slow", {"x": np.zeros(1, np.float32)}, timeout_s=0)
     server.release.set()
 
@@ -158,7 +157,7 @@ def test_a_server_that_comes_late_is_still_found(protocol: str, server: Any, mon
                 came[0].start()
             threading.Event().wait(seconds)
 
-        monkeypatch.setattr(exchange.time, "sleep", arrive)
+        monkeypatch.setattr(base.time, "sleep", arrive)
         with Client(f"{protocol}://localhost:{front.getsockname()[1]}") as client:
             assert client.status("lenet5")[0].version == 3
         assert came
@@ -223,7 +222,7 @@ def test_threads_share_a_client(client: Client) -> None:
 
 
 def test_rest_keeps_its_connection(server: Any) -> None:
-    with connect(server.rest) as client:
+    with Client(server.rest) as client:
         for _ in range(5):
             client.status("lenet5")
         assert server.connections == 1
@@ -236,24 +235,24 @@ def test_rest_keeps_its_connection(server: Any) -> None:
 
 
 def wait_until_closed(client: Any) -> None:
-    (idle,) = client._pool._idle
+    (idle,) = client.transport._pool._idle
     idle.sock.settimeout(10)
     assert idle.sock.recv(1, socket.MSG_PEEK) == b""
 
 
-def test_what_is_no_model_server_is_told_apart(server: Any) -> None:
+def test_the_error_says_that_the_port_is_no_model_server(server: Any) -> None:
     with (
-        connect(f"{server.rest}/not/here") as client,
-        pytest.raises(errors.NotFound, match=r"answered 404 and no JSON; is it the REST port of a model server\?"),
+        Client(f"{server.rest}/not/here") as client,
+        pytest.raises(errors.NotFound, match=r"answered 404 without JSON; check that it is a model"),
     ):
         client.status("lenet5")
     with (
-        connect(f"http://{server.grpc}") as client,
+        Client(f"http://{server.grpc}") as client,
         pytest.raises(errors.Unavailable, match="broke the connection"),
     ):
         client.status("lenet5")
     with (
-        connect(server.rest.replace("http", "grpc")) as other,
+        Client(server.rest.replace("http", "grpc")) as other,
         pytest.raises(errors.Unavailable),
     ):
         other.status("lenet5", timeout_s=5)

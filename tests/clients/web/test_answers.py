@@ -17,7 +17,7 @@ from PIL import Image
 
 from ladle.clients.drawing.pictures import png
 from ladle.clients.library.preprocess import pixels
-from ladle.clients.transport import exchange
+from ladle.clients.transport import base
 from ladle.clients.web import Config, create_app
 from ladle.clients.web.verbs import masks, words
 from ladle.clients.web.verbs.codes import between
@@ -173,8 +173,8 @@ def test_masks_of_one_size_are_one_request(web: FlaskClient, server: Any) -> Non
 def test_all_that_a_request_asks_has_one_time_out(
     web: FlaskClient, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = exchange.time.monotonic
-    monkeypatch.setattr(exchange.time, "monotonic", lambda: now() + 6 * server.predictions)  # of the 10 s for a request
+    now = base.time.monotonic
+    monkeypatch.setattr(base.time, "monotonic", lambda: now() + 6 * server.predictions)  # of the 10 s for a request
     images = [grey(np.full((side, side), 30)) for side in (4, 6, 8)]
     assert "took too long" in ask(web, "unet:segment", {"images": images}, 504)["detail"]
     assert server.predictions == 2
@@ -294,7 +294,7 @@ def test_regress_answers_in_the_form_of_its_input(config: Config, x: Any, y: Any
 
 
 def test_regress_names_the_form_that_it_takes(web: FlaskClient) -> None:
-    assert "wanted float32 [?, 1]" in ask(web, "linear_regression:regress", {"x": [[1, 2]]}, 422)["detail"]
+    assert "expected float32 [?, 1]" in ask(web, "linear_regression:regress", {"x": [[1, 2]]}, 422)["detail"]
     assert "different lengths" in ask(web, "linear_regression:regress", {"x": [[1], [1, 2]]}, 422)["detail"]
 
 

@@ -18,8 +18,7 @@ from tools import generate_wire
 SCRIPT = """
 import os, pickle, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from ladle.clients.wire import generate
-from ladle.clients.wire import messages as pb
+from tools import generate_wire
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, get_model_status_pb2, predict_pb2
 
@@ -41,7 +40,7 @@ feature.float_list.value.extend([1, 2])
 status = get_model_status_pb2.GetModelStatusResponse()
 status.model_version_status.add(version=3, state=30)
 answer = {
-    "files": generate.describe().SerializeToString(deterministic=True),
+    "files": generate_wire.describe().SerializeToString(deterministic=True),
     "decoded": [decode(*item) for item in asked["tensors"]],
     "content": [tf.io.serialize_tensor(array).numpy() for array in asked["arrays"]],
     "typed": [tf.make_tensor_proto(array).SerializeToString() for array in asked["arrays"]],
@@ -101,7 +100,7 @@ ODD = [
 
 @pytest.fixture(scope="module")
 def tensorflow() -> dict[str, Any]:
-    ours = [tensors.to_proto(array, content) for array in ARRAYS for content in (False, True)]
+    ours = [pb.TensorProto.FromString(tensors.serialize(a, content)) for a in ARRAYS for content in (False, True)]
     request = pb.PredictRequest()
     request.model_spec.name = "m"
     request.model_spec.version.value = 7

@@ -55,7 +55,7 @@ def test_importing_the_client_is_fast_and_brings_no_tensorflow() -> None:
     script = """
 import sys, time
 started = time.process_time()
-import clients, ladle.clients.transport.grpc, ladle.clients.transport.rest
+import ladle.clients.transport.grpc, ladle.clients.transport.rest
 seconds = time.process_time() - started
 print(seconds)
 heavy = {"tensorflow", "keras", "tensorflow_serving", "ml_dtypes", "PIL", "onnxruntime"} & set(sys.modules)

@@ -11,6 +11,7 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from tests.stubs import grpc_stub
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def channel(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def prediction(channel: Any) -> Any:
-    return services.stub(channel, services.PREDICTION)
+    return grpc_stub(channel, services.PREDICTION)
 
 
 def request(model: str = "half_plus_two", signature: str = "", **inputs: Any) -> Any:
@@ -61,7 +62,7 @@ def test_outputs_come_as_typed_values(prediction: Any) -> None:
 
 def test_inputs_may_be_tensor_content(prediction: Any) -> None:
     made = request()
-    made.inputs["x"].CopyFrom(tensors.to_proto(X, content=True))
+    tensors.fill(made.inputs["x"], X, content=True)
     assert list(prediction.Predict(made).outputs["y"].float_val) == [2.5]
 
 
@@ -178,7 +179,7 @@ def test_the_context_is_merged_into_each_example(prediction: Any) -> None:
 
 
 def test_health_says_serving(channel: Any) -> None:
-    health = services.stub(channel, services.HEALTH)
+    health = grpc_stub(channel, services.HEALTH)
     for name in ("", "PredictionService", "tensorflow.serving.ModelService"):
         answer = health.Check(pb.HealthCheckRequest(service=name))
         assert pb.ServingStatus.Name(answer.status) == "SERVING"

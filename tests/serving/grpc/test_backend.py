@@ -20,6 +20,7 @@ from ladle.serving.grpc import backend as grpc_backend
 from ladle.serving.grpc.backend import Settings
 from ladle.serving.grpc.http2.frames import ACK, PING, PREFACE, SETTINGS, frame
 from ladle.serving.grpc.native import read_timeout
+from tests.stubs import grpc_stub
 
 PREDICT = f"/{services.PREDICTION}/Predict"
 
@@ -31,7 +32,7 @@ def predict_request(rows: int = 1, model: str = "half_plus_two") -> Any:
 
 
 def ask(channel: Any, request: Any = None, **options: Any) -> list[float]:
-    answer = services.stub(channel, services.PREDICTION).Predict(request or predict_request(), timeout=30, **options)
+    answer = grpc_stub(channel, services.PREDICTION).Predict(request or predict_request(), timeout=30, **options)
     return tensors.to_array(answer.outputs["y"]).ravel().tolist()
 
 
@@ -138,7 +139,7 @@ def test_bytes_that_are_no_request_are_an_invalid_argument(channel: Any) -> None
 def test_more_calls_than_streams_wait_for_each_other(server: Any, channel: Any) -> None:
     if "backend grpcio" in server.log.read_text():
         pytest.skip("grpcio's server counts a stream for a while after the client has seen its end")
-    call = services.stub(channel, services.PREDICTION).Predict
+    call = grpc_stub(channel, services.PREDICTION).Predict
     call(predict_request(), timeout=30)  # after which the client knows the limit
     answers = [call.future(predict_request(), timeout=30) for _ in range(100)]
     assert all(list(answer.result().outputs["y"].float_val) == [2.5] for answer in answers)
@@ -231,7 +232,7 @@ def test_watch_reports_each_change_of_health(serve: Any, tiny: Any, repository: 
     path = repository / "m"
     other = serve("--model_name=m", f"--model_base_path={path}", f"--grpc_backend={backend}")
     with grpc.insecure_channel(f"127.0.0.1:{other.grpc_port}") as channel:
-        health = services.stub(channel, services.HEALTH)
+        health = grpc_stub(channel, services.HEALTH)
         changes = health.Watch(pb.HealthCheckRequest(service="PredictionService"), timeout=60)
         assert pb.ServingStatus.Name(next(changes).status) == "NOT_SERVING"
         tiny.half_plus(1).write(path, 1)

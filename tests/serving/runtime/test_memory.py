@@ -14,6 +14,7 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from tests.stubs import grpc_stub
 
 REQUESTS = int(os.environ.get("LADLE_MEMORY_REQUESTS", "100000"))
 ALLOWED_MB = 8
@@ -71,7 +72,7 @@ async def ask(server: Any, first: int, count: int) -> None:
     """`count` requests over each protocol, on several connections at once."""
     parts = [range(first + i, first + count, CONNECTIONS) for i in range(CONNECTIONS)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        stub = services.stub(channel, services.PREDICTION)
+        stub = grpc_stub(channel, services.PREDICTION)
         await asyncio.gather(*[ask_rest(server, part) for part in parts], *[ask_grpc(stub, part) for part in parts])
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from tests.stubs import grpc_stub
 
 FLAGS = ("--max_request_bytes=200000", "--max_image_pixels=1000", "--max_json_depth=20")
 
@@ -27,7 +28,7 @@ def server(serve: Any, tiny_repository: Path) -> Any:
 @pytest.fixture
 def prediction(server: Any) -> Any:
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        yield services.stub(channel, services.PREDICTION)
+        yield grpc_stub(channel, services.PREDICTION)
 
 
 def refusal(method: Any, request: Any) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from ladle.clients.library.client import Client
 from ladle.clients.transport.access import sending
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services
+from tests.stubs import grpc_stub
 
 
 @pytest.mark.parametrize("backend", ["grpcio", "native"])
@@ -28,7 +29,7 @@ def test_a_request_with_an_id_has_a_line_in_the_log(
     request = pb.PredictRequest()
     request.model_spec.name = "nobody"
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel, pytest.raises(grpc.RpcError):
-        services.stub(channel, services.PREDICTION).Predict(request, metadata=[("x-request-id", "bad-2")], timeout=60)
+        grpc_stub(channel, services.PREDICTION).Predict(request, metadata=[("x-request-id", "bad-2")], timeout=60)
     server.wait_for(lambda: "request bad-2" in server.log.read_text())
     lines = [line for line in server.log.read_text().splitlines() if " request " in line]
     assert any("request good-1: predict half_plus_two: OK in " in line for line in lines)

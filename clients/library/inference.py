@@ -1,0 +1,295 @@
+"""Inference by task, as operations over either protocol: the inputs of each task, and the result from its outputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ladle.clients.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from ladle.clients.library import images, tasks
+from ladle.clients.library.images import Image
+from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
+from ladle.clients.transport.metadata import Metadata, Signature, TensorInfo, describe
+from ladle.clients.transport.operation import Operation
+from ladle.clients.transport.protocol import METADATA_AGE_S, Deadline, Protocol
+from ladle.clients.wire import messages as pb
+from ladle.clients.wire.arrays import Array
+
+T = TypeVar("T")
+
+
+class Inference:
+    """One call to one model version, within `timeout_s` in all. Its methods are operations: a transport runs them.
+
+    Inputs are fitted to the model's signature before they are sent. `name=None` takes the one served model that answers
+    the task.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        name: str | None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._protocol, self._name, self._version, self._label = protocol, name or "", version, label
+        self._deadline = Deadline(protocol.address, timeout_s)
+
+    # Tasks
+
+    def classify(self, image: Image) -> Operation[Classification]:
+        found = yield from self._classify(image)
+        return self._one(found, "classify_many")
+
+    def classify_many(self, several: Sequence[Image] | Array) -> Operation[list[Classification]]:
+        return self._classify(images.batch_of(several))
+
+    def segment(self, image: Image) -> Operation[Segmentation]:
+        answer, _ = yield from self._run_image("segment", image, outputs=("class_map",))
+        return Segmentation(self._one(list(self._output(answer, "segment", "class_map")), "predict"))
+
+    def reconstruct(self, image: Image) -> Operation[Array]:
+        answer, single = yield from self._run_image("reconstruct", image, bytes_signature="reconstruct_bytes")
+        return _unbatch(self._output(answer, "reconstruct", "reconstruction", "image"), single)
+
+    def encode(self, image: Image) -> Operation[Array]:
+        answer, single = yield from self._run_image("encode", image, signature="encode", bytes_signature="encode_bytes")
+        return _unbatch(self._output(answer, "encode", "code"), single)
+
+    def decode(self, code: Any) -> Operation[Array]:
+        answer, single = yield from self.run_value(code, "decode")
+        return _unbatch(self._output(answer, "decode", "images", "image"), single)
+
+    def interpolate(self, first: Image, second: Image, steps: int) -> Operation[Array]:
+        if steps < 2:
+            raise InvalidArgument(f"got steps={steps}; expected 2 or more")
+        start = yield from self.encode(first)
+        end = yield from self.encode(second)
+        share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]  # [steps, 1]
+        return (yield from self.decode((1 - share) * start.reshape(1, -1) + share * end.reshape(1, -1)))
+
+    def generate(self, n: int, seed: int) -> Operation[Array]:
+        try:
+            inputs: dict[str, Array] = {"n": np.array(n, np.int32), "seed": np.array(seed, np.int64)}
+        except OverflowError:
+            raise InvalidArgument(f"got n={n} and seed={seed}; expected at most 32 and 64 bits") from None
+        return self._output((yield from self._run("generate", inputs)), "generate", "images")
+
+    def sentiment(self, texts: Sequence[str]) -> Operation[list[Sentiment]]:
+        if isinstance(texts, str):
+            raise InvalidArgument("got one text where several are expected; put it into a list")
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InvalidArgument(f"got {text!r} as text {number}; expected str")
+        try:
+            data = [text.encode() for text in texts]
+        except UnicodeEncodeError:
+            raise InvalidArgument("got a text that holds half a surrogate pair; expected Unicode") from None
+        yield from self._choose_model("sentiment")
+        answer = yield from self._run("text", {"text": np.array(data, object)})
+        results = []
+        positives, labels = self._output(answer, "sentiment", "probability"), self._exact(answer, "sentiment", "label")
+        for positive, label in zip(positives, labels, strict=True):
+            likely = float(max(positive, 1 - positive))
+            results.append(Sentiment(label.decode(), likely, float(positive)))
+        return results
+
+    def regress(self, x: Any) -> Operation[Array]:
+        answer, single = yield from self.run_value(x)
+        return _unbatch(self._output(answer, "regress", "y", "outputs"), single)
+
+    def minimise(self, start: Any) -> Operation[Descent]:
+        answer, single = yield from self.run_value(start)
+        minimum, value, path = (self._exact(answer, "minimise", key) for key in ("minimum", "value", "path"))
+        return Descent(_unbatch(minimum, single), _unbatch(value, single), _unbatch(path, single))
+
+    # Inputs
+
+    def run_value(self, value: Any, signature: str = "serving_default") -> Operation[tuple[dict[str, Array], bool]]:
+        """The outputs for a signature's one numeric input, and whether it came without a batch axis."""
+
+        def fit(metadata: Metadata) -> tuple[str, Array, bool]:
+            key, info = self._single_input(metadata.signature(signature))
+            given = np.asarray(value)
+            single = info.shape is not None and given.ndim == len(info.shape) - 1
+            if given.dtype.kind not in "biuf" or info.dtype == "string":
+                raise InvalidArgument(f'{self._name}: input "{key}": got {describe(given)}; expected {info}')
+            array = (given[None] if single else given).astype(info.numpy)
+            if not info.admits(array.shape):
+                raise InvalidArgument(f'{self._name}: input "{key}": got {describe(array)}; expected {info}')
+            return key, array, single
+
+        key, array, single = yield from self._fit(fit)
+        return (yield from self._run_fitted(signature, {key: array})), single
+
+    def _classify(self, image: Any) -> Operation[list[Classification]]:
+        answer, _ = yield from self._run_image("classify", image, outputs=("probabilities", "class_id", "label"))
+        probabilities = self._output(answer, "classify", "probabilities")
+        labels = yield from self._labels()
+        if labels is None or len(labels) != probabilities.shape[-1]:
+            labels = tuple(str(i) for i in range(probabilities.shape[-1]))
+        class_ids = answer.get("class_id", probabilities.argmax(-1))
+        results = []
+        for i, row in enumerate(probabilities):
+            class_id = int(class_ids[i])
+            text = answer["label"][i].decode() if "label" in answer else labels[class_id]
+            results.append(Classification(text, float(row[class_id]), class_id, labels, row))
+        return results
+
+    def _run_image(
+        self,
+        verb: str,
+        image: Any,
+        signature: str = "serving_default",
+        bytes_signature: str = "serving_bytes",
+        outputs: Sequence[str] = (),
+    ) -> Operation[tuple[dict[str, Array], bool]]:
+        """The outputs for an image, an array of images or a list of encoded ones, and whether it had no batch axis.
+
+        The server decodes encoded images if the model has `bytes_signature`; otherwise they are decoded here.
+        outputs  ask for these only, as far as the signature has them
+        """
+        one = None if isinstance(image, list) else images.encoded(image)
+        given = images.batch_of(image) if isinstance(image, list) else image if one is None else [one]
+
+        def fit(metadata: Metadata) -> tuple[str, str, Array, bool, list[str] | None]:
+            in_bytes = isinstance(given, list) and bytes_signature in metadata.signatures
+            key = bytes_signature if in_bytes else signature
+            declared = metadata.signature(key)
+            if verb == "classify" and "class_map" in declared.outputs:  # it has probabilities as well, of each pixel
+                raise self._wrong_verb(metadata, verb, declared.outputs)
+            alias, info = self._single_input(declared)
+            what = f'{self._name}: input "{alias}"'
+            if not isinstance(given, list):
+                array, single = images.batch(given, info, what)
+            else:
+                single = one is not None
+                names = image if isinstance(image, list) else [image]
+                array = info.array(given, what) if in_bytes else images.decoded_batch(given, names, info, what)
+            return key, alias, array, single, [name for name in outputs if name in declared.outputs] or None
+
+        key, alias, array, single, known = yield from self._fit(fit)
+        return (yield from self._run_fitted(key, {alias: array}, known)), single
+
+    def _single_input(self, declared: Signature) -> tuple[str, TensorInfo]:
+        if len(declared.inputs) != 1:
+            names = ", ".join(declared.inputs)
+            raise InvalidArgument(f"{self._name}: has the inputs {names}; call it with `predict`")
+        return next(iter(declared.inputs.items()))
+
+    # Requests
+
+    def _run(self, signature: str, inputs: Mapping[str, Array]) -> Operation[dict[str, Array]]:
+        arrays = yield from self._fit(lambda metadata: metadata.signature(signature).arrays(self._name, inputs))
+        return (yield from self._run_fitted(signature, arrays))
+
+    def _run_fitted(
+        self, signature: str, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> Operation[dict[str, Array]]:
+        return self._protocol.run_signature(
+            self._name, arrays, signature, self._version, self._label, self._deadline, outputs
+        )
+
+    def _fit(self, prepare: Callable[[Metadata], T]) -> Operation[T]:
+        """`prepare(metadata)`; once more with fresh metadata if it refuses, as a new version may differ."""
+        try:
+            return prepare((yield from self._metadata()))
+        except InvalidArgument:
+            self._protocol.invalidate(self._name)
+            return prepare((yield from self._metadata()))
+
+    def _metadata(self) -> Operation[Metadata]:
+        return self._protocol.cached_metadata(self._name, self._version, self._label, self._deadline)
+
+    def _choose_model(self, verb: str) -> Operation[None]:
+        """Without a name, take the one served model whose signatures answer `verb`; remembered for METADATA_AGE_S."""
+        if self._name:
+            return
+        at, self._name = self._protocol.models_by_verb.get(verb, (0.0, ""))
+        if self._name and time.monotonic() - at <= METADATA_AGE_S:
+            return
+        self._name = yield from self._only_model(verb)
+        self._protocol.models_by_verb[verb] = time.monotonic(), self._name
+
+    def _only_model(self, verb: str) -> Operation[str]:
+        address = self._protocol.address
+        try:
+            states = yield from self._protocol.models(None, self._deadline)
+        except Unimplemented:
+            raise Unimplemented(
+                f"{address} cannot list its models, so none was chosen for {verb}; give the model's name"
+            ) from None
+        found = []
+        for name, versions in states.items():
+            if any(status.state == "AVAILABLE" for status in versions):
+                metadata = yield from self._protocol.cached_metadata(name, None, None, self._deadline)
+                found += [name] if verb in tasks.of_metadata(metadata).verbs else []
+        if not found:
+            raise NotFound(f"{address} serves no model that answers {verb}; `ladle networks` lists those to train")
+        if len(found) > 1:
+            raise InvalidArgument(f"{address} serves {', '.join(found)}, which all answer {verb}; give the name of one")
+        return found[0]
+
+    # Results
+
+    def _output(self, answer: Mapping[str, Array], verb: str, *names: str) -> Array:
+        """The first of `names` that was answered, or the only output."""
+        for name in names:
+            if name in answer:
+                return answer[name]
+        return next(iter(answer.values())) if len(answer) == 1 else self._exact(answer, verb, names[0])
+
+    def _exact(self, answer: Mapping[str, Array], verb: str, name: str) -> Array:
+        """The output `name`. InvalidArgument: there is none."""
+        if name in answer:
+            return answer[name]
+        known = ", ".join(sorted(answer))
+        raise InvalidArgument(f'{self._name}: does not {verb}: it has the outputs {known}, not "{name}"')
+
+    def _wrong_verb(self, metadata: Metadata, verb: str, outputs: Mapping[str, Any]) -> InvalidArgument:
+        instead = ", ".join(tasks.of_metadata(metadata).verbs) or "predict"
+        return InvalidArgument(f"{self._name}: does not {verb}: it has the outputs {', '.join(outputs)}; use {instead}")
+
+    def _one(self, results: list[T], several: str) -> T:
+        if len(results) != 1:
+            raise InvalidArgument(f"{self._name}: got {len(results)} images; expected one (`{several}` takes several)")
+        return results[0]
+
+    def _labels(self) -> Operation[tuple[str, ...] | None]:
+        """The labels of all classes, in order, if the server tells them; asked once for each version.
+
+        Only TensorFlow Serving's `Classify` names all classes, so it classifies a black image.
+        """
+        metadata = yield from self._metadata()
+        key = f"{self._name}/{metadata.version}"
+        cache = self._protocol.labels
+        if key not in cache:
+            cache[key] = yield from self._fetch_labels(metadata)
+        return cache[key]
+
+    def _fetch_labels(self, metadata: Metadata) -> Operation[tuple[str, ...] | None]:
+        declared = metadata.signatures.get("classify")
+        if declared is None or "classes" not in declared.outputs:
+            return None
+        feature, info = self._single_input(metadata.signature("serving_default"))
+        if info.shape is None or None in info.shape[1:]:
+            return None
+        example = pb.Example()
+        black = np.zeros([size for size in info.shape[1:] if size is not None], np.float32)
+        example.features.feature[feature].float_list.value.extend(black.ravel().tolist())
+        inputs = {next(iter(declared.inputs)): np.array([example.SerializeToString()], object)}
+        try:
+            answer = yield from self._protocol.run_signature(
+                self._name, inputs, "classify", metadata.version, None, self._deadline, ["classes"]
+            )
+        except (InvalidArgument, FailedPrecondition, NotFound, Unimplemented):
+            return None
+        return tuple(label.decode() for label in answer["classes"][0])
+
+
+def _unbatch(array: Array, single: bool) -> Array:
+    return array[0] if single else array
