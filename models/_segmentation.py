@@ -168,7 +168,8 @@ def signatures(model: keras.Model, config: SegmentationConfig, assets: Assets) -
 
     serving_default  image float32 [b, h, w, c] in [0, 1] -> class_map int64 [b, h, w], probabilities
                      float32 [b, h, w, num_classes + 1]
-    serving_bytes    image_bytes string [b], of one size  -> the same, and mask_png string [b]: grey values are classes
+    serving_bytes    image_bytes string [b], of one size  -> the same, and mask_png_bytes string [b]: PNG whose grey
+                     values are classes
 
     ValueError unless there is a label for each class, the background's first.
     """
@@ -191,7 +192,7 @@ def signatures(model: keras.Model, config: SegmentationConfig, assets: Assets) -
     return {
         "serving_default": Signature(core, ("class_map", "probabilities")),
         "serving_bytes": Signature(
-            core, ("class_map", "probabilities", "mask_png"), before=[decode], after=[steps.EncodePng()]
+            core, ("class_map", "probabilities", "mask_png_bytes"), before=[decode], after=[steps.EncodePng()]
         ),
     }
 

@@ -227,7 +227,7 @@ class EncodePng(_Step):
 
     op = "encode_png"
 
-    def __init__(self, input: str = "class_map", output: str = "mask_png") -> None:
+    def __init__(self, input: str = "class_map", output: str = "mask_png_bytes") -> None:
         self.input, self.output = input, output
 
     @property

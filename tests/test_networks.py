@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import urllib.request
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,7 @@ def assert_same(answer: dict[str, np.ndarray], wanted: dict[str, np.ndarray], wh
         elif value.dtype == np.uint8:
             # A rounded float may fall on the other side of a level.
             assert int(np.abs(got.astype(int) - value.astype(int)).max()) <= 1, f"{what}: {name}"
-        elif name == "mask_png":  # compressed by another library: the pixels count
+        elif name == "mask_png_bytes":  # compressed by another library: the pixels count
             assert [pixels(png) for png in got] == [pixels(png) for png in value], f"{what}: {name}"
         else:
             assert got.tolist() == value.tolist(), f"{what}: {name}"
@@ -126,6 +128,35 @@ def test_tensorflow_onnx_grpc_and_rest_agree(name: str, zoo: Path, clients: tupl
         # The embedded server runs the ONNX graph, so this is TensorFlow against ONNX Runtime too.
         assert_same(grpc.predict(name, inputs, signature=signature), wanted, f"gRPC {signature}")
         assert_same(rest.predict(name, inputs, signature=signature), wanted, f"REST {signature}")
+
+
+@EVERY
+def test_bytes_leave_every_signature_as_base64(
+    name: str, zoo: Path, server: Any, clients: tuple[Client, Client]
+) -> None:
+    """Both servers write {"b64": ...} over REST only for outputs whose names end in `_bytes`."""
+    for signature, inputs in requests(zoo / name / "1").items():
+        answer = clients[0].predict(name, inputs, signature=signature)
+        strings = {key: value for key, value in answer.items() if value.dtype == object}
+        for key, values in strings.items():
+            assert key.endswith("_bytes") or all(is_text(value) for value in values.ravel()), (signature, key)
+        if any(key.endswith("_bytes") for key in strings):
+            [(alias, data)] = inputs.items()
+            body = {"signature_name": signature, "inputs": {alias: [{"b64": b64encode(d).decode()} for d in data]}}
+            url = f"http://127.0.0.1:{server.rest_port}/v1/models/{name}:predict"
+            with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode())) as response:
+                outputs = json.load(response)["outputs"]
+            for key in (key for key in strings if key.endswith("_bytes")):
+                written = outputs if len(answer) == 1 else outputs[key]  # TensorFlow Serving names no single output
+                assert [b64decode(each["b64"]) for each in written] == strings[key].tolist()
+
+
+def is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 # What people ask of each task, on the command line and on the page

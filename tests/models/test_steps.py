@@ -199,7 +199,7 @@ def test_classes_stand_beside_their_scores() -> None:
 
 def test_a_class_map_becomes_a_grey_png_of_class_ids() -> None:
     ids = np.arange(12).reshape(1, 3, 4)
-    png = steps.EncodePng()({"class_map": tf.constant(ids, tf.int64)})["mask_png"].numpy()[0]
+    png = steps.EncodePng()({"class_map": tf.constant(ids, tf.int64)})["mask_png_bytes"].numpy()[0]
     image = Image.open(io.BytesIO(png))
     assert image.mode == "L"
     np.testing.assert_array_equal(np.asarray(image), ids[0])
@@ -234,7 +234,7 @@ def test_descriptions_are_those_of_the_model_card() -> None:
             "scores": "scores",
             "labels": "labels.txt",
         },
-        {"op": "encode_png", "input": "class_map", "output": "mask_png"},
+        {"op": "encode_png", "input": "class_map", "output": "mask_png_bytes"},
     ]
 
 

@@ -97,7 +97,7 @@ def test_bytes_and_tensors_are_answered_alike(unet: Any) -> None:
     }
     by_bytes = served["serving_bytes"](image_bytes=tf.stack([tf.io.encode_png(p) for p in pixels]))
     np.testing.assert_allclose(by_bytes["probabilities"], answer["probabilities"], atol=1e-5)
-    masks = [tf.io.decode_png(png)[..., 0] for png in by_bytes["mask_png"]]
+    masks = [tf.io.decode_png(png)[..., 0] for png in by_bytes["mask_png_bytes"]]
     np.testing.assert_array_equal(masks, by_bytes["class_map"])
 
 

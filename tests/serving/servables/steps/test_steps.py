@@ -227,7 +227,7 @@ def test_masks_hold_the_same_pixels(tmp_path: Path) -> None:
     class_map = np.random.default_rng(0).integers(0, 21, (2, 5, 9))
     wanted, found = both(_steps.EncodePng(), tmp_path, class_map=class_map)
     for i in range(2):
-        for encoded in (wanted["mask_png"][i], found["mask_png"][i]):
+        for encoded in (wanted["mask_png_bytes"][i], found["mask_png_bytes"][i]):
             picture = Image.open(io.BytesIO(encoded))
             assert picture.mode == "L"
             assert np.asarray(picture).tolist() == class_map[i].tolist()
