@@ -29,8 +29,8 @@ import orjson
 
 from ladle.clients.wire.arrays import Array
 
-_FEW = 16
-"""Numbers; up to here NumPy's calls take longer than Python's arithmetic on each number."""
+_FEW = 32
+"""Numbers; up to here Python's arithmetic, 0.6 µs a number, takes less time than NumPy's calls, 35 µs."""
 _FEW_EXPONENTS = 48
 """Numbers outside orjson's range in one tensor; up to here they are formatted one by one."""
 _PART = 2**13
@@ -108,7 +108,7 @@ def write_each(arrays: Sequence[Array]) -> list[bytes]:
     Small arrays are rounded in one go: most of their time is the overhead of NumPy's calls, which they then share.
     """
     sizes = [array.size for array in arrays]
-    if len(arrays) < 2 or not _FEW < sum(sizes) <= _PART or not all(sizes):
+    if not _FEW < sum(sizes) <= _PART or len(arrays) < 2 or not all(sizes):
         return [write(array) for array in arrays]
     with np.errstate(invalid="ignore"):
         rounded = _round(np.concatenate([array.reshape(-1) for array in arrays]))

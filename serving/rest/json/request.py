@@ -70,16 +70,8 @@ def read_predict(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
 
 def _read_numbers(body: bytes, head: re.Match[bytes], find: Find, max_depth: int) -> PredictBody | None:
     """The body as one tensor of numbers; None when it is anything else, or the input takes something else."""
-    # The brackets and commas alone tell the shape, and are the same in every body of that shape: `[[,],[,]]}`.
-    skeleton = body[head.end() :].translate(None, _NUMBER_BYTES)
-    shape = _shapes.get(skeleton)
-    if shape is None:
-        shape = _read_skeleton(skeleton)
-        if shape is None:
-            return None
-        if len(skeleton) <= _MAX_SKELETON and len(_shapes) < _MAX_SHAPES:
-            _shapes[skeleton] = shape
-    if 0 < max_depth <= len(shape):
+    shape = _find_shape(body, head.end())
+    if shape is None or 0 < max_depth <= len(shape):
         return None
     document = _parse(body)
     if document is None:
@@ -91,6 +83,20 @@ def _read_numbers(body: bytes, head: re.Match[bytes], find: Find, max_depth: int
     ((alias, info),) = signature.inputs.items()
     array = _to_array(document[key], info, shape)
     return None if array is None else PredictBody(servable, signature, {alias: array}, key == "instances", shape)
+
+
+def _find_shape(body: bytes, start: int) -> tuple[int, ...] | None:
+    """The shape of the evenly nested list at `start`; None when it is not one.
+
+    Brackets and commas alone decide the shape, and are the same in every body of that shape: `[[,],[,]]}`.
+    """
+    skeleton = body[start:].translate(None, _NUMBER_BYTES)
+    shape = _shapes.get(skeleton)
+    if shape is None:
+        shape = _read_skeleton(skeleton)
+        if shape is not None and len(skeleton) <= _MAX_SKELETON and len(_shapes) < _MAX_SHAPES:
+            _shapes[skeleton] = shape
+    return shape
 
 
 def _parse(body: bytes) -> Any:

@@ -17,7 +17,7 @@ from ladle.serving.rest.json import numbers
 from ladle.serving.scheduling.batch import RowView
 from ladle.serving.servables.saved_model import type_name
 
-_WRITABLE_DTYPES = {"<f4", "<f8", "<i8", "<i4", "<i2", "|i1", "|u1", "<u4", "<u8", "|b1", "|O"}
+_WRITABLE_DTYPES = {np.dtype(name) for name in ("<f4", "<f8", "<i8", "<i4", "<i2", "i1", "u1", "<u4", "<u8", "?", "O")}
 _FEW = 16  # elements; up to here orjson writes a Python list sooner than it sets up NumPy's
 _UNESCAPED = bytes(code for code in range(32, 127) if code not in b'"\\')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -34,16 +34,17 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
         if texts is not None:
             return b'{"predictions": [%b]}\n' % texts[outputs.at]
     _check_dtypes(outputs)
-    if is_row:
-        _check_rows(outputs)
+    rows = _count_rows(outputs) if is_row else 0
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
         return b'{"%b": %b}\n' % (b"predictions" if is_row else b"outputs", _tensor(name, array))
     texts = _tensors(outputs)
     if not is_row:
-        return b'{"outputs": {%b}}\n' % b", ".join([_key(name) + texts[name] for name in outputs])
-    if all(len(array) == 1 for array in outputs.values()):
-        return b'{"predictions": [{%b}]}\n' % b", ".join([_key(name) + texts[name][1:-1] for name in outputs])
+        members = [_key(name) + text for name, text in zip(outputs, texts, strict=True)]
+        return b'{"outputs": {%b}}\n' % b", ".join(members)
+    if rows == 1:
+        members = [_key(name) + text[1:-1] for name, text in zip(outputs, texts, strict=True)]
+        return b'{"predictions": [{%b}]}\n' % b", ".join(members)
     return b'{"predictions": [%b]}\n' % b", ".join(_objects(outputs, texts))
 
 
@@ -52,7 +53,7 @@ def _merged_texts(outputs: RowView) -> Sequence[bytes] | None:
     cache = outputs.cache
     if "texts" not in cache:
         # float64 is written number by number, together or alone
-        saves_time = outputs.is_small() and all(array.dtype.str != "<f8" for array in outputs.whole.values())
+        saves_time = outputs.is_small() and all(array.dtype.char != "d" for array in outputs.whole.values())
         cache["texts"] = _predictions(outputs.whole) if saves_time else None
     texts: Sequence[bytes] | None = cache["texts"]
     return texts
@@ -61,16 +62,16 @@ def _merged_texts(outputs: RowView) -> Sequence[bytes] | None:
 def _predictions(outputs: Mapping[str, Array]) -> Sequence[bytes]:
     """The text of each row: of the one output, or an object of all."""
     _check_dtypes(outputs)
-    _check_rows(outputs)
+    _count_rows(outputs)
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
         return _rows(name, array)
     return _objects(outputs, _tensors(outputs))
 
 
-def _objects(outputs: Mapping[str, Array], texts: Mapping[str, bytes]) -> list[bytes]:
+def _objects(outputs: Mapping[str, Array], texts: Sequence[bytes]) -> list[bytes]:
     """An object for each row; `texts` are those of the tensors."""
-    columns = [_rows(name, array, texts[name]) for name, array in outputs.items()]
+    columns = [_rows(name, array, text) for (name, array), text in zip(outputs.items(), texts, strict=True)]
     row = b"{%b}" % b", ".join(_key(name).replace(b"%", b"%%") + b"%b" for name in outputs)
     return [row % values for values in zip(*columns, strict=True)]
 
@@ -82,29 +83,32 @@ def _key(name: str) -> bytes:
 
 def _check_dtypes(outputs: Mapping[str, Array]) -> None:
     for array in outputs.values():
-        if array.dtype.str not in _WRITABLE_DTYPES:
+        if array.dtype not in _WRITABLE_DTYPES:
             number = tensors.dtype_of(array).number
             raise InvalidArgument(f"Failed to write JSON value for tensor type: {type_name(number)}")
 
 
-def _check_rows(outputs: Mapping[str, Array]) -> None:
-    expected: int | None = None
+def _count_rows(outputs: Mapping[str, Array]) -> int:
+    """The rows that all outputs have; InvalidArgument when they differ or an output has none."""
+    rows = -1
     for name, array in outputs.items():
         if not array.ndim:
             raise InvalidArgument(f"Tensor name: {name} has no shape information ")
-        if expected is None:
-            expected = len(array)
-        elif len(array) != expected:
-            raise InvalidArgument(
-                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {expected}"
-            )
+        if rows < 0:
+            rows = len(array)
+        elif len(array) != rows:
+            raise InvalidArgument(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {rows}")
+    return rows
 
 
-def _tensors(outputs: Mapping[str, Array]) -> dict[str, bytes]:
+def _tensors(outputs: Mapping[str, Array]) -> list[bytes]:
     """The text of each tensor. Those of float32 are written together, and share the overhead of NumPy's calls."""
-    floats = {name: array for name, array in outputs.items() if array.dtype.str == "<f4" and array.ndim}
-    texts = dict(zip(floats, numbers.write_each(list(floats.values())), strict=True))
-    return {name: texts[name] if name in texts else _tensor(name, array) for name, array in outputs.items()}
+    texts = numbers.write_each([array for array in outputs.values() if array.dtype.char == "f" and array.ndim])
+    texts.reverse()
+    return [
+        texts.pop() if array.dtype.char == "f" and array.ndim else _tensor(name, array)
+        for name, array in outputs.items()
+    ]
 
 
 def _tensor(name: str, array: Array) -> bytes:
