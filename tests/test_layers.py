@@ -28,7 +28,7 @@ ORDER = {
     "serving": """
         __main__ command worker_command server flags config_writer workers grpc rest dataplane scheduling
         repository servables telemetry runtime errors""",
-    "serving.grpc": "backend native api health reflection reload predict_request predict_response wire http2",
+    "serving.grpc": "backend native api health reflection reload predict_request predict_response wire calls http2",
     "serving.rest": "api http routes json",
     "serving.servables": """
         loader engines warmup tfrecord steps servable examples matching saved_model latency batching_parameters""",
