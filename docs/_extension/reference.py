@@ -423,11 +423,13 @@ def gateway_settings() -> str:
     from ladle.clients.web.config import PREFIX, Config
 
     said = dict(_documented(Config))
-    rows = []
+    entries = []
     for field in dataclasses.fields(Config):
-        default = "" if field.default is None or field.default in ((), "") else code(_value(field.default))
-        rows.append([code(field.name), code(PREFIX + field.name.upper()), default, plain(said[field.name])])
-    return table(["setting", "variable", "default", "meaning"], rows)
+        default = (
+            "" if field.default is None or field.default in ((), "") else f", default {code(_value(field.default))}"
+        )
+        entries.append((code(field.name) + f" ({code(PREFIX + field.name.upper())}){default}", plain(said[field.name])))
+    return defined(entries)
 
 
 def _documented(kind: type) -> Iterable[tuple[str, str]]:
