@@ -216,8 +216,11 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
 
 
 def _networks_named(given: Sequence[str]) -> list[Network]:
-    """The networks whose options the command line may hold: those it names, else all; none for other commands."""
-    if not given or given[0] != "train":
+    """The networks whose options the command line may hold: those it names, else all; none for other commands.
+
+    Also none for `train --help`: it is short without the options of all networks, and needs no TensorFlow.
+    """
+    if not given or given[0] != "train" or (len(given) > 1 and {*given[1:]} <= {"-h", "--help"}):
         return []
     _start_tensorflow()
     from ladle import models

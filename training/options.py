@@ -19,7 +19,7 @@ examples:
   ladle train lenet5 vae --epochs 3 --learning-rate 2e-3
   ladle train --all --preset quick     # after an interruption, the same command continues
   ladle train wgan_gp --data image_folder --data-path faces/ --height 64 --width 64 --channels 3
-  ladle train resnet18 --initial-weights lenet.keras""",
+  ladle train resnet18 --initial-weights resnet18.keras""",
     "evaluate": """examples:
   ladle evaluate lenet5
   ladle evaluate lenet5 --split validation --json""",
@@ -70,63 +70,58 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     train = _command(commands, "train", "train networks and export each one", verbs)
     train.add_argument("names", nargs="*", metavar="NAME", help="names of networks; `ladle networks` lists them")
     train.add_argument("--all", action="store_true", help="train all networks")
-    train.add_argument(
+    train.add_argument("--preset", help="quick: minutes on two cores; full: the published recipe (default: neither)")
+    train.add_argument("--config", type=Path, metavar="FILE", help="read options from a card.json or a JSON object")
+    data = train.add_argument_group("data")
+    data.add_argument("--data", metavar="NAME|PATH", help="data set (`ladle data` lists them), or your own files")
+    _data_path(data)
+    _synthetic(data)
+    data.add_argument(
+        "--synthetic-if-missing",
+        action="store_true",
+        help="use generated data, marked as synthetic, if the real data set is unavailable",
+    )
+    start = train.add_argument_group("start")
+    start.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="continue an interrupted run with the same network, data and options (default: on)",
+    )
+    start.add_argument(
+        "--initial-weights",
+        type=Path,
+        metavar="PATH",
+        help="start from these weights: a .keras, .h5 or .weights.h5 file, a version of the repository, or a run",
+    )
+    start.add_argument(
+        "--base-weights",
+        type=Path,
+        metavar="FILE",
+        help="weights of the pre-trained base, .h5 or .pth, instead of downloading them",
+    )
+    computation = train.add_argument_group("computation")
+    computation.add_argument(
         "--jobs",
         type=_count,
         metavar="N",
         help="networks to train at once, each with its share of the cores; 1: one after another, in this process "
         "(default: one for each core, if memory allows 3 GiB for each; 1 on a GPU)",
     )
-    train.add_argument("--preset", help="quick: minutes on two cores; full: the published recipe (default: neither)")
-    train.add_argument(
-        "--config", type=Path, metavar="FILE", help="read options from a model card (card.json) or a JSON object"
-    )
-    train.add_argument(
-        "--data", metavar="NAME|PATH", help="data set, or your own files in its layout; `ladle data` lists them"
-    )
-    _places(train)
-    train.add_argument(
-        "--base-weights",
-        type=Path,
-        metavar="FILE",
-        help="weights of the pre-trained base, .h5 or .pth, instead of downloading them",
-    )
-    train.add_argument(
-        "--initial-weights",
-        type=Path,
-        metavar="PATH",
-        help="start from these weights: a .keras, .h5 or .weights.h5 file, a version of the repository, or a run",
-    )
-    _synthetic(train)
-    train.add_argument(
-        "--synthetic-if-missing",
-        action="store_true",
-        help="use generated data, marked as synthetic, if the real data set is unavailable",
-    )
-    _runs(train)
-    train.add_argument(
-        "--resume",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="continue an interrupted run with the same network, data and options (default: on)",
-    )
-    train.add_argument(
+    computation.add_argument(
         "--precision",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
         default="float32",
         help="precision of the computation; weights and the exported model are float32 (default: %(default)s)",
     )
-    train.add_argument(
-        "--xla",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="compile the training steps with XLA (default: off)",
+    computation.add_argument(
+        "--xla", action=argparse.BooleanOptionalAction, default=False, help="compile with XLA (default: off)"
     )
-    train.add_argument(
-        "--report",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="draw pictures of the run (default: on)",
+    output = train.add_argument_group("output")
+    _places(output)
+    _runs(output)
+    output.add_argument(
+        "--report", action=argparse.BooleanOptionalAction, default=True, help="draw pictures of the run (default: on)"
     )
     options: set[str] = set()
     if chosen:
@@ -142,6 +137,7 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     evaluate.add_argument(
         "--split", choices=("test", "validation"), default="test", help="examples to measure on (default: %(default)s)"
     )
+    _data_path(evaluate)
     _places(evaluate)
     _synthetic(evaluate)
 
@@ -151,6 +147,7 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
         "--run", dest="run_folder", type=Path, metavar="DIR", help="folder of the run (default: the newest)"
     )
     _runs(export)
+    _data_path(export)
     _places(export)
     files = export.add_argument_group("Keras files, written instead of a version")
     files.add_argument("--keras", type=Path, metavar="FILE", help="write the whole model as FILE, NAME.keras")
@@ -178,8 +175,11 @@ def _command(commands: Any, name: str, what: str, verbs: Mapping[str, Run]) -> a
     return parser
 
 
-def _places(parser: argparse.ArgumentParser) -> None:
+def _data_path(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--data-path", type=Path, metavar="PATH", help="your own files, in the layout of the data set")
+
+
+def _places(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--repository",
         type=Path,
@@ -190,13 +190,13 @@ def _places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _runs(parser: argparse.ArgumentParser) -> None:
+def _runs(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: %(default)s)"
     )
 
 
-def _synthetic(parser: argparse.ArgumentParser) -> None:
+def _synthetic(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--synthetic", action="store_true", help="use generated data, marked as synthetic, instead of real data"
     )
