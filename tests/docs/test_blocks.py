@@ -132,6 +132,7 @@ def parser(verb: str, arguments: list[str]) -> argparse.ArgumentParser:
     from ladle import command, models
     from ladle.clients.cli import completion
     from ladle.training import options
+    from ladle.training.__main__ import VERBS
 
     if verb != "train":
         found = command._parsers()[verb][1]
