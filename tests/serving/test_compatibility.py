@@ -1,4 +1,4 @@
-"""docs/compatibility.md names the flags that there are."""
+"""docs/compatibility.md names the flags and metrics that exist."""
 
 from __future__ import annotations
 

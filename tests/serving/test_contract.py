@@ -1,7 +1,7 @@
 """TensorFlow Serving's contract as one table, over both protocols on one server: tests/golden/contract.json.
 
 A case has a REST request with its status and answer, a gRPC request with its answer, or both. JSON answers are compared
-text by text, but for blanks between the tokens; gRPC requests and answers are messages in text format, a refusal is
+as text, without the blanks between tokens. gRPC requests and answers are messages in text format; an error is
 `<CODE>: <details>`.
 """
 
@@ -48,7 +48,7 @@ _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
 
 @pytest.fixture(scope="module")
 def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """half_plus_two/1 and /2 (which adds three), under labels; classifier; identities; broken, which has no files."""
+    """half_plus_two/1 and /2 (which adds three) with labels, classifier, identities, and broken, which has no files."""
     folder = tmp_path_factory.mktemp("contract")
     tiny.half_plus(2).write(folder / "half_plus_two", 1)
     tiny.half_plus(3).write(folder / "half_plus_two", 2)
@@ -88,12 +88,12 @@ def tokens(text: str) -> str:
 
 @pytest.mark.parametrize("case", [c for c in CASES if "rest" in c], ids=lambda c: c["name"])
 def test_rest_answers_as_the_contract_says(connection: Any, case: dict[str, Any]) -> None:
-    wanted = case["rest"]
-    method, path = wanted["request"].split(" ", 1)
-    connection.request(method, path, wanted["body"].encode() or None)
+    expected = case["rest"]
+    method, path = expected["request"].split(" ", 1)
+    connection.request(method, path, expected["body"].encode() or None)
     answer = connection.getresponse()
     text = answer.read().decode()
-    assert (answer.status, tokens(text)) == (wanted["status"], tokens(wanted["answer"]))
+    assert (answer.status, tokens(text)) == (expected["status"], tokens(expected["answer"]))
     assert answer.getheader("content-type") == "application/json"
 
 
@@ -108,10 +108,9 @@ def test_grpc_answers_as_the_contract_says(stubs: Any, case: dict[str, Any]) -> 
             call(message, timeout=30)
         assert f"{caught.value.code().name}: {caught.value.details()}" == answer
     else:
-        wanted = text_format.Parse(answer, answered(), descriptor_pool=pb.POOL)
-        assert call(message, timeout=30).SerializeToString(deterministic=True) == wanted.SerializeToString(
-            deterministic=True
-        )
+        expected = text_format.Parse(answer, answered(), descriptor_pool=pb.POOL)
+        found = call(message, timeout=30)
+        assert found.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
 def test_the_table_covers_both_protocols() -> None:

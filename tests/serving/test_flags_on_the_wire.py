@@ -1,4 +1,4 @@
-"""What upstream's flags change in answers, and every dtype there and back."""
+"""What TensorFlow Serving's flags change in answers; and every dtype there and back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def strict(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server with the flags on; `odd` has a signature with a method of its own."""
+    """A server with these flags; the signature of `odd` has an unknown method_name."""
     folder: Path = tmp_path_factory.mktemp("strict")
     odd = tiny.half_plus(2)
     odd.signatures["serving_default"].method = "guess"
@@ -62,7 +62,7 @@ def predict(strict: Any) -> Any:
 @pytest.mark.parametrize("dtype", DTYPES)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), content=st.booleans())
-def test_every_dtype_goes_there_and_back_in_either_form(predict: Any, dtype: str, content: bool, data: Any) -> None:
+def test_every_dtype_goes_there_and_back_in_either_encoding(predict: Any, dtype: str, content: bool, data: Any) -> None:
     kind = np.dtype(dtype)
     drawn = np.dtype(f"u{kind.itemsize}") if kind.kind == "f" else kind  # any bits, NaN among them
     array = data.draw(hnp.arrays(drawn, st.integers(0, 70))).view(kind)
@@ -75,7 +75,7 @@ def test_every_dtype_goes_there_and_back_in_either_form(predict: Any, dtype: str
     np.testing.assert_array_equal(found, array)
 
 
-def test_rest_answers_beside_tensor_content(strict: Any) -> None:
+def test_rest_answers_are_json_under_the_tensor_content_flag(strict: Any) -> None:
     status, body = strict.send("POST", "/v1/models/half_plus_two:predict", b'{"instances": [[1.0]]}')
     assert (status, json.loads(body)) == (200, {"predictions": [[2.5]]})
 
@@ -123,12 +123,12 @@ def test_signatures_with_the_right_method_still_answer(strict: Any) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/models/half_plus_two", "/v1/models/nope", "/v1/nothing"])
 def test_answers_carry_cors_headers(strict: Any, tiny_server: Any, path: str) -> None:
-    for server, wanted in ((strict, ["*", "POST, GET", "Content-Type"]), (tiny_server, [None, None, None])):
+    for server, expected in ((strict, ["*", "POST, GET", "Content-Type"]), (tiny_server, [None, None, None])):
         connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
         connection.request("GET", path)
         answer = connection.getresponse()
         names = [f"Access-Control-Allow-{name}" for name in ("Origin", "Methods", "Headers")]
-        assert [answer.getheader(name) for name in names] == wanted
+        assert [answer.getheader(name) for name in names] == expected
         connection.close()
 
 
@@ -137,7 +137,7 @@ def test_answers_carry_cors_headers(strict: Any, tiny_server: Any, path: str) ->
     [("http://example.org", 200), ("https://example.org", 200), ("file:///x", 400), ("", 400)],
     ids=["http", "https", "file", "none"],
 )
-def test_options_ask_for_an_origin_with_or_without_the_flag(
+def test_options_requires_an_origin_with_or_without_the_flag(
     strict: Any, tiny_server: Any, origin: str, status: int
 ) -> None:
     for server in (strict, tiny_server):
@@ -145,7 +145,7 @@ def test_options_ask_for_an_origin_with_or_without_the_flag(
         assert server.send("OPTIONS", "/v1/models/half_plus_two:predict", **headers) == (status, b"")
 
 
-def test_metadata_is_laid_out_as_upstream_has_it(strict: Any) -> None:
+def test_metadata_has_the_layout_of_upstream(strict: Any) -> None:
     def tensor(dtype: str, name: str, *sizes: str) -> dict[str, Any]:
         shape = {"dim": [{"size": size, "name": ""} for size in sizes], "unknown_rank": False}
         return {"dtype": dtype, "tensor_shape": shape, "name": name}

@@ -1,7 +1,7 @@
 """Inputs that no honest client sends: seeded, over both protocols and both gRPC servers.
 
-For each: an answer that blames the client, or a closed connection, within seconds; and afterwards the server answers
-as before. The quick share runs always; `pytest -m slow` runs the 12,000.
+Each gets an answer that blames the client, or a closed connection, within seconds; afterwards the server answers as
+before. A small share runs always; `pytest -m slow` runs all 12,000.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def server(request: pytest.FixtureRequest, serve: Any, tiny_repository: Path) ->
 
 @pytest.fixture(autouse=True)
 def unharmed(server: Any) -> Iterator[None]:
-    """Whatever a test sends, the server is the same process afterwards, answers, and has not grown by 400 MB."""
+    """After each test the server is the same process, still answers, and has not grown by 400 MB."""
     before = memory(server)
     yield
     assert server.process.poll() is None, server.log.read_text()[-3000:]
@@ -52,7 +52,7 @@ def unharmed(server: Any) -> Iterator[None]:
 
 
 def memory(server: Any) -> float:
-    """Resident MB; 0 where the system does not tell."""
+    """Resident memory in MB; 0 where /proc is missing."""
     statm = Path(f"/proc/{server.process.pid}/statm")
     return int(statm.read_text().split()[1]) * 4096 / 1e6 if statm.exists() else 0.0
 
@@ -178,7 +178,7 @@ def broken_http(rng: random.Random) -> bytes:
 
 
 def exchange(port: int, data: bytes) -> bytes:
-    """What comes back for these bytes until the other side closes, is idle, or has sent a whole short answer."""
+    """Everything that the server sends in return until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
         with contextlib.suppress(OSError):  # closed before all was sent
             connection.sendall(data)
@@ -189,7 +189,7 @@ def exchange(port: int, data: bytes) -> bytes:
 def receive_all(connection: socket.socket) -> bytes:
     parts = []
     with contextlib.suppress(ConnectionError):
-        while part := connection.recv(65536):  # a server that hangs ends in TimeoutError
+        while part := connection.recv(65536):  # TimeoutError when the server hangs
             parts.append(part)
     return b"".join(parts)
 
@@ -216,7 +216,7 @@ def test_rest_blames_the_client(server: Any, make: Make) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("server", ["native"], indirect=True)
 @pytest.mark.parametrize("make", REST)
-def test_rest_blames_the_client_for_thousands(server: Any, make: Make) -> None:
+def test_rest_blames_the_client_for_thousands_of_inputs(server: Any, make: Make) -> None:
     check_rest(server, make, 1000, 2500)
 
 
@@ -224,7 +224,7 @@ def test_rest_blames_the_client_for_thousands(server: Any, make: Make) -> None:
 
 
 def message(rng: random.Random) -> bytes:
-    """A request's bytes: nonsense, or a PredictRequest that cannot be answered, or a damaged one."""
+    """A request's bytes: noise, a PredictRequest that cannot be answered, or a damaged one."""
     request = predict_request()
     request.model_spec.name = rng.choice(["half_plus_two", "identities", "classifier", "nope", "", "\0" * 9])
     request.model_spec.signature_name = rng.choice(["", "float32", "int64", "bool", "words", "sum", "classify_x"])
@@ -248,7 +248,7 @@ def message(rng: random.Random) -> bytes:
 
 
 PATHS = [f"/{method.service}/{method.name}" for method in services.METHODS if not method.streaming]
-OURS = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "DEADLINE_EXCEEDED"}  # would be the server's fault
+OURS = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "DEADLINE_EXCEEDED"}  # codes that blame the server
 
 
 def check_grpc(server: Any, seed: int, count: int) -> None:
@@ -269,7 +269,7 @@ def test_grpc_blames_the_client(server: Any) -> None:
 
 
 @pytest.mark.slow
-def test_grpc_blames_the_client_for_thousands(server: Any) -> None:
+def test_grpc_blames_the_client_for_thousands_of_inputs(server: Any) -> None:
     check_grpc(server, 1000, 2000)
 
 
@@ -325,7 +325,7 @@ def check_frames(server: Any, seed: int, count: int) -> None:
             pytest.fail(f"frames of seed {number}: the connection was neither answered nor closed")
 
 
-def test_http2_that_breaks_the_rules_ends_its_connection_alone(server: Any) -> None:
+def test_http2_that_breaks_the_rules_ends_only_its_own_connection(server: Any) -> None:
     check_frames(server, 0, 100)
 
 

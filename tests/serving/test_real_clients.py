@@ -1,4 +1,4 @@
-"""Clients that others wrote."""
+"""Clients written by others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 
-def test_the_stubs_of_tensorflow_serving_api_are_understood(tiny_server: Any) -> None:
+def test_the_stubs_of_tensorflow_serving_api_get_answers(tiny_server: Any) -> None:
     script = Path(__file__).with_name("upstream_client.py")
     command = [sys.executable, str(script), f"127.0.0.1:{tiny_server.grpc_port}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -45,15 +45,15 @@ print(tensor_proto_to_ndarray(answer.outputs["y"]).tolist(), answer.model_spec.v
 
 
 @pytest.mark.slow
-def test_a_client_with_its_own_codec_is_understood(tiny_server: Any, tmp_path: Path) -> None:
-    """min-tfs-client 1.0.2 of 2020, whose protobuf is as old, so it needs an environment of its own."""
-    wanted = ["min-tfs-client==1.0.2", "protobuf==3.20.3", "numpy<2", "grpcio"]
+def test_a_client_with_its_own_codec_gets_answers(tiny_server: Any, tmp_path: Path) -> None:
+    """min-tfs-client 1.0.2 of 2020 needs a protobuf of its time, and so an environment of its own."""
+    packages = ["min-tfs-client==1.0.2", "protobuf==3.20.3", "numpy<2", "grpcio"]
     uv = Path(sys.executable).with_name("uv")
     python = tmp_path / "venv" / "bin" / "python"
-    for command in (["venv", tmp_path / "venv"], ["pip", "install", "--offline", "--python", python, *wanted]):
+    for command in (["venv", tmp_path / "venv"], ["pip", "install", "--offline", "--python", python, *packages]):
         done = subprocess.run([uv, *command], capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"not in uv's cache; fill it once with: uv pip install {' '.join(wanted)}")
+            pytest.skip(f"not in uv's cache; fill it once with: uv pip install {' '.join(packages)}")
     command = [python, "-c", _CLIENT, str(tiny_server.grpc_port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[[2.5], [3.0]] 1", done.stderr

@@ -1,4 +1,4 @@
-"""What is gRPC's alone: which version answered, filters, the forms of tensors, health. On each of its servers."""
+"""gRPC only: the version in the answer, output filters, tensor encodings, health; on both gRPC servers."""
 
 from __future__ import annotations
 

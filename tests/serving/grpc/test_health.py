@@ -1,4 +1,4 @@
-"""Watching health: one look for all that watch, and each change told to each."""
+"""Watching health: one poll for all watchers, and every watcher gets each change."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ladle.serving.grpc.health import Health
 WATCHERS = 100
 
 
-def test_one_look_serves_all_that_watch() -> None:
-    looks, ready = 0, False
+def test_one_poll_serves_all_watchers() -> None:
+    polls, ready = 0, False
 
     def is_ready() -> bool:
-        nonlocal looks
-        looks += 1
+        nonlocal polls
+        polls += 1
         return ready
 
     async def main() -> None:
-        nonlocal looks, ready
+        nonlocal polls, ready
         health = Health(is_ready)
         payload = pb.HealthCheckRequest().SerializeToString()
         streams: list[Any] = [health.watch(payload, None) for _ in range(WATCHERS)]
@@ -32,9 +32,9 @@ def test_one_look_serves_all_that_watch() -> None:
         assert await next_of_all() == {"NOT_SERVING"}
         changes = asyncio.ensure_future(next_of_all())
         await asyncio.sleep(0)
-        looks, ready = 0, True
+        polls, ready = 0, True
         assert await changes == {"SERVING"}
-        assert looks < WATCHERS / 10
+        assert polls < WATCHERS / 10
         health.drain()
         assert await next_of_all() == {"NOT_SERVING"}
         for stream in streams:

@@ -1,4 +1,4 @@
-"""A PredictResponse written by hand is the message that protobuf would write."""
+"""A PredictResponse that is encoded by hand is the message that protobuf would write."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_rows_of_a_merged_run_are_written_together_as_each_alone(array: Any, wor
 
 
 @pytest.mark.parametrize("inner", [2, 2000], ids=["small", "large"])
-def test_rows_between_larger_requests_are_theirs(inner: int) -> None:
+def test_single_rows_between_larger_requests_get_their_own_outputs(inner: int) -> None:
     merged = {"y": np.arange(6 * inner, dtype=np.float32).reshape(6, inner)}
     parts = batch.split(merged, [1, 2, 1, 1], padding=1)
     for part, (start, end) in zip(parts, [(0, 1), (1, 3), (3, 4), (4, 5)], strict=True):
