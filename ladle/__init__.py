@@ -1,6 +1,6 @@
 """Ladle: train TensorFlow networks, export them, serve them and ask them.
 
-`from ladle import Client` loads the client alone: neither TensorFlow nor the server.
+`from ladle import Client` imports the client only, without TensorFlow and without the server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from ladle.command import version
+        from ladle.version import version
 
         return version()
     if name in _HOMES:

@@ -11,6 +11,7 @@ import pytest
 
 import ladle
 from ladle import command as ladle_command
+from ladle import serve_command
 from ladle.clients.library.client import Client
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,11 +45,16 @@ def test_a_misspelt_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
 
 def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert ladle_command.main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("ladle ")
+    assert capsys.readouterr().out == f"ladle {ladle.__version__}\n"
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert {"AsyncClient", "Client", "LadleError", "__version__"} <= set(dir(ladle))
 
 
 def test_importing_ladle_loads_no_package() -> None:
-    code = "import sys, ladle; print(sorted({'numpy', 'grpc', 'clients', 'tensorflow'} & set(sys.modules)))"
+    heavy = "{'numpy', 'grpc', 'argparse', 'tensorflow', 'ladle.clients', 'ladle.command'}"
+    code = f"import sys, ladle; ladle.__version__; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n"
 
@@ -66,11 +72,15 @@ def test_the_client_is_the_one_of_the_library() -> None:
         pytest.param(
             ["--repository", "/m", "--enable-batching"], ["--repository=/m", "--enable_batching"], id="a-switch"
         ),
-        pytest.param(["--repository=/a-b", "--x-y", "-1"], ["--repository=/a-b", "--x_y=-1"], id="a-dash-in-a-value"),
+        pytest.param(
+            ["--repository=/a-b", "--max-num-load-retries", "-1"],
+            ["--repository=/a-b", "--max_num_load_retries=-1"],
+            id="a-dash-in-a-value",
+        ),
     ],
 )
 def test_serve_writes_flags_as_tensorflow_serving_does(given: list[str], flags: list[str]) -> None:
-    translated = ladle_command._server_flags(given)
+    translated = serve_command.server_flags(given)
     assert translated[: len(flags)] == flags
     assert {flag.partition("=")[0] for flag in translated} >= {"--port", "--rest_api_port"}
 
@@ -79,12 +89,42 @@ def test_serve_takes_the_repository_of_this_folder_when_none_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ladle_command._server_flags([]) == [
+    assert serve_command.server_flags([]) == [
         f"--repository={tmp_path / 'model_repository'}",
         "--port=8500",
         "--rest_api_port=8501",
     ]
-    assert ladle_command._server_flags(["--help"]) == ["--help"]
+    assert serve_command.server_flags(["--help"]) == ["--help"]
+
+
+def test_serve_takes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert serve_command.server_flags(["models", "--port", "1"]) == [
+        "--port=1",
+        f"--repository={tmp_path / 'models'}",
+        "--rest_api_port=8501",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repo", "models"], "got the unknown flag --repo; "),
+        (["--rest-api-prot", "1"], "did you mean --rest-api-port"),
+        (["a", "b"], "got a and b; expected one folder"),
+        (["a", "--model-config-file=c"], "got a beside --model_config_file; expected one folder, or flags that name"),
+    ],
+    ids=["unknown", "misspelt", "two-folders", "folder-and-flag"],
+)
+def test_serve_misused_is_exit_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle_command.main(["serve", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_verb_has_a_parser_of_its_own() -> None:
+    for name, verb in ladle_command.VERBS.items():
+        options = {option for action in verb.parser()._actions for option in action.option_strings}
+        assert "--help" in options, name
 
 
 def test_a_missing_extra_is_one_sentence_that_says_what_to_install() -> None:

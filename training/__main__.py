@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # The options of `train` are fields of the networks' configs, and the networks import TensorFlow. Every other
     # command parses its options, and prints its help, without it.
-    arguments = options.parser(_networks_named(given), VERBS).parse_args(given)
+    arguments = build_parser(given).parse_args(given)
     _start_tensorflow()
     from ladle.training.data import DataError
     from ladle.training.errors import TrainingError, UsageError
@@ -44,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("stopped", FAILED)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def build_parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of all commands, with the options of the networks that the arguments `given` name."""
+    return options.parser(_networks_named(given), VERBS)
 
 
 def networks(repository: Path) -> list[dict[str, Any]]:

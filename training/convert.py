@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 if serving_default has a graph, 1 if not."""
-    parser = argparse.ArgumentParser(
-        prog="ladle convert",
-        description="Add verified ONNX graphs and a model card to a SavedModel.",
-        epilog="example:\n  ladle convert /models/my_model",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("directory", type=Path, help="folder of a version, or of a model for its newest version")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: TensorFlow logs its start-up otherwise
     with without_stderr():
         from ladle.training.export.conversion import ConvertError, convert
@@ -42,6 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _print(result)
     return 0 if result.done else 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of `ladle convert`."""
+    parser = argparse.ArgumentParser(
+        prog="ladle convert",
+        description="Add verified ONNX graphs and a model card to a SavedModel.",
+        epilog="example:\n  ladle convert /models/my_model",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("directory", type=Path, help="folder of a version, or of a model for its newest version")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
 
 
 def _print(result: Conversion) -> None:

@@ -1,13 +1,11 @@
-"""Shell completion: every verb with its options, from the parsers themselves, through shtab."""
+"""Shell completion of every verb and its options, written by shtab from the verbs' own parsers."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from unittest import mock
 
 ENABLE = {
     "bash": "ladle completion bash > ~/.local/share/bash-completion/completions/ladle",
@@ -16,35 +14,15 @@ ENABLE = {
 }
 MODELS = {"bash": "_ladle_models", "zsh": "_ladle_models"}
 PREAMBLE = {
-    # The models that are in the repository of this folder. No `compgen -W`: it would run a folder's name.
+    # The models in the current folder's repository. Not `compgen -W`, which expands its words: it would run a folder
+    # that is named like a command substitution.
     "bash": """_ladle_models() { (CDPATH= cd model_repository 2>/dev/null && compgen -d -- "$1"); }""",
     "zsh": '_ladle_models() { compadd -- ${(f)"$(command ls model_repository 2>/dev/null)"}; }',
 }
 
 
-class _Parser(BaseException):
-    """The parser that a verb was about to use."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self.parser = parser
-
-
-def captured(run: Callable[[], object]) -> argparse.ArgumentParser | None:
-    """The parser that `run` parses its arguments with, which is where it ends; None when its packages are not here."""
-
-    def stop(parser: argparse.ArgumentParser, *_: object) -> None:
-        raise _Parser(parser)
-
-    with contextlib.suppress(ModuleNotFoundError), mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
-        try:
-            run()
-        except _Parser as found:
-            return found.parser
-    return None
-
-
 def of_verb(parser: argparse.ArgumentParser, verb: str) -> argparse.ArgumentParser:
-    """The parser of one verb, where `parser` has several; else itself."""
+    """The parser of one verb, if `parser` has several; otherwise `parser` itself."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction) and verb in action.choices:
             found: argparse.ArgumentParser = action.choices[verb]
@@ -53,7 +31,7 @@ def of_verb(parser: argparse.ArgumentParser, verb: str) -> argparse.ArgumentPars
 
 
 def script(shell: str, verbs: Mapping[str, tuple[str, argparse.ArgumentParser | None]]) -> str:
-    """What the shell reads. `verbs`: a summary and the options of each."""
+    """The script that the shell reads. `verbs`: the summary and parser of each; None where packages are missing."""
     import shtab
 
     root = argparse.ArgumentParser(prog="ladle")
@@ -83,16 +61,21 @@ def main(
     argv: Sequence[str] | None, verbs: Callable[[], Mapping[str, tuple[str, argparse.ArgumentParser | None]]]
 ) -> int:
     """Print the script; the exit code."""
-    enable = "\n".join(f"  {shell:<5} {line}" for shell, line in ENABLE.items())
-    parser = argparse.ArgumentParser(
-        prog="ladle completion",
-        description="Print what a shell reads to complete verbs, options, models and files.",
-        epilog=f"to enable it:\n{enable}\n\nexample:\n  ladle completion bash",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("shell", choices=list(ENABLE))
-    given = parser.parse_args(argv)
+    given = build_parser().parse_args(argv)
     print(script(given.shell, verbs()))
     if sys.stdout.isatty():
         print(f"# to enable it: {ENABLE[given.shell]}", file=sys.stderr)
     return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of `ladle completion`."""
+    enable = "\n".join(f"  {shell:<5} {line}" for shell, line in ENABLE.items())
+    parser = argparse.ArgumentParser(
+        prog="ladle completion",
+        description="Print a script with which a shell completes verbs, options, models and files.",
+        epilog=f"to enable it:\n{enable}\n\nexample:\n  ladle completion bash",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=list(ENABLE))
+    return parser

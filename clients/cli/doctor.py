@@ -221,20 +221,7 @@ def main(
     data     tells which data sets are on this machine; the client does not know them
     compare  runs both engines on a version's own inputs; the client has neither
     """
-    parser = argparse.ArgumentParser(
-        prog="ladle doctor",
-        description="Check Python, packages, ports, model repository and data, and say how to mend what is not right.",
-        epilog="example:\n  ladle doctor --json\n  ladle doctor --deep",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
-    parser.add_argument(
-        "--deep",
-        action="store_true",
-        help="run every graph beside TensorFlow again, on the inputs that came with the model (some seconds a model)",
-    )
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
-    given = parser.parse_args(argv)
+    given = build_parser().parse_args(argv)
     deep = compare if given.deep else None
     found = []
     looks = (python(), ports(), repository(given.repository, deep), _data(data) if data else ())
@@ -252,3 +239,21 @@ def main(
             state = paint(finding.state.ljust(6), STYLES[finding.state])
             print(f"{state}  {plain(f'{finding.what:<{width}}  {finding.detail}{mend}')}")
     return 1 if any(finding.state == "broken" for finding in found) else 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of `ladle doctor`."""
+    parser = argparse.ArgumentParser(
+        prog="ladle doctor",
+        description="Check Python, packages, ports, model repository and data, and say how to mend what is not right.",
+        epilog="example:\n  ladle doctor --json\n  ladle doctor --deep",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="run every graph beside TensorFlow again, on the inputs that came with the model (some seconds a model)",
+    )
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    return parser

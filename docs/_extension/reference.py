@@ -78,7 +78,7 @@ def _paragraph(text: str) -> str:
 def _verbs() -> Mapping[str, tuple[str, argparse.ArgumentParser | None]]:
     from ladle import command
 
-    return command._parsers()
+    return command.parsers()
 
 
 def commands() -> str:

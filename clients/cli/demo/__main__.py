@@ -231,18 +231,7 @@ def run(demo: Demo, once: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the demo; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="ladle demo",
-        description="Train six networks while the model server runs, and ask each as soon as it is exported.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--once", action="store_true", help="end after the answers")
-    parser.add_argument("--retrain", action="store_true", help="train new versions even where some are there")
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="pictures and logs (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints (default: %(default)s)")
-    arguments = parser.parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     demo = Demo(arguments.repository, arguments.output, arguments.runs, arguments.retrain)
     # `kill` and a closed terminal end the children as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -257,6 +246,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         demo.stop()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of `ladle demo`."""
+    parser = argparse.ArgumentParser(
+        prog="ladle demo",
+        description="Train six networks while the model server runs, and ask each as soon as it is exported.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--once", action="store_true", help="end after the answers")
+    parser.add_argument("--retrain", action="store_true", help="train new versions even where some are there")
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("demo"), help="pictures and logs (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints (default: %(default)s)")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,0 +1,32 @@
+"""`ladle doctor`, with what only other rooms know: which data sets are here, and whether both engines agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ladle.clients.cli import doctor
+from ladle.clients.cli.doctor import build_parser as build_parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check this machine; the exit code: 0, or 1 if something is broken."""
+    return doctor.main(arguments, data=_datasets, compare=_compare_engines)
+
+
+def _datasets() -> dict[str, bool]:
+    """Each data set, and whether it is on this machine."""
+    from ladle.training import data
+
+    return {name: data.describe(name).present for name in data.names()}
+
+
+def _compare_engines(version: Path) -> str:
+    """How far TensorFlow and ONNX Runtime are apart on the inputs that a version came with.
+
+    ValueError: too far, or they cannot be compared. ModuleNotFoundError: a package is not installed.
+    """
+    from ladle.serving.servables.engines.compare import compare_engines
+    from ladle.training.onnx.parity import compare
+
+    return compare_engines(version, compare)

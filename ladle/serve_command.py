@@ -1,0 +1,93 @@
+"""`ladle serve`: the model server with Ladle's defaults, a folder as argument, and flags with dashes or underscores.
+
+`python -m ladle.serving` is the same server with TensorFlow Serving's command line and defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+REPOSITORY = "model_repository"
+MODELS = {"--model_base_path", "--model_config_file", "--repository"}
+"""Flags that name models; without any of them, ./model_repository is served."""
+DEFAULTS = ("--port=8500", "--rest_api_port=8501")
+ABOUT = {"--help", "--helpfull", "--version", "-h"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until stopped. Exit codes: 1 the server failed, 2 misused; a clean end leaves the process with 0."""
+    try:
+        flags = server_flags(arguments)
+    except ValueError as error:
+        print(f"ladle serve: {error}", file=sys.stderr)
+        return 2
+    from ladle.serving.command import main as serve
+    from ladle.serving.runtime.process_exit import exit_now
+
+    # The default folder may not exist yet: the server waits for the first model. A folder that was named must exist.
+    default = Path(REPOSITORY).resolve()
+    if f"--repository={default}" in flags and not default.exists():
+        default.mkdir()
+        print(f"made {default}; `ladle train lenet5 --preset quick` puts a model there", file=sys.stderr)
+    status = serve(flags)
+    sys.stdout.flush()
+    exit_now(1 if status else 0)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The server's flags in Ladle's spelling, for shell completion."""
+    from ladle.serving.flags import FLAGS
+
+    parser = argparse.ArgumentParser(prog="ladle serve")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="model repository to serve")
+    for flag in FLAGS:
+        parser.add_argument(f"--{flag.name.replace('_', '-')}", help=flag.help.replace("%", "%%") or None)
+    return parser
+
+
+def server_flags(arguments: Sequence[str]) -> list[str]:
+    """`FOLDER --rest-api-port 8501` -> `--repository=FOLDER --rest_api_port=8501`, and defaults for what is missing.
+
+    ValueError: a flag is unknown, or there are several folders.
+    """
+    flags: list[str] = []
+    folders: list[str] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            flags.append(name.replace("-", "_").replace("__", "--", 1) + equals + value)
+        elif argument == "-h":
+            flags.append(argument)
+        elif flags and "=" not in flags[-1]:
+            flags[-1] += f"={argument}"
+        else:
+            folders.append(argument)
+    names = {flag.partition("=")[0] for flag in flags}
+    if names & ABOUT:
+        return flags
+    _check(names, folders)
+    flags += [f"--repository={Path(folder).resolve()}" for folder in folders]
+    if not folders and not names & MODELS:
+        flags.append(f"--repository={Path(REPOSITORY).resolve()}")
+    return flags + [default for default in DEFAULTS if default.partition("=")[0] not in names]
+
+
+def _check(names: set[str], folders: list[str]) -> None:
+    from ladle.serving.flags import FLAGS
+
+    known = [f"--{flag.name}" for flag in FLAGS]
+    for name in sorted(names):
+        if name not in known:
+            near = [found.replace("_", "-").replace("--", "--", 1) for found in difflib.get_close_matches(name, known)]
+            hint = f"did you mean {' or '.join(near)}?" if near else "`ladle serve --help` lists the flags"
+            raise ValueError(f"got the unknown flag {name}; {hint}")
+    if len(folders) > 1 or (folders and names & MODELS):
+        raise ValueError(
+            f"got {' and '.join(folders)}{' beside ' if names & MODELS else ''}"
+            f"{', '.join(sorted(names & MODELS))}; expected one folder, or flags that name models"
+        )
