@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.wire.arrays import Array
-from ladle.serving.errors import DataLoss, InvalidArgument, ResourceExhausted
+from ladle.serving.errors import DataLoss, InvalidArgument, ResourceExhausted, ServingError
 from ladle.serving.runtime import paths
-from ladle.serving.servables.engines import onnx_file
-from ladle.serving.servables.engines.onnx_graph import Graph
+from ladle.serving.servables.engines import empty_inputs, onnx_file
+from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS, Step, build
 
@@ -87,7 +87,14 @@ class OnnxEngine:
         if from_graph:
             feed = {name: tensors[name] for name in plan.feeds}
             try:
-                answers = plan.graph.call(from_graph, feed, None)
+                if 0 in [array.size for array in feed.values()]:
+                    answers = empty_inputs.run(plan.graph, from_graph, feed)
+                else:
+                    if plan.graph.smallest:
+                        empty_inputs.check_shapes(plan.graph, feed)
+                    answers = plan.graph.call(from_graph, feed, None)
+            except ServingError:
+                raise
             except Exception as error:  # ONNX Runtime's exceptions have no common base class
                 raise _refusal(plan.graph, feed, error) from None
             tensors.update(zip(from_graph, answers, strict=True))
@@ -107,7 +114,10 @@ class OnnxEngine:
         tensors = dict(inputs)
         for step in plan.before:
             step.run(tensors)
-        plan.graph.tune({name: tensors[name] for name in plan.feeds})
+        feed = {name: tensors[name] for name in plan.feeds}
+        if all(array.size for array in feed.values()):
+            empty_inputs.check_shapes(plan.graph, feed)
+            plan.graph.tune(feed)
 
     def example(self, signature: str) -> dict[str, Array] | None:
         """Inputs of ones to tune a signature with; None for one with steps before its graph, or with other dtypes."""
@@ -116,27 +126,19 @@ class OnnxEngine:
             return None
         example: dict[str, Array] = {}
         for given in plan.graph.session.get_inputs():
-            dtype = _NUMPY.get(given.type)
+            dtype = NUMPY.get(given.type)
             if dtype is None:
                 return None
-            # One row; 64 for a free side of an image or length of a text.
-            shape = [d if isinstance(d, int) else 1 if axis == 0 else 64 for axis, d in enumerate(given.shape)]
+            # One row; at least 64 for a free side of an image or length of a text.
+            size = max(64, plan.graph.smallest or 0)
+            shape = [d if isinstance(d, int) else 1 if axis == 0 else size for axis, d in enumerate(given.shape)]
             example[given.name] = np.ones(shape, dtype)
         return example
 
 
-_NUMPY: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(bool)": np.bool_,
-    **{f"tensor({name}{bits})": np.dtype(f"{name}{bits}") for name in ("int", "uint") for bits in (8, 16, 32, 64)},
-}
-
-
 def _is_fed_by_numpy(graph: Graph) -> bool:
     """Whether NumPy has the dtypes of all inputs and outputs. It lacks bfloat16, and ONNX strings are not bytes."""
-    return all(tensor.type in _NUMPY for tensor in (*graph.session.get_inputs(), *graph.session.get_outputs()))
+    return all(tensor.type in NUMPY for tensor in (*graph.session.get_inputs(), *graph.session.get_outputs()))
 
 
 def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
@@ -151,11 +153,15 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
                 )
             with memoryview(mapped) as model:
                 free, others = _look_into(model, folder, file)
+                may_crash = bool(onnx_file.operations(model) & empty_inputs.CRASHING)
         size_bytes = sum((folder / name).stat().st_size for name in (file, *others) if (folder / name).exists())
     except (OSError, ValueError):  # ValueError: an empty file, or no protobuf message
         raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
     try:
-        return Graph(free or str(path), size_bytes, threads)
+        graph = Graph(free or str(path), size_bytes, threads)
+        if may_crash:
+            graph.smallest = empty_inputs.find_smallest(graph, path)
+        return graph
     except Exception as error:
         log.error("%s: %s", path, error)
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None
@@ -205,15 +211,9 @@ def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Excep
     log.info("the graph refused its inputs: %s", error)
     if "allocate" in str(error).lower():
         return ResourceExhausted("the request needs more memory than there is; send fewer rows at a time")
-    for name, shape in graph.inputs.items():
-        given = feed[name].shape
-        if isinstance(graph.source, bytes):
-            break  # rewritten for inputs of any shape
-        fits = len(given) == len(shape) and all(
-            not isinstance(size, int) or size == g for size, g in zip(shape, given, strict=True)
-        )
-        if not fits:
-            expected = [size if isinstance(size, int) else -1 for size in shape]
-            return InvalidArgument(f'input "{name}" has shape {list(given)}; expected {expected}, where -1 is any size')
+    if not isinstance(graph.source, bytes):  # bytes are a graph that was rewritten for inputs of any shape
+        for name, shape in graph.inputs.items():
+            if not empty_inputs.fits(shape, feed[name].shape):
+                return InvalidArgument(empty_inputs.misfit(name, shape, feed[name].shape))
     given_inputs = ", ".join(f'"{name}" {array.dtype} {list(array.shape)}' for name, array in feed.items())
     return InvalidArgument(f"the graph cannot run inputs of these shapes: {given_inputs}")

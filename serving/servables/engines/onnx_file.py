@@ -45,6 +45,11 @@ def is_elementwise(model: memoryview) -> bool:
     return ops <= set(_ELEMENTWISE.split())
 
 
+def operations(model: memoryview) -> set[str]:
+    """The operations of the graph, its subgraphs and its functions. ValueError when it is not a protobuf message."""
+    return set(_operations(model, "model"))
+
+
 def with_free_shapes(model: memoryview) -> bytes:
     """The model with inputs and outputs of unknown rank. ValueError when it is not a protobuf message."""
     return _rewrite(model, {_GRAPH: _free_graph})
@@ -84,6 +89,17 @@ def _locations(message: memoryview, kind: str) -> Iterator[str]:
                 yield entry.get(2, b"").decode("utf-8", "replace")
         else:
             yield from _locations(value, inner)
+
+
+def _operations(message: memoryview, kind: str) -> Iterator[str]:
+    fields = _MESSAGES[kind]
+    for number, wire, _, value in _fields(message):
+        if wire != _BYTES:
+            continue
+        if kind == "node" and number == _OP_TYPE:
+            yield bytes(value).decode("utf-8", "replace")
+        elif fields.get(number) in ("graph", "function", "node", "attribute"):
+            yield from _operations(value, fields[number])
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview, memoryview]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from ladle.clients.wire.arrays import Array
@@ -23,6 +24,15 @@ SLOW_S = 1e-3
 KEPT_TWICE_BYTES = 2**27
 """A graph whose file is larger gets one session only, with the number of threads that was quickest at load."""
 _RETRY_EVERY = 256  # runs of a size after which the slower session is measured once more
+NUMPY: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(bool)": np.bool_,
+    **{f"tensor({name}{bits})": np.dtype(f"{name}{bits}") for name in ("int", "uint") for bits in (8, 16, 32, 64)},
+}
+"""NumPy's dtype by ONNX Runtime's name of a tensor's type."""
+
 _tuning = threading.Lock()  # one model at a time: two measurements would take the cores from each other
 _cores = Cores()
 
@@ -48,6 +58,8 @@ class Graph:
 
     source  the path of its file, or its bytes
     call    (output names, inputs by name, None) -> arrays
+    smallest  for a graph that empty inputs may crash, the least safe size of free axes other than the first; such a
+            graph never runs without rows. None: no input is known to crash it
     narrow  the session with few threads, usually one
     wide    a session with more threads, for runs that find cores free; None when more threads gain nothing
     """
@@ -60,6 +72,7 @@ class Graph:
         """
         self.source, self._size_bytes = source, size_bytes
         self.tuned = threads > 0
+        self.smallest: int | None = None
         self.wide: TimedSession | None = None
         self._use(TimedSession(self._open(threads or 1), threads or 1))
         self._runs: dict[int, int] = {}

@@ -29,7 +29,7 @@ def strings(*values: bytes) -> np.ndarray[Any, Any]:
 def both(twin: Any, assets: Path, **inputs: np.ndarray[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What TensorFlow and NumPy add, by name."""
     wanted = twin({name: tf.constant(array) for name, array in inputs.items()})
-    step = steps.build(twin.describe(), assets)
+    step = steps.build(twin.described, assets)
     assert set(step.reads) == set(inputs)
     assert set(step.adds) == set(wanted)
     tensors = dict(inputs)
@@ -84,7 +84,7 @@ def test_jpeg_images_decode_nearly_alike(tmp_path: Path) -> None:
 
 
 def test_images_that_cannot_be_decoded_are_named(tmp_path: Path) -> None:
-    step = steps.build(_steps.DecodeImage(1).describe(), tmp_path)
+    step = steps.build(_steps.DecodeImage(1).described, tmp_path)
     good = image("L", (4, 4))
     for bad, message in (
         (strings(good, b""), r'input "image_bytes", image 1 \(0 bytes\) is not a readable PNG or JPEG image'),
@@ -128,7 +128,7 @@ def test_noise_of_a_seed_is_the_same(seed: int, n: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [0, -1, 257])
 def test_noise_for_too_many_or_no_rows_is_refused(n: int, tmp_path: Path) -> None:
-    step = steps.build(_steps.NormalNoise(10).describe(), tmp_path)
+    step = steps.build(_steps.NormalNoise(10).described, tmp_path)
     with pytest.raises(InvalidArgument, match=f'input "n" is {n}; expected 1 to 256'):
         step.run({"n": np.array(n, np.int32), "seed": np.array(0)})
 
@@ -163,7 +163,7 @@ def test_examples_that_do_not_fit_are_refused_by_both(serialized: bytes, tmp_pat
     with pytest.raises(tf.errors.InvalidArgumentError):
         twin({"inputs": tf.constant([serialized])})
     with pytest.raises(InvalidArgument):
-        steps.build(twin.describe(), tmp_path).run({"inputs": strings(serialized)})
+        steps.build(twin.described, tmp_path).run({"inputs": strings(serialized)})
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,9 @@ def test_context_and_examples_of_all_kinds_parse_alike(
         there = traced({"inputs": tf.constant(inputs["inputs"])})["x"].numpy()
     except tf.errors.InvalidArgumentError:
         with pytest.raises(InvalidArgument):
-            steps.build(twin.describe(), Path()).run(numpy)
+            steps.build(twin.described, Path()).run(numpy)
     else:
-        steps.build(twin.describe(), Path()).run(numpy)
+        steps.build(twin.described, Path()).run(numpy)
         assert numpy["x"].tolist() == there.tolist()
 
 
