@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 
 from ladle.serving.grpc.http2.errors import HeadersTooLargeError, HpackError
 
@@ -13,6 +14,8 @@ _TABLE_BYTES = 4096  # of the dynamic table: HTTP/2's default, never raised by o
 _MAX_CACHED_BLOCKS = 32
 _MAX_CACHED_BLOCK_BYTES = 512
 _FIELD_OVERHEAD = 32  # bytes that RFC 7541 §4.1 adds to the size of each field
+_MAX_EXCESS = 4  # times the limit; up to here headers are decoded to keep the table right for the next request
+_END_OF_STRING = 256
 
 _NAMES = (
     ":authority|:method GET|:method POST|:path /|:path /index.html|:scheme http|:scheme https|:status 200|"
@@ -48,17 +51,43 @@ def _make_codes() -> dict[tuple[int, int], int]:
 _CODES = _make_codes()
 
 
-def _make_short_codes() -> list[tuple[int, int]]:
-    """By the next eight bits: length and byte of the code that they begin with; (0, 0) for longer codes."""
-    short = [(0, 0)] * 256
+@lru_cache(maxsize=1)
+def _huffman_automaton() -> tuple[list[tuple[int, int]], frozenset[int]]:
+    """Decodes four bits a step: each byte takes two look-ups, whatever its code.
+
+    The states are the inner nodes of the code's tree, 0 its root, and a dead one behind the end-of-string code. Returns
+    the next state and the byte that was completed (or -1), by 16 * state + bits; and the states in which a string may
+    end: after at most seven ones, which are padding (RFC 7541 §5.2).
+    """
+    children: list[list[int]] = [[0, 0]]  # of each inner node; a leaf is ~byte
     for (length, code), byte in _CODES.items():
-        if length <= 8:
-            first = code << 8 - length
-            short[first : first + (1 << 8 - length)] = [(length, byte)] * (1 << 8 - length)
-    return short
-
-
-_SHORT_CODES = _make_short_codes()
+        node = 0
+        for shift in range(length - 1, 0, -1):
+            bit = code >> shift & 1
+            if not children[node][bit]:
+                children[node][bit] = len(children)
+                children.append([0, 0])
+            node = children[node][bit]
+        children[node][code & 1] = ~byte
+    dead = len(children)
+    steps = []
+    for state in range(dead):
+        for bits in range(16):
+            node, symbol = state, -1
+            for shift in (3, 2, 1, 0):
+                node = children[node][bits >> shift & 1]
+                if node == ~_END_OF_STRING:
+                    node = dead
+                    break
+                if node < 0:
+                    node, symbol = 0, ~node
+            steps.append((node, symbol))
+    steps += [(dead, -1)] * 16
+    ends, node = {0}, 0
+    for _ in range(7):
+        node = children[node][1]
+        ends.add(node)
+    return steps, frozenset(ends)
 
 
 class Decoder:
@@ -79,11 +108,14 @@ class Decoder:
     def decode(self, block: bytes) -> Headers | None:
         """The headers of a block; None when they exceed the limit.
 
-        HpackError and HeadersTooLargeError end the connection.
+        The cost is bounded by the limit: a step for each compressed byte, and a bounded number of fields, which may be
+        references of one byte to entries of 4 KiB. HpackError and HeadersTooLargeError end the connection.
         """
         cached = self._cache.get(block)
         if cached is not None:
             return cached
+        if len(block) > self._max_bytes:  # headers within the limit make no longer block, so decoding it is wasted
+            raise HeadersTooLargeError(f"got a header block of {len(block)} bytes; expected at most {self._max_bytes}")
         headers: list[tuple[bytes, bytes]] = []
         at, size, changes_table = 0, 0, False
         while at < len(block):
@@ -113,9 +145,8 @@ class Decoder:
             size += len(header[0]) + len(header[1]) + _FIELD_OVERHEAD
             if size <= self._max_bytes:
                 headers.append(header)
-            elif size > 16 * self._max_bytes:
-                # Up to here decoding went on so that the table stays right for the next request.
-                raise HeadersTooLargeError(f"got headers of more than 16 times {self._max_bytes} bytes")
+            elif size > _MAX_EXCESS * self._max_bytes:
+                raise HeadersTooLargeError(f"got headers of more than {_MAX_EXCESS} times {self._max_bytes} bytes")
         if size > self._max_bytes:
             self._cache.clear()
             return None
@@ -177,41 +208,19 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _decode_huffman(data: bytes) -> bytes:
+    steps, ends = _huffman_automaton()
     decoded = bytearray()
-    code = bits = 0  # bits that are read and not yet decoded
+    state = 0
     for byte in data:
-        code = code << 8 | byte
-        bits += 8
-        while bits >= 8:
-            length, symbol = _SHORT_CODES[code >> bits - 8]
-            if not length:
-                length, symbol = _match_long_code(code, bits)
-                if not length:
-                    break
+        state, symbol = steps[state << 4 | byte >> 4]
+        if symbol >= 0:
             decoded.append(symbol)
-            bits -= length
-            code &= (1 << bits) - 1
-    while bits < 8:
-        length, symbol = _SHORT_CODES[(code << 8 - bits | 0xFF >> bits) & 0xFF]
-        if not length or length > bits:
-            break
-        decoded.append(symbol)
-        bits -= length
-        code &= (1 << bits) - 1
-    if bits > 7 or code != (1 << bits) - 1:  # the padding is the start of the end-of-string code: all ones
-        raise HpackError("got a string with wrong padding")
+        state, symbol = steps[state << 4 | byte & 15]
+        if symbol >= 0:
+            decoded.append(symbol)
+    if state not in ends:
+        raise HpackError("got a string with wrong padding, or with the end-of-string code")
     return bytes(decoded)
-
-
-def _match_long_code(code: int, bits: int) -> tuple[int, int]:
-    """Length and byte of a code of more than eight bits; (0, 0) when more bits are needed."""
-    for length in range(10, min(bits, 30) + 1):
-        symbol = _CODES.get((length, code >> bits - length))
-        if symbol == 256:
-            raise HpackError("got the end-of-string code within a string")
-        if symbol is not None:
-            return length, symbol
-    return 0, 0
 
 
 def encode(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import time
 
 import pytest
 
@@ -29,6 +31,16 @@ HUFFMAN = [
 ]
 
 
+def huffman_block(text: bytes) -> bytes:
+    """A header block with one field, whose name is the text in Huffman's code."""
+    codes = {byte: f"{code:0{length}b}" for (length, code), byte in _CODES.items()}
+    bits = "".join(codes[byte] for byte in text)
+    bits += "1" * (-len(bits) % 8)
+    compressed = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
+    block = encode([(compressed, b"")])
+    return bytes((block[0], block[1] | 0x80)) + block[2:]
+
+
 @pytest.mark.parametrize("blocks", [PLAIN, HUFFMAN], ids=["plain", "Huffman"])
 def test_the_examples_of_the_standard_are_decoded(blocks: list[str]) -> None:
     decoder = Decoder(10_000)
@@ -37,15 +49,9 @@ def test_the_examples_of_the_standard_are_decoded(blocks: list[str]) -> None:
 
 
 def test_every_byte_is_decoded_from_its_huffman_code() -> None:
-    codes = {byte: f"{code:0{length}b}" for (length, code), byte in _CODES.items()}
     rng = random.Random(7)
     for text in (bytes(range(256)), b"", *(rng.randbytes(rng.randrange(90)) for _ in range(300))):
-        bits = "".join(codes[byte] for byte in text)
-        bits += "1" * (-len(bits) % 8)
-        packed = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
-        name = encode([(packed, b"")])
-        block = bytes((name[0], name[1] | 0x80)) + name[2:]
-        assert Decoder(10_000).decode(block) == ((text, b""),)
+        assert Decoder(10_000).decode(huffman_block(text)) == ((text, b""),)
 
 
 def test_a_repeated_block_is_decoded_by_the_present_table() -> None:
@@ -77,12 +83,29 @@ def test_encoded_headers_decode_to_the_same_headers() -> None:
 
 def test_headers_beyond_the_limit_are_dropped_and_far_beyond_it_an_error() -> None:
     decoder = Decoder(1000)
-    assert decoder.decode(encode([(b"a", b"b" * 1000)])) is None
+    assert decoder.decode(encode([(b"a", b"b" * 980)])) is None  # 1013 bytes with the 32 of the field
     assert decoder.decode(b"\x82") == ((b":method", b"GET"),)
     decoder.decode(b"\x40\x01a\x7f\x85\x06" + b"b" * 900)
     with pytest.raises(HeadersTooLargeError) as caught:
         decoder.decode(b"\xbe" * 100)
     assert caught.value.code == ENHANCE_YOUR_CALM
+    with pytest.raises(HeadersTooLargeError):
+        decoder.decode(encode([(b"a", b"b" * 1000)]))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [huffman_block(b"\n" * 17_000), huffman_block(b"e" * 100_000), b"\x82" * 60_000, b"\xbe" * 60_000],
+    ids=["longest codes", "shortest codes", "small entries", "large entries"],
+)
+def test_the_worst_header_block_within_the_limit_decodes_in_milliseconds(block: bytes) -> None:
+    decoder = Decoder(2**16)
+    decoder.decode(b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000)
+    assert len(block) <= 2**16
+    start = time.thread_time()
+    with contextlib.suppress(HeadersTooLargeError):
+        decoder.decode(block)
+    assert time.thread_time() - start < 0.1
 
 
 @pytest.mark.parametrize(
