@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # The options of `train` are fields of the networks' configs, and the networks import TensorFlow. Every other
     # command parses its options, and prints its help, without it.
-    arguments = build_parser(given).parse_args(given)
+    arguments, unknown = build_parser(given).parse_known_args(given)
+    if unknown:  # reported by the command's own parser: argparse would name the outer one
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     _start_tensorflow()
     from ladle.training.data import DataError
     from ladle.training.errors import TrainingError, UsageError

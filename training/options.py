@@ -47,8 +47,8 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     chosen  networks whose options `train` accepts
     verbs   the function that each command runs
 
-    The parsed arguments of `train` also have `options`, the names of the networks' options, and `actions`, argparse's
-    actions of the command.
+    The parsed arguments have `run`, the command's function, and `parser`, its own parser. Those of `train` also have
+    `options`, the names of the networks' options, and `actions`, argparse's actions of the command.
     """
     whole = _Parser(
         prog="python -m ladle.training",
@@ -171,7 +171,7 @@ def _command(commands: Any, name: str, what: str, verbs: Mapping[str, Run]) -> a
         epilog=EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=verbs[name])
+    parser.set_defaults(run=verbs[name], parser=parser)
     return parser
 
 
