@@ -57,6 +57,16 @@ _ENTRY = re.compile(r"(\S+(?:, \S+)*) {2,}(\S.*)")
 
 
 def _paragraph(text: str) -> str:
+    if text.lstrip().startswith(">>> "):
+        return block(textwrap.dedent(text), "pycon")
+    entries = _entries(text)
+    if entries:
+        return defined((", ".join(map(code, names.split(", "))), plain(said)) for names, said in entries)
+    return plain(" ".join(text.split()))
+
+
+def _entries(text: str) -> list[tuple[str, str]]:
+    """The names and meanings of a paragraph whose lines are `name  meaning`; none of another paragraph."""
     entries: list[tuple[str, str]] = []
     for line in text.splitlines():
         found = _ENTRY.fullmatch(line)
@@ -64,11 +74,9 @@ def _paragraph(text: str) -> str:
             entries.append((found[1], found[2]))
         elif entries and line.startswith(" "):
             entries[-1] = (entries[-1][0], f"{entries[-1][1]} {line.strip()}")
-        elif line.endswith(":") or re.match(r"(with|for|async|client\.|\s)", line):
-            return block(text, "python")
         else:
-            return plain(" ".join(text.split()))
-    return defined((", ".join(code(name) for name in names.split(", ")), plain(said)) for names, said in entries)
+            return []
+    return entries
 
 
 # Command line
@@ -309,15 +317,25 @@ def _class(kind: type, module: str) -> str:
             members.append(f"````{{py:property}} {name}\n{docstring(member)}\n````")
         elif callable(member) and inspect.isfunction(member):
             members.append(f"````{{py:method}} {name}{_signature(member, method=True)}\n{docstring(member)}\n````")
+    about = docstring(kind)
     if dataclasses.is_dataclass(kind):
+        said = dict(_documented(kind))
+        names = {field.name for field in dataclasses.fields(kind)}
+        if names <= set(said):  # the fields are said one by one: each meaning goes to its field
+            about = "\n\n".join(
+                _paragraph(text)
+                for text in re.split(r"\n\s*\n", inspect.getdoc(kind) or "")
+                if not {name for name, _ in _entries(text)} & names
+            )
         fields = "\n".join(
-            f"````{{py:attribute}} {field.name}\n:type: {_type(field.type)}\n````" for field in dataclasses.fields(kind)
+            f"````{{py:attribute}} {field.name}\n:type: {_type(field.type)}\n\n{plain(said.get(field.name, ''))}\n````"
+            for field in dataclasses.fields(kind)
         )
         signature = ""
         members.insert(0, fields)
     else:
         signature = _signature(kind.__init__)
-    body = "\n\n".join([docstring(kind), *members])
+    body = "\n\n".join([about, *members])
     return f"`````{{py:class}} {kind.__name__}{signature}\n:module: {module}\n\n{body}\n`````"
 
 
@@ -434,14 +452,8 @@ def gateway_settings() -> str:
 
 def _documented(kind: type) -> Iterable[tuple[str, str]]:
     """The lines `name  meaning` of a docstring."""
-    entries: list[list[str]] = []
-    for line in (inspect.getdoc(kind) or "").splitlines():
-        found = _ENTRY.fullmatch(line)
-        if found:
-            entries.append([found[1], found[2]])
-        elif entries and line.startswith(" "):
-            entries[-1][1] += " " + line.strip()
-    return [(name, said) for name, said in entries]
+    paragraphs = re.split(r"\n\s*\n", inspect.getdoc(kind) or "")
+    return [(name, said) for text in paragraphs for names, said in _entries(text) for name in names.split(", ")]
 
 
 # Model card

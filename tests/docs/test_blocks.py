@@ -141,7 +141,7 @@ def parser(verb: str, arguments: list[str]) -> argparse.ArgumentParser:
     # The example network of docs/network.md is no registered one; its options are those of any classifier.
     named = ["lenet5" if name == "small_cnn" else name for name in arguments]
     chosen = [models.get(name) for name in named if name in models.names()] or list(map(models.get, models.names()))
-    return completion.of_verb(options.parser(chosen, dict.fromkeys(("list", "train", "evaluate", "export"))), "train")
+    return completion.of_verb(options.parser(chosen, VERBS), "train")
 
 
 def test_the_example_network_has_the_weights_that_it_says_and_answers_its_example(tmp_path: Path) -> None:
