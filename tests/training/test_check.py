@@ -27,10 +27,10 @@ def graph(*operations: str) -> meta_graph_pb2.MetaGraphDef:
     return made
 
 
-def test_operations_within_functions_are_found_and_functions_are_none() -> None:
+def test_operations_within_functions_are_found_and_functions_are_not_counted() -> None:
     found = tfserving_check.operations(graph("MatMul", "DecodeImage"))
     assert found.operations == ("DecodeImage", "MatMul", "Placeholder")
-    assert found.cpu_alone == ("DecodeImage",)
+    assert found.cpu_only == ("DecodeImage",)
     assert found.faults == []
 
 
@@ -39,7 +39,7 @@ def test_operations_within_functions_are_found_and_functions_are_none() -> None:
     [
         ("SentencepieceOp", "is not TensorFlow's own"),
         ("EagerPyFunc", "calls Python, which a server does not have"),
-        ("CudnnRNNV3", "runs on a GPU alone"),
+        ("CudnnRNNV3", "runs only on a GPU"),
     ],
 )
 def test_an_operation_that_a_server_cannot_run_is_named(operation: str, why: str) -> None:
@@ -64,7 +64,7 @@ def test_every_signature_runs_where_keras_cannot_be_imported(zoo: Path) -> None:
 
 
 @pytest.mark.deploy
-def test_what_was_trained_here_can_be_served() -> None:
+def test_models_trained_here_can_be_served() -> None:
     repository = ROOT / "model_repository"
     if not any(repository.glob("*/*/saved_model.pb")):
         pytest.skip("model_repository holds no model: `make demo` trains six")
@@ -73,7 +73,7 @@ def test_what_was_trained_here_can_be_served() -> None:
 
 
 @pytest.mark.slow
-def test_versions_that_cannot_be_served_are_told_apart(tmp_path: Path) -> None:
+def test_each_version_that_cannot_be_served_has_its_reason(tmp_path: Path) -> None:
     (tmp_path / "damaged" / "1").mkdir(parents=True)
     (tmp_path / "damaged" / "1" / "saved_model.pb").write_bytes(b"\xff\xff\xff")
     saved = saved_model_pb2.SavedModel()
@@ -91,9 +91,7 @@ def test_versions_that_cannot_be_served_are_told_apart(tmp_path: Path) -> None:
     assert said[0] == "damaged version 1: cannot be served"
     assert said[1].startswith("  saved_model.pb cannot be read: ")
     assert said[2] == "silent version 1: cannot be served"
-    assert (
-        said[3] == "  no signature has a recorded request in assets.extra/tf_serving_warmup_requests, so none was run"
-    )
+    assert said[3] == "  no signature has a warm-up request in assets.extra/tf_serving_warmup_requests, so none was run"
     assert said[4:] == ["strange version 2: cannot be served", "  the operation My is not TensorFlow's own"]
     assert done.stderr == ""
     empty = check(tmp_path / "damaged")

@@ -79,11 +79,11 @@ def test_a_graph_that_agrees_is_added_with_a_card(saved: Path) -> None:
     )
 
 
-def test_what_cannot_be_converted_says_why(saved: Path) -> None:
+def test_a_signature_that_cannot_be_converted_says_why(saved: Path) -> None:
     reasons = convert(saved).reasons
     assert reasons["text"].startswith('input "text" is string')
     assert reasons["digits"] == "ONNX has no StringLength"
-    assert reasons["pairs"].startswith("it refuses made-up inputs (")
+    assert reasons["pairs"].startswith("TensorFlow refuses random inputs (")
     content = card.read(saved)
     assert content is not None
     assert {name: entry.get("reason") for name, entry in content["signatures"].items()} == {
@@ -165,12 +165,12 @@ def test_engines_that_disagree_get_no_graph(tmp_path: Path) -> None:
 def test_a_file_of_the_user_is_never_overwritten(saved: Path) -> None:
     (saved / "model.onnx").write_bytes(b"theirs")
     before = files(saved)
-    with pytest.raises(ConvertError, match=r"model\.onnx is there already"):
+    with pytest.raises(ConvertError, match=r"model\.onnx exists, and no card names it"):
         convert(saved)
     assert files(saved) == before
 
 
-def test_what_a_killed_conversion_left_is_replaced(saved: Path) -> None:
+def test_files_of_a_killed_conversion_are_replaced(saved: Path) -> None:
     convert(saved)
     (saved / card.FILE).unlink()
     (saved / ".tmp-0123").mkdir()
@@ -189,7 +189,7 @@ def test_what_a_killed_conversion_left_is_replaced(saved: Path) -> None:
     ],
     ids=["missing", "empty", "repository", "broken"],
 )
-def test_a_folder_without_a_saved_model_is_one_sentence(
+def test_a_folder_without_a_saved_model_is_refused_in_one_sentence(
     prepare: Any, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(tmp_path / "given")
@@ -201,7 +201,7 @@ def test_a_folder_without_a_saved_model_is_one_sentence(
     assert told.err.count("\n") == 1
 
 
-def test_the_command_tells_each_signature(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_each_signature(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(saved)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(saved)

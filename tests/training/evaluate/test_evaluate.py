@@ -61,7 +61,7 @@ def test_a_variational_autoencoder_has_an_elbo_and_names_the_likelihood(ready: R
     assert 0 < result.metrics["squared_error"] < 1
 
 
-def test_a_denoising_autoencoder_is_measured_against_leaving_the_noise_as_it_is(ready: Ready, tmp_path: Path) -> None:
+def test_a_denoising_autoencoder_is_compared_with_the_noisy_images(ready: Ready, tmp_path: Path) -> None:
     _, result = measured(ready, "denoising_autoencoder", tmp_path)
     assert result.metrics["corruption"] == "normal noise of standard deviation 0.3"
     # Of pixels that are mostly black, about half the noise is cut off.
@@ -86,7 +86,7 @@ def test_descents_are_measured_by_the_minima_they_reach(ready: Ready, tmp_path: 
     assert short.metrics["largest_value"] > 1
 
 
-def test_the_elbo_is_what_the_loss_says(ready: Ready, tmp_path: Path) -> None:
+def test_the_elbo_agrees_with_the_loss(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready("vae", count=400)
     live = functions.live(models.get("vae"), model, prepared.config, prepared.assets)
     result = evaluate(live, prepared, tmp_path)

@@ -11,7 +11,7 @@ SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.3, 0.3, 0.4], [0.2, 0.5,
 TRUTH = np.array([0, 2, 2, 0])
 
 
-def test_accuracy_counts_true_answers() -> None:
+def test_accuracy_counts_right_answers() -> None:
     assert metrics.accuracy(SCORES.argmax(1), TRUTH) == 0.5
 
 
@@ -78,7 +78,7 @@ def test_frechet_distance_sees_correlation_and_order_does_not_matter() -> None:
     assert wanted > 0.1
 
 
-def test_frechet_distance_bears_features_without_variance() -> None:
+def test_frechet_distance_accepts_features_without_variance() -> None:
     assert metrics.frechet_distance(np.ones((4, 2)), np.zeros((4, 2))) == pytest.approx(2.0)
 
 
@@ -108,7 +108,7 @@ def test_errors_of_a_regression() -> None:
     assert math.isnan(metrics.r_squared(predicted, np.ones(3)))
 
 
-def test_normal_codes_are_told_from_others() -> None:
+def test_moments_separate_normal_codes_from_others() -> None:
     random = np.random.default_rng(0)
     normal = random.normal(size=(20_000, 3))
     assert max(metrics.off_normal(normal).values()) < 0.1

@@ -121,7 +121,7 @@ fit.fit(network.build(prepared.config), prepared, Path(sys.argv[1]), meter=Meter
 """
 
 
-def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(ready: Ready, tmp_path: Path) -> None:
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(ready: Ready, tmp_path: Path) -> None:
     settings = {"count": 120, "epochs": 3, "dropout": 0.3, "augment": True}
     victim = subprocess.Popen(
         [sys.executable, "-c", VICTIM, str(tmp_path / "killed.npz")],
@@ -150,7 +150,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(ready: Ready, tm
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-def test_many_steps_a_call_give_the_weights_of_single_ones(
+def test_many_steps_in_a_call_give_the_weights_of_single_steps(
     ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, prepared = ready(count=300, epochs=2)

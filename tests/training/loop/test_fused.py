@@ -70,7 +70,7 @@ def test_a_frozen_layer_keeps_its_averages() -> None:
         np.testing.assert_array_equal(weight, was)
 
 
-def test_layers_of_models_within_are_found_once_and_others_left() -> None:
+def test_layers_of_nested_models_are_fused_once() -> None:
     image = keras.Input((5, 6, 3))
     x = keras.layers.BatchNormalization(axis=1)(norm_model()(image))
     x = keras.layers.BatchNormalization()(keras.layers.Flatten()(x))

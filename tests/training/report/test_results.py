@@ -74,7 +74,7 @@ def test_the_newest_measured_version_of_each_model_is_recorded(repository: Path)
     assert entry["onnx_bytes"] == 250_000
 
 
-def test_a_record_takes_the_place_of_its_kind_alone() -> None:
+def test_a_new_record_replaces_only_one_with_the_same_key() -> None:
     old = [record("lenet5", epochs=1), record("lenet5", preset="full"), record("vae")]
     merged = results.merged(old, [record("lenet5", epochs=2)])
     assert [(e["network"], e["preset"], e["epochs"]) for e in merged] == [
@@ -103,7 +103,7 @@ def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tm
     assert Image.open(io.BytesIO(picture)).width > 16
 
 
-def test_the_readme_shows_the_figures_that_were_measured_on_its_own_data_sets() -> None:
+def test_the_readme_shows_results_on_public_data_sets_only() -> None:
     mine = record("vgg16", source=f"{OWN}scans", metrics={"accuracy": 1.0})
     readme = results.with_table(README, [record("lenet5", preset="full", metrics={"accuracy": 0.9}), mine])
     assert "| classify images | `lenet5` accuracy 0.9 (fashion_mnist) |" in readme
@@ -117,7 +117,7 @@ def test_the_readme_s_table_has_every_network_once() -> None:
     assert all(name in family.networks for family in results.FAMILIES for name, _, _ in family.shown)
 
 
-def test_figures_of_somebodys_own_files_are_shown_without_pictures(repository: Path, tmp_path: Path) -> None:
+def test_results_on_the_users_own_files_have_no_pictures(repository: Path, tmp_path: Path) -> None:
     file = repository / "lenet5" / "10" / "assets.extra" / "card.json"
     told = json.loads(file.read_text())
     told["data"] |= {"name": "own_mnist", "source": f"{OWN}scans"}
@@ -130,7 +130,7 @@ def test_figures_of_somebodys_own_files_are_shown_without_pictures(repository: P
     assert runs.index("results/lenet5.png") < runs.index("own_mnist")
 
 
-def test_a_repository_s_figures_come_before_those_that_came_with_ladle(repository: Path, tmp_path: Path) -> None:
+def test_metrics_of_the_repository_replace_those_that_come_with_ladle(repository: Path, tmp_path: Path) -> None:
     found = recorded.measured(repository)
     assert found["lenet5"]["version"] == str(repository / "lenet5" / "10")
     assert found["lenet5"]["metrics"] == {"accuracy": 0.9}
@@ -138,7 +138,7 @@ def test_a_repository_s_figures_come_before_those_that_came_with_ladle(repositor
     assert recorded.shipped()["vae"]["metrics"].keys() == {"elbo"}
 
 
-def test_how_long_a_preset_took_is_known_of_that_preset_alone(repository: Path) -> None:
+def test_a_preset_s_training_time_is_not_used_for_another(repository: Path) -> None:
     assert recorded.seconds(repository, "lenet5", "quick") == 65.4
     assert recorded.seconds(repository, "lenet5", "full") is None
     assert recorded.seconds(repository, "unheard", "quick") is None
@@ -162,7 +162,7 @@ def test_the_command_has_the_preset_and_what_differs_from_it() -> None:
     assert results_page.command(record("lenet5", preset=None, config=None), presets) == "ladle train lenet5"
 
 
-def test_runs_on_two_folders_of_one_s_own_are_two_rows() -> None:
+def test_runs_on_two_folders_of_the_user_are_two_rows() -> None:
     first, second = (record("unet", data="mask_folder", source=f"{OWN}{name}") for name in ("slices", "my cells"))
     entries = results.merged([first], [second, {**first, "epochs": 9}])
     assert [(recorded.own(entry), entry["epochs"]) for entry in entries] == [("my cells", 5), ("slices", 9)]
@@ -172,7 +172,7 @@ def test_runs_on_two_folders_of_one_s_own_are_two_rows() -> None:
     assert "ladle train unet --preset quick --data-path 'my cells'" in page
 
 
-def test_precision_and_first_weights_of_a_run_are_told() -> None:
+def test_precision_and_initial_weights_of_a_run_are_shown() -> None:
     told = card("resnet18", precision="mixed_bfloat16", initial={"source": f"{OWN}resnet18 version 3", "sha256": "0"})
     page = results_page.page([results.record(told)], {}, {})
     assert "- started from the weights of resnet18 version 3\n- again: `ladle train resnet18" in page

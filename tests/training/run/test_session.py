@@ -399,7 +399,7 @@ def test_parity_inputs_are_enough_and_fit_serving_default(name: str) -> None:
     prepared = load(compose(network, overrides=network.tiny, synthetic=True))
     model = network.build(prepared.config)
     chosen = inputs.parity_inputs(network, model, prepared)
-    spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs()
+    spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs
     assert set(chosen) == set(spec)
     for key, array in chosen.items():
         assert len(array) == 64

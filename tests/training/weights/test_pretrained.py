@@ -77,7 +77,7 @@ def test_a_checkpoint_of_another_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize("base", ["efficientnet_lite0", pytest.param("vgg16", marks=pytest.mark.slow)])
-def test_a_file_of_keras_is_taken_for_each_kind_of_base(base: str, tmp_path: Path) -> None:
+def test_a_keras_file_is_accepted_for_each_kind_of_base(base: str, tmp_path: Path) -> None:
     config = tiny(base=base)
     donor, model = TRANSFER.build(config), TRANSFER.build(tiny(base=base, seed=7))
     file = tmp_path / "own.weights.h5"
@@ -91,14 +91,14 @@ def test_a_file_of_keras_is_taken_for_each_kind_of_base(base: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("base", ["efficientnet_lite0", "xception"])
-def test_without_network_and_file_one_sentence_says_what_to_do(base: str, offline: None) -> None:
+def test_without_network_and_file_one_sentence_gives_advice(base: str, offline: None) -> None:
     with pytest.raises(DataError, match=r"--base-weights, or train without: --no-pretrained$") as error:
         pretrained.find(TRANSFER, tiny(base=base), None, Silent())
     assert base in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_would_run_something_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "net.pth"
     file.write_bytes(pickle.dumps(os.getcwd, 2))
     weights = pretrained.find(TRANSFER, tiny(), file, Silent())
@@ -108,10 +108,10 @@ def test_a_file_that_would_run_something_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"pretrained": False}, {}], ids=["not wanted", "not there"])
-def test_a_file_that_cannot_be_used_is_misuse(wrong: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_or_unneeded_file_is_a_usage_error(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--base-weights"):
         pretrained.find(TRANSFER, tiny(**wrong), tmp_path / "none.h5", Silent())
 
 
-def test_a_network_that_begins_at_random_fetches_nothing(offline: None) -> None:
+def test_a_network_with_random_weights_fetches_nothing(offline: None) -> None:
     assert pretrained.find(TRANSFER, tiny(pretrained=False), None, Silent()) is None

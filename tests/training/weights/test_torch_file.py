@@ -92,9 +92,7 @@ def test_tensors_are_read_by_name_with_their_strides(write: Write, tmp_path: Pat
 
 
 @LAYOUTS
-def test_a_pickle_that_wants_to_run_something_is_refused_in_one_sentence(
-    write: Write, tmp_path: Path, pickled: Any
-) -> None:
+def test_a_pickle_that_would_run_code_is_refused_in_one_sentence(write: Write, tmp_path: Path, pickled: Any) -> None:
     class Attack:
         def __reduce__(self) -> Any:
             return Path.touch, (tmp_path / "ran",)
@@ -120,7 +118,7 @@ def test_a_view_beyond_its_storage_is_refused(view: Any, tmp_path: Path, pickled
         torch_file.read(zipped(tmp_path / "net.pth", pickled({"kernel": Tensor("0", *view)}), MATRIX.tobytes()))
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(b"PNG and more")
     with pytest.raises(DataError, match="is not a PyTorch checkpoint"):
         torch_file.read(tmp_path / "net.pth")
