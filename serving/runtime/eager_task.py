@@ -68,7 +68,7 @@ class TickTask:
             # keep the request's arrays in memory until the garbage collector runs.
             self._error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         else:
-            self._task = loop.create_task(_continue(self._coroutine, awaited))
+            self._task = loop.create_task(_Started(self._coroutine, awaited))
             if self._callback is not None:
                 self._task.add_done_callback(self._callback)
             return
@@ -97,7 +97,7 @@ def follow(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Pending:
     """A task that continues a coroutine which has been started with `send(None)` and waits for `awaited`."""
     if isinstance(awaited, TickFuture):
         return TickTask(coroutine, awaited)
-    return asyncio.get_running_loop().create_task(_continue(coroutine, awaited))
+    return asyncio.get_running_loop().create_task(_Started(coroutine, awaited))
 
 
 def wake(futures: Iterable[TickFuture]) -> None:
@@ -108,32 +108,36 @@ def wake(futures: Iterable[TickFuture]) -> None:
             resume()
 
 
-async def _continue(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Any:
-    return await _Remainder(coroutine, awaited)
+class _Started(Coroutine[Any, Any, Any]):
+    """A coroutine that has started and waits for `awaited`, as a coroutine that a task can take over.
 
-
-class _Remainder:
-    """The rest of a coroutine that has started and waits for `awaited`."""
-
-    # Python has no way to hand a coroutine that has started to a task: the task would send it None at once and lose
-    # the future that it waits for. This awaitable yields that future first.
+    A task that took the coroutine itself would send it None at once and lose what it waits for. The first step of this
+    one gives the task `awaited`, and every other step is the coroutine's own.
+    """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], awaited: Any) -> None:
         self._coroutine = coroutine
         self._awaited = awaited
+        self._is_taken_over = False
+
+    def send(self, value: Any) -> Any:
+        if self._is_taken_over:
+            return self._coroutine.send(value)
+        self._is_taken_over = True
+        return self._awaited
+
+    def throw(self, *error: Any) -> Any:
+        # A task that is cancelled before its first step throws here, where the coroutine may hold what it has waited
+        # for: a granted semaphore, say. It gets the error as from a running task: the future is cancelled, and the
+        # coroutine sees CancelledError when the future is done; at once, if there is none or it is done already.
+        if not self._is_taken_over:
+            self._is_taken_over = True
+            if isinstance(self._awaited, asyncio.Future) and self._awaited.cancel():
+                return self._awaited
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        awaited = self._awaited
-        try:
-            while True:
-                try:
-                    sent = yield awaited
-                except GeneratorExit:
-                    self._coroutine.close()
-                    raise
-                except BaseException as error:  # CancelledError among them
-                    awaited = self._coroutine.throw(error)
-                else:
-                    awaited = self._coroutine.send(sent)
-        except StopIteration as done:
-            return done.value
+        raise RuntimeError("only a task runs this")

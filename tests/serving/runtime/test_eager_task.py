@@ -79,6 +79,78 @@ def test_a_cancelled_task_cleans_up() -> None:
     assert ended == ["cancelled", "left"]
 
 
+def test_a_task_cancelled_before_its_first_step_cleans_up() -> None:
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        finally:
+            ended.append("left")
+
+    async def main() -> None:
+        task = eager_task.start(wait())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    run(main())
+    assert ended == ["cancelled", "left"]
+
+
+@pytest.mark.parametrize("granted", [True, False], ids=["granted", "waiting"])
+def test_a_task_cancelled_before_its_first_step_loses_no_permit_of_a_semaphore(granted: bool) -> None:
+    async def main() -> None:
+        semaphore = asyncio.Semaphore(1)
+        await semaphore.acquire()
+        task = eager_task.start(semaphore.acquire())
+        if granted:
+            semaphore.release()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if not granted:
+            assert semaphore.locked()
+            semaphore.release()
+        await asyncio.wait_for(semaphore.acquire(), 10)
+        assert semaphore.locked()  # there is one permit, not two
+
+    run(main())
+
+
+def test_a_task_cancelled_before_its_first_step_waits_for_the_task_that_it_awaits() -> None:
+    ended: list[str] = []
+
+    async def inner() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            ended.append("inner")
+
+    async def outer(task: asyncio.Task[None]) -> None:
+        try:
+            await task
+        except asyncio.CancelledError:
+            ended.append("outer")
+            raise
+
+    async def main() -> None:
+        awaited = asyncio.create_task(inner())
+        await asyncio.sleep(0)
+        task = eager_task.start(outer(awaited))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert ended == ["inner", "outer"]
+
+
 async def ask(future: eager_task.TickFuture, ended: list[str]) -> Any:
     try:
         return 2 * await future
