@@ -118,7 +118,7 @@ def gru(name: str, steps: int) -> dict[str, Any]:
     def core(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"logits": model(tokens, training=False)}
 
-    mine = convert.convert(core, {"tokens": spec})
+    mine = convert.to_onnx(core, {"tokens": spec})
     with quiet():
         naive, _ = tf2onnx.convert.from_function(tf.function(core), input_signature=[spec], opset=convert.OPSET)
     sessions = {"naive": naive, "ours": mine}

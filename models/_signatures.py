@@ -1,14 +1,15 @@
-"""A served function: a core that TensorFlow and ONNX both run, with steps before and after it.
+"""A signature: a core that TensorFlow and ONNX Runtime both run, with steps before and after it.
 
-The core holds the network and all its scaling, and is what becomes an ONNX graph. The steps hold what ONNX cannot:
-bytes, text, labels, seeded noise. The exporter composes both into one SavedModel signature, and writes the steps to
-the model card so that a server without TensorFlow takes the same ones in NumPy.
+The core holds the network with its scaling and becomes an ONNX graph. The steps do what ONNX cannot: decode bytes,
+split text, look up labels, draw seeded noise. The exporter composes core and steps into one SavedModel signature. It
+also writes the steps to the model card, so that a server without TensorFlow can run them in NumPy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import tensorflow as tf
@@ -18,34 +19,35 @@ Specs = Mapping[str, tf.TensorSpec]
 
 
 class Step(Protocol):
-    """A function of named tensors with a description that needs no TensorFlow to be followed."""
+    """A function of named tensors, with a description from which a server repeats it without TensorFlow."""
 
     @property
     def inputs(self) -> Specs:
-        """The tensors it reads, by name."""
+        """Specs of the tensors that it reads, by name."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The names of the tensors it adds."""
+        """Names of the tensors that it adds."""
 
     @property
     def resources(self) -> tuple[Any, ...]:
-        """What an exported module must hold for the step to work there: lookup tables."""
+        """Lookup tables that an exported module must hold, or the step fails after loading."""
 
     def __call__(self, tensors: Tensors) -> Tensors:
-        """The tensors it adds, by name."""
+        """Run the step and return the tensors that it adds, by name."""
 
-    def describe(self) -> dict[str, Any]:
-        """Its entry in the model card: `op` and the arguments, JSON types only."""
+    @property
+    def described(self) -> dict[str, Any]:
+        """Its entry in the model card: `op` and the arguments, in JSON types."""
 
 
 @dataclass(frozen=True)
 class Core:
-    """The part of signatures that becomes an ONNX graph.
+    """The part of a signature that becomes an ONNX graph. Signatures can share one.
 
-    name      `model` for the core of serving_default (file `model.onnx`), else the file's stem
-    function  tensors by keyword -> dict of tensors; pure, batch first, dynamic batch
-    inputs    dtype and shape of each input by name; None for a free axis
+    name      stem of the ONNX file; `model` for the core of serving_default
+    function  tensors by keyword -> dict of tensors; pure, batch first, any batch size
+    inputs    dtype and shape of each input by name; None is a free axis
     """
 
     name: str
@@ -59,10 +61,10 @@ class Core:
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature of the exported model: steps, the core, steps.
+    """A signature of the exported model: steps, then the core, then steps.
 
-    outputs  the names that are answered, in order; everything else stays inside
-    method   what TensorFlow Serving's API is meant for: `predict`, `classify` or `regress`
+    outputs  names of the tensors that are returned, in order; other tensors stay internal
+    method   the TensorFlow Serving API that it is made for: `predict`, `classify` or `regress`
     """
 
     core: Core
@@ -71,17 +73,18 @@ class Signature:
     after: Sequence[Step] = ()
     method: Literal["predict", "classify", "regress"] = "predict"
 
+    @cached_property
     def inputs(self) -> dict[str, tf.TensorSpec]:
-        """The tensors a request carries: what the steps and the core need and no earlier step makes."""
+        """Specs of the tensors that a request must carry: what steps and core read, unless an earlier step adds it."""
         made: set[str] = set()
-        wanted: dict[str, tf.TensorSpec] = {}
+        needed: dict[str, tf.TensorSpec] = {}
         for reads, adds in [(s.inputs, s.outputs) for s in self.before] + [(self.core.inputs, ())]:
-            wanted |= {name: spec for name, spec in reads.items() if name not in made}
+            needed |= {name: spec for name, spec in reads.items() if name not in made}
             made |= set(adds)
-        return wanted
+        return needed
 
     def __call__(self, **inputs: tf.Tensor) -> Tensors:
-        """Answer a request: named inputs -> the named outputs."""
+        """Run a request: inputs by name -> outputs by name."""
         tensors = dict(inputs)
         for step in self.before:
             tensors |= step(tensors)

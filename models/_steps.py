@@ -1,12 +1,13 @@
 """The steps of signatures in TensorFlow: image bytes, text, tf.Example, seeded noise, labels, PNG.
 
-Each is described in the model card by `describe()`. `serving/servables/steps/steps.py` holds the NumPy twins, and a
-test holds the two together. String tensors carry bytes.
+`described` is the entry of a step in the model card. `serving/servables/steps/steps.py` has the same steps in NumPy,
+and a test compares the two. String tensors carry bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -14,17 +15,18 @@ import tensorflow as tf
 from ladle.models._signatures import Specs, Tensors
 
 FILTERED = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r'
-"""What separates words: the filters of keras.datasets.imdb, and the carriage return."""
+"""Characters that separate words: the filters of keras.datasets.imdb, and the carriage return."""
 PAD, START, UNKNOWN, FIRST_WORD = 0, 1, 2, 3
 """Token ids of keras.datasets.imdb; word i of the vocabulary is FIRST_WORD + i."""
 
 
 class _Step:
-    """What most steps have in common: string [b] in, one tensor out, no resources."""
+    """Base of the steps: by default string [b] in, one tensor out, no resources."""
 
     op: str
     input: str
     output: str
+    resources: tuple[Any, ...] = ()
 
     @property
     def inputs(self) -> Specs:
@@ -34,19 +36,15 @@ class _Step:
     def outputs(self) -> tuple[str, ...]:
         return (self.output,)
 
-    @property
-    def resources(self) -> tuple[Any, ...]:
-        return ()
-
-    def _described(self, **arguments: Any) -> dict[str, Any]:
+    def _entry(self, **arguments: Any) -> dict[str, Any]:
         return {"op": self.op, "input": self.input, "output": self.output, **arguments}
 
 
 class DecodeImage(_Step):
     """PNG or JPEG bytes, string [b] -> float32 [b, height, width, channels] in [0, 1].
 
-    Grey is 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601). Another size than height × width is resized, bilinear and
-    antialiased. Without height and width images keep their size, which must then be the same for all of a request.
+    Grey is 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601). Images of another size are resized to height × width, bilinear
+    and antialiased. Without height and width, images keep their size; all images of a request must then have the same.
     """
 
     op = "decode_image"
@@ -75,15 +73,16 @@ class DecodeImage(_Step):
             image = tf.image.resize(image, [self.height, self.width], method="bilinear", antialias=True)
         return image
 
-    def describe(self) -> dict[str, Any]:
-        return self._described(height=self.height, width=self.width, channels=self.channels)
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        return self._entry(height=self.height, width=self.width, channels=self.channels)
 
 
 class Tokenize(_Step):
     """UTF-8 text, string [b] -> int32 [b, max_length] token ids, numbered as keras.datasets.imdb does.
 
-    ASCII letters are lower-cased, FILTERED and "<br />" separate words. The last `max_length` ids are kept; PAD fills
-    the front.
+    ASCII letters become lower case; the characters in FILTERED and "<br />" separate words. The last `max_length` ids
+    are kept; PAD fills the front.
     """
 
     op = "tokenize"
@@ -93,12 +92,10 @@ class Tokenize(_Step):
         ids = FIRST_WORD + tf.range(len(vocabulary), dtype=tf.int64)
         words = tf.lookup.KeyValueTensorInitializer(tf.constant(list(vocabulary), tf.string), ids)
         self._table = tf.lookup.StaticHashTable(words, default_value=UNKNOWN)
-
-    @property
-    def resources(self) -> tuple[Any, ...]:
-        return (self._table,)
+        self.resources = (self._table,)
 
     def __call__(self, tensors: Tensors) -> Tensors:
+        # tf.strings.lower without an encoding changes ASCII letters only, as bytes.lower() does in the NumPy twin.
         text = tf.strings.lower(tf.strings.regex_replace(tensors[self.input], "<br />", " "))
         separators = "".join("\\" + c if c in "\\]^-[" else c for c in FILTERED)
         words = tf.strings.split(tf.strings.regex_replace(text, f"[{separators}]", " "), " ")
@@ -106,17 +103,19 @@ class Tokenize(_Step):
         ids = tf.ragged.map_flat_values(self._table.lookup, words)
         start = tf.fill([ids.nrows(), 1], tf.constant(START, tf.int64))
         ids = tf.concat([start, ids], axis=1)[:, -self.max_length :]
+        # to_tensor() pads at the end. Reversing each row, then the whole matrix, moves the padding to the front.
         padded = tf.reverse_sequence(ids.to_tensor(PAD, shape=[None, self.max_length]), ids.row_lengths(), seq_axis=1)
         return {self.output: tf.cast(tf.reverse(padded, axis=[1]), tf.int32)}
 
-    def describe(self) -> dict[str, Any]:
-        return self._described(vocabulary="vocabulary.txt", max_length=self.max_length)
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        return self._entry(vocabulary="vocabulary.txt", max_length=self.max_length)
 
 
 class ParseExample(_Step):
     """Serialized tf.Example, string [b] -> [b, *shape] of one feature.
 
-    Every example must hold it, unless there is a `default`: one value, or as many as `shape` has elements.
+    Every example must contain the feature unless there is a `default`: one value, or one per element of `shape`.
     """
 
     op = "parse_example"
@@ -135,19 +134,20 @@ class ParseExample(_Step):
 
     def __call__(self, tensors: Tensors) -> Tensors:
         default = None if self.default is None else tf.constant(self.default, self.dtype, self.shape)
-        wanted = {self.feature: tf.io.FixedLenFeature(self.shape, self.dtype, default)}
-        return {self.output: tf.io.parse_example(tensors[self.input], wanted)[self.feature]}
+        features = {self.feature: tf.io.FixedLenFeature(self.shape, self.dtype, default)}
+        return {self.output: tf.io.parse_example(tensors[self.input], features)[self.feature]}
 
-    def describe(self) -> dict[str, Any]:
+    @cached_property
+    def described(self) -> dict[str, Any]:
         default = {} if self.default is None else {"default": self.default}
-        return self._described(feature=self.feature, dtype=self.dtype.name, shape=self.shape, **default)
+        return self._entry(feature=self.feature, dtype=self.dtype.name, shape=self.shape, **default)
 
 
 class NormalNoise(_Step):
     """int32 [] `n` and int64 [] `seed` -> float32 [n, dim] ~ N(0, 1), the same for the same seed.
 
-    Philox 4×32-10 (Salmon et al. 2011) as `tf.random.stateless_normal` uses it; more rows keep the first ones.
-    `n` beyond 1..limit is refused with INVALID_ARGUMENT.
+    Philox 4×32-10 (Salmon et al. 2011) as `tf.random.stateless_normal` uses it. A larger n adds rows and keeps the
+    first ones. The step fails with INVALID_ARGUMENT unless 1 ≤ n ≤ limit.
     """
 
     op = "normal_noise"
@@ -167,12 +167,13 @@ class NormalNoise(_Step):
         message = f"{self.count} must be 1 to {self.limit}"
         low = tf.debugging.assert_greater_equal(n, 1, message)
         high = tf.debugging.assert_less_equal(n, self.limit, message)
-        # Both are None when eager: the assertions have then already spoken.
+        # In eager mode both are None: the assertions have already run.
         with tf.control_dependencies([check for check in (low, high) if check is not None]):
             shape, key = tf.stack([n, self.dim]), tf.stack([seed, tf.zeros_like(seed)])
             return {self.output: tf.random.stateless_normal(shape, seed=key, alg="philox")}
 
-    def describe(self) -> dict[str, Any]:
+    @cached_property
+    def described(self) -> dict[str, Any]:
         arguments = {"count": self.count, "seed": self.seed, "output": self.output}
         return {"op": self.op, **arguments, "dim": self.dim, "limit": self.limit}
 
@@ -192,8 +193,9 @@ class LookupLabel(_Step):
     def __call__(self, tensors: Tensors) -> Tensors:
         return {self.output: tf.gather(tf.constant(self.labels, tf.string), tensors[self.input])}
 
-    def describe(self) -> dict[str, Any]:
-        return self._described(labels="labels.txt")
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        return self._entry(labels="labels.txt")
 
 
 class TopClasses(_Step):
@@ -217,13 +219,14 @@ class TopClasses(_Step):
         classes = tf.tile(tf.constant([self.labels], tf.string), [tf.shape(scores)[0], 1])
         return {"classes": classes, "scores": scores}
 
-    def describe(self) -> dict[str, Any]:
+    @cached_property
+    def described(self) -> dict[str, Any]:
         names = {"classes": "classes", "scores": "scores"}
         return {"op": self.op, "input": self.input, **names, "labels": "labels.txt"}
 
 
 class EncodePng(_Step):
-    """Class maps, int64 [b, h, w] -> string [b]: a grey 8-bit PNG each, whose pixel values are class ids."""
+    """Class maps, int64 [b, h, w] -> string [b]: one grey 8-bit PNG per map; pixel values are class ids."""
 
     op = "encode_png"
 
@@ -239,5 +242,6 @@ class EncodePng(_Step):
         encoded = tf.map_fn(tf.io.encode_png, pixels, fn_output_signature=tf.TensorSpec([], tf.string))
         return {self.output: encoded}
 
-    def describe(self) -> dict[str, Any]:
-        return self._described()
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        return self._entry()

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ladle.training.check",
         description="Load every version of a model repository as TensorFlow Serving does, list its operations and run "
-        "each signature on its recorded request.",
+        "each signature on its warm-up request.",
         epilog="examples:\n  python -m ladle.training.check model_repository\n"
         "  python -m ladle.training.check /models --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -94,7 +94,7 @@ def test_signatures_answer_the_example_with_what_they_promise(name: str, tiny: A
     signatures = network.signatures(network.build(config), config, words(network, config))
     answer = signatures["serving_default"](**network.example(config))
     assert list(answer) == list(signatures["serving_default"].outputs)
-    assert set(network.example(config)) == set(signatures["serving_default"].inputs())
+    assert set(network.example(config)) == set(signatures["serving_default"].inputs)
 
 
 def words(network: models.Network, config: Any) -> models.Assets:

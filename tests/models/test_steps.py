@@ -207,13 +207,13 @@ def test_a_class_map_becomes_a_grey_png_of_class_ids() -> None:
 
 def test_descriptions_are_those_of_the_model_card() -> None:
     assert [
-        steps.DecodeImage(1, 28, 28).describe(),
-        steps.Tokenize(WORDS, 80).describe(),
-        steps.ParseExample("image", (28, 28, 1)).describe(),
-        steps.NormalNoise(10).describe(),
-        steps.LookupLabel(("a",)).describe(),
-        steps.TopClasses(("a",)).describe(),
-        steps.EncodePng().describe(),
+        steps.DecodeImage(1, 28, 28).described,
+        steps.Tokenize(WORDS, 80).described,
+        steps.ParseExample("image", (28, 28, 1)).described,
+        steps.NormalNoise(10).described,
+        steps.LookupLabel(("a",)).described,
+        steps.TopClasses(("a",)).described,
+        steps.EncodePng().described,
     ] == [
         {"op": "decode_image", "input": "image_bytes", "output": "image", "height": 28, "width": 28, "channels": 1},
         {"op": "tokenize", "input": "text", "output": "tokens", "vocabulary": "vocabulary.txt", "max_length": 80},

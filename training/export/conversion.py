@@ -1,12 +1,13 @@
-"""Verified ONNX graphs for a SavedModel that someone else made.
+"""Adds verified ONNX graphs to any SavedModel, for `ladle convert`.
 
-Each signature is converted by itself and compared with TensorFlow; graphs that agree are written beside the
-SavedModel, and the model card says which signature runs which. Nothing else in the folder changes. A SavedModel is a
-program and is run for the comparison: convert only what you would serve.
+Each signature is converted and compared with TensorFlow. Graphs that agree are written beside the SavedModel, and the
+model card says which signature runs which graph. Nothing else in the folder changes. A SavedModel is a program, and the
+comparison runs it: convert only models that you would serve.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,31 +21,31 @@ import tensorflow as tf
 from google.protobuf import message, text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from ladle.training.onnx import convert as _onnx
-from ladle.training.onnx import graphs as _graphs
-from ladle.training.onnx import parity as _parity
+from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
+from ladle.training.onnx.graphs import batches
 from ladle.training.onnx.noise import noise
+from ladle.training.onnx.parity import MismatchError, Parity, compare
 from ladle.training.store import card, publish, savedmodel, warmup
 
 ROWS = 64
-"""Inputs for the comparison: those of the warm-up requests and made-up ones."""
+"""Random rows in the comparison, besides those of the warm-up requests."""
 _LENGTHS = (32, 64, 224, 16, 8, 1)
-"""What a free axis beside the batch may be, tried in turn: nobody says which lengths a model takes."""
+"""Lengths of free axes other than the batch, tried in turn: a SavedModel does not say which lengths it accepts."""
 
 Arrays = dict[str, np.ndarray]
 Specs = Mapping[str, tf.TensorSpec]
 
 
 class ConvertError(ValueError):
-    """The folder cannot be converted; the message says why. Nothing was changed."""
+    """Raised by `convert` when a folder cannot be converted; the message says why. No file was changed."""
 
 
 @dataclass
 class Conversion:
-    """What came of a version folder.
+    """Result of converting a version folder.
 
-    graphs   signature -> its ONNX file, new or there before
-    parity   signature -> how well that agrees with TensorFlow
+    graphs   signature -> its ONNX file, new or kept
+    parity   signature -> how closely that graph agrees with TensorFlow
     reasons  signature -> why it has no graph
     """
 
@@ -55,14 +56,14 @@ class Conversion:
 
     @property
     def done(self) -> bool:
-        """Is there a graph for serving_default, or for any signature if that is missing?"""
+        """Whether serving_default has a graph; in a model without serving_default, whether any signature has one."""
         return "serving_default" in self.graphs or (bool(self.graphs) and "serving_default" not in self.reasons)
 
 
 def convert(directory: Path) -> Conversion:
-    """Add ONNX graphs and the card to a version folder, or to the newest version in a model's folder.
+    """Add ONNX graphs and a card to a version folder, or to the newest version in a model's folder.
 
-    ConvertError when there is no SavedModel, TensorFlow cannot load it, or a file of ours is in the way.
+    ConvertError when there is no SavedModel, TensorFlow cannot load it, or a graph would overwrite a file of the user.
     """
     folder = version_folder(directory)
     try:
@@ -71,7 +72,7 @@ def convert(directory: Path) -> Conversion:
         loaded = savedmodel.load(folder)
         warm = warmup.read(folder / warmup.FILE) if (folder / warmup.FILE).is_file() else []
     except (ValueError, OSError, message.Error, text_format.ParseError, tf.errors.OpError) as error:
-        raise ConvertError(f"{folder} cannot be loaded: {_onnx.first_line(error)}") from error
+        raise ConvertError(f"{folder} cannot be loaded: {first_line(error)}") from error
     content = old or _new_card(folder)
     entries, graphs = dict(content["signatures"]), dict(content["onnx"])
     result = Conversion(folder)
@@ -91,14 +92,14 @@ def convert(directory: Path) -> Conversion:
         }
         try:
             model, parity = _converted(function, specs, [w.inputs for w in warm if w.signature == name])
-        except (_onnx.NotConvertibleError, _parity.MismatchError) as error:
+        except (NotConvertibleError, MismatchError) as error:
             result.reasons[name] = str(error)
             entries.setdefault(name, {**entry, "reason": str(error)})
             continue
         same = [file for file, written in files.items() if written == model]
         file = same[0] if same else _file_name(name, graphs)
         files[file] = model
-        graphs[file] = card.graph(model, _onnx.OPSET, parity.as_dict())
+        graphs[file] = card.graph(model, OPSET, parity.as_dict())
         entries[name] = {**entry, "graph": file}
         result.graphs[name], result.parity[name] = file, parity.as_dict()
     if files:
@@ -107,7 +108,7 @@ def convert(directory: Path) -> Conversion:
 
 
 def version_folder(directory: Path) -> Path:
-    """The folder itself if it holds a SavedModel, else its newest version; ConvertError names what was found."""
+    """The folder itself if it holds a SavedModel, else its newest version; ConvertError if there is neither."""
     if (directory / "saved_model.pb").is_file() or (directory / "saved_model.pbtxt").is_file():
         return directory
     if not directory.is_dir():
@@ -121,32 +122,29 @@ def version_folder(directory: Path) -> Path:
     raise ConvertError(f"{directory} holds neither saved_model.pb nor a version; give a SavedModel")
 
 
-def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> tuple[bytes, _parity.Parity]:
-    """The graph of a signature and its parity; NotConvertibleError or MismatchError says why there is none."""
+def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> tuple[bytes, Parity]:
+    """The graph of a signature and its parity; NotConvertibleError or MismatchError if it has none."""
     if not specs:
-        raise _onnx.NotConvertibleError("it takes no inputs")
-    model = _onnx.convert(function, specs).SerializeToString()
-    run = _onnx.session(model)
-
-    def reference(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return savedmodel.run(function, arrays)
+        raise NotConvertibleError("it takes no inputs")
+    model = to_onnx(function, specs).SerializeToString()
+    run, reference = session(model), functools.partial(savedmodel.run, function)
 
     rows = ROWS + sum(next(iter(request.values())).shape[0] if request else 0 for request in warm)
     refusal: Exception | None = None
     for length in _LENGTHS:
         try:
-            return model, _parity.compare(reference, run, [*warm, *_made_up(specs, warm, length)], rows)
-        except _parity.MismatchError:
+            return model, compare(reference, run, [*warm, *_made_up(specs, warm, length)], rows)
+        except MismatchError:
             raise
         except (tf.errors.OpError, ValueError, TypeError) as error:
             refusal = refusal or error
-    raise _onnx.NotConvertibleError(
-        f"it refuses made-up inputs ({_onnx.first_line(refusal)}); add warm-up requests with real ones"
+    raise NotConvertibleError(
+        f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
     )
 
 
 def _made_up(specs: Specs, warm: Sequence[Arrays], length: int) -> Iterator[Arrays]:
-    """ROWS rows of noise like the first warm-up request: in several batch sizes if all inputs have a free batch."""
+    """ROWS random rows like the first warm-up request, in several batch sizes if every input has a free first axis."""
     random, example = np.random.default_rng(0), warm[0] if warm else {}
     free = all(spec.shape.rank is None or (spec.shape.rank and spec.shape[0] is None) for spec in specs.values())
 
@@ -154,13 +152,13 @@ def _made_up(specs: Specs, warm: Sequence[Arrays], length: int) -> Iterator[Arra
         return {name: noise(random, spec, rows, length, example.get(name)) for name, spec in specs.items()}
 
     if free:
-        yield from _graphs.batches(one(ROWS), ROWS)
+        yield from batches(one(ROWS), ROWS)
     else:
         yield from (one(None) for _ in range(ROWS))
 
 
 def _methods(folder: Path) -> dict[str, str]:
-    """The method of each signature, as SavedModel names it."""
+    """The method of each signature: predict, classify or regress. A loaded SavedModel no longer knows it."""
     saved = saved_model_pb2.SavedModel()
     if (folder / "saved_model.pb").is_file():
         saved.ParseFromString((folder / "saved_model.pb").read_bytes())
@@ -171,14 +169,14 @@ def _methods(folder: Path) -> dict[str, str]:
 
 
 def _file_name(signature: str, taken: Collection[str]) -> str:
-    """model.onnx for serving_default, else a file named like the signature."""
+    """A free file name: model.onnx for serving_default, else the signature's name in ASCII."""
     stem = "model" if signature == "serving_default" else re.sub(r"[^\w-]+", "_", signature, flags=re.ASCII)
     names = itertools.chain([f"{stem}.onnx"], (f"{stem}_{n}.onnx" for n in itertools.count(2)))
     return next(name for name in names if name not in taken)
 
 
 def _new_card(folder: Path) -> dict[str, Any]:
-    """A card for a SavedModel of which nothing is known."""
+    """A card for a SavedModel that has none: everything about its training is unknown."""
     number = publish.number_of(folder.name)
     return {
         "format": card.FORMAT,
@@ -186,7 +184,7 @@ def _new_card(folder: Path) -> dict[str, Any]:
         "task": None,
         "version": number or 1,
         "created": card.now(),
-        "description": "A SavedModel made elsewhere.",
+        "description": "A SavedModel that Ladle did not train.",
         "config": {},
         "preset": None,
         "seed": None,
@@ -206,12 +204,12 @@ def _new_card(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, files: Mapping[str, bytes], content: dict[str, Any]) -> None:
-    """Put the graphs in the folder, then the card: a graph that no card names is nothing to a server."""
+    """Write the graphs, then the card: servers ignore a graph that no card names, so a crash in between is harmless."""
     for file in files:
         if not _is_ours(folder / file):
-            raise ConvertError(f"{folder / file} is there already, and no card names it; move it away")
+            raise ConvertError(f"{folder / file} exists, and no card names it; move it away")
     size = card.size_bytes(folder) - _size(folder / card.FILE) + sum(map(len, files.values()))
-    written = []
+    written: list[Path] = []
     try:
         (folder / card.FILE).parent.mkdir(exist_ok=True)
         with publish.draft(folder) as draft:
@@ -231,9 +229,9 @@ def _write(folder: Path, files: Mapping[str, bytes], content: dict[str, Any]) ->
 
 
 def _is_ours(path: Path) -> bool:
-    """May the file be replaced: is it missing, or left by a conversion that was killed before it wrote the card?"""
+    """Whether the file may be written: it is missing, or a conversion was killed before it wrote the card."""
     try:
-        return not path.exists() or onnx.load(path, load_external_data=False).producer_name == _onnx.PRODUCER
+        return not path.exists() or onnx.load(path, load_external_data=False).producer_name == PRODUCER
     except message.Error:
         return False
 

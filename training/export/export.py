@@ -1,13 +1,14 @@
-"""Export: a trained model becomes the next version in a model repository.
+"""Exports a trained model as the next version in a model repository.
 
-A version is a SavedModel with all signatures, an ONNX graph for each core, labels and vocabulary, warm-up requests,
-samples and the model card. It is checked before anyone can see it: the graphs agree with TensorFlow on real inputs,
-and every signature of the written SavedModel is loaded back and run.
+A version holds a SavedModel with all signatures, an ONNX graph for each core, labels and vocabulary, warm-up requests,
+samples and the model card. It is checked before it becomes visible: the graphs agree with TensorFlow on real inputs,
+and every signature of the written SavedModel is loaded and run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,7 @@ import tensorflow as tf
 
 from ladle.models import Assets, Config, Network, Signature
 from ladle.training.export.requests import TEXT, request
-from ladle.training.onnx import graphs as _graphs
-from ladle.training.onnx import parity
+from ladle.training.onnx import graphs, parity
 from ladle.training.onnx.convert import first_line
 from ladle.training.store import card, publish, savedmodel, warmup
 from ladle.training.store.samples import FOLDER as SAMPLES
@@ -30,23 +30,23 @@ from ladle.training.store.samples import Samples, write_samples
 __all__ = ["ExportError", "Run", "Samples", "export"]
 
 PARITY_INPUTS = 64
-"""Real inputs on which TensorFlow and ONNX Runtime must agree, at least."""
+"""Smallest number of real inputs on which TensorFlow and ONNX Runtime must agree."""
 
 Arrays = Mapping[str, np.ndarray]
 
 
 class ExportError(RuntimeError):
-    """The model cannot be exported; the message says why, and nothing was left behind."""
+    """Raised by `export` when a model cannot be exported; the message says why. The repository is unchanged."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the card says of a training run, beside its config.
+    """The facts of a training run that go into the card, besides the config.
 
     data     the data set's provenance, and `splits`: the number of examples in each
-    metrics  figures by split, then by name
-    machine  where it was trained, in words
-    trained  further entries of the card: `pretrained`, the weights that training began with, and `stages`
+    metrics  values by split, then by metric
+    machine  the training machine, in words
+    trained  further entries of the card: `pretrained`, the weights that training started from, and `stages`
     """
 
     data: Mapping[str, Any]
@@ -73,22 +73,22 @@ def export(
     """Write the next version to `repository`/<network>/ and return its folder.
 
     model          the trained keras.Model
-    parity_inputs  at least PARITY_INPUTS real inputs of serving_default by name, batch first; for a network that takes
-                   any height and width, small ones do
-    samples        real test inputs with their truth
-    report         folder whose PNG pictures go with the model
+    parity_inputs  at least PARITY_INPUTS real inputs of serving_default by name, batch first; small images are enough
+                   for a network that takes any height and width
+    samples        real test inputs with their true answers
+    report         folder whose PNG pictures are copied into the version
 
-    The version appears whole or not at all. ExportError when TensorFlow and ONNX Runtime disagree, when a signature
-    fails or the inputs do not fit.
+    The version becomes visible only when complete. ExportError when TensorFlow and ONNX Runtime disagree, a signature
+    fails, or the inputs do not fit.
     """
     try:
-        signatures = _graphs.share_cores(network.signatures(model, config, assets))
+        signatures = graphs.share_cores(network.signatures(model, config, assets))
         _check_inputs(signatures["serving_default"], parity_inputs)
         functions = savedmodel.trace(signatures)
         with publish.draft(repository / network.name) as folder:
             savedmodel.write(folder, signatures, functions)
-            chosen = _graphs.inputs(signatures, parity_inputs)
-            graphs, reasons = _graphs.write(folder, signatures, chosen)
+            chosen = graphs.inputs(signatures, parity_inputs)
+            entries, reasons = graphs.write(folder, signatures, chosen)
             text = samples.texts[0] if samples.texts else TEXT
             requests = {name: request(s, _first_row(chosen[s.core.name]), text) for name, s in signatures.items()}
             _check_signatures(folder, functions, requests)
@@ -99,7 +99,7 @@ def export(
             warmup.write(folder / warmup.FILE, network.name, warm)
             entry = _card(network, model, config, assets, run) | {
                 "signatures": {name: _signature(s, functions[name], reasons) for name, s in signatures.items()},
-                "onnx": graphs,
+                "onnx": entries,
                 "size_bytes": card.size_bytes(folder),
             }
             return publish.publish(folder, lambda version: _write_card(folder, {**entry, "version": version}))
@@ -108,7 +108,7 @@ def export(
 
 
 def _card(network: Network, model: Any, config: Config, assets: Assets, run: Run) -> dict[str, Any]:
-    """The card's entries that do not depend on the written files."""
+    """The entries of the card that do not depend on the written files."""
     return {
         "format": card.FORMAT,
         "network": network.name,
@@ -132,41 +132,40 @@ def _card(network: Network, model: Any, config: Config, assets: Assets, run: Run
 
 
 def _signature(signature: Signature, function: Any, reasons: Mapping[str, str]) -> dict[str, Any]:
-    """The card's entry of a signature: how it runs, what goes in and out."""
+    """The card's entry for a signature: method, graph or reason, steps, inputs and outputs."""
     core = signature.core
     graph = {"reason": reasons[core.name]} if core.name in reasons else {"graph": core.file}
     outputs = {name: function.structured_outputs[name] for name in signature.outputs}
     return {
         "method": signature.method,
         **graph,
-        "before": [step.describe() for step in signature.before],
-        "after": [step.describe() for step in signature.after],
-        "inputs": card.tensors(signature.inputs()),
+        "before": [step.described for step in signature.before],
+        "after": [step.described for step in signature.after],
+        "inputs": card.tensors(signature.inputs),
         "outputs": card.tensors(outputs),
     }
 
 
 def _check_inputs(default: Signature, inputs: Arrays) -> None:
-    wanted = default.inputs()
-    if sorted(inputs) != sorted(wanted):
-        raise ValueError(f"parity inputs are {', '.join(sorted(inputs))}; wanted are {', '.join(sorted(wanted))}")
+    if sorted(inputs) != sorted(default.inputs):
+        got, expected = (", ".join(sorted(names)) for names in (inputs, default.inputs))
+        raise ValueError(f"parity inputs are {got}; expected {expected}")
     rows = {len(array) for array in inputs.values()}
     if len(rows) > 1 or min(rows) < PARITY_INPUTS:
-        raise ValueError(f"{min(rows)} parity inputs came; at least {PARITY_INPUTS} real ones are wanted")
+        raise ValueError(f"got {min(rows)} parity inputs; expected at least {PARITY_INPUTS} real ones")
 
 
 def _check_signatures(folder: Path, functions: Mapping[str, Any], requests: Mapping[str, Arrays]) -> None:
-    """Load the written SavedModel and compare its answers with those of the model in memory."""
+    """Load the written SavedModel and compare its outputs with those of the model in memory."""
     loaded = savedmodel.load(folder)
     for name, arrays in requests.items():
         try:
-            parity.compare(_runner(functions[name]), _runner(loaded.signatures[name]), [arrays], rows=1)
+            in_memory, written = (
+                functools.partial(savedmodel.run, f) for f in (functions[name], loaded.signatures[name])
+            )
+            parity.compare(in_memory, written, [arrays], rows=1)
         except (parity.MismatchError, tf.errors.OpError) as error:
             raise ValueError(f'signature "{name}" of the written SavedModel fails: {error}') from error
-
-
-def _runner(function: Any) -> parity.Run:
-    return lambda arrays: savedmodel.run(function, arrays)
 
 
 def _first_row(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -174,11 +173,11 @@ def _first_row(arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def _write_words(folder: Path, assets: Assets) -> None:
-    """Labels and vocabulary, UTF-8, one a line."""
+    """Write labels and vocabulary as UTF-8, one per line."""
     folder.mkdir(exist_ok=True)
     for name, words in (("labels.txt", assets.labels), ("vocabulary.txt", assets.vocabulary)):
         if any("\n" in word for word in words):
-            raise ValueError(f"a word of {name} holds a line break; one word a line is wanted")
+            raise ValueError(f"a word of {name} contains a line break; expected one word per line")
         if words:
             (folder / name).write_bytes("".join(f"{word}\n" for word in words).encode())
 

@@ -1,4 +1,4 @@
-"""Real inputs that go with an export: those on which two engines must agree, and samples with their truth."""
+"""Picks the real inputs of an export: parity inputs, on which two engines must agree, and samples with true answers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from ladle.training.data.pipeline import Prepared
 from ladle.training.export.export import PARITY_INPUTS, Samples
 
 SAMPLES = 8
+"""Samples exported with a model, at most."""
 SMALL = 64
-"""Pixels of the sides of parity inputs, where a network takes images of any size."""
+"""Height and width in pixels of parity inputs for networks that take images of any size."""
 
 
 def parity_inputs(network: Network, model: keras.Model, prepared: Prepared) -> dict[str, Array]:
-    """At least PARITY_INPUTS real inputs of serving_default by name: of the test split, then of the others.
+    """PARITY_INPUTS real inputs of serving_default by name, from the test split first, then from the others.
 
-    Noise where the network takes noise. A network for images of any size gets their corners.
+    A network whose input is noise gets seeded noise. A network for images of any size gets the top left corner of its
+    images. A data set with fewer examples is repeated.
     """
-    spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs()
+    spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs
     name, tensor = next(iter(spec.items()))
     if name not in ("image", "tokens", "x"):
         noise = np.random.default_rng(prepared.config.seed).standard_normal((PARITY_INPUTS, *tensor.shape[1:]))
@@ -36,7 +38,7 @@ def parity_inputs(network: Network, model: keras.Model, prepared: Prepared) -> d
 
 
 def samples(prepared: Prepared) -> Samples:
-    """Some real test inputs with their truth, each class in turn where there are classes."""
+    """Up to SAMPLES real test inputs with their true answers; every class in turn if the data have classes."""
     test, labels = prepared.dataset.test, prepared.assets.labels
     rows = np.arange(len(test))
     classes = prepared.task in ("classify", "sentiment")
@@ -45,11 +47,11 @@ def samples(prepared: Prepared) -> Samples:
         first = [np.flatnonzero(truth == c)[:SAMPLES] for c in range(len(labels))]
         rows = np.array([r for i in range(SAMPLES) for found in first for r in found[i : i + 1]])
     rows = rows[:SAMPLES]
-    told = tuple(labels[int(test.y[row])] for row in rows) if classes and test.y is not None else ()
+    names = tuple(labels[int(test.y[row])] for row in rows) if classes and test.y is not None else ()
     if prepared.dataset.kind == "text":
-        return Samples(texts=tuple(test.x[row].decode(errors="replace") for row in rows), labels=told)
+        return Samples(texts=tuple(test.x[row].decode(errors="replace") for row in rows), labels=names)
     if prepared.dataset.kind == "table":
         values = None if test.y is None else np.asarray(test.y)[rows]
         return Samples(rows=np.asarray(test.x)[rows], values=values, columns=prepared.dataset.columns or ())
     masks = np.asarray(test.y)[rows] if prepared.task == "segment" else None
-    return Samples(images=np.asarray(test.x)[rows], labels=told, masks=masks)
+    return Samples(images=np.asarray(test.x)[rows], labels=names, masks=masks)

@@ -1,4 +1,4 @@
-"""A request for each signature, made backwards from inputs of its core."""
+"""Makes a request for a signature from inputs of its core, by running its steps backwards."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ladle.training.store.samples import png
 
 Arrays = Mapping[str, np.ndarray]
 TEXT = "A good film, well told and never dull."
+"""The default text in requests to networks that read text."""
 
 
 def request(signature: Signature, core_inputs: Arrays, text: str = TEXT) -> dict[str, np.ndarray]:
     """Inputs of a signature that its steps turn into something like `core_inputs`.
 
-    Images become PNG bytes, features tf.Example; noise becomes its count and a seed, token ids become `text`. String
-    tensors are object arrays of bytes.
+    Images become PNG bytes and features become tf.Example. Steps that cannot be reversed get a stand-in: noise becomes
+    its row count and a seed, token ids become `text`. String tensors are object arrays of bytes.
     """
     values = dict(core_inputs)
     for step in reversed(signature.before):
-        described = step.describe()
+        described = step.described
         values |= _BACKWARDS[described["op"]](described, values[described["output"]], text)
-    wanted = signature.inputs()
-    return {name: values[name] for name in wanted}
+    return {name: values[name] for name in signature.inputs}
 
 
 def _image(step: dict[str, Any], value: np.ndarray, text: str) -> dict[str, np.ndarray]:

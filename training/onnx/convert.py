@@ -1,4 +1,4 @@
-"""A TensorFlow function becomes an ONNX graph that ONNX Runtime loads."""
+"""Converts a TensorFlow function to an ONNX graph that ONNX Runtime can load."""
 
 from __future__ import annotations
 
@@ -19,45 +19,50 @@ import tf2onnx
 from ladle.training.onnx import parity
 from ladle.training.onnx.noise import noise
 from ladle.training.onnx.recurrent import rewrite_loops
-from ladle.training.onnx.simplify import graphs, simplify
+from ladle.training.onnx.simplify import simplify, subgraphs
 from ladle.training.quiet import quiet
 
 OPSET = 18
-"""Newest opset that tf2onnx writes; every ONNX Runtime since 1.14 reads it."""
+"""The newest opset that tf2onnx writes; ONNX Runtime reads it since version 1.14."""
 PRODUCER = "ladle"
-"""Who made a graph, in its own words."""
+"""Value of `producer_name` in our graphs; `ladle convert` replaces only files that carry it."""
 
+# TensorFlow puts these lines before the sentence that names the cause.
 _HEADINGS = ("Graph execution error", "Detected at node", "<stack traces", "File ", "in user code")
 
 
 class NotConvertibleError(ValueError):
-    """The function has no ONNX graph; the message says why."""
+    """Raised when a function cannot become an ONNX graph; the message says why. Such functions run on TensorFlow."""
 
 
-def convert(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.TensorSpec]) -> onnx.ModelProto:
-    """The ONNX graph of a function of named tensors, its weights within.
+def to_onnx(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.TensorSpec]) -> onnx.ModelProto:
+    """Convert a function of named tensors to an ONNX graph that contains its weights.
 
-    Inputs and outputs of the graph have the function's names; a free first axis is called `batch`.
-    NotConvertibleError names the reason: strings, operations without an ONNX counterpart.
+    The inputs and outputs of the graph keep the function's names; a free first axis is called `batch`.
+    NotConvertibleError names the reason: a string tensor, or an operation without an ONNX counterpart.
     """
     for name, spec in inputs.items():
         if spec.dtype in (tf.string, tf.resource, tf.variant):
-            raise NotConvertibleError(f'input "{name}" is {spec.dtype.name}, which ONNX graphs here cannot take')
+            raise NotConvertibleError(
+                f'input "{name}" is {spec.dtype.name}; ONNX graphs take only numbers and booleans'
+            )
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in inputs.items()]
     traced = tf.function(lambda *tensors: function(**dict(zip(inputs, tensors, strict=True))), input_signature=specs)
     outputs = traced.get_concrete_function().structured_outputs
     for name, spec in outputs.items():
         if spec.dtype in (tf.string, tf.resource, tf.variant):
-            raise NotConvertibleError(f'output "{name}" is {spec.dtype.name}, which ONNX graphs here cannot give')
+            raise NotConvertibleError(
+                f'output "{name}" is {spec.dtype.name}; ONNX graphs return only numbers and booleans'
+            )
     both = sorted(set(inputs) & set(outputs))
     if both:
-        raise NotConvertibleError(f'"{both[0]}" names an input and an output; an ONNX graph needs two names')
+        raise NotConvertibleError(f'"{both[0]}" names both an input and an output; an ONNX graph needs different names')
     with quiet(), _without_copies():
         try:
             model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
         except Exception as error:  # tf2onnx raises whatever its handlers raise
             raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
-    missing = sorted({node.op_type for graph in graphs(model.graph) for node in graph.node if not _known(node)})
+    missing = sorted({node.op_type for graph in subgraphs(model.graph) for node in graph.node if not _known(node)})
     if missing:
         raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
     _name_axes(model.graph)
@@ -68,13 +73,18 @@ def convert(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[st
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise NotConvertibleError(f"the converted graph is not valid ONNX: {first_line(error)}") from error
-    _same_names("input", [value.name for value in model.graph.input], list(inputs))
-    _same_names("output", [value.name for value in model.graph.output], list(outputs))
+    _check_names("input", [value.name for value in model.graph.input], list(inputs))
+    _check_names("output", [value.name for value in model.graph.output], list(outputs))
     return model
 
 
 def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """ONNX Runtime on the CPU as a function of arrays by name; NotConvertibleError when it cannot load the graph."""
+    """Load a graph into ONNX Runtime on the CPU and return a function: arrays by name -> arrays by name.
+
+    threads  threads within an operation; 0: one per core
+
+    NotConvertibleError when ONNX Runtime cannot load the graph.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -91,7 +101,10 @@ def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray
 
 
 def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) -> None:
-    """Make recurrent layers of loops, unless made-up inputs show that they are none."""
+    """Replace loops by recurrent layers, and undo it if the outputs on random inputs change.
+
+    The rewriting recognises loops by their operations and weight shapes. A custom cell can look the same.
+    """
     before = model.SerializeToString()
     if not rewrite_loops(model.graph):
         return
@@ -99,15 +112,15 @@ def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) 
     arrays = {name: noise(random, spec, rows=3 if spec.shape.rank else None) for name, spec in inputs.items()}
     try:
         parity.compare(session(before), session(model.SerializeToString()), [arrays], rows=3)
-    except Exception:  # whatever is wrong with the new graph, the old one is right
+    except Exception:  # the new graph may fail in any way; the old one is correct
         model.ParseFromString(before)
 
 
 @contextlib.contextmanager
 def _without_copies() -> Iterator[None]:
-    """Keep tf2onnx from copying the whole graph before each of its passes: most of the time for 11 million weights.
+    """Stop tf2onnx from copying the whole graph, weights included, before each of its passes.
 
-    It copies to be able to go on after a pass that failed; now such a failure ends the conversion.
+    It copies so that it can continue after a failed pass. For 11 million weights the copies take most of the time.
     """
     name = tf2onnx.constants.ENV_TF2ONNX_CATCH_ERRORS
     before = os.environ.get(name)
@@ -126,21 +139,21 @@ def _known(node: onnx.NodeProto) -> bool:
 
 
 def _name_axes(graph: onnx.GraphProto) -> None:
-    """Free axes get names that people can read: `batch`, else the tensor's name and the axis."""
+    """Give free axes readable names: `batch` for the first axis, else the tensor's name and the axis number."""
     for value in (*graph.input, *graph.output):
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
             if not dimension.HasField("dim_value"):
                 dimension.dim_param = "batch" if axis == 0 else f"{value.name}_{axis}"
 
 
-def _same_names(kind: str, got: list[str], wanted: list[str]) -> None:
-    if sorted(got) != sorted(wanted):
-        raise NotConvertibleError(f"the graph's {kind}s are {', '.join(got)}; wanted are {', '.join(wanted)}")
+def _check_names(kind: str, got: list[str], expected: list[str]) -> None:
+    if sorted(got) != sorted(expected):
+        raise NotConvertibleError(f"the graph's {kind}s are {', '.join(got)}; expected {', '.join(expected)}")
 
 
 def first_line(error: Any) -> str:
-    """What an error says in its first line, without TensorFlow's headings and cut to what fits a sentence."""
+    """The first line of an error that states the cause, at most 300 characters, without headings and node names."""
     text = re.sub(r"\{\{.*?\}\}\s*", "", str(error))
     lines = [line.strip() for line in text.splitlines()]
-    said = [line for line in lines if line and not line.startswith(_HEADINGS)]
-    return (said or [type(error).__name__])[0][:300]
+    causes = [line for line in lines if line and not line.startswith(_HEADINGS)]
+    return (causes or [type(error).__name__])[0][:300]

@@ -1,8 +1,9 @@
-"""The ONNX graphs of a network's cores: converted, compared with TensorFlow on real inputs, written."""
+"""Converts the cores of a network to ONNX graphs, compares them with TensorFlow on real inputs and writes them."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ladle.models import Core, Signature
-from ladle.training.onnx import convert
-from ladle.training.onnx import parity as _parity
+from ladle.training.onnx import convert, parity
 from ladle.training.onnx.noise import noise
 from ladle.training.store import card, savedmodel
 
@@ -23,29 +23,29 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def share_cores(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
-    """The same signatures, each core traced once however many of them use it.
+    """The same signatures, with each core traced once even if several signatures use it.
 
-    ValueError when two different cores have one name, or the core of serving_default is not called `model`.
+    ValueError when two different cores have the same name, or the core of serving_default is not called `model`.
     """
     cores: dict[str, Core] = {}
     originals: dict[str, Core] = {}
     for name, signature in signatures.items():
         core = signature.core
         if originals.setdefault(core.name, core) != core:
-            raise ValueError(f'signature "{name}" brings a second core named {core.name}; cores need their own names')
+            raise ValueError(f'signature "{name}" brings a second core named {core.name}; give each core its own name')
         if core.name not in cores:
             function = tf.function(core.function)
             cores[core.name] = dataclasses.replace(core, function=function)
     if signatures["serving_default"].core.name != "model":
-        raise ValueError(f"the core of serving_default is {signatures['serving_default'].core.name}; wanted is model")
+        raise ValueError(f"the core of serving_default is {signatures['serving_default'].core.name}; expected model")
     return {name: dataclasses.replace(s, core=cores[s.core.name]) for name, s in signatures.items()}
 
 
 def inputs(signatures: Mapping[str, Signature], real: Arrays) -> dict[str, dict[str, np.ndarray]]:
-    """Inputs for each core by its name, made from real inputs of serving_default.
+    """Inputs of each core, by its name, derived from real inputs of serving_default.
 
-    A core whose inputs are outputs of others gets those (codes from `encode` for `decode`); what no core makes is
-    seeded noise.
+    If a core reads what other cores return, it gets that: `decode` gets codes from `encode`. Other inputs are seeded
+    noise.
     """
     default = signatures["serving_default"]
     tensors = {name: tf.constant(value) for name, value in real.items()}
@@ -72,15 +72,15 @@ def inputs(signatures: Mapping[str, Signature], real: Arrays) -> dict[str, dict[
 def write(
     folder: Path, signatures: Mapping[str, Signature], chosen: Mapping[str, Arrays]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Write a graph for each core; return the card's entries by file, and by core the reason why it has none.
+    """Write a graph for each core. Return the card's entries by file, and for cores without a graph the reason.
 
-    _parity.MismatchError when a graph and TensorFlow disagree.
+    parity.MismatchError when a graph and TensorFlow disagree.
     """
     entries: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for core in {s.core.name: s.core for s in signatures.values()}.values():
         try:
-            model = convert.convert(core.function, core.inputs)
+            model = convert.to_onnx(core.function, core.inputs)
             content = model.SerializeToString()
             run = convert.session(content)
         except convert.NotConvertibleError as error:
@@ -90,23 +90,23 @@ def write(
         rows = len(next(iter(arrays.values())))
         try:
             requests = [*batches(arrays, rows), *_cut(core, arrays)]
-            parity = _parity.compare(_reference(core), run, requests, rows)
-        except _parity.MismatchError as error:
-            raise _parity.MismatchError(f"ONNX Runtime and TensorFlow disagree on {core.file}: {error}") from error
+            agreement = parity.compare(functools.partial(savedmodel.run, core.function), run, requests, rows)
+        except parity.MismatchError as error:
+            raise parity.MismatchError(f"ONNX Runtime and TensorFlow disagree on {core.file}: {error}") from error
         (folder / core.file).write_bytes(content)
         repeated = {"distinct": count} if (count := distinct(arrays)) < rows else {}
-        entries[core.file] = card.graph(content, convert.OPSET, parity.as_dict() | repeated)
+        entries[core.file] = card.graph(content, convert.OPSET, agreement.as_dict() | repeated)
     return entries, reasons
 
 
 def distinct(arrays: Arrays) -> int:
-    """How many rows differ: a small data set fills the parity inputs with repeats."""
+    """Number of different rows: parity inputs from a small data set contain repeats."""
     rows = len(next(iter(arrays.values())))
     return len({b"".join(array[i].tobytes() for array in arrays.values()) for i in range(rows)})
 
 
 def batches(arrays: Arrays, rows: int) -> Iterator[dict[str, np.ndarray]]:
-    """All rows, at each of BATCHES: the first 1, the first 7, and all by 64."""
+    """Batches of the sizes in BATCHES: the first row, the first 7 rows, then all rows in batches of 64."""
     for size in BATCHES[:-1]:
         yield {name: array[:size] for name, array in arrays.items()}
     for start in range(0, rows, BATCHES[-1]):
@@ -114,16 +114,12 @@ def batches(arrays: Arrays, rows: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _cut(core: Core, arrays: Arrays) -> Iterator[dict[str, np.ndarray]]:
-    """A few rows at another size, an odd one, where a core takes any height and width."""
+    """Three rows at a smaller, odd size, for a core that takes any height and width."""
     if any(None in spec.shape[1:] for spec in core.inputs.values()):
         yield {
             name: arrays[name][(slice(3), *(slice(-5) if n is None else slice(None) for n in spec.shape[1:]))]
             for name, spec in core.inputs.items()
         }
-
-
-def _reference(core: Core) -> _parity.Run:
-    return lambda arrays: savedmodel.run(core.function, arrays)
 
 
 def _fits(spec: tf.TensorSpec, array: np.ndarray | None) -> bool:

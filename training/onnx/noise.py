@@ -1,4 +1,4 @@
-"""Made-up inputs: seeded values for a tensor of which only dtype and shape are known."""
+"""Random inputs for a tensor of which only dtype and shape are known; seeded, so runs repeat."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 LENGTH = 32
-"""Length of a free axis beside the batch, unless told otherwise."""
+"""Default length of a free axis other than the batch."""
 
 
 def noise(
@@ -16,11 +16,11 @@ def noise(
     length: int = LENGTH,
     like: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Values for a tensor: normal ones, or 0 and 1 for integers and booleans.
+    """An array that fits `spec`: standard normal values; for integers and booleans, 0 and 1.
 
-    rows    length of the first axis; None: as the spec says
+    rows    length of the first axis; None: the length in the spec
     length  length of the other free axes
-    like    a real value: free axes are as long as its axes, and values lie in its range
+    like    a real value of the tensor: its shape sets the free axes, and its range bounds the values
     """
     axes: list[int | None] = spec.shape.as_list() if spec.shape.rank is not None else [None, *_lengths(like)[1:]]
     known = _lengths(like) if like is not None and like.ndim == len(axes) else [length] * len(axes)

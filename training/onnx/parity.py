@@ -1,4 +1,4 @@
-"""Do two engines give the same answers? TensorFlow is the reference, ONNX Runtime is compared with it."""
+"""Compares the outputs of two engines on the same requests: a reference (TensorFlow) and another (ONNX Runtime)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ Arrays = Mapping[str, np.ndarray]
 Run = Callable[[Arrays], Arrays]
 
 ABSOLUTE = 1e-4
-"""Largest difference of a float output."""
+"""Largest allowed difference of a float output."""
 RELATIVE = 1e-6
-"""The same as a share of the output's largest magnitude, where that allows more: float32 keeps seven digits."""
+"""The same, relative to the largest magnitude in the output. The larger bound counts: float32 has seven digits."""
 LEVELS = 1
-"""Largest difference of a uint8 output: a rounded pixel."""
+"""Largest allowed difference of a uint8 output: a pixel may round either way."""
 
 
 class MismatchError(ValueError):
-    """The engines disagree; the message names the output and the difference."""
+    """Raised by `compare` when two engines disagree; the message names the output and the difference."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How well two engines agree.
+    """How closely two engines agree.
 
-    inputs        compared rows
-    max_abs       largest absolute difference of any float output
-    max_rel       the same divided by the largest magnitude of its output
-    argmax_equal  all class ids are the same
+    inputs        rows compared
+    max_abs       largest absolute difference in any float output
+    max_rel       the same divided by the largest magnitude of that output
+    argmax_equal  whether all class ids are equal
     ties          class ids in maps that differ because two classes score the same within the tolerance
     """
 
@@ -41,31 +41,34 @@ class Parity:
     ties: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Its entry in the model card."""
+        """The entry in the model card; `ties` only if there are any."""
         entry = {"inputs": self.inputs, "max_abs": self.max_abs, "max_rel": self.max_rel}
         return {**entry, "argmax_equal": self.argmax_equal, **({"ties": self.ties} if self.ties else {})}
 
 
 def compare(reference: Run, other: Run, requests: Iterable[Arrays], rows: int) -> Parity:
-    """Run both engines on all requests; MismatchError if an output differs in name, dtype, shape or by too much.
+    """Run both engines on every request and measure the differences.
 
-    Float outputs may differ by ABSOLUTE or RELATIVE, uint8 images by LEVELS, all else must be the same; in maps of
-    class ids (rank > 1) a class may be swapped for one that scores the same within the tolerance.
+    rows  number of rows in the requests, for the result
+
+    MismatchError if an output differs in name, dtype or shape, or by more than is allowed: float outputs by
+    `tolerance`, uint8 images by LEVELS, everything else not at all. In maps of class ids (rank > 1) a class may be
+    replaced by one with the same score within the tolerance.
     """
     max_abs, max_rel, ties = 0.0, 0.0, 0
     for request in requests:
-        wanted = reference(request)
+        expected = reference(request)
         try:
             got = other(request)
         except Exception as error:  # engines have no common error type
-            said = str(error).partition("\n")[0]
-            raise MismatchError(f"it fails on inputs that the other takes: {said[:200]}") from error
-        if sorted(wanted) != sorted(got):
-            raise MismatchError(f"outputs are {', '.join(sorted(got))}; wanted are {', '.join(sorted(wanted))}")
-        for name, a in wanted.items():
+            cause = str(error).partition("\n")[0]
+            raise MismatchError(f"it fails on inputs that the reference accepts: {cause[:200]}") from error
+        if sorted(expected) != sorted(got):
+            raise MismatchError(f"outputs are {', '.join(sorted(got))}; expected {', '.join(sorted(expected))}")
+        for name, a in expected.items():
             b = got[name]
             if a.shape != b.shape or a.dtype != b.dtype:
-                raise MismatchError(f'output "{name}" is {_type(b)}; wanted is {_type(a)}')
+                raise MismatchError(f'output "{name}" is {_type(b)}; expected {_type(a)}')
             if np.issubdtype(a.dtype, np.floating):
                 difference, scale = _difference(name, a, b)
                 max_abs = max(max_abs, difference)
@@ -73,20 +76,20 @@ def compare(reference: Run, other: Run, requests: Iterable[Arrays], rows: int) -
             elif a.dtype == np.uint8:
                 _same_pixels(name, a, b)
             elif not np.array_equal(a, b):
-                ties += _ties(name, a, b, wanted)
+                ties += _ties(name, a, b, expected)
     return Parity(rows, max_abs, max_rel, argmax_equal=ties == 0, ties=ties)
 
 
 def tolerance(scale: float) -> float:
-    """How far values of that magnitude may be apart."""
+    """Largest allowed difference of a float output whose largest magnitude is `scale`."""
     return max(ABSOLUTE, RELATIVE * scale)
 
 
 def _difference(name: str, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Largest difference and magnitude of a float output."""
+    """Largest difference and largest magnitude of a float output; MismatchError if the difference is too large."""
     finite = np.isfinite(a)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(b[finite]).all():
-        raise MismatchError(f'output "{name}" has NaN or infinity in other places')
+        raise MismatchError(f'output "{name}" has NaN or infinity in different places')
     if not finite.any():
         return 0.0, 0.0
     a, b = a[finite].astype(np.float64), b[finite].astype(np.float64)
@@ -103,7 +106,7 @@ def _same_pixels(name: str, a: np.ndarray, b: np.ndarray) -> None:
 
 
 def _ties(name: str, a: np.ndarray, b: np.ndarray, outputs: Arrays) -> int:
-    """How many entries of a class map differ, if scores of some output explain all of them; else MismatchError."""
+    """Number of entries of a class map that differ; MismatchError unless tied scores in another output explain all."""
     differ = a != b
     if a.ndim > 1 and np.issubdtype(a.dtype, np.integer):
         for scores in outputs.values():
@@ -113,7 +116,7 @@ def _ties(name: str, a: np.ndarray, b: np.ndarray, outputs: Arrays) -> int:
                 continue
             ours = np.take_along_axis(scores, a[..., np.newaxis].astype(np.int64), axis=-1)[..., 0]
             theirs = np.take_along_axis(scores, b[..., np.newaxis].astype(np.int64), axis=-1)[..., 0]
-            # Two scores that each moved by the tolerance can swap when they are twice that apart.
+            # Each score may be off by the tolerance, so two that are up to twice that apart can change places.
             if (np.abs(ours - theirs)[differ] <= 2 * tolerance(float(np.abs(scores).max()))).all():
                 return int(differ.sum())
     raise MismatchError(f'output "{name}" differs in {differ.sum()} of {differ.size} entries')

@@ -1,7 +1,7 @@
-"""Loops that tf2onnx leaves of Keras's GRU and SimpleRNN become ONNX's own layers, ten times as fast.
+"""Replaces the loops of Keras's GRU and SimpleRNN by ONNX's own layers, which run ten times as fast.
 
-tf2onnx knows the loops of earlier versions of Keras. Keras 3 slices the gates of the state where Keras 2 split them,
-so its GRU stays a Loop of twenty small operations a step, and its SimpleRNN was never known.
+tf2onnx recognises the loops of Keras 2 only. Keras 3 slices the gates out of the state where Keras 2 split them, so its
+GRU stays a Loop with twenty small operations per step. tf2onnx never recognised SimpleRNN.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from onnx import helper
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a loop was found to compute.
+    """A recurrent layer that was recognised in a loop.
 
-    kernel [inputs, gates·units] and recurrent [units, gates·units]; bias [2, gates·units], of both in turn
+    kind         "GRU" or "RNN"
+    activations  ONNX names: of the gates (GRU only), then of the candidate state
+    sequence     tensor of the inputs, [steps, b, inputs]
+    state        position of the state among the values that the loop carries
+    kernel       [inputs, gates·units]
+    recurrent    [units, gates·units]
+    bias         [2, gates·units]: of the inputs, then of the state
     """
 
     kind: str
@@ -32,14 +38,14 @@ class _Layer:
 
 
 def rewrite_loops(graph: onnx.GraphProto) -> bool:
-    """Replace the loops that look like a GRU (`reset_after`) or a SimpleRNN; were there any?
+    """Replace loops that look like a GRU (`reset_after`) or a SimpleRNN; return whether there were any.
 
-    It goes by the operations and the shapes of the weights, so the caller compares the graphs before and after.
+    Only operations and weight shapes are checked, so the caller must compare the graph before and after.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     found = [(n, _recognise(node, constants)) for n, node in enumerate(graph.node) if node.op_type == "Loop"]
     layers = [(n, layer) for n, layer in found if layer is not None and _only_states_are_used(graph, n, layer)]
-    for n, layer in reversed(layers):
+    for n, layer in reversed(layers):  # from the end, so that the positions of the other loops stay valid
         loop = graph.node[n]
         nodes = _nodes(graph, loop, layer, prefix=f"{layer.kind.lower()}_{n}")
         graph.node.remove(loop)
@@ -49,8 +55,11 @@ def rewrite_loops(graph: onnx.GraphProto) -> bool:
 
 
 def _recognise(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> _Layer | None:
+    """The layer that a loop computes, or None if it computes anything else."""
     body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
-    outer = dict(zip((value.name for value in body.input), loop.input, strict=True))  # name within -> name around it
+    outer = dict(
+        zip((value.name for value in body.input), loop.input, strict=True)
+    )  # name inside the body -> name outside
     made_by = {output: node for node in body.node for output in node.output}
 
     def constant(name: str) -> np.ndarray | None:
@@ -64,7 +73,7 @@ def _recognise(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> 
             continue
         left = made_by.get(node.input[0])
         if left is not None and left.op_type == "Gather" and left.input[0] not in outer:
-            products["kernel"] = (left.input[0], weights)  # of the step's input: one of a sequence outside
+            products["kernel"] = (left.input[0], weights)  # reads one step of a sequence outside the loop
         elif node.input[0] in outer:
             products["recurrent"] = (node.input[0], weights)
     if len(products) < 2:
@@ -72,11 +81,13 @@ def _recognise(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> 
     (sequence, kernel), (state, recurrent) = products["kernel"], products["recurrent"]
     units, width = recurrent.shape
     kind = {3 * units: "GRU", units: "RNN"}.get(width)
+    # Exactly two products and the activations: any more operations of these types mean another cell.
     operations = Counter(node.op_type for node in body.node if node.op_type in ("MatMul", "Sigmoid", "Tanh", "Relu"))
     activation = "Relu" if operations["Relu"] else "Tanh"
     gates = {"Sigmoid": 2} if kind == "GRU" else {}
     if kind is None or operations != {"MatMul": 2, activation: 1, **gates}:
         return None
+    # A GRU with `reset_after` has two biases, [2, width]; all other layers have one, [width], or none.
     read = {name for node in body.node for name in node.input}
     biases = [value for name in sorted(read) if (value := constant(name)) is not None and value.shape[-1:] == (width,)]
     biases = [value for value in biases if value.shape in ((width,), (2, width))]
@@ -88,7 +99,7 @@ def _recognise(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> 
 
 
 def _only_states_are_used(graph: onnx.GraphProto, n: int, layer: _Layer) -> bool:
-    """Does the rest of the graph read nothing of the loop but its last state and the states of all steps?"""
+    """Whether the graph reads only the last state and the states of all steps: ONNX's layers return nothing else."""
     loop = graph.node[n]
     carried = len(loop.input) - 2
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
@@ -97,9 +108,10 @@ def _only_states_are_used(graph: onnx.GraphProto, n: int, layer: _Layer) -> bool
 
 
 def _nodes(graph: onnx.GraphProto, loop: onnx.NodeProto, layer: _Layer, prefix: str) -> list[onnx.NodeProto]:
-    """The layer, and the removal of the axis of directions that ONNX gives its results."""
+    """The nodes that replace a loop. ONNX's layers have an axis for directions, which is squeezed out."""
     carried = len(loop.input) - 2
     initial = loop.input[2 + layer.state]
+    # ONNX transposes the weights and adds a first axis for directions. Both order the gates alike: z, r, h.
     weights = {
         "kernel": layer.kernel.T[np.newaxis],
         "recurrent": layer.recurrent.T[np.newaxis],

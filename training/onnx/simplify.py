@@ -1,6 +1,7 @@
-"""Take out of a converted graph what TensorFlow needs and ONNX Runtime only pays for.
+"""Removes work from a converted graph that changes no output.
 
-tf2onnx computes shapes at run time wherever the batch is free. For a small network that costs more than its layers.
+tf2onnx computes shapes at run time wherever the batch size is free. In a small network that takes longer than the
+layers.
 """
 
 from __future__ import annotations
@@ -18,24 +19,27 @@ _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def simplify(model: onnx.ModelProto) -> None:
-    """Simplify the graph in place: constant shapes of Reshape, no initial states that are zero, no unused nodes."""
+    """Simplify the graph in place: make shapes of Reshape constant, drop zero initial states and unused nodes."""
     _fix_reshapes(model)
     _reshape_before_scaling(model.graph)
     _drop_zero_states(model.graph)
     _prune(model.graph)
 
 
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and the bodies of its loops and branches."""
+def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph itself and the bodies of its loops and branches, at any depth."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from graphs(body)
+                yield from subgraphs(body)
 
 
 def _fix_reshapes(model: onnx.ModelProto) -> None:
-    """A Reshape whose result has at most one free axis gets its shape as a constant with -1 there."""
+    """Make the shape of a Reshape constant if its result has at most one free axis, which becomes -1.
+
+    A shape with a 0 is left alone: in ONNX, 0 means "copy this axis from the input".
+    """
     graph = model.graph
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {
@@ -55,19 +59,19 @@ def _fix_reshapes(model: onnx.ModelProto) -> None:
 
 
 def _reshape_before_scaling(graph: onnx.GraphProto) -> None:
-    """Scaling by scalars goes after a Reshape that follows it: the same numbers.
+    """Move scaling by scalars behind a Reshape that follows it; the numbers stay the same.
 
-    ONNX Runtime scales [b, h, w, 1] one number at a time: in LeNet-5 that took 16 of 44 microseconds.
+    ONNX Runtime scales [b, h, w, 1] one number at a time. In LeNet-5 that took 16 of 44 microseconds.
     """
     scalars = {tensor.name for tensor in graph.initializer if not tensor.dims}
     constants = {tensor.name for tensor in graph.initializer}
     made_by = {output: node for node in graph.node for output in node.output}
-    readers = Counter(name for body in graphs(graph) for node in body.node for name in node.input)
-    readers.update(value.name for body in graphs(graph) for value in body.output)
+    readers = Counter(name for body in subgraphs(graph) for node in body.node for name in node.input)
+    readers.update(value.name for body in subgraphs(graph) for value in body.output)
     for node in graph.node:
         if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
-        chain: list[onnx.NodeProto] = []  # from the Reshape upwards
+        chain: list[onnx.NodeProto] = []  # from the Reshape towards the input
         above = made_by.get(node.input[0])
         while above is not None and above.op_type in _ELEMENTWISE and readers[above.output[0]] == 1:
             given = [name for name in above.input if name not in scalars]
@@ -77,7 +81,7 @@ def _reshape_before_scaling(graph: onnx.GraphProto) -> None:
             above = made_by.get(given[0])
         if not chain:
             continue
-        # The nodes keep their places in the graph; their contents move up by one.
+        # Nodes must stay in topological order, so their places stay and their contents move by one.
         places, moved = [node, *chain], [*chain, node]
         contents = [onnx.NodeProto.FromString(moving.SerializeToString()) for moving in moved]
         source = next(name for name in chain[-1].input if name not in scalars)
@@ -93,7 +97,10 @@ def _reshape_before_scaling(graph: onnx.GraphProto) -> None:
 
 
 def _drop_zero_states(graph: onnx.GraphProto) -> None:
-    """A recurrent layer starts at zero by itself; one that is given zeros, expanded to the batch, need not be."""
+    """Drop initial states that are zero: ONNX starts a recurrent layer at zero when they are missing.
+
+    tf2onnx expands zeros to the batch size instead, in several nodes.
+    """
     made_by = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
 
@@ -110,7 +117,7 @@ def _drop_zero_states(graph: onnx.GraphProto) -> None:
 
 
 def _prune(graph: onnx.GraphProto) -> None:
-    """Remove nodes and constants that no output needs; nodes are in order, so one pass from the end is enough."""
+    """Remove nodes and constants that no output needs. Nodes are in topological order, so one backward pass will do."""
     needed = {value.name for value in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -119,7 +126,7 @@ def _prune(graph: onnx.GraphProto) -> None:
         kept.append(node)
         needed.update(node.input)
         for body in [b for a in node.attribute for b in (*([a.g] if a.HasField("g") else []), *a.graphs)]:
-            for inner in graphs(body):  # bodies read names of the graph around them
+            for inner in subgraphs(body):  # a body can read tensors of the graph around it
                 needed.update(name for n in inner.node for name in n.input)
                 needed.update(value.name for value in inner.output)
     nodes = list(reversed(kept))

@@ -1,1 +1,1 @@
-"""The files of an exported version: card, SavedModel, samples, warm-up requests."""
+"""Reads and writes the files of an exported version: card, SavedModel, samples, warm-up requests."""

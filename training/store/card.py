@@ -1,4 +1,4 @@
-"""The model card: what a version is, where it comes from and how its signatures run."""
+"""The model card, card.json: what a version is, how it was made and how its signatures run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _METHODS = ("predict", "classify", "regress")
 
 
 def read(version: Path) -> dict[str, Any] | None:
-    """The card of a version folder, None without one; ValueError when it is not a card."""
+    """The card of a version folder, or None if it has none; ValueError when the file is not a valid card."""
     path = version / FILE
     if not path.is_file():
         return None
@@ -60,44 +60,44 @@ def read(version: Path) -> dict[str, Any] | None:
 
 
 def encode(card: Mapping[str, Any]) -> bytes:
-    """The card as JSON, UTF-8, its entries in the usual order; ValueError when it is not valid."""
+    """The card as JSON in UTF-8, required entries first and in a fixed order; ValueError when it is not valid."""
     validate(card)
     ordered = {key: card[key] for key in _REQUIRED} | dict(card)
     return (json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def validate(card: Any) -> None:
-    """ValueError names the first entry that is missing or wrong."""
+    """ValueError if an entry is missing or wrong; the message names the first."""
     if not isinstance(card, dict):
-        raise ValueError(f"it is {type(card).__name__}; an object is wanted")
+        raise ValueError(f"got {type(card).__name__}; expected a JSON object")
     for key, types in _REQUIRED.items():
         if key not in card:
             raise ValueError(f'"{key}" is missing')
         if not isinstance(card[key], types) or isinstance(card[key], bool):
-            raise ValueError(f'"{key}" is {card[key]!r}; wanted is {" or ".join(t.__name__ for t in types)}')
+            raise ValueError(f'"{key}" is {card[key]!r}; expected {" or ".join(t.__name__ for t in types)}')
     if card["format"] != FORMAT:
         raise ValueError(f'"format" is {card["format"]}; this version of Ladle reads {FORMAT}')
     if card["task"] is not None and card["task"] not in TASKS:
-        raise ValueError(f'"task" is {card["task"]!r}; known are {", ".join(TASKS)}')
+        raise ValueError(f'"task" is {card["task"]!r}; expected one of {", ".join(TASKS)}')
     for name, signature in card["signatures"].items():
         _validate_signature(f'signature "{name}"', signature, card["onnx"])
     for file, graph in card["onnx"].items():
         if "/" in file or not file.endswith(".onnx"):
-            raise ValueError(f'"onnx" names {file!r}; wanted is a file name that ends in .onnx')
+            raise ValueError(f'"onnx" names {file!r}; expected a file name that ends in .onnx')
         if not {"opset", "size_bytes", "sha256", "parity"} <= set(graph):
             raise ValueError(f'"onnx" of {file} lacks one of opset, size_bytes, sha256, parity')
 
 
 def _validate_signature(where: str, signature: Any, graphs: Mapping[str, Any]) -> None:
     if not isinstance(signature, dict) or signature.get("method") not in _METHODS:
-        raise ValueError(f"{where} has no method; wanted is one of {', '.join(_METHODS)}")
+        raise ValueError(f"{where} has no method; expected one of {', '.join(_METHODS)}")
     for side in ("inputs", "outputs"):
         tensors = signature.get(side)
         if not isinstance(tensors, dict) or not all({"dtype", "shape"} <= set(t) for t in tensors.values()):
             raise ValueError(f"{where} has no {side} with dtype and shape")
     graph = signature.get("graph")
     if graph is None and not isinstance(signature.get("reason"), str):
-        raise ValueError(f"{where} has neither a graph nor the reason why not")
+        raise ValueError(f"{where} has neither a graph nor a reason why it has none")
     if graph is not None and graph not in graphs:
         raise ValueError(f'{where} runs {graph}, which "onnx" does not describe')
     for when in ("before", "after"):
@@ -106,28 +106,28 @@ def _validate_signature(where: str, signature: Any, graphs: Mapping[str, Any]) -
 
 
 def tensors(specs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Dtype and shape of named tensors; a free axis is null, an unknown rank is a null shape."""
+    """Dtype and shape of named tensors, for the card: a free axis is None, and so is the shape of unknown rank."""
     return {name: {"dtype": spec.dtype.name, "shape": _shape(spec.shape)} for name, spec in specs.items()}
 
 
 def graph(content: bytes, opset: int, parity: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry of an ONNX file."""
+    """The card's entry for an ONNX file with this content."""
     digest = hashlib.sha256(content).hexdigest()
     return {"opset": opset, "size_bytes": len(content), "sha256": digest, "parity": dict(parity)}
 
 
 def now() -> str:
-    """The time, UTC, as ISO 8601 to the second."""
+    """The current time in UTC as ISO 8601, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def size_bytes(folder: Path) -> int:
-    """Size of all files below a folder."""
+    """Total size in bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that a model depends on."""
+    """Versions of Python and of the libraries that a model depends on."""
     found = {"python": platform.python_version()}
     for name in ("ladle", "tensorflow", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx"):
         try:
@@ -138,7 +138,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout this code runs from, `-dirty` if changed; None for an installed package."""
+    """The git commit of the checkout that this code runs from, `-dirty` if changed; None for an installed package."""
     root = Path(ladle.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None

@@ -1,7 +1,7 @@
-"""A version of a model appears whole or not at all: written as a draft, renamed when complete.
+"""Publishes versions atomically: a version is written as a draft and renamed when it is complete.
 
-A draft is a folder whose name is not a number, beside the versions, so that no server takes it for one. Its writer
-holds a lock on it; the kernel drops the lock when the writer dies, and the next writer then removes the draft.
+A draft is a folder beside the versions whose name is not a number, so servers ignore it. Its writer holds a lock on it.
+The kernel releases the lock when the writer dies, and the next writer then removes the draft.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 DRAFT = ".tmp-"
-"""How the name of a draft begins."""
+"""Prefix of a draft's name."""
 
 
 def versions(folder: Path) -> dict[int, Path]:
-    """The versions in a model's folder, lowest first: positive number -> path. Of `1` and `01` the last counts."""
+    """The versions in a model's folder, lowest first: positive number -> path. If `1` and `01` exist, `1` counts."""
     if not folder.is_dir():
         return {}
     return dict(sorted((number, path) for number, path in _numbered(folder).items() if path.is_dir()))
 
 
 def number_of(name: str) -> int | None:
-    """The positive number that a whole name spells, as a server reads it; None for any other name."""
+    """The version number that a folder name spells, as servers read it; None for any other name."""
     # Clients have the same rule in wire/versions.py, which training does not import; a test compares the two.
     # ASCII digits only: str.isdigit() is also true of "²", which int() refuses.
     number = int(name) if re.fullmatch("[0-9]{1,64}", name) else 0
@@ -36,16 +36,16 @@ def number_of(name: str) -> int | None:
 
 
 def _numbered(folder: Path) -> dict[int, Path]:
-    """What bears a version's number, files too: a server takes them for versions, and no folder can have their name."""
+    """Folders and files whose name is a version number. Files count: servers see them, and their names are taken."""
     numbers = ((number_of(name), folder / name) for name in sorted(os.listdir(folder)))
     return {number: path for number, path in numbers if number is not None}
 
 
 @contextlib.contextmanager
 def draft(folder: Path) -> Iterator[Path]:
-    """A new draft in the model's folder. What is not published by the end of the block is removed.
+    """A new draft in the model's folder; removed at the end of the block unless it was published.
 
-    Drafts of writers that are gone are removed first. Folders that were made for the draft go with it.
+    Abandoned drafts are removed first. Parent folders that were created for the draft are removed with it.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,10 +62,10 @@ def draft(folder: Path) -> Iterator[Path]:
 
 
 def publish(path: Path, complete: Callable[[int], None]) -> Path:
-    """Rename a draft to the next version and return it.
+    """Rename a draft to the next version and return its folder.
 
-    `complete` is given the version's number and writes what depends on it; it is called again with a higher one when
-    another writer was faster.
+    complete  called with the version number before the rename, to write files that contain it; called again with a
+              higher number when another writer takes the first
     """
     sync(path)
     while True:
@@ -73,6 +73,7 @@ def publish(path: Path, complete: Callable[[int], None]) -> Path:
         complete(version)
         target = path.with_name(str(version))
         try:
+            # rename() fails if the target is a file or a folder with files, so of two writers only one gets the number.
             path.rename(target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
@@ -83,15 +84,15 @@ def publish(path: Path, complete: Callable[[int], None]) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the drafts in a folder whose writers are gone."""
+    """Remove abandoned drafts: those that no living process has locked."""
     for path in folder.glob(f"{DRAFT}*"):
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:  # a file, or removed in the meantime
+        except OSError:  # a file, or just removed by another process
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # its writer lives, or the file system has no locks: then nobody can tell
+        except OSError:  # its writer is alive, or the file system has no locks and nobody can tell
             continue
         else:
             shutil.rmtree(path, ignore_errors=True)
@@ -100,7 +101,7 @@ def sweep(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file under another name, sync it, and rename it: it is there whole or not at all."""
+    """Write a file atomically: under another name, synced to disk, then renamed."""
     temporary = path.with_name(f"{DRAFT}{secrets.token_hex(4)}-{path.name}")
     try:
         with temporary.open("xb") as file:
@@ -114,7 +115,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Flush the entries of a folder to disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -123,20 +124,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def _locked_draft(folder: Path) -> tuple[Path, int]:
-    """A new draft and the descriptor that holds its lock; tried anew if a sweep came between the two."""
+    """A new draft and the descriptor that holds its lock."""
     while True:
         path = folder / f"{DRAFT}{secrets.token_hex(8)}"
         path.mkdir(parents=True)  # not mkdtemp: a server that runs as another user must read it
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
+        except FileNotFoundError:  # another process swept the folder before it was locked: try again
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             continue
-        except OSError:  # no locks on this file system: nobody can sweep here either
+        except OSError:  # the file system has no locks, so nobody can sweep either
             return path, lock
         if path.exists():
             return path, lock
@@ -144,7 +145,7 @@ def _locked_draft(folder: Path) -> tuple[Path, int]:
 
 
 def sync(root: Path) -> None:
-    """Make all files and names below a folder survive a power cut."""
+    """Flush all files and folders below a folder to disk, so that they survive a power cut."""
     for folder, _, files in os.walk(root):
         for name in files:
             with (Path(folder) / name).open("rb") as file:

@@ -1,4 +1,4 @@
-"""A few real test inputs with their truth, kept beside a model for whoever wants to try it."""
+"""Writes samples: a few real test inputs with their true answers, to try a model with."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import tensorflow as tf
 
 FOLDER = "assets.extra/samples"
 LIMIT = 8
+"""Most samples that are written."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs as people have them, and the truth.
+    """Raw inputs and their true answers. Inputs are images, texts or rows.
 
-    images  uint8 [n, h, w, c], c is 1 or 3
-    texts   raw text, in place of images
-    rows    float32 [n, columns], in place of images
-    values  the true value of each row, float32 [n], or None
-    columns the name of each column, or empty
-    labels  the true class of each, or empty
-    masks   uint8 [n, h, w] of true class ids, or None
+    images   uint8 [n, h, w, c], c is 1 or 3
+    texts    raw text
+    rows     float32 [n, columns]
+    values   true value of each row, float32 [n], or None
+    columns  name of each column, or empty
+    labels   true class of each input, or empty
+    masks    true class ids, uint8 [n, h, w], or None
     """
 
     images: np.ndarray | None = None
@@ -40,11 +41,11 @@ class Samples:
 
 
 def write_samples(folder: Path, samples: Samples) -> list[dict[str, Any]]:
-    """Write the first LIMIT samples as PNG files and `samples.json`; return the entries of the latter.
+    """Write the first LIMIT samples as PNG files and `samples.json`; return the entries of that file.
 
     An entry is {"file": "0.png", "label": "Sneaker"}, {"text": "...", "label": "positive"},
-    {"file": "0.png", "mask": "0_mask.png"} or {"x": [0.1, 18.0], "y": 24.0, "columns": ["CRIM", "ZN"]}; a mask's pixel
-    values are class ids.
+    {"file": "0.png", "mask": "0_mask.png"} or {"x": [0.1, 18.0], "y": 24.0, "columns": ["CRIM", "ZN"]}. The pixel
+    values of a mask are class ids.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
@@ -72,11 +73,11 @@ def write_samples(folder: Path, samples: Samples) -> list[dict[str, Any]]:
 
 
 def _numbers(array: np.ndarray) -> Any:
-    """As Python numbers with the digits that float32 has: 0.1, not 0.10000000149."""
+    """Python numbers with the digits of float32: 0.1, not 0.10000000149."""
     return np.asarray(array, np.float32).astype(str).astype(float).tolist()
 
 
 def png(image: np.ndarray) -> bytes:
-    """An image, uint8 [h, w, c], as PNG."""
+    """Encode an image, uint8 [h, w, c], as PNG."""
     encoded: bytes = tf.io.encode_png(np.ascontiguousarray(image)).numpy()
     return encoded

@@ -1,4 +1,4 @@
-"""Signatures written as a SavedModel, loaded back and run."""
+"""Writes signatures as a SavedModel, loads a SavedModel and runs its functions."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ladle.training.quiet import quiet
 
 
 def trace(signatures: Mapping[str, Signature]) -> dict[str, Any]:
-    """A concrete function for each signature: named inputs -> named outputs."""
+    """Trace each signature to a concrete function: named inputs -> named outputs."""
     traced = {}
     for name, signature in signatures.items():
-        specs = {key: tf.TensorSpec(s.shape, s.dtype, name=key) for key, s in signature.inputs().items()}
+        specs = {key: tf.TensorSpec(s.shape, s.dtype, name=key) for key, s in signature.inputs.items()}
         traced[name] = tf.function(signature.__call__).get_concrete_function(**specs)
     return traced
 
 
 def write(folder: Path, signatures: Mapping[str, Signature], functions: Mapping[str, Any]) -> None:
-    """Write the SavedModel: the traced functions, the variables they read and the tables they look up.
+    """Write the SavedModel: traced functions with the variables and lookup tables they use.
 
-    Optimizers and what only training needs stay out. TensorFlow 2 calls every method `predict`; the true one is put
-    in afterwards.
+    Optimizers and other training state are left out. TensorFlow 2 saves every signature with the method `predict`, so
+    the real methods are written afterwards.
     """
     module = tf.Module()
     module.variables_read = read_by(functions)
@@ -41,17 +41,17 @@ def write(folder: Path, signatures: Mapping[str, Signature], functions: Mapping[
 
 
 def read_by(functions: Mapping[str, Any]) -> list[tf.Variable]:
-    """The variables that traced functions read, each once."""
+    """The variables that the traced functions read, without duplicates."""
     return list({id(v): v for f in functions.values() for v in f.variables}.values())
 
 
 def load(folder: Path) -> Any:
-    """A SavedModel; its `signatures` work as long as it is held."""
+    """Load a SavedModel. Keep the result while its `signatures` are in use: they hold no reference to its variables."""
     with quiet():
         return tf.saved_model.load(str(folder))
 
 
 def run(function: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run a function of named tensors on arrays; strings are object arrays of bytes."""
+    """Run a function of named tensors on arrays by name; strings are object arrays of bytes."""
     outputs = function(**{name: tf.constant(value) for name, value in arrays.items()})
     return {name: tensor.numpy() for name, tensor in outputs.items()}

@@ -1,7 +1,7 @@
-"""Warm-up requests of a SavedModel: a TFRecord of tensorflow.serving.PredictionLog, written and read.
+"""Writes and reads the warm-up requests of a SavedModel: a TFRecord of tensorflow.serving.PredictionLog.
 
-The messages are TensorFlow Serving's, which TensorFlow does not carry. All that is needed of them are fields of
-messages within messages, so they are spelled out here in the wire format; a test compares with the real ones.
+The messages belong to TensorFlow Serving and are not part of TensorFlow. Only nested length-delimited fields are
+needed, so this module writes the wire format itself; a test compares it with the real messages.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ FILE = "assets.extra/tf_serving_warmup_requests"
 
 Method = Literal["predict", "classify", "regress"]
 _LOG: dict[Method, int] = {"classify": 2, "regress": 3, "predict": 6}
-"""Field of PredictionLog that holds the log of a method; its request is field 1 there."""
+"""Field number of each method's log in PredictionLog; the request is field 1 of that log."""
 METHODS = tuple(_LOG)
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A request that a server replays before a version is available.
+    """A request that a server runs before it makes a version available.
 
-    inputs  arrays by name; strings are object arrays of bytes. For classify and regress the serialized tf.Examples,
+    inputs  arrays by name; strings are object arrays of bytes. For classify and regress: serialized tf.Examples,
             string [b], under the name `inputs`
     """
 
@@ -37,14 +37,14 @@ class WarmUp:
 
 
 def write(path: Path, model: str, requests: Iterable[WarmUp]) -> None:
-    """Write the requests as one record each."""
+    """Write one record per request, addressed to the model of this name."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
             writer.write(_encode(model, request))
 
 
 def read(path: Path) -> list[WarmUp]:
-    """The predict, classify and regress requests of a warm-up file; ValueError when it is not one."""
+    """The predict, classify and regress requests in a warm-up file; ValueError when the file is not one."""
     try:
         records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
         return [request for record in records if (request := _decode(record)) is not None]
@@ -83,12 +83,12 @@ def _decode(record: bytes) -> WarmUp | None:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
+    """Encode a length-delimited field."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """The length-delimited fields of a message; the others are skipped. IndexError when it ends too soon."""
+    """The length-delimited fields of a message, without the others. IndexError when it ends within a field."""
     at = 0
     while at < len(message):
         tag, at = _read_varint(message, at)

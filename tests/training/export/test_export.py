@@ -216,8 +216,8 @@ def test_a_signature_that_fails_stops_the_export(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({"x": np.zeros((63, 2), np.float32)}, "63 parity inputs came; at least 64 real ones are wanted"),
-        ({"y": np.zeros((64, 2), np.float32)}, "parity inputs are y; wanted are x"),
+        ({"x": np.zeros((63, 2), np.float32)}, "got 63 parity inputs; expected at least 64 real ones"),
+        ({"y": np.zeros((64, 2), np.float32)}, "parity inputs are y; expected x"),
     ],
     ids=["too few", "another name"],
 )

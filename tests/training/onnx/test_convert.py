@@ -33,13 +33,13 @@ def run(model: onnx.ModelProto, **arrays: np.ndarray) -> dict[str, np.ndarray]:
 
 def test_inputs_and_outputs_keep_their_names_whatever_they_are() -> None:
     names = ["my-input:0", "scores/all"]
-    model = convert.convert(lambda **t: {names[1]: 2.0 * t[names[0]]}, {names[0]: spec(None, 3)})
+    model = convert.to_onnx(lambda **t: {names[1]: 2.0 * t[names[0]]}, {names[0]: spec(None, 3)})
     assert [model.graph.input[0].name, model.graph.output[0].name] == names
     np.testing.assert_array_equal(run(model, **{names[0]: np.ones((2, 3), np.float32)})[names[1]], np.full((2, 3), 2))
 
 
 def test_free_axes_have_names() -> None:
-    model = convert.convert(lambda image: {"out": image + 1.0}, {"image": spec(None, None, 4)})
+    model = convert.to_onnx(lambda image: {"out": image + 1.0}, {"image": spec(None, None, 4)})
     dimensions = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     assert dimensions == ["batch", "image_1", 4]
 
@@ -49,18 +49,18 @@ def test_free_axes_have_names() -> None:
     [
         (lambda s: {"n": tf.strings.length(s)}, {"s": spec(None, dtype=tf.string)}, 'input "s" is string'),
         (lambda x: {"s": tf.strings.as_string(x)}, {"x": spec(None)}, 'output "s" is string'),
-        (lambda x: {"x": x + 1.0}, {"x": spec(None)}, '"x" names an input and an output'),
+        (lambda x: {"x": x + 1.0}, {"x": spec(None)}, '"x" names both an input and an output'),
         (lambda x: {"y": tf.linalg.expm(x)}, {"x": spec(None, 2, 2)}, "ONNX has no "),
     ],
     ids=["string in", "string out", "one name twice", "operation"],
 )
-def test_what_onnx_cannot_express_is_said(function: Any, inputs: Any, words: str) -> None:
+def test_an_error_names_what_onnx_cannot_express(function: Any, inputs: Any, words: str) -> None:
     with pytest.raises(convert.NotConvertibleError, match=words) as caught:
-        convert.convert(function, inputs)
+        convert.to_onnx(function, inputs)
     assert "\n" not in str(caught.value)
 
 
-def test_errors_of_tensorflow_are_cut_to_their_point() -> None:
+def test_tensorflow_errors_are_cut_to_their_cause() -> None:
     function = tf.function(lambda x: tf.reshape(x, [-1, 7]), input_signature=[spec(None)])
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         function(tf.ones([3]))
@@ -71,8 +71,8 @@ def test_reshapes_to_a_free_batch_become_constant() -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("Slice", ["shape", "zero", "one", "zero"], ["batch"]),
-        helper.make_node("Concat", ["batch", "rest"], ["wanted"], axis=0),
-        helper.make_node("Reshape", ["x", "wanted"], ["y"]),
+        helper.make_node("Concat", ["batch", "rest"], ["expected"], axis=0),
+        helper.make_node("Reshape", ["x", "expected"], ["y"]),
     ]
     constants = {"zero": [0], "one": [1], "rest": [6]}
     tensors = [numpy_helper.from_array(np.array(v, np.int64), name) for name, v in constants.items()]
@@ -86,7 +86,7 @@ def test_reshapes_to_a_free_batch_become_constant() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "read_elsewhere"])
-def test_scaling_by_scalars_goes_after_a_reshape_that_follows_it(shared: bool) -> None:
+def test_scaling_by_scalars_moves_behind_a_reshape(shared: bool) -> None:
     nodes = [
         helper.make_node("Mul", ["two", "x"], ["a"]),
         helper.make_node("Sub", ["one", "a"], ["b"]),
@@ -99,21 +99,21 @@ def test_scaling_by_scalars_goes_after_a_reshape_that_follows_it(shared: bool) -
     graph = helper.make_graph(nodes, "g", [value("x", "batch", 2, 3, 1)], outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     x = np.random.default_rng(0).standard_normal((4, 2, 3, 1)).astype(np.float32)
-    wanted = run(model, x=x)
+    expected = run(model, x=x)
     simplify(model)
     onnx.checker.check_model(model, full_check=True)
     moved = ["Mul", "Reshape", "Sub", "Relu"] if shared else ["Reshape", "Mul", "Sub", "Relu"]
     assert operations(model) == moved
     for name, found in run(model, x=x).items():
-        np.testing.assert_array_equal(found, wanted[name])
+        np.testing.assert_array_equal(found, expected[name])
 
 
-def test_states_that_are_zero_are_left_out_and_others_kept() -> None:
+def test_zero_states_are_left_out_and_others_kept() -> None:
     def model(state: float) -> onnx.ModelProto:
         nodes = [
             helper.make_node("Shape", ["x"], ["shape"], start=1, end=2),
-            helper.make_node("Concat", ["one", "shape", "units"], ["wanted"], axis=0),
-            helper.make_node("Expand", ["state", "wanted"], ["first"]),
+            helper.make_node("Concat", ["one", "shape", "units"], ["expected"], axis=0),
+            helper.make_node("Expand", ["state", "expected"], ["first"]),
             helper.make_node("RNN", ["x", "w", "r", "", "", "first"], ["", "y"], hidden_size=2),
         ]
         random = np.random.default_rng(0)
@@ -130,11 +130,11 @@ def test_states_that_are_zero_are_left_out_and_others_kept() -> None:
 
     x = np.random.default_rng(1).standard_normal((5, 4, 3)).astype(np.float32)
     for state, left in ((0.0, 1), (0.5, 4)):
-        wanted = run(model(state), x=x)["y"]
+        expected = run(model(state), x=x)["y"]
         simplified = model(state)
         simplify(simplified)
         assert len(operations(simplified)) == left
-        np.testing.assert_array_equal(run(simplified, x=x)["y"], wanted)
+        np.testing.assert_array_equal(run(simplified, x=x)["y"], expected)
 
 
 class Leaking(keras.layers.SimpleRNNCell):
@@ -163,13 +163,13 @@ def test_recurrent_layers_are_native_where_onnx_has_them(layer: Any, operation: 
     inputs = keras.Input((12, 5))
     model, random = keras.Model(inputs, layer()(inputs)), np.random.default_rng(0)
     model.set_weights([0.3 * random.standard_normal(w.shape).astype(w.dtype) for w in model.get_weights()])
-    converted = convert.convert(lambda x: {"y": model(x, training=False)}, {"x": spec(None, 12, 5)})
+    converted = convert.to_onnx(lambda x: {"y": model(x, training=False)}, {"x": spec(None, 12, 5)})
     assert {"LSTM", "GRU", "RNN", "Loop"} & set(operations(converted)) == {operation}
     x = random.standard_normal((4, 12, 5)).astype(np.float32)
     np.testing.assert_allclose(run(converted, x=x)["y"], model(x), atol=1e-5)
 
 
-def test_what_a_loop_s_body_reads_is_kept() -> None:
+def test_tensors_that_a_loop_body_reads_are_kept() -> None:
     @tf.function
     def power(x: tf.Tensor) -> dict[str, tf.Tensor]:
         scaled, total = x * 3.0, tf.zeros_like(x)
@@ -177,6 +177,6 @@ def test_what_a_loop_s_body_reads_is_kept() -> None:
             total += scaled
         return {"y": total}
 
-    model = convert.convert(power, {"x": spec(None)})
+    model = convert.to_onnx(power, {"x": spec(None)})
     assert "Loop" in operations(model)
     np.testing.assert_allclose(run(model, x=np.array([1, 2], np.float32))["y"], [6, 12])

@@ -25,7 +25,7 @@ ENCODE = core("encode", lambda image: {"code": image[:, :2] * 3.0}, image=[None,
 DECODE = core("decode", lambda code: {"image": tf.tile(code, [1, 2])}, code=[None, 2])
 
 
-def test_a_core_gets_what_another_one_makes() -> None:
+def test_a_core_gets_the_outputs_of_another_core() -> None:
     signatures = {
         "decode": Signature(DECODE, ("image",)),
         "encode": Signature(ENCODE, ("code",)),
@@ -36,15 +36,15 @@ def test_a_core_gets_what_another_one_makes() -> None:
     np.testing.assert_allclose(chosen["decode"]["code"], IMAGE["image"][:, :2] * 3.0)
 
 
-@pytest.mark.parametrize(("rows", "told"), [(64, None), (10, 10)], ids=["all differ", "repeated"])
-def test_parity_on_repeated_rows_says_how_many_differ(tmp_path: Path, rows: int, told: int | None) -> None:
+@pytest.mark.parametrize(("rows", "distinct"), [(64, None), (10, 10)], ids=["all differ", "repeated"])
+def test_parity_on_repeated_rows_says_how_many_differ(tmp_path: Path, rows: int, distinct: int | None) -> None:
     image = np.resize(IMAGE["image"][:rows], (64, 4))
     entries, _ = graphs.write(tmp_path, {"serving_default": Signature(ENCODE, ("code",))}, {"encode": {"image": image}})
     parity = entries["encode.onnx"]["parity"]
-    assert (parity["inputs"], parity.get("distinct")) == (64, told)
+    assert (parity["inputs"], parity.get("distinct")) == (64, distinct)
 
 
-def test_what_no_core_makes_is_seeded_noise() -> None:
+def test_inputs_that_no_core_returns_are_seeded_noise() -> None:
     signatures = {"serving_default": Signature(THROUGH, ("out",)), "decode": Signature(DECODE, ("image",))}
     first, second = (graphs.inputs(signatures, IMAGE)["decode"]["code"] for _ in range(2))
     assert first.shape == (64, 2)
@@ -52,7 +52,7 @@ def test_what_no_core_makes_is_seeded_noise() -> None:
     np.testing.assert_array_equal(first, second)
 
 
-def test_steps_before_the_default_core_are_taken() -> None:
+def test_inputs_pass_through_the_steps_before_the_default_core() -> None:
     default = Signature(THROUGH, ("out",), before=[ParseExample("image", [4])])
     feature = tf.train.Feature(float_list=tf.train.FloatList(value=[1, 2, 3, 4]))
     example = tf.train.Example(features=tf.train.Features(feature={"image": feature})).SerializeToString()
@@ -84,10 +84,10 @@ def test_cores_are_traced_once_however_many_signatures_use_them() -> None:
             },
             'signature "b" brings a second core named model',
         ),
-        ({"serving_default": Signature(ENCODE, ("code",))}, "the core of serving_default is encode; wanted is model"),
+        ({"serving_default": Signature(ENCODE, ("code",))}, "the core of serving_default is encode; expected model"),
     ],
     ids=["one name twice", "default without its name"],
 )
-def test_cores_must_be_named_apart(signatures: dict[str, Signature], words: str) -> None:
+def test_each_core_needs_its_own_name(signatures: dict[str, Signature], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         graphs.share_cores(signatures)

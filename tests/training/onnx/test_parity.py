@@ -10,9 +10,9 @@ import pytest
 from ladle.training.onnx.parity import MismatchError, Parity, compare
 
 
-def compared(wanted: dict[str, Any], got: dict[str, Any]) -> Parity:
-    wanted, got = ({name: np.asarray(value) for name, value in outputs.items()} for outputs in (wanted, got))
-    return compare(lambda _: wanted, lambda _: got, [{}], rows=1)
+def compared(expected: dict[str, Any], got: dict[str, Any]) -> Parity:
+    expected, got = ({name: np.asarray(value) for name, value in outputs.items()} for outputs in (expected, got))
+    return compare(lambda _: expected, lambda _: got, [{}], rows=1)
 
 
 def logits(*values: float) -> np.ndarray:
@@ -38,11 +38,11 @@ def test_large_values_may_differ_by_what_float32_can_tell() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf], ids=["nan", "infinity"])
-def test_what_is_not_finite_must_be_so_in_both(value: float) -> None:
+def test_nan_and_infinity_must_be_at_the_same_places(value: float) -> None:
     compared({"logits": logits(value, 1)}, {"logits": logits(value, 1)})
-    for wanted, got in ((value, 1.0), (1.0, value)):
+    for expected, got in ((value, 1.0), (1.0, value)):
         with pytest.raises(MismatchError, match="NaN or infinity"):
-            compared({"logits": logits(wanted, 1)}, {"logits": logits(got, 1)})
+            compared({"logits": logits(expected, 1)}, {"logits": logits(got, 1)})
 
 
 def test_class_ids_must_be_the_same() -> None:
@@ -69,13 +69,13 @@ def test_images_may_differ_by_one_level() -> None:
 @pytest.mark.parametrize(
     ("got", "words"),
     [
-        ({"scores": logits(1)}, "outputs are scores; wanted are logits"),
-        ({"logits": logits(1, 2)}, r"float32 \[1, 2\]; wanted is float32 \[1, 1\]"),
-        ({"logits": np.ones((1, 1))}, r"float64 \[1, 1\]; wanted is float32"),
+        ({"scores": logits(1)}, "outputs are scores; expected logits"),
+        ({"logits": logits(1, 2)}, r"float32 \[1, 2\]; expected float32 \[1, 1\]"),
+        ({"logits": np.ones((1, 1))}, r"float64 \[1, 1\]; expected float32"),
     ],
     ids=["name", "shape", "dtype"],
 )
-def test_outputs_must_be_of_a_kind(got: dict[str, Any], words: str) -> None:
+def test_outputs_must_agree_in_name_shape_and_dtype(got: dict[str, Any], words: str) -> None:
     with pytest.raises(MismatchError, match=words):
         compared({"logits": logits(1)}, got)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -245,7 +246,8 @@ def test_terminated_training_prints_one_line_and_continues_later(tmp_path: Path)
     assert [row["epoch"] for row in history] == list(range(1, 21))
 
 
-def test_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_networks_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert command.main(["list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == set(models.names())
@@ -253,7 +255,12 @@ def test_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["lenet5"]["config"]["filters"] == [6, 16]
     assert rows["lenet5"]["measured"]["metrics"].keys() == {"accuracy"}
     assert command.main(["list"]) == 0
-    assert "lenet5" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "NETWORK                 TASK           WEIGHTS  MEASURED"
+    at = next(i for i, line in enumerate(lines) if line.startswith("vgg19 "))
+    assert re.match(r"vgg19 +classify +494,490  accuracy 0\.\d+$", lines[at])  # of the network that was measured
+    assert "Measured on fashion_mnist, preset quick." in " ".join(line.strip() for line in lines[at + 1 : at + 4])
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize(

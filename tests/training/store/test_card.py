@@ -64,23 +64,23 @@ def test_a_folder_without_a_card_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([], "it is list; an object is wanted"),
+        ([], "got list; expected a JSON object"),
         (changed("machine", remove=True), '"machine" is missing'),
-        (changed("version", to="3"), "\"version\" is '3'; wanted is int"),
+        (changed("version", to="3"), "\"version\" is '3'; expected int"),
         (changed("epochs", to=True), '"epochs" is True'),
         (changed("format", to=2), '"format" is 2'),
-        (changed("task", to="sing"), "\"task\" is 'sing'; known are classify"),
+        (changed("task", to="sing"), "\"task\" is 'sing'; expected one of classify"),
         (changed("signatures", "text", "method", to="run"), 'signature "text" has no method'),
         (changed("signatures", "text", "reason", remove=True), 'signature "text" has neither a graph nor'),
         (changed("signatures", "text", "inputs", to={"x": {}}), 'signature "text" has no inputs with dtype'),
         (changed("signatures", "text", "before", to=[{}]), 'signature "text" has a step without "op" in before'),
         (changed("signatures", "serving_default", "graph", to="other.onnx"), "runs other.onnx"),
         (changed("onnx", "model.onnx", "sha256", remove=True), "lacks one of opset"),
-        (changed("onnx", "../model.onnx", to={}), "wanted is a file name"),
+        (changed("onnx", "../model.onnx", to={}), "expected a file name"),
     ],
     ids=lambda value: None if isinstance(value, str) else "card",
 )
-def test_what_is_missing_or_wrong_is_named(content: Any, words: str) -> None:
+def test_an_error_names_the_wrong_entry(content: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words.replace("[", r"\[")):
         card.validate(content)
 
