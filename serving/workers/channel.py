@@ -1,9 +1,15 @@
-"""The management channel: calls between the supervisor and a worker, in both directions, over a socket pair."""
+"""The management channel: calls between the supervisor and a worker, in both directions, over a socket pair.
+
+One thread reads and one writes. A call or an answer is queued for the writer, so neither a caller nor the reader ever
+waits for the socket: when both ends send more than the socket holds, each still reads what the other sends.
+"""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import pickle
+import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -42,11 +48,13 @@ class Channel:
         self._on_close = on_close
         self._numbers = itertools.count()
         self._pending: dict[int, Future[Any]] = {}
-        self._lock = threading.Lock()
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # guards _pending and _closed; never held across anything that waits
         self._closed = False
 
     def start(self) -> None:
-        threading.Thread(target=self._read, name="channel", daemon=True).start()
+        threading.Thread(target=self._read, name="channel-read", daemon=True).start()
+        threading.Thread(target=self._write, name="channel-write", daemon=True).start()
 
     def begin(self, operation: str, *arguments: Any) -> Future[Any]:
         """Starts a call. The future raises the other end's ServingError, or ChannelClosed."""
@@ -56,21 +64,26 @@ class Channel:
             number = next(self._numbers)
             self._pending[number] = future
             is_closed = self._closed
-        if is_closed or not self._send(("call", number, operation, arguments)):
+        if is_closed:
             self._fail_all()
+        else:
+            self._send(("call", number, operation, arguments))
         return future
 
     def call(self, operation: str, *arguments: Any) -> Any:
         """Makes a call and waits for its result; errors as for `begin`."""
         return self.begin(operation, *arguments).result()
 
-    def _send(self, message: Any) -> bool:
-        with self._lock:
+    def _send(self, message: Any) -> None:
+        self._outbox.put(pickle.dumps(message))  # pickled here: the sender may change its objects afterwards
+
+    def _write(self) -> None:
+        while (message := self._outbox.get()) is not None:
             try:
-                self._connection.send(message)
+                self._connection.send_bytes(message)
             except OSError:
-                return False
-        return True
+                self._fail_all()
+                return
 
     def _read(self) -> None:
         while True:
@@ -86,6 +99,7 @@ class Channel:
                 operation = self._operations[content[0]]
                 threading.Thread(target=self._answer, args=(number, operation, content[1]), daemon=True).start()
         self._fail_all()
+        self._outbox.put(None)
         self._on_close()
 
     def _answer(self, number: int, operation: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

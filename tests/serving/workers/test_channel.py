@@ -25,8 +25,9 @@ class Ends:
         self.release = threading.Event()
         self.closed = threading.Event()
         slow = {"add": lambda a, b: a + b, "wait": self._wait, "refuse": self._refuse, "fail": lambda: 1 / 0}
-        self.first = Channel(self.sockets[0], {"double": lambda x: 2 * x}, on_close=self.closed.set)
-        self.second: Channel = Channel(self.sockets[1], {**slow, "ask": lambda x: self.second.call("double", x)})
+        quick = {"echo": lambda data: data}
+        self.first = Channel(self.sockets[0], {"double": lambda x: 2 * x}, quick, on_close=self.closed.set)
+        self.second: Channel = Channel(self.sockets[1], {**slow, "ask": lambda x: self.second.call("double", x)}, quick)
         self.first.start()
         self.second.start()
 
@@ -68,6 +69,22 @@ def test_a_caller_that_times_out_does_not_break_the_channel(ends: Ends) -> None:
     ends.release.set()
     assert waiting.result(30) == "done"
     assert ends.first.begin("add", 1, 2).result(30) == 3
+
+
+def test_large_messages_in_both_directions_do_not_deadlock(ends: Ends) -> None:
+    data = bytes(4_000_000)  # more than the sockets hold
+    waiting: list[Any] = []
+
+    def send(channel: Channel) -> None:
+        waiting.extend(channel.begin("echo", data) for _ in range(3))
+
+    senders = [threading.Thread(target=send, args=(channel,), daemon=True) for channel in (ends.first, ends.second)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(30)
+    assert len(waiting) == 6
+    assert all(future.result(30) == data for future in waiting)
 
 
 def test_errors_come_back_with_their_code(ends: Ends) -> None:
