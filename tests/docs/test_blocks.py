@@ -129,19 +129,15 @@ def test_a_command_that_is_not_run_is_understood(
 
 def parser(verb: str, arguments: list[str]) -> argparse.ArgumentParser:
     """The parser of a verb; for `train` with the options of the networks that are named."""
-    from ladle import command, models
+    from ladle import command
     from ladle.clients.cli import completion
-    from ladle.training import options
-    from ladle.training.__main__ import VERBS
+    from ladle.training.__main__ import build_parser
 
     if verb != "train":
-        found = command._parsers()[verb][1]
-        assert found is not None
-        return found
+        return command.VERBS[verb].parser()
     # The example network of docs/network.md is no registered one; its options are those of any classifier.
     named = ["lenet5" if name == "small_cnn" else name for name in arguments]
-    chosen = [models.get(name) for name in named if name in models.names()] or list(map(models.get, models.names()))
-    return completion.of_verb(options.parser(chosen, VERBS), "train")
+    return completion.of_verb(build_parser(["train", *named]), "train")
 
 
 def test_the_example_network_has_the_weights_that_it_says_and_answers_its_example(tmp_path: Path) -> None:
