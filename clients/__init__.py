@@ -1,1 +1,1 @@
-"""Ask a model server: `from ladle import Client, AsyncClient`. Never imports TensorFlow, nor anything of ours."""
+"""Clients of a model server: library, command line and web gateway. They need no TensorFlow and no other room."""

@@ -1,4 +1,4 @@
-"""JSON as any parser reads it."""
+"""JSON that every parser accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """What is not finite becomes null: JSON has no such numbers."""
+    """`value` as JSON. NaN and infinities become null, because JSON has no such numbers."""
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:

@@ -4,8 +4,8 @@ Run it where `tensorflow-serving-api` is installed, and commit the result:
 
     python -m tools.generate_wire
 
-A few of the server's own files are not part of that package (`EXTRA`); they are written out here,
-with the names and numbers that TensorFlow Serving and gRPC publish.
+That package lacks a few files of the server. `EXTRA` spells them out, with the names and numbers that TensorFlow
+Serving and gRPC publish.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def describe() -> descriptor_pb2.FileDescriptorSet:
-    """The installed protocol and `EXTRA`, each file after those it imports."""
+    """The files of the installed package and of `EXTRA`, each after the files that it imports."""
     files: dict[str, Any] = {}
 
     def add(descriptor: Any) -> None:
@@ -111,9 +111,9 @@ def describe() -> descriptor_pb2.FileDescriptorSet:
 
 
 def parse(name: str, text: str) -> descriptor_pb2.FileDescriptorProto:
-    """The part of the .proto language that `EXTRA` uses.
+    """Parse the part of the .proto language that `EXTRA` uses.
 
-    An enum `Message.Enum` lies inside its message, which stands before it.
+    A nested enum is written `Message.Enum`, after its message.
     """
     file = descriptor_pb2.FileDescriptorProto(name=name, syntax="proto3")
     file.package = re.findall(r"package (\S+)", text)[0]

@@ -1,1 +1,1 @@
-"""Pictures of answers, for files and terminals."""
+"""Pictures of results, for files and terminals."""

@@ -1,4 +1,4 @@
-"""The way of a descent over the contour lines of the function that it goes down."""
+"""A picture of gradient descents: their paths over the contour lines of the function."""
 
 from __future__ import annotations
 
@@ -11,43 +11,41 @@ from PIL import Image, ImageDraw, ImageFont
 from ladle.clients.wire.arrays import Array
 
 SIZE = 640
-"""Pixels of a side."""
+"""Pixels of each side of the picture."""
 FINE = 2
-"""Drawn so many times larger, then reduced: lines without steps."""
+"""The picture is drawn this many times larger and then reduced, so that lines have smooth edges."""
 GRID = 129
-"""Points of a side at which the function is asked for."""
+"""The function is evaluated on a grid of this many points on each side."""
 BANDS = 16
 ROOM = 1.35
-"""The picture reaches so many times as far from the origin as the farthest point of a path."""
+"""The axes reach this many times as far from the origin as the farthest point of a path."""
 LOW, HIGH = np.array([24, 42, 92]), np.array([226, 236, 240])
 LINE, PATH, TEXT = (255, 255, 255), (242, 140, 40), (20, 20, 20)
 
 
 def reach(paths: Array) -> float:
-    """How far the axes go, from -reach to reach: to hold paths float32 [b, steps + 1, 2] as far as they are finite."""
+    """The end of the axes, from -reach to reach, that holds the finite points of paths float32 [b, steps + 1, 2]."""
     return ROOM * float(np.abs(paths[np.isfinite(paths)]).max(initial=1.0))
 
 
 def from_starts(starts: Array, paths: Array) -> Array:
-    """The paths float32 [b, steps + 1, 2] as they are drawn: one that runs away is its start [2] alone."""
+    """Paths float32 [b, steps + 1, 2] from starts float32 [b, 2]; a path that diverged keeps only its start."""
     lost = ~np.isfinite(paths[:, -1:]).all(axis=-1, keepdims=True)  # [b, 1, 1]
     return np.concatenate([starts[:, None], np.where(lost, np.nan, paths[:, 1:])], axis=1)
 
 
 def grid(reach: float) -> Array:
-    """The points at which the picture needs the function, float32 [GRID², 2], row by row from the upper left."""
+    """The points at which the function is evaluated, float32 [GRID², 2], row by row from the upper left."""
     axis = np.linspace(-reach, reach, GRID, dtype=np.float32)
     x, y = np.meshgrid(axis, axis[::-1])
     return np.stack([x, y], axis=-1).reshape(-1, 2)
 
 
 def drawn(paths: Array, value: Callable[[Array], Array] | None = None) -> Image.Image:
-    """Paths float32 [b, steps + 1, 2] over the contours of `value` (float32 [n, 2] -> [n]), or over plain ground.
+    """Paths float32 [b, steps + 1, 2] over the contours of `value` (float32 [n, 2] -> [n]), or over a plain background.
 
-    What is not finite of a path is left out.
-
-    A ring is a start, a dot is where the descent ends. Lines are closer together where the function is steeper; they
-    are spaced by the logarithm of the height above the lowest point of the picture.
+    A ring marks a start, a dot the end of a descent. Points that are not finite are left out. Contour lines are spaced
+    by the logarithm of the height above the lowest point of the picture, and are closer where the function is steeper.
     """
     far = reach(paths)
     side = SIZE * FINE
@@ -68,8 +66,9 @@ def drawn(paths: Array, value: Callable[[Array], Array] | None = None) -> Image.
 
 
 def _ground(heights: Array, side: int) -> Image.Image:
-    """Bands from LOW to HIGH with a line between each two."""
+    """Bands of colour from LOW to HIGH, with a line between neighbours."""
     finite = np.where(np.isfinite(heights), heights, np.nanmax(heights[np.isfinite(heights)], initial=0.0))
+    # Linear bands would all lie on the steep walls and leave the valley with the minimum empty.
     scaled = np.log1p(finite - finite.min())
     smooth = Image.fromarray(scaled.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
     level = np.asarray(smooth) * np.float32(BANDS / (scaled.max() or 1.0))
@@ -94,7 +93,7 @@ def _dot(draw: ImageDraw.ImageDraw, at: tuple[float, float], radius: int, fill: 
 
 
 def _ticks(picture: Image.Image, far: float) -> None:
-    """Round numbers along the lower and the left edge."""
+    """Labels the lower and the left edge with round numbers."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
     for number in _round_numbers(far):
         text = f"{number:g}"
@@ -108,7 +107,7 @@ def _label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, font: 
 
 
 def _round_numbers(far: float) -> Sequence[float]:
-    """About seven, well within [-far, far]."""
+    """About seven multiples of 1, 2 or 5 times a power of ten, well within [-far, far]."""
     rough = far / 3
     power = 10.0 ** np.floor(np.log10(rough))
     step = power * next(each for each in (1, 2, 5, 10) if each * power >= rough)

@@ -1,4 +1,4 @@
-"""Pictures in a terminal: kitty's protocol, iTerm2's, sixel, or half-blocks in 24-bit colour."""
+"""Pictures inside a terminal, by kitty's protocol, iTerm2's, sixel, or half-blocks in 24-bit colour."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ import numpy as np
 from PIL import Image
 
 KITTY_CHUNK = 4096
-"""Bytes of base64 that one escape sequence of kitty's protocol may carry."""
+"""Bytes of base64 in one escape sequence; kitty's protocol allows no more."""
 WIDEST, HIGHEST = 80, 28
-"""Columns and lines that half-blocks take at most."""
+"""The most columns and lines that half-blocks take."""
 SMALL_PIXELS = 168
-"""Smaller pictures are enlarged by a whole factor, up to this, where a terminal shows true pixels."""
+"""Smaller pictures are enlarged by a whole factor up to this size, where a terminal shows true pixels."""
 SIXEL_COLOURS = 256
 
 
 def protocol(environment: Mapping[str, str] | None = None) -> str | None:
-    """`kitty`, `iterm`, `sixel` or `blocks`, as the terminal announces it in its environment; None: it cannot."""
+    """`kitty`, `iterm`, `sixel` or `blocks`, as the environment says what the terminal can do; None: nothing."""
     environment = os.environ if environment is None else environment
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if term in ("", "dumb") or environment.get("NO_COLOR"):
         return None
     multiplexed = environment.get("TMUX") or term.startswith(("screen", "tmux"))
+    # tmux and screen drop the escape sequences of their terminal's protocol; half-blocks are plain text and pass.
     if not multiplexed:
         if environment.get("KITTY_WINDOW_ID") or term in ("xterm-kitty", "xterm-ghostty"):
             return "kitty"
@@ -42,27 +43,27 @@ def protocol(environment: Mapping[str, str] | None = None) -> str | None:
     return None
 
 
-def show(image: Image.Image, wanted: bool | None = None, stream: TextIO | None = None) -> bool:
-    """Write the picture into the terminal; False where that is not possible, or not wanted.
+def show(image: Image.Image, inline: bool | None = None, stream: TextIO | None = None) -> bool:
+    """Write the picture into the terminal; whether it was written.
 
-    wanted  None: where the terminal says that it can; True: with half-blocks where it says nothing
+    inline  None: if the terminal says that it can show pictures; True: otherwise with half-blocks; False: never
     """
     stream = stream or sys.stdout
-    if wanted is False or not stream.isatty():
+    if inline is False or not stream.isatty():
         return False
-    kind = protocol() or ("blocks" if wanted else None)
+    kind = protocol() or ("blocks" if inline else None)
     if kind is None:
         return False
     try:
         stream.write(drawn(image, kind, min(shutil.get_terminal_size().columns, WIDEST)) + "\n")
-    except UnicodeEncodeError:  # of half-blocks
+    except UnicodeEncodeError:  # the stream cannot write half-blocks
         return False
     stream.flush()
     return True
 
 
 def drawn(image: Image.Image, kind: str, columns: int = WIDEST) -> str:
-    """The picture as text of the protocol `kind`; half-blocks are at most `columns` wide."""
+    """The picture as text for a terminal of the given kind; half-blocks are at most `columns` wide."""
     if kind == "blocks":
         return half_blocks(image, columns)
     factor = max(1, SMALL_PIXELS // max(image.size))
@@ -87,7 +88,7 @@ def escape(png: bytes, kind: str) -> str:
 
 
 def half_blocks(image: Image.Image, columns: int) -> str:
-    """Two pixels a cell: the upper one is the colour of the half-block, the lower one what it stands on."""
+    """Two pixels in each cell: the upper one colours the half-block, the lower one its background."""
     width = max(1, min(image.width, columns, 2 * HIGHEST * image.width // image.height))
     height = max(2, round(image.height * width / image.width / 2) * 2)
     resample = Image.Resampling.BOX if width < image.width else Image.Resampling.NEAREST
@@ -104,7 +105,7 @@ def half_blocks(image: Image.Image, columns: int) -> str:
 
 
 def sixel(image: Image.Image) -> str:
-    """DEC's sixels: bands of six rows, a layer for each colour, runs counted."""
+    """DEC's sixel format: bands of six rows, a layer for each colour, repeated columns counted."""
     quantized = image.convert("RGB").quantize(SIXEL_COLOURS)
     colours = np.asarray(quantized.getpalette(), int).reshape(-1, 3) * 100 // 255
     pixels = np.asarray(quantized)

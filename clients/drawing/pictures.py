@@ -1,4 +1,4 @@
-"""Answers as pictures: grids of images, class maps over images, and the colours of classes."""
+"""Results as pictures: grids of images, class maps over images, and the colours of classes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ladle.clients.wire.arrays import Array
 
-# Far apart in hue and lightness, also for colour-blind eyes: Okabe and Ito 2008, without black.
+# Okabe and Ito 2008, without black: far apart in hue and lightness, for colour-blind eyes too.
 OKABE_ITO = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 GAP = 2
 """Pixels between the images of a grid."""
 SHOWN = 84
-"""Small images are enlarged, by a whole factor, to about this many pixels."""
+"""Small images are enlarged by a whole factor to about this many pixels."""
 
 
 def palette(classes: int) -> Array:
-    """The colour of each class id, uint8 [classes, 3]; id 0 (background) is black."""
+    """The colour of each class id, uint8 [classes, 3]; class 0, the background, is black."""
     colours = [(0, 0, 0), *OKABE_ITO]
     for number in range(classes - len(colours)):
-        # The golden angle puts each hue far from the ones before it.
+        # Steps by the golden ratio put each hue far from all hues before it.
         red, green, blue = colorsys.hls_to_rgb((number * 0.618034) % 1, 0.45 + 0.2 * (number % 2), 0.65)
         colours.append((round(255 * red), round(255 * green), round(255 * blue)))
     return np.array(colours[:classes], np.uint8).reshape(classes, 3)
@@ -38,7 +38,7 @@ def to_image(pixels: Array) -> Image.Image:
 
 
 def grid(images: Array, columns: int | None = None) -> Image.Image:
-    """Images uint8 [n, h, w, 1|3], or float in [0, 1], side by side in a picture as square as it gets."""
+    """Images uint8 [n, h, w, 1|3], or float in [0, 1], in a grid with `columns` columns (default: about square)."""
     count, height, width = images.shape[:3]
     columns = columns or math.ceil(math.sqrt(count))
     scale = max(1, SHOWN // max(height, width))
@@ -54,14 +54,14 @@ def grid(images: Array, columns: int | None = None) -> Image.Image:
 
 
 def mask(class_map: Array) -> Image.Image:
-    """Class ids [h, w] -> grey picture whose pixel value is the id; ValueError beyond 255."""
+    """Class ids [h, w] as a grey picture whose pixel values are the ids. ValueError: an id is outside 0 to 255."""
     if class_map.size and not 0 <= int(class_map.min()) <= int(class_map.max()) <= 255:
-        raise ValueError(f"class ids from {class_map.min()} to {class_map.max()}; a PNG mask holds 0 to 255")
+        raise ValueError(f"got class ids from {class_map.min()} to {class_map.max()}; a PNG mask holds 0 to 255")
     return Image.fromarray(class_map.astype(np.uint8))
 
 
 def colour_mask(class_map: Array, opacity: float = 1.0) -> Image.Image:
-    """Class ids [h, w] -> RGBA in the colours of `palette`; class 0 is transparent."""
+    """Class ids [h, w] as RGBA in the colours of `palette`; class 0 is transparent."""
     colours = palette(int(class_map.max(initial=0)) + 1)[class_map]
     alpha = np.where(class_map > 0, round(255 * opacity), 0).astype(np.uint8)
     return Image.fromarray(np.dstack([colours, alpha]))
@@ -70,7 +70,7 @@ def colour_mask(class_map: Array, opacity: float = 1.0) -> Image.Image:
 def overlay(
     image: Image.Image, class_map: Array, opacity: float = 0.5, labels: Sequence[str] | None = None
 ) -> Image.Image:
-    """A class map [h, w] laid over its image, RGB; with `labels` a legend of the classes that occur stands below."""
+    """A class map [h, w] over its image, RGB; with `labels`, a legend of the classes in it stands below."""
     layer = colour_mask(class_map, opacity)
     picture = image.convert("RGBA").resize(layer.size, Image.Resampling.BILINEAR)
     picture = Image.alpha_composite(picture, layer).convert("RGB")
@@ -78,7 +78,7 @@ def overlay(
 
 
 def shares(class_map: Array) -> dict[int, float]:
-    """The share of the pixels that each class that occurs has, largest first."""
+    """The share of the pixels of each class in the map, the largest first."""
     ids, counts = np.unique(class_map, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return {int(ids[i]): float(counts[i]) / class_map.size for i in order}

@@ -1,4 +1,4 @@
-"""What a terminal can show: colour, bars, tables, progress, and a text that is written over."""
+"""Text for terminals: colour, bars, tables, progress, and text that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from types import TracebackType
 from typing import TextIO
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
-"""A cell filled by eighths."""
+"""A cell filled by 0 to 8 eighths."""
 CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def coloured(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that wants colour (NO_COLOR and TERM=dumb say no)."""
+    """Whether to write colour: `stream` is a terminal, and neither NO_COLOR nor TERM=dumb is set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def plain(text: str) -> str:
-    """What somebody else wrote, a label or an error, without the power to move the cursor or to write elsewhere."""
+    """`text` with its control characters escaped, so that a label or an error cannot move the cursor."""
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def paint(text: str, style: str, stream: TextIO | None = None) -> str:
-    """`text`, plain, in a colour or weight of CODES where colour is wanted."""
+    """`text` with control characters escaped, in a style of CODES if `stream` shows colour (default: stdout)."""
     text = plain(text)
     return f"\x1b[{CODES[style]}m{text}\x1b[0m" if coloured(stream or sys.stdout) else text
 
 
 def bar(share: float, width: int = 24, stream: TextIO | None = None) -> str:
-    """`share` in [0, 1] as a bar of `width` cells; hashes where the stream cannot write blocks."""
+    """`share` in [0, 1] as a bar of `width` cells, made of hashes if the stream cannot write blocks."""
     share = min(max(share, 0.0), 1.0)
     encoding = (stream or sys.stdout).encoding or "ascii"
     try:
@@ -47,7 +47,7 @@ def bar(share: float, width: int = 24, stream: TextIO | None = None) -> str:
 
 
 def bars(rows: Sequence[tuple[str, float]], width: int = 24, stream: TextIO | None = None) -> str:
-    """A line per label and probability, the first one painted."""
+    """One line for each label and its probability; the first bar is green."""
     rows = [(plain(label), share) for label, share in rows]
     column = max((len(label) for label, _ in rows), default=0)
     lines = []
@@ -58,7 +58,7 @@ def bars(rows: Sequence[tuple[str, float]], width: int = 24, stream: TextIO | No
 
 
 def table(rows: Sequence[Sequence[str]], styles: Mapping[str, str] | None = None) -> str:
-    """Rows in columns; the first row is the heading. A cell that is a key of `styles` is painted so."""
+    """Rows in columns; the first row is the heading. `styles` gives cells with a certain text a style of CODES."""
     rows = [[plain(cell) for cell in row] for row in rows]
     styles = {**dict.fromkeys(filter(None, rows[0]), "bold"), **(styles or {})}
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -70,17 +70,17 @@ def table(rows: Sequence[Sequence[str]], styles: Mapping[str, str] | None = None
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether what was written to the stream can be written over."""
+    """Whether text on the stream can be redrawn in place."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class Screen:
-    """A text that takes the place of the one before it, without flicker: only what differs is cleared."""
+    """Text that is redrawn in place. It does not flicker, because lines are overwritten before they are cleared."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lines = 0
-        stream.write("\x1b[?25l")  # the cursor is hidden
+        stream.write("\x1b[?25l")  # hide the cursor
 
     def show(self, text: str) -> None:
         size = shutil.get_terminal_size()
@@ -96,13 +96,13 @@ class Screen:
 
 
 def _cut(line: str, columns: int) -> str:
-    """The line in at most so many cells; one that is cut loses its colours."""
+    """The line in at most `columns` cells; a line that is cut loses its colours."""
     plain = _ESCAPES.sub("", line)
     return line if len(plain) <= columns else plain[: columns - 1] + "…"
 
 
 class Progress:
-    """A bar on stderr while long work runs; nothing where stderr is no terminal.
+    """A progress bar on stderr; nothing if stderr is not a terminal.
 
     with Progress("measuring", 10.0) as progress:
         progress.at(2.5)
@@ -117,7 +117,7 @@ class Progress:
         self._next = 0.0
 
     def at(self, done: float, note: str = "") -> None:
-        """`done` of the total is done."""
+        """Show that `done` of the total is done, at most every PAUSE_S seconds."""
         now = time.monotonic()
         if not self._live or (now < self._next and done < self._total):
             return

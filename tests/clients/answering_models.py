@@ -1,4 +1,4 @@
-"""Models of a few lines whose answers are known: what the tests' model server runs, and declares."""
+"""Small models with known answers, for the tests' model server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model server of a few lines, over gRPC and REST, with the models of `answering_models`."""
+"""A small model server over gRPC and REST, with the models of `answering_models`."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def grpc_server(server: Server) -> grpc.Server:
         return pb.HealthListResponse(statuses=[{"key": name} for name in ["", *server.listing]])
 
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    unlimited.append(("grpc.so_reuseport", 0))  # a port is ours alone
+    unlimited.append(("grpc.so_reuseport", 0))  # no other server may share the port
     made = grpc.server(futures.ThreadPoolExecutor(8), options=unlimited)
     prediction = {"Predict": guarded(predict), "GetModelMetadata": guarded(metadata)}
     made.add_generic_rpc_handlers(
@@ -237,7 +237,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def steady_server() -> Iterator[Server]:
-    """For tests that change nothing of it."""
+    """One server for all tests of a module that leave its state alone."""
     with running_server() as running:
         yield running
 
@@ -251,7 +251,7 @@ def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca, server (for localhost) and client: .crt and .key each; other.crt is of nobody."""
+    """A folder with .crt and .key of ca, server (for localhost) and client, and other.crt, which signed nothing."""
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     home = tmp_path_factory.mktemp("tls")

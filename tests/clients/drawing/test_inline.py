@@ -99,7 +99,7 @@ def painted(text: str, height: int, width: int) -> np.ndarray[tuple[int, ...], n
     return canvas
 
 
-def test_pictures_are_for_terminals_alone_and_can_be_wanted_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_shown_in_terminals_only_and_can_be_switched(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = Image.new("RGB", (4, 4))
     assert not inline.show(picture, stream=Terminal())
     assert inline.show(picture, True, Terminal())

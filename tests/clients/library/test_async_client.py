@@ -72,7 +72,7 @@ def test_every_method_answers_as_the_blocking_one_does(target: str, tmp_path: Pa
             assert repr(getattr(client, name)(*given)) == repr(answer), name
 
 
-def test_many_questions_are_open_at_once_and_one_can_be_given_up(target: str, server: Any) -> None:
+def test_many_requests_run_at_once_and_one_can_be_cancelled(target: str, server: Any) -> None:
     async def ask() -> None:
         async with AsyncClient(target) as client:
             x = np.zeros(1, np.float32)
@@ -101,7 +101,7 @@ def test_a_client_outlives_its_event_loop_and_says_when_it_is_closed(target: str
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_late_and_missing_servers_are_told_apart(scheme: str, server: Any) -> None:
+def test_a_late_answer_and_a_missing_server_are_different_errors(scheme: str, server: Any) -> None:
     target = f"grpc://{server.grpc}" if scheme == "grpc" else server.rest
 
     async def late() -> None:

@@ -138,7 +138,7 @@ def refusing(times: int, code: str, details: str, **trailers: str) -> Callable[[
     ],
     ids=["pushback", "retry-after"],
 )
-def test_over_grpc_the_server_says_when_to_ask_again(
+def test_over_grpc_the_server_says_when_to_retry(
     code: str, trailer: dict[str, str], pause: float, pauses: list[float]
 ) -> None:
     with Status(refusing(2, code, "shed", **trailer)) as server, Client(f"grpc://localhost:{server.port}") as client:
@@ -148,7 +148,7 @@ def test_over_grpc_the_server_says_when_to_ask_again(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_over_rest_the_server_says_when_to_ask_again(status: int, pauses: list[float]) -> None:
+def test_over_rest_the_server_says_when_to_retry(status: int, pauses: list[float]) -> None:
     with (
         Http((status, {"Retry-After": "3"}, {"error": "shed"})) as server,
         Client(f"http://localhost:{server.port}") as client,
@@ -157,7 +157,7 @@ def test_over_rest_the_server_says_when_to_ask_again(status: int, pauses: list[f
     assert pauses == [3.0]
 
 
-def test_a_wait_beyond_the_deadline_is_not_begun(pauses: list[float]) -> None:
+def test_a_pause_beyond_the_deadline_is_not_begun(pauses: list[float]) -> None:
     with (
         Http((503, {"Retry-After": "60"}, {"error": "the server is full"})) as server,
         Client(f"http://localhost:{server.port}", timeout_s=5) as client,
@@ -168,7 +168,7 @@ def test_a_wait_beyond_the_deadline_is_not_begun(pauses: list[float]) -> None:
     assert len(server.calls) == 1
 
 
-def test_a_refusal_without_an_invitation_is_final(pauses: list[float]) -> None:
+def test_an_error_that_does_not_ask_for_a_retry_is_final(pauses: list[float]) -> None:
     with (
         Status(refusing(9, "UNAVAILABLE", "broken disk")) as server,
         Client(f"grpc://localhost:{server.port}") as client,
@@ -213,7 +213,7 @@ def test_a_server_that_is_killed_and_started_again_answers_again(kind: Any) -> N
 
 
 @pytest.mark.parametrize("kind", [Status, Http], ids=["grpc", "rest"])
-def test_the_key_and_further_headers_are_sent(kind: Any) -> None:
+def test_the_api_key_and_extra_headers_are_sent(kind: Any) -> None:
     scheme = "grpc" if kind is Status else "http"
     with kind() as server, Client(f"{scheme}://localhost:{server.port}", api_key="s3cret") as client:
         with sending({"X-Request-Id": "7f3a"}):

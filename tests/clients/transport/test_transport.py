@@ -113,7 +113,7 @@ def test_a_late_answer_is_a_deadline_exceeded(client: Client, server: Any) -> No
     server.release.set()
 
 
-def test_a_full_queue_is_asked_again(client: Client, server: Any) -> None:
+def test_a_request_that_met_a_full_queue_is_retried(client: Client, server: Any) -> None:
     full = "The batch scheduling queue to which this task was submitted is full; currently 10 batches"
     server.refuse("UNAVAILABLE", full, times=2)
     assert client.predict("echo_DT_FLOAT", {"x": np.float32(1)})["y"] == 1
@@ -124,7 +124,7 @@ def test_a_full_queue_is_asked_again(client: Client, server: Any) -> None:
     assert server.predictions == 3 + ATTEMPTS
 
 
-def test_what_may_have_run_is_not_asked_again(client: Client, server: Any) -> None:
+def test_a_request_that_may_have_run_is_not_retried(client: Client, server: Any) -> None:
     server.refuse("UNAVAILABLE", "the accelerator went away", times=1)
     with pytest.raises(errors.Unavailable, match="the accelerator went away"):
         client.predict("echo_DT_FLOAT", {"x": np.float32(1)})
@@ -132,7 +132,7 @@ def test_what_may_have_run_is_not_asked_again(client: Client, server: Any) -> No
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_nothing_at_the_address_says_how_to_start_it(protocol: str) -> None:
+def test_the_error_for_an_address_without_a_server_says_how_to_start_one(protocol: str) -> None:
     with socket.socket() as unheard:
         unheard.bind(("localhost", 0))
         address = f"localhost:{unheard.getsockname()[1]}"
