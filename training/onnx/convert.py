@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,15 @@ def to_onnx(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[st
     both = sorted(set(inputs) & set(outputs))
     if both:
         raise NotConvertibleError(f'"{both[0]}" names both an input and an output; an ONNX graph needs different names')
-    with quiet(), _without_copies():
+    try:
+        with quiet(), _without_copies():
+            model = _converted(traced, specs)
+    except Exception:  # tf2onnx raises whatever its handlers and passes raise
+        # One of its optimizer passes may have failed. With copies it can skip that pass.
         try:
-            model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
-        except Exception as error:  # tf2onnx raises whatever its handlers raise
+            with quiet():
+                model = _converted(traced, specs)
+        except Exception as error:
             raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
     missing = sorted({node.op_type for graph in subgraphs(model.graph) for node in graph.node if not _known(node)})
     if missing:
@@ -116,11 +121,18 @@ def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) 
         model.ParseFromString(before)
 
 
+def _converted(traced: Any, specs: Sequence[tf.TensorSpec]) -> onnx.ModelProto:
+    """The graph as tf2onnx makes it."""
+    model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
+    return model
+
+
 @contextlib.contextmanager
 def _without_copies() -> Iterator[None]:
     """Stop tf2onnx from copying the whole graph, weights included, before each of its passes.
 
-    It copies so that it can continue after a failed pass. For 11 million weights the copies take most of the time.
+    It copies so that it can skip a pass that fails. For 11 million weights the copies take most of the time. Without
+    copies, a failed pass raises.
     """
     name = tf2onnx.constants.ENV_TF2ONNX_CATCH_ERRORS
     before = os.environ.get(name)

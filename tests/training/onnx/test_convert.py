@@ -60,6 +60,15 @@ def test_an_error_names_what_onnx_cannot_express(function: Any, inputs: Any, wor
     assert "\n" not in str(caught.value)
 
 
+def test_a_pass_of_tf2onnx_that_fails_is_skipped() -> None:
+    """Its transpose optimizer fails on a scalar that is added to a convolution."""
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs) + 3.0)
+    converted = convert.to_onnx(lambda x: {"y": model(x, training=False)}, {"x": spec(None, 8, 8, 3)})
+    x = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    np.testing.assert_allclose(run(converted, x=x)["y"], model(x), atol=1e-5)
+
+
 def test_tensorflow_errors_are_cut_to_their_cause() -> None:
     function = tf.function(lambda x: tf.reshape(x, [-1, 7]), input_signature=[spec(None)])
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
@@ -83,6 +92,17 @@ def test_reshapes_to_a_free_batch_become_constant() -> None:
     assert len(model.graph.initializer) == 1
     x = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
     np.testing.assert_array_equal(run(model, x=x)["y"], x.reshape(4, 6))
+
+
+def test_a_simplification_that_fails_is_skipped_and_the_others_run() -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x"], ["y"], domain="custom"),  # not ONNX's: it has no second input
+        helper.make_node("Relu", ["x"], ["unused"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [value("x", "batch", 6)], [value("y", "batch", 6)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("custom", 1)])
+    simplify(model)
+    assert operations(model) == ["Reshape"]
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "read_elsewhere"])
