@@ -1,4 +1,4 @@
-"""The Dockerfile's stages and the services of compose.yaml, read by the tests that hold them to their word."""
+"""The Dockerfile's stages and the services of compose.yaml, for the tests that check them."""
 
 from __future__ import annotations
 

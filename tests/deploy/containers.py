@@ -1,4 +1,4 @@
-"""Images built from the Dockerfile by buildah, and containers of them by namespaces and chroot: no engine is needed."""
+"""Builds images from the Dockerfile with buildah and runs them in namespaces, without a container engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PACKAGES = "ca-certificates,python3,python3-pip,python3-venv"
 DEADLINE_S = 120
 
 # As `docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges` has it.
-SHUT_IN = """
+ISOLATE = """
 set -e
 root=$1 hosts=$2 work=$3 target=$4 mode=$5 user=$6; shift 6
 mount --make-rprivate /
@@ -56,14 +56,14 @@ sys.stdin.read()
 
 
 def run(*command: str | Path, timeout: float = 1800) -> str:
-    """What a command prints; AssertionError with all of it when it fails."""
+    """The output of a command; AssertionError with the output when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"{' '.join(map(str, command))}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
     return done.stdout.strip()
 
 
 def make_base(folder: Path) -> None:
-    """Puts BASE into buildah's storage, if it is not there: a Debian made by debootstrap."""
+    """Puts BASE, a Debian made by debootstrap, into buildah's storage unless it is there."""
     if run("buildah", "images", "--quiet", "--filter", f"reference={BASE}"):
         return
     root = folder / "debian"
@@ -105,7 +105,7 @@ class Image:
 
 
 class Network:
-    """A network of its own, in which a container's ports cannot meet this machine's."""
+    """A network namespace: its ports cannot collide with those of this machine."""
 
     def __init__(self) -> None:
         command = ["unshare", "--net", sys.executable, "-c", LOOPBACK]
@@ -145,11 +145,11 @@ class Container:
         self._environment = [f"{name}={value}" for name, value in values.items()]
         words = [*config["Entrypoint"], *(config["Cmd"] or [] if command is None else command)]
         mode = "rw" if writable else "ro"
-        isolated = [*network.enter, "unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", SHUT_IN]
+        isolated = [*network.enter, "unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", ISOLATE]
         given = [root, str(hosts), str(work), target, mode, config["User"]]
         inside = [f"--chdir={config['WorkingDir']}", *self._environment, *words]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([*isolated, "shut-in", *given, *inside], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*isolated, "isolated", *given, *inside], stdout=log, stderr=log)
 
     def pid(self) -> int:
         """The first process in it."""

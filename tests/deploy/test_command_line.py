@@ -72,7 +72,7 @@ def test_every_model_answers_rightly(protocol: str, label: str | None, started: 
         assert next(iter(same.values())).tolist() == [0, 1, 2]
 
 
-def test_many_who_ask_at_once_each_get_their_own_answer(started: Any) -> None:
+def test_concurrent_requests_each_get_their_own_answer(started: Any) -> None:
     async def ask() -> list[float]:
         async with AsyncClient(f"grpc://localhost:{started.grpc_port}") as client:
             inputs = [{"x": np.array([[number]], np.float32)} for number in range(100)]
@@ -82,7 +82,7 @@ def test_many_who_ask_at_once_each_get_their_own_answer(started: Any) -> None:
     assert asyncio.run(ask()) == [number / 2 + 2 for number in range(100)]
 
 
-def test_the_health_check_tells_a_server_that_answers_from_none(started: Any, stages: Any, tiny: Any) -> None:
+def test_the_health_check_passes_only_while_the_server_answers(started: Any, stages: Any, tiny: Any) -> None:
     _, port, path = stages["tensorflow-serving"].health()
     assert port == "8501"
     assert (
@@ -109,7 +109,7 @@ def test_metrics_are_where_the_file_says(started: Any) -> None:
     assert b":tensorflow:serving:request_count" in text
 
 
-def test_the_image_alone_serves_nothing_and_is_healthy(serve: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_image_without_models_is_healthy(serve: Callable[..., Any], tmp_path: Path) -> None:
     subprocess.run(["bash", ROOT / "deploy" / "tensorflow_serving" / "list_models.sh", tmp_path], check=True)
     server = serve(
         f"--model_config_file={tmp_path / 'models.config'}",

@@ -30,7 +30,7 @@ def run(*command: str | Path) -> None:
 
 
 def pins(lock: str) -> dict[str, str]:
-    """Package and version of each line, that for the containers' Python where there are several."""
+    """Version by package; of several lines for one package, the one for the containers' Python."""
     found = re.findall(r"^([\w.-]+)==(\S+)(?: ; (.*?))? \\$", (ROOT / lock).read_text(), re.MULTILINE)
     return {name: version for name, version, marker in found if marker not in OTHER_PYTHONS}
 
@@ -42,7 +42,7 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     run(BIN / "hadolint", "Dockerfile")
 
 
-def test_the_compose_file_keeps_to_the_compose_specification() -> None:
+def test_the_compose_file_fits_the_compose_specification() -> None:
     run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
 
 
@@ -151,13 +151,13 @@ def test_an_image_has_the_versions_that_are_tested(image: str) -> None:
     assert named <= set(installed)
 
 
-def test_what_only_serves_has_no_tensorflow() -> None:
+def test_images_that_only_serve_have_no_tensorflow() -> None:
     for image in ("server", "gateway"):
         assert {"tensorflow", "keras", "onnx"}.isdisjoint(pins(f"requirements/{image}.lock"))
 
 
 @pytest.mark.parametrize("image", OURS)
-def test_an_image_runs_as_nobody_and_says_what_it_is(image: str, stages: Any) -> None:
+def test_an_image_runs_without_root_and_has_labels(image: str, stages: Any) -> None:
     values = dict(stages[image].instructions)
     uid, gid = map(int, values["USER"].split(":"))
     assert uid > 1000
@@ -177,7 +177,7 @@ def test_nothing_secret_is_in_the_files() -> None:
         assert [value for value in secrets if not re.fullmatch(r"\$\{\w+:-\}", value)] == []
 
 
-def test_every_service_is_shut_in(services: Any) -> None:
+def test_every_service_is_hardened(services: Any) -> None:
     for name, service in services.items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
@@ -208,7 +208,7 @@ def test_each_profile_has_its_services(services: Any) -> None:
     assert device["capabilities"] == ["gpu"]
 
 
-def test_the_gateway_and_prometheus_name_servers_that_are_there(services: Any) -> None:
+def test_the_gateway_and_prometheus_name_existing_services(services: Any) -> None:
     aliases = {a for s in services.values() for a in s.get("networks", {}).get("default", {}).get("aliases", ())}
     gateway = services["gateway"]["environment"]
     named = {re.split("[/:]+", gateway[f"LADLE_GATEWAY_{field}"])[1] for field in ("SERVER", "REST")}

@@ -1,4 +1,4 @@
-"""The images, really built in clean root file systems, started as they are meant to be, and asked from outside."""
+"""The images: built in clean root file systems, started as compose.yaml does, and asked from outside."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _load() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The tools to build and run images; the tests are skipped, and say why, where they cannot be."""
+    """The module that builds and runs images; skips, with the reason, where it cannot."""
     if os.geteuid() != 0:
         pytest.skip("images are built in root file systems, for which one must be root")
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -90,7 +90,7 @@ def network(containers: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def build(containers: Any) -> Iterator[Callable[..., Any]]:
-    """Builds a target, once."""
+    """Builds each target once."""
     built: dict[str, Any] = {}
 
     def make(target: str, *context: Path) -> Any:
@@ -138,8 +138,8 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     return write
 
 
-def is_shut_in(container: Any) -> bool:
-    """Whether it runs as nobody and can write to no place but /tmp."""
+def is_isolated(container: Any) -> bool:
+    """Whether it runs without root or capabilities and can write only to /tmp."""
     assert container.execute("id", "-u").stdout.strip() == "65532"
     assert container.execute("touch", "/tmp/written").returncode == 0
     refused = [container.execute("touch", f"{folder}/written").stderr for folder in ("/app", "/venv", "/models")]
@@ -149,7 +149,7 @@ def is_shut_in(container: Any) -> bool:
 
 
 def environment(service: Any) -> dict[str, str]:
-    """What compose.yaml sets for a service, where nobody sets a variable."""
+    """The environment of a service in compose.yaml when no variable is set."""
     given = service.get("environment", {})
     return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in given.items()}
 
@@ -165,20 +165,20 @@ def test_the_server_and_the_gateway_answer_from_their_images(
     server.wait_until_healthy()
     network.ask(WAIT, "half_plus_two", "half_plus_three", "classifier")
     assert network.ask(ASK_SERVER).split("\n") == ["[2.5, 3.0]", "[3.5, 4.0]", "coat"] * 2
-    assert is_shut_in(server)
+    assert is_isolated(server)
     gateway = start("gateway", models, environment=environment(services["gateway"]))
     gateway.wait_until_healthy()
     answer, page = network.ask(ASK_GATEWAY).split("\n")
     assert "'label': 'coat'" in answer
     assert page == "True True True"
-    assert is_shut_in(gateway)
+    assert is_isolated(gateway)
     assert gateway.terminate() == 0, gateway.log.read_text()
     assert server.terminate() == 0, server.log.read_text()
     for container in (server, gateway):
         assert "Traceback" not in container.log.read_text()
 
 
-def test_what_the_training_image_exports_the_server_image_serves(
+def test_the_server_image_serves_what_the_training_image_exports(
     containers: Any, start: Any, build: Any, network: Any, tmp_path: Path, say: Any
 ) -> None:
     context = containers.without_nvidia(tmp_path / "context")

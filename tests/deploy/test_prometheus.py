@@ -168,7 +168,7 @@ def test_every_rule_and_every_panel_has_values(
     wait_for(answered, prometheus.log)
 
 
-def test_prometheus_evaluates_every_rule_and_none_alerts(prometheus: Prometheus) -> None:
+def test_prometheus_evaluates_every_rule_and_no_alert_fires(prometheus: Prometheus) -> None:
     rules = [rule for group in prometheus.get("/api/v1/rules")["groups"] for rule in group["rules"]]
     assert len(rules) == len(RULES)
     assert {rule["health"] for rule in rules} == {"ok"}

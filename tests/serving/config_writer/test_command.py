@@ -1,4 +1,4 @@
-"""`ladle config`: the files it writes, and what it says of a repository or options that it cannot use."""
+"""`ladle config`: the files that it writes, and the repositories and options that it refuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ladle.serving.config_writer.merging import can_be_merged
 
 @pytest.fixture
 def home(tiny_repository: Path, tmp_path: Path) -> Path:
-    """A repository of two models, of which one can be merged."""
+    """A repository with two models; the requests of one can be merged."""
     for name in ("half_plus_two", "classifier"):
         shutil.copytree(tiny_repository / name, tmp_path / "models" / name)
     return tmp_path / "models"
@@ -66,7 +66,7 @@ def test_files_that_were_changed_by_hand_are_kept(home: Path) -> None:
         pytest.param({"x": [-1, 3]}, {"mean": []}, False, id="no row for each"),
     ],
 )
-def test_only_what_stands_row_by_row_is_merged(
+def test_only_signatures_with_independent_rows_are_merged(
     inputs: dict[str, list[int]], outputs: dict[str, list[int]], merged: bool, tiny: Any, tmp_path: Path
 ) -> None:
     tensors = [{alias: ("float32", shape) for alias, shape in part.items()} for part in (inputs, outputs)]
@@ -105,7 +105,9 @@ def test_a_running_server_follows_the_labels(home: Path, tiny: Any, serve: Calla
     server.wait_for(lambda: answer("stable") == {"predictions": [[2.5]]})
 
 
-def test_what_is_pending_and_what_is_gone_is_said(home: Path, tiny: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pending_labels_and_removed_models_are_reported(
+    home: Path, tiny: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert config(home) == 0
     tiny.half_plus(7).write(home / "half_plus_two", 2)
     shutil.rmtree(home / "classifier")
@@ -132,7 +134,7 @@ def test_what_is_pending_and_what_is_gone_is_said(home: Path, tiny: Any, capsys:
         (["--mounted-at", "models"], 2, "got --mounted-at models; expected an absolute path, for example /models"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(
+def test_bad_options_are_refused(
     options: list[str], status: int, message: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert config(home, *options) == status
@@ -140,14 +142,14 @@ def test_options_that_make_no_sense_are_refused(
     assert not (home / "models.config").exists()
 
 
-def test_a_repository_without_a_model_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repository_without_a_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config(tmp_path) == 2
     assert "has no <name>/<version>/saved_model.pb" in capsys.readouterr().err
     assert config(tmp_path / "none") == 1
     assert capsys.readouterr().err == f"ladle config: {tmp_path / 'none'}: No such file or directory\n"
 
 
-def test_a_damaged_file_before_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_previous_file_is_not_overwritten(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "models.config").write_text("model_config_list { con")
     assert config(home) == 1
     assert "Invalid protobuf file" in capsys.readouterr().err

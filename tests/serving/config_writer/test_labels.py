@@ -1,4 +1,4 @@
-"""Where labels go when versions come, are promoted and taken back."""
+"""Where labels point when versions are added, promoted and moved back."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_a_new_version_is_loaded_before_canary_moves_to_it() -> None:
     assert decide([1, 2], after(first)) == Plan((1, 2), {"stable": 1, "canary": 2})
 
 
-def test_the_way_back_needs_no_loading() -> None:
+def test_moving_stable_back_needs_no_loading() -> None:
     promoted = decide([1, 2], entry((1, 2), 1, 2), LabelRequest(promote=True))
     assert promoted == Plan((1, 2), {"stable": 2, "canary": 2})
     back = decide([1, 2], after(promoted), LabelRequest(stable=1))
     assert back == Plan((1, 2), {"stable": 1, "canary": 2})
 
 
-def test_a_version_that_no_label_names_any_more_goes_with_the_next_file() -> None:
+def test_a_version_without_a_label_is_left_out_of_the_next_file() -> None:
     assert decide([1, 2], entry((1, 2), 2, 2)) == Plan((2,), {"stable": 2, "canary": 2})
 
 
@@ -46,13 +46,13 @@ def test_promotion_leaves_a_newer_version_alone() -> None:
     assert plan == Plan((1, 2), {"stable": 2, "canary": 2})
 
 
-def test_a_label_whose_version_is_gone_goes_to_one_that_is_loaded() -> None:
+def test_a_label_whose_version_was_removed_moves_to_a_loaded_one() -> None:
     plan = decide([2, 3], entry((1, 2), 1, 2))
     assert plan == Plan((2, 3), {"canary": 2}, {"stable": 3, "canary": 3})
     assert decide([2, 3], after(plan)) == Plan((2, 3), {"stable": 3, "canary": 3})
 
 
-def test_a_file_written_by_hand_is_taken_as_it_is() -> None:
+def test_a_file_written_by_hand_is_a_starting_point() -> None:
     before = ModelConfig("m", Path("/models/m"), Policy("latest", num_versions=2), {"stable": 1})
     assert decide([1, 2], before) == Plan((1, 2), {"stable": 1, "canary": 2})
 

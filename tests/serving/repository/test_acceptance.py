@@ -1,4 +1,4 @@
-"""HandleReloadConfigRequest: the models of a running server are replaced, or nothing is, in upstream's words."""
+"""HandleReloadConfigRequest: replaces the models of a running server, or refuses in TensorFlow Serving's words."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def reload(started: Any, grpc_to: Any) -> Reloader:
     reloader = Reloader(server, grpc_to(server), root)
     reloader()
     reloader(model("a", root / "a", BOTH))
-    # One worker may know it a moment before the other; a connection goes to either.
+    # One worker may see it a moment before the other, and a connection goes to either.
     server.wait_for(lambda: all(reloader.states("a") == {1: "AVAILABLE", 2: "AVAILABLE"} for _ in range(8)))
     return reloader
 
 
-def test_models_are_there_when_the_answer_is(reload: Reloader) -> None:
+def test_a_reload_answers_when_its_models_are_available(reload: Reloader) -> None:
     a, b = model("a", reload.root / "a", BOTH), model("b", reload.root / "b")
     assert reload(a, b, metrics=("/tensorflow/serving/request_count", "of nothing"))["of nothing"] == 0
     assert reload.asker.predict("b", {"x": X}) == {"y": [[10.5]]}
@@ -80,7 +80,7 @@ def test_models_are_there_when_the_answer_is(reload: Reloader) -> None:
     assert reload.asker.predict("a", {"x": X}) == {"y": [[2.5]]}
 
 
-def test_policies_and_paths_change_without_being_waited_for(reload: Reloader, refused: Any) -> None:
+def test_a_reload_does_not_wait_for_changed_policies(reload: Reloader, refused: Any) -> None:
     reload(model("a", reload.root / "a", "model_version_policy { specific { versions: 1 } }"))
     reload.server.wait_for(lambda: reload.states("a") == {1: "AVAILABLE", 2: "END"})
     assert reload.asker.predict("a", {"x": X}) == {"y": [[1.5]]}
@@ -142,7 +142,7 @@ def test_policies_and_paths_change_without_being_waited_for(reload: Reloader, re
     ],
     ids=["twice", "relative", "no platform", "both", "changed", "platform", "label", "outside", "climbs out"],
 )
-def test_a_config_that_cannot_be_changes_nothing(
+def test_a_refused_config_changes_nothing(
     reload: Reloader, refused: Any, entries: list[str], code: str, message: str
 ) -> None:
     named = model("a", reload.root / "a", BOTH)
@@ -154,7 +154,7 @@ def test_a_config_that_cannot_be_changes_nothing(
     assert reload.asker.predict("a", {"x": X}) == {"y": [[2.5]]}
 
 
-def test_what_is_wrong_is_said_in_upstreams_order(reload: Reloader, refused: Any) -> None:
+def test_faults_are_reported_in_tensorflow_servings_order(reload: Reloader, refused: Any) -> None:
     twice = model("a", "relative", platform='model_platform: "caffe"')
     for entries, said in (
         ([twice, twice], "multiple times"),
@@ -167,7 +167,7 @@ def test_what_is_wrong_is_said_in_upstreams_order(reload: Reloader, refused: Any
 
 
 @pytest.mark.parametrize("text", ["", "custom_model_config {}"], ids=["nothing", "custom"])
-def test_only_a_list_of_models_is_taken(reload: Reloader, refused: Any, text: str) -> None:
+def test_only_a_model_config_list_is_accepted(reload: Reloader, refused: Any, text: str) -> None:
     request = pb.ReloadConfigRequest(config=text_format.Parse(text, pb.ModelServerConfig()))
     with pytest.raises(refused) as error:
         reload.send(request)
@@ -177,7 +177,7 @@ def test_only_a_list_of_models_is_taken(reload: Reloader, refused: Any, text: st
     )
 
 
-def test_a_model_that_fails_is_told_and_the_others_go_on(reload: Reloader, refused: Any) -> None:
+def test_a_model_that_fails_is_named_and_the_others_are_served(reload: Reloader, refused: Any) -> None:
     a, b = model("a", reload.root / "a", BOTH), model("b", reload.root / "b")
     with pytest.raises(refused) as error:
         reload(a, b, model("bad", reload.root / "bad"))
@@ -204,7 +204,7 @@ def test_labels_follow_available_versions_and_are_replaced_as_a_whole(reload: Re
         reload.asker.predict("a", {"x": X}, label="new")
 
 
-def test_reloads_at_once_leave_a_whole_configuration(reload: Reloader, refused: Any) -> None:
+def test_concurrent_reloads_leave_one_whole_configuration(reload: Reloader, refused: Any) -> None:
     a, b = model("a", reload.root / "a", BOTH), model("b", reload.root / "b")
     codes = set()
 
@@ -233,7 +233,7 @@ def test_reload_is_off_unless_allowed(tiny_server: Any, grpc_to: Any, refused: A
     assert "--allow_config_reload" in error.value.message
 
 
-def test_a_label_may_name_what_is_not_there_where_that_is_allowed(
+def test_a_new_label_may_name_a_missing_version_where_that_is_allowed(
     serve: Any, tiny: Any, repository: Path, grpc_to: Any, refused: Any
 ) -> None:
     tiny.half_plus(1).write(repository / "a", 1)

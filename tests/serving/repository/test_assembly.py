@@ -1,4 +1,4 @@
-"""What starts, what does not and why, and when the server is ready."""
+"""Which flags start a server, which do not, and when it is ready."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_flags_that_contradict_each_other_are_refused(arguments: list[str], mess
 
 @pytest.fixture
 def start(tiny: Any) -> Iterator[Callable[..., tuple[subprocess.Popen[str], int]]]:
-    """Starts a server and waits for nothing."""
+    """Starts a server without waiting for it."""
     started = []
 
     def start(*arguments: str) -> tuple[subprocess.Popen[str], int]:
@@ -77,7 +77,7 @@ def start(tiny: Any) -> Iterator[Callable[..., tuple[subprocess.Popen[str], int]
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:
-    """What the server said until it said this."""
+    """The server's output up to the line with this text."""
     assert process.stdout is not None
     said = ""
     for line in process.stdout:
@@ -88,7 +88,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 @pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
-def test_upstreams_way_ports_open_when_all_models_are_there(
+def test_with_wait_for_models_ports_open_when_all_models_are_available(
     start: Any, tiny: Any, repository: Path, workers: int
 ) -> None:
     tiny.half_plus(1).write(repository / "a", 1)
@@ -104,7 +104,7 @@ def test_upstreams_way_ports_open_when_all_models_are_there(
 
 
 @pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
-def test_upstreams_way_one_model_that_fails_fails_the_start(
+def test_with_wait_for_models_one_failing_model_fails_the_start(
     start: Any, tiny: Any, repository: Path, workers: int
 ) -> None:
     tiny.half_plus(1).write(repository / "a", 1)
@@ -124,7 +124,7 @@ def test_workers_fail_to_start_as_one_process_does(start: Any, tiny: Any, tiny_s
     assert process.returncode == 255
 
 
-def test_one_model_of_several_that_fails_leaves_the_others(serve: Any, tiny: Any, repository: Path) -> None:
+def test_one_failing_model_leaves_the_others_served(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "a", 1)
     (repository / "bad" / "1").mkdir(parents=True)
     config = write_config(repository, ("a", ""), ("bad", ""))
@@ -146,7 +146,9 @@ def test_an_emptied_config_file_changes_nothing(serve: Any, tiny: Any, repositor
     server.stop()
 
 
-def test_polled_once_a_server_sees_only_what_a_new_config_names(serve: Any, tiny: Any, repository: Path) -> None:
+def test_a_server_that_polls_once_finds_new_versions_only_at_a_new_config(
+    serve: Any, tiny: Any, repository: Path
+) -> None:
     tiny.half_plus(1).write(repository / "a", 1)
     config = write_config(repository, ("a", ""))
     flags = ["--file_system_poll_wait_seconds=0", "--model_config_file_poll_wait_seconds=0.05"]
@@ -161,7 +163,7 @@ def test_polled_once_a_server_sees_only_what_a_new_config_names(serve: Any, tiny
     server.stop()
 
 
-def test_a_model_that_comes_later_does_not_take_back_readiness(serve: Any, tiny: Any, repository: Path) -> None:
+def test_a_later_model_leaves_the_server_ready(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "a", 1)
     server = serve("--repository", repository, "--max_num_load_retries=5", models=["a"])
     server.wait_for(lambda: server.get("/v2/health/ready")[0] == 200)

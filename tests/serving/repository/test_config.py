@@ -1,4 +1,4 @@
-"""ModelServerConfig: what is accepted, and upstream's words for what is not."""
+"""ModelServerConfig: what is accepted, and TensorFlow Serving's words for the rest."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_empty_config_serves_nothing(tmp_path: Path) -> None:
     ],
     ids=["twice", "no platform", "type and platform", "platform", "relative"],
 )
-def test_a_config_that_cannot_be_is_refused(entries: list[str], message: str) -> None:
+def test_an_invalid_config_is_refused(entries: list[str], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         parse(*entries)
 

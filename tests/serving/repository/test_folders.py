@@ -1,4 +1,4 @@
-"""Which folders are versions, and which versions are wanted."""
+"""Which folders are versions, and which versions are aspired."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_only_whole_numbers_are_versions(tmp_path: Path) -> None:
     assert {number: path.name for number, path in found.items()} == {1: "1", 123: "00000123", -3: "-3"}
 
 
-def test_of_two_names_for_a_number_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_of_two_names_for_a_number_counts(tmp_path: Path) -> None:
     folders(tmp_path, "1", "001")
     assert find_versions(tmp_path) == {1: tmp_path / "1"}
 
@@ -54,7 +54,7 @@ def test_a_base_path_that_goes_missing_changes_nothing(tmp_path: Path) -> None:
     assert repository.poll()["a"] == {}
 
 
-def test_upstreams_way_a_missing_base_path_holds_up_all_models(tmp_path: Path) -> None:
+def test_a_missing_base_path_can_hold_up_all_models_as_in_tensorflow_serving(tmp_path: Path) -> None:
     folders(tmp_path, "a/1", "b/1")
     models = [ModelConfig("a", tmp_path / "a"), ModelConfig("b", tmp_path / "b")]
     repository = ConfiguredRepository(models, missing_stops=True)
@@ -66,14 +66,14 @@ def test_upstreams_way_a_missing_base_path_holds_up_all_models(tmp_path: Path) -
     assert repository.poll()["b"] == {2: tmp_path / "b" / "2"}
 
 
-def test_a_folder_of_models_ignores_what_is_no_model(tmp_path: Path) -> None:
+def test_a_repository_ignores_files_and_hidden_folders(tmp_path: Path) -> None:
     folders(tmp_path, "lenet5/1", "lenet5/2", ".hidden/1", "not a name/1", "empty")
     (tmp_path / "file").write_text("")
     assert FolderRepository(tmp_path).poll() == {"lenet5": {2: tmp_path / "lenet5" / "2"}, "empty": {}}
     assert FolderRepository(tmp_path / "missing").poll() == {}
 
 
-def test_a_folder_of_models_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
+def test_an_unreadable_repository_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "models"
     (folder / "m" / "1").mkdir(parents=True)
     watched = FolderRepository(folder)
@@ -86,7 +86,7 @@ def test_a_folder_of_models_that_cannot_be_read_changes_nothing(tmp_path: Path) 
     assert watched.poll() == {"m": {}}
 
 
-def test_what_is_doubtful_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folders(tmp_path, "a/1", "a/001", "b", "c/1")
     models = [
         ModelConfig("a", tmp_path / "a"),
@@ -103,7 +103,7 @@ def test_what_is_doubtful_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptu
         assert any(text in line for line in said)
 
 
-def test_a_base_path_that_begins_to_lead_out_of_its_root_is_not_followed(tmp_path: Path) -> None:
+def test_a_base_path_replaced_by_a_link_out_of_its_root_is_not_followed(tmp_path: Path) -> None:
     folders(tmp_path, "root/m/1", "elsewhere/2")
     root = tmp_path / "root"
     repository = ConfiguredRepository([ModelConfig("m", root / "m", root=root)])
@@ -113,7 +113,7 @@ def test_a_base_path_that_begins_to_lead_out_of_its_root_is_not_followed(tmp_pat
     assert list(repository.poll()["m"]) == [1]
 
 
-def test_only_folders_with_the_name_of_a_model_are_models(tmp_path: Path) -> None:
+def test_only_folders_whose_name_fits_the_pattern_are_models(tmp_path: Path) -> None:
     folders(tmp_path, "lenet5/1", "unet-small/1", "-option/1", "a b/1", "$(x)/1")
     assert set(FolderRepository(tmp_path).poll()) == {"lenet5", "unet-small"}
     assert set(FolderRepository(tmp_path, names="lenet.*").poll()) == {"lenet5"}

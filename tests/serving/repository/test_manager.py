@@ -71,7 +71,7 @@ def test_the_old_version_serves_until_the_new_one_is_loaded() -> None:
     assert manager.serving_map.find("m").version == 2
 
 
-def test_a_failed_version_leaves_the_old_one_and_is_not_tried_again() -> None:
+def test_a_failed_version_leaves_the_old_one_serving_and_is_not_retried() -> None:
     loads = Loads(v2=FailedPrecondition("not here"))
     manager = Manager(loads, retries=5)
     aspire(manager, 1)
@@ -87,7 +87,7 @@ def test_a_failed_version_leaves_the_old_one_and_is_not_tried_again() -> None:
     assert str(error) == "not here"
 
 
-def test_a_failed_version_that_left_and_came_back_is_tried_again() -> None:
+def test_a_failed_version_that_was_removed_and_added_again_is_retried() -> None:
     manager = Manager(Loads(v2=[DataLoss("half of it")]))
     aspire(manager, 1, 2)
     until(manager, lambda: states(manager).get(2) is State.END)
@@ -96,7 +96,7 @@ def test_a_failed_version_that_left_and_came_back_is_tried_again() -> None:
     until(manager, lambda: states(manager) == {1: State.AVAILABLE, 2: State.AVAILABLE})
 
 
-def test_a_load_is_tried_again_as_often_as_said() -> None:
+def test_a_load_is_retried_as_often_as_configured() -> None:
     loads = Loads(v1=[DataLoss("a"), DataLoss("b")], v2=[DataLoss("c")] * 9)
     manager = Manager(loads, retries=2, retry_interval_s=0)
     aspire(manager, 1)
@@ -135,7 +135,7 @@ def test_unloading_waits_for_requests_in_flight() -> None:
     assert states(manager) == {1: State.END}
 
 
-def test_only_one_of_several_superseded_versions_bridges_a_failure() -> None:
+def test_only_the_newest_stale_version_serves_while_the_next_one_fails() -> None:
     manager = Manager(Loads(v9=FailedPrecondition("no")))
     aspire(manager, 1, 2, 3)
     until(manager, lambda: set(states(manager).values()) == {State.AVAILABLE} and len(states(manager)) == 3)
@@ -144,7 +144,7 @@ def test_only_one_of_several_superseded_versions_bridges_a_failure() -> None:
     assert states(manager) == {9: State.END, 3: State.AVAILABLE, 2: State.END, 1: State.END}
 
 
-def test_a_version_wanted_again_goes_on() -> None:
+def test_a_version_that_becomes_aspired_again_keeps_serving() -> None:
     manager = Manager(Loads(v2=FailedPrecondition("no")))
     aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
@@ -155,7 +155,7 @@ def test_a_version_wanted_again_goes_on() -> None:
     assert manager.serving_map.find("m").version == 1
 
 
-def test_an_unexpected_fault_of_a_load_tells_the_client_nothing() -> None:
+def test_an_unexpected_load_error_tells_the_client_nothing() -> None:
     manager = Manager(Loads(v1=RuntimeError("/secret/path")))
     aspire(manager, 1)
     until(manager, lambda: states(manager)[1] is State.END)
@@ -167,7 +167,7 @@ def test_an_unexpected_fault_of_a_load_tells_the_client_nothing() -> None:
     )
 
 
-def test_a_version_wanted_again_while_it_leaves_is_loaded_afresh() -> None:
+def test_a_version_that_becomes_aspired_while_it_unloads_is_loaded_again() -> None:
     loads = Loads()
     manager = Manager(loads)
     aspire(manager, 1)
@@ -197,7 +197,7 @@ def test_the_resource_preserving_policy_unloads_first() -> None:
     until(manager, lambda: states(manager) == {2: State.AVAILABLE, 1: State.END})
 
 
-def test_the_resource_preserving_policy_keeps_nothing_beside_a_failure() -> None:
+def test_the_resource_preserving_policy_keeps_no_old_version_when_the_new_one_fails() -> None:
     manager = Manager(Loads(v2=FailedPrecondition("no")), unload_first=True)
     aspire(manager, 1)
     until(manager, lambda: manager.is_available("m"))
@@ -206,7 +206,7 @@ def test_the_resource_preserving_policy_keeps_nothing_beside_a_failure() -> None
     assert not manager.is_available("m")
 
 
-def test_each_change_is_shown_in_order() -> None:
+def test_changes_are_shown_in_order() -> None:
     """Requests reach a version before its status says so, and its status says so before they do not."""
     seen: list[tuple[bool, State]] = []
     manager: Manager[Servable] = Manager(Loads(), show=lambda: note())
@@ -230,7 +230,7 @@ def test_each_change_is_shown_in_order() -> None:
     ]
 
 
-def test_a_retry_that_is_not_wanted_any_more_is_not_made() -> None:
+def test_a_version_that_is_no_longer_aspired_is_not_retried() -> None:
     loads = Loads(v1=[DataLoss("a")] * 9)
     manager = Manager(loads, retries=5, retry_interval_s=3600)
     aspire(manager, 1)

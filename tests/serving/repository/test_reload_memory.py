@@ -69,7 +69,7 @@ def test_a_retired_version_is_freed_when_its_last_request_ends(tiny: Any, tmp_pa
     assert ref() is None
 
 
-def test_what_is_known_of_requests_does_not_hold_a_version(tiny: Any, tmp_path: Path) -> None:
+def test_cached_calls_do_not_keep_a_version_in_memory(tiny: Any, tmp_path: Path) -> None:
     """Not even until the garbage collector comes: a version's memory is given back when it goes."""
     manager: Manager[Servable] = Manager(Loader(), threads=1)
     core = Core(manager, Watcher(FolderRepository(tmp_path), manager))

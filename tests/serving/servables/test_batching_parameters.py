@@ -26,7 +26,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
     assert [read.padded(rows) for rows in (1, 2, 3, 32)] == [2, 2, 32, 32]
 
 
-def test_the_defaults_are_upstreams(tmp_path: Path) -> None:
+def test_the_defaults_are_those_of_tensorflow_serving(tmp_path: Path) -> None:
     path = tmp_path / "parameters"
     path.write_text("")
     read = read_batching(path)
@@ -65,7 +65,7 @@ def test_parameters_that_contradict_each_other_are_refused(tmp_path: Path, text:
     assert str(caught.value) == message
 
 
-def test_a_version_may_bring_its_own(tmp_path: Path) -> None:
+def test_a_version_may_have_its_own_parameters(tmp_path: Path) -> None:
     assert read_batching_of(tmp_path) is None
     (tmp_path / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
     own = read_batching_of(tmp_path)

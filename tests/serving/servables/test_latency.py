@@ -7,11 +7,11 @@ import numpy as np
 from ladle.serving.servables.latency import QUICK_S, Latency, size_of
 
 
-def test_unknown_calls_are_not_quick() -> None:
+def test_calls_that_were_never_measured_are_not_quick() -> None:
     assert not Latency().is_quick(1)
 
 
-def test_the_estimate_follows_the_calls_but_no_single_one() -> None:
+def test_the_estimate_follows_many_calls_and_no_single_one() -> None:
     latency = Latency()
     latency.record(784, QUICK_S * 9)
     latency.record(784, QUICK_S / 2)

@@ -1,4 +1,4 @@
-"""What a request asks of a signature."""
+"""Output filters are checked against the signature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def signature(tiny: Any, tmp_path: Path) -> Signature:
     return parse_signature("serving_default", read_signature_defs(folder)["serving_default"])
 
 
-def test_the_same_outputs_are_the_same_choice_in_whichever_order(signature: Signature) -> None:
+def test_the_order_of_an_output_filter_does_not_matter(signature: Signature) -> None:
     every = tuple(signature.outputs)
     assert choose_outputs(signature, []) == choose_outputs(signature, every[::-1]) == every
     assert choose_outputs(signature, [every[2], every[0]]) == (every[0], every[2])

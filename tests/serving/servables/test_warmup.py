@@ -34,7 +34,7 @@ def predict_log(**inputs: Any) -> Any:
     return log
 
 
-def test_records_are_those_that_tensorflow_wrote(tmp_path: Path) -> None:
+def test_records_are_read_as_tensorflow_wrote_them(tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
     records = [b"", b"one", bytes(range(256)) * 20]
     with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:
@@ -44,7 +44,7 @@ def test_records_are_those_that_tensorflow_wrote(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:5], lambda d: d[:14] + b"x" + d[15:]])
-def test_a_damaged_file_is_told(tiny: Any, tmp_path: Path, damage: Any) -> None:
+def test_a_damaged_file_is_refused(tiny: Any, tmp_path: Path, damage: Any) -> None:
     write(tmp_path, damage(tiny.record(b"content")))
     with pytest.raises(DataLoss, match="verify your warmup data is in TFRecord format"):
         list(read_requests(tmp_path))
@@ -66,11 +66,11 @@ def test_requests_of_each_kind_are_read(tiny: Any, tmp_path: Path) -> None:
     assert requests[1][1]["inputs"].shape == (1,)
 
 
-def test_no_file_is_fine(tmp_path: Path) -> None:
+def test_a_missing_file_means_no_requests(tmp_path: Path) -> None:
     assert list(read_requests(tmp_path)) == []
 
 
-def test_what_cannot_be_replayed_is_refused(tiny: Any, tmp_path: Path) -> None:
+def test_records_that_cannot_be_replayed_are_refused(tiny: Any, tmp_path: Path) -> None:
     session = pb.PredictionLog()
     session.session_run_log.SetInParent()
     path = write(tmp_path, tiny.record(session.SerializeToString()))
@@ -104,7 +104,7 @@ def with_example(kind: str, *signatures: str) -> Any:
     return log
 
 
-def test_logs_of_each_kind_warm_a_version_up(tiny: Any, tmp_path: Path) -> None:
+def test_logs_of_each_kind_warm_up_a_version(tiny: Any, tmp_path: Path) -> None:
     logs = [
         predict_log(x=np.ones((1, 1), np.float32)),
         with_example("classify_log", "classify_x"),

@@ -1,4 +1,4 @@
-"""Both engines run again on what a version came with."""
+"""Both engines run on the inputs in a version's folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def version(zoo: Path) -> Path:
     return zoo / "lenet5" / "1"
 
 
-def test_engines_that_agree_are_said_to(version: Path) -> None:
+def test_the_report_says_that_engines_agree(version: Path) -> None:
     said = compare_engines(version, compare)
     assert said.startswith("TensorFlow and ONNX Runtime agree on ")
     assert " signatures within " in said
 
 
-def test_a_graph_of_other_weights_is_found_out(version: Path, tmp_path: Path) -> None:
+def test_a_graph_with_other_weights_is_detected(version: Path, tmp_path: Path) -> None:
     import hashlib
 
     import onnx
@@ -44,7 +44,7 @@ def test_a_graph_of_other_weights_is_found_out(version: Path, tmp_path: Path) ->
         compare_engines(other, compare)
 
 
-def test_a_version_that_came_with_nothing_cannot_be_compared(version: Path, tmp_path: Path) -> None:
+def test_a_version_without_inputs_cannot_be_compared(version: Path, tmp_path: Path) -> None:
     other = tmp_path / "1"
     shutil.copytree(version, other)
     shutil.rmtree(other / "assets.extra" / "samples", ignore_errors=True)

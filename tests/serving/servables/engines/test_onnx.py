@@ -29,7 +29,7 @@ def change_card(folder: Path, change: Any) -> None:
     path.write_text(json.dumps(card))
 
 
-def test_only_what_is_asked_is_computed(tiny: Any, tmp_path: Path) -> None:
+def test_only_the_requested_outputs_are_computed(tiny: Any, tmp_path: Path) -> None:
     engine = load(tiny.image_classifier().write(tmp_path))
     image = {"image": np.ones((3, 2, 2, 1), np.float32)}
     assert sorted(engine.run("serving_default", image, ["label"])) == ["label"]
@@ -83,7 +83,7 @@ def test_a_card_that_does_not_fit_the_folder_fails_the_load(
         load(folder)
 
 
-def test_a_refused_shape_is_told_without_the_librarys_words(tiny: Any, tmp_path: Path) -> None:
+def test_the_error_for_a_wrong_shape_leaves_out_the_librarys_words(tiny: Any, tmp_path: Path) -> None:
     engine = load(tiny.identities().write(tmp_path))
     uneven = {"a": np.ones(2, np.float32), "b": np.ones(3, np.float32)}
     with pytest.raises(InvalidArgument, match=r'cannot run inputs of these shapes: "a" float32 \[2\], "b"') as caught:
@@ -91,7 +91,7 @@ def test_a_refused_shape_is_told_without_the_librarys_words(tiny: Any, tmp_path:
     assert "onnx" not in str(caught.value).lower()
 
 
-def test_a_slow_graph_gets_the_threads_that_are_quickest(tiny: Any, tmp_path: Path) -> None:
+def test_a_slow_graph_gets_the_quickest_number_of_threads(tiny: Any, tmp_path: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     side = 700
@@ -125,7 +125,7 @@ def test_a_graph_that_computes_each_element_takes_any_shape(tiny: Any, tmp_path:
     np.testing.assert_array_equal(y, x / 2 + 2)
 
 
-def test_other_graphs_take_the_declared_rank_alone(tiny: Any, tmp_path: Path) -> None:
+def test_other_graphs_take_only_the_declared_rank(tiny: Any, tmp_path: Path) -> None:
     engine = load(tiny.image_classifier().write(tmp_path))
     with pytest.raises(InvalidArgument, match=r'"image" has shape \[2, 2, 1\]; expected \[-1, 2, 2, 1\]'):
         engine.run("serving_default", {"image": np.ones((2, 2, 1), np.float32)}, ["logits"])

@@ -1,4 +1,4 @@
-"""A run takes many threads where the cores are free and that is quicker, else few."""
+"""A run uses more threads when cores are free and that is faster at its size."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(graph: Graph, rows: int) -> None:
 
 
 @several
-def test_both_sessions_are_measured_at_each_size_that_is_asked(graph: Graph) -> None:
+def test_both_sessions_are_measured_at_each_size(graph: Graph) -> None:
     graph.tune(feed(SIDE))
     assert graph.wide is not None
     assert 1 <= graph.narrow.threads < graph.wide.threads <= cpu_count()
@@ -67,7 +67,7 @@ def test_both_sessions_are_measured_at_each_size_that_is_asked(graph: Graph) -> 
 
 @several
 @pytest.mark.parametrize(("many_s", "few_s"), [(1.0, 2.0), (2.0, 1.0)], ids=["many", "few"])
-def test_the_quicker_session_is_taken_and_the_other_tried_again(graph: Graph, many_s: float, few_s: float) -> None:
+def test_the_quicker_session_runs_and_the_other_is_retried(graph: Graph, many_s: float, few_s: float) -> None:
     graph.tune(feed(SIDE))
     assert graph.wide is not None
     graph.wide.latency.record(1000, many_s)
@@ -87,14 +87,14 @@ def test_a_run_beside_others_takes_few_threads(graph: Graph) -> None:
     assert graph.wide.latency.measured_s(size_of(feed(90))) is None
 
 
-def test_a_large_graph_is_kept_once(graph: Graph) -> None:
+def test_a_large_graph_has_one_session(graph: Graph) -> None:
     large = Graph(graph.source, onnx_graph.KEPT_TWICE_BYTES + 1)
     large.tune(feed(SIDE))
     assert large.wide is None
     run(large, 3)
 
 
-def test_a_quick_graph_and_a_given_number_of_threads_are_left_alone(graph: Graph) -> None:
+def test_quick_graphs_and_given_numbers_of_threads_are_not_tuned(graph: Graph) -> None:
     given = Graph(graph.source, 0, threads=2)
     given.tune(feed(SIDE))
     assert (given.threads, given.wide) == (2, None)
@@ -102,7 +102,7 @@ def test_a_quick_graph_and_a_given_number_of_threads_are_left_alone(graph: Graph
     assert (graph.threads, graph.wide) == (1, None)
 
 
-def test_a_core_belongs_to_the_event_loop_while_it_answers_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_event_loop_keeps_a_core_while_it_runs_quick_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "cpu_count", lambda: 4)
     monkeypatch.setattr(cores.loop_activity, "quick_at", -1.0)
     free = Cores()

@@ -241,7 +241,7 @@ def test_multi_inference_refuses(server: Any, grpc_to: Any, tasks: Any, code: st
     assert caught.value.details() == message
 
 
-def test_shapes_are_checked_by_the_graph_alone(server: Any, grpc_to: Any) -> None:
+def test_only_the_graph_checks_shapes(server: Any, grpc_to: Any) -> None:
     ask = grpc_to(server)
     for x in (np.float32(1), np.ones(3, np.float32), np.ones((2, 2), np.float32)):
         assert ask.predict("two", {"x": x})["y"] == (np.asarray(x) * 0.5 + 2).tolist()
@@ -279,7 +279,7 @@ def test_metadata_lists_every_signature_of_the_metagraph(server: Any, grpc_to: A
     assert "__saved_model_init_op" in grpc_to(server).metadata("two")["inputs"]
 
 
-def test_a_damaged_savedmodel_fails_alone(server: Any, tmp_path: Path, grpc_to: Any) -> None:
+def test_a_damaged_savedmodel_leaves_other_models_served(server: Any, tmp_path: Path, grpc_to: Any) -> None:
     repository = next(Path(part) for part in server.process.args if "savedmodels" in part)
     folder = repository / "broken" / ".writing"
     folder.mkdir(parents=True)

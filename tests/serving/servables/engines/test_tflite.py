@@ -84,11 +84,11 @@ def test_without_metadata_the_aliases_are_the_names_of_the_tensors(server: Any, 
     assert answer == [[2.5]]
 
 
-def test_a_version_without_the_file_is_served_as_ever(server: Any, grpc_to: Any) -> None:
+def test_a_version_without_the_file_runs_on_onnx_runtime(server: Any, grpc_to: Any) -> None:
     assert grpc_to(server).predict("graph", {"x": np.ones((1, 1), np.float32)}) == {"y": [[1.5]]}
 
 
-def test_a_damaged_file_fails_its_version_alone(server: Any) -> None:
+def test_a_damaged_file_fails_only_its_version(server: Any) -> None:
     server.wait_for_state("broken", 1, "END")
     status = server.get("/v1/models/broken")[1].decode()
     assert "the version's model.tflite cannot be read; convert the model again" in status

@@ -1,4 +1,4 @@
-"""The NumPy steps answer as their TensorFlow twins do."""
+"""The NumPy steps and those in TensorFlow give the same answers."""
 
 from __future__ import annotations
 
