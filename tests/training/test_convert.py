@@ -120,6 +120,16 @@ def test_what_keras_exports_is_converted(tmp_path: Path) -> None:
     assert convert(tmp_path / "net").graphs["serving_default"] == "model.onnx"
 
 
+def test_the_statistics_of_a_normalization_become_part_of_the_graph(tmp_path: Path) -> None:
+    normalize = keras.layers.Normalization()
+    normalize.adapt(np.random.default_rng(0).normal(5, 2, (20, 3)).astype(np.float32))
+    inputs = keras.Input((3,), name="x")
+    keras.Model(inputs, keras.layers.Dense(2)(normalize(inputs))).export(tmp_path / "net", verbose=False)
+    result = convert(tmp_path / "net")
+    assert result.graphs["serving_default"] == "model.onnx"
+    assert [value.name for value in onnx.load(tmp_path / "net" / "model.onnx").graph.input] == ["x"]
+
+
 def test_a_saved_model_of_tensorflow_1_is_converted(tmp_path: Path) -> None:
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:

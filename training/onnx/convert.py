@@ -122,8 +122,33 @@ def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) 
 
 
 def _converted(traced: Any, specs: Sequence[tf.TensorSpec]) -> onnx.ModelProto:
-    """The graph as tf2onnx makes it."""
-    model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
+    """The graph as tf2onnx makes it, with the constants that the function captured as initializers."""
+    concrete = traced.get_concrete_function()
+    constants = {
+        inner.op.name: value.numpy()
+        for value, inner in concrete.graph.captures
+        if value.dtype not in (tf.resource, tf.variant)
+    }
+    if not constants:
+        model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
+        return model
+    # from_function freezes captured variables, but would make an input of every other captured tensor: the statistics
+    # of a Normalization layer, or a tf.constant made outside the function.
+    inputs = [tensor.name for tensor in concrete.inputs if tensor.dtype != tf.resource]
+    outputs = [tensor.name for tensor in concrete.outputs]
+    with tf.device("/cpu:0"):
+        frozen = tf2onnx.tf_loader.from_function(concrete, inputs, outputs)
+    for node in frozen.node:
+        if node.op == "Placeholder" and node.name in constants:
+            node.op = "Const"
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(constants[node.name]))
+            del node.attr["shape"]
+    given = inputs[: len(specs)]
+    names = dict(zip(given, (spec.name for spec in specs), strict=True))
+    names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
+    model, _ = tf2onnx.convert.from_graph_def(
+        frozen, input_names=given, output_names=outputs, tensors_to_rename=names, opset=OPSET
+    )
     return model
 
 

@@ -69,6 +69,15 @@ def test_a_pass_of_tf2onnx_that_fails_is_skipped() -> None:
     np.testing.assert_allclose(run(converted, x=x)["y"], model(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("columns", [2, 300], ids=["small", "large"])
+def test_constants_from_outside_the_function_become_part_of_the_graph(columns: int) -> None:
+    outside = tf.constant(np.random.default_rng(0).random((3, columns), np.float32))
+    model = convert.to_onnx(lambda x: {"y": tf.matmul(x, outside)}, {"x": spec(None, 3)})
+    assert [value.name for value in model.graph.input] == ["x"]
+    x = np.random.default_rng(1).random((4, 3), np.float32)
+    np.testing.assert_allclose(run(model, x=x)["y"], x @ outside.numpy(), rtol=1e-5)
+
+
 def test_tensorflow_errors_are_cut_to_their_cause() -> None:
     function = tf.function(lambda x: tf.reshape(x, [-1, 7]), input_signature=[spec(None)])
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
