@@ -36,8 +36,10 @@ def data(record: Mapping[str, Any]) -> str:
 def chosen(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The entries that come with Ladle, by network: the newest record of preset `quick`, else the newest of all."""
     ranked = sorted(records, key=lambda record: (record["preset"] == "quick", str(record["created"])))
-    kept = ("preset", "data", "synthetic", "seconds", "machine")
-    by_name = {r["network"]: {**{name: r[name] for name in kept}, "metrics": headline(r["metrics"])} for r in ranked}
+    kept = ("preset", "data", "synthetic", "seconds", "machine", "parameters")
+    by_name = {
+        r["network"]: {**{name: r.get(name) for name in kept}, "metrics": headline(r["metrics"])} for r in ranked
+    }
     return {name: by_name[name] for name in sorted(by_name)}
 
 
@@ -51,7 +53,7 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 def measured(repository: Path) -> dict[str, dict[str, Any]]:
     """The metrics of each network and their origin, by name: `metrics` (the headline), `data`, `preset`, `synthetic`,
-    `seconds`, `machine`, `version`.
+    `seconds`, `machine`, `parameters`, `version`.
 
     `version` is a folder of the repository; None for metrics that come with Ladle.
     """
@@ -65,6 +67,7 @@ def measured(repository: Path) -> dict[str, dict[str, Any]]:
                     "synthetic": card["data"]["synthetic"],
                     "seconds": card["training_seconds"],
                     "machine": card["machine"],
+                    "parameters": card["parameters"],
                     "metrics": headline(metrics),
                     "version": str(version),
                 }

@@ -33,6 +33,16 @@ from ladle.training.weights import formats, initial, pretrained
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """A trained model, its functions, the data it was trained on, and the state at the end of its training."""
+
+    model: keras.Model
+    functions: functions.Functions
+    data: Prepared
+    state: State
+
+
+@dataclass(frozen=True)
 class Exported:
     """A new version.
 
@@ -125,7 +135,8 @@ def train(request: Request) -> Exported:
 
         def exported() -> Path:
             nonlocal measured
-            version = finish(request, model, live, prepared, state, folder.path, phases, {**staged, **start}, metrics)
+            fitted = Fitted(model, live, prepared, state)
+            version = finish(request, fitted, folder.path, phases, {**staged, **start}, metrics)
             measured = version.metrics
             return version.folder
 
@@ -137,10 +148,7 @@ def train(request: Request) -> Exported:
 
 def finish(
     request: Request,
-    model: keras.Model,
-    live: functions.Functions,
-    prepared: Prepared,
-    state: State,
+    fitted: Fitted,
     folder: Path,
     phases: Phases,
     entries: Mapping[str, Any],
@@ -148,13 +156,12 @@ def finish(
 ) -> Exported:
     """Evaluate a trained model, draw its report into the run's folder, and export it.
 
-    live     the model's functions
     entries  further entries of the model card: the weights it started with, its stages
     metrics  further metrics for the card, beside those of the test and validation splits: those of the folds
     """
-    network = request.network
+    network, prepared, state = request.network, fitted.data, fitted.state
     phases.begin("evaluate")
-    result = evaluate(live, prepared, request.repository)
+    result = evaluate(fitted.functions, prepared, request.repository)
     print_metrics(result)
     if request.report:
         phases.begin("report")
@@ -175,12 +182,12 @@ def finish(
     phases.begin("export")
     version = export(
         network,
-        model,
+        fitted.model,
         prepared.config,
         prepared.assets,
         card,
         repository=request.repository,
-        parity_inputs=parity_inputs(network, model, prepared),
+        parity_inputs=parity_inputs(network, fitted.model, prepared),
         samples=samples(prepared),
         report=folder / "report" if request.report else None,
     )
@@ -214,7 +221,7 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
     done = entries.get("folds", [])
     metrics = {"folds": folds.summary(done)} if len(done) == prepared.config.folds > 0 else {}
     live = functions.live(network, model, prepared.config, prepared.assets)
-    return finish(request, model, live, prepared, state, folder, Phases(), start, metrics)
+    return finish(request, Fitted(model, live, prepared, state), folder, Phases(), start, metrics)
 
 
 def save_keras(name: str, folder: Path, files: Sequence[Path]) -> None:
