@@ -115,6 +115,13 @@ def test_a_folder_imports_only_what_stands_below_it(parent: str) -> None:
     assert not wrong
 
 
+def test_command_line_and_web_gateway_import_nothing_of_each_other() -> None:
+    for mine, theirs in (("clients.cli", "clients.web"), ("clients.web", "clients.cli")):
+        names = [name for name in MODULES if f"{name}.".startswith(f"{mine}.")]
+        assert names
+        assert {name for name in names for each in own_imports(name) if f"{each}.".startswith(f"{theirs}.")} == set()
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = {name: own_imports(name) for name in MODULES}
     graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules

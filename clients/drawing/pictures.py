@@ -91,6 +91,11 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def png_of(pixels: Array) -> bytes:
+    """An array as `to_image` takes it, as PNG."""
+    return png(to_image(pixels))
+
+
 def _with_legend(picture: Image.Image, class_map: Array, labels: Sequence[str]) -> Image.Image:
     font = ImageFont.load_default(13)
     present = [i for i in shares(class_map) if 0 < i < len(labels)]

@@ -1,4 +1,4 @@
-"""The web gateway: a small HTTP API with pictures in and out, and a page, in front of a model server."""
+"""The web gateway: an HTTP API for images, text and numbers, and a page, in front of a model server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["Config", "create_app"]
 
 
 def __getattr__(name: str) -> Any:
-    """`create_app` late: prometheus_client, which it imports, reads the environment that `ladle gateway` sets."""
+    """Import `create_app` at its first use.
+
+    prometheus_client reads the environment when it is imported, and `ladle gateway` sets a variable before that.
+    """
     if name == "create_app":
         from ladle.clients.web.app import create_app
 

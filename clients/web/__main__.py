@@ -1,4 +1,4 @@
-"""`ladle gateway`, or `python -m ladle.clients.web`: runs on gunicorn if it is installed, else on werkzeug."""
+"""`ladle gateway`, or `python -m ladle.clients.web`: runs on gunicorn if it is installed, else on Werkzeug."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ from ladle.clients.web.config import MIB, Config
 EPILOG = """examples:
   ladle gateway                                              page and API at http://localhost:8080
   ladle gateway --server grpc://gpu-box:8500 --rest http://gpu-box:8501 --repository /models --host 0.0.0.0
-  ladle gateway --models lenet5,unet                         no repository at hand: names alone
-  ladle gateway --api-keys keys.txt --rate 600/minute        who may ask, and how often
+  ladle gateway --models lenet5,unet                         show two of the server's models
+  ladle gateway --api-keys keys.txt --rate 600/minute        require keys, and limit the rate of each
 
 in production, with gunicorn's own command line; LADLE_GATEWAY_<FIELD> sets each field of ladle.clients.web.Config:
   LADLE_GATEWAY_SERVER=grpc://localhost:8500 LADLE_GATEWAY_REPOSITORY=/models \\
   gunicorn --bind 0.0.0.0:8080 --worker-class gthread --threads 16 'ladle.clients.web:create_app()'
-With several workers each counts rates for itself; PROMETHEUS_MULTIPROC_DIR, an empty folder, adds their metrics up.
-$LADLE_GATEWAY_SERVER_KEY is the key that the model server wants. A slow caller holds a thread: in the open, put a
-reverse proxy that buffers requests in front, and say --proxies 1.
+Each worker counts rates for itself. Set PROMETHEUS_MULTIPROC_DIR to an empty folder to add up their metrics.
+$LADLE_GATEWAY_SERVER_KEY is the API key of the model server. A slow caller occupies a thread, so on a public network
+put a reverse proxy that buffers requests in front of the gateway, and give --proxies 1.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until interrupted; the exit code."""
+    """Serve until interrupted. Returns the exit code: 0 done, 1 failed, 2 misused."""
     given = build_parser().parse_args(argv)
     try:
         config = _config(given)
-        _claim(given.host, given.port)
+        _check_port(given.host, given.port)
     except OSError as error:
         where = error.filename or f"{given.host}:{given.port}"
-        hint = "" if error.filename else "; --port takes another"
+        hint = "" if error.filename else "; choose another with --port"
         print(f"ladle gateway: {where}: {error.strerror}{hint}", file=sys.stderr)
         return 1
     except UnicodeDecodeError:
-        print(f"ladle gateway: {given.api_keys} is not UTF-8 text", file=sys.stderr)
+        print(f"ladle gateway: --api-keys: got {given.api_keys}, which is not text; expected UTF-8", file=sys.stderr)
         return 2
-    shared = None
+    metrics_folder = None
     if given.workers > 1 and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        shared = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="ladle-gateway-")
+        metrics_folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="ladle-gateway-")
 
     def load() -> Flask:
-        from ladle.clients.web.app import create_app  # prometheus_client looks for its folder when it is imported
+        # Late: prometheus_client reads PROMETHEUS_MULTIPROC_DIR when it is imported.
+        from ladle.clients.web.app import create_app
 
         return create_app(config)
 
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     shown = "localhost" if given.host in ("127.0.0.1", "0.0.0.0", "::") else given.host  # noqa: S104
     print(f"the page: http://{shown}:{given.port}/  (model server: {config.server})", file=sys.stderr, flush=True)
-    us = os.getpid()
+    own_pid = os.getpid()
     try:
         with contextlib.suppress(KeyboardInterrupt):
             if importlib.util.find_spec("gunicorn"):
@@ -72,14 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 app.run(given.host, given.port, threaded=True)
     finally:
-        if shared is not None and os.getpid() == us:  # gunicorn's workers leave by here too
-            shutil.rmtree(shared, ignore_errors=True)
+        if metrics_folder is not None and os.getpid() == own_pid:  # gunicorn's workers are forks and come here too
+            shutil.rmtree(metrics_folder, ignore_errors=True)
     return 0
 
 
 def _config(given: argparse.Namespace) -> Config:
-    """OSError: the file of the keys cannot be read; ValueError: it is no text."""
-    keys = tuple(given.api_keys.read_text().splitlines() or [""]) if given.api_keys else ()  # an empty file is refused
+    """OSError: the file with the keys cannot be read; UnicodeDecodeError: it is not text."""
+    keys = (
+        tuple(given.api_keys.read_text().splitlines() or [""]) if given.api_keys else ()
+    )  # [""]: refuse an empty file
     keys += tuple(key for key in os.environ.get("LADLE_GATEWAY_KEYS", "").split(",") if key)
     return Config(
         server=given.server,
@@ -100,8 +103,8 @@ def _config(given: argparse.Namespace) -> Config:
     )
 
 
-def _claim(host: str, port: int) -> None:
-    """OSError when the port cannot be had: gunicorn would try for five seconds and say it eleven times."""
+def _check_port(host: str, port: int) -> None:
+    """OSError: the port is taken. gunicorn would retry for five seconds and log an error each time."""
     family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -123,7 +126,7 @@ def _gunicorn(load: Callable[[], Flask], given: argparse.Namespace) -> None:
                 "graceful_timeout": 5,
                 "loglevel": "warning",
                 "proc_name": "ladle-gateway",
-                "child_exit": _forget,
+                "child_exit": _mark_dead,
                 "preload_app": False,  # each worker makes its own application, channel and locks
             }
             for key, value in settings.items():
@@ -135,8 +138,8 @@ def _gunicorn(load: Callable[[], Flask], given: argparse.Namespace) -> None:
     Gateway().run()
 
 
-def _forget(server: Any, worker: Any) -> None:
-    """A worker that has ended answers nothing any more: its gauges count no longer."""
+def _mark_dead(server: Any, worker: Any) -> None:
+    """Take the gauges of a worker that has ended out of the sum."""
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         from prometheus_client import multiprocess
 
@@ -146,12 +149,12 @@ def _forget(server: Any, worker: Any) -> None:
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port < 2**16:
-        raise argparse.ArgumentTypeError(f"{text} is not a port, 0 to 65535")
+        raise argparse.ArgumentTypeError(f"got {text}; expected a port, 0 to 65535")
     return port
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the gateway."""
+    """The options of `ladle gateway`."""
     parser = argparse.ArgumentParser(
         prog="ladle gateway",
         description="Serve the web page and its API in front of a model server.",
@@ -160,39 +163,54 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=_port, default=8080, help="port of the page (default: %(default)s)")
-    add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
+    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: %(default)s)")
     add(
         "--server",
         default=os.environ.get("LADLE_ADDRESS", Config.server),
         help="model server, grpc://HOST:PORT (default: $LADLE_ADDRESS, now %(default)s)",
     )
     add("--ca", type=Path, metavar="FILE", help="CA of the model server's certificate, for grpcs://HOST:PORT")
-    add("--rest", metavar="URL", help="REST address of the same server: for the page's examples and the metrics")
+    add("--rest", metavar="URL", help="REST address of the same server, for its metrics and the page's code")
     add(
         "--monitoring-url",
         metavar="URL",
-        help="Prometheus metrics of the model server (default: below --rest, where TensorFlow Serving has them)",
+        help="address of the model server's Prometheus metrics (default: TensorFlow Serving's path below --rest)",
     )
     add(
         "--repository",
         type=Path,
         default=Path("model_repository"),
-        help="folder of the models: names, cards, samples, reports (default: %(default)s)",
+        help="folder of the served models: their cards, samples and reports (default: %(default)s)",
     )
-    add("--models", help="names with commas between, instead of a repository")
-    add("--timeout", type=seconds, default=Config.timeout_s, help="seconds for an answer (default: %(default)g)")
+    add(
+        "--models",
+        metavar="NAME,...",
+        help="show these models only, without the repository",
+    )
+    add(
+        "--timeout",
+        type=seconds,
+        default=Config.timeout_s,
+        help="seconds for the model server (default: %(default)g)",
+    )
     add(
         "--api-keys",
         type=Path,
         metavar="FILE",
-        help='only who has a key may ask; lines "NAME KEY" or "NAME sha256:HEX" (also $LADLE_GATEWAY_KEYS)',
+        help='require one of these keys; lines "NAME KEY" or "NAME sha256:HEX" (also $LADLE_GATEWAY_KEYS)',
     )
     add(
         "--rate",
-        help="requests of a key, or without keys of an address, as 600/minute"
+        help="most requests per key, or without keys per address, such as 600/minute"
         " (default: 1200/minute with keys, no limit without)",
     )
-    add("--origin", action="append", default=[], metavar="URL", help="pages of this origin may ask (CORS); repeatable")
+    add(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="let pages of this origin ask (CORS); repeatable",
+    )
     add(
         "--max-body-mib",
         type=seconds,
@@ -203,7 +221,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--max-pixels",
         type=positive,
         default=Config.max_pixels,
-        help="pixels of all images of a request together (default: %(default)s)",
+        help="most pixels of all images of a request together (default: %(default)s)",
     )
     add(
         "--proxies",
@@ -211,11 +229,11 @@ def build_parser() -> argparse.ArgumentParser:
         choices=range(8),
         metavar="N",
         default=0,
-        help="reverse proxies in front, whose X-Forwarded-For, -Proto, -Host and -Prefix are believed: they must set"
-        " or remove each (default: %(default)s)",
+        help="number of reverse proxies in front. Their X-Forwarded-For, -Proto, -Host and -Prefix are trusted, so they"
+        " must set or remove each (default: %(default)s)",
     )
     add("--workers", type=positive, default=1, help="processes (default: %(default)s)")
-    add("--threads", type=positive, default=16, help="threads of each (default: %(default)s)")
+    add("--threads", type=positive, default=16, help="threads per process (default: %(default)s)")
     add("--access-log", action="store_true", help="write a JSON line for each request to stdout")
     return parser
 

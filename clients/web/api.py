@@ -1,14 +1,14 @@
-"""What can be read of the gateway: models, cards, samples, reports, the service, health.
+"""The GET routes: models, cards, samples, reports, service, health.
 
-GET   /api/v1/models                        every model, with what a gallery shows of it
+GET   /api/v1/models                        all models, with what the gallery shows
 GET   /api/v1/models/<name>                 one model: versions, signatures, card, metrics
-GET   /api/v1/models/<name>/samples         real test inputs with the truth; /samples/<file>: one image
-GET   /api/v1/models/<name>/reports         curves, confusion matrix, mistakes; /reports/<file>: one picture
-GET   /api/v1/service                       rates, times and batch sizes, live
+GET   /api/v1/models/<name>/samples         inputs from the test set with the truth; /samples/<file>: an image
+GET   /api/v1/models/<name>/reports         pictures of the training report; /reports/<file>: a picture
+GET   /api/v1/service                       rates, latencies and batch sizes now
 POST  /api/v1/models/<name>:<verb>          classify, sentiment, generate, segment, reconstruct, interpolate, regress,
                                             minimise
-GET   /healthz  /readyz  /metrics           the gateway is up; the model server answers too; Prometheus
-GET   /openapi.json  /docs                  all of this as an OpenAPI document, and as a page
+GET   /healthz  /readyz  /metrics           the gateway is up; the model server answers; Prometheus
+GET   /openapi.json  /docs                  the OpenAPI document, and the same as a page
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ladle.clients.library.tasks import VERBS
 from ladle.clients.transport.access import Access
 from ladle.clients.web import service
 from ladle.clients.web.backend import Backend
-from ladle.clients.web.catalog import REPORTS
+from ladle.clients.web.catalog import Json
 from ladle.clients.web.config import Config
-from ladle.clients.web.http.problems import document
-from ladle.clients.web.http.routes import FAULTS, JSON, NAME, PNG, Given, Route, answer
+from ladle.clients.web.http.problems import problem_response
+from ladle.clients.web.http.routes import ACCESS_ERRORS, JSON, NAME, PNG, ParsedRequest, Route
 from ladle.clients.web.http.schema import Schema, array, boolean, integer, nullable, number, obj, string
 from ladle.clients.web.verbs.base import PICTURE
 
 PICTURE_AGE_S = 300
-"""How long a browser may keep a sample or a report: a new version of the model may bring others."""
+"""How long a browser may cache a sample or a report. Not longer, as a new version of the model may have others."""
 
 _STATE = string("START, LOADING, AVAILABLE, UNLOADING, END, MISSING or UNREACHABLE")
 _VERSION: dict[str, Schema] = {"state": _STATE, "version": nullable(integer(1)), "error": nullable(string())}
@@ -76,22 +76,21 @@ _SERVICE = {
     "grpc": nullable(string()),
     "rest": nullable(string()),
     "server": nullable(_SOURCE),
-    "note": nullable(string("why server is null")),
+    "note": nullable(string("why `server` is null")),
     "gateway": _SOURCE,
     "models": array(obj({"name": string(), **_VERSION})),
 }
 
 
-class Reading:
-    """The handlers of the GET routes."""
+class ReadRoutes:
+    """The GET routes and their handlers."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._gateway = service.Source(lambda: service.of_gateway(backend.measures.text().decode()))
-        self._server = _of_server(backend.config)
+        self._gateway = service.Source(lambda: service.parse_gateway(backend.metrics.text().decode()))
+        self._server = _server_source(backend.config)
 
     def routes(self) -> list[Route]:
-        """All of them."""
         model, away = f"/api/v1/models/{NAME}", (502, 503, 504)
         listing = obj({"ready": boolean(), "models": array(obj(_ENTRY))})
         sample: dict[str, Schema] = {key: string() for key in ("file", "mask", "label", "text")}
@@ -102,29 +101,47 @@ class Reading:
 
         def get(path: str, name: str, summary: str, handler: object, kind: str, schema: Schema, *errors: int) -> Route:
             assert callable(handler)
-            faults = (400, 406, *errors, *FAULTS)
-            return Route("GET", path, name, summary, handler, {kind: schema}, errors=faults)
+            known = (400, 406, *errors, *ACCESS_ERRORS)
+            return Route("GET", path, name, summary, handler, {kind: schema}, errors=known)
 
-        def free(path: str, name: str, summary: str, handler: object, schema: Schema, *errors: int) -> Route:
+        def get_open(path: str, name: str, summary: str, handler: object, schema: Schema, *errors: int) -> Route:
             assert callable(handler)
-            faults = (400, 406, *errors)
+            known = (400, 406, *errors)
             return Route(
-                "GET", path, name, summary, handler, {JSON: schema}, errors=faults, guarded=False, tag="service"
+                "GET", path, name, summary, handler, {JSON: schema}, errors=known, protected=False, tag="service"
             )
 
-        text = {"text/plain": string("Prometheus's text format")}
+        text = {"text/plain": string("Prometheus text format")}
         return [
-            get("/api/v1/models", "models", "Every model, with its state", self.models, JSON, listing),
+            get("/api/v1/models", "models", "All models with their states", self.models, JSON, listing),
             get(
-                model, "model", "One model: versions, signatures, card", self.model, JSON, obj(_MODEL), 404, 405, *away
+                model,
+                "model",
+                "One model: versions, signatures, card",
+                self.model,
+                JSON,
+                obj(_MODEL),
+                404,
+                405,
+                *away,
             ),
-            get(f"{model}/samples", "samples", "Real test inputs with the truth", self.samples, JSON, samples, 404),
+            get(
+                f"{model}/samples",
+                "samples",
+                "Inputs from the test set with the truth",
+                self.samples,
+                JSON,
+                samples,
+                404,
+            ),
             get(f"{model}/samples/<file>", "sample", "The image or mask of a sample", self.sample, PNG, PICTURE, 404),
             get(f"{model}/reports", "reports", "The pictures of the training report", self.reports, JSON, reports, 404),
-            get(f"{model}/reports/<file>", "report", "One of these pictures", self.report, PNG, PICTURE, 404),
-            get("/api/v1/service", "service", "Rates, times and batch sizes", self.service, JSON, obj(_SERVICE)),
-            free("/healthz", "healthz", "The gateway itself is up", self.healthz, status),
-            free("/readyz", "readyz", "The model server answers too", self.readyz, status, 503),
+            get(
+                f"{model}/reports/<file>", "report", "A picture of the training report", self.report, PNG, PICTURE, 404
+            ),
+            get("/api/v1/service", "service", "Rates, latencies and batch sizes", self.service, JSON, obj(_SERVICE)),
+            get_open("/healthz", "healthz", "Whether the gateway is up", self.healthz, status),
+            get_open("/readyz", "readyz", "Whether the model server answers", self.readyz, status, 503),
             Route(
                 "GET",
                 "/metrics",
@@ -134,68 +151,64 @@ class Reading:
                 text,
                 {},
                 None,
-                (400, 406, *FAULTS),
+                (400, 406, *ACCESS_ERRORS),
                 tag="service",
             ),
         ]
 
-    def models(self, given: Given) -> Response:
-        return answer(self._backend.catalog.listing())
+    def models(self, request: ParsedRequest) -> Json:
+        return self._backend.catalog.listing()
 
-    def model(self, given: Given, name: str) -> Response:
-        return answer(self._backend.catalog.model(name))
+    def model(self, request: ParsedRequest, name: str) -> Json:
+        return self._backend.catalog.model(name)
 
-    def samples(self, given: Given, name: str) -> Response:
-        return answer({"samples": self._backend.catalog.samples(name)})
+    def samples(self, request: ParsedRequest, name: str) -> Json:
+        return {"samples": self._backend.catalog.samples(name)}
 
-    def sample(self, given: Given, name: str, file: str) -> Response:
+    def sample(self, request: ParsedRequest, name: str, file: str) -> Response:
         return _picture(self._backend.catalog.sample(name, file))
 
-    def reports(self, given: Given, name: str) -> Response:
-        self._backend.catalog.known(name)
-        files = self._backend.catalog.reports(name)
-        return answer({"reports": [{"file": file, "title": REPORTS[file]} for file in files]})
+    def reports(self, request: ParsedRequest, name: str) -> Json:
+        return {"reports": self._backend.catalog.reports_of(name)}
 
-    def report(self, given: Given, name: str, file: str) -> Response:
+    def report(self, request: ParsedRequest, name: str, file: str) -> Response:
         return _picture(self._backend.catalog.report(name, file))
 
-    def service(self, given: Given) -> Response:
+    def service(self, request: ParsedRequest) -> Json:
         config, catalog = self._backend.config, self._backend.catalog
         server, note = service.read(self._server)
         listing = catalog.listing()
         models = [{key: entry[key] for key in ("name", *_VERSION)} for entry in listing["models"]]
         address = urlsplit(config.server)
         rest = config.rest or (config.server if address.scheme in ("http", "https") else None)
-        return answer(
-            {
-                "ready": listing["ready"],
-                "at": time.time(),
-                "grpc": address.netloc if address.scheme.startswith("grpc") else None,
-                "rest": rest,
-                "server": server,
-                "note": note,
-                "gateway": self._gateway.figures(),
-                "models": models,
-            }
-        )
+        return {
+            "ready": listing["ready"],
+            "at": time.time(),
+            "grpc": address.netloc if address.scheme.startswith("grpc") else None,
+            "rest": rest,
+            "server": server,
+            "note": note,
+            "gateway": self._gateway.figures(),
+            "models": models,
+        }
 
-    def healthz(self, given: Given) -> Response:
-        return answer({"status": "ok"})
+    def healthz(self, request: ParsedRequest) -> Json:
+        return {"status": "ok"}
 
-    def readyz(self, given: Given) -> Response:
+    def readyz(self, request: ParsedRequest) -> Response | Json:
         if self._backend.catalog.ready():
-            return answer({"status": "ready"})
-        return document(503, "The model server does not answer.")
+            return {"status": "ready"}
+        return problem_response(503, "The model server does not answer.")
 
-    def metrics(self, given: Given) -> Response:
-        return Response(self._backend.measures.text(), content_type=CONTENT_TYPE_LATEST)
+    def metrics(self, request: ParsedRequest) -> Response:
+        return Response(self._backend.metrics.text(), content_type=CONTENT_TYPE_LATEST)
 
 
-def _of_server(config: Config) -> service.Source | None:
+def _server_source(config: Config) -> service.Source | None:
     if config.metrics_url is None:
         return None
-    metrics = service.Metrics(config.metrics_url, Access(config.ca, api_key=config.metrics_key))
-    return service.Source(lambda: service.of_server(metrics.text()))
+    endpoint = service.PrometheusEndpoint(config.metrics_url, Access(config.ca, api_key=config.metrics_key))
+    return service.Source(lambda: service.parse_server(endpoint.text()))
 
 
 def _picture(path: Path) -> Response:

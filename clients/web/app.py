@@ -1,4 +1,4 @@
-"""The application: routes, guard, trail, error documents, limits, the page."""
+"""The WSGI application: routes, access control, access log, errors, limits, the page."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from flask import Blueprint, Flask, Response, render_template
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ladle.clients.library.tasks import VERBS
-from ladle.clients.web.api import Reading
+from ladle.clients.web.api import ReadRoutes
 from ladle.clients.web.backend import Backend
 from ladle.clients.web.config import Config, from_environment
-from ladle.clients.web.http import openapi, problems, reference, routes, trail
-from ladle.clients.web.http.guard import Guard
+from ladle.clients.web.http import access_log, docs_page, openapi, problems, routes
+from ladle.clients.web.http.access_control import AccessControl
 from ladle.clients.web.http.problems import Problem
-from ladle.clients.web.http.routes import JSON, NAME, Given, Route
+from ladle.clients.web.http.routes import JSON, NAME, ParsedRequest, Route
 from ladle.clients.web.http.schema import Schema, string
 from ladle.clients.web.verbs.codes import CodeVerbs
 from ladle.clients.web.verbs.images import ImageVerbs
-from ladle.clients.web.verbs.values import ValueVerbs
+from ladle.clients.web.verbs.numbers import NumberVerbs
+from ladle.clients.web.verbs.texts import TextVerbs
 
 FORM_PARTS = 100
 FORM_MEMORY_BYTES = 2**20
-"""Of the parts of a form that are no files."""
+"""Of all parts of a form that are not files."""
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """The gateway as a WSGI application; without `config` as the environment says (`config.from_environment`).
+    """The gateway as a WSGI application; by default with the settings of the environment (`config.from_environment`).
 
-    Nothing is connected before the first request. ValueError: a key, a rate or a variable cannot be read.
+    It connects at the first request. ValueError: a wrong key, rate, origin or variable.
     """
     config = config or from_environment()
     app = Flask(__name__, static_url_path="/static")
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = min(FORM_MEMORY_BYTES, config.max_body_bytes)
     app.config["MAX_FORM_PARTS"] = FORM_PARTS
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0  # the page and its scripts change together
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0  # browsers must not mix scripts of two versions
     app.url_map.converters["model"] = routes.ModelConverter
     backend = app.extensions["ladle"] = Backend(config)
     known = [
-        *Reading(backend).routes(),
+        *ReadRoutes(backend).routes(),
         *ImageVerbs(backend).routes(),
         *CodeVerbs(backend).routes(),
-        *ValueVerbs(backend).routes(),
+        *TextVerbs(backend).routes(),
+        *NumberVerbs(backend).routes(),
     ]
     known += _documents([*known], bool(config.keys))
     blueprint = Blueprint("api", __name__)
@@ -52,8 +54,10 @@ def create_app(config: Config | None = None) -> Flask:
     app.register_blueprint(blueprint)
     app.add_url_rule("/", view_func=page)
     problems.install(app)
-    trail.install(app, backend.measures, backend.knows, config.access_log)
-    Guard(config).install(app, frozenset(f"api.{route.name}" for route in known if route.guarded) | {"api.unknown"})
+    # Before access control: refused requests have ids, log lines and metrics too.
+    access_log.install(app, backend.metrics, backend.latest, config.access_log)
+    protected = frozenset(f"api.{route.name}" for route in known if route.protected) | {"api.unknown"}
+    AccessControl(config).install(app, protected)
     if config.proxies:
         count = config.proxies
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -63,39 +67,39 @@ def create_app(config: Config | None = None) -> Flask:
 
 
 def page() -> str:
-    """The page; everything on it comes from the API."""
+    """The page. Its scripts get everything from the API."""
     return render_template("index.html", version=_version())
 
 
 def _documents(known: list[Route], has_keys: bool) -> list[Route]:
-    """The routes that tell of the routes, themselves included."""
-    made: dict[str, Any] = {}
+    """The routes of the OpenAPI document, which describes them too."""
+    document: dict[str, Any] = {}
     html: Schema = string()
     style: Schema = string()
 
-    def tell(given: Given) -> Response:
-        return routes.answer(made)
+    def as_json(request: ParsedRequest) -> dict[str, Any]:
+        return document
 
-    def show(given: Given) -> Response:
-        return Response(reference.page(made), mimetype="text/html")
+    def as_page(request: ParsedRequest) -> Response:
+        return Response(docs_page.page(document), mimetype="text/html")
 
-    def dress(given: Given) -> Response:
-        return Response(reference.STYLE, mimetype="text/css")
+    def style_sheet(request: ParsedRequest) -> Response:
+        return Response(docs_page.STYLE, mimetype="text/css")
 
-    def free(path: str, name: str, summary: str, handler: Any, kind: str, schema: Schema) -> Route:
+    def get(path: str, name: str, summary: str, handler: Any, kind: str, schema: Schema) -> Route:
         return Route("GET", path, name, summary, handler, {kind: schema}, {}, None, (400, 406), False, "service")
 
     own = [
-        free("/openapi.json", "openapi", "This document", tell, JSON, {"type": "object"}),
-        free("/docs", "docs", "This document as a page", show, "text/html", html),
-        free("/docs/style.css", "style", "How that page looks", dress, "text/css", style),
+        get("/openapi.json", "openapi", "This document", as_json, JSON, {"type": "object"}),
+        get("/docs", "docs", "This document as a page", as_page, "text/html", html),
+        get("/docs/style.css", "style", "The style sheet of that page", style_sheet, "text/css", style),
     ]
-    made.update(openapi.document([*known, *own], _version(), has_keys))
+    document.update(openapi.document([*known, *own], _version(), has_keys))
     return own
 
 
 def _unknown(name: str, verb: str) -> Response:
-    raise Problem(404, f"There is no verb :{verb}; there is {', '.join(f':{each}' for each in VERBS)}.")
+    raise Problem(404, f"Got the unknown verb :{verb}; expected {', '.join(f':{each}' for each in VERBS)}.")
 
 
 def _version() -> str:

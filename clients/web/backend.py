@@ -1,4 +1,4 @@
-"""The gateway's side of the model server: one client for the process, and the version of each model that answers."""
+"""The gateway's side of the model server: one client per process, and the version of each model that answers."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import g
 
-from ladle.clients.errors import InvalidArgument, NotFound
+from ladle.clients.errors import DeadlineExceeded, InvalidArgument, NotFound
 from ladle.clients.library import tasks
 from ladle.clients.library.client import CallOptions, Client
-from ladle.clients.transport.protocol import Deadline
 from ladle.clients.web.catalog import Catalog
 from ladle.clients.web.config import Config
-from ladle.clients.web.http.measures import Measures
+from ladle.clients.web.http.metrics import GatewayMetrics
 from ladle.clients.web.http.problems import Problem
 
 T = TypeVar("T")
 
-AGE_S = 1.0
-"""For how long a version counts as the one that answers."""
+MAX_AGE_S = 1.0
+"""The latest version of a model is looked up again after this long."""
+MAX_VERSIONS = 1000
+"""Cached versions. Callers choose the numbers, so there must be a limit."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A version of a model that can be asked, and its signatures."""
+    """A served version of a model, and its signatures."""
 
     name: str
     version: int
@@ -36,18 +37,22 @@ class Model:
 
 
 class Backend:
-    """Config, client, catalog and measures of one application. Threads share it."""
+    """Config, client, catalog and metrics of one application. Threads share it.
+
+    latest  when each model's latest version was looked up, and that version
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.measures = Measures()
+        self.metrics = GatewayMetrics()
+        self.latest: dict[str, tuple[float, Model]] = {}
+        self._versions: dict[tuple[str, int], Model] = {}
         self._opening = threading.Lock()
         self._client: Client | None = None
-        self._models: dict[tuple[str, int | None], tuple[float, Model]] = {}
 
     @property
     def client(self) -> Client:
-        """The client. It is opened late because a channel does not survive the fork that makes gunicorn's workers."""
+        """The client, made at its first use: a channel does not survive the fork that makes gunicorn's workers."""
         if self._client is None:
             with self._opening:
                 if self._client is None:
@@ -62,65 +67,76 @@ class Backend:
         return Catalog(self.config, self.client)
 
     def model(self, name: str, version: int | None = None) -> Model:
-        """The version that answers now (or `version`). Problem 404: the server has none such."""
-        key = (name, version)
-        asked, model = self._models.get(key, (0.0, None))
-        if model is None or time.monotonic() - asked > AGE_S:
-            try:
-                metadata = self.client.metadata(name, version)
-            except InvalidArgument as error:
-                raise Problem(404, str(error)) from None
-            if model is None or model.version != metadata.version:
-                model = Model(name, metadata.version, tasks.of_metadata(metadata))
-            if len(self._models) > 1000:  # callers choose the version
-                self._models.clear()
-            self._models[key] = (time.monotonic(), model)
+        """The latest version, at most MAX_AGE_S old, or `version`. Problem 404: the server does not serve it."""
+        if version is not None:
+            key = (name, version)
+            if key not in self._versions:
+                if len(self._versions) >= MAX_VERSIONS:
+                    self._versions.clear()
+                self._versions[key] = self._look_up(name, version)
+            return self._versions[key]
+        at, model = self.latest.get(name, (0.0, None))
+        if model is None or time.monotonic() - at > MAX_AGE_S:
+            found = self._look_up(name, None)
+            # The same object while the version is the same: its signatures cache what they derive.
+            model = found if model is None or model.version != found.version else model
+            self.latest[name] = time.monotonic(), model
         return model
 
-    def knows(self, name: str) -> bool:
-        """Whether the server has told of the model lately: names that callers make up are not counted."""
-        return (name, None) in self._models
+    def _look_up(self, name: str, version: int | None) -> Model:
+        try:
+            metadata = self.client.metadata(name, version)
+        except InvalidArgument as error:  # a name that no model can have
+            raise Problem(404, str(error)) from None
+        return Model(name, metadata.version, tasks.of_metadata(metadata))
 
-    def forget(self, name: str) -> None:
-        for key in [key for key in list(self._models) if key[0] == name]:  # other threads add to it
-            self._models.pop(key, None)
 
+class ModelRequest:
+    """The calls that one HTTP request makes to one model: to one version while that is served, within one
+    time-out, and timed.
 
-class Question:
-    """What one request asks of one model: every call goes to the same version, within one time-out, and is timed.
-
-    Problem 404: the server does not know the model, or the model does not answer the verb.
+    Problem 404: the server does not serve the model, or the model does not have the verb.
     """
 
     def __init__(self, backend: Backend, name: str, verb: str, version: int | None) -> None:
-        self.backend, self._verb, self._wanted = backend, verb, version
-        self._deadline = Deadline("the model server", backend.config.timeout_s)
+        self.backend, self.client = backend, backend.client
+        self._verb, self._version = verb, version
+        self._end = time.monotonic() + backend.config.timeout_s
         self.model = backend.model(name, version)
         self.server_s = 0.0
         if verb not in self.model.signatures.verbs:
-            answered = ", ".join(f":{each}" for each in self.model.signatures.verbs) or "nothing here"
-            raise Problem(404, f"{name} does not answer :{verb}; it answers {answered}.")
+            verbs = ", ".join(f":{each}" for each in self.model.signatures.verbs) or "no verb of this API"
+            raise Problem(404, f"{name} does not answer :{verb}; it answers {verbs}.")
         g.verb = verb
 
-    @property
-    def which(self) -> CallOptions:
-        """The version of a call, and the seconds that are left for it. DeadlineExceeded: none are."""
-        return {"version": self.model.version, "timeout_s": self._deadline.left_s()}
+    def call(self, function: Callable[[Model, CallOptions], T]) -> T:
+        """`function(model, options)`; if the version is gone, once more with the version that took its place.
 
-    def ask(self, question: Callable[[Model], T]) -> T:
-        """`question(model)`; once more with the version that has taken its place when it is gone."""
+        The options choose the version and pass on the time that is left. DeadlineExceeded: none is.
+        """
         start = time.perf_counter()
         try:
             try:
-                return question(self.model)
+                return function(self.model, self._options())
             except NotFound:
-                if self._wanted is not None:
+                if self._version is not None:
                     raise
-                self.backend.forget(self.model.name)
+                self.backend.latest.pop(self.model.name, None)
                 self.model = self.backend.model(self.model.name)
-                return question(self.model)
+                return function(self.model, self._options())
         finally:
             seconds = time.perf_counter() - start
             self.server_s += seconds
             g.server_s = self.server_s
-            self.backend.measures.asked(self.model.name, self._verb, seconds)
+            self.backend.metrics.model_seconds.labels(self.model.name, self._verb).observe(seconds)
+
+    def _options(self) -> CallOptions:
+        left_s = self._end - time.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded(f"no answer within {self.backend.config.timeout_s:g} s")
+        return {"version": self.model.version, "timeout_s": left_s}
+
+    def result(self, **members: Any) -> dict[str, Any]:
+        """The JSON response: the model, its version, the server's time, and `members`."""
+        server_ms = round(1000 * self.server_s, 3)
+        return {"model": self.model.name, "version": self.model.version, "server_ms": server_ms, **members}

@@ -1,4 +1,4 @@
-"""What can be set about the gateway."""
+"""The settings of the gateway."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from urllib.parse import urlsplit
 MIB = 2**20
 PREFIX = "LADLE_GATEWAY_"
 METRICS_PATH = "/monitoring/prometheus/metrics"
-"""Where a model server has them, unless it is told another place."""
+"""Where a model server has its metrics by default."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Where the models are, who may ask, and the limits of a request. No repr tells a key.
+    """Where the models are, who may use them, and the limits of a request. The repr leaves keys out.
 
     server          address of the model server, grpc://host:port or http://host:port
-    server_key      key that the model server wants, sent as a bearer token
-    ca              PEM file of the CA of the model server's certificate, for grpcs:// and https://; of the metrics too
-    rest            REST address of the same server, http://host:port; for the page's examples and the metrics
-    monitoring_url  Prometheus metrics of the model server (default: below `rest`)
-    repository      folder of the models that the server serves: names, cards, samples and reports come from it
-    models          names of the models, when there is no repository
-    timeout_s       seconds that the model server has for all that one request asks of it
-    keys            a key a line, "NAME KEY" or "NAME sha256:HEX"; with none, everybody may ask
-    rate            requests of one key, as "1200/minute"; without keys, of one address or IPv6 network of 64 bits
+    server_key      API key of the model server, sent as a bearer token
+    ca              PEM file of the CA of the model server's certificate, for grpcs:// and https://; for its metrics too
+    rest            REST address of the same server, http://host:port, for the page's code and the metrics
+    monitoring_url  address of the model server's Prometheus metrics (default: below `rest`)
+    repository      folder of the served models, for their cards, samples and reports
+    models          show these models only (default: all that the server lists, and those in `repository`)
+    timeout_s       seconds for all calls of the model server that one request makes
+    keys            API keys, "NAME KEY" or "NAME sha256:HEX" each; without keys the API is open
+    rate            most requests per key, such as "1200/minute"; without keys, per IPv4 address or IPv6 /64 network
                     ("": no limit, the default without keys)
-    origins         origins whose pages may ask (CORS)
-    proxies         reverse proxies in front: the caller's address is that many from the end of X-Forwarded-For
+    origins         origins whose pages may use the API (CORS)
+    proxies         number of reverse proxies in front: the caller is that many from the end of X-Forwarded-For
     access_log      write a JSON line for each request to stdout
     max_body_bytes  largest body of a request
-    max_pixels      pixels of all images of a request together
-    max_side        images to be segmented are reduced to this many pixels on their longer side
+    max_pixels      most pixels of all images of a request together
+    max_side        images to segment are shrunk to this many pixels on their longer side
     max_images      most images, texts or codes of one request, sent or generated
     max_characters  longest text
-    max_words       words of a text that are explained
+    max_words       most words of a text whose influence is measured
     """
 
     server: str = "grpc://localhost:8500"
@@ -63,18 +63,18 @@ class Config:
 
     @property
     def metrics_url(self) -> str | None:
-        """Where the model server's metrics are, if that is known."""
+        """Address of the model server's metrics, if it is known."""
         return self.monitoring_url or (self.rest and self.rest.rstrip("/") + METRICS_PATH)
 
     @property
     def metrics_key(self) -> str | None:
-        """The key to send for the metrics: the model server's own, at a host of its own; no other is told it."""
+        """The API key for the metrics: the model server's, but only if they are on one of its hosts."""
         own = [urlsplit(f"//{host}").hostname for url in (self.server, self.rest or "") for host in _hosts(url)]
         return self.server_key if urlsplit(self.metrics_url or "").hostname in own else None
 
     @property
     def limit(self) -> str:
-        """The rate in force; "" for none."""
+        """The rate that applies; "" for none."""
         if self.rate is None:
             return "1200/minute" if self.keys else ""
         return self.rate
@@ -86,9 +86,9 @@ def _hosts(url: str) -> list[str]:
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
-    """LADLE_GATEWAY_SERVER, LADLE_GATEWAY_REPOSITORY and so on, a variable a field; commas between several.
+    """The settings from a variable for each field: LADLE_GATEWAY_SERVER, LADLE_GATEWAY_REPOSITORY and so on.
 
-    For `gunicorn 'ladle.clients.web:create_app()'`. ValueError names a variable that cannot be read.
+    For `gunicorn 'ladle.clients.web:create_app()'`. ValueError names a variable with a wrong value.
     """
     found: dict[str, Any] = {}
     if "LADLE_ADDRESS" in environment:
@@ -100,7 +100,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
         try:
             found[each.name] = _READ[str(each.type)](text)
         except (ValueError, KeyError):
-            raise ValueError(f"{PREFIX}{each.name.upper()} is {text!r}; wanted {each.type}") from None
+            raise ValueError(f"{PREFIX}{each.name.upper()}: got {text!r}; expected {each.type}") from None
     return Config(**found)
 
 

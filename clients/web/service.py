@@ -1,4 +1,4 @@
-"""How the service does: rates, times and batch sizes, from the model server's Prometheus text or the gateway's own."""
+"""Rates, latencies and batch sizes, from the Prometheus metrics of the model server and of the gateway."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from ladle.clients.transport.access import Access
 from ladle.clients.web.http.problems import log
 
 WINDOW_S = 10.0
-"""Rates and quantiles are of about this long."""
+"""Rates and quantiles cover about this many seconds."""
 FRESH_S = 0.5
+"""Metrics this young are not read again."""
 TIMEOUT_S = 2.0
 MAX_BYTES = 8_000_000
 _TF, _OWN = ":tensorflow:serving:", ":ladle:serving:"
@@ -32,7 +33,7 @@ _GATEWAY = "ladle_gateway_"
 
 @dataclass
 class Counts:
-    """What a model has been asked since the start. `buckets`: cumulative counts by upper limit in milliseconds."""
+    """Counts of a model since the server started. `buckets`: cumulative counts by upper limit in milliseconds."""
 
     requests: float = 0
     errors: float = 0
@@ -45,7 +46,7 @@ Scrape = dict[str, Counts]
 
 
 class Source:
-    """The scrapes of the last seconds of one set of metrics. Threads share it."""
+    """The last scrapes of one set of metrics. Threads share it."""
 
     def __init__(self, scrape: Callable[[], Scrape]) -> None:
         self._scrape = scrape
@@ -54,9 +55,10 @@ class Source:
         self._failure: tuple[float, Exception] | None = None
 
     def figures(self) -> dict[str, Any]:
-        """Totals since the start; rates, median and 99th percentile between the first and the last scrape kept.
+        """Totals since the start; rates, median and 99th percentile between the oldest and the newest scrape kept.
 
-        Raises what the scrape raises, for TIMEOUT_S without another: who waits here must not wait for each in turn.
+        Raises what the scrape raises, and for TIMEOUT_S raises it again without a scrape: otherwise requests that wait
+        for the lock would each wait for a time-out in turn.
         """
         with self._lock:
             now = time.monotonic()
@@ -84,8 +86,8 @@ class Source:
             raise
 
 
-def of_server(text: str) -> Scrape:
-    """TensorFlow Serving's metrics, and where there are any Ladle's own."""
+def parse_server(text: str) -> Scrape:
+    """Counts by model from the text of a model server: TensorFlow Serving's metrics, and Ladle's own if it has them."""
     found: Scrape = defaultdict(Counts)
     for sample in _samples(text):
         labels, name = sample.labels, sample.name.removesuffix("_total")  # the parser adds it to every counter
@@ -95,7 +97,7 @@ def of_server(text: str) -> Scrape:
         if name == f"{_TF}request_count" and labels.get("status") != "OK":
             counts.requests += sample.value
             counts.errors += sample.value
-        elif name == f"{_TF}request_latency_count" and labels.get("API"):  # "": a question for status or metadata
+        elif name == f"{_TF}request_latency_count" and labels.get("API"):  # "": a request for status or metadata
             counts.requests += sample.value
         elif name == f"{_TF}request_latency_bucket" and labels.get("API"):
             counts.buckets[float(labels["le"]) / 1000] += sample.value
@@ -106,8 +108,8 @@ def of_server(text: str) -> Scrape:
     return {name: counts for name, counts in found.items() if counts.requests}
 
 
-def of_gateway(text: str) -> Scrape:
-    """The gateway's own metrics, as far as they are about models."""
+def parse_gateway(text: str) -> Scrape:
+    """Counts by model from the text of the gateway."""
     found: Scrape = defaultdict(Counts)
     for sample in _samples(text):
         labels, name = sample.labels, sample.name
@@ -123,17 +125,17 @@ def of_gateway(text: str) -> Scrape:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """Prometheus text at an address of the operator's, entered as the model server is."""
+class PrometheusEndpoint:
+    """Prometheus text at an address that the operator chose, read with the model server's credentials."""
 
     url: str
     access: Access
 
     def text(self) -> str:
-        """OSError or ValueError: there is none; InvalidArgument: the CA cannot be read."""
+        """The text. OSError, HTTPException or ValueError: it cannot be read; InvalidArgument: the CA cannot be."""
         request = urllib.request.Request(self.url, headers={"Accept": "text/plain"})  # noqa: S310
         for name, value in self.access.headers():
-            request.add_unredirected_header(name, value)  # a key is for this host alone
+            request.add_unredirected_header(name, value)  # a redirect to another host must not get the key
         with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._context) as answer:  # noqa: S310
             text: str = answer.read(MAX_BYTES).decode("utf-8", "replace")
             return text
@@ -146,37 +148,39 @@ class Metrics:
 def read(source: Source | None) -> tuple[dict[str, Any] | None, str | None]:
     """The model server's figures, or why there are none."""
     if source is None:
-        return None, "No address of the model server's metrics is given; start the gateway with --rest."
+        return None, "The gateway does not know the address of the model server's metrics; start it with --rest."
     try:
         return source.figures(), None
     except urllib.error.HTTPError as error:
         log.warning("metrics of the model server: %s", error)
-        said = "the model server has metrics with --enable_metrics"
-        return None, f"The answer is {error.code} where metrics should be; {said}."
+        return None, f"Got status {error.code} instead of metrics; start the model server with --enable_metrics."
     except (OSError, ValueError, HTTPException, LadleError) as error:
         log.warning("metrics of the model server: %s", error)
-        return None, "The model server's metrics do not answer."
+        return None, "The model server's metrics cannot be read."
 
 
 def quantile(before: Counts, after: Counts, share: float) -> float | None:
-    """Milliseconds within which `share` of the requests between two scrapes were answered; None: there were none."""
+    """The latency that `share` of the requests between two scrapes did not exceed, in ms; None without requests.
+
+    As Prometheus's `histogram_quantile`: linear within a bucket.
+    """
     limits = sorted(after.buckets)
     counts = [after.buckets[limit] - before.buckets.get(limit, 0) for limit in limits]
     if not counts or counts[-1] <= 0:
         return None
-    wanted = share * counts[-1]
+    rank = share * counts[-1]
     low, below = 0.0, 0.0
     for limit, count in zip(limits, counts, strict=True):
-        if count >= wanted:
+        if count >= rank:
             if limit == float("inf"):
                 return low
-            return low + (limit - low) * (wanted - below) / (count - below)
+            return low + (limit - low) * (rank - below) / (count - below)
         low, below = limit, count
     return low
 
 
 def _figures(before: Counts, after: Counts, seconds: float) -> dict[str, Any]:
-    if after.requests < before.requests:  # the server was started anew
+    if after.requests < before.requests:  # the server has restarted
         before = Counts()
     p50, p99 = (quantile(before, after, share) for share in (0.5, 0.99))
     return {

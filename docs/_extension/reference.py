@@ -402,21 +402,21 @@ def _openapi() -> dict[str, Any]:
 
 
 def _operation(document: dict[str, Any], operation: dict[str, Any]) -> Iterable[str]:
-    from ladle.clients.web.http.reference import form
+    from ladle.clients.web.http.docs_page import readable
 
     yield plain(f"{operation['summary']}. {operation.get('description', '')}".strip())
     if operation["parameters"]:
         yield table(
             ["parameter", "in", "form", "meaning"],
             [
-                [code(each["name"]), each["in"], code(form(each["schema"])), plain(each.get("description", ""))]
+                [code(each["name"]), each["in"], code(readable(each["schema"])), plain(each.get("description", ""))]
                 for each in operation["parameters"]
             ],
         )
     bodies = {kind: media["schema"] for kind, media in operation.get("requestBody", {}).get("content", {}).items()}
     for kind, schema in bodies.items():
         if schema.get("type") != "string":
-            yield f"Takes {code(kind)}:\n\n{block(form(schema))}"
+            yield f"Takes {code(kind)}:\n\n{block(readable(schema))}"
     raw = [code(kind) for kind, schema in bodies.items() if schema.get("type") == "string"]
     if raw:
         yield f"Takes the bytes themselves as {', '.join(raw)}."
@@ -424,7 +424,7 @@ def _operation(document: dict[str, Any], operation: dict[str, Any]) -> Iterable[
         if media["schema"].get("type") == "string":
             yield f"Answers {code(kind)}."
         else:
-            yield f"Answers {code(kind)}:\n\n{block(form(media['schema']))}"
+            yield f"Answers {code(kind)}:\n\n{block(readable(media['schema']))}"
     faults = [status for status in operation["responses"] if status != "200"]
     if faults:
         yield f"Errors: {', '.join(f'[{status}](#errors)' for status in faults)}."

@@ -1,1 +1,1 @@
-"""Routes, schemas, the OpenAPI document, errors and access control of the gateway."""
+"""Routes, schemas, errors, access control, metrics and documents of the API."""

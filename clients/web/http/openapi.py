@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the routes, and a page that shows it."""
+"""The OpenAPI 3.1 document of the routes."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ _PROBLEM = obj(
         "type": string(),
         "title": string(),
         "status": integer(400, 599),
-        "detail": string("what came, what was wanted, what to do"),
+        "detail": string("what the gateway got, what it expected, what to do"),
         "request_id": string(),
     },
     ("type", "title", "status", "detail"),
 )
-_SAID = {
+_ERRORS = {
     400: "The request is malformed.",
-    401: "The key is missing or unknown.",
-    404: "There is no such model, file or verb of the model.",
-    405: "Another method: questions are asked with POST.",
-    406: "No form of the answer suits the Accept header.",
-    413: "Too large, or too many at once.",
-    415: "Another type of body, or format of image.",
-    422: "Well formed, but a value cannot be used.",
+    401: "The API key is missing or unknown.",
+    404: "No such model or file, or the model does not have this verb.",
+    405: "Wrong method: inference takes POST.",
+    406: "The Accept header allows none of the types of the response.",
+    413: "The body is too large, or it holds too many items.",
+    415: "The type of the body or the format of the image is not supported.",
+    422: "The request is well formed, but a value cannot be used.",
     429: "Too many requests.",
     502: "The model server answered with an error.",
-    503: "The model server does not answer now.",
-    504: "The model server took too long.",
+    503: "The model server does not answer, or it is overloaded.",
+    504: "The model server did not answer in time.",
 }
-_HEADER = {"X-Request-ID": {"description": "the request's id, also in the logs", "schema": {"type": "string"}}}
-_RETRY = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+_HEADER = {"X-Request-ID": {"description": "id of the request, also in the logs", "schema": {"type": "string"}}}
+_RETRY = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
 _BINARY: Schema = {"type": "string", "format": "binary"}
 
 
 def document(routes: Sequence[Route], version: str, has_keys: bool) -> dict[str, Any]:
-    """The document."""
+    """The document of `routes`. `has_keys`: whether protected routes need an API key."""
     spec = APISpec(
         title="Ladle gateway",
         version=version or "0",
         openapi_version="3.1.0",
-        info={"description": "Pictures, text and numbers in; labels, masks and images out."},
+        info={"description": "Send images, text and numbers; get labels, masks and images."},
         servers=[{"url": "/"}],
-        tags=[{"name": "models"}, {"name": "questions"}, {"name": "service"}],
+        tags=[{"name": "models"}, {"name": "inference"}, {"name": "service"}],
     )
     spec.components.schema("Problem", _PROBLEM)
     spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
     spec.components.security_scheme("key", {"type": "apiKey", "in": "header", "name": "X-API-Key"})
-    for status, said in _SAID.items():
+    for status, said in _ERRORS.items():
         retry = _RETRY if status in (429, 503) else {}
         problem = {"application/problem+json": {"schema": "Problem"}}
         spec.components.response(
@@ -69,22 +69,22 @@ def _operation(route: Route, has_keys: bool) -> dict[str, Any]:
     names = re.findall(r"<(?:\w+:)?(\w+)>", route.path)
     parameters = [_parameter(name, "path", string(format=name)) for name in names]
     parameters += [_parameter(name, "query", schema) for name, schema in route.options.items()]
-    good = {
-        "description": "The answer.",
+    success = {
+        "description": "Success.",
         "headers": _HEADER,
-        "content": {kind: {"schema": schema} for kind, schema in route.answers.items()},
+        "content": {kind: {"schema": schema} for kind, schema in route.responses.items()},
     }
-    faults = [status for status in route.errors if status != 401 or has_keys]
+    errors = [status for status in route.errors if status != 401 or has_keys]
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
         "tags": [route.tag],
         "parameters": parameters,
-        "responses": {"200": good, **{str(status): str(status) for status in sorted(set(faults))}},
+        "responses": {"200": success, **{str(status): str(status) for status in sorted(set(errors))}},
     }
     if route.about:
         operation["description"] = route.about
-    if route.guarded and has_keys:
+    if route.protected and has_keys:
         operation["security"] = [{"bearer": []}, {"key": []}]
     if route.body is not None:
         operation["requestBody"] = {"required": route.body.required, "content": _bodies(route)}

@@ -1,4 +1,4 @@
-"""Errors as application/problem+json (RFC 9457): one place for the gateway's own, the client's and everybody else's."""
+"""Errors as application/problem+json (RFC 9457): the one place that turns exceptions into responses."""
 
 from __future__ import annotations
 
@@ -24,12 +24,20 @@ _STATUS = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-_SAID = {503: "The model server does not answer now; try again in a moment.", 504: "The model server took too long."}
-_OWN_FAULT = "Something went wrong here; it is in the log."
+_UPSTREAM = {
+    502: "The model server failed. The reason is in the gateway's log.",
+    503: "The model server does not answer; try again in a moment.",
+    504: "The model server did not answer in time.",
+}
+_INTERNAL = "The gateway failed. The reason is in its log."
 
 
 class Problem(Exception):  # noqa: N818  (the name that RFC 9457 gives it)
-    """A request that is refused: an HTTP status, and a sentence that says what came and what was wanted."""
+    """A request that is refused. Routes and verbs raise it; it becomes a response with its own HTTP status, 4xx.
+
+    detail   a sentence: what the gateway got, what it expected, what to do
+    headers  further headers of the response
+    """
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -37,15 +45,18 @@ class Problem(Exception):  # noqa: N818  (the name that RFC 9457 gives it)
 
 
 def install(app: Flask) -> None:
-    """Turn every error into a problem document. What the caller cannot mend is logged and not told."""
-    app.register_error_handler(Problem, lambda error: document(error.status, error.detail, error.headers))
-    app.register_error_handler(LadleError, _of_client)
-    app.register_error_handler(HTTPException, _of_http)
-    app.register_error_handler(Exception, _of_us)
+    """Turn every exception into a problem document.
+
+    A failure of the model server or of ours is logged. The response does not tell its reason, which may name a host.
+    """
+    app.register_error_handler(Problem, lambda error: problem_response(error.status, error.detail, error.headers))
+    app.register_error_handler(LadleError, _from_client)
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(Exception, _from_exception)
 
 
-def document(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The response."""
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A response with a problem document; `detail` is its sentence."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     if has_app_context() and "request_id" in g:
         body["request_id"] = g.request_id
@@ -57,22 +68,22 @@ def document(status: int, detail: str, headers: Mapping[str, str] | None = None)
     return response
 
 
-def _of_client(error: LadleError) -> Response:
+def _from_client(error: LadleError) -> Response:
     status = _STATUS.get(error.code, 502)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("%s: model server: %s: %s", g.get("request_id", "-"), error.code, error)
-        return document(status, _SAID.get(status, "The model server answered with an error; it is in the log."))
-    return document(status, str(error))
+        return problem_response(status, _UPSTREAM[status])
+    return problem_response(status, str(error))
 
 
-def _of_http(error: HTTPException) -> Response:
+def _from_http(error: HTTPException) -> Response:
     if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         most = current_app.config["MAX_CONTENT_LENGTH"]
-        return document(error.code, f"The body, or a part of its form, is too large; at most {most} bytes are taken.")
+        return problem_response(error.code, f"Got a body or a form that is too large; expected at most {most} bytes.")
     kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Location")}
-    return document(error.code or 500, error.description or "", kept)
+    return problem_response(error.code or 500, error.description or "", kept)
 
 
-def _of_us(error: Exception) -> Response:
-    log.error("%s: fault while answering", g.get("request_id", "-"), exc_info=error)
-    return document(500, _OWN_FAULT)
+def _from_exception(error: Exception) -> Response:
+    log.error("%s: request failed", g.get("request_id", "-"), exc_info=error)
+    return problem_response(500, _INTERNAL)

@@ -1,4 +1,4 @@
-"""A route: address, options, body, answers, errors; said once for the OpenAPI document and the reading of requests."""
+"""Routes: path, options, body, responses and errors, declared once for the OpenAPI document and for parsing."""
 
 from __future__ import annotations
 
@@ -17,73 +17,101 @@ from ladle.clients.web.http.schema import Schema
 
 JSON, PNG = "application/json", "image/png"
 NAME = "<model:name>"
-"""A model's name in an address: neither / nor : , as TensorFlow Serving has it."""
-FAULTS = (401, 429)
-"""Every guarded route may answer these: a missing key, too many requests."""
+"""A model's name in a path. As in TensorFlow Serving it holds neither / nor : because these end it."""
+ACCESS_ERRORS = (401, 429)
+"""Errors of every protected route: no valid key, too many requests."""
 
 
 class ModelConverter(BaseConverter):
+    """Matches NAME."""
+
     regex = "[^/:]+"
 
 
 @dataclass(frozen=True)
 class Body:
-    """What a POST takes. `json`: its schema; `files`: parts of a form, at most so many of each; `raw`: media types."""
+    """The body of a POST.
+
+    json      schema of the body as JSON
+    files     parts of a form that are files, each with the most that one request may hold
+    raw       media types of a body that is the input itself
+    expected  what an error says about a body of another type
+    """
 
     json: Schema
     files: Mapping[str, int] = field(default_factory=dict)
     raw: tuple[str, ...] = ()
     required: bool = True
-    wanted: str = JSON
+    expected: str = JSON
 
 
 @dataclass(frozen=True)
 class Route:
-    """One operation. `answers`: the schema of each media type that it can answer; the first is the default."""
+    """One operation of the API.
+
+    handler    called with a ParsedRequest and the names in the path; returns a Response, or an object for JSON
+    responses  schema of each media type of the response; the first is the default
+    options    schema of each option, in the query, in a form or in JSON
+    errors     HTTP statuses of its errors
+    protected  whether it needs a key and counts towards the rate
+    """
 
     method: str
     path: str
     name: str
     summary: str
-    handler: Callable[..., Response]
-    answers: Mapping[str, Schema]
+    handler: Callable[..., Response | dict[str, Any]]
+    responses: Mapping[str, Schema]
     options: Mapping[str, Schema] = field(default_factory=dict)
     body: Body | None = None
     errors: tuple[int, ...] = ()
-    guarded: bool = True
+    protected: bool = True
     tag: str = "models"
     about: str = ""
 
 
 @dataclass(frozen=True)
-class Given:
-    """A request as it was read: options with their defaults, the JSON object, files, or a raw body."""
+class ParsedRequest:
+    """A request, checked against its route.
+
+    options  the options with their defaults
+    accept   media type of the response
+    json     the body, if it is JSON
+    files    the files of a form
+    raw      the body, if it is the input itself
+    """
 
     options: Mapping[str, Any]
     accept: str
-    value: Mapping[str, Any] = field(default_factory=dict)
+    json: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, list[bytes]] = field(default_factory=dict)
     raw: bytes | None = None
 
 
 def register(routes: Iterable[Route], blueprint: Blueprint) -> None:
-    """Make the routes answer."""
+    """Add the routes to a blueprint."""
     for route in routes:
         blueprint.add_url_rule(route.path, route.name, _view(route), methods=[route.method])
 
 
 def _view(route: Route) -> Callable[..., Response]:
     def view(**names: str) -> Response:
-        response = route.handler(read(route), **names)
+        found = route.handler(parse(route), **names)
+        # JSON has no infinities and no NaN: `dumps` writes null for them.
+        response = found if isinstance(found, Response) else Response(dumps(found), mimetype=JSON)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     return view
 
 
-def read(route: Route) -> Given:
-    """Problem 406: no answer suits the caller; 415: another type of body; what `schema.check` says of the rest."""
-    accept = _negotiated(list(route.answers))
+def parse(route: Route) -> ParsedRequest:
+    """The current request.
+
+    Problem 406: the caller accepts no media type of the response; 415: the type of the body; 400, 413, 422: as
+    `schema.check`.
+    """
+    accept = _negotiated(list(route.responses))
     options = _options(request.args.to_dict(flat=False), route.options)
     value: dict[str, Any] = {}
     files: dict[str, list[bytes]] = {}
@@ -91,7 +119,7 @@ def read(route: Route) -> Given:
     if route.body is not None:
         kind = request.mimetype
         if kind == JSON or (not kind and not route.body.required and not request.get_data()):
-            value = json_object() if request.get_data() or route.body.required else {}
+            value = _json_object() if request.get_data() or route.body.required else {}
             schema.check(value, route.body.json, "The body")
             options |= {name: schema.exact(value[name], route.options[name]) for name in route.options if name in value}
         elif kind == "multipart/form-data" and route.body.files:
@@ -100,25 +128,19 @@ def read(route: Route) -> Given:
         elif kind in route.body.raw:
             raw = request.get_data()
         else:
-            raise Problem(415, f"The body is {kind or 'of no type'}; wanted {route.body.wanted}.")
+            raise Problem(415, f"Got a body of {kind or 'no type'}; expected {route.body.expected}.")
     defaults = {name: given["default"] for name, given in route.options.items() if "default" in given}
-    return Given({**defaults, **options}, accept, value, files, raw)
+    return ParsedRequest({**defaults, **options}, accept, value, files, raw)
 
 
-def json_object() -> dict[str, Any]:
-    """The JSON object of the request. Problem 400: it is none."""
+def _json_object() -> dict[str, Any]:
     try:
-        value = json.loads(request.get_data(), parse_constant=_no_number)
+        value = json.loads(request.get_data(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise Problem(400, "The body is not a JSON object.") from None
+        raise Problem(400, "Got a body that is not JSON; expected a JSON object.") from None
     if not isinstance(value, dict):
-        raise Problem(400, "The body is not a JSON object.")
+        raise Problem(400, f"Got {schema.shown(value)}; expected a JSON object.")
     return value
-
-
-def answer(value: Any) -> Response:
-    """JSON. What is not finite becomes null: JSON has no such numbers."""
-    return Response(dumps(value), mimetype=JSON)
 
 
 def _negotiated(known: list[str]) -> str:
@@ -126,9 +148,8 @@ def _negotiated(known: list[str]) -> str:
         return known[0]
     chosen = request.accept_mimetypes.best_match(known)
     if chosen is None:
-        raise Problem(
-            406, f"The answer is {' or '.join(known)}; {schema.shown(request.headers['Accept'])} has neither."
-        )
+        got = schema.shown(request.headers["Accept"])
+        raise Problem(406, f"Accept: got {got}; expected {' or '.join(known)}.")
     return chosen
 
 
@@ -136,12 +157,12 @@ def _options(given: Mapping[str, list[str]], known: Mapping[str, Schema], files:
     found = {}
     for name, values in given.items():
         if name in files:
-            raise Problem(400, f"{name} came as text; wanted a file.")
+            raise Problem(400, f"{name}: got text; expected a file.")
         if name not in known:
-            wanted = f"wanted {', '.join(known)}" if known else "there are no options here"
-            raise Problem(400, f"The option {schema.shown(name)} is not known; {wanted}.")
+            expected = ", ".join(known) or "no options"
+            raise Problem(400, f"Got the unknown option {schema.shown(name)}; expected {expected}.")
         if len(values) != 1:
-            raise Problem(400, f"The option {name} came {len(values)} times; wanted once.")
+            raise Problem(400, f"{name}: got {len(values)} values; expected one.")
         found[name] = schema.parsed(values[0], known[name], name)
     return found
 
@@ -150,12 +171,13 @@ def _files(known: Mapping[str, int]) -> dict[str, list[bytes]]:
     found = {}
     for name in request.files:
         if name not in known:
-            raise Problem(400, f"The file {schema.shown(name)} is not known; wanted {', '.join(known)}.")
+            raise Problem(400, f"Got the unknown file {schema.shown(name)}; expected {', '.join(known)}.")
         found[name] = [file.read() for file in request.files.getlist(name)]
         if len(found[name]) > known[name]:
-            raise Problem(413, f"{name} came {len(found[name])} times; at most {known[name]} are taken at once.")
+            raise Problem(413, f"{name}: got {len(found[name])} files; expected at most {known[name]}.")
     return found
 
 
-def _no_number(text: str) -> NoReturn:
+def _refuse_constant(text: str) -> NoReturn:
+    """Python's parser takes NaN and Infinity, which JSON does not have."""
     raise ValueError(text)

@@ -1,6 +1,6 @@
-"""JSON Schema as far as the gateway needs it: makers for the OpenAPI document, and the check of what came against them.
+"""The part of JSON Schema that the gateway uses: functions that make schemas, and a check of values against them.
 
-A request is checked by the very schema that the document shows, so the two cannot differ.
+Requests are checked against the schemas that the OpenAPI document shows, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _TYPES = {
     "boolean": "true or false",
 }
 MAX_EXACT = 2**53
-"""Up to here every whole number is a float."""
+"""Up to here a float holds every whole number exactly."""
 _SHOWN = 40
-"""Characters of a refused value that the answer repeats."""
+"""Characters of a refused value that an error repeats."""
 
 
 def obj(properties: Mapping[str, Schema], required: tuple[str, ...] | None = None, closed: bool = True) -> Schema:
@@ -75,15 +75,15 @@ def nullable(schema: Schema) -> Schema:
 
 
 def check(value: Any, schema: Schema, what: str) -> None:
-    """Problem 400: another structure than the schema's; 413: too many or too long; 422: a value out of range."""
+    """Problem 400: the structure differs from the schema's; 413: too many or too long; 422: a value out of range."""
     if "anyOf" in schema:
         _check_any(value, schema["anyOf"], what)
         return
     kind = schema.get("type")
     if kind is not None and not _is(value, kind):
-        raise Problem(400, f"{what} is {shown(value)}; wanted {_TYPES[kind]}.")
+        raise Problem(400, f"{what}: got {shown(value)}; expected {_TYPES[kind]}.")
     if "enum" in schema and value not in schema["enum"]:
-        raise Problem(422, f"{what} is {shown(value)}; wanted {' or '.join(schema['enum'])}.")
+        raise Problem(422, f"{what}: got {shown(value)}; expected {' or '.join(schema['enum'])}.")
     if kind == "object":
         _check_object(value, schema, what)
     elif kind == "array":
@@ -93,13 +93,13 @@ def check(value: Any, schema: Schema, what: str) -> None:
     elif kind == "string":
         _check_length(len(value), schema, "Length", what, "characters")
         if "pattern" in schema and not re.search(schema["pattern"], value):
-            raise Problem(422, f"{what} is {shown(value)}; wanted {schema.get('description', 'another form')}.")
+            raise Problem(422, f"{what}: got {shown(value)}; expected {schema.get('description', schema['pattern'])}.")
     elif kind in ("number", "integer"):
         _check_range(value, schema, what)
 
 
 def parsed(text: str, schema: Schema, what: str) -> Any:
-    """The value of an option that came as text, in a query or a form; checked."""
+    """The value of an option that is text in a query or a form; checked."""
     value: Any = text
     kind = schema.get("type")
     if kind == "boolean":
@@ -113,12 +113,12 @@ def parsed(text: str, schema: Schema, what: str) -> Any:
 
 
 def exact(value: Any, schema: Schema) -> Any:
-    """A checked value; a whole number as int, also when it was written as 3.0."""
+    """A checked value; a whole number as int, even if JSON wrote it as 3.0."""
     return int(value) if schema.get("type") == "integer" else value
 
 
 def shown(value: Any) -> str:
-    """A refused value, short."""
+    """A refused value in a few characters, for an error."""
     if isinstance(value, str):
         return f'"{value[:_SHOWN]}…"' if len(value) > _SHOWN else f'"{value}"'
     if isinstance(value, dict | list):
@@ -130,11 +130,11 @@ def shown(value: Any) -> str:
 
 def _check_any(value: Any, schemas: list[Schema], what: str) -> None:
     refusals = []
-    if isinstance(value, dict):  # only what has the members that an alternative needs is meant for it
+    if isinstance(value, dict):  # an object is meant for the alternatives whose required members it has
         needed = [each["required"][0] for each in schemas if each.get("required")]
         schemas = [each for each in schemas if set(each.get("required", ())) <= set(value)]
         if not schemas and needed:
-            raise Problem(400, f"{what} has none of {', '.join(needed)}; wanted one of them.")
+            raise Problem(400, f"{what}: got none of {', '.join(needed)}; expected one of them.")
     for schema in schemas:
         try:
             check(value, schema, what)
@@ -142,7 +142,7 @@ def _check_any(value: Any, schemas: list[Schema], what: str) -> None:
             refusals.append(problem)
         else:
             return
-    # What was understood best says most: a value out of range rather than another type.
+    # The highest status says most: a value out of range (422) rather than a wrong type (400).
     raise max(refusals, key=lambda problem: problem.status)
 
 
@@ -150,32 +150,32 @@ def _check_object(value: dict[str, Any], schema: Schema, what: str) -> None:
     properties = schema.get("properties", {})
     for name in schema.get("required", ()):
         if name not in value:
-            raise Problem(400, f"{what} has no {name}; wanted {', '.join(properties)}.")
+            raise Problem(400, f"{what}: got no {name}; expected {', '.join(properties)}.")
     for name, item in value.items():
         if name in properties:
             check(item, properties[name], name if what == "The body" else f"{what}.{name}")
         elif schema.get("additionalProperties") is False:
-            raise Problem(400, f"{what} has {shown(name)}, which is not known; wanted {', '.join(properties)}.")
+            raise Problem(400, f"{what}: got the unknown member {shown(name)}; expected {', '.join(properties)}.")
 
 
 def _check_length(size: int, schema: Schema, keyword: str, what: str, unit: str) -> None:
     if size < schema.get(f"min{keyword}", 0):
-        raise Problem(422, f"{what} has {size} {unit}; wanted at least {schema[f'min{keyword}']}.")
+        raise Problem(422, f"{what}: got {size} {unit}; expected at least {schema[f'min{keyword}']}.")
     if size > schema.get(f"max{keyword}", size):
-        raise Problem(413, f"{what} has {size} {unit}; at most {schema[f'max{keyword}']} are taken.")
+        raise Problem(413, f"{what}: got {size} {unit}; expected at most {schema[f'max{keyword}']}.")
 
 
 def _check_range(value: float, schema: Schema, what: str) -> None:
     low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
     if not low <= value <= high or not abs(value) < math.inf:
-        wanted = f"{low} to {high}" if abs(low) < math.inf and abs(high) < math.inf else "a finite number"
-        raise Problem(422, f"{what} is {shown(value)}; wanted {wanted}.")
+        expected = f"{low} to {high}" if abs(low) < math.inf and abs(high) < math.inf else "a finite number"
+        raise Problem(422, f"{what}: got {shown(value)}; expected {expected}.")
 
 
 def _is(value: Any, kind: str) -> bool:
     if kind == "null":
         return value is None
-    if kind == "number":
+    if kind == "number":  # in Python true and false are numbers too
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "integer":
         if isinstance(value, float):  # 3.0 is a whole number in JSON

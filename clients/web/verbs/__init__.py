@@ -1,1 +1,1 @@
-"""The questions that the gateway answers, one module for each kind of input."""
+"""The verbs of the API, POST /api/v1/models/<name>:<verb>: a module for each kind of input."""

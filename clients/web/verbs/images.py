@@ -1,8 +1,10 @@
-"""Questions about images: :classify, :segment, :reconstruct."""
+"""The verbs for images: :classify, :segment, :reconstruct."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,23 +12,25 @@ from flask import Response
 from PIL import Image
 
 from ladle.clients.drawing import pictures
+from ladle.clients.library.client import CallOptions
 from ladle.clients.library.preprocess import pixels
 from ladle.clients.library.results import Classification
-from ladle.clients.web.backend import Model, Question
+from ladle.clients.library.tasks import Json
+from ladle.clients.web.backend import Model, ModelRequest
 from ladle.clients.web.http.problems import Problem
-from ladle.clients.web.http.routes import PNG, Given, Route
+from ladle.clients.web.http.routes import PNG, ParsedRequest, Route
 from ladle.clients.web.http.schema import array, boolean, integer, nullable, number, obj, one_of, string
-from ladle.clients.web.uploads import Upload, decoded, reduced, upload
+from ladle.clients.web.uploads import Upload, decode, from_base64, shrink
 from ladle.clients.web.verbs import masks
-from ladle.clients.web.verbs.base import MASK, PNG_BASE64, SEEN, Verb, draw, encode, seen
+from ladle.clients.web.verbs.base import MASK, PNG_BASE64, SEEN, Verb, encode, png_response
 from ladle.clients.wire.arrays import Array
 
-TOP = {"top": integer(1, 1000, 10, "classes to tell, the likeliest first")}
-SEEN_OPTION = {"seen": boolean(False, "also the preprocessed image, as the network got it")}
+TOP = {"top": integer(1, 1000, 10, "number of classes, the most probable first")}
+SEEN_OPTION = {"seen": boolean(False, "also the preprocessed image, as the network sees it")}
 CODES = {"with_codes": boolean(False, "also the codes of the images")}
 PICTURE = {
-    "picture": one_of("overlay", "mask", "truth", default="overlay", about="what a PNG answer shows"),
-    "opacity": number(0, 1, 0.5, "of the mask over the image in a PNG answer"),
+    "picture": one_of("overlay", "mask", "truth", default="overlay", about="what a PNG shows"),
+    "opacity": number(0, 1, 0.5, "of the mask over the image in a PNG"),
 }
 CLASS = {"label": string(), "class_id": integer(0), "probability": nullable(number(0, 1))}
 
@@ -50,7 +54,7 @@ class ImageVerbs(Verb):
         return [
             self.route(
                 "classify",
-                "The likeliest classes of each image",
+                "The most probable classes of each image",
                 self.classify,
                 {"results": array(classified)},
                 top,
@@ -64,11 +68,12 @@ class ImageVerbs(Verb):
                 PICTURE,
                 self.images_body(PICTURE, truth),
                 has_picture=True,
-                about="`truth`, a grey image whose pixels are class ids, or a sample that has one, adds the IoU.",
+                about="`truth` is a grey image whose pixels are class ids. With it, or for a sample with a mask, "
+                "the response has the IoU.",
             ),
             self.route(
                 "reconstruct",
-                "Each image as the auto-encoder gives it back",
+                "An auto-encoder's copy of each image",
                 self.reconstruct,
                 {"results": array(copied)},
                 code,
@@ -77,74 +82,67 @@ class ImageVerbs(Verb):
             ),
         ]
 
-    def classify(self, given: Given, name: str) -> Response:
-        question = self.question(name, "classify", given)
-        images, sample = self.images(given, name)
-        client = self.backend.client
-        found = question.ask(lambda model: client.classify_many(name, _sent(model, images), **question.which))
+    def classify(self, request: ParsedRequest, name: str) -> Json:
+        asked = ModelRequest(self.backend, name, "classify", request.options.get("version"))
+        images, sample = self.images(request, name)
+        found = asked.call(lambda model, options: asked.client.classify_many(name, _sent(model, images), **options))
         truth = (sample or {}).get("label")
         results = [
-            {**_classes(each, given.options["top"]), "truth": truth, "seen": self._seen(given, question, image)}
+            {**_classes(each, request.options["top"]), "truth": truth, "seen": _seen(request, asked, image)}
             for each, image in zip(found, images, strict=True)
         ]
-        return self.reply(question, results=results)
+        return asked.result(results=results)
 
-    def segment(self, given: Given, name: str) -> Response:
-        question = self.question(name, "segment", given)
-        images, sample = self.images(given, name)
-        images = [reduced(image, self.config.max_side) for image in images]
-        truth = self._truth(given, name, sample)
-        if given.accept == PNG or truth is not None:
-            _single(images, "a truth belongs to one" if truth is not None else "a PNG answers one")
-        maps = question.ask(lambda model: _maps(question, model, images))
-        wanted = None if truth is None else masks.fitted(truth, maps[0].shape)
-        if given.accept == PNG:
-            return draw(_drawn(given.options, images[0].picture, maps[0], wanted))
-        labels = self.backend.catalog.labels(name, question.model.version)
-        return self.reply(question, results=[masks.result(each, labels, wanted) for each in maps])
+    def segment(self, request: ParsedRequest, name: str) -> Response | Json:
+        asked = ModelRequest(self.backend, name, "segment", request.options.get("version"))
+        images, sample = self.images(request, name)
+        images = [shrink(image, self.config.max_side) for image in images]
+        truth = self._truth(request, name, sample)
+        if request.accept == PNG or truth is not None:
+            _check_single(images, "a truth belongs to one image" if truth is not None else "a PNG shows one image")
+        maps = _maps(asked, images)
+        resized = None if truth is None else masks.fitted(truth, maps[0].shape)
+        if request.accept == PNG:
+            return png_response(_drawn(request.options, images[0].picture, maps[0], resized))
+        labels = self.backend.catalog.labels(name, asked.model.version)
+        return asked.result(results=[masks.result(each, labels, resized) for each in maps])
 
-    def reconstruct(self, given: Given, name: str) -> Response:
-        question = self.question(name, "reconstruct", given)
-        images, _ = self.images(given, name)
-        if given.accept == PNG:
-            _single(images, "a PNG answers one")
-        with_codes = given.options["with_codes"] and question.model.signatures.encodes
-
-        def both(model: Model) -> tuple[Array, Array | None]:
-            client = self.backend.client
-            sent = _sent(model, images, "reconstruct_bytes")
-            codes = client.encode(name, _arrays(model, images), **question.which) if with_codes else None
-            return client.reconstruct(name, sent, **question.which), codes
-
-        found, codes = question.ask(both)
+    def reconstruct(self, request: ParsedRequest, name: str) -> Response | Json:
+        asked = ModelRequest(self.backend, name, "reconstruct", request.options.get("version"))
+        images, _ = self.images(request, name)
+        if request.accept == PNG:
+            _check_single(images, "a PNG shows one image")
+        codes = None
+        if request.options["with_codes"] and asked.model.signatures.encodes:
+            codes = asked.call(lambda model, options: asked.client.encode(name, _arrays(model, images), **options))
+        found = asked.call(
+            lambda model, options: asked.client.reconstruct(name, _sent(model, images, "reconstruct_bytes"), **options)
+        )
         copies = [pictures.to_image(np.asarray(copy)) for copy in found]
-        if given.accept == PNG:
-            return draw(copies[0])
+        if request.accept == PNG:
+            return png_response(copies[0])
         results = [
             {
                 "width": copy.width,
                 "height": copy.height,
                 "image": encode(copy),
                 "code": None if codes is None else codes[i].tolist(),
-                "seen": self._seen(given, question, images[i]),
+                "seen": _seen(request, asked, images[i]),
             }
             for i, copy in enumerate(copies)
         ]
-        return self.reply(question, results=results)
+        return asked.result(results=results)
 
-    def _seen(self, given: Given, question: Question, image: Upload) -> Any:
-        return seen(question.model.signatures, image) if given.options["seen"] else None
-
-    def _truth(self, given: Given, name: str, sample: Mapping[str, Any] | None) -> Array | None:
-        """Class ids [h, w] of the truth that came, or that the sample has."""
+    def _truth(self, request: ParsedRequest, name: str, sample: Mapping[str, Any] | None) -> Array | None:
+        """Class ids [h, w] of the request's truth, or of the sample's mask."""
         data = None
-        if "truth" in given.value:
-            data = decoded(given.value["truth"], "truth")
-        elif given.files.get("truth"):
-            data = given.files["truth"][0]
+        if "truth" in request.json:
+            data = from_base64(request.json["truth"], "truth")
+        elif request.files.get("truth"):
+            data = request.files["truth"][0]
         elif sample and sample.get("mask"):
             data = self.sample(sample["mask"], name)[1]
-        return None if data is None else masks.read(upload(data, self.config.max_pixels).picture)
+        return None if data is None else masks.read(decode(data, self.config.max_pixels).picture)
 
 
 def _classes(found: Classification, top: int) -> dict[str, Any]:
@@ -153,41 +151,49 @@ def _classes(found: Classification, top: int) -> dict[str, Any]:
     return {"label": found.label, "class_id": found.class_id, "probability": found.probability, "top": rows}
 
 
+def _seen(request: ParsedRequest, asked: ModelRequest, image: Upload) -> Json | None:
+    """The preprocessed image; None if the request does not ask for it, or the signatures do not tell the size."""
+    size = asked.model.signatures.image
+    if not request.options["seen"] or size is None or size["channels"] not in (1, 3):
+        return None
+    array = pixels(image.picture, **size)
+    height, width, channels = array.shape
+    png = base64.b64encode(pictures.png_of(array)).decode()
+    return {"width": width, "height": height, "channels": channels, "image": png}
+
+
 def _sent(model: Model, images: Sequence[Upload], signature: str = "serving_bytes") -> Any:
-    """Encoded images where the model takes them, else pixels."""
-    if signature in model.signatures:
+    """Encoded images if the model has a signature for them, else pixels."""
+    if signature in model.signatures.described:
         return [image.data for image in images]
     return _arrays(model, images)
 
 
 def _arrays(model: Model, images: Sequence[Upload]) -> Array:
-    """float32 [b, h, w, c] in [0, 1]."""
-    wanted = model.signatures.image
-    if wanted is None or wanted["channels"] not in (1, 3):
-        raise Problem(422, f"{model.name} does not take grey or colour images.")
-    arrays = [pixels(image.picture, **wanted) for image in images]
+    """float32 [b, h, w, c] in [0, 1]. Problem 422: the model does not take such images, or their sizes differ."""
+    size = model.signatures.image
+    if size is None or size["channels"] not in (1, 3):
+        raise Problem(422, f"Got images, but {model.name} takes neither grey nor colour images.")
+    arrays = [pixels(image.picture, **size) for image in images]
     if len({array.shape for array in arrays}) > 1:
-        raise Problem(422, "The images have different sizes; this model takes them one size at a time.")
+        raise Problem(422, "Got images of different sizes; send one size per request.")
     return np.stack(arrays)
 
 
-def _maps(question: Question, model: Model, images: Sequence[Upload]) -> list[Array]:
-    """The class map [h, w] of each image: one request for all of one size."""
-    client = question.backend.client
-    same = len({image.picture.size for image in images}) == 1
-    found: list[Array] = []
-    for group in [images] if same else [[image] for image in images]:
-        if "serving_bytes" in model.signatures:
-            data = np.array([image.data for image in group], object)
-            answer = client.predict(
-                model.name, {"image_bytes": data}, "serving_bytes", outputs=["class_map"], **question.which
-            )
+def _maps(asked: ModelRequest, images: Sequence[Upload]) -> list[Array]:
+    """The class map [h, w] of each image. Images of one size are one request, since a tensor has one size."""
+
+    def predict(group: Sequence[Upload], model: Model, options: CallOptions) -> Array:
+        if "serving_bytes" in model.signatures.described:
+            inputs, signature = {"image_bytes": np.array([image.data for image in group], object)}, "serving_bytes"
         else:
             [key] = model.signatures.described["serving_default"]["inputs"]
-            given = {key: _arrays(model, group)}
-            answer = client.predict(model.name, given, outputs=["class_map"], **question.which)
-        found += list(answer["class_map"])
-    return found
+            inputs, signature = {key: _arrays(model, group)}, "serving_default"
+        return asked.client.predict(model.name, inputs, signature, outputs=["class_map"], **options)["class_map"]
+
+    same = len({image.picture.size for image in images}) == 1
+    groups = [images] if same else [[image] for image in images]
+    return [class_map for group in groups for class_map in asked.call(partial(predict, group))]
 
 
 def _drawn(options: Mapping[str, Any], image: Image.Image, class_map: Array, truth: Array | None) -> Image.Image:
@@ -195,11 +201,11 @@ def _drawn(options: Mapping[str, Any], image: Image.Image, class_map: Array, tru
         return pictures.mask(class_map)
     if options["picture"] == "truth":
         if truth is None:
-            raise Problem(422, "No truth came; send one as truth, or ask about a sample that has one.")
+            raise Problem(422, "Got no truth; send one as `truth`, or a sample that has a mask.")
         class_map = truth
     return pictures.overlay(image, class_map, options["opacity"])
 
 
-def _single(images: Sequence[Upload], why: str) -> None:
+def _check_single(images: Sequence[Upload], reason: str) -> None:
     if len(images) != 1:
-        raise Problem(422, f"{len(images)} images came; {why}.")
+        raise Problem(422, f"Got {len(images)} images; expected one, because {reason}.")

@@ -1,4 +1,4 @@
-"""Class maps: as JSON with pictures, and compared with the truth."""
+"""Class maps: their JSON with pictures, and their comparison with the truth."""
 
 from __future__ import annotations
 
@@ -31,43 +31,47 @@ RESULT = obj(
 
 
 def read(picture: Image.Image) -> Array:
-    """Class ids, int64 [h, w]: the pixels of a grey or palette image; of one with 0 and 255 alone, 255 is class 1."""
+    """Class ids int64 [h, w]: the pixels of a grey or palette image. If all are 0 or 255, 255 means class 1.
+
+    Problem 422: a colour image, or ids above MAX_ID.
+    """
     ids = np.asarray(picture)
     if ids.ndim == 3:
         colours = ids[..., : len(picture.getbands()) - (picture.mode in ("LA", "PA", "RGBA"))]
         if np.any(colours != colours[..., :1]):
-            raise Problem(422, "The truth is a picture in colour; wanted grey, its pixels class ids.")
+            raise Problem(422, "truth: got a colour image; expected a grey one whose pixels are class ids.")
         ids = colours[..., 0]
     ids = ids.astype(np.int64)
     if not 0 <= ids.min() <= ids.max() <= MAX_ID:
-        raise Problem(422, f"The truth has class ids from {ids.min()} to {ids.max()}; wanted 0 to {MAX_ID}.")
+        raise Problem(422, f"truth: got class ids from {ids.min()} to {ids.max()}; expected 0 to {MAX_ID}.")
     return ids // MAX_ID if set(np.unique(ids)) == {0, MAX_ID} else ids
 
 
 def fitted(truth: Array, shape: Sequence[int]) -> Array:
-    """The truth in the size [h, w] of the class map: the image may have been reduced. Problem 422: another form."""
+    """The truth, resized to the class map [h, w] of an image that was shrunk. Problem 422: other proportions."""
     if truth.shape == tuple(shape):
         return truth
-    (height, width), (wanted_height, wanted_width) = truth.shape, shape
-    if abs(height * wanted_width - width * wanted_height) > max(height, width, wanted_height, wanted_width):
-        raise Problem(422, f"The truth has {width}×{height} pixels; the image {wanted_width}×{wanted_height}.")
+    (height, width), (map_height, map_width) = truth.shape, shape
+    # Proportions may differ by the rounding of one pixel.
+    if abs(height * map_width - width * map_height) > max(height, width, map_height, map_width):
+        raise Problem(422, f"truth: got {width}×{height} pixels; expected {map_width}×{map_height}, as the image has.")
     picture = Image.fromarray(truth.astype(np.int32))
-    return np.asarray(picture.resize((wanted_width, wanted_height), Image.Resampling.NEAREST)).astype(np.int64)
+    return np.asarray(picture.resize((map_width, map_height), Image.Resampling.NEAREST)).astype(np.int64)
 
 
 def iou(class_map: Array, truth: Array, labels: Sequence[str]) -> dict[str, Any]:
-    """Intersection over union of each class that occurs; the mean leaves background, class 0, out."""
+    """Intersection over union of each class that occurs. The mean leaves out the background, class 0."""
     rows = []
     for class_id in np.union1d(class_map, truth).tolist():
-        found, wanted = class_map == class_id, truth == class_id
-        share = float((found & wanted).sum() / (found | wanted).sum())
+        found, true = class_map == class_id, truth == class_id
+        share = float((found & true).sum() / (found | true).sum())
         rows.append({"class_id": class_id, "label": label(class_id, labels), "iou": share})
     counted = [row["iou"] for row in rows if row["class_id"] > 0] or [1.0]
     return {"mean": float(np.mean(counted)), "classes": rows}
 
 
 def result(class_map: Array, labels: Sequence[str], truth: Array | None) -> dict[str, Any]:
-    """The class map and what it says, as RESULT."""
+    """The JSON of a class map, as RESULT."""
     height, width = class_map.shape
     colours = pictures.palette(int(class_map.max(initial=0)) + 1)
     classes = [

@@ -19,7 +19,7 @@ from ladle.clients.drawing.pictures import png
 from ladle.clients.library.preprocess import pixels
 from ladle.clients.transport import base
 from ladle.clients.web import Config, create_app
-from ladle.clients.web.verbs import masks, words
+from ladle.clients.web.verbs import masks, texts
 from ladle.clients.web.verbs.codes import between
 from ladle.clients.wire.philox import stateless_normal
 from ladle.serving.servables.steps.images import decode_batch
@@ -94,7 +94,7 @@ def test_options_come_in_the_query_in_a_form_and_in_json(web: FlaskClient) -> No
     refused = web.post(f"{url}?tpo=1", data=image, content_type="image/png")
     assert (refused.status_code, refused.json["detail"]) == (
         400,
-        'The option "tpo" is not known; wanted top, seen, version.',
+        'Got the unknown option "tpo"; expected top, seen, version.',
     )
 
 
@@ -138,8 +138,8 @@ def test_segment_compares_with_an_uploaded_truth(web: FlaskClient, side: int, va
 @pytest.mark.parametrize(
     ("truth", "said"),
     [
-        pytest.param(np.zeros((4, 9)), "The truth has 9×4 pixels; the image 8×8", id="form"),
-        pytest.param(np.eye(8)[..., None] * [9, 5, 1], "in colour", id="colour"),
+        pytest.param(np.zeros((4, 9)), "truth: got 9×4 pixels; expected 8×8", id="form"),
+        pytest.param(np.eye(8)[..., None] * [9, 5, 1], "got a colour image", id="colour"),
     ],
 )
 def test_a_truth_that_does_not_fit_is_refused(web: FlaskClient, truth: Any, said: str) -> None:
@@ -157,7 +157,7 @@ def test_a_png_shows_overlay_mask_or_truth(web: FlaskClient) -> None:
     solid = {"sample": "0.png", "opacity": 1}
     assert picture(ask(web, "unet:segment", solid, Accept="image/png"))[0, 7].tolist() == [230, 159, 0]
     bare = {"image": grey(LEFT), "picture": "truth"}
-    assert "No truth came" in ask(web, "unet:segment", bare, 422, Accept="image/png")["detail"]
+    assert "Got no truth" in ask(web, "unet:segment", bare, 422, Accept="image/png")["detail"]
 
 
 def test_masks_of_one_size_are_one_request(web: FlaskClient, server: Any) -> None:
@@ -176,11 +176,11 @@ def test_all_that_a_request_asks_has_one_time_out(
     now = base.time.monotonic
     monkeypatch.setattr(base.time, "monotonic", lambda: now() + 6 * server.predictions)  # of the 10 s for a request
     images = [grey(np.full((side, side), 30)) for side in (4, 6, 8)]
-    assert "took too long" in ask(web, "unet:segment", {"images": images}, 504)["detail"]
+    assert "did not answer in time" in ask(web, "unet:segment", {"images": images}, 504)["detail"]
     assert server.predictions == 2
 
 
-def test_leaving_words_out_tells_which_moved_the_verdict(web: FlaskClient, server: Any) -> None:
+def test_leaving_words_out_shows_which_decided_the_answer(web: FlaskClient, server: Any) -> None:
     text = "A good, but dull film.<br />Really"
     before = server.predictions
     [result] = ask(web, "sentiment_lstm:sentiment", {"text": text, "explain": True})["results"]
@@ -212,7 +212,7 @@ def test_several_texts_are_explained_in_one_request(web: FlaskClient, server: An
 
 @given(st.text())
 def test_pieces_give_the_text_back(text: str) -> None:
-    assert "".join(piece.text for piece in words.pieces(text)) == text
+    assert "".join(piece.text for piece in texts.split(text)) == text
 
 
 # Codes
@@ -224,7 +224,7 @@ def test_generate_draws_codes(web: FlaskClient) -> None:
         assert (answer["n"], answer["seed"], answer["codes"]) == (2, None, [[0, 0.5], [1, -1]])
         assert picture(answer["images"][0]).shape == (4, 4, 3)
     assert ask(web, "vae:generate", {"code": [0, 0.5]})["n"] == 1
-    assert "wanted 2" in ask(web, "vae:generate", {"code": [0]}, 422)["detail"]
+    assert "expected 2" in ask(web, "vae:generate", {"code": [0]}, 422)["detail"]
 
 
 def test_generate_tells_the_codes_of_a_seed(web: FlaskClient) -> None:
@@ -254,11 +254,11 @@ def test_interpolate_goes_between_seeds_and_codes(web: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("value", "status", "said"),
     [
-        ({"from": {"seed": 1}}, 400, "has no to"),
-        ({"from": {"seed": 1}, "to": {}}, 400, "to has none of seed, code, image, sample"),
-        ({"from": {"seed": 1, "code": [1, 2]}, "to": {"seed": 2}}, 400, 'from has "code"'),
-        ({"from": {"seed": 1}, "to": {"seed": 2}, "steps": 1}, 422, "steps is 1; wanted 2 to 8"),
-        ({"from": {"seed": 1}, "to": {"image": "AAAA"}}, 415, "neither a PNG"),
+        ({"from": {"seed": 1}}, 400, "got no to"),
+        ({"from": {"seed": 1}, "to": {}}, 400, "to: got none of seed, code, image, sample"),
+        ({"from": {"seed": 1, "code": [1, 2]}, "to": {"seed": 2}}, 400, 'from: got the unknown member "code"'),
+        ({"from": {"seed": 1}, "to": {"seed": 2}, "steps": 1}, 422, "steps: got 1; expected 2 to 8"),
+        ({"from": {"seed": 1}, "to": {"image": "AAAA"}}, 415, "expected PNG, JPEG or WebP"),
     ],
 )
 def test_ends_that_cannot_be_used_are_refused(web: FlaskClient, value: Any, status: int, said: str) -> None:

@@ -1,10 +1,11 @@
-"""What can be read of the gateway: models, cards, samples, health, the page and its headers."""
+"""The GET routes: models, cards, samples, health, the page and its headers."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -57,6 +58,31 @@ def test_a_model_that_the_server_lacks_is_listed_as_missing(web: FlaskClient, re
     models = {model["name"]: model["state"] for model in web.get("/api/v1/models").json["models"]}
     assert models["newcomer"] == "MISSING"
     assert web.get("/api/v1/models/newcomer").status_code == 404
+
+
+def test_the_servers_own_models_are_listed_where_no_folder_has_them(tiny_server: Any, tmp_path: Path) -> None:
+    config = Config(server=f"grpc://127.0.0.1:{tiny_server.grpc_port}", repository=tmp_path / "model_repository")
+    web = create_app(config).test_client()
+    answer = web.get("/api/v1/models").json
+    models = {model["name"]: model for model in answer["models"]}
+    assert answer["ready"] is True
+    assert models["classifier"]["state"] == "AVAILABLE"
+    assert models["classifier"]["verbs"] == ["classify"]
+    assert web.get("/api/v1/models/classifier").json["card"] is None
+    assert web.get("/api/v1/models/classifier/reports").json == {"reports": []}
+    # A folder adds a model that the server does not have yet.
+    (config.repository / "newcomer" / "1").mkdir(parents=True)  # type: ignore[operator]
+    names = {model["name"]: model["state"] for model in web.get("/api/v1/models").json["models"]}
+    assert names == {**dict.fromkeys(models, "AVAILABLE"), "newcomer": "MISSING"}
+
+
+def test_models_stay_listed_while_the_server_is_away(tiny_server: Any) -> None:
+    app = create_app(Config(server=f"grpc://127.0.0.1:{tiny_server.grpc_port}", timeout_s=2))
+    listed = [model["name"] for model in app.test_client().get("/api/v1/models").json["models"]]
+    app.extensions["ladle"].client.close()
+    answer = app.test_client().get("/api/v1/models").json
+    assert answer["ready"] is False
+    assert [(model["name"], model["state"]) for model in answer["models"]] == [(n, "UNREACHABLE") for n in listed]
 
 
 def test_without_a_repository_the_signatures_tell_what_a_model_does(config: Config) -> None:

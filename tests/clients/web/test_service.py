@@ -37,7 +37,7 @@ SERVED = """
 
 
 def test_the_model_servers_text_is_read() -> None:
-    counts = service.of_server(SERVED)["lenet5"]
+    counts = service.parse_server(SERVED)["lenet5"]
     assert (counts.requests, counts.errors) == (100, 10)
     assert counts.buckets == {1.0: 45, 2.0: 90, float("inf"): 90}
     assert (counts.rows, counts.runs) == (300, 60)
@@ -94,16 +94,16 @@ def test_the_gateway_tells_its_own_figures(web: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("address", ["http://localhost:1", "http://localhost:x", "nonsense", "http://{grpc}"])
-def test_metrics_that_do_not_answer_are_said_so(config: Config, server: Any, address: str) -> None:
+def test_the_service_says_that_metrics_cannot_be_read(config: Config, server: Any, address: str) -> None:
     there = replace(config, rest=address.format(grpc=server.grpc))
     answer = create_app(there).test_client().get("/api/v1/service").json
     assert answer["server"] is None
-    assert answer["note"] == "The model server's metrics do not answer."
+    assert answer["note"] == "The model server's metrics cannot be read."
 
 
-def test_metrics_that_are_off_are_said_so(config: Config, server: Any) -> None:
+def test_the_service_says_that_metrics_are_off(config: Config, server: Any) -> None:
     answer = create_app(replace(config, rest=server.rest)).test_client().get("/api/v1/service").json
-    assert "The answer is 404" in answer["note"]
+    assert "Got status 404 instead of metrics" in answer["note"]
     assert "--enable_metrics" in answer["note"]
 
 

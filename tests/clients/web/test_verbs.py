@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from ladle.clients.web import Config, create_app
 from ladle.clients.web.http.problems import RETRY_AFTER_S
-from ladle.clients.web.uploads import upload
+from ladle.clients.web.uploads import decode
 
 
 def encoded(brightness: int, format: str = "PNG", size: tuple[int, int] = (4, 4)) -> bytes:
@@ -114,7 +114,7 @@ def test_a_photograph_is_set_upright_whatever_else_its_exif_says(orientation: in
         exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
         picture.save(each, "JPEG", exif=exif, quality=100)
     wanted = ImageOps.exif_transpose(Image.open(plain))
-    assert np.array_equal(np.asarray(upload(file.getvalue(), 128).picture.convert("L")), np.asarray(wanted))
+    assert np.array_equal(np.asarray(decode(file.getvalue(), 128).picture.convert("L")), np.asarray(wanted))
 
 
 def test_sentiment_reads_json_and_plain_text(web: FlaskClient) -> None:
@@ -173,19 +173,26 @@ TORN = encoded(100, size=(60, 60))[:-40]
 @pytest.mark.parametrize(
     ("verb", "data", "type", "status", "said"),
     [
-        pytest.param("lenet5:classify", b"", "image/png", 400, "No image came", id="nothing"),
+        pytest.param("lenet5:classify", b"", "image/png", 400, "Got no image", id="nothing"),
         pytest.param("lenet5:classify", b"{}", "application/json", 400, "none of image, images, sample", id="no-image"),
-        pytest.param("lenet5:classify", b"[1", "application/json", 400, "not a JSON object", id="no-json"),
+        pytest.param("lenet5:classify", b"[1", "application/json", 400, "expected a JSON object", id="no-json"),
         pytest.param(
-            "lenet5:classify", b'{"image": 1}', "application/json", 400, "image is 1; wanted a string", id="a-number"
+            "lenet5:classify",
+            b'{"image": 1}',
+            "application/json",
+            400,
+            "image: got 1; expected a string",
+            id="a-number",
         ),
         pytest.param("lenet5:classify", b'{"image": "***"}', "application/json", 400, "not base64", id="no-base64"),
         pytest.param(
-            "lenet5:classify", b"x=1", "application/x-www-form-urlencoded", 415, "wanted a multipart", id="form"
+            "lenet5:classify", b"x=1", "application/x-www-form-urlencoded", 415, "expected a multipart", id="form"
         ),
         pytest.param("lenet5:classify", b"GIF89a", "image/gif", 415, "image/gif", id="gif"),
-        pytest.param("lenet5:classify", b"GIF89a" + bytes(50), "image/png", 415, "neither a PNG nor", id="disguised"),
-        pytest.param("lenet5:classify", encoded(9, "BMP"), "image/png", 415, "neither a PNG nor", id="bmp"),
+        pytest.param(
+            "lenet5:classify", b"GIF89a" + bytes(50), "image/png", 415, "expected PNG, JPEG or WebP", id="disguised"
+        ),
+        pytest.param("lenet5:classify", encoded(9, "BMP"), "image/png", 415, "expected PNG, JPEG or WebP", id="bmp"),
         pytest.param("lenet5:classify", TORN, "image/png", 422, "damaged", id="torn"),
         pytest.param(
             "lenet5:classify", encoded(9, size=(101, 100)), "image/png", 413, "101×100 pixels", id="too-large"
@@ -197,7 +204,7 @@ TORN = encoded(100, size=(60, 60))[:-40]
             b'{"text": 3}',
             "application/json",
             400,
-            "text is 3; wanted a string",
+            "text: got 3; expected a string",
             id="text-3",
         ),
         pytest.param("sentiment_lstm:sentiment", b'{"text": " "}', "application/json", 422, "blank", id="blank"),
@@ -206,21 +213,31 @@ TORN = encoded(100, size=(60, 60))[:-40]
             "sentiment_lstm:sentiment", b'{"text": "\\ud800"}', "application/json", 400, "surrogate", id="half"
         ),
         pytest.param("sentiment_lstm:sentiment", b"a" * 101, "text/plain", 413, "101 characters", id="long-text"),
-        pytest.param("vae:generate", b'{"n": 0}', "application/json", 422, "n is 0; wanted 1 to 8", id="none"),
-        pytest.param("vae:generate", b'{"n": 9}', "application/json", 422, "n is 9; wanted 1 to 8", id="too-many"),
+        pytest.param("vae:generate", b'{"n": 0}', "application/json", 422, "n: got 0; expected 1 to 8", id="none"),
+        pytest.param("vae:generate", b'{"n": 9}', "application/json", 422, "n: got 9; expected 1 to 8", id="too-many"),
         pytest.param(
-            "vae:generate", b'{"n": 1.5}', "application/json", 400, "n is 1.5; wanted a whole number", id="a-part"
+            "vae:generate", b'{"n": 1.5}', "application/json", 400, "n: got 1.5; expected a whole number", id="a-part"
         ),
         pytest.param(
-            "vae:generate", b'{"n": true}', "application/json", 400, "n is true; wanted a whole number", id="a-boolean"
+            "vae:generate",
+            b'{"n": true}',
+            "application/json",
+            400,
+            "n: got true; expected a whole number",
+            id="a-boolean",
         ),
         pytest.param(
-            "vae:generate", b'{"seed": 1e99}', "application/json", 400, "seed is 1e+99; wanted a whole", id="float-seed"
+            "vae:generate",
+            b'{"seed": 1e99}',
+            "application/json",
+            400,
+            "seed: got 1e+99; expected a whole",
+            id="float-seed",
         ),
         pytest.param(
-            "vae:generate", b'{"seed": 9223372036854775808}', "application/json", 422, "seed is 92233", id="long-seed"
+            "vae:generate", b'{"seed": 9223372036854775808}', "application/json", 422, "seed: got 92233", id="long-seed"
         ),
-        pytest.param("unet:segment?picture=x", LIGHT, "image/png", 422, "wanted overlay or mask", id="picture"),
+        pytest.param("unet:segment?picture=x", LIGHT, "image/png", 422, "expected overlay or mask", id="picture"),
         pytest.param("nobody:classify", LIGHT, "image/png", 404, "nobody", id="no-such-model"),
         pytest.param("lenet5:segment", LIGHT, "image/png", 404, "it answers :classify", id="another-verb"),
         pytest.param("lenet5:frobnicate", LIGHT, "image/png", 404, "", id="no-such-verb"),
@@ -234,11 +251,11 @@ def test_what_is_refused_is_a_problem_document(
 
 def test_too_many_images_are_refused(web: FlaskClient) -> None:
     one = base64.b64encode(LIGHT).decode()
-    is_problem(post_json(web, "lenet5:classify", {"images": [one] * 9}), 413, "images has 9 items; at most 8")
+    is_problem(post_json(web, "lenet5:classify", {"images": [one] * 9}), 413, "images: got 9 items; expected at most 8")
     large = base64.b64encode(encoded(9, size=(60, 100))).decode()
-    is_problem(post_json(web, "lenet5:classify", {"images": [large] * 2}), 413, "at most 4000 are left")
+    is_problem(post_json(web, "lenet5:classify", {"images": [large] * 2}), 413, "at most 4000 more")
     response = post_json(web, "vae:reconstruct", {"images": [one] * 2}, Accept="image/png")
-    is_problem(response, 422, "a PNG answers one")
+    is_problem(response, 422, "expected one, because a PNG shows one image")
 
 
 def test_another_method_is_refused_with_the_one_that_is_allowed(web: FlaskClient) -> None:
@@ -254,7 +271,7 @@ def test_a_server_that_is_away_is_503_with_retry_after_and_comes_back(web: Flask
     post(web, "lenet5:classify", LIGHT)
     server.refuse("UNAVAILABLE", "secret-host-17: connection reset", times=1)
     response = post(web, "lenet5:classify", LIGHT)
-    is_problem(response, 503, "The model server does not answer now")
+    is_problem(response, 503, "The model server does not answer; try again")
     assert response.headers["Retry-After"] == str(RETRY_AFTER_S)
     assert b"secret-host-17" not in response.data
     assert post(web, "lenet5:classify", LIGHT).status_code == 200
@@ -266,7 +283,7 @@ def test_a_server_that_is_slow_is_504(server: Any, config: Config) -> None:
     web = create_app(replace(config, timeout_s=1.0)).test_client()
     server.refuse("DEADLINE_EXCEEDED", "secret", times=1)
     response = post(web, "lenet5:classify", LIGHT)
-    is_problem(response, 504, "took too long")
+    is_problem(response, 504, "did not answer in time")
     assert b"secret" not in response.data
 
 
@@ -274,7 +291,7 @@ def test_a_server_that_is_slow_is_504(server: Any, config: Config) -> None:
     ("code", "status", "told"),
     [("INTERNAL", 502, False), ("INVALID_ARGUMENT", 422, True), ("RESOURCE_EXHAUSTED", 503, False)],
 )
-def test_only_what_the_caller_can_mend_is_told(
+def test_only_what_the_caller_can_change_is_told(
     web: FlaskClient, server: Any, code: str, status: int, told: bool
 ) -> None:
     post(web, "lenet5:classify", LIGHT)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from google.protobuf import text_format
 
-from ladle.clients.web.http.measures import Measures
+from ladle.clients.web.http.metrics import GatewayMetrics
 from ladle.clients.wire import messages as pb
 from ladle.serving.telemetry import prometheus
 
@@ -95,7 +95,7 @@ def test_a_query_uses_metrics_of_both_servers_or_says_which_server_has_them(
 ) -> None:
     found = names(query)
     assert found, query
-    gateway = exported(Measures().text())
+    gateway = exported(GatewayMetrics().text())
     metrics = table()
     if found <= gateway | {"up"}:
         return
@@ -108,7 +108,7 @@ def test_a_query_uses_metrics_of_both_servers_or_says_which_server_has_them(
 
 @pytest.mark.parametrize("name", sorted({**RECORDED, **ALERTS}))
 def test_a_rule_uses_existing_metrics(name: str, embedded: set[str]) -> None:
-    known = embedded | exported(Measures().text()) | {"up"}
+    known = embedded | exported(GatewayMetrics().text()) | {"up"}
     known |= {metric for metric, (_, is_upstream) in table().items() if is_upstream}
     assert names({**RECORDED, **ALERTS}[name]) <= known
 

@@ -61,9 +61,7 @@ def test_the_card_tells_figures_data_pictures_and_signatures(page: Any) -> None:
     page.wait(lambda: not page.all("dialog"))
 
 
-@pytest.mark.parametrize(
-    "name", ["autoencoder", "bowl", "classifier", "half_plus_two", "mood", "painter", "threshold"]
-)
+@pytest.mark.parametrize("name", ["autoencoder", "bowl", "classifier", "half_plus_two", "mood", "painter", "threshold"])
 def test_the_card_of_every_task_opens(page: Any, name: str) -> None:
     page.open(f"models/{name}/card")
     page.one(".cardview h2", "Signatures")

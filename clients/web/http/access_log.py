@@ -1,4 +1,4 @@
-"""The trail of a request: its id, its times, its line in the access log and in the metrics."""
+"""The id of each request, its times, its line in the access log, and its metrics."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Container
 from datetime import datetime, timezone
 
 from flask import Flask, Response, g, request
 
 from ladle.clients.transport.access import sending
-from ladle.clients.web.http.measures import NO_MODEL, Measures
+from ladle.clients.web.http.metrics import NO_MODEL, GatewayMetrics
 
 HEADER = "X-Request-ID"
 ACCEPTED = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-"""An id of the caller's is kept when it looks so; anything else is replaced."""
+"""A caller's id is kept if it matches, since logs and headers repeat it; any other is replaced."""
 log = logging.getLogger("ladle.gateway.access")
 
 
-def install(app: Flask, measures: Measures, knows: Callable[[str], bool], access_log: bool) -> None:
-    """Ids, times and log lines for every request. The id goes on to the model server as metadata x-request-id.
+def install(app: Flask, metrics: GatewayMetrics, known_models: Container[str], access_log: bool) -> None:
+    """Add ids, times, metrics and log lines to every request of `app`.
 
-    knows  whether a name is a model's
+    The model server gets the id too, as metadata x-request-id.
+
+    known_models  names of models that exist; a request for any other counts as NO_MODEL
     """
     if access_log and not log.handlers:
         handler = logging.StreamHandler(sys.stdout)
@@ -39,36 +41,35 @@ def install(app: Flask, measures: Measures, knows: Callable[[str], bool], access
         given = request.headers.get(HEADER, "")
         g.request_id = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex
         g.start = time.perf_counter()
+        # Left in `leave`: a `with` cannot span two of Flask's hooks.
         g.sending = sending({HEADER: g.request_id})
         g.sending.__enter__()
-        measures.began()
+        metrics.in_progress.inc()
 
     @app.after_request
     def end(response: Response) -> Response:
         seconds = time.perf_counter() - g.start
-        timing = [f"total;dur={1000 * seconds:.3f}"]
+        timing = f"total;dur={1000 * seconds:.3f}"
         if "server_s" in g:
-            timing.insert(0, f"model;dur={1000 * g.server_s:.3f}")
-        response.headers["Server-Timing"] = ", ".join(timing)
+            timing = f"model;dur={1000 * g.server_s:.3f}, {timing}"
+        response.headers["Server-Timing"] = timing
         response.headers[HEADER] = g.request_id
         rule = request.url_rule.rule if request.url_rule else ""
         model = (request.view_args or {}).get("name", NO_MODEL)
-        g.model = model if knows(model) else NO_MODEL
-        measures.answered(rule, _method(), response.status_code, g.model, seconds)
+        g.model = model if model in known_models else NO_MODEL
+        # Callers can send any method. Each would be a time series of its own.
+        method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
+        metrics.requests.labels(rule, method, str(response.status_code), g.model).inc()
+        metrics.seconds.labels(rule, g.model).observe(seconds)
         if access_log:
             log.info("%s", json.dumps(_line(response, seconds)))
         return response
 
     @app.teardown_request
-    def left(error: BaseException | None) -> None:
+    def leave(error: BaseException | None) -> None:
         if "sending" in g:
             g.sending.__exit__(None, None, None)
-            measures.ended()
-
-
-def _method() -> str:
-    """Callers make methods up; each would be a time series."""
-    return request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
+            metrics.in_progress.dec()
 
 
 def _line(response: Response, seconds: float) -> dict[str, object]:

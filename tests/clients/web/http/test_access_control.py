@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from ladle.clients.transport.access import Access
 from ladle.clients.web import Config, create_app
-from ladle.clients.web.http.guard import Keys
+from ladle.clients.web.http.access_control import Keys
 
 PAGE = "https://lab.example"
 MODELS = "/api/v1/models"
@@ -45,11 +45,13 @@ def test_a_key_opens_the_api(locked: FlaskClient, headers: dict[str, str]) -> No
 @pytest.mark.parametrize(
     ("headers", "said"),
     [
-        pytest.param({}, "No key came", id="none"),
-        pytest.param({"X-API-Key": "third"}, "not known", id="wrong"),
-        pytest.param({"X-API-Key": ""}, "No key came", id="empty"),
-        pytest.param({"Authorization": "Basic Zmlyc3Q="}, "No key came", id="basic"),
-        pytest.param({"X-API-Key": hashlib.sha256(b"second").hexdigest()}, "not known", id="the-digest-itself"),
+        pytest.param({}, "Got no API key", id="none"),
+        pytest.param({"X-API-Key": "third"}, "Got an unknown API key", id="wrong"),
+        pytest.param({"X-API-Key": ""}, "Got no API key", id="empty"),
+        pytest.param({"Authorization": "Basic Zmlyc3Q="}, "Got no API key", id="basic"),
+        pytest.param(
+            {"X-API-Key": hashlib.sha256(b"second").hexdigest()}, "Got an unknown API key", id="the-digest-itself"
+        ),
     ],
 )
 @pytest.mark.parametrize("path", [MODELS, "/api/v1/service", "/metrics", "/api/v1/nothing"])
@@ -72,7 +74,7 @@ def test_page_documents_and_health_need_no_key(locked: FlaskClient, path: str) -
     assert locked.get(path).status_code == 200
 
 
-def test_the_document_says_that_a_key_is_wanted(locked: FlaskClient, web: FlaskClient) -> None:
+def test_the_document_says_that_a_key_is_required(locked: FlaskClient, web: FlaskClient) -> None:
     operation = locked.get("/openapi.json").json["paths"][MODELS]["get"]
     assert operation["security"] == [{"bearer": []}, {"key": []}]
     assert "401" in operation["responses"]
@@ -87,13 +89,13 @@ def test_keys_are_kept_as_digests_alone() -> None:
 
 @pytest.mark.parametrize("lines", [[""], ["# keys", " "]])
 def test_a_list_without_a_key_does_not_let_everybody_in(config: Config, lines: list[str]) -> None:
-    with pytest.raises(ValueError, match="no key is in"):
+    with pytest.raises(ValueError, match="got no key"):
         create_app(replace(config, keys=tuple(lines)))
 
 
 @pytest.mark.parametrize("line", ["alone", "ann first second", "ann sha256:abc"])
 def test_a_line_that_holds_no_key_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match="key 1"):
+    with pytest.raises(ValueError, match="line 1 of the keys"):
         Keys([line])
 
 
@@ -175,7 +177,7 @@ def test_an_origin_is_one_as_browsers_send_it(config: Config) -> None:
     web = gateway(config, origins=("HTTPS://Lab.example/",))
     assert web.get(MODELS, headers={"Origin": PAGE}).headers["Access-Control-Allow-Origin"] == PAGE
     for origin in ("*", "lab.example", f"{PAGE}/page"):
-        with pytest.raises(ValueError, match="wanted https://HOST"):
+        with pytest.raises(ValueError, match="expected https://HOST"):
             gateway(config, origins=(origin,))
 
 
@@ -194,8 +196,8 @@ def test_keys_and_rates_come_from_the_command_line(tmp_path: Path, capsys: pytes
     assert "No such file" in capsys.readouterr().err
     (tmp_path / "keys").write_text("alone\n")
     assert main(["--port", "0", "--models", "lenet5", "--api-keys", str(tmp_path / "keys")]) == 2
-    assert 'wanted "NAME KEY"' in capsys.readouterr().err
-    for content, said in ((b"", "no key is in"), (b"\xff\xfe", "is not UTF-8 text")):
+    assert 'expected "NAME KEY"' in capsys.readouterr().err
+    for content, said in ((b"", "got no key"), (b"\xff\xfe", "expected UTF-8")):
         (tmp_path / "keys").write_bytes(content)
         given = ["--port", "0", "--models", "lenet5", "--rate", "which would end it as well"]
         assert main([*given, "--api-keys", str(tmp_path / "keys")]) == 2

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a page: plain HTML, no script, nothing from another host."""
+"""The OpenAPI document as a page: plain HTML without scripts and without anything from another host."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FORMATS = {"binary": "file", "base64-image": "base64 of an image"}
 _PAGE = Markup(
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
     ' initial-scale=1"><title>{title}</title><link rel="stylesheet" href="docs/style.css"></head><body><main><h1>'
-    '{title}</h1><p>{about} <a href="openapi.json">The same as an OpenAPI {openapi} document</a>.</p>{body}</main>'
+    '{title}</h1><p>{about} <a href="openapi.json">OpenAPI {openapi} document</a>.</p>{body}</main>'
     "</body></html>"
 )
 
 
 def page(document: dict[str, Any]) -> str:
-    """The page."""
+    """The page of an OpenAPI document."""
     body = Markup().join(_tagged(document, tag["name"]) for tag in document["tags"])
     info = document["info"]
     title = f"{info['title']} {info['version']}"
@@ -55,7 +55,7 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
             head,
             _parameters(operation["parameters"]),
             *_bodies(operation.get("requestBody", {}).get("content", {})),
-            *_answers(document, operation["responses"]),
+            *_responses(document, operation["responses"]),
             Markup("</section>"),
         ]
     )
@@ -64,13 +64,13 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
 def _parameters(parameters: list[dict[str, Any]]) -> Markup:
     rows = [
         Markup("<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
-            each["name"], each["in"], form(each["schema"]), each.get("description", "")
+            each["name"], each["in"], readable(each["schema"]), each.get("description", "")
         )
         for each in parameters
     ]
     if not rows:
         return Markup()
-    head = Markup("<table><thead><tr><th>Parameter</th><th>In</th><th>Form</th><th>Meaning</th></tr></thead><tbody>")
+    head = Markup("<table><thead><tr><th>Parameter</th><th>In</th><th>Type</th><th>Meaning</th></tr></thead><tbody>")
     return head + Markup().join(rows) + Markup("</tbody></table>")
 
 
@@ -79,19 +79,19 @@ def _bodies(content: dict[str, Any]) -> Iterator[Markup]:
     raw = [kind for kind, schema in described if schema.get("type") == "string"]
     for kind, schema in described:
         if kind not in raw:
-            yield Markup("<p>Takes <code>{}</code></p><pre>{}</pre>").format(kind, form(schema))
+            yield Markup("<p>Body <code>{}</code></p><pre>{}</pre>").format(kind, readable(schema))
     if raw:
-        yield Markup("<p>Takes the bytes as {}</p>").format(
+        yield Markup("<p>Body: the bytes as {}</p>").format(
             Markup(", ").join(Markup("<code>{}</code>").format(kind) for kind in raw)
         )
 
 
-def _answers(document: dict[str, Any], responses: dict[str, Any]) -> Iterator[Markup]:
+def _responses(document: dict[str, Any], responses: dict[str, Any]) -> Iterator[Markup]:
     for kind, media in responses["200"]["content"].items():
         if media["schema"].get("type") == "string":
-            yield Markup("<p>Answers <code>{}</code></p>").format(kind)
+            yield Markup("<p>Response <code>{}</code></p>").format(kind)
         else:
-            yield Markup("<p>Answers <code>{}</code></p><pre>{}</pre>").format(kind, form(media["schema"]))
+            yield Markup("<p>Response <code>{}</code></p><pre>{}</pre>").format(kind, readable(media["schema"]))
     rows = [
         Markup("<tr><td>{}</td><td>{}</td></tr>").format(
             status, document["components"]["responses"][status]["description"]
@@ -105,18 +105,18 @@ def _answers(document: dict[str, Any], responses: dict[str, Any]) -> Iterator[Ma
         )
 
 
-def form(schema: dict[str, Any], indent: str = "") -> str:
-    """A schema as a person would write it down."""
+def readable(schema: dict[str, Any], indent: str = "") -> str:
+    """A schema in short: `{image: base64 of an image, top?: integer 1..1000 = 10}`."""
     if "anyOf" in schema:
-        return " | ".join(form(each, indent) for each in schema["anyOf"])
+        return " | ".join(readable(each, indent) for each in schema["anyOf"])
     if "enum" in schema:
         text = " | ".join(json.dumps(choice) for choice in schema["enum"])
     elif schema.get("type") == "array":
-        text = f"[{form(schema['items'], indent)}, …]"
+        text = f"[{readable(schema['items'], indent)}, …]"
     elif schema.get("type") == "object":
         deeper = indent + "  "
         rows = [
-            f"{deeper}{name}{'' if name in schema.get('required', ()) else '?'}: {form(each, deeper)}"
+            f"{deeper}{name}{'' if name in schema.get('required', ()) else '?'}: {readable(each, deeper)}"
             for name, each in schema.get("properties", {}).items()
         ]
         text = "{\n" + "\n".join(rows) + f"\n{indent}}}" if rows else "{…}"
