@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnx.checker
 import onnx.defs
+import onnx.shape_inference
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
@@ -35,11 +36,16 @@ class NotConvertibleError(ValueError):
     """Raised when a function cannot become an ONNX graph; the message says why. Such functions run on TensorFlow."""
 
 
-def to_onnx(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.TensorSpec]) -> onnx.ModelProto:
+def to_onnx(
+    function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.TensorSpec], *, one_batch: bool = False
+) -> onnx.ModelProto:
     """Convert a function of named tensors to an ONNX graph that contains its weights.
 
-    The inputs and outputs of the graph keep the function's names; a free first axis is called `batch`.
-    NotConvertibleError names the reason: a string tensor, or an operation without an ONNX counterpart.
+    one_batch  the free first axes of all inputs and outputs are one batch axis. Otherwise they may differ in length:
+               one query and five documents
+
+    The inputs and outputs of the graph keep the function's names. NotConvertibleError names the reason: a string
+    tensor, or an operation without an ONNX counterpart.
     """
     for name, spec in inputs.items():
         if spec.dtype in (tf.string, tf.resource, tf.variant):
@@ -70,7 +76,7 @@ def to_onnx(function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[st
     missing = sorted({node.op_type for graph in subgraphs(model.graph) for node in graph.node if not _known(node)})
     if missing:
         raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
-    _name_axes(model.graph)
+    _name_axes(model, one_batch)
     _rewrite_loops(model, inputs)
     simplify(model)
     model.producer_name, model.graph.name = PRODUCER, "core"
@@ -175,12 +181,49 @@ def _known(node: onnx.NodeProto) -> bool:
     return bool(onnx.defs.has(node.op_type, domain=node.domain)) or node.domain == "com.microsoft"
 
 
-def _name_axes(graph: onnx.GraphProto) -> None:
-    """Give free axes readable names: `batch` for the first axis, else the tensor's name and the axis number."""
-    for value in (*graph.input, *graph.output):
-        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+def _name_axes(model: onnx.ModelProto, one_batch: bool) -> None:
+    """Name the free axes: `batch` for a batch axis, else the tensor's name and the axis number.
+
+    ONNX Runtime takes axes of one name to have one length and reuses buffers accordingly. If the lengths differ, a
+    request fails. So two axes share a name only if they are surely equal.
+    """
+    first_axes = [v for v in model.graph.input if any(not d.HasField("dim_value") for d in _dimensions(v)[:1])]
+    alone = one_batch or len(first_axes) == 1
+    for value in model.graph.input:
+        for axis, dimension in enumerate(_dimensions(value)):
             if not dimension.HasField("dim_value"):
-                dimension.dim_param = "batch" if axis == 0 else f"{value.name}_{axis}"
+                dimension.dim_param = "batch" if alone and axis == 0 else f"{value.name}_{axis}"
+    equal = {} if one_batch else _inferred_axes(model)
+    for value in model.graph.output:
+        for axis, dimension in enumerate(_dimensions(value)):
+            if not dimension.HasField("dim_value"):
+                own = "batch" if one_batch and axis == 0 else f"{value.name}_{axis}"
+                dimension.dim_param = equal.get((value.name, axis), own)
+
+
+def _inferred_axes(model: onnx.ModelProto) -> dict[tuple[str, int], str]:
+    """(output, axis) -> name of the input axis whose length it certainly has, by ONNX's rules for each operation."""
+    known = {d.dim_param for value in model.graph.input for d in _dimensions(value) if d.dim_param}
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]
+    for value in bare.graph.output:
+        for dimension in _dimensions(value):
+            dimension.ClearField("dim_param")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except Exception:  # a graph of more than 2 GB, or an operation without rules
+        return {}
+    return {
+        (value.name, axis): dimension.dim_param
+        for value in inferred.graph.output
+        for axis, dimension in enumerate(_dimensions(value))
+        if dimension.dim_param in known
+    }
+
+
+def _dimensions(value: onnx.ValueInfoProto) -> Any:
+    return value.type.tensor_type.shape.dim
 
 
 def _check_names(kind: str, got: list[str], expected: list[str]) -> None:

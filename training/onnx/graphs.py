@@ -80,7 +80,7 @@ def write(
     reasons: dict[str, str] = {}
     for core in {s.core.name: s.core for s in signatures.values()}.values():
         try:
-            model = convert.to_onnx(core.function, core.inputs)
+            model = convert.to_onnx(core.function, core.inputs, one_batch=True)
             content = model.SerializeToString()
             run = convert.session(content)
         except convert.NotConvertibleError as error:

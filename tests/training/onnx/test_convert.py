@@ -44,6 +44,35 @@ def test_free_axes_have_names() -> None:
     assert dimensions == ["batch", "image_1", 4]
 
 
+def test_axes_share_a_name_only_if_they_are_certainly_equal() -> None:
+    def score(query: tf.Tensor, documents: tf.Tensor) -> dict[str, tf.Tensor]:
+        def tower(x: tf.Tensor) -> tf.Tensor:
+            for size in (4, 8, 8):
+                x = tf.tanh(tf.matmul(x, tf.fill([size, 8], 0.1)))
+            return x
+
+        return {"scores": tf.matmul(tower(query), tower(documents), transpose_b=True), "cosine": tower(query)}
+
+    model = convert.to_onnx(score, {"query": spec(None, 4), "documents": spec(None, 4)})
+    named = {value.name: value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input}
+    assert named == {"query": "query_0", "documents": "documents_0"}
+    named = {value.name: value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.output}
+    assert named == {"scores": "query_0", "cosine": "query_0"}
+    random = np.random.default_rng(0)
+    for queries, documents in ((1, 5), (2, 3), (5, 1)):  # one name for both made ONNX Runtime reuse a short buffer
+        given = {
+            "query": random.random((queries, 4), np.float32),
+            "documents": random.random((documents, 4), np.float32),
+        }
+        np.testing.assert_allclose(run(model, **given)["scores"], score(**given)["scores"], atol=1e-5)
+
+
+def test_an_output_of_unknown_length_has_an_axis_of_its_own() -> None:
+    model = convert.to_onnx(lambda x: {"positive": tf.boolean_mask(x, x > 0), "y": x * 2.0}, {"x": spec(None)})
+    named = {value.name: value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.output}
+    assert named == {"positive": "positive_0", "y": "batch"}
+
+
 @pytest.mark.parametrize(
     ("function", "inputs", "words"),
     [
