@@ -1,4 +1,4 @@
-"""One client's HTTP/2 connection on asyncio (RFC 9113): frames to streams, flow control both ways, and how it ends."""
+"""One client's HTTP/2 connection on asyncio (RFC 9113): its streams, flow control both ways, and how it ends."""
 
 from __future__ import annotations
 
@@ -9,32 +9,18 @@ from typing import Any
 from ladle.serving.grpc.http2 import errors, frames
 from ladle.serving.grpc.http2.application import Application, Limits
 from ladle.serving.grpc.http2.errors import Http2Error
-from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, PADDED, frame
+from ladle.serving.grpc.http2.fields import check_request, check_trailers
+from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, frame
 from ladle.serving.grpc.http2.hpack import Decoder
+from ladle.serving.grpc.http2.reader import MAX_FRAME_BYTES, Frame, FrameReader
+from ladle.serving.grpc.http2.streams import MAX_REMEMBERED, Stream
 
-_MAX_FRAME_BYTES = 2**18  # of a frame to us
 _STREAM_WINDOW = 2**20  # bytes that a client may send on a stream before we credit them
 _CONNECTION_WINDOW = 16 * _STREAM_WINDOW  # one stream that stalls must not stop the others
 _DEFAULT_WINDOW = 65535  # of both sides until they say otherwise (RFC 9113 §6.9.2)
-_MAX_RESETS = 256  # cancelled streams, less the completed ones: rapid reset (CVE-2023-44487) ends here
+_MAX_RESETS = 256  # streams that were cancelled or faulty, less the completed: rapid reset (CVE-2023-44487) ends here
 _MAX_REPLIES = 1000  # SETTINGS and PING acknowledgements for one read
 _PING_TIMEOUT_S = 20.0
-
-
-class Stream:
-    """One request and its answer."""
-
-    __slots__ = ("call", "id", "is_complete", "last_progress", "pending", "send_window", "trailers", "uncredited")
-
-    def __init__(self, stream_id: int, send_window: int) -> None:
-        self.id = stream_id
-        self.call: Any = None  # the application's
-        self.is_complete = False  # the client has sent END_STREAM
-        self.send_window = send_window  # bytes that the client still accepts
-        self.uncredited = 0  # bytes received and not yet given back to the client's window
-        self.pending = bytearray()  # body that waits for the window
-        self.trailers: bytes | None = None  # follow `pending`
-        self.last_progress = time.monotonic()
 
 
 class Connection(asyncio.Protocol):
@@ -45,12 +31,10 @@ class Connection(asyncio.Protocol):
         self.streams: dict[int, Stream] = {}
         self._application, self._limits, self._connections = application, limits, connections
         # Receiving
-        self._buffer = bytearray()  # the start of a frame
-        self._needed_bytes = len(frames.PREFACE)  # in `_buffer` before it is worth parsing
-        self._has_preface = False
+        self._reader = FrameReader(limits.header_bytes)
         self._decoder = Decoder(limits.header_bytes)
-        self._header_block: tuple[int, int, bytearray] | None = None  # stream id, flags, bytes so far
         self._last_stream_id = 0
+        self._ended: dict[int, bool] = {}  # the last streams that ended; whether we reset them before their end
         self._uncredited = 0
         self._resets = 0
         # Sending
@@ -70,7 +54,7 @@ class Connection(asyncio.Protocol):
         settings = frames.settings(
             (frames.MAX_CONCURRENT_STREAMS, self._limits.streams),
             (frames.INITIAL_WINDOW_SIZE, _STREAM_WINDOW),
-            (frames.MAX_FRAME_SIZE, _MAX_FRAME_BYTES),
+            (frames.MAX_FRAME_SIZE, MAX_FRAME_BYTES),
             (frames.MAX_HEADER_LIST_SIZE, self._limits.header_bytes),
         )
         # SETTINGS sizes the windows of streams only; that of the connection grows by WINDOW_UPDATE (RFC 9113 §6.9.2).
@@ -101,100 +85,74 @@ class Connection(asyncio.Protocol):
         if self._is_closing:
             return
         self._last_heard, self._is_ping_pending = time.monotonic(), False
-        if self._buffer:
-            self._buffer += data
-            if len(self._buffer) < self._needed_bytes:
-                return
-            data = bytes(self._buffer)
-            self._buffer.clear()
+        found, error = self._reader.read(data)
         try:
-            self._buffer += self._read_frames(data)
-        except Http2Error as error:
+            self._handle(found)
+        except Http2Error as broken:
+            error = broken
+        if error is not None:
             self.close(error.code)
 
     # Receiving
 
-    def _read_frames(self, data: bytes) -> bytes:
-        """Handles the whole frames in `data`; returns the start of the one after them."""
-        at = 0
-        if not self._has_preface:
-            at = frames.skip_preface(data)
-            if not at:
-                return data
-            self._has_preface = True
-        end, replies = len(data), 0
-        while end - at >= frames.HEAD_BYTES:
-            head, flags, stream_id = FRAME_HEAD.unpack_from(data, at)
-            length, kind = head >> 8, head & 255
-            if length > _MAX_FRAME_BYTES:
-                raise Http2Error(errors.FRAME_SIZE_ERROR, "got a frame beyond SETTINGS_MAX_FRAME_SIZE")
-            if end - at - frames.HEAD_BYTES < length:
-                self._needed_bytes = frames.HEAD_BYTES + length
-                return data[at:]
-            at += frames.HEAD_BYTES
-            payload = data[at : at + length]
-            at += length
-            if self._header_block is not None and kind != frames.CONTINUATION:
-                raise Http2Error(errors.PROTOCOL_ERROR, "got another frame inside a header block")
-            stream_id &= 0x7FFFFFFF  # the highest bit is reserved
+    def _handle(self, found: list[Frame]) -> None:
+        replies = 0
+        for kind, flags, stream_id, payload, size in found:
             if kind == DATA:
-                self._on_data(stream_id, flags, payload)
+                self._on_data(stream_id, flags, payload, size)
             elif kind == HEADERS:
                 self._on_headers(stream_id, flags, payload)
             elif kind == frames.WINDOW_UPDATE:
                 self._on_window_update(stream_id, payload)
-            else:
-                if kind in (frames.SETTINGS, frames.PING):
-                    replies += 1
-                    if replies > _MAX_REPLIES:
-                        raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a flood of SETTINGS or PING")
-                self._on_other(kind, stream_id, flags, payload)
+            elif kind == frames.RST_STREAM:
+                self._on_reset(stream_id)
+            elif kind in (frames.SETTINGS, frames.PING):
+                replies += 1
+                if replies > _MAX_REPLIES:
+                    raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a flood of SETTINGS or PING")
+                if kind == frames.SETTINGS:
+                    self._on_settings(flags, payload)
+                elif not flags & frames.ACK:
+                    self.transport.write(frame(frames.PING, frames.ACK, 0, payload))
+            elif kind == frames.PRIORITY and len(payload) != 5:
+                self._fail(stream_id, errors.FRAME_SIZE_ERROR)
             if self._is_closing:
-                return b""
-        self._needed_bytes = frames.HEAD_BYTES
-        return data[at:]
+                return
 
-    def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
+    def _on_headers(self, stream_id: int, flags: int, block: bytes) -> None:
         if not stream_id & 1:
             raise Http2Error(errors.PROTOCOL_ERROR, "got HEADERS on a stream that no client opens")
-        if flags & PADDED:
-            payload = frames.unpad(payload)
-        if flags & frames.HAS_PRIORITY:
-            payload = frames.skip_priority(payload)
-        if flags & END_HEADERS:
-            self._on_header_block(stream_id, flags, payload)
-        else:
-            self._header_block = stream_id, flags, bytearray(payload)
-            self._check_header_block(payload, flags)
-
-    def _on_header_block(self, stream_id: int, flags: int, block: bytes) -> None:
         headers = self._decoder.decode(block)  # always: a block that is skipped would leave HPACK's table wrong
         stream = self.streams.get(stream_id)
         if stream is not None:  # trailers
-            if stream.is_complete or not flags & END_STREAM:
-                raise Http2Error(errors.PROTOCOL_ERROR, "got HEADERS in the middle of a request")
-            self._complete(stream)
+            if stream.is_complete:
+                self._fail(stream_id, errors.STREAM_CLOSED)
+            elif not flags & END_STREAM or check_trailers(headers or ()):
+                self._fail(stream_id, errors.PROTOCOL_ERROR)
+            else:
+                self._complete(stream)
             return
         if stream_id <= self._last_stream_id:
-            raise Http2Error(errors.STREAM_CLOSED, "got HEADERS on a closed stream")
+            if not self._ended.get(stream_id):
+                code = errors.STREAM_CLOSED if stream_id in self._ended else errors.PROTOCOL_ERROR
+                raise Http2Error(code, "got HEADERS on a stream that has ended")
+            return
         self._last_stream_id = stream_id
         if len(self.streams) >= self._limits.streams or (self._last_answered_id and stream_id > self._last_answered_id):
             self._reset(stream_id, errors.REFUSED_STREAM)
             return
-        stream = self.streams[stream_id] = Stream(stream_id, self._initial_send_window)
+        length = None
+        if headers is not None:
+            fault, length = check_request(headers)
+            if fault:
+                self._fail(stream_id, errors.PROTOCOL_ERROR)
+                return
+        stream = self.streams[stream_id] = Stream(stream_id, self._initial_send_window, length)
         self._application.on_headers(self, stream, headers)
         if flags & END_STREAM and stream_id in self.streams:
             self._complete(stream)
 
-    def _check_header_block(self, payload: bytes, flags: int) -> None:
-        """Bounds the CONTINUATION frames: their bytes, and (by refusing empty ones) their number."""
-        assert self._header_block is not None
-        is_empty = not payload and not flags & END_HEADERS
-        if is_empty or len(self._header_block[2]) > self._limits.header_bytes:
-            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a header block beyond the limit, or in empty frames")
-
-    def _on_data(self, stream_id: int, flags: int, payload: bytes) -> None:
-        size = len(payload)  # flow control counts the padding, too
+    def _on_data(self, stream_id: int, flags: int, payload: bytes, size: int) -> None:
         if not stream_id or stream_id > self._last_stream_id:
             raise Http2Error(errors.PROTOCOL_ERROR, "got DATA on an idle stream")
         self._uncredited += size
@@ -206,65 +164,66 @@ class Connection(asyncio.Protocol):
         if self._uncredited >= _CONNECTION_WINDOW // 4:
             updates, self._uncredited = frames.window_update(0, self._uncredited), 0
         stream = self.streams.get(stream_id)
-        if stream is not None:  # else it has been answered already
-            if stream.is_complete:
-                raise Http2Error(errors.STREAM_CLOSED, "got DATA after END_STREAM")
-            stream.uncredited += size
-            if stream.uncredited > _STREAM_WINDOW:
-                raise Http2Error(errors.FLOW_CONTROL_ERROR, "got DATA beyond the stream's window")
-            if stream.uncredited > _STREAM_WINDOW // 2 and not flags & END_STREAM:
-                updates += frames.window_update(stream_id, stream.uncredited)
-                stream.uncredited = 0
+        if stream is None or stream.is_complete:
+            if updates:
+                self.transport.write(updates)
+            if not self._ended.get(stream_id):  # else it was on its way when we reset the stream
+                self._fail(stream_id, errors.STREAM_CLOSED)
+            return
+        stream.uncredited += size
+        if stream.uncredited > _STREAM_WINDOW:
+            raise Http2Error(errors.FLOW_CONTROL_ERROR, "got DATA beyond the stream's window")
+        if stream.uncredited > _STREAM_WINDOW // 2 and not flags & END_STREAM:
+            updates += frames.window_update(stream_id, stream.uncredited)
+            stream.uncredited = 0
         if updates:
             self.transport.write(updates)
-        if stream is not None:
-            if flags & PADDED:
-                payload = frames.unpad(payload)
-            if flags & END_STREAM:
-                self._complete(stream, payload)
-            elif payload:
-                self._application.on_data(self, stream, payload, False)
+        if stream.expected_bytes is not None:
+            stream.expected_bytes -= len(payload)
+            if stream.expected_bytes < 0:
+                self._fail(stream_id, errors.PROTOCOL_ERROR)
+                return
+        if flags & END_STREAM:
+            self._complete(stream, payload)
+        elif payload:
+            self._application.on_data(self, stream, payload, False)
 
     def _complete(self, stream: Stream, data: bytes = b"") -> None:
         """The client has sent END_STREAM, with the last `data` of its request."""
+        if stream.expected_bytes:  # less has come than content-length said
+            self._fail(stream.id, errors.PROTOCOL_ERROR)
+            return
         stream.is_complete = True
         self._resets = max(0, self._resets - 1)
         self._application.on_data(self, stream, data, True)
 
-    def _on_other(self, kind: int, stream_id: int, flags: int, payload: bytes) -> None:
-        frames.check_frame(kind, stream_id, payload)
-        if kind == frames.CONTINUATION:
-            if self._header_block is None or self._header_block[0] != stream_id:
-                raise Http2Error(errors.PROTOCOL_ERROR, "got CONTINUATION of no header block")
-            stream_id, first_flags, block = self._header_block
-            block += payload
-            self._check_header_block(payload, flags)
-            if flags & END_HEADERS:
-                self._header_block = None
-                self._on_header_block(stream_id, first_flags, bytes(block))
-        elif kind == frames.SETTINGS:
-            self._on_settings(flags, payload)
-        elif kind == frames.PING:
-            if not flags & frames.ACK:
-                self.transport.write(frame(frames.PING, frames.ACK, 0, payload))
-        elif kind == frames.RST_STREAM:
-            self._on_reset(stream_id)
+    def _fail(self, stream_id: int, code: int) -> None:
+        """A stream error (RFC 9113 §5.4.2): ends one stream, and counts as a reset by the client, which caused it."""
+        self._count_reset()
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            self._application.on_cancel(stream)
+        self._reset(stream_id, code)
+
+    def _count_reset(self) -> None:
+        self._resets += 1
+        if self._resets > _MAX_RESETS:
+            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got too many cancelled or faulty streams")
 
     def _on_reset(self, stream_id: int) -> None:
         if stream_id > self._last_stream_id:
             raise Http2Error(errors.PROTOCOL_ERROR, "got RST_STREAM on an idle stream")
-        self._resets += 1
-        if self._resets > _MAX_RESETS:
-            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got too many cancelled streams")
+        self._count_reset()
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
+            self._remember(stream_id, False)
             self._application.on_cancel(stream)
 
     def _on_settings(self, flags: int, payload: bytes) -> None:
         values = frames.read_settings(flags, payload)
         if flags & frames.ACK:
             return
-        self._max_send_frame = min(values.get(frames.MAX_FRAME_SIZE, self._max_send_frame), _MAX_FRAME_BYTES)
+        self._max_send_frame = min(values.get(frames.MAX_FRAME_SIZE, self._max_send_frame), MAX_FRAME_BYTES)
         # Once for a frame: a frame that names the window 43,000 times must not cost as many rounds over the streams.
         window = values.get(frames.INITIAL_WINDOW_SIZE, self._initial_send_window)
         for stream in self.streams.values():
@@ -274,10 +233,8 @@ class Connection(asyncio.Protocol):
         self._flush_all()
 
     def _on_window_update(self, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise Http2Error(errors.FRAME_SIZE_ERROR, f"got a WINDOW_UPDATE of {len(payload)} bytes")
         credit = int.from_bytes(payload, "big") & frames.MAX_WINDOW
-        if not credit or stream_id > self._last_stream_id:
+        if stream_id > self._last_stream_id or (not credit and not stream_id):
             raise Http2Error(errors.PROTOCOL_ERROR, "got a WINDOW_UPDATE of 0, or on an idle stream")
         if not stream_id:
             self._send_window += credit
@@ -286,9 +243,10 @@ class Connection(asyncio.Protocol):
             self._flush_all()
         elif (stream := self.streams.get(stream_id)) is not None:
             stream.send_window += credit
-            if stream.send_window > frames.MAX_WINDOW:
-                raise Http2Error(errors.FLOW_CONTROL_ERROR, "got credit beyond 2^31 - 1 for a stream")
-            self._flush(stream)
+            if not credit or stream.send_window > frames.MAX_WINDOW:
+                self._fail(stream_id, errors.FLOW_CONTROL_ERROR if credit else errors.PROTOCOL_ERROR)
+            else:
+                self._flush(stream)
 
     # Sending
 
@@ -325,16 +283,8 @@ class Connection(asyncio.Protocol):
 
     def _flush(self, stream: Stream) -> None:
         """Sends what the windows allow."""
-        parts = []
-        while stream.pending:
-            size = min(len(stream.pending), self._send_window, stream.send_window, self._max_send_frame)
-            if size <= 0:
-                break
-            parts.append(frame(DATA, 0, stream.id, bytes(stream.pending[:size])))
-            del stream.pending[:size]
-            self._send_window -= size
-            stream.send_window -= size
-            stream.last_progress = time.monotonic()
+        parts, size = stream.take(self._send_window, self._max_send_frame)
+        self._send_window -= size
         is_done = not stream.pending and stream.trailers is not None
         if is_done:
             parts.append(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, stream.trailers or b""))
@@ -350,13 +300,21 @@ class Connection(asyncio.Protocol):
 
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
+        self._remember(stream.id, False)
         if not stream.is_complete:  # answered early: ask the client to stop sending (RFC 9113 §8.1)
             self._reset(stream.id, errors.NO_ERROR)
         if self._last_answered_id and not self.streams:
             self.close(errors.NO_ERROR)
 
     def _reset(self, stream_id: int, code: int) -> None:
+        self._remember(stream_id, True)
         self.transport.write(frames.reset(stream_id, code))
+
+    def _remember(self, stream_id: int, is_reset: bool) -> None:
+        """What RFC 9113 §5.1 has for a late frame depends on how its stream ended: after our reset it is no fault."""
+        self._ended[stream_id] = is_reset
+        if len(self._ended) > MAX_REMEMBERED:
+            del self._ended[next(iter(self._ended))]
 
     # Ending
 
@@ -384,11 +342,11 @@ class Connection(asyncio.Protocol):
         """Ends what has taken too long; pings a silent client. `now` in `time.monotonic()` seconds."""
         limit, keepalive = self._limits.read_timeout_s, self._limits.keepalive_s
         silent_s = now - self._last_heard
-        is_stuck = self._is_write_blocked or not self._has_preface or self._is_closing
+        is_stuck = self._is_write_blocked or not self._reader.has_preface or self._is_closing
         if (is_stuck and silent_s > limit) or (self._is_ping_pending and silent_s > keepalive + _PING_TIMEOUT_S):
             self.transport.abort()
             return
-        if not self._is_ping_pending and silent_s > keepalive and self._has_preface and not self._is_closing:
+        if not self._is_ping_pending and silent_s > keepalive and self._reader.has_preface and not self._is_closing:
             self._is_ping_pending = True
             self.transport.write(frame(frames.PING, 0, 0, b"keepaliv"))
         for stream in list(self.streams.values()):

@@ -10,16 +10,16 @@ from ladle.serving.grpc.http2.errors import Http2Error
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 1, 1, 4, 8, 32
-MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 3, 4, 5, 6
+ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 2, 3, 4, 5, 6
 
 HEAD_BYTES = 9
 FRAME_HEAD = struct.Struct(">IBI")  # 24 bits of length and 8 of type as one number, flags, stream id
 MAX_WINDOW = 2**31 - 1
 _SETTING = struct.Struct(">HI")
 _UINT32 = struct.Struct(">I")
-_FIXED_BYTES = {RST_STREAM: 4, PING: 8}
-_OF_CONNECTION = (SETTINGS, PING)
-_OF_STREAM = (RST_STREAM,)
+_FIXED_BYTES = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+_OF_CONNECTION = (SETTINGS, PING, GOAWAY)
+_OF_STREAM = (RST_STREAM, PRIORITY)
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
@@ -42,19 +42,12 @@ def goaway(last_stream_id: int, code: int) -> bytes:
     return frame(GOAWAY, 0, 0, _UINT32.pack(last_stream_id) + _UINT32.pack(code))
 
 
-def skip_preface(data: bytes) -> int:
-    """Bytes of the client's preface at the start of `data`; 0 until it is whole. Http2Error for anything else."""
-    if data[: len(PREFACE)] != PREFACE[: len(data)]:
-        raise Http2Error(errors.PROTOCOL_ERROR, "got no HTTP/2 preface")
-    return len(PREFACE) if len(data) >= len(PREFACE) else 0
-
-
 def check_frame(kind: int, stream_id: int, payload: bytes) -> None:
     """Http2Error when a control frame has a wrong length, or is on the wrong stream."""
     if kind == PUSH_PROMISE:
         raise Http2Error(errors.PROTOCOL_ERROR, "got PUSH_PROMISE from a client")
     size = _FIXED_BYTES.get(kind)
-    if size is not None and len(payload) != size:
+    if (size is not None and len(payload) != size) or (kind == GOAWAY and len(payload) < 8):
         raise Http2Error(errors.FRAME_SIZE_ERROR, f"got a frame of type {kind} with {len(payload)} bytes")
     if (stream_id and kind in _OF_CONNECTION) or (not stream_id and kind in _OF_STREAM):
         raise Http2Error(errors.PROTOCOL_ERROR, f"got a frame of type {kind} on stream {stream_id}")
@@ -78,9 +71,13 @@ def read_settings(flags: int, payload: bytes) -> dict[int, int]:
     """The settings of a frame, the last value of each. Http2Error for values out of range."""
     if len(payload) % _SETTING.size or (flags & ACK and payload):
         raise Http2Error(errors.FRAME_SIZE_ERROR, f"got SETTINGS of {len(payload)} bytes")
-    found = dict(_SETTING.iter_unpack(payload))
-    if found.get(INITIAL_WINDOW_SIZE, 0) > MAX_WINDOW:
-        raise Http2Error(errors.FLOW_CONTROL_ERROR, "got an initial window above 2^31 - 1")
-    if not 2**14 <= found.get(MAX_FRAME_SIZE, 2**14) < 2**24:
-        raise Http2Error(errors.PROTOCOL_ERROR, "got a maximum frame size out of range")
+    found = {}
+    for key, value in _SETTING.iter_unpack(payload):
+        if key == INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
+            raise Http2Error(errors.FLOW_CONTROL_ERROR, "got an initial window above 2^31 - 1")
+        if key == MAX_FRAME_SIZE and not 2**14 <= value < 2**24:
+            raise Http2Error(errors.PROTOCOL_ERROR, "got a maximum frame size out of range")
+        if key == ENABLE_PUSH and value > 1:
+            raise Http2Error(errors.PROTOCOL_ERROR, "got an ENABLE_PUSH other than 0 and 1")
+        found[key] = value
     return found

@@ -114,7 +114,7 @@ class Decoder:
         cached = self._cache.get(block)
         if cached is not None:
             return cached
-        if len(block) > self._max_bytes:  # headers within the limit make no longer block, so decoding it is wasted
+        if len(block) > _MAX_EXCESS * self._max_bytes:
             raise HeadersTooLargeError(f"got a header block of {len(block)} bytes; expected at most {self._max_bytes}")
         headers: list[tuple[bytes, bytes]] = []
         at, size, changes_table = 0, 0, False

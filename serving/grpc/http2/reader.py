@@ -1,0 +1,119 @@
+"""Bytes to frames: each frame that leaves here keeps the rules for frames (RFC 9113 §3.4, §4, §6)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ladle.serving.grpc.http2 import errors, frames
+from ladle.serving.grpc.http2.errors import Http2Error
+from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, FRAME_HEAD, HEAD_BYTES, HEADERS, PADDED
+
+MAX_FRAME_BYTES = 2**18
+"""The longest payload that a client may send, by our SETTINGS."""
+
+
+class Frame(NamedTuple):
+    """A frame. `payload` has no padding and no priority; `size` is what flow control counts.
+
+    A HEADERS frame has its whole header block: the reader joins CONTINUATION frames to it.
+    """
+
+    kind: int
+    flags: int
+    stream_id: int
+    payload: bytes
+    size: int
+
+
+class FrameReader:
+    """Reads the frames of one connection.
+
+    max_header_bytes  of a header block that comes in several frames
+    has_preface       the client has sent its preface
+    """
+
+    def __init__(self, max_header_bytes: int) -> None:
+        self.has_preface = False
+        self._max_header_bytes = max_header_bytes
+        self._has_settings = False
+        self._buffer = bytearray()  # the start of a frame
+        self._needed_bytes = len(frames.PREFACE)  # in `_buffer` before it is worth reading
+        self._block: tuple[int, int, bytearray] | None = None  # flags, stream id and bytes of a header block so far
+
+    def read(self, data: bytes) -> tuple[list[Frame], Http2Error | None]:
+        """The frames that are whole now, and the error that follows them."""
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed_bytes:
+                return [], None
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        found: list[Frame] = []
+        try:
+            self._buffer += self._read(data, found)
+        except Http2Error as error:
+            return found, error
+        return found, None
+
+    def _read(self, data: bytes, found: list[Frame]) -> bytes:
+        """Appends the whole frames to `found`; returns the rest."""
+        at = 0
+        if not self.has_preface:
+            if data[: len(frames.PREFACE)] != frames.PREFACE[: len(data)]:
+                raise Http2Error(errors.PROTOCOL_ERROR, "got no HTTP/2 preface")
+            if len(data) < len(frames.PREFACE):
+                return data
+            self.has_preface, at = True, len(frames.PREFACE)
+        end = len(data)
+        while end - at >= HEAD_BYTES:
+            head, flags, stream_id = FRAME_HEAD.unpack_from(data, at)
+            length, kind = head >> 8, head & 255
+            if length > MAX_FRAME_BYTES:
+                raise Http2Error(errors.FRAME_SIZE_ERROR, "got a frame beyond SETTINGS_MAX_FRAME_SIZE")
+            if end - at - HEAD_BYTES < length:
+                self._needed_bytes = HEAD_BYTES + length
+                return data[at:]
+            at += HEAD_BYTES
+            payload = data[at : at + length]
+            at += length
+            stream_id &= 0x7FFFFFFF  # the highest bit is reserved
+            if not self._has_settings:
+                if kind != frames.SETTINGS or flags & frames.ACK:
+                    raise Http2Error(errors.PROTOCOL_ERROR, "got another frame than SETTINGS behind the preface")
+                self._has_settings = True
+            if kind == frames.CONTINUATION or self._block is not None:
+                self._continue(kind, flags, stream_id, payload, found)
+                continue
+            if kind in (DATA, HEADERS):
+                if flags & PADDED:
+                    payload = frames.unpad(payload)
+                if kind == HEADERS and flags & frames.HAS_PRIORITY:
+                    payload = frames.skip_priority(payload)
+                if kind == HEADERS and not flags & END_HEADERS:
+                    self._block = flags, stream_id, bytearray(payload)
+                    self._check_block(flags, payload)
+                    continue
+            elif kind != frames.WINDOW_UPDATE or length != 4:
+                frames.check_frame(kind, stream_id, payload)
+            found.append(Frame(kind, flags, stream_id, payload, length))
+        self._needed_bytes = HEAD_BYTES
+        return data[at:]
+
+    def _continue(self, kind: int, flags: int, stream_id: int, payload: bytes, found: list[Frame]) -> None:
+        if self._block is None or kind != frames.CONTINUATION or stream_id != self._block[1]:
+            raise Http2Error(
+                errors.PROTOCOL_ERROR, "got CONTINUATION without its HEADERS, or another frame between them"
+            )
+        first_flags, _, block = self._block
+        block += payload
+        self._check_block(flags, payload)
+        if flags & END_HEADERS:
+            self._block = None
+            found.append(Frame(HEADERS, first_flags, stream_id, bytes(block), len(block)))
+
+    def _check_block(self, flags: int, payload: bytes) -> None:
+        """Bounds the frames of a header block: their bytes, and (by refusing empty ones) their number."""
+        assert self._block is not None
+        is_empty = not payload and not flags & END_HEADERS
+        if is_empty or len(self._block[2]) > self._max_header_bytes:
+            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a header block beyond the limit, or in empty frames")
