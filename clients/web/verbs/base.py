@@ -12,9 +12,8 @@ from ladle.clients.drawing import pictures
 from ladle.clients.library.tasks import Json
 from ladle.clients.web import uploads
 from ladle.clients.web.backend import Backend
-from ladle.clients.web.http.routes import ACCESS_ERRORS, JSON, NAME, PNG, Body, ParsedRequest, Route
+from ladle.clients.web.http.routes import ACCESS_ERRORS, JSON, NAME, PNG, Body, Route
 from ladle.clients.web.http.schema import Schema, array, integer, nullable, number, obj, string
-from ladle.clients.web.uploads import Upload
 
 ERRORS = (400, 404, 406, 413, 415, 422, 502, 503, 504)
 VERSION = integer(1, 2**63 - 1, about="the version that answers (default: the latest)")
@@ -80,14 +79,6 @@ class Verb:
         }
         files = {"image": self.config.max_images, **dict.fromkeys(more, 1)}
         return Body(schema, files, uploads.RAW, expected=uploads.EXPECTED)
-
-    def images(self, request: ParsedRequest, name: str) -> tuple[list[Upload], Json | None]:
-        """The images of a request; and if it names a sample, the sample's entry in the list of samples."""
-        most, pixels = self.config.max_images, self.config.max_pixels
-        if "sample" not in request.json:
-            return uploads.images_of(request, most, pixels), None
-        sample, data = self.sample(request.json["sample"], name)
-        return uploads.decode_all([data], most, pixels), sample
 
     def sample(self, file: str, name: str) -> tuple[Json, bytes]:
         """A sample's entry and its image, or its mask if `file` is that. Problem 404: there is no such file."""

@@ -20,7 +20,7 @@ from ladle.clients.web.backend import Model, ModelRequest
 from ladle.clients.web.http.problems import Problem
 from ladle.clients.web.http.routes import PNG, ParsedRequest, Route
 from ladle.clients.web.http.schema import array, boolean, integer, nullable, number, obj, one_of, string
-from ladle.clients.web.uploads import Upload, decode, from_base64, shrink
+from ladle.clients.web.uploads import Upload, decode, decode_all, from_base64, images_of, shrink
 from ladle.clients.web.verbs import masks
 from ladle.clients.web.verbs.base import MASK, PNG_BASE64, SEEN, Verb, encode, png_response
 from ladle.clients.wire.arrays import Array
@@ -84,7 +84,7 @@ class ImageVerbs(Verb):
 
     def classify(self, request: ParsedRequest, name: str) -> Json:
         asked = ModelRequest(self.backend, name, "classify", request.options.get("version"))
-        images, sample = self.images(request, name)
+        images, sample = self._images(request, name)
         found = asked.call(lambda model, options: asked.client.classify_many(name, _sent(model, images), **options))
         truth = (sample or {}).get("label")
         results = [
@@ -95,7 +95,7 @@ class ImageVerbs(Verb):
 
     def segment(self, request: ParsedRequest, name: str) -> Response | Json:
         asked = ModelRequest(self.backend, name, "segment", request.options.get("version"))
-        images, sample = self.images(request, name)
+        images, sample = self._images(request, name)
         images = [shrink(image, self.config.max_side) for image in images]
         truth = self._truth(request, name, sample)
         if request.accept == PNG or truth is not None:
@@ -109,7 +109,7 @@ class ImageVerbs(Verb):
 
     def reconstruct(self, request: ParsedRequest, name: str) -> Response | Json:
         asked = ModelRequest(self.backend, name, "reconstruct", request.options.get("version"))
-        images, _ = self.images(request, name)
+        images, _ = self._images(request, name)
         if request.accept == PNG:
             _check_single(images, "a PNG shows one image")
         codes = None
@@ -132,6 +132,14 @@ class ImageVerbs(Verb):
             for i, copy in enumerate(copies)
         ]
         return asked.result(results=results)
+
+    def _images(self, request: ParsedRequest, name: str) -> tuple[list[Upload], Json | None]:
+        """The images of a request; and if it names a sample, the sample's entry in the list of samples."""
+        most, max_pixels = self.config.max_images, self.config.max_pixels
+        if "sample" not in request.json:
+            return images_of(request, most, max_pixels), None
+        sample, data = self.sample(request.json["sample"], name)
+        return decode_all([data], most, max_pixels), sample
 
     def _truth(self, request: ParsedRequest, name: str, sample: Mapping[str, Any] | None) -> Array | None:
         """Class ids [h, w] of the request's truth, or of the sample's mask."""
