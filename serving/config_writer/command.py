@@ -149,6 +149,7 @@ def _write(
     for name in (BATCHING, MONITORING):
         if not (output / name).exists():
             (output / name).write_text((ours / name).read_text())
+    # The files of versions come before models.config: a server that reads it loads a version with its parameters.
     text = version_parameters(read_text_proto(output / BATCHING, pb.BatchingParameters))
     merged = {
         model: [version for version in plan.versions if can_be_merged(found[model][version])]

@@ -54,6 +54,7 @@ def decide(found: Collection[int], before: ModelConfig | None, request: LabelReq
         STABLE: request.stable or (canary_now if request.promote else previous.get(STABLE, newest)),
         CANARY: request.canary or (canary_now if request.promote else newest),
     }
+    # A label that may not move yet stays where it was; `pending` says so, and the versions of both are loaded.
     labels = {label: version if version in loaded else previous.get(label) for label, version in target.items()}
     named = {label: version for label, version in labels.items() if version is not None}
     return Plan(

@@ -59,6 +59,7 @@ def check(options: SimpleNamespace) -> None:
             f"unknown --version_transition_policy={options.version_transition_policy}; "
             "expected availability or resource"
         )
+    # Whoever reaches the gRPC port could otherwise make the server read any folder of the machine.
     if options.allow_config_reload and not options.config_root:
         raise InvalidArgument(
             "--allow_config_reload needs --config_root=DIR, the folder that must hold the base paths of configurations "
@@ -70,8 +71,9 @@ def check(options: SimpleNamespace) -> None:
         raise InvalidArgument(
             "--workers needs ports that processes can share (SO_REUSEPORT), which this system lacks; leave it out"
         )
+    # SO_REUSEPORT spreads the connections to a TCP port over processes; UNIX sockets have nothing like it.
     if options.workers > 1 and options.grpc_socket_path:
-        raise InvalidArgument("one process alone can serve --grpc_socket_path; leave out --workers, or use --port")
+        raise InvalidArgument("only one process can serve --grpc_socket_path; leave out --workers, or use --port")
     try:
         re.compile(options.model_name_pattern)
     except re.error as error:
@@ -136,7 +138,7 @@ def is_loaded(options: SimpleNamespace, manager: Versions, watcher: Watcher) -> 
     StartError when models failed and none is available; with --wait_for_models, when any failed.
     """
     repository = watcher.repository
-    if not repository.requires_models:
+    if not repository.requires_models:  # a folder may fill later, so there is nothing to wait for
         return True
     models = list(repository.configured())
     if not all(manager.is_settled(model) for model in models):

@@ -95,6 +95,7 @@ class ConfiguredRepository:
     def replace(self, models: Collection[ModelConfig]) -> None:
         """From the next poll on, serve these models and no others."""
         old, self._models = self._models, {model.name: model for model in models}
+        # A model that keeps its base path keeps its versions if the path is missing at the next poll.
         self._before = {
             name: versions
             for name, versions in self._before.items()

@@ -57,6 +57,7 @@ class ServingMap(Generic[L]):
 
     def __init__(self, versions: Mapping[str, Mapping[int, L]]) -> None:
         self.versions = {model: numbers for model, numbers in versions.items() if numbers}
+        # Most requests name no version: their answer is prepared once, not searched for at each request.
         self.latest = {model: numbers[max(numbers)] for model, numbers in self.versions.items()}
 
     def find(self, model: str, version: int | None = None) -> L:

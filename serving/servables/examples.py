@@ -59,7 +59,7 @@ def check_classify(signature: Signature) -> tuple[str, ...]:
         raise InvalidArgument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if INPUTS not in signature.inputs:
         raise InvalidArgument(f"No classification inputs found in SignatureDef: {signature.name}")
-    chosen = tuple(name for name in (CLASSES, SCORES) if name in signature.outputs)
+    chosen = tuple(name for name in (CLASSES, SCORES) if name in signature.outputs)  # either may be missing
     if len(chosen) != len(signature.outputs):
         raise InvalidArgument(
             'Expected classification signature outputs to contain at least one of "classes" or "scores". '

@@ -12,7 +12,7 @@ from ladle.serving.servables.saved_model import Signature, type_name
 def check_names(signature: Signature, sent: Collection[str]) -> None:
     """InvalidArgument unless `sent` names the signature's inputs; inputs with a default may be missing."""
     expected = signature.inputs
-    if len(sent) == len(expected):
+    if len(sent) == len(expected):  # nearly every request: no sets, no sorting
         for alias in sent:
             if alias not in expected:
                 break
@@ -46,6 +46,7 @@ def check_dtypes(signature: Signature, inputs: Mapping[str, Array]) -> None:
     """InvalidArgument unless every input has the signature's dtype. The graph itself checks shapes."""
     for i, (alias, info) in enumerate(signature.inputs.items()):
         array = inputs.get(alias)
+        # NumPy has one object for each built-in dtype, so `is` settles nearly every comparison.
         if array is None or array.dtype is info.numpy or array.dtype == info.numpy:
             continue
         raise InvalidArgument(f"Expects arg[{i}] to be {info.type_name} but {type_name_of(array)} is provided")

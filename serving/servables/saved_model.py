@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +18,8 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, NotFound
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,11 @@ def _info(info: Any) -> TensorInfo:
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """The model card, assets.extra/card.json; None when there is none. DataLoss for a file that is not a card."""
+    """The model card, assets.extra/card.json; None when there is none or it describes another SavedModel.
+
+    A card becomes out of date when another model is exported to the same folder: its graphs would answer as the old
+    model did. DataLoss for a file that is not a card.
+    """
     try:
         card = json.loads((folder / "assets.extra" / "card.json").read_bytes())
     except FileNotFoundError:
@@ -114,7 +122,21 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     for name in _assets(card):
         if Path(name).name != name:  # a path could read any file of the machine
             raise DataLoss(f"card.json names the word list {name!r}; expected a file name in the version's assets")
+    described = card.get("saved_model")
+    if isinstance(described, dict) and described.get("sha256") != checksum(folder):
+        log.warning("%s: card.json describes another SavedModel and is ignored; run `ladle convert` again", folder)
+        return None
     return card
+
+
+def checksum(folder: Path) -> str:
+    """SHA-256 that changes with the graph or a variable of a SavedModel, as ladle.training.store.savedmodel makes it."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("saved_model.pb*"), *folder.glob("variables/*")]):
+        # The index holds a CRC-32C of every variable, so loading a version need not read the large data files twice.
+        content = str(path.stat().st_size).encode() if ".data-" in path.name else path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _assets(card: Mapping[str, Any]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from ladle.clients.wire import tensors
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = [rule for group in yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"] for rule in group["rules"]]
-UPSTREAM_ALONE = "TensorFlow Serving's alone."
+UPSTREAM_ONLY = "TensorFlow Serving only."
 KEY = "9f2b7c1e4d"
 DEADLINE_S = 120.0
 pytestmark = pytest.mark.deploy
@@ -41,7 +41,7 @@ def queries() -> Iterator[tuple[str, str]]:
             yield rule["record"], rule["record"]
     for file in sorted((MONITORING / "grafana" / "dashboards").glob("*.json")):
         for panel in json.loads(file.read_text())["panels"]:
-            if UPSTREAM_ALONE in panel.get("description", ""):
+            if UPSTREAM_ONLY in panel.get("description", ""):
                 continue
             for target in panel.get("targets", ()):
                 query = re.sub(r"\$(instance|model)\b", ".*", target["expr"].replace("$__rate_interval", "1m"))

@@ -91,6 +91,7 @@ def open_engines(
     for name in definitions:
         if onnx is not None and name in onnx.plans:
             engines[name] = onnx
+        # SavedModels list their init op as a signature; it belongs to loading, and clients never call it.
         elif name != INIT_OP and options.kind != "onnx" and (onnx is None or is_available()):
             engines[name] = tensorflow
     return engines, onnx

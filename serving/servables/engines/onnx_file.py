@@ -60,7 +60,7 @@ def _free_graph(graph: memoryview) -> bytes:
     for number, wire, whole, value in _fields(graph):
         if number in _ENDS and wire == _BYTES:
             parts.append(_field(number, _rewrite(value, {_TYPE: _free_type})))
-        elif number != _VALUE_INFO:
+        elif number != _VALUE_INFO:  # value_info repeats the shapes of tensors inside the graph: drop them, too
             parts.append(whole)
     return b"".join(parts)
 

@@ -75,6 +75,7 @@ class SavedModelEngine:
             import tensorflow as tf
 
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
+            # TensorFlow takes all memory of a GPU by default, which leaves none to other processes.
             for gpu in tf.config.list_physical_devices("GPU"):
                 tf.config.experimental.set_memory_growth(gpu, True)
             intra_op, inter_op = self._threads
@@ -113,6 +114,7 @@ class SavedModelEngine:
     def _prepare(self, signature: Signature, outputs: tuple[str, ...]) -> Callable[..., Any]:
         from tensorflow.core.protobuf import config_pb2
 
+        # A prepared call resolves the names of tensors once; Session.run would do so at each request.
         callable_options = config_pb2.CallableOptions(
             feed=[info.name for info in signature.inputs.values()],
             fetch=[signature.outputs[alias].name for alias in outputs],
@@ -124,6 +126,7 @@ class SavedModelEngine:
 def _feed(array: Array) -> Array:
     if array.dtype != tensors.BFLOAT16:
         return array
+    # NumPy has no bfloat16: the wire module has a dtype of its own for the same 16 bits.
     import tensorflow as tf
 
     return array.view(tf.bfloat16.as_numpy_dtype)

@@ -114,16 +114,16 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
             features = pb.Example.FromString(serialized).features.feature
         except DecodeError:
             raise InvalidArgument("Could not parse example input: not a serialized tf.Example") from None
-        held = features[feature]  # a protobuf map adds an empty value for a missing key
-        if held.WhichOneof("kind") is None:
+        value = features[feature]  # a protobuf map adds an empty value for a missing key
+        if value.WhichOneof("kind") is None:
             if default is not None:
                 return default
             raise InvalidArgument(
                 f"Name: <unknown>, Feature: {feature} (data type: {word}) is required but could not be found."
             )
-        if held.WhichOneof("kind") != kind:
+        if value.WhichOneof("kind") != kind:
             raise InvalidArgument(f"Name: <unknown>, Key: {feature}.  Data types don't match. Expected type: {word}")
-        found = getattr(held, kind).value
+        found = getattr(value, kind).value
         if len(found) != size:
             raise InvalidArgument(
                 f"Name: <unknown>, Key: {feature}, Index: 0.  Number of {word} values != expected.  "

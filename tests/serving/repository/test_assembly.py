@@ -45,7 +45,7 @@ def write_config(folder: Path, *entries: tuple[str, str]) -> Path:
         (["--repository=x"], "got --repository together with"),
         (["--version_transition_policy=none"], "expected availability or resource"),
         (["--allow_config_reload"], "--allow_config_reload needs --config_root=DIR"),
-        (["--workers=2", "--grpc_socket_path=x"], "one process alone can serve --grpc_socket_path"),
+        (["--workers=2", "--grpc_socket_path=x"], "only one process can serve --grpc_socket_path"),
         (["--workers=0"], "got --workers=0; expected 1 or more"),
         (["--model_name_pattern=("], "got --model_name_pattern=(; expected a regular expression"),
     ],

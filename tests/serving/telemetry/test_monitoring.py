@@ -26,7 +26,7 @@ DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 RECORDED = {rule["record"]: rule["expr"] for group in RULES for rule in group["rules"] if "record" in rule}
 ALERTS = {rule["alert"]: rule["expr"] for group in RULES for rule in group["rules"] if "alert" in rule}
 WORDS = {"and", "or", "unless", "on", "offset", "ignoring", "bool"}
-EMBEDDED_ALONE, UPSTREAM_ALONE = "The embedded server's alone.", "TensorFlow Serving's alone."
+EMBEDDED_ONLY, UPSTREAM_ONLY = "Embedded server only.", "TensorFlow Serving only."
 
 
 def names(query: str) -> set[str]:
@@ -103,7 +103,7 @@ def test_a_query_uses_metrics_of_both_servers_or_says_which_server_has_them(
     on_upstream = all(has(name, metrics)[1] for name in found - {"up"})
     if any(name.startswith(":tensorflow:cc:") for name in found) and any(n.startswith(":ladle:") for n in found):
         return  # a union: one metric of each
-    assert (EMBEDDED_ALONE in description, UPSTREAM_ALONE in description) == (not on_upstream, not on_embedded), found
+    assert (EMBEDDED_ONLY in description, UPSTREAM_ONLY in description) == (not on_upstream, not on_embedded), found
 
 
 @pytest.mark.parametrize("name", sorted({**RECORDED, **ALERTS}))
