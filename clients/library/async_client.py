@@ -21,6 +21,7 @@ from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES, Deadline
 from ladle.clients.wire.arrays import Array
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from typing_extensions import Unpack
 
     from ladle.clients.library.client import CallOptions
@@ -106,7 +107,7 @@ class AsyncClient:
     async def predict(
         self,
         name: str,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, Any] | ArrayLike,
         signature: str = "serving_default",
         version: int | None = None,
         label: str | None = None,

@@ -21,6 +21,7 @@ from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES, Deadline
 from ladle.clients.wire.arrays import Array
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from typing_extensions import Unpack
 
 
@@ -156,7 +157,7 @@ class Client:
     def predict(
         self,
         name: str,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, Any] | ArrayLike,
         signature: str = "serving_default",
         version: int | None = None,
         label: str | None = None,
@@ -165,8 +166,8 @@ class Client:
     ) -> dict[str, Array]:
         """Run any signature: arrays by name -> arrays by name.
 
-        inputs     arrays keep their dtype (float64 becomes float32 where no value changes); lists, numbers, bytes and
-                   str get the signature's
+        inputs     by name, or the value of the signature's only input; arrays keep their dtype (float64 becomes
+                   float32 where no value changes), lists, numbers, bytes and str get the signature's
         signature  name of the signature
         version    version that answers (default: the latest), or `label`, a version label
         outputs    names of the outputs to return (default: all); over gRPC no others are sent

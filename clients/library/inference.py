@@ -38,6 +38,7 @@ class Inference:
     ) -> None:
         self._protocol, self._name, self._version, self._label = protocol, name or "", version, label
         self._deadline = Deadline(protocol.address, timeout_s)
+        self._fitted: Metadata | None = None  # the metadata that the inputs were fitted to
 
     # Tasks
 
@@ -196,11 +197,13 @@ class Inference:
 
     def _fit(self, prepare: Callable[[Metadata], T]) -> Operation[T]:
         """`prepare(metadata)`; once more with fresh metadata if it refuses, as a new version may differ."""
+        self._fitted = yield from self._metadata()
         try:
-            return prepare((yield from self._metadata()))
+            return prepare(self._fitted)
         except InvalidArgument:
             self._protocol.invalidate(self._name)
-            return prepare((yield from self._metadata()))
+            self._fitted = yield from self._metadata()
+            return prepare(self._fitted)
 
     def _metadata(self) -> Operation[Metadata]:
         return self._protocol.cached_metadata(self._name, self._version, self._label, self._deadline)
@@ -264,11 +267,11 @@ class Inference:
 
         Only TensorFlow Serving's `Classify` names all classes, so it classifies a black image.
         """
-        metadata = yield from self._metadata()
-        key = f"{self._name}/{metadata.version}"
+        assert self._fitted is not None
+        key = f"{self._name}/{self._fitted.version}"
         cache = self._protocol.labels
         if key not in cache:
-            cache[key] = yield from self._fetch_labels(metadata)
+            cache[key] = yield from self._fetch_labels(self._fitted)
         return cache[key]
 
     def _fetch_labels(self, metadata: Metadata) -> Operation[tuple[str, ...] | None]:

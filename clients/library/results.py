@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +33,9 @@ class Classification:
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [(self.labels[i], float(self.probabilities[i])) for i in order]
 
+    def _repr_html_(self) -> str:
+        return _bars(self.top())
+
 
 @dataclass(frozen=True)
 class Sentiment:
@@ -44,6 +49,9 @@ class Sentiment:
     label: str
     probability: float
     positive: float
+
+    def _repr_html_(self) -> str:
+        return _bars([(self.label, self.probability)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +79,17 @@ class Segmentation:
         """The share of the image, in [0, 1], that each class in it covers."""
         classes, counts = np.unique(self.class_map, return_counts=True)
         return {int(c): float(n / self.class_map.size) for c, n in zip(classes, counts, strict=True)}
+
+    def _repr_png_(self) -> bytes:
+        from ladle.clients.drawing import pictures  # late, because Pillow takes long to import
+
+        return pictures.png(pictures.colour_mask(self.class_map))
+
+
+def _bars(rows: Sequence[tuple[str, float]]) -> str:
+    """Labels with their probabilities as bars, for notebooks."""
+    cells = "".join(
+        f"<tr><td>{html.escape(label)}</td><td><meter value='{share:.4f}'></meter></td><td>{share:.1%}</td></tr>"
+        for label, share in rows
+    )
+    return f"<table>{cells}</table>"

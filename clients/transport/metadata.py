@@ -77,6 +77,9 @@ class TensorInfo:
                 return np.array(value, object)
             array = np.asarray(value)
             if array.dtype.kind == "O":
+                missing = [row for row, entry in enumerate(array) if entry is None] if array.ndim else []
+                if missing:
+                    raise ValueError(f"its row {missing[0]} is None")
                 raise ValueError("its rows differ in length or hold something other than numbers")
             if array.size and not np.can_cast(array.dtype, self.numpy, "same_kind"):
                 raise InvalidArgument(f"{what}: got {describe(array)}; expected {self}")
@@ -103,11 +106,17 @@ class Signature:
         """The NumPy dtype of each output."""
         return {name: info.numpy for name, info in self.outputs.items()}
 
-    def arrays(self, model: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """A caller's inputs as arrays of the declared dtypes and shapes (`TensorInfo.array`).
+    def arrays(self, model: str, inputs: Any) -> dict[str, Array]:
+        """A caller's inputs by name, or its only input, as arrays of the declared dtypes and shapes.
 
-        InvalidArgument begins with the model's name; it names the input, what came and what the signature declares.
+        `TensorInfo.array` converts each value. InvalidArgument begins with the model's name; it names the input, what
+        came and what the signature declares.
         """
+        if not isinstance(inputs, Mapping):
+            if len(self.inputs) != 1:
+                known = ", ".join(f"{alias}: {declared}" for alias, declared in self.inputs.items())
+                raise InvalidArgument(f"{model}: got an input without a name; expected a mapping with {known}")
+            inputs = {next(iter(self.inputs)): inputs}
         if inputs.keys() != self.inputs.keys():
             known = ", ".join(f"{alias}: {declared}" for alias, declared in self.inputs.items()) or "no inputs"
             for key in inputs:

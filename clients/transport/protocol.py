@@ -148,14 +148,14 @@ class Protocol(ABC):
     def predict(
         self,
         name: str,
-        inputs: Mapping[str, Any],
+        inputs: Any,
         signature: str,
         version: int | None,
         label: str | None,
         timeout_s: float,
         outputs: Sequence[str] | None = None,
     ) -> Operation[dict[str, Array]]:
-        """Run a signature: the outputs by name for inputs by name."""
+        """Run a signature: the outputs by name for inputs by name, or for the value of its only input."""
         deadline = Deadline(self.address, timeout_s)
         arrays = yield from self._fitted(name, inputs, signature, version, label, deadline)
         answer = yield from self.run_signature(name, arrays, signature, version, label, deadline, outputs)
@@ -263,7 +263,7 @@ class Protocol(ABC):
     def _fitted(
         self,
         name: str,
-        inputs: Mapping[str, Any],
+        inputs: Any,
         signature: str,
         version: int | None,
         label: str | None,
@@ -275,6 +275,8 @@ class Protocol(ABC):
         try:
             metadata = yield from self.cached_metadata(name, version, label, deadline)
         except Unimplemented:  # this server declares no signatures and checks inputs itself
+            if not isinstance(inputs, Mapping):
+                raise InvalidArgument(f"{name}: got an input without a name; expected a mapping by name") from None
             return {key: np.asarray(value) for key, value in inputs.items()}
         try:
             return metadata.signature(signature).arrays(name, inputs)

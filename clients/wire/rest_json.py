@@ -22,7 +22,12 @@ def encode_request(inputs: Mapping[str, Array], signature: str) -> bytes:
 
     JSON keeps no dtypes, and no axes after an empty one. ValueError: JSON cannot carry a dtype.
     """
-    values = {name: _to_json(array) for name, array in inputs.items()}
+    values = {}
+    for name, array in inputs.items():
+        try:
+            values[name] = _to_json(array)
+        except ValueError as error:
+            raise ValueError(f'input "{name}": {error}') from None
     return json.dumps({"signature_name": signature, "inputs": values}, separators=(",", ":")).encode()
 
 
@@ -38,7 +43,7 @@ def _b64(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         value = value.encode()
     if not isinstance(value, bytes):
-        raise ValueError(f"got an object array that holds {type(value).__name__}; expected bytes or str")
+        raise ValueError(f"got {type(value).__name__} in an object array; expected bytes or str")
     return {"b64": base64.b64encode(value).decode()}
 
 

@@ -262,7 +262,7 @@ def _encoded(array: Array) -> list[bytes]:
         if isinstance(string, str):
             strings[i] = string.encode()
         elif not isinstance(string, bytes):
-            raise ValueError(f"got an object array that holds {type(string).__name__}; expected bytes or str")
+            raise ValueError(f"got {type(string).__name__} at index {i} of an object array; expected bytes or str")
     return strings
 
 

@@ -310,3 +310,36 @@ def test_a_client_shows_its_address_and_survives_pickling(steady_server: Any) ->
         transport: Transport = client.transport
         with pytest.raises(TypeError, match="cannot be pickled; make it from an address"):
             pickle.dumps(Client(transport))
+
+
+def test_a_signatures_only_input_needs_no_name(client: Client) -> None:
+    assert client.predict("linear_regression", [[2.0]])["y"].tolist() == [[5.0]]
+    assert client.predict("echo_DT_STRING", ["a", "b"])["y"].tolist() == [b"a", b"b"]
+    with pytest.raises(InvalidArgument, match="vae: got an input without a name; expected a mapping with n: int32"):
+        client.predict("vae", [1], "generate")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("echo_DT_FLOAT", [1.0, None], "its row 1 is None"),
+        ("echo_DT_STRING", ["a", None], "got NoneType"),
+        ("linear_regression", "2", r"got a value that is not a tensor|got string"),
+    ],
+    ids=["number", "text", "str"],
+)
+def test_a_value_that_is_missing_or_of_another_type_is_refused(
+    client: Client, name: str, value: Any, message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=f'{name}: input "x": .*({message})'):
+        client.predict(name, value)
+
+
+def test_results_show_themselves_in_notebooks(client: Client) -> None:
+    shown = client.classify("lenet5", GREY)._repr_html_()
+    assert shown.startswith("<table><tr><td>coat</td><td><meter value='0.8000'></meter></td><td>80.0%</td></tr>")
+    assert "<td>negative</td>" in client.sentiment("dull", "sentiment_lstm")._repr_html_()
+    image = np.zeros((5, 7), np.uint8)
+    image[:, :2] = 255
+    mask = Image.open(io.BytesIO(client.segment("unet", image)._repr_png_())).convert("RGBA")
+    np.testing.assert_array_equal(np.asarray(mask)[..., 3] > 0, image > 0)
