@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import socket
 import stat
+import struct
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +40,27 @@ def remove_stale_socket(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.stat().st_mode):
             path.unlink()
+
+
+# A classic BPF program, which sees each TCP segment from its header on: if byte 13 has the SYN bit, drop the segment,
+# else keep it. An instruction is (code, jump if true, jump if false, operand).
+_DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+_SO_ATTACH_FILTER = 26
+
+
+def block_new_connections(listening: socket.socket) -> None:
+    """Stops new TCP connections to this socket (Linux only); those that have begun can still be accepted.
+
+    A client that tries to connect meanwhile sends its SYN again a second later, and is refused once the socket is
+    closed: it then knows that the server got nothing. Closing at once would reset connections in the accept queue,
+    and their clients may have sent a request already.
+    """
+    if sys.platform != "linux" or listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN))
+    with contextlib.suppress(OSError):  # a sandbox may forbid it; then the server stops as on other systems
+        header = struct.pack("HL", len(_DROP_SYN), ctypes.addressof(program))
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
 
 
 async def settle(count: Callable[[], int], limit_s: float) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import http.client
 import json
 import signal
+import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,44 @@ def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: 
             thread.join()
         assert answers == [True] * (2 * CALLS), [answer for answer in answers if answer is not True][:5]
         assert server.process.wait(60) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can stop new connections before it closes a port")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clients_that_reconnect_lose_no_request(serve: Any, tiny_repository: Path, workers: int) -> None:
+    server = serve("--repository", tiny_repository, f"--workers={workers}", models=["half_plus_two"])
+    body = b'{"instances": [[1.0]]}'
+    request = b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+    request += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    answered = threading.Semaphore(0)
+    lost: list[Any] = []
+
+    def ask_again_and_again() -> None:
+        while True:
+            try:
+                connection = socket.create_connection(("127.0.0.1", server.rest_port), timeout=60)
+            except ConnectionRefusedError:
+                return  # the server is gone, and the client knows that it got nothing
+            try:
+                with connection, connection.makefile("rb") as answers:
+                    connection.sendall(request)
+                    answer = answers.read()
+            except OSError as error:
+                lost.append(error)
+                return
+            if not answer.startswith(b"HTTP/1.1 200"):
+                lost.append(answer)
+            answered.release()
+
+    clients = [threading.Thread(target=ask_again_and_again) for _ in range(16)]
+    for client in clients:
+        client.start()
+    for _ in range(200):
+        assert answered.acquire(timeout=60)
+    assert server.stop() == 0
+    for client in clients:
+        client.join()
+    assert not lost, (len(lost), lost[:3])
 
 
 @pytest.mark.parametrize("backend", ["native", "grpcio"])

@@ -9,7 +9,7 @@ from email.utils import formatdate
 
 from ladle.serving.rest.http.connection import Connection, ServerState
 from ladle.serving.rest.http.messages import Application, Limits
-from ladle.serving.runtime.listening import settle
+from ladle.serving.runtime.listening import block_new_connections, settle
 
 _CHECK_EVERY_S = 0.25
 
@@ -20,18 +20,22 @@ class HttpServer:
     def __init__(self, application: Application, limits: Limits) -> None:
         self.state = ServerState(application, limits)
         self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Accepts connections on these sockets, and closes the sockets when it stops."""
         loop = asyncio.get_running_loop()
         self._check_timeouts()
+        self._sockets = sockets
         for listening in sockets:
             self._servers.append(await loop.create_server(lambda: Connection(self.state), sock=listening, backlog=2048))
 
     async def stop(self, grace_s: float) -> None:
         """Accepts nothing more and answers what has arrived; closes every connection after `grace_s` seconds."""
         self.state.is_draining = True
+        for listening in self._sockets:
+            block_new_connections(listening)
         await settle(lambda: self.state.accepted, grace_s)
         for server in self._servers:
             server.close()
