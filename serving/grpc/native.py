@@ -13,8 +13,9 @@ import grpc
 
 from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.application import Limits
-from ladle.serving.grpc.http2.connection import Connection, Stream
+from ladle.serving.grpc.http2.connection import Connection
 from ladle.serving.grpc.http2.hpack import Headers, encode
+from ladle.serving.grpc.http2.streams import Stream
 from ladle.serving.grpc.wire import encode_trailers, read_message, status_of
 from ladle.serving.runtime import eager_task
 from ladle.serving.runtime.listening import block_new_connections, settle
@@ -122,15 +123,23 @@ class Server:
             self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
             return
         fields = dict(headers)
-        if fields.get(b":method") != b"POST" or not fields.get(b"content-type", b"").startswith(b"application/grpc"):
+        content_type = fields.get(b"content-type", b"")
+        is_grpc = content_type.startswith(b"application/grpc") and content_type[16:17] in (b"", b"+", b";")
+        if fields[b":method"] != b"POST" or not is_grpc:
             connection.send_headers(stream, encode([(b":status", b"415")]), end=True)
             return
-        handler = self._handlers.get(fields.get(b":path", b""))
+        handler = self._handlers.get(fields[b":path"])
         if handler is None:
             self._fail(connection, stream, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
             return
-        timeout_s = read_timeout(fields[b"grpc-timeout"]) if b"grpc-timeout" in fields else None
-        deadline = None if timeout_s is None else stream.last_progress + timeout_s
+        deadline = None
+        if b"grpc-timeout" in fields:
+            timeout_s = read_timeout(fields[b"grpc-timeout"])
+            if timeout_s is None:
+                text = "got a malformed grpc-timeout; expected up to eight digits and one of H, M, S, m, u, n"
+                self._fail(connection, stream, grpc.StatusCode.INVALID_ARGUMENT, text)
+                return
+            deadline = stream.last_progress + timeout_s
         request_id = fields.get(b"x-request-id", b"").decode("latin-1")
         stream.call = call = _Call(handler, deadline, fields.get(b"grpc-encoding", b"identity"), request_id)
         if handler.request_streaming:
