@@ -174,8 +174,8 @@ class Client:
 
         Returns NumPy arrays; strings are object arrays of bytes.
 
-            >>> client.predict("half_plus_two", {"x": [[1.0], [2.0]]})["y"].tolist()
-            [[2.5], [3.0]]
+            >>> client.predict("linear_regression", {"x": [[1.0], [2.0]]})["y"].shape
+            (2, 1)
         """
         return self.transport.run(
             self.transport.protocol.predict(
@@ -236,7 +236,7 @@ class Client:
     def decode(self, name: str, code: Any, **options: Unpack[CallOptions]) -> Array:
         """An auto-encoder's image of a code, [latent_dim] or [b, latent_dim]: uint8 [h, w, c] or [b, h, w, c].
 
-        >>> client.decode("vae", [0.0] * 10).shape
+        >>> client.decode("vae", client.encode("vae", "boot.png")).shape
         (28, 28, 1)
         """
         return self.transport.run(self._inference(name, **options).decode(code))
@@ -254,7 +254,7 @@ class Client:
     def generate(self, name: str, n: int = 1, seed: int = 0, **options: Unpack[CallOptions]) -> Array:
         """`n` new images, uint8 [n, h, w, c]. The same seed gives the same images.
 
-        >>> client.generate("wgan_gp", 4, seed=7).shape
+        >>> client.generate("vae", 4, seed=7).shape
         (4, 28, 28, 1)
         """
         return self.transport.run(self._inference(name, **options).generate(n, seed))
