@@ -130,7 +130,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 
 def checksum(folder: Path) -> str:
-    """SHA-256 that changes with the graph or a variable of a SavedModel, as ladle.training.store.savedmodel makes it."""
+    """SHA-256 that changes with the graph or a variable of a SavedModel; ladle.training.store.savedmodel writes it."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("saved_model.pb*"), *folder.glob("variables/*")]):
         # The index holds a CRC-32C of every variable, so loading a version need not read the large data files twice.
