@@ -7,7 +7,7 @@ Strings are object arrays of bytes. NumPy lacks bfloat16, so it is the record dt
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -238,6 +238,11 @@ def serialize_parts(array: Array, content: bool = False) -> tuple[bytes, bytes]:
         flat = np.ascontiguousarray(array).reshape(-1)
         packed = packed_varints(flat.view("<u2") if dtype.field == "half_val" else flat)
     return _head(dtype.number, array.shape, _CONTENT_TAG if content else dtype.tag, len(packed)), packed
+
+
+def serialize_each(arrays: Iterable[Array], content: bool = False) -> list[tuple[bytes, bytes]]:
+    """`serialize_parts` of each array."""
+    return [serialize_parts(array, content) for array in arrays]
 
 
 def serialize_rows(array: Array, content: bool = False) -> list[tuple[bytes, bytes]]:

@@ -32,13 +32,15 @@ def encode_response(model: str, version: int, signature: str, outputs: Mapping[s
         messages: list[bytes] = outputs.cache["messages"]
         return messages[outputs.at] + tail
     parts: list[bytes] = []
+    others: dict[str, Array] = {}
     for alias, array in outputs.items():
         prefix = _raw_prefix(alias, array.dtype, array.shape, content)
         if prefix is not None:
             parts += (prefix, array.tobytes())
         else:
-            head, values = tensors.serialize_parts(array, content)
-            parts += (_entry_prefix(alias, head, len(values)), values)
+            others[alias] = array
+    for alias, (head, values) in zip(others, tensors.serialize_each(others.values(), content), strict=True):
+        parts += (_entry_prefix(alias, head, len(values)), values)
     parts.append(tail)
     return b"".join(parts)
 

@@ -245,7 +245,7 @@ class Connection(asyncio.Protocol):
             stream.send_window += credit
             if not credit or stream.send_window > frames.MAX_WINDOW:
                 self._fail(stream_id, errors.FLOW_CONTROL_ERROR if credit else errors.PROTOCOL_ERROR)
-            else:
+            elif stream.pending:
                 self._flush(stream)
 
     # Sending
