@@ -30,10 +30,22 @@ LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 def fill(app: Any, name: str, source: list[str]) -> None:
     """Handler of `source-read`."""
+    if GENERATED.search(source[0]):
+        _import_tensorflow()
     text = GENERATED.sub(lambda found: getattr(reference, found[1])(), source[0])
     text = DOCUMENT.sub(lambda found: from_root((ROOT / found[1]).read_text(encoding="utf-8")), text)
     text = ANCHOR.sub(r"(\1)=\n", text)
     source[0] = LINK.sub(_to_root, text)
+
+
+def _import_tensorflow() -> None:
+    """Import what the reference needs without the notes that TensorFlow writes to stderr when it is imported."""
+    from ladle.training.quiet import without_stderr
+
+    with without_stderr():
+        from ladle import models
+
+        models.names()
 
 
 def from_root(text: str) -> str:
