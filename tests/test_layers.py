@@ -25,6 +25,7 @@ ROOMS = {
 }
 """What each room may import."""
 ORDER = {
+    "ladle": "__main__ completion_command command doctor_command serve_command data_command version",
     "serving": """
         __main__ command worker_command server flags config_writer workers grpc rest dataplane scheduling
         repository servables telemetry runtime errors""",
@@ -37,6 +38,11 @@ ORDER = {
     "training.data": "commands pipeline augmentation sets registry to_folder readers fetch dataset errors",
     "clients": "__main__ cli web library drawing transport json_output argument_types wire errors",
     "clients.web": "__main__ app api verbs uploads service backend catalog http config",
+    "clients.library": "async_client client connect inference tasks images preprocess results cards",
+    "clients.transport": """
+        rest_async rest grpc base rest_protocol grpc_protocol protocol metadata operation address access""",
+    "clients.drawing": "contours inline pictures terminal",
+    "clients.wire": "services tensors messages rest_json philox varints versions arrays",
 }
 """Folders and modules from top to bottom. A folder's `__init__` may import all; only the top line may import it."""
 MOST_MODULES = 16
