@@ -270,6 +270,8 @@ def _start_tensorflow() -> None:
     """Import TensorFlow without its start-up messages; with TF_CPP_MIN_LOG_LEVEL=0 it prints them."""
     if "tensorflow" in sys.modules or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return
+    if sys.stderr.isatty():  # it takes seconds, and a terminal has someone who waits
+        print("loading TensorFlow ...", file=sys.stderr, flush=True)
     with without_stderr():
         from ladle.training.loop import devices
 

@@ -118,7 +118,7 @@ def train(request: Request) -> Exported:
     ):
         phases.begin("build")
         model, live = built(prepared)
-        _introduce(request, prepared, model)
+        _introduce(request, prepared, model, what)
         if is_chief:
             say(f"  run       {folder.path}")
         metrics: dict[str, Any] = {}
@@ -270,13 +270,13 @@ def _provenance(prepared: Prepared) -> dict[str, Any]:
     return {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
 
 
-def _introduce(request: Request, prepared: Prepared, model: keras.Model) -> None:
+def _introduce(request: Request, prepared: Prepared, model: keras.Model, what: Mapping[str, Any]) -> None:
     """Print what is about to be trained: data, config, size, duration and device."""
-    source, dataset = prepared.dataset.provenance, prepared.dataset
-    settings = " ".join(f"{k}={v}" for k, v in config.as_dict(prepared.config).items())
-    sizes = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes().items())
-    marked = "SYNTHETIC, not real data: " if source.synthetic else ""
-    say(f"  data      {marked}{source.name} from {source.source}; {sizes}")
+    source = what["data"]
+    settings = " ".join(f"{k}={v}" for k, v in what["config"].items())
+    sizes = ", ".join(f"{count:,} {split}" for split, count in source["splits"].items())
+    marked = "SYNTHETIC, not real data: " if source["synthetic"] else ""
+    say(f"  data      {marked}{source['name']} from {source['source']}; {sizes}")
     say(f"  config    {f'preset {request.preset}: ' if request.preset else ''}{settings}")
     epochs = sum(stage.epochs for stage in request.network.stages(prepared.config)) or prepared.config.epochs
     say(
