@@ -25,6 +25,7 @@ from ladle.serving.workers.channel import Channel, ChannelClosed
 log = logging.getLogger(__name__)
 
 _SHOW_S = 10.0  # a worker that takes longer to show a view hangs
+_START_S = 120.0  # a worker that takes longer to start hangs
 _RESTART_S = 30.0  # wait this long for a crashed worker to come back
 _MAX_CRASHES = 2
 
@@ -44,6 +45,22 @@ class Worker:
     process: Process
     channel: Channel
     loads: set[int] = field(default_factory=set)
+    has_started: bool = False
+
+    def hangs(self, limit_s: float) -> bool:
+        """Whether the worker does not answer within this many seconds. One that starts or has ended does not hang."""
+        if not self.has_started:
+            return False
+        answer = self.channel.begin("ping")
+        for wait_s in (limit_s, 1.0):  # the second: a supervisor that was itself stopped finds its time over
+            try:
+                answer.result(wait_s)
+            except FutureTimeoutError:
+                continue
+            except (ChannelClosed, ServingError):
+                pass
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -151,7 +168,8 @@ class WorkerPool:
 
     def join(self, worker: Worker) -> None:
         """Brings a new worker to what the others have and show, and lets it serve. ServingError, ChannelClosed."""
-        worker.channel.call("ping")
+        worker.channel.begin("ping").result(_START_S)
+        worker.has_started = True
         while True:
             with self._changed:
                 lacking = [pooled for load_id, pooled in self._loaded.items() if load_id not in worker.loads]

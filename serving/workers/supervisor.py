@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _RESTART_DELAY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # after the first, second, ... early end of a worker
 _EARLY_S = 30.0  # a worker that ran longer starts again without delay
+_PING_EVERY_S = 1.0
+_PING_S = 10.0  # a worker that does not answer for longer is replaced
 _EXTRA_GRACE_S = 5.0  # beyond --shutdown_grace_seconds, which the workers keep themselves
 
 
@@ -54,6 +56,7 @@ class Supervisor:
         self._cannot_start = threading.Event()
         self._signals = 0
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._workers: dict[int, Worker] = {}  # by slot, those that still load included
         try:
             assembly.check(options)
             repository = assembly.make_repository(options)
@@ -71,6 +74,8 @@ class Supervisor:
         keepers = [threading.Thread(target=self._keep, args=(slot,), daemon=True) for slot in range(1, self._count + 1)]
         for keeper in keepers:
             keeper.start()
+        for slot in range(1, self._count + 1):
+            threading.Thread(target=self._ping, args=(slot,), name="ping", daemon=True).start()
         try:
             self._start()
             self._stop.wait()
@@ -156,6 +161,7 @@ class Supervisor:
         channel = Channel(connection, operations)
         worker = Worker(process, channel)
         self._processes[slot] = process
+        self._workers[slot] = worker
         if self._stop.is_set():  # it began after _end_workers had listed the others
             process.terminate()
         try:
@@ -170,6 +176,16 @@ class Supervisor:
         status = process.wait()
         self._pool.remove(worker)
         return status
+
+    def _ping(self, slot: int) -> None:
+        """Kills the worker of a slot when it hangs; `_keep` then starts another."""
+        # A process that hangs keeps its share of the port: the kernel goes on giving it connections.
+        while not self._stop.wait(_PING_EVERY_S):
+            worker = self._workers.get(slot)
+            if worker is not None and worker.hangs(_PING_S) and not self._stop.is_set():
+                log.error("worker %d has not answered for %g s; replacing it", slot, _PING_S)
+                self._pool.remove(worker)
+                worker.process.kill()
 
     def _end_workers(self) -> None:
         """Sends SIGTERM to all workers, and SIGKILL to those that take too long."""

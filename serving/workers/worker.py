@@ -38,6 +38,7 @@ class Replica:
         self._loaded: dict[int, Servable] = {}  # by load id: a version may be loaded again before the old load is gone
         self._load: Callable[[str, int, Path], Servable] | None = None
         self._snapshot: Callable[[], Any] = dict
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._may_open = threading.Event()
         self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._on_close: Callable[[], None] = lambda: None
@@ -45,10 +46,10 @@ class Replica:
             "load": self._load_version,
             "retire": self._retire,
             "open": self._open_ports,
+            "ping": self._ping,
         }
         # Views must be shown in the order in which they were sent, so `show` runs in the reading thread.
         quick: dict[str, Callable[..., Any]] = {
-            "ping": lambda: None,
             "show": self._show,
             "snapshot": lambda: self._snapshot(),
         }
@@ -57,16 +58,25 @@ class Replica:
     def start(
         self, load: Callable[[str, int, Path], Servable], snapshot: Callable[[], Any], on_close: Callable[[], None]
     ) -> None:
-        """Follows the supervisor from now on.
+        """Follows the supervisor from now on. Called on the event loop.
 
         load      loads a version: model, version, folder
         snapshot  returns this process's metrics
         on_close  called when the supervisor has ended
         """
         self._load, self._snapshot, self._on_close = load, snapshot, on_close
+        self._loop = asyncio.get_running_loop()
         self._channel.start()
 
     # Called by the supervisor
+
+    def _ping(self) -> None:
+        """Returns once the event loop has run a callback: a process whose loop is stuck does not serve."""
+        answered = threading.Event()
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is about to end
+            self._loop.call_soon_threadsafe(answered.set)
+            answered.wait()
 
     def _load_version(self, load_id: int, model: str, number: int, folder: str) -> None:
         assert self._load is not None

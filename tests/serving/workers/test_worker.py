@@ -245,6 +245,23 @@ def test_a_killed_worker_is_replaced_and_other_connections_go_on(shared: Any, gr
     }
 
 
+def test_a_worker_that_hangs_is_replaced(shared: Any) -> None:
+    server, _ = shared
+    views = one_each(server)
+    stopped, kept = sorted(views)
+    before = views[kept].answer()
+    os.kill(stopped, signal.SIGSTOP)
+
+    def replaced() -> bool:
+        assert views[kept].answer() == before
+        pids = children(server.process.pid)
+        return len(pids) == 2 and stopped not in pids
+
+    server.wait_for(replaced)
+    assert all(view.answer() == before for view in one_each(server).values())
+    assert re.search(r"worker \d has not answered for 10 s; replacing it", server.log.read_text())
+
+
 @pytest.mark.slow
 def test_a_version_that_crashes_workers_fails_while_one_worker_goes_on_serving(
     shared: Any, tiny: Any, repository: Path
