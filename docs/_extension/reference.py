@@ -488,7 +488,7 @@ MEANINGS = {
 
 def card() -> str:
     """The entries of a model card, with the JSON types that the code checks."""
-    required = importlib.import_module("ladle.training.store.card")._REQUIRED
+    required = importlib.import_module("ladle.training.store.card").REQUIRED
     if list(required) != list(MEANINGS):
         raise ValueError(f"the model card's entries changed: {sorted(set(required) ^ set(MEANINGS)) or 'their order'}")
     words = {int: "integer", float: "number", str: "string", dict: "object", list: "array", type(None): "null"}

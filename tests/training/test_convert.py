@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
+from ladle.serving.servables import saved_model
 from ladle.training.convert import main
 from ladle.training.export.conversion import ConvertError, convert
 from ladle.training.store import card, warmup
@@ -106,6 +107,33 @@ def test_a_second_run_changes_nothing(saved: Path) -> None:
     before = files(saved)
     assert convert(saved) == first
     assert files(saved) == before
+
+
+def test_a_graph_of_the_model_that_was_in_the_folder_before_is_replaced(saved: Path) -> None:
+    convert(saved)
+    model = Model()
+    model.kernel.assign(-model.kernel)
+    tf.saved_model.save(model, str(saved), signatures={"other": model.pairs, "serving_default": model.score})
+    assert saved_model.read_card(saved) is None  # a server runs no graph of the old model
+    assert convert(saved).graphs == {"serving_default": "model.onnx"}
+    content = card.read(saved)
+    assert content is not None
+    assert set(content["signatures"]) == {"serving_default", "other"}
+    assert saved_model.read_card(saved) == content
+    session = onnxruntime.InferenceSession(saved / "model.onnx", providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).random((5, 3), np.float32)
+    np.testing.assert_allclose(session.run(["scores"], {"x": x})[0], x @ model.kernel.numpy(), rtol=1e-5)
+
+
+def test_a_graph_without_a_successor_is_removed_with_the_old_card(saved: Path) -> None:
+    convert(saved)
+    model = Model()
+    tf.saved_model.save(model, str(saved), signatures={"serving_default": model.lengths})
+    assert not convert(saved).done
+    assert not (saved / "model.onnx").exists()
+    content = card.read(saved)
+    assert content is not None
+    assert content["onnx"] == {}
 
 
 def test_a_model_s_folder_stands_for_its_newest_version(saved: Path) -> None:

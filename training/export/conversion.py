@@ -63,6 +63,8 @@ class Conversion:
 def convert(directory: Path) -> Conversion:
     """Add ONNX graphs and a card to a version folder, or to the newest version in a model's folder.
 
+    Signatures with a graph are skipped, unless another SavedModel was exported to the folder since.
+
     ConvertError when there is no SavedModel, TensorFlow cannot load it, or a graph would overwrite a file of the user.
     """
     folder = version_folder(directory)
@@ -73,7 +75,10 @@ def convert(directory: Path) -> Conversion:
         warm = warmup.read(folder / warmup.FILE) if (folder / warmup.FILE).is_file() else []
     except (ValueError, OSError, message.Error, text_format.ParseError, tf.errors.OpError) as error:
         raise ConvertError(f"{folder} cannot be loaded: {first_line(error)}") from error
-    content = old or _new_card(folder)
+    checksum = savedmodel.checksum(folder)
+    # The card of a model that was in this folder before: its graphs answer as that model did.
+    stale = old is not None and old.get("saved_model", {}).get("sha256", checksum) != checksum
+    content = (None if stale else old) or _new_card(folder)
     entries, graphs = dict(content["signatures"]), dict(content["onnx"])
     result = Conversion(folder)
     files: dict[str, bytes] = {}
@@ -102,8 +107,9 @@ def convert(directory: Path) -> Conversion:
         graphs[file] = card.graph(model, OPSET, parity.as_dict())
         entries[name] = {**entry, "graph": file}
         result.graphs[name], result.parity[name] = file, parity.as_dict()
-    if files:
-        _write(folder, files, {**content, "signatures": entries, "onnx": graphs})
+    if files or stale:
+        content |= {"signatures": entries, "onnx": graphs, "saved_model": {"sha256": checksum}}
+        _write(folder, files, content, obsolete=set(old["onnx"]) - set(files) if stale and old else set())
     return result
 
 
@@ -203,7 +209,7 @@ def _new_card(folder: Path) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, files: Mapping[str, bytes], content: dict[str, Any]) -> None:
+def _write(folder: Path, files: Mapping[str, bytes], content: dict[str, Any], obsolete: Collection[str]) -> None:
     """Write the graphs, then the card: servers ignore a graph that no card names, so a crash in between is harmless."""
     for file in files:
         if not _is_ours(folder / file):
@@ -222,6 +228,8 @@ def _write(folder: Path, files: Mapping[str, bytes], content: dict[str, Any]) ->
             publish.sync_folder(folder)
             (draft / "card.json").replace(folder / card.FILE)
         publish.sync_folder((folder / card.FILE).parent)
+        for file in obsolete:
+            (folder / file).unlink(missing_ok=True)
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)

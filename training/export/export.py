@@ -100,6 +100,7 @@ def export(
             entry = _card(network, model, config, assets, run) | {
                 "signatures": {name: _signature(s, functions[name], reasons) for name, s in signatures.items()},
                 "onnx": entries,
+                "saved_model": {"sha256": savedmodel.checksum(folder)},
                 "size_bytes": card.size_bytes(folder),
             }
             return publish.publish(folder, lambda version: _write_card(folder, {**entry, "version": version}))

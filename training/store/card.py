@@ -20,7 +20,7 @@ from ladle.models import TASKS
 FILE = "assets.extra/card.json"
 FORMAT = 1
 
-_REQUIRED: dict[str, tuple[type, ...]] = {
+REQUIRED: dict[str, tuple[type, ...]] = {
     "format": (int,),
     "network": (str,),
     "task": (str, type(None)),
@@ -62,7 +62,7 @@ def read(version: Path) -> dict[str, Any] | None:
 def encode(card: Mapping[str, Any]) -> bytes:
     """The card as JSON in UTF-8, required entries first and in a fixed order; ValueError when it is not valid."""
     validate(card)
-    ordered = {key: card[key] for key in _REQUIRED} | dict(card)
+    ordered = {key: card[key] for key in REQUIRED} | dict(card)
     return (json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -70,7 +70,7 @@ def validate(card: Any) -> None:
     """ValueError if an entry is missing or wrong; the message names the first."""
     if not isinstance(card, dict):
         raise ValueError(f"got {type(card).__name__}; expected a JSON object")
-    for key, types in _REQUIRED.items():
+    for key, types in REQUIRED.items():
         if key not in card:
             raise ValueError(f'"{key}" is missing')
         if not isinstance(card[key], types) or isinstance(card[key], bool):
@@ -79,6 +79,9 @@ def validate(card: Any) -> None:
         raise ValueError(f'"format" is {card["format"]}; this version of Ladle reads {FORMAT}')
     if card["task"] is not None and card["task"] not in TASKS:
         raise ValueError(f'"task" is {card["task"]!r}; expected one of {", ".join(TASKS)}')
+    described = card.get("saved_model", {"sha256": ""})
+    if not isinstance(described, dict) or not isinstance(described.get("sha256"), str):
+        raise ValueError(f'"saved_model" is {described!r}; expected an object with "sha256"')
     for name, signature in card["signatures"].items():
         _validate_signature(f'signature "{name}"', signature, card["onnx"])
     for file, graph in card["onnx"].items():

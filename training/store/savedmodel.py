@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,20 @@ def load(folder: Path) -> Any:
     """Load a SavedModel. Keep the result while its `signatures` are in use: they hold no reference to its variables."""
     with quiet():
         return tf.saved_model.load(str(folder))
+
+
+def checksum(folder: Path) -> str:
+    """SHA-256 that changes with the graph or a variable of a SavedModel; the card keeps it.
+
+    A card outlives its SavedModel when another one is exported to the same folder. Servers compute the same value, see
+    ladle.serving.servables.saved_model.checksum.
+    """
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("saved_model.pb*"), *folder.glob("variables/*")]):
+        # The index holds a CRC-32C of every variable, so the large data files need not be read.
+        content = str(path.stat().st_size).encode() if ".data-" in path.name else path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def run(function: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
