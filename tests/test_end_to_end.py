@@ -55,6 +55,23 @@ def test_the_showcase_fails_when_a_model_does_not_answer(zoo: Path, tmp_path: Pa
     assert "5 of 6 networks answered" in printed
 
 
+def test_the_showcase_says_which_extras_are_missing_before_it_starts_anything(tmp_path: Path) -> None:
+    hidden = ("tensorflow", "onnxruntime", "flask")  # as after the plain install
+    code = (
+        "import runpy, sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name in {hidden!r}: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "runpy.run_module('ladle.clients.cli.demo', run_name='__main__')\n"
+    )
+    arguments = ["--repository", tmp_path / "models", "--output", tmp_path / "out"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr == "ladle demo: packages are missing; run: pip install 'ladle[serve,web,train]'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def ended(child: subprocess.Popen[str], line: str) -> int:
     """Exit code after Ctrl-C at a terminal, whose whole foreground group hears it, once `line` was printed."""
     assert child.stdout is not None
@@ -65,7 +82,7 @@ def ended(child: subprocess.Popen[str], line: str) -> int:
 
 
 def test_ctrl_c_ends_the_showcase_after_the_answers(zoo: Path, tmp_path: Path) -> None:
-    assert ended(demo("--repository", zoo, "--output", tmp_path), "Ctrl-C ends it all") == 0
+    assert ended(demo("--repository", zoo, "--output", tmp_path), "Press Ctrl-C to stop") == 0
 
 
 def test_ctrl_c_during_training_leaves_a_checkpoint(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`ladle doctor`: what of this machine is ready, what is not, and how to mend it."""
+"""`ladle doctor`: check this machine, and say how to repair what is wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXTRAS = {
     "web": ("flask", "gunicorn", "apispec", "limits", "prometheus_client"),
     "train": ("tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "rich"),
 }
-"""The modules that the bare install (client) and each extra bring."""
+"""Modules that the plain install (client) and each extra bring."""
 PACKAGES = {
     "grpc": "grpcio",
     "grpc_reflection": "grpcio-reflection",
@@ -37,22 +37,26 @@ PACKAGES = {
     "simdjson": "pysimdjson",
     "prometheus_client": "prometheus-client",
 }
-"""Names in the package index, where they differ from the module's."""
+"""Names of packages that differ from their module's."""
 PYTHON, TRAINING_PYTHON = (3, 10), (3, 11)
 PORTS = {8500: "model server, gRPC", 8501: "model server, REST", 8080: "page"}
 PROBE_S = 0.5
 PARITY = 1e-4
-"""How far ONNX Runtime may be from TensorFlow, in absolute terms, or a hundredth of that of the largest value."""
+"""How far ONNX Runtime may differ from TensorFlow: absolute, or a hundredth of it relative to the largest value."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `note`: something can not be done yet; `broken`: something is there and wrong."""
+    """The result of a check.
+
+    state   ok; note: something cannot be used yet; broken: something exists and is wrong
+    repair  what to do about it
+    """
 
     what: str
     state: State
     detail: str
-    mend: str | None = None
+    repair: str | None = None
 
 
 def python() -> Iterator[Finding]:
@@ -61,40 +65,42 @@ def python() -> Iterator[Finding]:
     if sys.version_info < PYTHON:
         yield Finding("python", "broken", version, "use Python 3.10 or later")
     elif sys.version_info < TRAINING_PYTHON:
-        yield Finding("python", "note", f"{version}: too old to train with", "use Python 3.11 or later to train")
+        yield Finding("python", "note", f"{version}: too old for training", "use Python 3.11 or later to train")
     else:
         yield Finding("python", "ok", version)
     for extra, modules in EXTRAS.items():
-        missing = [module for module in modules if not _installed(module)]
-        wanted = "ladle" if extra == "client" else f"'ladle[{extra}]'"
+        missing = missing_modules(extra)
+        package = "ladle" if extra == "client" else f"'ladle[{extra}]'"
         if missing:
-            yield Finding(f"packages: {extra}", "note", f"not here: {', '.join(missing)}", f"pip install {wanted}")
+            yield Finding(
+                f"packages: {extra}", "note", f"not installed: {', '.join(missing)}", f"pip install {package}"
+            )
         else:
             yield Finding(f"packages: {extra}", "ok", ", ".join(_version(module) for module in modules))
 
 
 def ports() -> Iterator[Finding]:
-    """Whether something listens at the ports that Ladle uses by default."""
+    """Whether something listens on Ladle's default ports."""
     for port, use in PORTS.items():
         with socket.socket() as probe:
             probe.settimeout(PROBE_S)
             taken = probe.connect_ex(("127.0.0.1", port)) == 0
         if not taken:
             start = "ladle gateway" if port == 8080 else "ladle serve"
-            yield Finding(f"port {port}", "note", f"free ({use})", f"start it with `{start}`")
+            yield Finding(f"port {port}", "note", f"free ({use})", f"start: {start}")
         elif port == 8500 and not _is_model_server(port):
-            yield Finding(f"port {port}", "broken", "taken by something else", "ladle serve --port 8600")
+            yield Finding(f"port {port}", "broken", "taken by another program", "ladle serve --port 8600")
         else:
             yield Finding(f"port {port}", "ok", f"answers ({use})")
 
 
 def repository(folder: Path, compare: Compare | None = None) -> Iterator[Finding]:
-    """Whether each version in the model repository is whole: SavedModel, card, graphs with checksum and parity.
+    """Whether each version in a model repository is complete: SavedModel, card, graphs with checksum and parity.
 
-    compare  runs both engines anew on what the version came with, and says how far they are apart
+    compare  runs both engines on the version's own inputs, and returns how far they differ as a sentence
     """
     if not folder.is_dir():
-        yield Finding("repository", "note", f"{folder} is not there", "ladle train lenet5 --preset quick")
+        yield Finding("repository", "note", f"{folder} does not exist", "ladle train lenet5 --preset quick")
         return
     versions = sorted(
         version for model in folder.iterdir() if model.is_dir() for version in find_versions(model).values()
@@ -124,13 +130,13 @@ def _compared(version: Path, compare: Compare) -> Finding:
 
 
 def _doubt(version: Path) -> str | None:
-    """What is not wrong, but leaves the version without a graph that is known to be right."""
+    """Why the version has no graph that is known to be right, although nothing is broken; None if it has."""
     for name, graph in (_card(version).get("onnx") or {}).items():
         parity = graph.get("parity") or {}
         if not parity:
             return f"{name} was never compared with TensorFlow, so it is not served"
         if parity.get("max_abs", 0) > PARITY and parity.get("max_rel", 0) > PARITY / 100:
-            return f"{name} is {parity['max_abs']:.1e} from TensorFlow; at most {PARITY:g} is right"
+            return f"{name} differs from TensorFlow by {parity['max_abs']:.1e}; expected at most {PARITY:g}"
     return None
 
 
@@ -143,7 +149,7 @@ def _fault(version: Path) -> str | None:
         return "neither saved_model.pb nor model.onnx"
     card = version / "assets.extra" / "card.json"
     if not card.is_file():
-        return None  # a SavedModel that somebody else made
+        return None  # a SavedModel from elsewhere
     try:
         graphs = json.loads(card.read_text(encoding="utf-8")).get("onnx") or {}
     except (OSError, ValueError):
@@ -152,7 +158,7 @@ def _fault(version: Path) -> str | None:
         if not (version / name).is_file():
             return f"{name} is missing"
         if hashlib.sha256((version / name).read_bytes()).hexdigest() != graph.get("sha256"):
-            return f"{name} is not the file that was verified: its checksum differs"
+            return f"{name} has another checksum than when it was verified"
     return None
 
 
@@ -166,6 +172,11 @@ def _summary(version: Path) -> str:
     if not graphs:
         return f"{told}, no ONNX graph"
     return f"{told}, {len(graphs)} graph{'s' if len(graphs) > 1 else ''} as verified, parity {farthest:.0e}"
+
+
+def missing_modules(extra: str) -> list[str]:
+    """The modules of an extra that are not installed; nothing is imported."""
+    return [module for module in EXTRAS[extra] if not _installed(module)]
 
 
 def _installed(module: str) -> bool:
@@ -184,7 +195,7 @@ def _version(module: str) -> str:
 
 
 def _is_model_server(port: int) -> bool:
-    """A model server that is asked for a model that nobody has says so."""
+    """Whether a model server answers: it says NOT_FOUND for a model that it does not have."""
     from ladle.clients.errors import LadleError, NotFound
     from ladle.clients.library.client import Client
 
@@ -202,13 +213,13 @@ def _data(look: Callable[[], dict[str, bool]]) -> Iterator[Finding]:
     try:
         present = look()
     except ModuleNotFoundError as error:
-        yield Finding("data", "note", f"not looked at: {error.name} is not installed", "pip install 'ladle[train]'")
+        yield Finding("data", "note", f"not checked: {error.name} is not installed", "pip install 'ladle[train]'")
         return
     here = sorted(name for name, there in present.items() if there)
-    yield Finding("data", "ok" if here else "note", f"here: {', '.join(here) or 'none'}")
+    yield Finding("data", "ok" if here else "note", f"available: {', '.join(here) or 'none'}")
     absent = sorted(name for name, there in present.items() if not there)
     if absent:
-        yield Finding("data", "note", f"not here: {', '.join(absent)}", f"ladle data get {absent[0]}")
+        yield Finding("data", "note", f"not available: {', '.join(absent)}", f"ladle data get {absent[0]}")
 
 
 def main(
@@ -216,16 +227,16 @@ def main(
     data: Callable[[], dict[str, bool]] | None = None,
     compare: Compare | None = None,
 ) -> int:
-    """Look at everything and say so; the exit code is 1 when something is broken.
+    """Check everything and print the findings. Returns the exit code: 1 if something is broken.
 
-    data     tells which data sets are on this machine; the client does not know them
-    compare  runs both engines on a version's own inputs; the client has neither
+    data     returns which data sets are on this machine; the client has no data sets
+    compare  runs both engines on a version's own inputs; the client has no engine
     """
     given = build_parser().parse_args(argv)
     deep = compare if given.deep else None
     found = []
     looks = (python(), ports(), repository(given.repository, deep), _data(data) if data else ())
-    with Progress("looking", len(looks)) as progress:
+    with Progress("checking", len(looks)) as progress:
         for number, look in enumerate(looks):
             for finding in look:
                 found.append(finding)
@@ -235,25 +246,27 @@ def main(
     else:
         width = max(len(finding.what) for finding in found)
         for finding in found:
-            mend = f"  ->  {finding.mend}" if finding.mend else ""
+            repair = f"  ->  {finding.repair}" if finding.repair else ""
             state = paint(finding.state.ljust(6), STYLES[finding.state])
-            print(f"{state}  {plain(f'{finding.what:<{width}}  {finding.detail}{mend}')}")
+            print(f"{state}  {plain(f'{finding.what:<{width}}  {finding.detail}{repair}')}")
     return 1 if any(finding.state == "broken" for finding in found) else 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of `ladle doctor`."""
+    """The options of `ladle doctor`."""
     parser = argparse.ArgumentParser(
         prog="ladle doctor",
-        description="Check Python, packages, ports, model repository and data, and say how to mend what is not right.",
-        epilog="example:\n  ladle doctor --json\n  ladle doctor --deep",
+        description="Check Python, packages, ports, model repository and data, and say how to repair what is wrong.",
+        epilog="examples:\n  ladle doctor --json\n  ladle doctor --deep",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+    parser.add_argument(
+        "--repository", type=Path, default=Path("model_repository"), help="folder of the models (default: %(default)s)"
+    )
     parser.add_argument(
         "--deep",
         action="store_true",
-        help="run every graph beside TensorFlow again, on the inputs that came with the model (some seconds a model)",
+        help="compare every graph with TensorFlow again, on the model's own inputs (some seconds per model)",
     )
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     return parser

@@ -137,3 +137,11 @@ class Progress:
         if self._live:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+
+
+def print_error(command: str, error: OSError | ValueError | str) -> None:
+    """One line on stderr: `ladle classify: shoe.png: No such file or directory`."""
+    said = str(error)
+    if isinstance(error, OSError) and error.filename:
+        said = f"{error.filename}: {error.strerror}"
+    print(f"{paint(f'{command}:', 'red', sys.stderr)} {plain(said)}", file=sys.stderr)

@@ -1,8 +1,7 @@
-"""The showcase: a server, six networks that train while it runs, and their answers to real inputs.
+"""`ladle demo`: a server, six networks that are trained while it runs, and their answers to real inputs.
 
-Everything here is what a user could type: the server, the training and the gateway are commands of their own, and the
-questions go through the client library over gRPC and REST. The inputs are the samples that each exported version
-carries, taken from the test split of its data set.
+It does what a user would: server, training and gateway are commands in processes of their own, and the client library
+sends the requests over gRPC and REST. The inputs are samples of the test split, which each exported version carries.
 """
 
 from __future__ import annotations
@@ -19,32 +18,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ladle.clients.cli.demo import questions
+from ladle.clients.cli import doctor
+from ladle.clients.cli.demo import checks
+from ladle.clients.drawing.terminal import print_error
 from ladle.clients.errors import LadleError
 from ladle.clients.library.client import Client
 from ladle.clients.wire.versions import find_versions
 
-# Two lanes for two cores: while one exports or loads, the other trains. LeNet-5 comes first: it answers the soonest.
+# The demo's choice: a network for each task, in two lanes for two cores. While one lane exports, the other trains.
+# LeNet-5 is first because it is ready first.
 LANES = (("lenet5", "resnet18"), ("sentiment_lstm", "unet", "vae", "wgan_gp"))
+OPTIONAL = {"gunicorn"}
+"""Modules of an extra that have a substitute."""
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.2
 INTERRUPTED = 130
-"""Exit code of a command that a signal ended, as shells count it."""
+"""Exit code of a command that SIGINT ended, as shells count it."""
 
 EPILOG = """examples:
-  ladle demo                       train, ask, and stay up for the page until Ctrl-C
-  ladle demo --once                the same, and end after the answers (exit 1 if one was wrong in form)
-  ladle demo --retrain             train new versions even where some are there
+  ladle demo                       train, ask, and keep the page up until Ctrl-C
+  ladle demo --once                the same, and end after the answers (exit 1 if a check fails)
+  ladle demo --retrain             train new versions even if some exist
 """
 
 
 class ChildError(Exception):
-    """A server, gateway or model that the showcase cannot do without does not come up; the message says what."""
+    """A server, the gateway or a model does not start; the message says which. `main` prints it."""
 
 
 @dataclass
 class Demo:
-    """What runs, and where its files are. Ports are those that were free."""
+    """The running processes and their folders."""
 
     repository: Path
     output: Path
@@ -59,9 +63,9 @@ class Demo:
         print(f"[{minutes}:{seconds:02d}] {text}", flush=True)
 
     def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """A child of ours whose words go to `<output>/<name>.log`.
+        """Start a child process whose output goes to `<output>/<name>.log`.
 
-        In a session of its own: Ctrl-C reaches us alone, and `stop` tells the child once.
+        It gets a session of its own, so that Ctrl-C reaches only this process and `stop` signals each child once.
         """
         log = (self.output / f"{name}.log").open("wb")
         child = subprocess.Popen(
@@ -72,12 +76,12 @@ class Demo:
         return child
 
     def log_tail(self, name: str, lines: int = 5) -> str:
-        """The last words of a child."""
+        """The last lines of a child's output."""
         text = (self.output / f"{name}.log").read_text(errors="replace").strip()
         return "\n".join("    " + line for line in text.splitlines()[-lines:])
 
     def stop(self) -> None:
-        """End the children the way they like it, training with a checkpoint; then the hard way."""
+        """Terminate the children; training writes a checkpoint first. Kill those that take too long."""
         for child in reversed(self.children):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
@@ -92,7 +96,7 @@ class Demo:
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` if nothing listens there, else a port that the system picks."""
+    """`wanted` if it is free, else a port that the system picks."""
     for port in (wanted, 0):
         with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -106,27 +110,33 @@ def versions(repository: Path, name: str) -> set[int]:
     return set(find_versions(repository / name))
 
 
+def missing_extras(demo: Demo) -> list[str]:
+    """The extras without which the demo cannot run; training's only if something is to be trained."""
+    extras = ["serve", "web", *(["train"] if lanes(demo) else [])]
+    return [extra for extra in extras if set(doctor.missing_modules(extra)) - OPTIONAL]
+
+
 def wait_until_listening(demo: Demo, name: str, child: subprocess.Popen[bytes], port: int) -> None:
-    """Return when something accepts connections at `port`; ChildError when the child ends or time runs out."""
+    """Wait until something accepts connections on `port`. ChildError: the child ends, or time runs out."""
     deadline = time.monotonic() + READY_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(POLL_SECONDS)
     what = "ended" if child.poll() is not None else f"does not answer after {READY_SECONDS:.0f} s"
-    raise ChildError(f"the {name} {what}; its last words:\n{demo.log_tail(name)}")
+    raise ChildError(f"the {name} {what}; the end of its log:\n{demo.log_tail(name)}")
 
 
 def lanes(demo: Demo) -> list[tuple[str, ...]]:
-    """The networks still to be trained, lane by lane."""
-    wanted = (tuple(name for name in lane if demo.retrain or not versions(demo.repository, name)) for lane in LANES)
-    return [lane for lane in wanted if lane]
+    """The networks that have to be trained, by lane."""
+    left = (tuple(name for name in lane if demo.retrain or not versions(demo.repository, name)) for lane in LANES)
+    return [lane for lane in left if lane]
 
 
 def trained(demo: Demo) -> Iterator[str]:
-    """Each model's name as soon as its newest version is on disk; ends with the last.
+    """Train, and yield each model's name as soon as its new version is on disk.
 
-    A lane that fails is reported with the end of its log, and its networks do not come.
+    If a lane fails, the end of its log is printed, and the rest of its networks are left out.
     """
     before = {name: versions(demo.repository, name) for lane in LANES for name in lane}
     running: dict[str, tuple[subprocess.Popen[bytes], list[str]]] = {}
@@ -147,7 +157,7 @@ def trained(demo: Demo) -> Iterator[str]:
         running[f"training-{number}"] = (demo.start(f"training-{number}", command), list(lane))
     coming = {name for _, lane in running.values() for name in lane}
     for name in (name for name in before if name not in coming):
-        demo.say(f"{name}: version {max(before[name])} is here already; --retrain trains a new one")
+        demo.say(f"{name}: version {max(before[name])} exists; --retrain trains a new one")
         yield name
     while running:
         for log, (child, waiting) in list(running.items()):
@@ -163,7 +173,7 @@ def trained(demo: Demo) -> Iterator[str]:
 
 
 def wait_until_served(client: Client, name: str, version: int) -> None:
-    """Return when the server has that version AVAILABLE; ChildError when it failed to load or a minute has passed."""
+    """Wait until the server serves that version. ChildError: it does not load, or time runs out."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(LadleError):
@@ -177,7 +187,7 @@ def wait_until_served(client: Client, name: str, version: int) -> None:
 
 
 def run(demo: Demo, once: bool) -> int:
-    """The whole show; 0 when all six answered in the right form."""
+    """The whole demo. Returns the exit code: 0 if every network passed its checks."""
     for folder in (demo.repository, demo.output):
         folder.mkdir(parents=True, exist_ok=True)
     grpc_port, rest_port, page_port = free_port(8500), free_port(8501), free_port(8080)
@@ -205,7 +215,7 @@ def run(demo: Demo, once: bool) -> int:
             version = max(versions(demo.repository, name))
             try:
                 wait_until_served(grpc, name, version)
-                answers = questions.ask(name, demo.repository / name / str(version), grpc, rest, demo.output)
+                answers = checks.run(name, demo.repository / name / str(version), grpc, rest, demo.output)
             except (LadleError, OSError, ChildError) as error:
                 faults.append(f"{name}: {error}")
                 continue
@@ -222,45 +232,53 @@ def run(demo: Demo, once: bool) -> int:
     demo.say(f"the page: http://localhost:{page_port}/")
     if not once:
         with contextlib.suppress(KeyboardInterrupt):
-            print("       Ctrl-C ends it all.", flush=True)
+            print("       Press Ctrl-C to stop everything.", flush=True)
             server.wait()
-            raise ChildError(f"the server ended; its last words:\n{demo.log_tail('server')}")
+            raise ChildError(f"the server ended; the end of its log:\n{demo.log_tail('server')}")
         demo.say("stopping")
     return 1 if faults else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of the demo; returns the exit code."""
+    """Run the demo. Returns the exit code: 0 done, 1 failed, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
     demo = Demo(arguments.repository, arguments.output, arguments.runs, arguments.retrain)
+    # Before anything starts: a child that lacks a package would only say so in its log.
+    if extras := missing_extras(demo):
+        print_error("ladle demo", f"packages are missing; run: pip install 'ladle[{','.join(extras)}]'")
+        return 1
     # `kill` and a closed terminal end the children as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return run(demo, arguments.once)
     except KeyboardInterrupt:
-        demo.say("stopping before all have answered; what was training goes on from its checkpoint next time")
+        demo.say("stopping early; the next demo continues training from the checkpoint")
         return INTERRUPTED
     except (ChildError, OSError) as error:
-        print(f"ladle demo: {error}", file=sys.stderr)
+        print_error("ladle demo", error if isinstance(error, OSError) else str(error))
         return 1
     finally:
         demo.stop()
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of `ladle demo`."""
+    """The options of `ladle demo`."""
     parser = argparse.ArgumentParser(
         prog="ladle demo",
-        description="Train six networks while the model server runs, and ask each as soon as it is exported.",
+        description="Start a model server, train six networks, and ask each one as soon as it is exported.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--once", action="store_true", help="end after the answers")
-    parser.add_argument("--retrain", action="store_true", help="train new versions even where some are there")
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="pictures and logs (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints (default: %(default)s)")
+    parser.add_argument("--retrain", action="store_true", help="train new versions even if some exist")
+    parser.add_argument(
+        "--repository", type=Path, default=Path("model_repository"), help="folder of the models (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo"), help="folder for pictures and logs (default: %(default)s)"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints (default: %(default)s)")
     return parser
 
 

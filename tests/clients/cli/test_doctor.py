@@ -43,7 +43,7 @@ def test_a_whole_version_is_well(version: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("model.onnx", b"another graph", "its checksum differs"),
+        ("model.onnx", b"another graph", "has another checksum than when it was verified"),
         ("model.onnx", None, "model.onnx is missing"),
         ("assets.extra/card.json", b"{", "card.json cannot be read"),
     ],
@@ -57,14 +57,14 @@ def test_a_version_that_is_not_whole_is_broken(version: Path, file: str, content
     [finding] = doctor.repository(version.parent.parent)
     assert finding.state == "broken"
     assert said in finding.detail
-    assert "ladle train lenet5" in str(finding.mend)
+    assert "ladle train lenet5" in str(finding.repair)
 
 
 @pytest.mark.parametrize(
     ("parity", "said"),
     [
         (None, "was never compared with TensorFlow, so it is not served"),
-        ({"inputs": 64, "max_abs": 0.5, "max_rel": 0.1}, "is 5.0e-01 from TensorFlow; at most 0.0001 is right"),
+        ({"inputs": 64, "max_abs": 0.5, "max_rel": 0.1}, "differs from TensorFlow by 5.0e-01; expected at most 0.0001"),
     ],
     ids=["none", "far"],
 )
@@ -75,7 +75,7 @@ def test_a_graph_whose_parity_is_in_doubt_is_noted(version: Path, parity: object
     path.write_text(json.dumps(card))
     [finding] = doctor.repository(version.parent.parent)
     assert (finding.state, finding.detail) == ("note", f"model.onnx {said}")
-    assert finding.mend == f"ladle convert {version}"
+    assert finding.repair == f"ladle convert {version}"
 
 
 def test_deep_runs_both_engines_on_what_the_version_came_with(version: Path) -> None:
@@ -102,15 +102,15 @@ def test_what_is_broken_is_exit_1_and_told_in_json(version: Path, capsys: pytest
     assert doctor.main(["--repository", str(version.parent.parent), "--json"], data=lambda: {"mnist": True}) == 1
     found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
     assert found["model lenet5/1"]["state"] == "broken"
-    assert found["data"]["detail"] == "here: mnist"
+    assert found["data"]["detail"] == "available: mnist"
     assert found["python"]["state"] == "ok"
 
 
-def test_an_empty_machine_is_told_what_to_do_first(tmp_path: Path) -> None:
+def test_an_empty_machine_gets_the_first_command(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         [finding] = doctor.repository(folder)
         assert finding.state == "note"
-        assert finding.mend == "ladle train lenet5 --preset quick"
+        assert finding.repair == "ladle train lenet5 --preset quick"
 
 
 def test_the_probe_tells_a_model_server_from_something_else(server: object) -> None:

@@ -1,4 +1,4 @@
-"""The showcase's questions: real inputs to one model over gRPC and REST, and the form of its answers checked."""
+"""The inputs that the demo sends to a model over gRPC and REST, and the checks of its answers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ladle.clients.drawing import pictures
 from ladle.clients.library.client import Client
 
 SAMPLES = 4
-"""Real inputs asked of each model."""
+"""Inputs from the test set that each model gets."""
 SHOWN = 3
-"""Figures of the card that the headline has room for."""
+"""Figures of the card in the headline."""
 GENERATED = 16
 SEED = 7
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass
 class Answers:
-    """What is printed of one model, and what was wrong with it."""
+    """The lines to print about a model, and the faults that were found."""
 
     headline: str
     lines: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The model asked, both ways to ask it, and where its pictures go."""
+    """A model, a client for each protocol, and the folder for its pictures."""
 
     name: str
     folder: Path
@@ -54,11 +54,11 @@ class _Subject:
     def sample(self, file: str) -> Path:
         return self.folder / "assets.extra" / "samples" / file
 
-    def both(self, question: Callable[[Client], T], same: Callable[[T, T], bool]) -> tuple[T, str]:
-        """The answer over gRPC, and the latencies of both; a fault when REST answers otherwise."""
-        (over_grpc, grpc_ms), (over_rest, rest_ms) = _timed(question, self.grpc), _timed(question, self.rest)
+    def both(self, call: Callable[[Client], T], same: Callable[[T, T], bool]) -> tuple[T, str]:
+        """The answer over gRPC, and both latencies as text. It is a fault if REST answers something else."""
+        (over_grpc, grpc_ms), (over_rest, rest_ms) = _timed(call, self.grpc), _timed(call, self.rest)
         if not same(over_grpc, over_rest):
-            self.answers.faults.append("gRPC and REST do not agree")
+            self.answers.faults.append("gRPC and REST answer differently")
         return over_grpc, f"gRPC {grpc_ms:6.1f} ms  REST {rest_ms:6.1f} ms"
 
     def check(self, right: bool, fault: str) -> None:
@@ -71,20 +71,20 @@ class _Subject:
         self.answers.lines.append(f"wrote {path}")
 
 
-def ask(name: str, folder: Path, grpc: Client, rest: Client, output: Path) -> Answers:
-    """Ask the model `name`, exported in `folder`, over both protocols; pictures go to `output`.
+def run(name: str, folder: Path, grpc: Client, rest: Client, output: Path) -> Answers:
+    """Send samples to the model `name`, exported in `folder`, over both protocols; pictures go to `output`.
 
-    Raises LadleError when a server does not answer, OSError when the folder has no card or samples.
+    LadleError: a server does not answer; OSError: the folder has no card or samples.
     """
     card = json.loads((folder / "assets.extra" / "card.json").read_text())
     answers = Answers(headline(name, card))
     subject = _Subject(name, folder, card, grpc, rest, output, answers)
-    ASK[card["task"]](subject)
+    CHECKS[card["task"]](subject)
     return answers
 
 
 def headline(name: str, card: dict[str, Any]) -> str:
-    """One line of the card: figures, data, time."""
+    """The card in one line: figures, data, training time."""
     test = card["metrics"].get("test", {})
     told = [f"{key} {value:.4g}" for key, value in test.items() if isinstance(value, int | float)]
     figures = ", ".join(told[:SHOWN])
@@ -93,10 +93,10 @@ def headline(name: str, card: dict[str, Any]) -> str:
     return f"{name} version {card['version']}: {figures or 'no figures'} on {data}, {trained}"
 
 
-def _timed(question: Callable[[Client], T], client: Client) -> tuple[T, float]:
-    question(client)  # the first call opens the connection and reads the metadata
+def _timed(call: Callable[[Client], T], client: Client) -> tuple[T, float]:
+    call(client)  # not timed: it connects and fetches the metadata
     start = time.perf_counter()
-    answer = question(client)
+    answer = call(client)
     return answer, 1000 * (time.perf_counter() - start)
 
 
@@ -107,7 +107,7 @@ def _classify(subject: _Subject) -> None:
             partial(Client.classify, name=subject.name, image=image),
             lambda a, b: a.label == b.label and abs(a.probability - b.probability) < 1e-4,
         )
-        subject.check(answer.label in subject.card["labels"], f"{answer.label!r} is not a label")
+        subject.check(answer.label in subject.card["labels"], f"{answer.label!r} is not one of its labels")
         subject.check(abs(float(np.sum(answer.probabilities)) - 1) < 1e-3, "probabilities do not add up to 1")
         verdict = "right" if answer.label == sample["label"] else "wrong"
         subject.answers.lines.append(
@@ -122,7 +122,7 @@ def _sentiment(subject: _Subject) -> None:
             partial(Client.sentiment, text=text, name=subject.name),
             lambda a, b: a.label == b.label and abs(a.probability - b.probability) < 1e-4,
         )
-        subject.check(answer.label in subject.card["labels"], f"{answer.label!r} is not a label")
+        subject.check(answer.label in subject.card["labels"], f"{answer.label!r} is not one of its labels")
         subject.check(0 <= answer.probability <= 1, f"probability is {answer.probability}")
         verdict = "right" if answer.label == sample["label"] else "wrong"
         shown = text if len(text) <= 40 else "…" + text[-39:]
@@ -182,7 +182,7 @@ def _iou(prediction: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float
     return float(np.mean(scores)) if scores else 1.0
 
 
-ASK: dict[str, Callable[[_Subject], None]] = {
+CHECKS: dict[str, Callable[[_Subject], None]] = {
     "classify": _classify,
     "sentiment": _sentiment,
     "generate": _generate,
