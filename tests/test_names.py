@@ -19,7 +19,6 @@ from ladle.training.evaluate import headline
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("ladle", "training", "serving", "clients")
 EXCEPTIONS = {
-    "clients/cli/commands.py": "the model that `ladle sentiment` asks if none is named",
     "clients/cli/demo/__main__.py": "the networks of the showcase",
     "training/report/results.py": "the README's table: a choice of results for each family",
     "training/weights/pretrained.py": "names of published weights, given by their makers",

@@ -1,34 +1,37 @@
-"""Options that several verbs share, and the forms that their values take."""
+"""Options that several verbs share, the types of their values, and what they mean for a client."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ladle.clients.argument_types import seconds
+from ladle.clients.errors import InvalidArgument
+from ladle.clients.transport import address
 
 DEFAULT_ADDRESS = "grpc://localhost:8500"
 
 
 def server_options() -> argparse.ArgumentParser:
-    """Where the server is, how to enter, and the form of the answer."""
+    """The address of the server, credentials, and --json."""
     shared = argparse.ArgumentParser(add_help=False)
     group = shared.add_argument_group("the server and the answer")
     group.add_argument(
         "--address",
         default=os.environ.get("LADLE_ADDRESS", DEFAULT_ADDRESS),
-        help="grpc://HOST:PORT (several: grpc://A:8500,B:8500) or http://HOST:PORT, over TLS grpcs:// or https:// "
+        help="grpc://HOST:PORT (several: grpc://A:8500,B:8500) or http://HOST:PORT; with TLS grpcs:// or https:// "
         "(default: $LADLE_ADDRESS, now %(default)s)",
     )
-    group.add_argument("--protocol", choices=["grpc", "rest"], help="default: the one that the address names")
+    group.add_argument("--protocol", choices=["grpc", "rest"], help="default: that of the address")
     group.add_argument("--timeout", type=seconds, default=30.0, help="seconds to wait (default: %(default)g)")
     group.add_argument("--ca", type=Path, metavar="PEM", help="CA of the server's certificate (default: the system's)")
-    group.add_argument("--certificate", type=Path, metavar="PEM", help="the client's own certificate")
-    group.add_argument("--private-key", type=Path, metavar="PEM", help="and its private key")
-    group.add_argument("--key", metavar="KEY", help="sent as a bearer token (default: $LADLE_API_KEY)")
-    group.add_argument("--json", action="store_true", help="answer in JSON")
+    group.add_argument("--certificate", type=Path, metavar="PEM", help="certificate of the client")
+    group.add_argument("--private-key", type=Path, metavar="PEM", help="private key of that certificate")
+    group.add_argument("--key", metavar="KEY", help="API key, sent as a bearer token (default: $LADLE_API_KEY)")
+    group.add_argument("--json", action="store_true", help="print the answer as JSON")
     return shared
 
 
@@ -36,7 +39,7 @@ def version_options() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
     one = which.add_mutually_exclusive_group()
     one.add_argument("--version", type=int, help="version of the model (default: the latest)")
-    one.add_argument("--label", help="version label, e.g. stable, instead of a version")
+    one.add_argument("--label", help="version label, such as stable, instead of a version")
     return which
 
 
@@ -45,19 +48,58 @@ def picture_options() -> argparse.ArgumentParser:
     inline.add_argument(
         "--inline",
         action=argparse.BooleanOptionalAction,
-        help="show pictures in the terminal: kitty, iTerm2, sixel, else half-blocks in 24-bit colour (default: "
-        "where the terminal can)",
+        help="show pictures in the terminal, by kitty's, iTerm2's or sixel graphics or as half-blocks (default: if the "
+        "terminal can)",
     )
     return inline
 
 
 def row(text: str) -> list[float]:
+    """Numbers separated by commas."""
     try:
         return [float(value) for value in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 0.5,1.2") from None
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}; expected numbers separated by commas, such as 0.5,1.2"
+        ) from None
 
 
 def code(text: str) -> Any:
-    """Numbers with commas, or the path of an array after @."""
+    """Numbers separated by commas, or @ and the path of an array."""
     return Path(text[1:]) if text.startswith("@") else row(text)
+
+
+def version_of(given: argparse.Namespace) -> dict[str, Any]:
+    """The options that choose a version, as arguments of the client's methods."""
+    return {"version": given.version, "label": given.label}
+
+
+def access(given: argparse.Namespace) -> dict[str, Any]:
+    """The credentials, as arguments of Client and AsyncClient."""
+    return {
+        "ca": given.ca,
+        "certificate": given.certificate,
+        "private_key": given.private_key,
+        "api_key": given.key or os.environ.get("LADLE_API_KEY") or None,
+    }
+
+
+def resolve(text: str, protocol: str | None) -> str:
+    """The address for a protocol, with its scheme.
+
+    If the address is one of the other protocol, on that one's default port, the default port of this one replaces it.
+    InvalidArgument: it is one of the other protocol, on another port.
+    """
+    if "://" not in text:
+        text = f"{'http' if protocol == 'rest' else 'grpc'}://{text}"
+    parsed = address.parse(text)
+    if protocol is None or (protocol == "rest") == parsed.is_rest:
+        return str(parsed)
+    scheme = ("http" if protocol == "rest" else "grpc") + ("s" if parsed.is_secure else "")
+    there = f":{address.PORTS[parsed.scheme]}"
+    if parsed.path or not all(host.endswith(there) for host in parsed.hosts):
+        raise InvalidArgument(
+            f"got --protocol {protocol} with {text}; give the address of the server's {protocol} port"
+        )
+    hosts = tuple(host.removesuffix(there) + f":{address.PORTS[scheme]}" for host in parsed.hosts)
+    return str(address.parse(str(replace(parsed, scheme=scheme, hosts=hosts))))

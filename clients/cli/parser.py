@@ -1,4 +1,4 @@
-"""The options of the verbs that ask a server."""
+"""The verbs that ask a server, with their options, help and examples."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ladle.clients.cli.options import code, picture_options, row, server_options
 
 REPOSITORY = Path("model_repository")
 NUMBERS = re.compile(r"-[\d.][\d.,eE+-]*$")
+"""An argument that begins with - and is numbers all the same: a code or a row."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options; `run` names the function of a verb as `module:function`."""
-    parser = argparse.ArgumentParser(prog="ladle", description="Ask a model server: embedded or TensorFlow Serving.")
+    parser = argparse.ArgumentParser(prog="ladle", description="Ask a model server: Ladle's own or TensorFlow Serving.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add in (_about_models, _images, _codes, _text_and_numbers, _bench):
         add(verbs)
@@ -30,7 +31,7 @@ def _verb(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog="example:\n  " + example.replace("\n", "\n  "),
+        epilog="examples:\n  " + example.replace("\n", "\n  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[
             *([version_options()] if versioned else []),
@@ -38,7 +39,7 @@ def _verb(
             server_options(),
         ],
     )
-    added._negative_number_matcher = NUMBERS  # so that -0.5,1 is a code or a row, not an option
+    added._negative_number_matcher = NUMBERS  # argparse's own takes -0.5 as a number, but not -0.5,1
     added.set_defaults(run=run)
     return added
 
@@ -47,7 +48,7 @@ def _about_models(verbs: Any) -> None:
     added = _verb(
         verbs,
         "status",
-        "which models a server has, in which version and state",
+        "list the models of a server with version and state",
         "ladle status\nladle status lenet5 --watch",
         "ladle.clients.cli.status:status",
         versioned=False,
@@ -57,18 +58,16 @@ def _about_models(verbs: Any) -> None:
         "--repository",
         type=Path,
         default=REPOSITORY,
-        help="folder whose models are asked about when no NAME is given and the server cannot list its own, as "
+        help="folder whose models are looked up if no NAME is given and the server cannot list its models, as "
         "TensorFlow Serving cannot (default: %(default)s)",
     )
-    added.add_argument(
-        "--watch", action="store_true", help="look again and again until Ctrl-C; with --json a line each"
-    )
-    added.add_argument("--interval", type=seconds, default=1.0, help="seconds between looks (default: %(default)g)")
+    added.add_argument("--watch", action="store_true", help="update until Ctrl-C; with --json a line for each update")
+    added.add_argument("--interval", type=seconds, default=1.0, help="seconds between updates (default: %(default)g)")
 
     added = _verb(
         verbs,
         "metadata",
-        "the signatures of a model: inputs and outputs with dtype and shape",
+        "show the signatures of a model: inputs and outputs with dtype and shape",
         "ladle metadata lenet5",
         "ladle.clients.cli.predict:metadata",
     )
@@ -77,7 +76,7 @@ def _about_models(verbs: Any) -> None:
     added = _verb(
         verbs,
         "predict",
-        "any signature, asked with numbers, text or files",
+        "run any signature on numbers, text or files",
         "ladle predict vae --signature generate --input n=2 --input seed=7\n"
         "ladle predict lenet5 --input image=@image.npy --output probabilities=p.npy\n"
         """ladle predict sentiment_lstm --signature text --input 'text=["a fine film"]'""",
@@ -90,18 +89,20 @@ def _about_models(verbs: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="JSON, or text as it is; @FILE.npy and @FILE.json hold the value, of any other @FILE the bytes do",
+        help="JSON, else text; @FILE.npy and @FILE.json hold the value, and any other @FILE is sent as bytes",
     )
-    added.add_argument("--output", action="append", default=[], metavar="NAME=FILE.npy", help="write an output")
+    added.add_argument(
+        "--output", action="append", default=[], metavar="NAME=FILE.npy", help="write an output to a file"
+    )
 
 
 def _images(verbs: Any) -> None:
     added = _verb(
         verbs,
         "classify",
-        "what an image shows",
+        "name what an image shows",
         "ladle classify lenet5 shoe.png --top 3",
-        "ladle.clients.cli.commands:classify",
+        "ladle.clients.cli.tasks:classify",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
@@ -111,21 +112,25 @@ def _images(verbs: Any) -> None:
     added = _verb(
         verbs,
         "segment",
-        "which class each pixel of an image belongs to",
+        "find the class of each pixel of an image",
         "ladle segment unet cells.png --output overlay.png --mask mask.png",
-        "ladle.clients.cli.commands:segment",
+        "ladle.clients.cli.tasks:segment",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
     added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file")
-    added.add_argument("--output", type=Path, help="PNG with the classes over the image (default: IMAGE-mask.png)")
-    added.add_argument("--mask", type=Path, help="PNG whose pixel values are the class ids")
-    added.add_argument("--opacity", type=share, default=0.5, help="of the classes, 0 to 1 (default: %(default)s)")
+    added.add_argument(
+        "--output", type=Path, help="PNG to write, the image under its classes (default: IMAGE-mask.png)"
+    )
+    added.add_argument("--mask", type=Path, help="PNG to write, whose pixel values are the class ids")
+    added.add_argument(
+        "--opacity", type=share, default=0.5, help="opacity of the classes, 0 to 1 (default: %(default)s)"
+    )
     added.add_argument(
         "--repository",
         type=Path,
         default=REPOSITORY,
-        help="folder whose model card names the classes (default: %(default)s)",
+        help="folder with the model's card, which has the labels of the classes (default: %(default)s)",
     )
 
     added = _verb(
@@ -133,21 +138,21 @@ def _images(verbs: Any) -> None:
         "generate",
         "draw new images from a seed",
         "ladle generate wgan_gp -n 16 --seed 7 --output grid.png",
-        "ladle.clients.cli.commands:generate",
+        "ladle.clients.cli.tasks:generate",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("-n", type=positive, default=16, help="images (default: %(default)s)")
-    added.add_argument("--seed", type=int, default=0, help="same seed, same images (default: %(default)s)")
+    added.add_argument("-n", type=positive, default=16, help="number of images (default: %(default)s)")
+    added.add_argument("--seed", type=int, default=0, help="the same seed gives the same images (default: %(default)s)")
     added.add_argument("--output", type=Path, help="PNG to write (default: NAME.png)")
 
     added = _verb(
         verbs,
         "reconstruct",
-        "an image as an auto-encoder sees it",
+        "pass an image through an auto-encoder",
         "ladle reconstruct vae shoe.png --output two.png\n"
         "ladle reconstruct denoising_autoencoder shoe.png --noise 0.3    # adds noise, then removes it",
-        "ladle.clients.cli.commands:reconstruct",
+        "ladle.clients.cli.tasks:reconstruct",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
@@ -156,13 +161,13 @@ def _images(verbs: Any) -> None:
         "--noise",
         type=share,
         default=0.0,
-        help="standard deviation of noise to add first, of 1 from black to white; the picture shows image, noisy image "
-        "and what the network makes of it (default: %(default)g)",
+        help="standard deviation of noise to add first (1: from black to white); the picture then shows the image, the "
+        "noisy input and the copy (default: %(default)g)",
     )
     added.add_argument(
-        "--dropout", type=share, default=0.0, help="share of the pixels to make black first (default: %(default)g)"
+        "--dropout", type=share, default=0.0, help="share of the pixels to black out first (default: %(default)g)"
     )
-    added.add_argument("--seed", type=natural, default=0, help="of noise and dropout (default: %(default)s)")
+    added.add_argument("--seed", type=natural, default=0, help="seed of noise and dropout (default: %(default)s)")
     added.add_argument("--output", type=Path, help="PNG to write (default: IMAGE-NAME.png)")
 
 
@@ -170,38 +175,40 @@ def _codes(verbs: Any) -> None:
     added = _verb(
         verbs,
         "interpolate",
-        "the way from one image to another through an auto-encoder's codes",
-        "ladle interpolate vae shoe.png boot.png --steps 8 --output way.png",
-        "ladle.clients.cli.commands:interpolate",
+        "blend one image into another by their codes",
+        "ladle interpolate vae shoe.png boot.png --steps 8 --output blend.png",
+        "ladle.clients.cli.tasks:interpolate",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
     added.add_argument("first", type=Path, metavar="FIRST", help="PNG or JPEG file")
     added.add_argument("second", type=Path, metavar="SECOND", help="PNG or JPEG file")
-    added.add_argument("--steps", type=positive, default=8, help="images, both ends included (default: %(default)s)")
+    added.add_argument(
+        "--steps", type=positive, default=8, help="number of images, both ends included (default: %(default)s)"
+    )
     added.add_argument("--output", type=Path, help="PNG to write (default: NAME-interpolation.png)")
 
     added = _verb(
         verbs,
         "encode",
-        "the code that an auto-encoder gives an image",
+        "print an auto-encoder's code of an image",
         "ladle encode vae shoe.png --output code.npy",
-        "ladle.clients.cli.predict:encode",
+        "ladle.clients.cli.tasks:encode",
     )
     added.add_argument("name", metavar="NAME", help="model")
     added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file")
-    added.add_argument("--output", type=Path, metavar="FILE.npy", help="write it as an array as well")
+    added.add_argument("--output", type=Path, metavar="FILE.npy", help="file to write the code to, as an array")
 
     added = _verb(
         verbs,
         "decode",
-        "the image of an auto-encoder's code",
+        "draw the image of an auto-encoder's code",
         "ladle decode vae 0.5,-1,0,0,0,1.2,0,0,0,0 --output image.png\nladle decode vae @code.npy",
-        "ladle.clients.cli.commands:decode",
+        "ladle.clients.cli.tasks:decode",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("code", type=code, metavar="CODE", help="numbers with commas, or @FILE.npy")
+    added.add_argument("code", type=code, metavar="CODE", help="numbers separated by commas, or @FILE.npy")
     added.add_argument("--output", type=Path, help="PNG to write (default: NAME-decoded.png)")
 
 
@@ -209,43 +216,43 @@ def _text_and_numbers(verbs: Any) -> None:
     added = _verb(
         verbs,
         "sentiment",
-        "whether a text is positive or negative",
-        'ladle sentiment "a lovely film, warm and funny"\n'
+        "say whether a text is positive or negative",
         'ladle sentiment sentiment_lstm "a lovely film" "a dull one"\n'
-        "ladle sentiment - < reviews.txt    # one text a line",
-        "ladle.clients.cli.commands:sentiment",
+        "ladle sentiment sentiment_lstm < reviews.txt    # one text per line",
+        "ladle.clients.cli.tasks:sentiment",
     )
     added.add_argument(
-        "texts",
-        nargs="+",
-        metavar="TEXT",
-        help="texts; the first may be the name of a model instead; - reads them from stdin, one a line",
+        "name", nargs="?", metavar="NAME", help="model (default: the only served model that has this task)"
     )
-    added.add_argument("--name", help="model, where no text names it (default: sentiment_lstm)")
+    added.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, or for -, the lines of stdin")
 
     added = _verb(
         verbs,
         "regress",
-        "a number for each row of features",
+        "predict a number for each row of features",
         "ladle regress linear_regression 1 2.5 -3\n"
         "ladle regress house_prices 0.006,18,2.31,0,0.538,6.575,65.2,4.09,1,296,15.3,396.9,4.98",
-        "ladle.clients.cli.commands:regress",
+        "ladle.clients.cli.tasks:regress",
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("rows", nargs="+", type=row, metavar="VALUES", help="features of one example, with commas")
+    added.add_argument(
+        "rows", nargs="+", type=row, metavar="VALUES", help="features of one example, separated by commas"
+    )
 
     added = _verb(
         verbs,
         "minimise",
-        "the descent from a start to a minimum of a function",
+        "descend from a start to a minimum of a function",
         "ladle minimise himmelblau 1,0\nladle minimise himmelblau 1,0 -4,0 4,0 --output descents.png",
-        "ladle.clients.cli.commands:minimise",
+        "ladle.clients.cli.tasks:minimise",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("starts", nargs="+", type=row, metavar="START", help="coordinates of a start, with commas")
     added.add_argument(
-        "--output", type=Path, help="PNG with the paths over contour lines, in two dimensions (default: NAME.png)"
+        "starts", nargs="+", type=row, metavar="START", help="coordinates of a start, separated by commas"
+    )
+    added.add_argument(
+        "--output", type=Path, help="PNG to write in two dimensions: the paths over contour lines (default: NAME.png)"
     )
 
 
@@ -253,7 +260,7 @@ def _bench(verbs: Any) -> None:
     added = _verb(
         verbs,
         "bench",
-        "how fast a running server answers",
+        "measure how fast a running server answers",
         "ladle bench lenet5 --connections 8 --seconds 5\n"
         "ladle bench lenet5 --rate 500 --protocol both --output latency.png",
         "ladle.clients.cli.bench:bench",
@@ -263,25 +270,27 @@ def _bench(verbs: Any) -> None:
             action.choices = ["grpc", "rest", "both"]
     added.add_argument("name", metavar="NAME", help="model")
     added.add_argument(
-        "--rest-address", metavar="ADDRESS", help="for --protocol both (default: the default port at --address)"
+        "--rest-address",
+        metavar="ADDRESS",
+        help="REST address for --protocol both (default: the default port at --address)",
     )
     added.add_argument("--signature", default="serving_default", help="default: %(default)s")
     added.add_argument(
-        "--input", action="append", default=[], metavar="NAME=VALUE", help="as for predict (default: made up)"
+        "--input", action="append", default=[], metavar="NAME=VALUE", help="as for predict (default: random inputs)"
     )
-    added.add_argument("--batch", type=positive, default=1, help="examples of a made-up request (default: %(default)s)")
+    added.add_argument("--batch", type=positive, default=1, help="examples in a random input (default: %(default)s)")
     added.add_argument(
-        "--size", type=positive, default=64, help="of free axes of made-up inputs (default: %(default)s)"
+        "--size", type=positive, default=64, help="length of the free axes of random inputs (default: %(default)s)"
     )
     added.add_argument(
         "--rate",
         type=seconds,
-        help="open loop: requests a second, sent on time whatever the answers do; a latency counts from the time at "
-        "which the request was due",
+        help="open loop: requests per second, sent on time even if answers are late; latency counts from the time at "
+        "which a request was due",
     )
     added.add_argument(
-        "--connections", type=positive, default=1, help="closed loop: requests open at once (default: %(default)s)"
+        "--connections", type=positive, default=1, help="closed loop: open requests (default: %(default)s)"
     )
-    added.add_argument("--seconds", type=seconds, default=10.0, help="to measure (default: %(default)g)")
+    added.add_argument("--seconds", type=seconds, default=10.0, help="seconds to measure (default: %(default)g)")
     added.add_argument("--warm-up", type=seconds, default=1.0, help="seconds before that (default: %(default)g)")
-    added.add_argument("--output", type=Path, metavar="FILE.png", help="write a chart of the latencies")
+    added.add_argument("--output", type=Path, metavar="FILE.png", help="file to write a chart of the latencies to")

@@ -1,8 +1,9 @@
-"""The verbs that speak of arrays: metadata, predict, encode; and inputs as a command line gives them."""
+"""The verbs for any signature, metadata and predict; and inputs and arrays on a command line."""
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import time
 from collections.abc import Sequence
@@ -11,19 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from ladle.clients.cli.options import version_of
 from ladle.clients.drawing import terminal
-from ladle.clients.json_output import dumps
+from ladle.clients.json_output import print_json
 from ladle.clients.library import tasks
 from ladle.clients.library.client import Client
 from ladle.clients.transport.metadata import TensorInfo, describe
 
 SHOWN = 8
-"""Rows and columns that are printed of an array."""
+"""Rows and columns of an array that are printed."""
 
 
 def metadata(client: Client, given: argparse.Namespace) -> None:
-    """The signatures, with dtype and shape of each input and output."""
-    found = client.metadata(given.name, **which(given))
+    """Print the signatures with dtype and shape of each input and output."""
+    found = client.metadata(given.name, **version_of(given))
     verbs = tasks.of_metadata(found).cli_verbs
     if given.json:
         signatures = {
@@ -44,16 +46,16 @@ def metadata(client: Client, given: argparse.Namespace) -> None:
 
 
 def predict(client: Client, given: argparse.Namespace) -> None:
-    """A signature's outputs for the inputs that were named."""
+    """Print or write the outputs of a signature for the given inputs."""
     inputs = read_inputs(given.input)
     targets = dict(_pair(text, "--output NAME=FILE.npy") for text in given.output)
     start = time.perf_counter()
-    answer = client.predict(given.name, inputs, given.signature, **which(given))
+    answer = client.predict(given.name, inputs, given.signature, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     for name, file in targets.items():
         if name not in answer:
-            raise ValueError(f'{given.name} answers {", ".join(sorted(answer))}, not "{name}"')
-        _write(Path(file), answer[name])
+            raise ValueError(f'{given.name}: got --output "{name}"; expected {", ".join(sorted(answer))}')
+        write_array(Path(file), answer[name])
     if given.json:
         outputs = {name: {"tensor": describe(array), "values": as_json(array)} for name, array in answer.items()}
         print_json({"outputs": outputs, "latency_ms": took_ms})
@@ -66,30 +68,8 @@ def predict(client: Client, given: argparse.Namespace) -> None:
     print(terminal.paint(f"{took_ms:.1f} ms", "dim"))
 
 
-def encode(client: Client, given: argparse.Namespace) -> None:
-    """The code of an image."""
-    code = client.encode(given.name, given.image, **which(given))
-    if given.output:
-        _write(given.output, code)
-    if given.json:
-        print_json({"image": str(given.image), "code": code.tolist(), "output": given.output and str(given.output)})
-        return
-    print(",".join(f"{value:.6g}" for value in code))
-    if given.output:
-        print(f"wrote {given.output}")
-
-
-def which(given: argparse.Namespace) -> dict[str, Any]:
-    """The options that choose a version."""
-    return {"version": given.version, "label": given.label}
-
-
-def print_json(value: Any) -> None:
-    print(dumps(value, indent=2))
-
-
 def read_inputs(texts: Sequence[str]) -> dict[str, Any]:
-    """`NAME=VALUE` each: JSON, text, or what @FILE holds. OSError or ValueError say which one cannot be read."""
+    """Inputs from `NAME=VALUE`: JSON, else text; @FILE stands for its content. OSError, ValueError: unreadable."""
     return {name: _value(value) for name, value in (_pair(text, "--input NAME=VALUE") for text in texts)}
 
 
@@ -106,36 +86,36 @@ def _value(text: str) -> Any:
         try:
             return json.loads(path.read_bytes())
         except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
-    return [path.read_bytes()]  # an image, say: a batch of one
+            raise ValueError(f"got {path}, which is not JSON: {error}") from None
+    return [path.read_bytes()]  # a batch of one, such as an image
 
 
 def read_npy(path: Path) -> np.ndarray[Any, Any]:
-    """ValueError: not an array of numbers in NumPy's form."""
+    """The array in a .npy file. ValueError: it holds none, or objects."""
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError):
-        raise ValueError(f"{path} is not a .npy file of numbers or text") from None
+        raise ValueError(f"got {path}; expected a .npy file with numbers or text") from None
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} holds several arrays; wanted one, as np.save writes it")
+        raise ValueError(f"got several arrays in {path}; expected one, as np.save writes it")
     return array
 
 
-def _pair(text: str, wanted: str) -> tuple[str, str]:
+def _pair(text: str, expected: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise ValueError(f"{text!r} has no name or no value; wanted {wanted}")
+        raise ValueError(f"got {text!r}; expected {expected}")
     return name, value
 
 
-def _write(file: Path, array: np.ndarray[Any, Any]) -> None:
-    """Numbers in NumPy's form; a single string, such as a PNG, as it is."""
+def write_array(file: Path, array: np.ndarray[Any, Any]) -> None:
+    """Write numbers as .npy, or the bytes of a single string, such as a PNG. ValueError: several strings."""
     if array.dtype.kind != "O":
-        with file.open("wb") as opened:  # np.save adds an ending to a name
+        with file.open("wb") as opened:  # given a name, np.save would append .npy
             np.save(opened, array, allow_pickle=False)
         return
     if array.size != 1:
-        raise ValueError(f"{file}: {describe(array)} cannot be written; a single string can, and numbers can")
+        raise ValueError(f"{file}: got {describe(array)}; expected numbers or a single string")
     file.write_bytes(array.ravel()[0])
 
 
@@ -147,8 +127,7 @@ def _infos(tensors: Any) -> dict[str, Any]:
 
 
 def as_json(array: np.ndarray[Any, Any]) -> Any:
-    """Nested lists; bytes as text, or as {"b64": ...} where they are none."""
-    import base64
+    """Nested lists; bytes become text, or {"b64": ...} if they are not UTF-8."""
 
     def leaf(value: Any) -> Any:
         if isinstance(value, list):

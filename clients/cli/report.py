@@ -1,4 +1,4 @@
-"""`ladle report`: what training left of a model to look at: figures, curves, mistakes, the card."""
+"""`ladle report`: figures, curves, mistakes and card of a trained model, from its folder."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from typing import Any
 from PIL import Image
 
 from ladle.clients.drawing import inline, terminal
-from ladle.clients.json_output import dumps
+from ladle.clients.json_output import print_json
 from ladle.clients.library import cards
 
 OPENERS = {"darwin": ["open"], "win32": ["cmd", "/c", "start", ""], "linux": ["xdg-open"]}
 ORDER = ("curves", "confusion", "mistakes", "masks", "reconstructions", "samples")
 CELL_PIXELS = 800
-"""Inline pictures are made this wide at most."""
+"""Pictures in the terminal are at most this wide."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the report of a version; the exit code: 0 done, 1 there is none."""
+    """Print the report of a version. Returns the exit code: 0 done, 1 failed."""
     given = build_parser().parse_args(argv)
     try:
         folder = cards.folder(given.repository, given.name, given.version)
         _report(folder, given)
     except OSError as error:
-        said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"{terminal.paint('error:', 'red', sys.stderr)} {said}", file=sys.stderr)
+        terminal.print_error("ladle report", error)
         return 1
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The options of `ladle report`."""
     parser = argparse.ArgumentParser(
         prog="ladle report",
-        description="Figures, training curves, confusion matrix, worst mistakes and card of a trained model.",
-        epilog="example:\n  ladle report lenet5\n  ladle report lenet5 --open",
+        description="Show figures, training curves, confusion matrix, worst mistakes and card of a trained model.",
+        epilog="examples:\n  ladle report lenet5\n  ladle report lenet5 --open",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="model")
     parser.add_argument("--version", type=int, help="version of the model (default: the newest)")
     parser.add_argument(
-        "--repository", type=Path, default=Path("model_repository"), help="where it is (default: %(default)s)"
+        "--repository", type=Path, default=Path("model_repository"), help="folder of the models (default: %(default)s)"
     )
     parser.add_argument("--open", action="store_true", help="open the pictures in the system's viewer")
     parser.add_argument(
         "--inline",
         action=argparse.BooleanOptionalAction,
-        help="show the pictures in the terminal (default: where the terminal can)",
+        help="show the pictures in the terminal (default: if it can)",
     )
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     return parser
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The pictures of a version's report, in the order in which one looks at them."""
+    """The pictures of a version's report, in ORDER."""
     found = (folder / "assets.extra" / "report").glob("*.png")
     return sorted(found, key=lambda path: (ORDER.index(path.stem) if path.stem in ORDER else len(ORDER), path.name))
 
@@ -65,10 +65,10 @@ def pictures(folder: Path) -> list[Path]:
 def _report(folder: Path, given: argparse.Namespace) -> None:
     card, found = cards.read(folder), pictures(folder)
     if card is None and not found:
-        raise FileNotFoundError(f"{folder} has no card and no report: it was not trained by Ladle")
+        raise FileNotFoundError(f"got {folder} without card and report; expected a model that Ladle has trained")
     if given.json:
         answer = {"model": given.name, "folder": str(folder), "pictures": [str(path) for path in found], "card": card}
-        print(dumps(answer, indent=2))
+        print_json(answer)
     else:
         print(f"{terminal.paint(given.name, 'bold')} version {folder.name}")
         print(terminal.table([("", ""), *_facts(card or {})]).lstrip("\n"))
@@ -117,7 +117,7 @@ def _fitted(picture: Image.Image) -> Image.Image:
 
 
 def _open(path: Path) -> None:
-    """OSError: this system has no opener."""
+    """Open a picture in the system's viewer. FileNotFoundError: the system has none."""
     command = OPENERS.get(sys.platform, OPENERS["linux"])
     try:
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`ladle status`: versions and states, once or as they change."""
+"""`ladle status`: models with versions and states, once or continuously."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ladle.clients.cli.predict import print_json
 from ladle.clients.drawing import terminal
 from ladle.clients.errors import DeadlineExceeded, NotFound, Unavailable, Unimplemented
-from ladle.clients.json_output import dumps
+from ladle.clients.json_output import dumps, print_json
 from ladle.clients.library.client import Client
 from ladle.clients.wire.versions import find_versions
 
@@ -20,7 +19,7 @@ Row = dict[str, Any]
 
 
 def status(client: Client, given: argparse.Namespace) -> None:
-    """Versions and states of models, newest version first."""
+    """Print versions and states of models, the newest version first."""
     if given.watch:
         _watch(client, given)
         return
@@ -40,16 +39,16 @@ def look(client: Client, given: argparse.Namespace) -> list[Row]:
         names = models_in(given.repository)
         if not names:
             raise FileNotFoundError(
-                f"{client.transport.address} has no way to list its models, and {given.repository} holds none: "
-                "name one (ladle status lenet5)"
+                f"{client.transport.address} cannot list its models, and {given.repository} holds none; "
+                "name a model: ladle status NAME"
             ) from error
         found = client.models(names)
     rows: list[Row] = []
     for name in [*found, *(name for name in names if name not in found)]:
         if name not in found and given.names:
-            client.status(name)  # says that there is none, in the server's words
+            client.status(name)  # raises NotFound with the server's reason
         if not found.get(name):
-            rows.append(_row(name, None, "NOT_SERVED", "the server does not know it"))
+            rows.append(_row(name, None, "NOT_SERVED", "the server does not have it"))
         rows += [_row(name, s.version, s.state, s.error_message or None) for s in found.get(name, ())]
     order = {name: place for place, name in enumerate(names or sorted(found))}
     return sorted(rows, key=lambda row: order.get(row["model"], 0))
@@ -60,7 +59,7 @@ def _row(name: str, version: int | None, state: str, error: str | None) -> Row:
 
 
 def models_in(repository: Path) -> list[str]:
-    """The names of the folders that hold at least one version."""
+    """The folders of a repository that hold a version."""
     if not repository.is_dir():
         return []
     return sorted(child.name for child in repository.iterdir() if find_versions(child))
@@ -74,7 +73,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _watch(client: Client, given: argparse.Namespace) -> None:
-    """Look until Ctrl-C. In a terminal one table is written over; elsewhere each change is."""
+    """Print until Ctrl-C: in a terminal one table that is redrawn, otherwise a table for each change."""
     live = not given.json and terminal.is_live(sys.stdout)
     screen = terminal.Screen(sys.stdout) if live else None
     last: Any = None
@@ -85,7 +84,7 @@ def _watch(client: Client, given: argparse.Namespace) -> None:
             if given.json:
                 print(dumps({"time": time.time(), "models": rows, "error": fault}), flush=True)
             elif screen is not None:
-                heading = terminal.paint(f"{client.transport.address}  {now}  Ctrl-C ends", "dim")
+                heading = terminal.paint(f"{client.transport.address}  {now}  Ctrl-C to stop", "dim")
                 screen.show(f"{heading}\n{terminal.paint(fault, 'red') if fault else _table(rows)}")
             elif (rows, fault) != last:
                 last = (rows, fault)
@@ -101,5 +100,5 @@ def _watch(client: Client, given: argparse.Namespace) -> None:
 def _attempt(client: Client, given: argparse.Namespace) -> tuple[list[Row], str | None]:
     try:
         return look(client, given), None
-    except (Unavailable, DeadlineExceeded, NotFound) as error:  # it may come
+    except (Unavailable, DeadlineExceeded, NotFound) as error:  # the server or the model may come up later
         return [], str(error)

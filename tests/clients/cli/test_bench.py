@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from ladle.clients.cli.__main__ import main
-from ladle.clients.cli.bench_chart import chart
-from ladle.clients.cli.load import Measured, Plan, made_up, measure
+from ladle.clients.cli.latency_chart import chart
+from ladle.clients.cli.load_generator import Measured, Plan, made_up, measure
 from ladle.clients.errors import Unavailable
 from ladle.clients.library.async_client import AsyncClient
 from ladle.clients.transport.metadata import Signature, TensorInfo
@@ -85,7 +85,7 @@ def test_what_is_wrong_with_the_request_is_said_before_the_load(
     assert main(["bench", "half_plus_two", "--input", "x=[[1, 2]]", *address]) == 1
     assert 'half_plus_two: input "x": got float32 [1, 2]; expected float32 [?, 1]' in capsys.readouterr().err
     assert main(["bench", "nobody", *address]) == 1
-    assert "nobody is not served; served are classifier" in capsys.readouterr().err
+    assert "nobody is not served; the server has classifier" in capsys.readouterr().err
 
 
 def test_inputs_are_made_up_from_the_signature() -> None:

@@ -1,4 +1,4 @@
-"""The verbs that speak of arrays, and inputs as a command line gives them."""
+"""The verbs for any signature, and inputs and arrays on a command line."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def test_interpolate_draws_one_row(ask: Callable[..., str], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x", "'x' has no name or no value; wanted --input NAME=VALUE"),
+        ("x", "got 'x'; expected --input NAME=VALUE"),
         ("x=@absent.npy", "absent.npy"),
-        ("x=@text.npy", "text.npy is not a .npy file"),
-        ("x=@text.json", "text.json is not JSON"),
+        ("x=@text.npy", "text.npy; expected a .npy file"),
+        ("x=@text.json", "text.json, which is not JSON"),
     ],
 )
 def test_an_input_that_cannot_be_read_is_named(

@@ -69,4 +69,4 @@ def test_in_a_terminal_the_table_is_written_over_until_ctrl_c(server: Any) -> No
     assert b"\x1b[2J" not in seen  # nothing is blanked: no flicker
     plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
     assert re.search(r"unet +3 +AVAILABLE", plain)
-    assert "Ctrl-C ends" in plain
+    assert "Ctrl-C to stop" in plain

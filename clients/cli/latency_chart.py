@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ladle.clients.cli.load import Measured, by_second
+from ladle.clients.cli.load_generator import Measured, by_second
 
 SIZE = (1120, 460)
 INK, PALE, GRID = "#1f2933", "#616e7c", "#e4e7eb"
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 
 def chart(results: Mapping[str, Measured], title: str) -> Image.Image:
-    """RGB. Left: the latency that each share of the answers did not exceed. Right: median and p99 of each second."""
+    """RGB. Left: latency by percentile. Right: median and 99th percentile of each second."""
     sheet = Image.new("RGB", SIZE, "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((24, 16), title, INK, ImageFont.load_default(20))
@@ -27,6 +27,7 @@ def chart(results: Mapping[str, Measured], title: str) -> Image.Image:
     right = _Panel(draw, (636, 92, 1080, 400), "latency by second, ms: p50 (line), p99 (dashed)")
     answered = {name: result for name, result in results.items() if result.latency_s}
     most = max((len(result.latency_s) for result in answered.values()), default=1)
+    # A percentile that less than half an answer lies beyond says nothing.
     shown = [percent for percent in PERCENTS if percent < 100 * (1 - 0.5 / most)]
     top = max((result.percentile_ms(shown[-1]) or 0 for result in answered.values()), default=1.0)
     left.axes((0, _nines(shown[-1]) or 1.0), (0, top), [(_nines(p), f"{p:g} %") for p in shown])
@@ -47,7 +48,7 @@ def chart(results: Mapping[str, Measured], title: str) -> Image.Image:
 
 
 def _nines(percent: float) -> float:
-    """0 for the fastest, 1 for 90 %, 2 for 99 %: each further nine is as wide."""
+    """A scale on which each further nine is as wide: 0 for 0 %, 1 for 90 %, 2 for 99 %."""
     return -math.log10(max(1 - percent / 100, 1e-9))
 
 
@@ -55,7 +56,7 @@ def _legend(draw: ImageDraw.ImageDraw, results: Mapping[str, Measured]) -> None:
     x, font = 24, ImageFont.load_default(14)
     for name, result in results.items():
         errors = sum(result.errors.values())
-        text = f"{name}: {result.rate:.0f} answers a second" + (f", {errors} errors" if errors else "")
+        text = f"{name}: {result.rate:.0f} answers per second" + (f", {errors} errors" if errors else "")
         draw.line((x, 57, x + 22, 57), COLOURS[name], 3)
         draw.text((x + 30, 48), text, INK, font)
         x += 60 + int(draw.textlength(text, font))
@@ -71,7 +72,7 @@ class _Panel:
         draw.text((box[0], box[1] - 24), title, PALE, self._font)
 
     def axes(self, x: Point, y: Point, ticks: Sequence[tuple[float, str]]) -> None:
-        """Ranges of both axes; the marks of the horizontal one."""
+        """Draw the axes. x, y: their ranges; ticks: marks of the horizontal one."""
         step = _step(y[1])
         self._x, self._y = x, (y[0], step * max(1, math.ceil(y[1] / step)))
         left, _, right, bottom = self._box
@@ -108,7 +109,7 @@ class _Panel:
 
 
 def _step(top: float) -> float:
-    """A round distance of four to eight marks from 0 to `top`."""
+    """A round step for about five marks from 0 to `top`."""
     rough = max(top, 1e-3) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     return float(power * min((1, 2, 5, 10), key=lambda factor: abs(factor * power - rough)))

@@ -1,4 +1,4 @@
-"""Load on a model server: the same request again and again, in an open or a closed loop, every answer timed."""
+"""A load generator: one request repeated in an open or a closed loop, with the latency of every answer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from ladle.clients.transport.operation import BrokenConnection, NotExecuted, Sen
 from ladle.clients.wire.arrays import Array
 
 SPIN_S = 0.0015
-"""A timer may be this late; the rest of a wait is spent looking at the clock."""
+"""asyncio's timers may fire this late, so the end of a wait is spent polling the clock."""
 MAX_OPEN = 10_000
-"""Requests open at once, beyond which an open loop waits; the wait counts as latency."""
+"""Most open requests. Beyond that an open loop waits, and the wait counts as latency."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """rate: requests a second of an open loop; None: a closed loop of `connections` requests at once."""
+    """A measurement.
+
+    rate         requests per second of an open loop; None: a closed loop
+    connections  open requests of a closed loop
+    """
 
     seconds: float
     warm_up_s: float
@@ -35,11 +39,11 @@ class Plan:
 
 @dataclass
 class Measured:
-    """What came back after the warm-up.
+    """The answers after the warm-up.
 
     at_s       when each answered request was due, in seconds from the end of the warm-up
-    latency_s  its time: in an open loop from when it was due, so that a server that stalls cannot hide it
-    errors     refused requests by code
+    latency_s  its latency; in an open loop from when it was due, so that a server that stalls cannot hide it
+    errors     failed requests by code
     seconds    from the end of the warm-up to the last answer
     """
 
@@ -50,11 +54,11 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Answers per second."""
         return len(self.latency_s) / self.seconds if self.seconds else 0.0
 
     def percentile_ms(self, percent: float) -> float | None:
-        """The latency that so many of the answers did not exceed."""
+        """The latency that `percent` of the answers did not exceed; None without answers."""
         if not self.latency_s:
             return None
         return 1000 * float(np.percentile(self.latency_s, percent, method="higher"))
@@ -63,7 +67,7 @@ class Measured:
 async def measure(
     transport: AsyncTransport, request: Any, plan: Plan, progress: Callable[[float], None] = lambda done_s: None
 ) -> Measured:
-    """Send `request` as the plan says. `progress` hears the seconds gone."""
+    """Send `request` as planned. Calls `progress` with the seconds that have passed."""
     result = Measured()
     headers = transport.protocol.access.headers()
     start = time.perf_counter()
@@ -133,7 +137,7 @@ def _code(transport: AsyncTransport, error: Exception, timeout_s: float) -> str:
 
 
 class _Unread:
-    """The class of an answer that is counted, not read."""
+    """A message class that does not parse: answers are counted, not read."""
 
     @staticmethod
     def FromString(data: bytes) -> bytes:  # noqa: N802
@@ -141,12 +145,12 @@ class _Unread:
 
 
 def unread(request: Any) -> Any:
-    """The request with an answer that stays bytes: the generator has more time for the load."""
+    """The request with an answer that stays bytes, which leaves the generator more time for the load."""
     return replace(request, response=_Unread) if hasattr(request, "response") else request
 
 
 def made_up(signature: Signature, batch: int, size: int) -> dict[str, Array]:
-    """Inputs of the right dtypes and shapes: noise in [0, 1], ones, a sentence or a picture."""
+    """Inputs with the declared dtypes and shapes: noise in [0, 1], ones, a sentence or a picture."""
     return {name: _made_up(name, info, batch, size) for name, info in signature.inputs.items()}
 
 

@@ -1,10 +1,8 @@
-"""The verbs that ask a server: each prints its answer as text or JSON, and raises LadleError, OSError or ValueError."""
+"""The verbs for tasks. Each prints its answer as text or JSON, and raises LadleError, OSError or ValueError."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import re
 import sys
 import time
 from collections.abc import Iterable
@@ -14,22 +12,20 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ladle.clients.cli import predict
-from ladle.clients.cli.predict import print_json, which
+from ladle.clients.cli.options import version_of
+from ladle.clients.cli.predict import read_npy, write_array
 from ladle.clients.drawing import contours, inline, pictures, terminal
-from ladle.clients.errors import InvalidArgument, NotFound
+from ladle.clients.errors import InvalidArgument
+from ladle.clients.json_output import print_json
 from ladle.clients.library import cards, images
 from ladle.clients.library.client import Client
 from ladle.clients.library.results import Classification
 from ladle.clients.wire.arrays import Array
 
-SENTIMENT = "sentiment_lstm"
-"""The model that is asked for a mood when none is named."""
-
 
 def classify(client: Client, given: argparse.Namespace) -> None:
-    """The likeliest classes of each image."""
-    version = which(given)
+    """Print the most probable classes of each image."""
+    version = version_of(given)
     found: list[tuple[Path, Classification]] = []
     with terminal.Progress("classifying", len(given.images)) as progress:
         for path in given.images:
@@ -57,10 +53,9 @@ def classify(client: Client, given: argparse.Namespace) -> None:
 
 
 def sentiment(client: Client, given: argparse.Namespace) -> None:
-    """The mood of each text."""
-    name, given_texts = _named(client, given.name, given.texts)
-    texts = _lines(given_texts)
-    answers = client.sentiment_many(texts, name, **which(given))
+    """Print whether each text is positive or negative."""
+    texts = _texts(given)
+    answers = client.sentiment_many(texts, given.name, **version_of(given))
     if given.json:
         print_json(
             [
@@ -77,9 +72,9 @@ def sentiment(client: Client, given: argparse.Namespace) -> None:
 
 
 def generate(client: Client, given: argparse.Namespace) -> None:
-    """New images, as one picture."""
+    """Write new images as one picture."""
     start = time.perf_counter()
-    images = client.generate(given.name, given.n, given.seed, **which(given))
+    images = client.generate(given.name, given.n, given.seed, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     count, height, width, channels = images.shape
     facts = {"n": count, "seed": given.seed, "height": height, "width": width, "channels": channels}
@@ -87,10 +82,10 @@ def generate(client: Client, given: argparse.Namespace) -> None:
 
 
 def segment(client: Client, given: argparse.Namespace) -> None:
-    """The class of each pixel, laid over the image."""
+    """Write a picture of the image under the classes of its pixels."""
     original = _open(given.image)
     start = time.perf_counter()
-    answer = client.segment(given.name, given.image, **which(given))
+    answer = client.segment(given.name, given.image, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     labels = cards.labels(given.repository, given.name, given.version)
     if given.mask:
@@ -112,42 +107,42 @@ def segment(client: Client, given: argparse.Namespace) -> None:
 
 
 def reconstruct(client: Client, given: argparse.Namespace) -> None:
-    """An auto-encoder's copy of an image, beside the image as the network sees it; or an image mended."""
-    declared = client.metadata(given.name, **which(given)).signature("serving_default")
+    """Write a picture of an image beside an auto-encoder's copy; with noise or dropout, of image, input and copy."""
+    declared = client.metadata(given.name, **version_of(given)).signature("serving_default")
     if "reconstruction" not in declared.outputs:
-        raise InvalidArgument(f"{given.name} answers {', '.join(declared.outputs)}, not a reconstruction")
+        raise InvalidArgument(f"{given.name}: got the outputs {', '.join(declared.outputs)}; expected a reconstruction")
     info = next(iter(declared.inputs.values()))
     original = images.pixels(given.image, info, given.name)  # [h, w, c]
-    spoilt = corrupted(original, given.noise, given.dropout, given.seed) if given.noise or given.dropout else None
+    noisy = corrupted(original, given.noise, given.dropout, given.seed) if given.noise or given.dropout else None
     start = time.perf_counter()
-    copy = client.reconstruct(given.name, given.image if spoilt is None else spoilt, **which(given))
+    copy = client.reconstruct(given.name, given.image if noisy is None else noisy, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     facts: dict[str, Any] = {"height": copy.shape[0], "width": copy.shape[1], "mean_error": _error(original, copy)}
     shown = [original, copy]
-    if spoilt is not None:
+    if noisy is not None:
         facts |= {"noise": given.noise, "dropout": given.dropout, "seed": given.seed}
-        facts["mean_error_before"] = _error(original, spoilt)
-        shown.insert(1, spoilt)
+        facts["mean_error_before"] = _error(original, noisy)
+        shown.insert(1, noisy)
     output = given.output or given.image.with_name(f"{given.image.stem}-{given.name}.png")
     _deliver(pictures.grid(np.stack(shown), columns=len(shown)), output, facts, took_ms, given)
     if given.json:
         return
-    if spoilt is None:
-        print(f"image, copy; the copy is {facts['mean_error']:.3f} off on average, of 1 from black to white")
+    if noisy is None:
+        print(f"image, copy; mean error {facts['mean_error']:.3f} (1: from black to white)")
     else:
         before, after = facts["mean_error_before"], facts["mean_error"]
-        print(f"image, spoilt, mended; {before:.3f} off on average before, {after:.3f} after, of 1 from black to white")
+        print(f"image, input, copy; mean error {before:.3f} before, {after:.3f} after (1: from black to white)")
 
 
 def corrupted(image: Array, noise: float, dropout: float, seed: int) -> Array:
-    """The image with normal noise added, clipped, and a share of the pixels black; float32 [h, w, c] in [0, 1].
+    """The image with normal noise, clipped, and a share of its pixels black: float32 [h, w, c] in [0, 1].
 
-    As denoising and dropout auto-encoders are trained.
+    Denoising and dropout auto-encoders are trained on such inputs.
     """
     random = np.random.default_rng(seed)
-    spoilt = np.clip(image + random.normal(0, noise, image.shape), 0, 1) if noise else image
+    noisy = np.clip(image + random.normal(0, noise, image.shape), 0, 1) if noise else image
     kept = random.random(image.shape) >= dropout
-    return np.where(kept, spoilt, 0).astype(np.float32)
+    return np.where(kept, noisy, 0).astype(np.float32)
 
 
 def _error(image: Array, other: Array) -> float:
@@ -155,9 +150,9 @@ def _error(image: Array, other: Array) -> float:
 
 
 def interpolate(client: Client, given: argparse.Namespace) -> None:
-    """The images between two, as one row."""
+    """Write the images between two as one row."""
     start = time.perf_counter()
-    images = client.interpolate(given.name, given.first, given.second, given.steps, **which(given))
+    images = client.interpolate(given.name, given.first, given.second, given.steps, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     count, height, width, channels = images.shape
     facts = {"steps": count, "height": height, "width": width, "channels": channels}
@@ -165,11 +160,24 @@ def interpolate(client: Client, given: argparse.Namespace) -> None:
     _deliver(pictures.grid(images, columns=count), output, facts, took_ms, given)
 
 
+def encode(client: Client, given: argparse.Namespace) -> None:
+    """Print the code of an image."""
+    code = client.encode(given.name, given.image, **version_of(given))
+    if given.output:
+        write_array(given.output, code)
+    if given.json:
+        print_json({"image": str(given.image), "code": code.tolist(), "output": given.output and str(given.output)})
+        return
+    print(",".join(f"{value:.6g}" for value in code))
+    if given.output:
+        print(f"wrote {given.output}")
+
+
 def decode(client: Client, given: argparse.Namespace) -> None:
-    """The image of a code, or the images of several."""
-    code = predict.read_npy(given.code) if isinstance(given.code, Path) else np.array(given.code)
+    """Write the image of a code, or the images of several."""
+    code = read_npy(given.code) if isinstance(given.code, Path) else np.array(given.code)
     start = time.perf_counter()
-    images = client.decode(given.name, code, **which(given))
+    images = client.decode(given.name, code, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     images = images if images.ndim == 4 else images[None]
     facts = {"n": len(images), "height": images.shape[1], "width": images.shape[2], "channels": images.shape[3]}
@@ -177,9 +185,9 @@ def decode(client: Client, given: argparse.Namespace) -> None:
 
 
 def regress(client: Client, given: argparse.Namespace) -> None:
-    """A number for each row."""
+    """Print a number for each row."""
     rows = _rows(given.rows)
-    answers = np.asarray(client.regress(given.name, rows, **which(given)), np.float64).reshape(len(rows), -1)
+    answers = np.asarray(client.regress(given.name, rows, **version_of(given)), np.float64).reshape(len(rows), -1)
     if given.json:
         print_json([{"x": row, "y": y.tolist()} for row, y in zip(given.rows, answers, strict=True)])
         return
@@ -188,21 +196,21 @@ def regress(client: Client, given: argparse.Namespace) -> None:
 
 
 def minimise(client: Client, given: argparse.Namespace) -> None:
-    """The way from each start down to a minimum, over the function's contour lines."""
-    signatures = client.metadata(given.name, **which(given)).signatures
+    """Print the descent from each start to a minimum; in two dimensions, write a picture over contour lines."""
+    signatures = client.metadata(given.name, **version_of(given)).signatures
     starts = given.starts
     if len(starts) > 1 and all(len(start) == 1 for start in starts):  # "1 0" means "1,0"
         starts = [[number for start in starts for number in start]]
     rows = _rows(starts)
     start = time.perf_counter()
-    found = client.minimise(given.name, rows, **which(given))
+    found = client.minimise(given.name, rows, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
 
     def value(points: Array) -> Array:
-        return client.predict(given.name, {"x": points}, "value", outputs=["value"], **which(given))["value"]
+        return client.predict(given.name, {"x": points}, "value", outputs=["value"], **version_of(given))["value"]
 
-    told = "value" in signatures and list(signatures["value"].inputs) == ["x"]
-    before = value(rows).tolist() if told else [None] * len(rows)
+    has_value = "value" in signatures and list(signatures["value"].inputs) == ["x"]
+    before = value(rows).tolist() if has_value else [None] * len(rows)
     steps = found.path.shape[1] - 1
     answers = [
         {"start": at, "start_value": high, "minimum": end.tolist(), "value": float(low), "steps": steps}
@@ -213,7 +221,7 @@ def minimise(client: Client, given: argparse.Namespace) -> None:
             print(_descent(given.name, answer))
     if rows.shape[1] == 2:
         output = given.output or Path(f"{given.name}.png")
-        picture = contours.drawn(contours.from_starts(rows, found.path), value if told else None)
+        picture = contours.drawn(contours.from_starts(rows, found.path), value if has_value else None)
         _deliver(picture, output, {"descents": answers}, took_ms, given)
     elif given.json:
         print_json({"descents": answers, "output": None, "latency_ms": took_ms})
@@ -222,17 +230,17 @@ def minimise(client: Client, given: argparse.Namespace) -> None:
 def _descent(name: str, answer: dict[str, Any]) -> str:
     start, high = _numbers(answer["start"]), answer["start_value"]
     if not np.isfinite([answer["value"], *answer["minimum"]]).all():
-        return f"{name} is not minimised from ({start}): the steps are too long there and run away; start elsewhere"
+        return f"{name} diverges from ({start}): the steps are too long there; start from another point"
     came = f"from {high:.4g} at ({start})" if high is not None else f"from ({start})"
     low, end = round(answer["value"], 6), _numbers(answer["minimum"])
     return f"{name} falls {came} to {low:.4g} at ({end}) in {answer['steps']} steps"
 
 
 def _rows(rows: list[list[float]]) -> Array:
-    """float32 [n, features]. ValueError: they differ in length."""
+    """float32 [n, features]. ValueError: the rows differ in length."""
     lengths = sorted({len(row) for row in rows})
     if len(lengths) != 1:
-        raise ValueError(f"the rows have {' and '.join(map(str, lengths))} features; wanted as many in each")
+        raise ValueError(f"got rows of {' and '.join(map(str, lengths))} features; expected the same number in each")
     return np.array(rows, np.float32)
 
 
@@ -244,26 +252,17 @@ def _label(labels: list[str], class_id: int) -> str:
     return labels[class_id] if class_id < len(labels) else f"class {class_id}"
 
 
-def _named(client: Client, name: str | None, texts: list[str]) -> tuple[str, list[str]]:
-    """The model and the texts: without --name a first word that is a model's name is one, as for the other verbs."""
-    if name is None and re.fullmatch(r"[A-Za-z]\w*[_.\w-]*", texts[0]):
-        with contextlib.suppress(NotFound):
-            client.status(texts[0])
-            if len(texts) == 1:
-                raise ValueError(f'no text came; wanted ladle sentiment {texts[0]} "a fine film"')
-            return texts[0], texts[1:]
-    return name or SENTIMENT, texts
-
-
-def _lines(texts: list[str]) -> list[str]:
-    """The texts; `-` stands for the lines of stdin that are not blank. ValueError: there is none, or a blank one."""
+def _texts(given: argparse.Namespace) -> list[str]:
+    """The texts; without any, or for `-`, the lines of stdin that are not blank. ValueError: none, or a blank one."""
+    if not given.texts and sys.stdin.isatty():  # a person who waits for an answer, not a pipe
+        raise ValueError('got no text; expected ladle sentiment NAME "a lovely film"')
     found: list[str] = []
-    for text in texts:
+    for text in given.texts or ["-"]:
         found += [line.strip() for line in sys.stdin if line.strip()] if text == "-" else [text]
     if not found:
-        raise ValueError("stdin held no text; wanted one a line")
+        raise ValueError('got no text on stdin; expected one per line, or ladle sentiment NAME "a lovely film"')
     if not all(text.strip() for text in found):
-        raise ValueError("a text is blank; wanted a sentence or more")
+        raise ValueError("got a blank text; expected at least one word")
     return found
 
 
@@ -273,7 +272,7 @@ def _open(path: Path) -> Image.Image:
             image.load()
             return image
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not a picture that can be read; wanted PNG or JPEG") from None
+        raise ValueError(f"got {path}, which is not an image; expected PNG or JPEG") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -281,7 +280,7 @@ def _open(path: Path) -> Image.Image:
 def _deliver(
     picture: Image.Image, output: Path, facts: dict[str, Any], took_ms: float, given: argparse.Namespace
 ) -> None:
-    """Write the picture, show it where the terminal can, and say what it is."""
+    """Write the picture, show it if the terminal can, and print the facts about it."""
     picture.save(output, "PNG")
     if given.json:
         print_json({**facts, "output": str(output), "latency_ms": took_ms})
