@@ -184,4 +184,8 @@ def _in_plain_words(message: str) -> str:
         return message
     name = found["latest"] or found["specific"] or found["model"] or found["of"]
     version = found["version"] or found["status_version"]
-    return f"{name}: version {version} is not served" if version else f"{name}: no such model is served"
+    if version:
+        return f"{name}: version {version} is not served"
+    if found["latest"]:  # the server says the same of a model that it is still loading
+        return f"{name}: not served: the server lacks this model or has not loaded it yet"
+    return f"{name}: no such model is served"

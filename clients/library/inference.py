@@ -38,6 +38,7 @@ class Inference:
     ) -> None:
         self._protocol, self._name, self._version, self._label = protocol, name or "", version, label
         self._deadline = Deadline(protocol.address, timeout_s)
+        self._task = ""  # the verb that errors name
         self._fitted: Metadata | None = None  # the metadata that the inputs were fitted to
 
     # Tasks
@@ -50,20 +51,24 @@ class Inference:
         return self._classify(images.batch_of(several))
 
     def segment(self, image: Image) -> Operation[Segmentation]:
-        answer, _ = yield from self._run_image("segment", image, outputs=("class_map",))
-        return Segmentation(self._one(list(self._output(answer, "segment", "class_map")), "predict"))
+        self._task = "segment"
+        answer, _ = yield from self._run_image(image, outputs=("class_map",))
+        return Segmentation(self._one(list(self._output(answer, "class_map")), "predict"))
 
     def reconstruct(self, image: Image) -> Operation[Array]:
-        answer, single = yield from self._run_image("reconstruct", image, bytes_signature="reconstruct_bytes")
-        return _unbatch(self._output(answer, "reconstruct", "reconstruction", "image"), single)
+        self._task = "reconstruct"
+        answer, single = yield from self._run_image(image, bytes_signature="reconstruct_bytes")
+        return _unbatch(self._output(answer, "reconstruction", "image"), single)
 
     def encode(self, image: Image) -> Operation[Array]:
-        answer, single = yield from self._run_image("encode", image, signature="encode", bytes_signature="encode_bytes")
-        return _unbatch(self._output(answer, "encode", "code"), single)
+        self._task = "encode"
+        answer, single = yield from self._run_image(image, signature="encode", bytes_signature="encode_bytes")
+        return _unbatch(self._output(answer, "code"), single)
 
     def decode(self, code: Any) -> Operation[Array]:
+        self._task = "decode"
         answer, single = yield from self.run_value(code, "decode")
-        return _unbatch(self._output(answer, "decode", "images", "image"), single)
+        return _unbatch(self._output(answer, "images", "image"), single)
 
     def interpolate(self, first: Image, second: Image, steps: int) -> Operation[Array]:
         if steps < 2:
@@ -74,13 +79,15 @@ class Inference:
         return (yield from self.decode((1 - share) * start.reshape(1, -1) + share * end.reshape(1, -1)))
 
     def generate(self, n: int, seed: int) -> Operation[Array]:
+        self._task = "generate"
         try:
             inputs: dict[str, Array] = {"n": np.array(n, np.int32), "seed": np.array(seed, np.int64)}
         except OverflowError:
             raise InvalidArgument(f"got n={n} and seed={seed}; expected at most 32 and 64 bits") from None
-        return self._output((yield from self._run("generate", inputs)), "generate", "images")
+        return self._output((yield from self._run("generate", inputs)), "images")
 
     def sentiment(self, texts: Sequence[str]) -> Operation[list[Sentiment]]:
+        self._task = "sentiment"
         if isinstance(texts, str):
             raise InvalidArgument("got one text where several are expected; put it into a list")
         for number, text in enumerate(texts):
@@ -93,19 +100,21 @@ class Inference:
         yield from self._choose_model("sentiment")
         answer = yield from self._run("text", {"text": np.array(data, object)})
         results = []
-        positives, labels = self._output(answer, "sentiment", "probability"), self._exact(answer, "sentiment", "label")
+        positives, labels = self._output(answer, "probability"), self._exact(answer, "label")
         for positive, label in zip(positives, labels, strict=True):
             likely = float(max(positive, 1 - positive))
             results.append(Sentiment(label.decode(), likely, float(positive)))
         return results
 
     def regress(self, x: Any) -> Operation[Array]:
+        self._task = "regress"
         answer, single = yield from self.run_value(x)
-        return _unbatch(self._output(answer, "regress", "y", "outputs"), single)
+        return _unbatch(self._output(answer, "y", "outputs"), single)
 
     def minimise(self, start: Any) -> Operation[Descent]:
+        self._task = "minimise"
         answer, single = yield from self.run_value(start)
-        minimum, value, path = (self._exact(answer, "minimise", key) for key in ("minimum", "value", "path"))
+        minimum, value, path = (self._exact(answer, key) for key in ("minimum", "value", "path"))
         return Descent(_unbatch(minimum, single), _unbatch(value, single), _unbatch(path, single))
 
     # Inputs
@@ -128,8 +137,9 @@ class Inference:
         return (yield from self._run_fitted(signature, {key: array})), single
 
     def _classify(self, image: Any) -> Operation[list[Classification]]:
-        answer, _ = yield from self._run_image("classify", image, outputs=("probabilities", "class_id", "label"))
-        probabilities = self._output(answer, "classify", "probabilities")
+        self._task = "classify"
+        answer, _ = yield from self._run_image(image, outputs=("probabilities", "class_id", "label"))
+        probabilities = self._output(answer, "probabilities")
         labels = yield from self._labels()
         if labels is None or len(labels) != probabilities.shape[-1]:
             labels = tuple(str(i) for i in range(probabilities.shape[-1]))
@@ -143,7 +153,6 @@ class Inference:
 
     def _run_image(
         self,
-        verb: str,
         image: Any,
         signature: str = "serving_default",
         bytes_signature: str = "serving_bytes",
@@ -161,8 +170,8 @@ class Inference:
             in_bytes = isinstance(given, list) and bytes_signature in metadata.signatures
             key = bytes_signature if in_bytes else signature
             declared = metadata.signature(key)
-            if verb == "classify" and "class_map" in declared.outputs:  # it has probabilities as well, of each pixel
-                raise self._wrong_verb(metadata, verb, declared.outputs)
+            if self._task == "classify" and "class_map" in declared.outputs:  # its probabilities are those of pixels
+                raise InvalidArgument(f"{self._name}: does not answer classify")
             alias, info = self._single_input(declared)
             what = f'{self._name}: input "{alias}"'
             if not isinstance(given, list):
@@ -203,7 +212,10 @@ class Inference:
         except InvalidArgument:
             self._protocol.invalidate(self._name)
             self._fitted = yield from self._metadata()
+        try:
             return prepare(self._fitted)
+        except InvalidArgument as error:
+            raise self._other_task() or error from None
 
     def _metadata(self) -> Operation[Metadata]:
         return self._protocol.cached_metadata(self._name, self._version, self._label, self._deadline)
@@ -239,23 +251,26 @@ class Inference:
 
     # Results
 
-    def _output(self, answer: Mapping[str, Array], verb: str, *names: str) -> Array:
+    def _output(self, answer: Mapping[str, Array], *names: str) -> Array:
         """The first of `names` that was answered, or the only output."""
         for name in names:
             if name in answer:
                 return answer[name]
-        return next(iter(answer.values())) if len(answer) == 1 else self._exact(answer, verb, names[0])
+        return next(iter(answer.values())) if len(answer) == 1 else self._exact(answer, names[0])
 
-    def _exact(self, answer: Mapping[str, Array], verb: str, name: str) -> Array:
+    def _exact(self, answer: Mapping[str, Array], name: str) -> Array:
         """The output `name`. InvalidArgument: there is none."""
         if name in answer:
             return answer[name]
         known = ", ".join(sorted(answer))
-        raise InvalidArgument(f'{self._name}: does not {verb}: it has the outputs {known}, not "{name}"')
+        raise self._other_task() or InvalidArgument(f'{self._name}: has the outputs {known}, not "{name}"')
 
-    def _wrong_verb(self, metadata: Metadata, verb: str, outputs: Mapping[str, Any]) -> InvalidArgument:
-        instead = ", ".join(tasks.of_metadata(metadata).verbs) or "predict"
-        return InvalidArgument(f"{self._name}: does not {verb}: it has the outputs {', '.join(outputs)}; use {instead}")
+    def _other_task(self) -> InvalidArgument | None:
+        """The error that names the tasks of the model, if it is known for others than this one."""
+        answered = tasks.of_metadata(self._fitted).cli_verbs if self._fitted else []
+        if not self._task or not answered or self._task in answered:
+            return None
+        return InvalidArgument(f"{self._name}: does not answer {self._task}; it answers {', '.join(answered)}")
 
     def _one(self, results: list[T], several: str) -> T:
         if len(results) != 1:

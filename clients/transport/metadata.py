@@ -142,7 +142,7 @@ class Metadata:
         except KeyError:
             known = ", ".join(sorted(self.signatures))
             raise InvalidArgument(
-                f'{self.name} version {self.version} has no signature "{key}"; it has {known}'
+                f'{self.name}: version {self.version} has no signature "{key}"; it has {known}'
             ) from None
 
 

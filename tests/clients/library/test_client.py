@@ -129,12 +129,14 @@ def test_an_unsuitable_image_is_refused_with_what_came_and_what_is_wanted(
 
 
 def test_what_a_model_cannot_do_is_said_with_what_it_can(client: Client) -> None:
-    with pytest.raises(InvalidArgument, match='no signature "text"; it has classify, serving_bytes, serving_default'):
+    with pytest.raises(InvalidArgument, match="lenet5: does not answer sentiment; it answers classify"):
         client.sentiment("good", name="lenet5")
-    with pytest.raises(
-        InvalidArgument, match="unet: does not classify: it has the outputs class_map, mask_png; use segment"
-    ):
+    with pytest.raises(InvalidArgument, match="unet: does not answer classify; it answers segment"):
         client.classify("unet", GREY)
+    with pytest.raises(InvalidArgument, match="unet: does not answer generate; it answers segment"):
+        client.generate("unet")
+    with pytest.raises(InvalidArgument, match="lenet5: does not answer minimise; it answers classify"):
+        client.minimise("lenet5", np.zeros((1, 4, 4, 1), np.float32))
     with pytest.raises(InvalidArgument, match="vae: has the inputs n, seed"):
         client.transport.run(Inference(client.transport.protocol, "vae").run_value(3, "generate"))
 
