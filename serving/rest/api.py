@@ -162,7 +162,7 @@ class RestApi:
     async def _answer_unknown(self, method: str, path: str) -> Answer:
         """Answers a path outside /v1/ and /v2/: the metrics, or 404."""
         bare, mark, _ = path.partition("?")
-        if not self._metrics_path or bare != self._metrics_path or method != "GET":
+        if not self._metrics_path or bare != self._metrics_path or method not in ("GET", "HEAD"):
             return Answer(404, _NOT_FOUND, _HTML)
         if mark:
             return Answer(400, f"Unexpected path: {path}. Should be {bare}".encode(), _TEXT)

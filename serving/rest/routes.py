@@ -40,7 +40,8 @@ class Route:
 def find_route(method: str, path: str) -> Route:
     """The route of a request; `path` is percent-encoded and ends with the query string, if any."""
     if not path.lower().startswith("/v1/"):
-        return Route(_V2.get((method, path), "unknown"))
+        # HEAD is GET without a body, but not below /v1/, where TensorFlow Serving refuses it.
+        return Route(_V2.get(("GET" if method == "HEAD" else method, path), "unknown"))
     if method == "POST":
         match = _INFER.match(path)
         if match is None or match[4] not in VERBS:

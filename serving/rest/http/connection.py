@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import re
+import socket
 import time
 from collections import deque
 from typing import Any
@@ -15,8 +17,10 @@ from ladle.serving.rest.http.messages import JSON, Answer, Application, Limits, 
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.runtime import eager_task
 
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")  # RFC 9112 §3.2
 _MAX_HEADERS = 128
 _MAX_CHUNK_OVERHEAD = 2**24  # bytes of chunk sizes and extensions in one request
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_S = 2.0  # after refusing a client, its input is drained this long, so that it can read the answer
 _DRAIN_IDLE_S = 0.25  # while the server drains, a connection that has been idle this long is closed
 
@@ -52,7 +56,9 @@ class Connection(asyncio.Protocol):
         self._task: eager_task.Pending | None = None
         self._is_running = False
         self._is_reading = False  # part of a request has arrived
-        self._is_refused = False  # nothing more is parsed; the connection closes
+        self._is_refused = False  # nothing more is parsed; the connection closes after its answers
+        self._refusal = b""  # follows the answers that are still due
+        self._has_eof = False  # the client sends nothing more
         self._is_write_blocked = False  # the client does not read its answers
         self._is_read_paused = False
         self._since = time.monotonic()  # of the last change between idle, reading, running and blocked
@@ -64,6 +70,9 @@ class Connection(asyncio.Protocol):
         self._path, self._body = b"", b""
         self._body_parts: bytearray | None = None
         self._headers: dict[bytes, bytes] = {}
+        self._has_two_hosts = False
+        self._is_http_1_0 = False
+        self._owes_continue = False  # 100 Continue follows the answers that are still due
         # Bytes that this connection has added to `buffered_bytes`
         self._arriving_bytes = 0
         self._unanswered_bytes = 0
@@ -94,12 +103,17 @@ class Connection(asyncio.Protocol):
             return
         if not self._is_reading:
             self._is_reading, self._in_head, self._since = True, True, time.monotonic()
+            if b" RTSP/" in data[: data.find(b"\n") + 1]:  # llhttp parses it, too, and does not tell
+                self._refuse(400, "this is not HTTP/1.1")
+                return
         self._wire_bytes += len(data)
         while data:
             try:
                 self._parser.feed_data(data)
                 break
             except httptools.HttpParserUpgrade as upgrade:
+                if self._is_refused:
+                    return
                 data = self._remove_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
                 self._refuse(400, "this is not HTTP/1.1")
@@ -120,8 +134,22 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         if method == b"CONNECT":
             return b"CONNECT\r\n"
-        kept = [h for h in self._headers.items() if h[0] not in (b"upgrade", b"connection")]
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._path, b"".join(b"%b: %b\r\n" % header for header in kept))
+        kept = {name: value for name, value in self._headers.items() if name not in (b"upgrade", b"connection")}
+        if b"close" in [token.strip().lower() for token in self._headers.get(b"connection", b"").split(b",")]:
+            kept[b"connection"] = b"close"
+        lines = b"".join([b"%b: %b\r\n" % header for header in kept.items()])
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._path, lines)
+
+    def eof_received(self) -> bool:
+        """The client has sent all that it will send. It may wait for its answers; returns whether there are any."""
+        if not self._is_running and not self._queue:
+            return False
+        # A client that has left looks the same until something is written: then its system answers with a reset, which
+        # `check_timeout` finds. Any client must accept an interim answer (RFC 9110 §15.2).
+        if self._is_running and not self._is_http_1_0:
+            self._transport.write(_CONTINUE)
+        self._is_refused = self._has_eof = True
+        return True
 
     def pause_writing(self) -> None:
         self._is_write_blocked, self._since = True, time.monotonic()
@@ -137,6 +165,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._is_reading = self._in_head = True
         self._path, self._body, self._size, self._body_parts, self._headers = b"", b"", 0, None, {}
+        self._has_two_hosts = self._owes_continue = False
 
     def on_url(self, url: bytes) -> None:
         self._path += url
@@ -144,7 +173,12 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # else it is a trailer, which is dropped
-            self._headers[name.lower()] = value
+            name = name.lower()
+            if name in self._headers:
+                self._has_two_hosts |= name == b"host"
+                if name == b"connection":  # a list, which may come in several lines
+                    value = self._headers[name] + b"," + value
+            self._headers[name] = value
             self._count(len(name) + len(value))
 
     def _count(self, size: int) -> None:
@@ -155,15 +189,26 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._size = False, 0
+        version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._refuse(505, f"got HTTP/{version}; expected HTTP/1.1")
+            return
+        self._is_http_1_0 = version == "1.0"
+        host = self._headers.get(b"host", b"" if self._is_http_1_0 else None)
+        if host is None or self._has_two_hosts or not _HOST.match(host):
+            self._refuse(400, "got no Host header, several, or a malformed one; expected exactly one")
+            return
         length = self._headers.get(b"content-length", b"0")
         if int(length) > self._limits.body_bytes:
             self._too_large()
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._is_refused:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif b"expect" in self._headers and not self._is_http_1_0 and not self._parser.should_upgrade():
+            self._owes_continue = self._headers[b"expect"].lower() == b"100-continue"
+            self._send_continue()
 
     def on_body(self, body: bytes) -> None:
         if self._is_refused:
             return
+        self._owes_continue = False  # the client did not wait for it
         self._size += len(body)
         if self._size > self._limits.body_bytes:
             self._too_large()
@@ -190,6 +235,7 @@ class Connection(asyncio.Protocol):
         self._is_reading, self._wire_bytes, self._since = False, 0, now
         self._unanswered_bytes += self._arriving_bytes
         self._body, self._body_parts, self._arriving_bytes = b"", None, 0
+        self._owes_continue = False
         if self._is_running or self._queue or self._is_write_blocked:
             self._queue.append((request, keep_alive))
             self._pause_reading()
@@ -234,23 +280,37 @@ class Connection(asyncio.Protocol):
         self._release(len(request.body))
         if self._transport.is_closing():
             return
-        close = not keep_alive or self._is_refused or (self._server.is_draining and not self._queue)
+        is_last = not self._queue and (self._is_refused or self._server.is_draining)
+        close = not keep_alive or is_last
         body = answer.body if request.method != "HEAD" else b""
-        lines = response_head(answer.status, answer.headers, self._server.date, close)
+        refusal = self._refusal if keep_alive and is_last else b""
+        lines = response_head(answer.status, answer.headers, self._server.date, close and not refusal)
         self._transport.write(b"%b%d\r\n\r\n%b" % (lines, len(answer.body), body))
         if close:
             self._is_refused = True
             self._queue.clear()
-            self._transport.close()
-        elif self._is_read_paused:  # in the next tick: a client that pipelines must not hold up the others
+            if refusal:
+                self._transport.write(refusal)
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+            return
+        self._send_continue()
+        if self._is_read_paused:  # in the next tick: a client that pipelines must not hold up the others
             asyncio.get_running_loop().call_soon(self._start_next)
+
+    def _send_continue(self) -> None:
+        if self._owes_continue and not (self._is_running or self._queue or self._is_refused):
+            self._owes_continue = False
+            self._transport.write(_CONTINUE)
 
     def _start_next(self) -> None:
         if self._is_running or self._is_write_blocked or self._transport.is_closing():
             return
         if self._queue:
             self._start(*self._queue.popleft())
-        if self._is_read_paused and not self._queue and not self._is_running and not self._transport.is_closing():
+        is_idle = not self._queue and not self._is_running
+        if self._is_read_paused and is_idle and not self._is_refused and not self._transport.is_closing():
             self._is_read_paused = False
             self._transport.resume_reading()
 
@@ -268,12 +328,13 @@ class Connection(asyncio.Protocol):
             return
         self._is_refused, self._since = True, time.monotonic()
         self._drop_body()
-        if self._is_running or self._queue:  # the client would take this answer for an earlier one
-            self._transport.close()
-            return
         body = error_body(message)
         lines = response_head(status, JSON + headers, self._server.date, True)
-        self._transport.write(b"%b%d\r\n\r\n%b" % (lines, len(body), body))
+        refusal = b"%b%d\r\n\r\n%b" % (lines, len(body), body)
+        if self._is_running or self._queue:  # answers go in the order of their requests
+            self._refusal = refusal
+            return
+        self._transport.write(refusal)
         self._transport.write_eof()
 
     def check_timeout(self, now: float) -> None:
@@ -281,6 +342,9 @@ class Connection(asyncio.Protocol):
 
         One check is not enough: if the event loop was busy, the client's bytes may wait to be read.
         """
+        if self._has_eof and self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.abort()
+            return
         late = now - self._since > self._timeout_s()
         if late and self._late_since == self._since:
             if self._is_write_blocked or self._transport.is_closing():
@@ -295,12 +359,12 @@ class Connection(asyncio.Protocol):
     def _timeout_s(self) -> float:
         if self._is_write_blocked or self._transport.is_closing():
             return self._limits.read_timeout_s
-        if self._is_refused:
-            return _LINGER_S
-        if self._is_reading:
+        if self._is_reading and not self._is_refused:
             return self._limits.read_timeout_s
         if self._is_running or self._queue:
             return math.inf
+        if self._is_refused:
+            return _LINGER_S
         return _DRAIN_IDLE_S if self._server.is_draining else self._limits.keep_alive_s
 
     def abort(self) -> None:

@@ -237,6 +237,13 @@ def test_health_and_index_answer(tiny_server: Any) -> None:
     assert {"name": "classifier", "version": "1", "state": "AVAILABLE", "reason": ""} in index
 
 
+def test_head_is_get_without_a_body_but_below_v1_upstream_refuses_it(tiny_server: Any) -> None:
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2"):
+        assert tiny_server.send("HEAD", path) == (200, b"")
+    assert tiny_server.send("HEAD", "/v2/nothing")[0] == 404
+    assert tiny_server.send("HEAD", "/v1/models/half_plus_two") == (400, b"")
+
+
 @pytest.mark.parametrize(
     ("examples", "message"),
     [

@@ -82,6 +82,10 @@ class Client:
         body = self._file.read(int(headers.get("content-length", 0)) if method != "HEAD" else 0)
         return int(line.split()[1]), headers, body
 
+    def close(self) -> None:
+        self._file.close()
+        self.socket.close()
+
     def is_closed(self) -> bool:
         """Waits until the server ends the connection; TimeoutError when it does not."""
         try:
@@ -246,7 +250,7 @@ def test_bodies_count_until_they_are_answered(start: Any) -> None:
     leaver = Client(server)
     leaver.send(b"POST /wait/60 HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
     wait_for(lambda: server.http.state.buffered_bytes == 9000)
-    leaver.socket.shutdown(socket.SHUT_RDWR)
+    leaver.close()
     wait_for(lambda: server.http.state.buffered_bytes == 0)
 
 
@@ -327,8 +331,7 @@ def test_the_request_of_a_client_that_leaves_is_cancelled(start: Any) -> None:
     server = start()
     client = Client(server)
     client.send(b"GET /wait/30 HTTP/1.1\r\nHost: h\r\n\r\n")
-    client.socket.shutdown(socket.SHUT_RDWR)
-    client.socket.close()
+    client.close()
     deadline = time.monotonic() + 20
     while server.http.state.connections and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -358,3 +361,86 @@ def test_stopping_waits_no_longer_than_its_grace_period(start: Any) -> None:
     server.stop(0.3)
     assert time.monotonic() - start_s < 10
     assert client.is_closed()
+
+
+# The letter of RFC 9110 and 9112
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"POST /echo HTTP/1.1\r\n", 400),
+        (POST + b"Host: h\r\n", 400),
+        (b"POST /echo HTTP/1.1\r\nHost: a b\r\n", 400),
+        (b"POST /echo HTTP/1.1\r\nHost: h:port\r\n", 400),
+        (b"POST /echo HTTP/1.1\r\nHost: h/x\r\n", 400),
+        (b"POST /echo HTTP/1.1\r\nHost: user@h\r\n", 400),
+        (b"POST /echo HTTP/1.1\r\nHost:\r\n", 200),
+        (b"POST /echo HTTP/1.1\r\nHost: h.example:80\r\n", 200),
+        (b"POST /echo HTTP/1.1\r\nHost: [::1]:80\r\n", 200),
+        (b"POST /echo HTTP/1.0\r\n", 200),
+        (b"POST /echo HTTP/2.0\r\nHost: h\r\n", 505),
+        (b"POST /echo RTSP/1.0\r\nHost: h\r\n", 400),
+    ],
+    ids=["none", "two", "blank", "port", "path", "user", "empty", "name and port", "IPv6", "1.0", "HTTP/2.0", "RTSP"],
+)
+def test_request_lines_and_hosts_are_checked(start: Any, lines: bytes, status: int) -> None:
+    client = Client(start())
+    client.send(lines + b"Content-Length: 2\r\n\r\n{}")
+    assert client.read()[0] == status
+    if status != 200:
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize(
+    "connection", [b"Connection: Upgrade, close\r\n", b"Connection: Upgrade\r\nConnection: close\r\n"]
+)
+def test_a_request_to_upgrade_and_close_is_answered_and_closed(start: Any, connection: bytes) -> None:
+    client = Client(start())
+    client.send(POST + connection + b"Upgrade: h2c\r\nContent-Length: 2\r\n\r\n{}")
+    status, headers, _ = client.read()
+    assert (status, headers["connection"]) == (200, "close")
+    assert client.is_closed()
+
+
+def test_100_continue_comes_once_after_the_answers_before_it_and_never_to_http_1_0(start: Any) -> None:
+    server = start()
+    expect = b"Expect: 100-continue\r\nContent-Length: 2\r\n"
+    client = Client(server)
+    client.send(b"GET /wait/0.2 HTTP/1.1\r\nHost: h\r\n\r\n" + POST + expect + b"\r\n")
+    assert json.loads(client.read()[2])["path"] == "/wait/0.2"
+    assert client.read()[0] == 100
+    client.send(b"ok")
+    assert client.read()[0] == 200
+    client.send(POST + expect + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    assert client.read()[0] == 100
+    client.send(b"ok")
+    assert client.read()[0] == 200
+    old = Client(server)
+    old.send(b"POST /echo HTTP/1.0\r\n" + expect + b"\r\n")
+    old.send(b"ok")
+    assert old.read()[0] == 200
+
+
+@pytest.mark.parametrize("path", [b"/now", b"/wait/0.2"], ids=["quick", "slow"])
+def test_good_requests_are_answered_before_a_malformed_one_is_refused(start: Any, path: bytes) -> None:
+    client = Client(start())
+    good = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path
+    client.send(good * 2 + b"nonsense\r\n\r\n")
+    first, second, third = (client.read() for _ in range(3))
+    assert (first[0], second[0], third[0]) == (200, 200, 400)
+    assert "connection" not in second[1]
+    assert third[1]["connection"] == "close"
+    assert client.is_closed()
+
+
+@pytest.mark.parametrize("paths", [["/wait/0.3"], ["/wait/0.3", "/last"]], ids=["one", "two"])
+def test_a_client_that_half_closes_gets_its_answers(start: Any, paths: list[str]) -> None:
+    client = Client(start())
+    client.send(b"".join(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode() for path in paths))
+    client.socket.shutdown(socket.SHUT_WR)
+    answers = []
+    with contextlib.suppress(EOFError):
+        while True:
+            answers.append(client.read())
+    assert [json.loads(body)["path"] for status, _, body in answers if status != 100] == paths
