@@ -19,6 +19,7 @@ import tf2onnx
 
 from ladle.training.onnx import parity
 from ladle.training.onnx.noise import noise
+from ladle.training.onnx.operations import CONVERTERS
 from ladle.training.onnx.recurrent import rewrite_loops
 from ladle.training.onnx.simplify import simplify, subgraphs
 from ladle.training.quiet import quiet
@@ -136,7 +137,9 @@ def _converted(traced: Any, specs: Sequence[tf.TensorSpec]) -> onnx.ModelProto:
         if value.dtype not in (tf.resource, tf.variant)
     }
     if not constants:
-        model, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=OPSET)
+        model, _ = tf2onnx.convert.from_function(
+            traced, input_signature=specs, opset=OPSET, custom_op_handlers=CONVERTERS
+        )
         return model
     # from_function freezes captured variables, but would make an input of every other captured tensor: the statistics
     # of a Normalization layer, or a tf.constant made outside the function.
@@ -153,7 +156,12 @@ def _converted(traced: Any, specs: Sequence[tf.TensorSpec]) -> onnx.ModelProto:
     names = dict(zip(given, (spec.name for spec in specs), strict=True))
     names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
     model, _ = tf2onnx.convert.from_graph_def(
-        frozen, input_names=given, output_names=outputs, tensors_to_rename=names, opset=OPSET
+        frozen,
+        input_names=given,
+        output_names=outputs,
+        tensors_to_rename=names,
+        opset=OPSET,
+        custom_op_handlers=CONVERTERS,
     )
     return model
 

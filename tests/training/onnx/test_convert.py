@@ -44,6 +44,46 @@ def test_free_axes_have_names() -> None:
     assert dimensions == ["batch", "image_1", 4]
 
 
+INTEGERS = np.array([-(2**31), -86_401, -7, -1, 0, 1, 7, 86_401, 2**31 - 1])
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64], ids=["int32", "int64"])
+@pytest.mark.parametrize("divisor", [3, -3, 1, 86_400], ids=str)
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "input"])
+def test_integers_are_divided_as_tensorflow_divides_them(dtype: tf.DType, divisor: int, constant: bool) -> None:
+    def divide(x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+        by = tf.constant(divisor, dtype) if constant else y
+        return {"quotient": x // by, "remainder": x % by, "unused": y + 1}
+
+    model = convert.to_onnx(divide, {"x": spec(None, dtype=dtype), "y": spec(None, dtype=dtype)})
+    x = INTEGERS.astype(dtype.as_numpy_dtype)
+    found = run(model, x=x, y=np.full_like(x, divisor))
+    np.testing.assert_array_equal(found["quotient"], x // x.dtype.type(divisor))
+    np.testing.assert_array_equal(found["remainder"], x % x.dtype.type(divisor))
+
+
+def test_images_are_padded_to_a_multiple_at_every_size() -> None:
+    def pad(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        height, width = tf.shape(image)[1], tf.shape(image)[2]
+        return {"padded": tf.pad(image, [[0, 0], [0, -height % 8], [0, -width % 8], [0, 0]])}
+
+    model = convert.to_onnx(pad, {"image": spec(None, None, None, 3)})
+    for height, width in ((33, 40), (8, 1), (64, 63)):
+        image = np.ones((2, height, width, 3), np.float32)
+        np.testing.assert_array_equal(run(model, image=image)["padded"], pad(image)["padded"])
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1], ids=str)
+@pytest.mark.parametrize("dtype", [tf.float32, tf.int32, tf.int64], ids=["float32", "int32", "int64"])
+def test_one_hot_of_an_id_outside_the_depth_is_all_zeros(axis: int, dtype: tf.DType) -> None:
+    ids = np.array([[-5, -1, 0], [2, 3, 400]], np.int32)
+    model = convert.to_onnx(
+        lambda ids: {"y": tf.one_hot(ids, 3, axis=axis, dtype=dtype)}, {"ids": spec(None, 3, dtype=tf.int32)}
+    )
+    found = run(model, ids=ids)["y"]
+    np.testing.assert_array_equal(found, tf.one_hot(ids, 3, axis=axis, dtype=dtype))
+
+
 def test_axes_share_a_name_only_if_they_are_certainly_equal() -> None:
     def score(query: tf.Tensor, documents: tf.Tensor) -> dict[str, tf.Tensor]:
         def tower(x: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,82 @@
+"""Converters for TensorFlow operations that tf2onnx converts wrongly for some inputs.
+
+tf2onnx divides integers with ONNX's Div, which rounds towards zero where TensorFlow rounds down: -7 // 3 became -2, and
+the common padding `-h % 8` got a wrong shape. Its one-hot vectors count negative ids from the end, where TensorFlow
+gives zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import tf2onnx.onnx_opset.math
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+
+
+def _floor_div(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """x // y: the quotient towards zero, less one where that rounded up."""
+    dtype = graph.get_dtype(node.input[0])
+    if dtype in _FLOATS:
+        tf2onnx.onnx_opset.math.FloorDiv.version_6(graph, node)
+        return
+    inputs, outputs, shapes = list(node.input), list(node.output), node.output_shapes
+    graph.remove_node(name)
+    quotient = graph.make_node("Div", inputs, dtypes=[dtype], shapes=shapes).output[0]
+    # The two remainders differ exactly where the quotient was rounded up: one has the divisor's sign, the other the
+    # dividend's. (x - x % y) / y would need fewer operations, but overflows at the smallest integers.
+    remainders = [
+        graph.make_node("Mod", inputs, attr={"fmod": fmod}, dtypes=[dtype], shapes=shapes).output[0] for fmod in (0, 1)
+    ]
+    equal = graph.make_node("Equal", remainders, dtypes=[onnx.TensorProto.BOOL], shapes=shapes).output[0]
+    rounded = graph.make_node("Not", [equal], dtypes=[onnx.TensorProto.BOOL], shapes=shapes).output[0]
+    one = graph.make_node("Cast", [rounded], attr={"to": dtype}, dtypes=[dtype], shapes=shapes).output[0]
+    graph.make_node("Sub", [quotient, one], name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
+
+
+def _floor_mod(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """x % y with the sign of y: for integers this is ONNX's Mod."""
+    dtype = graph.get_dtype(node.input[0])
+    if dtype in _FLOATS:
+        tf2onnx.onnx_opset.math.FloorMod.version_7(graph, node)
+        return
+    inputs, outputs, shapes = list(node.input), list(node.output), node.output_shapes
+    graph.remove_node(name)
+    graph.make_node("Mod", inputs, name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
+
+
+def _one_hot(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """`on` where the id equals the position, else `off`: an id outside 0..depth-1 gives `off` everywhere."""
+    ids, depth, on, off = node.input
+    outputs, dtypes, shapes = list(node.output), node.output_dtypes, node.output_shapes
+    axis = node.get_attr("axis")
+    axis = -1 if axis is None else axis.i
+    rank = None if graph.get_shape(ids) is None else len(graph.get_shape(ids)) + 1
+    if axis != -1 and rank is None:
+        raise ValueError("one_hot along an axis other than the last needs ids of known rank")
+    graph.remove_node(name)
+    int64, boolean = [onnx.TensorProto.INT64], [onnx.TensorProto.BOOL]
+    zero, one = (graph.make_const(f"{name}/{value}", np.array(value, np.int64)).output[0] for value in (0, 1))
+    ids, depth = (
+        graph.make_node("Cast", [x], attr={"to": onnx.TensorProto.INT64}, dtypes=int64).output[0] for x in (ids, depth)
+    )
+    positions = graph.make_node("Range", [zero, depth, one], dtypes=int64).output[0]  # [depth]
+    if axis not in (-1, (rank or 0) - 1):
+        shape = np.array([-1] + [1] * ((rank or 0) - 1 - axis), np.int64)  # axes after the new one
+        shape = graph.make_const(f"{name}/shape", shape).output[0]
+        positions = graph.make_node("Reshape", [positions, shape], dtypes=int64).output[0]
+    where = graph.make_const(f"{name}/axis", np.array([axis], np.int64)).output[0]
+    ids = graph.make_node("Unsqueeze", [ids, where], dtypes=int64).output[0]
+    equal = graph.make_node("Equal", [ids, positions], dtypes=boolean, shapes=shapes).output[0]
+    graph.make_node("Where", [equal, on, off], name=name, outputs=outputs, dtypes=dtypes, shapes=shapes)
+
+
+CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
+    "FloorDiv": (_floor_div, []),
+    "FloorMod": (_floor_mod, []),
+    "OneHot": (_one_hot, []),
+}
+"""TensorFlow operation -> (converter, its arguments), as `custom_op_handlers` of tf2onnx takes them."""
