@@ -21,6 +21,7 @@ import numpy as np
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import CODES, DataLoss, FailedPrecondition, InvalidArgument, of_code
+from ladle.serving.servables.engines.max_pool import replace_max_pools
 from ladle.serving.servables.saved_model import Signature
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class SavedModelEngine:
                 )
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read once, when TensorFlow is imported
             import tensorflow as tf
+            from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
             # TensorFlow takes all memory of a GPU by default, which leaves none to other processes.
@@ -85,7 +87,10 @@ class SavedModelEngine:
             session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
             try:
                 with session.graph.as_default():
-                    tf.compat.v1.saved_model.load(session, self._tags, str(self._folder))
+                    # What tf.compat.v1.saved_model.load does, with a change of the graph in between.
+                    loader = SavedModelLoader(str(self._folder))
+                    replace_max_pools(loader.get_meta_graph_def_from_tags(self._tags))
+                    loader.load(session, self._tags)
             except Exception as error:
                 log.error("%s: %s", self._folder, error)
                 session.close()
