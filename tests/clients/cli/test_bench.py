@@ -1,4 +1,4 @@
-"""Load on a real server, measured; and what a stall looks like in an open loop."""
+"""`ladle bench`: load on a real server, and a stall in an open loop."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def test_an_open_loop_counts_the_wait_behind_a_stall_and_errors_by_code() -> Non
     assert sum(latency_s > 0.25 for latency_s in measured.latency_s) >= 40
 
 
-def test_what_is_wrong_with_the_request_is_said_before_the_load(
-    tiny_server: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_request_fails_before_the_load_starts(tiny_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     address = ["--address", f"grpc://localhost:{tiny_server.grpc_port}"]
     assert main(["bench", "half_plus_two", "--input", "x=[[1, 2]]", *address]) == 1
     assert 'half_plus_two: input "x": got float32 [1, 2]; expected float32 [?, 1]' in capsys.readouterr().err

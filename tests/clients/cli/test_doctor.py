@@ -97,7 +97,7 @@ def test_deep_runs_both_engines_on_what_the_version_came_with(version: Path) -> 
     }
 
 
-def test_what_is_broken_is_exit_1_and_told_in_json(version: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_version_is_exit_1_and_in_the_json(version: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (version / "model.onnx").unlink()
     assert doctor.main(["--repository", str(version.parent.parent), "--json"], data=lambda: {"mnist": True}) == 1
     found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}

@@ -33,7 +33,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_figures_and_pictures_of_the_newest_version_are_told(
+def test_the_report_shows_figures_and_pictures_of_the_newest_version(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert report.main(["lenet5", "--repository", str(repository)]) == 0

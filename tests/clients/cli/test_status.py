@@ -31,7 +31,7 @@ def watch(*arguments: str, **how: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, **how)
 
 
-def test_watching_in_json_gives_a_line_each_and_tells_when_the_server_goes(server: Any) -> None:
+def test_watching_in_json_prints_a_line_each_and_reports_when_the_server_stops(server: Any) -> None:
     with watch("unet", "--json", "--address", f"grpc://{server.grpc}", stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         looks = [json.loads(running.stdout.readline()) for _ in range(2)]

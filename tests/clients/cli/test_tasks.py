@@ -139,7 +139,7 @@ def test_reconstruct_shows_the_noisy_input_between_image_and_copy(ask: Ask, imag
     assert (tmp_path / "three.png").read_bytes() != first
 
 
-def test_minimise_tells_the_descent_and_draws_it_over_contours(ask: Ask, tmp_path: Path) -> None:
+def test_minimise_prints_the_descent_and_draws_it_over_contours(ask: Ask, tmp_path: Path) -> None:
     output = tmp_path / "path.png"
     said = ask("minimise", "bowl", "0,2", "-3,-1", "--output", output)
     assert "bowl falls from 5 at (0, 2) to 0 at (1, 0) in 2 steps\n" in said
@@ -166,7 +166,7 @@ def test_a_descent_that_diverges_is_reported(ask: Ask, tmp_path: Path) -> None:
     assert [descent["value"] for descent in answer["descents"]] == [None, 0]
 
 
-def test_the_verbs_that_a_model_answers_are_told(ask: Ask) -> None:
+def test_metadata_lists_the_verbs_of_a_model(ask: Ask) -> None:
     assert "answers ladle generate, ladle reconstruct, ladle interpolate, ladle encode" in ask("metadata", "vae")
     assert json.loads(ask("metadata", "bowl", "--json"))["verbs"] == ["minimise"]
 
@@ -186,7 +186,7 @@ def test_the_verbs_that_a_model_answers_are_told(ask: Ask) -> None:
         pytest.param(["sentiment", "sentiment_lstm", " "], "got a blank text", id="blank"),
     ],
 )
-def test_what_a_model_answers_is_said_when_it_does_not_answer_this(
+def test_a_wrong_verb_is_answered_with_the_verbs_of_the_model(
     arguments: list[str], said: str, server: Any, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(image) if argument == "picture.png" else argument for argument in arguments]
@@ -245,7 +245,7 @@ def test_what_fails_is_one_line_and_exit_1(
     assert error.count("\n") == 1
 
 
-def test_a_file_that_is_no_picture_is_said_to_be_none(
+def test_a_file_that_is_not_an_image_is_refused(
     tmp_path: Path, server: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.png").write_text("not a picture")
@@ -253,7 +253,7 @@ def test_a_file_that_is_no_picture_is_said_to_be_none(
     assert "notes.png, which is not an image; expected PNG or JPEG" in capsys.readouterr().err
 
 
-def test_a_server_that_is_not_there_is_answered_with_how_to_start_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_server_the_error_says_how_to_start_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "unet", "--address", "grpc://localhost:1"]) == 1
     assert "nothing answers at localhost:1; start it with `ladle serve`" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""What the questions answer beyond labels: what was seen, whose truth, which words, which codes."""
+"""What the verbs return beyond labels: preprocessed images, truth, influence of words, codes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_answer_that_does_not_suit_is_406(web: FlaskClient) -> None:
     assert ask(web, "lenet5:classify", {"sample": "coat.png"}, Accept="image/png, */*;q=0.1")["model"] == "lenet5"
 
 
-def test_a_version_is_asked_for_by_number(web: FlaskClient) -> None:
+def test_a_request_may_choose_a_version(web: FlaskClient) -> None:
     assert ask(web, "lenet5:classify", {"sample": "coat.png", "version": 3})["version"] == 3
     ask(web, "lenet5:classify", {"sample": "coat.png", "version": 4}, 404)
 
@@ -227,7 +227,7 @@ def test_generate_draws_codes(web: FlaskClient) -> None:
     assert "expected 2" in ask(web, "vae:generate", {"code": [0]}, 422)["detail"]
 
 
-def test_generate_tells_the_codes_of_a_seed(web: FlaskClient) -> None:
+def test_generate_returns_the_codes_of_a_seed(web: FlaskClient) -> None:
     codes = ask(web, "vae:generate", {"n": 2, "seed": 7, "with_codes": True})["codes"]
     assert np.allclose(codes, stateless_normal((2, 2), 7))
     assert ask(web, "vae:generate", {"n": 2, "seed": 7})["codes"] is None
@@ -272,7 +272,7 @@ def test_the_great_circle_keeps_the_length() -> None:
     assert np.allclose(between(first, first, 3, "spherical"), [first] * 3)
 
 
-def test_reconstruct_tells_codes_and_answers_a_batch_in_one_request(web: FlaskClient, server: Any) -> None:
+def test_reconstruct_returns_codes_and_sends_a_batch_as_one_request(web: FlaskClient, server: Any) -> None:
     images = [grey(np.full((4, 4), level)) for level in (0, 255)]
     ask(web, "vae:reconstruct", {"images": images})
     before = server.predictions

@@ -21,7 +21,7 @@ def alone(config: Config) -> FlaskClient:
     return create_app(replace(config, server=NOWHERE, timeout_s=0.5)).test_client()
 
 
-def test_the_list_tells_what_a_gallery_shows(web: FlaskClient) -> None:
+def test_the_list_has_what_the_gallery_shows(web: FlaskClient) -> None:
     answer = web.get("/api/v1/models").json
     assert answer["ready"] is True
     models = {model["name"]: model for model in answer["models"]}
@@ -97,7 +97,7 @@ def test_without_a_repository_the_signatures_tell_what_a_model_does(config: Conf
     assert web.get("/api/v1/models/lenet5/samples").status_code == 404
 
 
-def test_a_model_tells_versions_signatures_and_card(web: FlaskClient) -> None:
+def test_a_model_has_versions_signatures_and_card(web: FlaskClient) -> None:
     answer = web.get("/api/v1/models/lenet5").json
     assert answer["versions"] == [{"version": 3, "state": "AVAILABLE", "error": None}]
     assert answer["signatures"]["serving_bytes"]["inputs"]["image_bytes"]["dtype"] == "string"
@@ -182,7 +182,7 @@ def test_the_page_needs_no_other_host_and_no_inline_code(web: FlaskClient) -> No
     assert not re.search(r"https?://", page)
 
 
-def test_below_a_proxys_prefix_every_link_of_the_page_bears_it(config: Config) -> None:
+def test_behind_a_proxy_with_a_prefix_every_link_has_the_prefix(config: Config) -> None:
     web = create_app(replace(config, proxies=1)).test_client()
     page = web.get("/", headers={"X-Forwarded-Prefix": "/ladle"}).text
     links = re.findall(r'(?:href|src)="([^"#]+)"', page)
@@ -190,7 +190,9 @@ def test_below_a_proxys_prefix_every_link_of_the_page_bears_it(config: Config) -
     assert [link for link in links if not link.startswith("/ladle/")] == []
 
 
-def test_a_fault_of_ours_is_logged_and_not_told(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_is_logged_and_its_reason_is_not_sent(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
     app = create_app(config)
 
     @app.get("/fault")

@@ -11,7 +11,7 @@ from ladle.clients.web.__main__ import main
 from ladle.clients.web.config import Config, from_environment
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_taken_port_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -1,4 +1,4 @@
-"""The model server killed and started again under the gateway, as a process under gunicorn."""
+"""A gateway under gunicorn keeps working when the model server is killed and restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the service does: what is read off metrics."""
+"""The service view: figures from Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_rates_are_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source.figures()["requests_per_second"] is None
 
 
-def test_metrics_that_failed_are_not_asked_for_by_each_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_failed_scrape_waiting_requests_do_not_scrape_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now, asked = 100.0, []
     monkeypatch.setattr(service.time, "monotonic", lambda: now)
 
@@ -80,7 +80,7 @@ def test_metrics_that_failed_are_not_asked_for_by_each_who_waits(monkeypatch: py
     assert asked == [100.0, 103.0]
 
 
-def test_the_gateway_tells_its_own_figures(web: FlaskClient) -> None:
+def test_the_service_shows_the_gateways_own_figures(web: FlaskClient) -> None:
     for _ in range(3):
         web.post("/api/v1/models/sentiment_lstm:sentiment", json={"text": "a good film"})
     web.post("/api/v1/models/sentiment_lstm:sentiment", json={"text": " "})
@@ -132,7 +132,7 @@ def private(certificates: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("ca", "requests"), [("ca.crt", 100), ("other.crt", None)])
-def test_metrics_are_entered_as_the_model_server_is(
+def test_metrics_are_read_with_the_model_servers_credentials(
     private: str, certificates: Path, ca: str, requests: int | None
 ) -> None:
     config = Config(server=private, rest=private, ca=certificates / ca, server_key="secret")
@@ -141,14 +141,16 @@ def test_metrics_are_entered_as_the_model_server_is(
     assert (answer["note"] is None) == (requests is not None)
 
 
-def test_the_key_of_the_model_server_is_told_to_no_other_host() -> None:
+def test_the_model_servers_key_goes_to_no_other_host() -> None:
     config = Config("grpc://a:8500,b:8500", "secret", rest="http://c:8501/below")
     assert replace(config, monitoring_url="http://b:9000/metrics").metrics_key == "secret"
     assert config.metrics_key == "secret"
     assert replace(config, monitoring_url="http://prometheus/metrics").metrics_key is None
 
 
-def test_the_model_servers_figures_are_told(serve: Callable[..., Any], tiny_repository: Path, config: Config) -> None:
+def test_the_service_shows_the_model_servers_figures(
+    serve: Callable[..., Any], tiny_repository: Path, config: Config
+) -> None:
     server = serve("--repository", tiny_repository, "--enable_metrics", models=["half_plus_two"])
     with Client(f"grpc://127.0.0.1:{server.grpc_port}") as client:
         for _ in range(5):

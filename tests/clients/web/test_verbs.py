@@ -1,4 +1,4 @@
-"""The gateway's questions: what goes in, what comes out, and what is refused."""
+"""The verbs of the gateway: inputs, outputs, and requests that are refused."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_a_server_that_is_slow_is_504(server: Any, config: Config) -> None:
     ("code", "status", "told"),
     [("INTERNAL", 502, False), ("INVALID_ARGUMENT", 422, True), ("RESOURCE_EXHAUSTED", 503, False)],
 )
-def test_only_what_the_caller_can_change_is_told(
+def test_only_reasons_that_the_caller_can_change_are_sent(
     web: FlaskClient, server: Any, code: str, status: int, told: bool
 ) -> None:
     post(web, "lenet5:classify", LIGHT)

@@ -1,4 +1,4 @@
-"""Who may ask the gateway, how often, and from which pages."""
+"""API keys, rate limits and origins of the gateway."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def test_a_key_opens_the_api(locked: FlaskClient, headers: dict[str, str]) -> No
     ],
 )
 @pytest.mark.parametrize("path", [MODELS, "/api/v1/service", "/metrics", "/api/v1/nothing"])
-def test_without_a_key_nothing_is_told(locked: FlaskClient, path: str, headers: dict[str, str], said: str) -> None:
+def test_without_a_key_every_protected_path_is_401(
+    locked: FlaskClient, path: str, headers: dict[str, str], said: str
+) -> None:
     response = locked.get(path, headers=headers)
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"] == "Bearer"
@@ -134,7 +136,7 @@ def test_all_addresses_of_an_ipv6_network_count_as_one_caller(
     assert [web.get(MODELS, environ_base={"REMOTE_ADDR": caller}).status_code for caller in callers] == statuses
 
 
-def test_no_repr_tells_a_key() -> None:
+def test_no_repr_shows_a_key() -> None:
     config = Config(server_key="server-secret", keys=("ann secret",))
     assert "secret" not in repr(config)
     assert "secret" not in repr(Access(api_key="secret"))

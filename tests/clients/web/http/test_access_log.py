@@ -16,7 +16,7 @@ TEXT = {"text": "a good film"}
 URL = "/api/v1/models/sentiment_lstm:sentiment"
 
 
-def test_a_callers_id_is_kept_and_told_in_errors(web: FlaskClient) -> None:
+def test_a_callers_id_is_kept_and_repeated_in_errors(web: FlaskClient) -> None:
     response = web.post(URL, json={}, headers={"X-Request-ID": "trace-7"})
     assert response.headers["X-Request-ID"] == "trace-7"
     assert response.json["request_id"] == "trace-7"
@@ -32,7 +32,7 @@ def test_two_requests_have_two_ids(web: FlaskClient) -> None:
     assert web.get("/healthz").headers["X-Request-ID"] != web.get("/healthz").headers["X-Request-ID"]
 
 
-def test_an_answer_tells_the_model_servers_time_and_the_whole(web: FlaskClient) -> None:
+def test_server_timing_has_the_model_servers_time_and_the_total(web: FlaskClient) -> None:
     response = web.post(URL, json=TEXT)
     model, total = (float(part) for part in re.findall(r"dur=([0-9.]+)", response.headers["Server-Timing"]))
     assert 0 < model <= total

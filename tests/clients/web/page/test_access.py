@@ -1,4 +1,4 @@
-"""For everybody: keys alone, screen readers (axe), light and dark, wide and narrow."""
+"""Accessibility: keyboard, screen readers (axe), light and dark, wide and narrow windows."""
 
 from __future__ import annotations
 

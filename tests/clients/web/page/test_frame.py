@@ -42,7 +42,7 @@ def test_a_model_that_appears_or_goes_shows_by_itself(page: Any, site: Any, tiny
     assert classifier.is_displayed()  # still the same element: nothing else was drawn again
 
 
-def test_the_card_tells_figures_data_pictures_and_signatures(page: Any) -> None:
+def test_the_card_shows_figures_data_pictures_and_signatures(page: Any) -> None:
     page.open("models/classifier/card")
     page.one(".notice.warn", "generated data")
     assert "87.5 %" in page.one("table", "accuracy").text
@@ -150,9 +150,7 @@ def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(page
     page.one(".answer", "shirt")
 
 
-def test_a_gateway_with_keys_is_asked_with_the_key_that_the_reader_gives(
-    page: Any, other: Any, tiny: Any, tmp_path: Path
-) -> None:
+def test_the_page_sends_the_key_that_the_reader_enters(page: Any, other: Any, tiny: Any, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("reader a-long-secret-of-thirty-two-letters\n")
     page.url = other.start_gateway(tiny.free_port(), "--api-keys", str(keys))

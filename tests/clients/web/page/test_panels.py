@@ -1,4 +1,4 @@
-"""Each panel: draw, give a file, type, roll, slide; what it then shows."""
+"""Each panel: draw, upload, type, roll, slide, and what it then shows."""
 
 from __future__ import annotations
 

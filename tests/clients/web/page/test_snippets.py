@@ -1,4 +1,4 @@
-"""The code that the page shows, run as it stands: curl, Python over gRPC and REST give the answer of the page."""
+"""The code on the page runs as it stands: curl, Python over gRPC and REST give the page's answer."""
 
 from __future__ import annotations
 

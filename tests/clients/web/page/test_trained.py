@@ -68,7 +68,7 @@ def pixels(source: str) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
 
 
-def test_the_samples_are_mostly_told_apart(shown: Any) -> None:
+def test_most_samples_are_classified_correctly(shown: Any) -> None:
     shown.open("models/lenet5")
     right = 0
     for number in range(8):
