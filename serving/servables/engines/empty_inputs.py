@@ -122,7 +122,7 @@ def _empty_outputs(
 
 def _shaped_by_one_row(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
     """Outputs without rows of the shapes that one row of zeros gives. InvalidArgument when that cannot tell them."""
-    free = {name for name, shape in graph.inputs.items() if not isinstance(shape[0], int)}
+    free = {name for name, shape in graph.inputs.items() if shape and not isinstance(shape[0], int)}
     row = {
         name: np.zeros((1, *array.shape[1:]), array.dtype) if name in free else array for name, array in feed.items()
     }
@@ -137,24 +137,30 @@ def _shaped_by_one_row(graph: Graph, names: Sequence[str], feed: Mapping[str, Ar
 def find_smallest(graph: Graph, path: Path) -> int:
     """The smallest size of free axes, other than the first, with which one row does not crash the graph.
 
-    Convolutions before a recurrent layer shorten its sequence, so more than size 0 may crash. Each size runs in a child
-    process, downwards, until one ends it. A graph without such axes needs no child.
+    A graph may cut steps off before a recurrent layer, so a size above 0 can crash, too. A child process runs one size
+    after the other, downwards, until one ends it. A graph without such axes needs no child.
     """
     if all(isinstance(size, int) for shape in graph.inputs.values() for size in shape[1:]):
         return 0
+    environment = dict(os.environ)
     root = Path(ladle.__file__).resolve().parents[1]
-    search = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    if root.name != "site-packages":  # not installed: the child must find this checkout
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", probe.__name__, str(path)]
     try:
-        done = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": search}, capture_output=True, text=True, timeout=_PROBE_S
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PROBE_S)
         survived, status = done.stdout.split(), done.returncode
     except subprocess.TimeoutExpired as error:
         output = error.stdout or b""
         survived, status = (output if isinstance(output, str) else output.decode()).split(), -1
+    except OSError as error:  # no process to be had
+        log.warning("%s: sizes that may crash the graph were not looked for: %s", path, error.strerror)
+        return 1
     if status == 0:
         return 0
+    if status > 0:  # the child failed by itself, and no size ended it
+        log.warning("%s: sizes that may crash the graph were not found: %s", path, done.stderr.strip()[-500:])
+        return 1
     smallest = int(survived[-1]) if survived else probe.SIZES[0] + 1
     log.info("%s: free axes smaller than %d may crash the graph; such requests are refused", path, smallest)
     return smallest
