@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode()
         path = self._path if self._path.startswith(b"/") else origin_form(self._path)
         request = Request(method, path, self._headers, body, now)
-        keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        keep_alive = self._parser.should_keep_alive() and not self._is_http_1_0
         self._is_reading, self._wire_bytes, self._since = False, 0, now
         self._unanswered_bytes += self._arriving_bytes
         self._body, self._body_parts, self._arriving_bytes = b"", None, 0

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ladle.clients.wire.varints import read_varint, varint
+
 _ELEMENTWISE = (
     "Abs Add And Cast Ceil Clip Cos Div Elu Equal Erf Exp Floor Greater GreaterOrEqual Identity LeakyRelu Less "
     "LessOrEqual Log Max Mean Min Mod Mul Neg Not Or Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign "
@@ -107,15 +109,15 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview, memoryv
     at, end = 0, len(message)
     while at < end:
         start = at
-        key, at = _varint(message, at)
+        key, at = _read_varint(message, at)
         wire = key & 7
         if wire == _BYTES:
-            length, first = _varint(message, at)
+            length, first = _read_varint(message, at)
             at = first + length
         else:
             first = at
             if wire == _VARINT:
-                _, at = _varint(message, at)
+                _, at = _read_varint(message, at)
             elif wire in (_FIXED64, _FIXED32):
                 at += 8 if wire == _FIXED64 else 4
             else:
@@ -125,23 +127,12 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview, memoryv
         yield key >> 3, wire, message[start:at], message[first:at]
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    number = shift = 0
+def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
     try:
-        while message[at] > 127:
-            number |= (message[at] & 127) << shift
-            at, shift = at + 1, shift + 7
-        return number | message[at] << shift, at + 1
+        return read_varint(message, at)
     except IndexError:
         raise ValueError("not a protobuf message") from None
 
 
 def _field(number: int, value: bytes) -> bytes:
-    key, length = number << 3 | _BYTES, len(value)
-    head = bytearray()
-    for part in (key, length):
-        while part > 127:
-            head.append(part & 127 | 128)
-            part >>= 7
-        head.append(part)
-    return bytes(head) + value
+    return varint(number << 3 | _BYTES) + varint(len(value)) + value
