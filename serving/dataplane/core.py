@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane import multi_inference
 from ladle.serving.dataplane.multi_inference import Inference, Result
 from ladle.serving.dataplane.replace import replace_models
-from ladle.serving.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ServingError
+from ladle.serving.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ServingError, Unavailable
 from ladle.serving.repository.versions import Configuration, State, Versions
 from ladle.serving.scheduling.batch import Call, Outputs, summarize
 from ladle.serving.scheduling.scheduler import Scheduler
@@ -70,7 +70,11 @@ class Core:
     # Which version
 
     def find(self, spec: ModelSpec | None) -> Servable:
-        """The servable that a ModelSpec names; InvalidArgument or NotFound, in TensorFlow Serving's words."""
+        """The servable that a ModelSpec names.
+
+        InvalidArgument or NotFound, in TensorFlow Serving's words; Unavailable while the server starts and the model
+        is still loading.
+        """
         if spec is None:
             raise InvalidArgument("Missing ModelSpec")
         if not spec.name:
@@ -82,7 +86,15 @@ class Core:
                 raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
         serving_map = self._versions.serving_map
         servable: Servable | None = serving_map.latest.get(spec.name) if version is None else None
-        return servable if servable is not None else serving_map.find(spec.name, version)  # which raises NotFound
+        if servable is not None:
+            return servable
+        try:
+            return cast(Servable, serving_map.find(spec.name, version))
+        except NotFound:
+            # After a restart, "not found" would make clients give up on a model that is there in a moment.
+            if self._configuration.is_starting(spec.name):
+                raise Unavailable(f"{spec.name} is still loading; retry later") from None
+            raise
 
     def find_signature(self, servable: Servable, spec: ModelSpec) -> Signature:
         """The signature that a Predict request names; FailedPrecondition when the servable has none of that name."""

@@ -122,6 +122,9 @@ class Configuration(Protocol):
     def is_ready(self) -> bool:
         """Whether every configured model is available; with --repository, whether each was tried once."""
 
+    def is_starting(self, model: str) -> bool:
+        """Whether the model was there at the start and has neither loaded nor failed yet."""
+
     def reload(self, config: Any) -> list[str]:
         """Replace the configuration by a ModelServerConfig; the names of the added models. ServingError: refused."""
 
@@ -138,6 +141,7 @@ class View:
     labels      version numbers by model and label
     settled     models for which `Versions.is_settled` holds
     configured  models for which `Configuration.is_configured` holds
+    starting    models for which `Configuration.is_starting` holds
     """
 
     serving: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
@@ -147,3 +151,4 @@ class View:
     failures: Mapping[str, Failure] = field(default_factory=dict)
     configured: frozenset[str] = frozenset()
     is_ready: bool = False
+    starting: frozenset[str] = frozenset()

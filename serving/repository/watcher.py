@@ -53,6 +53,7 @@ class Watcher:
         self._changing = threading.RLock()
         self._stop = threading.Event()
         self._was_ready = False
+        self._starting: frozenset[str] = frozenset()
         self._acceptance = Acceptance(repository.configured().values(), self._is_available, allow_unavailable_labels)
 
     @property
@@ -63,6 +64,7 @@ class Watcher:
     def start(self) -> None:
         """Poll once, then go on in a thread."""
         if self._poll_wait_s >= 0:
+            self._starting = frozenset(self.repository.configured())
             self.poll()
         if self._poll_wait_s > 0 or self._config_poll_wait_s > 0:
             threading.Thread(target=self._run, name="watcher", daemon=True).start()
@@ -86,6 +88,13 @@ class Watcher:
         # A model that appears later must not take the others out of a load balancer while it loads.
         self._was_ready = self._was_ready or all(map(self.manager.is_settled, self.repository.configured()))
         return self._was_ready
+
+    def starting(self) -> frozenset[str]:
+        """The models that were there at the start and have neither loaded nor failed yet."""
+        return frozenset(model for model in self._starting if not self.manager.is_settled(model))
+
+    def is_starting(self, model: str) -> bool:
+        return model in self.starting()
 
     def reload(self, config: Any) -> list[str]:
         """Replace the configuration by a ModelServerConfig that came over gRPC; the names of the added models.
@@ -122,6 +131,7 @@ class Watcher:
                     self._reread()
                 if time.monotonic() >= next_poll:
                     next_poll = time.monotonic() + self._poll_wait_s
+                    self._starting = self.starting()  # a model that is removed and comes back does not start again
                     self.poll()
             except Exception:  # the thread must outlive any fault of one poll, or new versions never load again
                 log.exception("polling failed; the next poll tries again")

@@ -227,6 +227,7 @@ class Supervisor:
                 failures=failures,
                 configured=configured,
                 is_ready=watcher.is_ready(),
+                starting=watcher.starting(),
             )
         )
 

@@ -152,6 +152,9 @@ class Replica:
     def is_ready(self) -> bool:
         return self._view.is_ready
 
+    def is_starting(self, model: str) -> bool:
+        return model in self._view.starting
+
     def reload(self, config: Any) -> list[str]:
         try:
             added: list[str] = self._channel.call("reload", config.SerializeToString())

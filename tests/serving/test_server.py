@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -108,6 +110,46 @@ def test_requests_in_flight_are_answered_before_the_server_ends(serve: Any, tiny
     assert answers[0][0] == 200
 
 
+def loading(tiny: Any) -> Any:
+    """A model whose warm-up takes hours."""
+    log = pb.PredictionLog()
+    tensors.fill(log.predict_log.request.inputs["x"], np.array([10**9]))
+    model = tiny.looping()
+    model.warm_up = [log]
+    return model
+
+
+def refusal(server: Any, model: str) -> tuple[str, tuple[int, str | None]]:
+    """The gRPC code and the HTTP status and Retry-After with which a request for the model is refused."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as error:
+            predict(pb.PredictRequest(model_spec=pb.ModelSpec(name=model)).SerializeToString(), timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+    connection.request("POST", f"/v1/models/{model}:predict", b'{"instances": [1]}')
+    answer = connection.getresponse()
+    connection.close()
+    return error.value.code().name, (answer.status, answer.headers["retry-after"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_loads_at_the_start_is_unavailable_and_an_unknown_one_not_found(
+    serve: Any, tiny: Any, repository: Path, workers: int
+) -> None:
+    loading(tiny).write(repository / "m", 1)
+    server = serve("--repository", repository, f"--workers={workers}")
+    assert refusal(server, "m") == ("UNAVAILABLE", (503, "1"))
+    assert refusal(server, "nope") == ("NOT_FOUND", (404, None))
+
+
+def test_a_model_that_appears_later_is_not_found_until_it_is_loaded(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "first", 1)
+    server = serve("--repository", repository, models=["first"])
+    loading(tiny).write(repository / "m", 1)
+    server.wait_for_state("m", 1, "LOADING")
+    assert refusal(server, "m") == ("NOT_FOUND", (404, None))
+
+
 def test_small_requests_are_answered_while_a_long_one_runs(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.looping().write(repository / "slow", 1)
     tiny.half_plus(1).write(repository / "m", 1)
@@ -168,8 +210,6 @@ def test_a_server_with_models_is_ready_within_seconds(serve: Any, tiny_repositor
 
 
 def test_a_unix_socket_serves_grpc(serve: Any, tiny_repository: Path, tmp_path: Path) -> None:
-    import grpc
-
     from ladle.clients.wire import services
 
     path = tmp_path / "socket"
