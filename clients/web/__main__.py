@@ -91,7 +91,7 @@ def _config(given: argparse.Namespace) -> Config:
         proxies=given.proxies,
         rest=given.rest,
         monitoring_url=given.monitoring_url,
-        repository=None if given.models else given.repository,
+        repository=given.repository,
         models=tuple(name for name in (given.models or "").split(",") if name),
         timeout_s=given.timeout,
         keys=keys,
@@ -185,7 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--models",
         metavar="NAME,...",
-        help="show these models only, without the repository",
+        help="show these models only (default: all)",
     )
     add(
         "--timeout",
