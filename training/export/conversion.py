@@ -23,14 +23,20 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
 from ladle.training.onnx.graphs import batches
-from ladle.training.onnx.noise import noise
-from ladle.training.onnx.parity import MismatchError, Parity, compare
+from ladle.training.onnx.noise import hard, noise
+from ladle.training.onnx.parity import MismatchError, Parity, Run, compare
 from ladle.training.store import card, publish, savedmodel, warmup
 
 ROWS = 64
 """Random rows in the comparison, besides those of the warm-up requests."""
 _LENGTHS = (32, 64, 224, 16, 8, 1)
 """Lengths of free axes other than the batch, tried in turn: a SavedModel does not say which lengths it accepts."""
+_LONGER = ((1, 8), (15, 3))
+"""Added to an accepted length, in turn over the free axes: a shape that a graph computes can be right only at powers of
+two. Shorter lengths can crash TensorFlow."""
+_LIMITS = (7, 128, 100_000)
+"""Bounds of the integers in hard inputs. TensorFlow refuses a whole request for one id beyond a table, so small ids are
+tried by themselves."""
 
 Arrays = dict[str, np.ndarray]
 Specs = Mapping[str, tf.TensorSpec]
@@ -135,27 +141,74 @@ def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> tuple[byt
     model = to_onnx(function, specs).SerializeToString()
     run, reference = session(model), functools.partial(savedmodel.run, function)
 
-    rows = ROWS + sum(next(iter(request.values())).shape[0] if request else 0 for request in warm)
     refusal: Exception | None = None
     for length in _LENGTHS:
+        accepted: Sequence[Arrays] = [*warm, *_random(specs, warm, length)]
         try:
-            return model, compare(reference, run, [*warm, *_made_up(specs, warm, length)], rows)
+            found = compare(reference, run, accepted, ROWS + sum(map(_rows, warm)))
         except MismatchError:
             raise
         except (tf.errors.OpError, ValueError, TypeError) as error:
             refusal = refusal or error
+        else:
+            return model, found.joined(compare_hard(reference, run, specs, length))
     raise NotConvertibleError(
         f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
     )
 
 
-def _made_up(specs: Specs, warm: Sequence[Arrays], length: int) -> Iterator[Arrays]:
+def compare_hard(reference: Run, run: Run, specs: Specs, length: int) -> Parity:
+    """Compare the engines on values and sizes at which they tend to differ; MismatchError as `compare`.
+
+    Requests that TensorFlow refuses are left out.
+    """
+    accepted = [request for request in _hard(specs, length) if _accepts(reference, request)]
+    return compare(reference, run, accepted, sum(map(_rows, accepted)))
+
+
+def _accepts(reference: Run, request: Arrays) -> bool:
+    try:
+        reference(request)
+    except (tf.errors.OpError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _hard(specs: Specs, length: int) -> Iterator[Arrays]:
+    """Zeros, negative and large values; other lengths of free axes, odd ones among them; first axes that differ."""
+    random = np.random.default_rng(1)
+    for most in _LIMITS if any(spec.dtype.is_integer for spec in specs.values()) else _LIMITS[:1]:
+        yield {name: hard(random, spec, _free_rows(spec, 4), (length,), most) for name, spec in specs.items()}
+    if any(None in spec.shape[1:] for spec in specs.values() if spec.shape.rank):
+        for more in _LONGER:
+            lengths = [length + n for n in more]
+            yield {name: noise(random, spec, _free_rows(spec, 2), lengths) for name, spec in specs.items()}
+    if len(specs) > 1:
+        for rows in ((1, 5), (3, 2)):
+            yield {
+                name: noise(random, spec, _free_rows(spec, rows[n % 2]), (length,))
+                for n, (name, spec) in enumerate(specs.items())
+            }
+
+
+def _free_rows(spec: tf.TensorSpec, rows: int) -> int | None:
+    """`rows` if the first axis is free; None if its length is fixed."""
+    return rows if spec.shape.rank is None or (spec.shape.rank and spec.shape[0] is None) else None
+
+
+def _rows(request: Arrays) -> int:
+    """Rows of a request; 1 for one without a batch."""
+    first = next(iter(request.values()))
+    return first.shape[0] if first.ndim else 1
+
+
+def _random(specs: Specs, warm: Sequence[Arrays], length: int) -> Iterator[Arrays]:
     """ROWS random rows like the first warm-up request, in several batch sizes if every input has a free first axis."""
     random, example = np.random.default_rng(0), warm[0] if warm else {}
     free = all(spec.shape.rank is None or (spec.shape.rank and spec.shape[0] is None) for spec in specs.values())
 
     def one(rows: int | None) -> Arrays:
-        return {name: noise(random, spec, rows, length, example.get(name)) for name, spec in specs.items()}
+        return {name: noise(random, spec, rows, (length,), example.get(name)) for name, spec in specs.items()}
 
     if free:
         yield from batches(one(ROWS), ROWS)

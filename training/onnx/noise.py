@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
 LENGTH = 32
 """Default length of a free axis other than the batch."""
+HARD_FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, -1.5, 10.0, -10.0)
+HARD_INTEGERS = (0, 1, -1, 2, -2, 7, -7, 127, -128, 86_401, -86_401)
+"""Zeros, both signs, halves that round to even, and numbers beyond a table or a byte. Numbers near the limits of int32
+are left out: an input that is a size or a count would use up the memory."""
 
 
 def noise(
     random: np.random.Generator,
     spec: tf.TensorSpec,
     rows: int | None,
-    length: int = LENGTH,
+    lengths: Sequence[int] = (LENGTH,),
     like: np.ndarray | None = None,
 ) -> np.ndarray:
     """An array that fits `spec`: standard normal values; for integers and booleans, 0 and 1.
 
-    rows    length of the first axis; None: the length in the spec
-    length  length of the other free axes
-    like    a real value of the tensor: its shape sets the free axes, and its range bounds the values
+    rows     length of the first axis; None: the length in the spec
+    lengths  lengths of the other free axes, in turn
+    like     a real value of the tensor: its shape sets the free axes, and its range bounds the values
     """
-    axes: list[int | None] = spec.shape.as_list() if spec.shape.rank is not None else [None, *_lengths(like)[1:]]
-    known = _lengths(like) if like is not None and like.ndim == len(axes) else [length] * len(axes)
-    shape = [free if axis is None else axis for axis, free in zip(axes, known, strict=True)]
-    if rows is not None and shape:
-        shape[0] = rows
+    shape = _shape(spec, rows, lengths, like)
     dtype = spec.dtype.as_numpy_dtype
     if like is None or not like.size or spec.dtype == tf.bool:
         if spec.dtype.is_floating:
@@ -36,6 +38,33 @@ def noise(
     if spec.dtype.is_floating:
         return random.uniform(low, high, shape).astype(dtype)
     return random.integers(low, high, shape, endpoint=True).astype(dtype)
+
+
+def hard(
+    random: np.random.Generator, spec: tf.TensorSpec, rows: int | None, lengths: Sequence[int], most: int
+) -> np.ndarray:
+    """An array that fits `spec`, of values on which engines differ: HARD_FLOATS or HARD_INTEGERS.
+
+    most  integers are at most this, and at least -most if the dtype is signed
+    """
+    shape, dtype = _shape(spec, rows, lengths, None), np.dtype(spec.dtype.as_numpy_dtype)
+    if spec.dtype.is_floating:
+        return random.choice(HARD_FLOATS, shape).astype(dtype)
+    if spec.dtype == tf.bool:
+        return random.integers(0, 2, shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    values = [n for n in (*HARD_INTEGERS, int(limits.max)) if abs(n) <= most and limits.min <= n <= limits.max]
+    return random.choice(np.array(values, dtype), shape)
+
+
+def _shape(spec: tf.TensorSpec, rows: int | None, lengths: Sequence[int], like: np.ndarray | None) -> list[int]:
+    axes: list[int | None] = spec.shape.as_list() if spec.shape.rank is not None else [None, *_lengths(like)[1:]]
+    in_turn = [lengths[(axis - 1) % len(lengths)] for axis in range(len(axes))]
+    known = _lengths(like) if like is not None and like.ndim == len(axes) else in_turn
+    shape = [free if axis is None else axis for axis, free in zip(axes, known, strict=True)]
+    if rows is not None and shape:
+        shape[0] = rows
+    return shape
 
 
 def _lengths(like: np.ndarray | None) -> list[int]:

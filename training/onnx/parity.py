@@ -40,6 +40,16 @@ class Parity:
     argmax_equal: bool
     ties: int = 0
 
+    def joined(self, other: Parity) -> Parity:
+        """The agreement on the requests of both."""
+        return Parity(
+            self.inputs + other.inputs,
+            max(self.max_abs, other.max_abs),
+            max(self.max_rel, other.max_rel),
+            argmax_equal=self.argmax_equal and other.argmax_equal,
+            ties=self.ties + other.ties,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The entry in the model card; `ties` only if there are any."""
         entry = {"inputs": self.inputs, "max_abs": self.max_abs, "max_rel": self.max_rel}
