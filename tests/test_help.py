@@ -69,6 +69,7 @@ def room(
     repository.mkdir()
     for model in zoo.iterdir():
         shutil.copytree(model, repository / model.name)
+    shutil.copytree(zoo / "vae", repository / "denoising_autoencoder")  # the example of `ladle reconstruct`
     axis = {"axis": np.array([1])}
     for name, columns in (("house_prices", 13), ("linear_regression", 1)):
         rows = {"x": ("float32", [-1, columns])}
@@ -98,6 +99,13 @@ def room(
     (home / "reviews.txt").write_text("a fine film\ndull\n")
     server = serve("--repository", repository, models=[path.name for path in repository.iterdir()])
     return home, server
+
+
+def test_a_verb_has_one_summary() -> None:
+    """`ladle --help` and `ladle VERB --help` say the same; the first does not import the parsers."""
+    for verb in [*ladle_command.GROUPS["ask"], "bench"]:
+        summary = ladle_command.VERBS[verb].summary
+        assert f"{summary[0].upper()}{summary[1:]}." in help_of(verb)
 
 
 @pytest.mark.parametrize("verb", [verb for verb in ladle_command.VERBS if verb in RUN])

@@ -67,7 +67,7 @@ def _about_models(verbs: Any) -> None:
     added = _verb(
         verbs,
         "metadata",
-        "show the signatures of a model: inputs and outputs with dtype and shape",
+        "show the signatures of a model",
         "ladle metadata lenet5",
         "ladle.clients.cli.predict:metadata",
     )
