@@ -105,13 +105,13 @@ def _loaded(target: load.Target, seconds: float) -> Iterator[None]:
 def _swapping(base_path: Path, after_s: float) -> Iterator[None]:
     """Publishes the next version after a while: the server loads it and retires the last."""
 
-    def publish() -> None:
+    def publish_next() -> None:
         last = max(publish.versions(base_path))
         draft = base_path / f".next-{last + 1}"
         shutil.copytree(base_path / str(last), draft)
         draft.rename(base_path / str(last + 1))
 
-    timer = threading.Timer(after_s, publish)
+    timer = threading.Timer(after_s, publish_next)
     timer.start()
     try:
         yield

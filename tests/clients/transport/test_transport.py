@@ -96,7 +96,8 @@ def test_names_with_odd_characters_are_carried(client: Client) -> None:
 
 def test_errors_begin_with_the_models_name_and_carry_a_code(client: Client) -> None:
     for ask in (client.metadata, client.status, lambda name: client.predict(name, {"x": np.zeros(1)})):
-        with pytest.raises(errors.NotFound, match="none: not served: the server lacks this model or has not loaded it yet") as caught:
+        not_served = "none: not served: the server lacks this model or has not loaded it yet"
+        with pytest.raises(errors.NotFound, match=not_served) as caught:
             ask("none")
         assert caught.value.code == "NOT_FOUND"
     with pytest.raises(errors.InvalidArgument, match='no signature "nope"; it has classify, serving_bytes'):

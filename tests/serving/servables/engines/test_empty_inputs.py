@@ -158,10 +158,12 @@ def test_a_server_answers_a_request_without_rows(ask: Any, kind: str) -> None:
 def test_a_server_survives_every_empty_axis(ask: Any, refused: Any, kind: str) -> None:
     name = f"{kind.lower()}_free"
     for shape in ((0, 0), (0, 3), (1, 0), (2, 0)):
+        refusal = None
         try:
             ask.predict(name, {"x": rows(*shape)})
         except refused as error:
-            assert error.is_code("INVALID_ARGUMENT")
+            refusal = error
+        assert refusal is None or refusal.is_code("INVALID_ARGUMENT")
     assert len(ask.predict(name, {"x": rows(1, 1)})["last"]) == 1
 
 
