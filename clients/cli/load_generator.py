@@ -72,6 +72,7 @@ async def measure(
     headers = transport.protocol.access.headers()
     start = time.perf_counter()
     steady, end = start + plan.warm_up_s, start + plan.warm_up_s + plan.seconds
+    # `send` and not `predict`: no retries, which would hide errors, and no checks, which would cost the generator time.
     targets = len(transport.protocol.hosts)
 
     async def ask(due: float, number: int) -> None:
@@ -81,7 +82,7 @@ async def measure(
         except Exception as error:
             code = _code(transport, error, plan.timeout_s)
         now = time.perf_counter()
-        if due < steady:
+        if due < steady:  # warm-up
             return
         result.seconds = max(result.seconds, now - steady)
         if code != "OK":
@@ -124,7 +125,7 @@ async def _open_loop(ask: Callable[[float, int], Any], rate: float, start: float
         open_now.add(task)
         task.add_done_callback(open_now.discard)
         number += 1
-        due = start + number / rate
+        due = start + number / rate  # from the start, so that rounding does not add up
     if open_now:
         await asyncio.gather(*open_now)
 

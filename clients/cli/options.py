@@ -21,7 +21,7 @@ def server_options() -> argparse.ArgumentParser:
     group = shared.add_argument_group("the server and the answer")
     group.add_argument(
         "--address",
-        default=os.environ.get("LADLE_ADDRESS", DEFAULT_ADDRESS),
+        default=os.environ.get("LADLE_ADDRESS", DEFAULT_ADDRESS),  # read now, so that --help shows it
         help="grpc://HOST:PORT (several: grpc://A:8500,B:8500) or http://HOST:PORT; with TLS grpcs:// or https:// "
         "(default: $LADLE_ADDRESS, now %(default)s)",
     )

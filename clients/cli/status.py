@@ -94,7 +94,7 @@ def _watch(client: Client, given: argparse.Namespace) -> None:
         return
     finally:
         if screen is not None:
-            screen.close()
+            screen.close()  # shows the cursor again
 
 
 def _attempt(client: Client, given: argparse.Namespace) -> tuple[list[Row], str | None]:

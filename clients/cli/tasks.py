@@ -89,7 +89,7 @@ def segment(client: Client, given: argparse.Namespace) -> None:
     took_ms = 1000 * (time.perf_counter() - start)
     labels = cards.labels(given.repository, given.name, given.version)
     if given.mask:
-        pictures.mask(answer.class_map).save(given.mask, "PNG")
+        pictures.mask(answer.class_map).save(given.mask, "PNG")  # whatever its ending: JPEG would change the ids
     facts = {
         "height": answer.class_map.shape[0],
         "width": answer.class_map.shape[1],
@@ -111,6 +111,7 @@ def reconstruct(client: Client, given: argparse.Namespace) -> None:
     declared = client.metadata(given.name, **version_of(given)).signature("serving_default")
     if "reconstruction" not in declared.outputs:
         raise InvalidArgument(f"{given.name}: got the outputs {', '.join(declared.outputs)}; expected a reconstruction")
+    # The error is against the image as the network gets it, so it is resized here as the server would.
     info = next(iter(declared.inputs.values()))
     original = images.pixels(given.image, info, given.name)  # [h, w, c]
     noisy = corrupted(original, given.noise, given.dropout, given.seed) if given.noise or given.dropout else None
@@ -141,7 +142,7 @@ def corrupted(image: Array, noise: float, dropout: float, seed: int) -> Array:
     """
     random = np.random.default_rng(seed)
     noisy = np.clip(image + random.normal(0, noise, image.shape), 0, 1) if noise else image
-    kept = random.random(image.shape) >= dropout
+    kept = random.random(image.shape) >= dropout  # drawn even at 0: --noise alone does not depend on --dropout
     return np.where(kept, noisy, 0).astype(np.float32)
 
 

@@ -184,6 +184,7 @@ class ReadRoutes:
         return {
             "ready": listing["ready"],
             "at": time.time(),
+            # What the page writes into its code; null: the reader has to fill it in.
             "grpc": address.netloc if address.scheme.startswith("grpc") else None,
             "rest": rest,
             "server": server,
@@ -212,4 +213,5 @@ def _server_source(config: Config) -> service.Source | None:
 
 
 def _picture(path: Path) -> Response:
+    # send_file takes a relative path from the folder of this package, not from the working directory.
     return send_file(path.resolve(), mimetype=PNG, max_age=PICTURE_AGE_S)

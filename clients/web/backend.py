@@ -119,7 +119,7 @@ class ModelRequest:
             try:
                 return function(self.model, self._options())
             except NotFound:
-                if self._version is not None:
+                if self._version is not None:  # the caller asked for this version and no other
                     raise
                 self.backend.latest.pop(self.model.name, None)
                 self.model = self.backend.model(self.model.name)

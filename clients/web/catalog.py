@@ -52,7 +52,7 @@ class Catalog:
         try:
             states = self._states()
         except LadleError:
-            # The models that were there a moment ago stay on the page, without a state.
+            # The models that were there a moment ago stay listed: a page does not empty while a server restarts.
             names = self._config.models or sorted({*self._listed, *self._folders()})
             return {"ready": False, "models": [self._entry(name, UNREACHABLE) for name in names]}
         entries = [self._entry(name, _shown(versions)) for name, versions in states.items()]

@@ -161,6 +161,7 @@ def trained(demo: Demo) -> Iterator[str]:
         yield name
     while running:
         for log, (child, waiting) in list(running.items()):
+            # Before the look at the folder: versions that a child wrote just before it ended are found.
             ended = child.poll() is not None
             for name in [name for name in waiting if versions(demo.repository, name) > before[name]]:
                 waiting.remove(name)

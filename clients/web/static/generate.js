@@ -18,14 +18,14 @@ export function generate(model) {
   const n = slider("Images", { id: "n", min: 1, max: MOST, value: FIRST.n, oninput: () => ask(true) });
   const body = () => ({ n: Number(n.input.value), seed: Number(seed.value) });
   const ask = (stream = false) => {
-    const wanted = body();
-    if (!seed.value.trim() || !Number.isInteger(wanted.seed) || wanted.seed < 0 || wanted.seed > LARGEST_SEED) {
+    const request = body();
+    if (!seed.value.trim() || !Number.isInteger(request.seed) || request.seed < 0 || request.seed > LARGEST_SEED) {
       return panel.clear(`The seed must be a whole number from 0 to ${count(LARGEST_SEED)}.`);
     }
     return panel.ask({
-      verb: "generate", body: wanted, stream, draw: ({ images }) => grid(images, isSmall(model)), say: () => `${wanted.n} images from seed ${wanted.seed}`,
-      code: () => jsonCode(model.name, "generate", wanted, { signature_name: "generate", inputs: wanted }, [
-        `images = client.generate(${JSON.stringify(model.name)}, n=${wanted.n}, seed=${wanted.seed})`, "print(images.shape, images.mean())"], `${model.name}-${wanted.seed}.png`),
+      verb: "generate", body: request, stream, draw: ({ images }) => grid(images, isSmall(model)), say: () => `${request.n} images from seed ${request.seed}`,
+      code: () => jsonCode(model.name, "generate", request, { signature_name: "generate", inputs: request }, [
+        `images = client.generate(${JSON.stringify(model.name)}, n=${request.n}, seed=${request.seed})`, "print(images.shape, images.mean())"], `${model.name}-${request.seed}.png`),
     });
   };
   const roll = () => { seed.value = Math.floor(Math.random() * SEEDS); ask(); };

@@ -43,15 +43,15 @@ export function explore(model, samples) {
   const ask = (stream = false) => {
     const [now, number] = [code(), moved];
     const sweep = SWEEP.map((value) => now.map((each, i) => (i === number ? value : each)));
-    const wanted = { code: [now] };
+    const request = { code: [now] };
     return panel.ask({
       verb: "generate", body: { code: [now, ...sweep] }, stream, say: () => "Image drawn",
       draw: ({ images: [large, ...strip] }) => [
         el("div.large", {}, plate(dataUrl(large), "The image of this code", "The image of this code", isSmall(model))),
         el("div.stack.tight", {}, el("h3", {}, `z${number + 1} from −${REACH} to ${REACH}; the other numbers stay`), grid(strip, isSmall(model), SWEEP.length)),
-        el("button", { type: "button", onclick: () => download(model, wanted, "code") }, icon("download"), "Download the image"),
+        el("button", { type: "button", onclick: () => download(model, request, "code").catch((error) => panel.fail(error)) }, icon("download"), "Download the image"),
       ],
-      code: () => jsonCode(model.name, "generate", wanted, { signature_name: key, instances: [{ [input]: now }] }, [
+      code: () => jsonCode(model.name, "generate", request, { signature_name: key, instances: [{ [input]: now }] }, [
         `images = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(now)}]}, signature=${literal(key)})[${literal(output)}]`,
         "print(images.shape, images.mean())"], `${model.name}.png`),
     });
@@ -89,7 +89,7 @@ export function interpolate(model, samples) {
     const body = { from: ends.from.end, to: ends.to.end, steps: Number(steps.input.value) };
     const files = [ends.from.file, ends.to.file];
     panel.ask({ verb: "interpolate", body, stream, code: () => pathCode(model.name, body, files, decoder(model)),
-      say: ({ images }) => `${images.length} images from the first to the second`, draw: ({ images, path }) => walk(model, images, path, body) });
+      say: ({ images }) => `${images.length} images from the first to the second`, draw: ({ images, path }) => walk(model, images, path, body, (error) => panel.fail(error)) });
   };
   const end = (side, legend, start) => {
     let newest = 0;
@@ -116,7 +116,7 @@ function seedOf(side, start, use) {
   return el("div.row.tight", {}, input, el("button", { type: "button", onclick: roll }, icon("dice"), "Roll"));
 }
 
-function walk(model, images, path, body) {
+function walk(model, images, path, body, onerror) {
   const large = el(isSmall(model) ? "img.pixels" : "img", { alt: "One of the images between" });
   const thumbs = images.map((png) => el(isSmall(model) ? "img.pixels" : "img", { src: dataUrl(png), alt: "" }));
   const at = (number) => {
@@ -128,7 +128,7 @@ function walk(model, images, path, body) {
   at((images.length - 1) >> 1);
   const strip = el("div.grid.way", { role: "img", "aria-label": `${images.length} images from the first to the second` }, ...thumbs);
   strip.style.gridTemplateColumns = `repeat(${images.length}, minmax(0, 1fr))`;
-  const take = async () => save(await picture(model.name, "interpolate", body), `${model.name}-between.png`);
+  const take = () => picture(model.name, "interpolate", body).then((blob) => save(blob, `${model.name}-between.png`)).catch(onerror);
   return [el("div.large", {}, el("figure.plate", {}, large)), position.node, strip,
     el("div.row.wrap", {}, el("button", { type: "button", onclick: take }, icon("download"), "Download the strip"), el("span.hint", {}, `${path === "linear" ? "along a line" : "along a great circle"} between the codes`))];
 }

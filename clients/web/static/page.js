@@ -5,8 +5,8 @@ import { el } from "./dom.js";
 import { headline, modelHref, source, stateOf } from "./summary.js";
 import { VIEWS, viewsOf } from "./views.js";
 
-/** The page of `name` with the view `wanted`: `{node, name, open(view), update(models)}`. */
-export function modelPage(name, wanted) {
+/** The page of the model `name`, opened at `view`: `{node, name, open(view), update(models)}`. */
+export function modelPage(name, view) {
   const rail = el("nav.rail", { "aria-label": "Models" });
   const body = el("article.page", {}, el("p.hint", {}, "Loading"));
   const state = el("p.row.tight.wrap");
@@ -22,9 +22,9 @@ export function modelPage(name, wanted) {
       whole = model.state === "AVAILABLE";
       const links = el("nav.views", { "aria-label": `Views of ${name}` });
       const place = el("div.place");
-      views = (view) => {
+      views = (asked) => {
         const all = viewsOf(model);
-        const chosen = all.includes(view) ? view : all[0];
+        const chosen = all.includes(asked) ? asked : all[0];
         document.title = `${name}, ${VIEWS[chosen].title} · Ladle`;
         links.replaceChildren(...all.map((each) => el("a", { href: modelHref(name, each), "aria-current": each === chosen ? "page" : undefined }, VIEWS[each].title)));
         place.replaceChildren(VIEWS[chosen].panel(model, samples));
@@ -32,7 +32,7 @@ export function modelPage(name, wanted) {
       state.replaceChildren(stateOf(model), source(model) ?? "");
       body.replaceChildren(el("header.head", {}, el("div", {}, el("h1", {}, name), el("p.about", {}, model.description ?? ""), state), headline(model) ?? ""), links, place);
       if (model.error) place.before(el("p.notice.bad", { role: "alert" }, model.error));
-      views(wanted);
+      views(view);
     } catch (error) {
       views = null;
       whole = false;
@@ -46,7 +46,7 @@ export function modelPage(name, wanted) {
   return {
     node: el("div.split", {}, rail, body),
     name,
-    open: (view) => { wanted = view; views?.(view); },
+    open: (next) => { view = next; views?.(view); },
     update: (models) => {
       const text = JSON.stringify(models.map(({ name: each, state: now, version }) => [each, now, version]));
       if (rail.dataset.text !== text) {

@@ -154,6 +154,7 @@ class ImageVerbs(Verb):
 
 
 def _classes(found: Classification, top: int) -> dict[str, Any]:
+    # Stable, so that equal probabilities keep the order of the classes.
     order = np.argsort(-found.probabilities, kind="stable")[:top]
     rows = [{"label": found.labels[i], "class_id": int(i), "probability": float(found.probabilities[i])} for i in order]
     return {"label": found.label, "class_id": found.class_id, "probability": found.probability, "top": rows}
@@ -172,6 +173,7 @@ def _seen(request: ParsedRequest, asked: ModelRequest, image: Upload) -> Json | 
 
 def _sent(model: Model, images: Sequence[Upload], signature: str = "serving_bytes") -> Any:
     """Encoded images if the model has a signature for them, else pixels."""
+    # Bytes are smaller than pixels, and the server decodes them with the code that the network was exported with.
     if signature in model.signatures.described:
         return [image.data for image in images]
     return _arrays(model, images)
