@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import google_crc32c
+
 from ladle.serving.errors import DataLoss
 
 _NOT_A_TFRECORD = "the warm-up file is damaged. Please verify your warmup data is in TFRecord format."
@@ -28,27 +30,10 @@ def read_records(path: Path) -> Iterator[bytes]:
         at += 16 + length
 
 
-def _crc_table() -> list[int]:
-    """The CRC of each byte, for the Castagnoli polynomial with its bits reversed."""
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_TABLE = _crc_table()
-
-
 def _masked_crc(data: bytes) -> bytes:
     """CRC-32C as TFRecord stores it: rotated by 15 bits plus a constant.
 
     The mask is there because the CRC of data that itself contains a CRC is weak.
     """
-    crc = 0xFFFFFFFF
-    table = _TABLE
-    for byte in data:
-        crc = crc >> 8 ^ table[(crc ^ byte) & 255]
-    crc ^= 0xFFFFFFFF
+    crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+import time
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 
@@ -48,6 +51,20 @@ def test_a_damaged_file_is_refused(tiny: Any, tmp_path: Path, damage: Any) -> No
     write(tmp_path, damage(tiny.record(b"content")))
     with pytest.raises(DataLoss, match="verify your warmup data is in TFRecord format"):
         list(read_requests(tmp_path))
+
+
+def test_thirty_megabytes_of_requests_are_checked_in_well_below_a_second(tmp_path: Path) -> None:
+    def masked(part: bytes) -> bytes:
+        crc = google_crc32c.value(part)
+        return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+    content = bytes(range(256)) * 120_000
+    length = struct.pack("<Q", len(content))
+    (tmp_path / "records").write_bytes(length + masked(length) + content + masked(content))
+    start = time.thread_time()
+    (record,) = read_records(tmp_path / "records")
+    assert time.thread_time() - start < 0.5
+    assert record == content
 
 
 def test_requests_of_each_kind_are_read(tiny: Any, tmp_path: Path) -> None:
