@@ -38,8 +38,8 @@ FAMILIES = (
     Family(
         "By hand and dense",
         (
-            *("linear_regression", "logistic_regression", "himmelblau", "tensor_mlp"),
-            *("mlp", "custom_dense", "house_prices"),
+            *("linear_regression", "logistic_regression", "himmelblau", "perceptron", "backprop_mlp"),
+            *("tensor_mlp", "mlp", "custom_dense", "house_prices"),
         ),
         "fit, classify, minimise",
         (("mlp", "fashion_mnist", "full"), ("house_prices", "boston_housing", "full")),
