@@ -36,6 +36,8 @@ def _registry() -> dict[str, Network]:
             continue
         for network in importlib.import_module(f"{__name__}.{module.name}").NETWORKS:
             if network.name in found:
-                raise ValueError(f"{network.name} stands in {home[network.name]}.py and in {module.name}.py")
+                raise ValueError(
+                    f"{network.name} is defined in both {home[network.name]}.py and {module.name}.py; rename one"
+                )
             found[network.name], home[network.name] = network, module.name
     return found

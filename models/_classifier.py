@@ -56,7 +56,7 @@ def signatures(model: keras.Model, config: ImagesConfig, assets: Assets) -> dict
     ValueError unless there is a label for each class.
     """
     if len(assets.labels) != config.num_classes:
-        raise ValueError(f"{len(assets.labels)} labels for {config.num_classes} classes; give one for each class")
+        raise ValueError(f"got {len(assets.labels)} labels; expected {config.num_classes}, one for each class")
     shape = (config.height, config.width, config.channels)
 
     def classify(image: tf.Tensor) -> Tensors:

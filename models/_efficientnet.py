@@ -80,14 +80,16 @@ def restore(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
 def assign(variable: Any, tensors: Mapping[str, np.ndarray], name: str, depthwise: bool = False) -> None:
     """Set a variable to the tensor of that name, with PyTorch's axes turned into Keras's; ValueError if unfit."""
     if name not in tensors:
-        raise ValueError(f"there is no {name} among the {len(tensors)} tensors; another network's weights")
+        raise ValueError(f"no tensor {name} among {len(tensors)}; these weights are for another network")
     value = np.asarray(tensors[name])
     if value.ndim == 4:
         value = value.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
     elif value.ndim == 2:
         value = value.T
     if value.shape != tuple(variable.shape):
-        raise ValueError(f"{name} is {list(value.shape)}, and {list(variable.shape)} is wanted; another size's weights")
+        raise ValueError(
+            f"{name} has shape {list(value.shape)}; expected {list(variable.shape)}: these weights are for another size"
+        )
     variable.assign(value.astype(np.float32))
 
 

@@ -68,7 +68,7 @@ def check_size(config: GanConfig) -> None:
     """ValueError for a size of images that no generator makes."""
     if config.height != config.width or config.height not in STRIDES:
         raise ValueError(
-            f"images are {config.height}×{config.width}; wanted are squares of "
+            f"images are {config.height}×{config.width}; expected squares of "
             f"{', '.join(map(str, STRIDES))} pixels: resize them"
         )
 

@@ -149,5 +149,7 @@ class Network:
         known = {f.name for f in dataclasses.fields(self.config)}
         unknown = sorted(set(overrides) - known)
         if unknown:
-            raise ValueError(f"{self.name}: no option {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{self.name}: unknown option {', '.join(unknown)}; expected one of {', '.join(sorted(known))}"
+            )
         return dataclasses.replace(self.config, **overrides)

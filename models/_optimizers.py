@@ -62,11 +62,11 @@ def clipping(config: Clipped) -> dict[str, float]:
     given = {name: getattr(config, name) for name in named if getattr(config, name)}
     if len(given) > 1:
         told = " and ".join(f"{name} {value:g}" for name, value in given.items())
-        raise ValueError(f"{told} are set; gradients are clipped in one way: set the others to 0")
+        raise ValueError(f"{told} are set; expected at most one way to clip: set the others to 0")
     keras_names = dict(zip(named, ("clipvalue", "clipnorm", "global_clipnorm"), strict=True))
     for name, value in given.items():
         if value < 0:
-            raise ValueError(f"{name} is {value:g}; wanted is a length above 0, or 0 for none")
+            raise ValueError(f"{name} is {value:g}; expected a length above 0, or 0 for no clipping")
     return {keras_names[name]: value for name, value in given.items()}
 
 
@@ -92,15 +92,15 @@ def optimizer(config: Optimized, weights: Sequence[Any]) -> keras.optimizers.Opt
     """
     name = config.optimizer
     if name not in OPTIMIZERS:
-        raise ValueError(f'optimizer is "{name}"; wanted is one of {", ".join(OPTIMIZERS)}')
+        raise ValueError(f'unknown optimizer "{name}"; expected one of {", ".join(OPTIMIZERS)}')
     if not 0 <= config.momentum < 1:
-        raise ValueError(f"momentum is {config.momentum:g}; wanted is a share, 0 up to but not 1")
+        raise ValueError(f"momentum is {config.momentum:g}; expected at least 0 and less than 1")
     if config.momentum and name not in ("sgd", "rmsprop"):
-        raise ValueError(f"{name} has a momentum of its own; momentum goes with sgd or rmsprop")
+        raise ValueError(f"{name} has its own momentum; leave momentum at 0, or choose sgd or rmsprop")
     if config.nesterov and not (name == "sgd" and config.momentum):
-        raise ValueError("nesterov is of sgd with momentum; give both")
+        raise ValueError("nesterov requires optimizer=sgd and momentum > 0")
     if name == "adamw" and not config.weight_decay:
-        raise ValueError("adamw is Adam with weight decay; give weight_decay, such as 0.004")
+        raise ValueError("adamw requires weight_decay > 0; set it, for example to 0.004")
     settings: dict[str, Any] = {"weight_decay": config.weight_decay or None, **clipping(config)}
     if name == "sgd":
         made = keras.optimizers.SGD(config.learning_rate, config.momentum, config.nesterov, **settings)

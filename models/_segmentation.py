@@ -149,7 +149,9 @@ def compile_segmenter(model: keras.Model, config: SegmentationConfig) -> keras.M
     """
     classes = config.num_classes + 1
     if len(config.class_weights) not in (0, classes):
-        raise ValueError(f"class_weights has {len(config.class_weights)} numbers for {classes} classes; give all")
+        raise ValueError(
+            f"class_weights has {len(config.class_weights)} numbers; expected {classes}, one for each class, or none"
+        )
     model.compile(
         optimizer=optimizer(config, model.trainable_variables),
         loss=BorderCrossEntropy(config.border_weight, config.border_width, config.class_weights),
@@ -175,8 +177,8 @@ def signatures(model: keras.Model, config: SegmentationConfig, assets: Assets) -
     """
     if len(assets.labels) != config.num_classes + 1:
         raise ValueError(
-            f"{len(assets.labels)} labels for the background and {config.num_classes} classes; give one for each, "
-            "the background's first"
+            f"got {len(assets.labels)} labels; expected {config.num_classes + 1}: the background's first, then one for "
+            "each class"
         )
 
     def segment(image: tf.Tensor) -> Tensors:

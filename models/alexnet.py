@@ -45,7 +45,7 @@ def build(config: Config) -> keras.Model:
     ValueError unless there are five convolutions.
     """
     if len(config.filters) != 5:
-        raise ValueError(f"filters has {len(config.filters)} numbers; wanted are five, one for each convolution")
+        raise ValueError(f"filters has {len(config.filters)} numbers; expected five, one for each convolution")
     layers = Layers(seeds(config.seed))
     large = config.height >= LARGE
     image = keras.Input((config.height, config.width, config.channels), name="image")

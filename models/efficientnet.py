@@ -50,7 +50,7 @@ def build(config: Config) -> keras.Model:
              arXiv:1905.11946, and the EfficientNet-Lite release of its authors (2020)
     """
     if config.channels != 3:
-        raise ValueError(f"channels is {config.channels}; it takes 3 (colour)")
+        raise ValueError(f"channels is {config.channels}; expected 3 (colour)")
     image = keras.Input((config.height, config.width, config.channels), name="image")
     seed = seeds(config.seed)
     x = _efficientnet.base(next(seed), config.base_width, config.base_blocks)(image, training=False)

@@ -77,7 +77,7 @@ def build(config: Config) -> keras.Model:
     ValueError for another stride.
     """
     if config.stride not in (32, 16, 8):
-        raise ValueError(f"stride is {config.stride}; wanted is 32, 16 or 8")
+        raise ValueError(f"stride is {config.stride}; expected 32, 16 or 8")
     seed = seeds(config.seed)
     layers = Layers(seed)
     classes = config.num_classes + 1

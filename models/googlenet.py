@@ -89,7 +89,7 @@ def build(config: Config) -> keras.Model:
     x = keras.layers.MaxPool2D(3, 2 if large else config.stem_stride, padding="same", name="stem3_pool")(x)
     for name in config.modules:
         if name not in MODULES:
-            raise ValueError(f'there is no module "{name}"; wanted are some of {", ".join(MODULES)}')
+            raise ValueError(f'unknown module "{name}"; expected some of {", ".join(MODULES)}')
         x = layers.inception(x, scaled(*MODULES[name]), f"inception{name}", config.reduce)
         if name in ("3b", "4e"):
             x = keras.layers.MaxPool2D(3, 2, padding="same", name=f"pool{name[0]}")(x)  # height and width halved

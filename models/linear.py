@@ -175,7 +175,7 @@ def build_logistic(config: LogisticConfig) -> LogisticRegression:
     ValueError unless there are two classes.
     """
     if config.num_classes != 2:
-        raise ValueError(f"num_classes is {config.num_classes}; one sigmoid unit tells two classes apart: name them")
+        raise ValueError(f"num_classes is {config.num_classes}; expected 2: name two labels with --classes")
     model = LogisticRegression(config, name="logistic_regression")
     model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
     return model

@@ -87,7 +87,7 @@ def _recurrent(config: Config, seed: Iterator[int], last: bool, name: str) -> ke
         case "gru":
             kind = keras.layers.GRU
         case _:
-            raise ValueError(f'layer is "{config.layer}"; wanted is rnn_cell, rnn, lstm or gru')
+            raise ValueError(f'unknown layer "{config.layer}"; expected rnn_cell, rnn, lstm or gru')
     return kind(config.units, use_cudnn=False, return_sequences=not last, name=name, **initializers)
 
 
@@ -135,11 +135,11 @@ def signatures(model: keras.Model, config: Config, assets: Assets) -> dict[str, 
     ValueError unless there are two labels, negative first, and no more words than token ids.
     """
     if len(assets.labels) != 2:
-        raise ValueError(f"{len(assets.labels)} labels for a sentiment; give two, the negative one first")
+        raise ValueError(f"got {len(assets.labels)} labels; expected two, the negative one first")
     if steps.FIRST_WORD + len(assets.vocabulary) > config.vocab_size:
         raise ValueError(
-            f"{len(assets.vocabulary)} words and {steps.FIRST_WORD} special tokens exceed vocab_size "
-            f"{config.vocab_size}; give fewer words"
+            f"got {len(assets.vocabulary)} words and {steps.FIRST_WORD} special tokens; expected at most vocab_size "
+            f"{config.vocab_size}: give fewer words or raise vocab_size"
         )
 
     def classify(tokens: tf.Tensor) -> Tensors:

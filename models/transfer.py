@@ -78,7 +78,7 @@ def build(config: Config) -> keras.Model:
              default base: Tan, Le 2019, arXiv:1905.11946
     """
     if config.channels not in (1, 3):
-        raise ValueError(f"channels is {config.channels}; a base takes 1 (grey) or 3 (colour)")
+        raise ValueError(f"channels is {config.channels}; expected 1 (grey) or 3 (colour)")
     image = keras.Input((config.height, config.width, config.channels), name="image")
     x = image if config.channels == 3 else keras.layers.Concatenate(name="colour")([image, image, image])
     x = keras.layers.Resizing(config.size, config.size, name="resize")(x)  # [b, size, size, 3]
@@ -107,7 +107,7 @@ def _scaled(config: Config, seed: int, x: keras.KerasTensor) -> tuple[keras.Mode
     if config.base == LITE:
         return _efficientnet.base(seed, config.base_width, config.base_blocks), x
     if config.base not in APPLICATIONS:
-        raise ValueError(f'no base "{config.base}"; there is {LITE}, {", ".join(APPLICATIONS)}')
+        raise ValueError(f'unknown base "{config.base}"; expected one of {LITE}, {", ".join(APPLICATIONS)}')
     application, caffe = APPLICATIONS[config.base]
     if caffe:
         x = keras.layers.Rescaling(255.0, [-mean for mean in CAFFE], name="scale")(x)

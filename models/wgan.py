@@ -174,7 +174,7 @@ def build(config: Config) -> WGAN:
     """
     check_size(config)
     if config.optimizer not in ("adam", "rmsprop"):
-        raise ValueError(f'optimizer is "{config.optimizer}"; wanted is adam or rmsprop')
+        raise ValueError(f'unknown optimizer "{config.optimizer}"; expected adam or rmsprop')
     model = WGAN(config, name="wgan")
     model.compile(_optimizer(config), _optimizer(config))
     return model

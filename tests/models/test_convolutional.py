@@ -85,7 +85,7 @@ def test_transposed_convolutions_of_an_fcn_begin_as_interpolation() -> None:
 
 
 def test_an_fcn_wants_a_stride_that_it_has() -> None:
-    with pytest.raises(ValueError, match="stride is 4; wanted is 32, 16 or 8"):
+    with pytest.raises(ValueError, match="stride is 4; expected 32, 16 or 8"):
         built("fcn8s", stride=4)
 
 
@@ -97,5 +97,5 @@ def test_class_weights_count_pixels_of_a_class_more(tiny: Any) -> None:
     plain = BorderCrossEntropy(0.0, 1, reduction=None)(mask, logits)
     weighted = BorderCrossEntropy(0.0, 1, (1.0, 3.0), reduction=None)(mask, logits)
     np.testing.assert_allclose(weighted / plain, [[[0.5, 1.5]]], rtol=1e-6)
-    with pytest.raises(ValueError, match="class_weights has 3 numbers for 2 classes"):
+    with pytest.raises(ValueError, match="class_weights has 3 numbers; expected 2"):
         models.get("unet").build(tiny("unet", class_weights=(1.0, 2.0, 3.0)))

@@ -39,5 +39,5 @@ def test_every_base_is_frozen_and_its_top_unfrozen(base: str) -> None:
 
 
 def test_an_unknown_base_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match='no base "vgg17"; there is efficientnet_lite0, vgg16, '):
+    with pytest.raises(ValueError, match='unknown base "vgg17"; expected one of efficientnet_lite0, vgg16, '):
         TRANSFER.build(TRANSFER.configured(**{**TINY, "base": "vgg17"}))

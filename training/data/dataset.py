@@ -1,4 +1,4 @@
-"""What every data set becomes: three splits of arrays, and where they came from."""
+"""A data set in memory: three splits of arrays, and where they came from."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and targets, one row an example.
+    """Inputs and targets, one row per example.
 
-    images  x uint8   [n, h, w, c]      y int64 [n], or None when nobody labelled them
+    images  x uint8   [n, h, w, c]      y int64 [n], or None without labels
     text    x object  [n], UTF-8 bytes  y int64 [n]
     masks   x uint8   [n, h, w, c]      y uint8 [n, h, w], class ids
     table   x float32 [n, columns]      y float32 [n]
@@ -36,10 +36,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a reader or a generator returns: the splits, without their history.
+    """What a reader or a generator returns.
 
-    `files` are those that were read, for the checksum; empty means all of the folder. `name` is of the data set whose
-    layout they have, where that is not the one that was asked for.
+    notes    how the splits were made, for the model card
+    columns  names of the columns of a table
+    files    the files that were read, for the checksum; empty means all files of the folder
+    name     name of the data set whose layout the files have, if it is not the requested one
     """
 
     train: Split
@@ -54,7 +56,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a data set came from. `sha256` covers the files that were read; empty for generated data."""
+    """Where a data set came from. `sha256` covers all files that were read; it is empty for generated data."""
 
     name: str
     source: str
@@ -70,7 +72,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Train, validation and test split, disjoint and fixed by the seed."""
+    """A data set: train, validation and test split, disjoint and fixed by the seed."""
 
     name: str
     kind: Kind
@@ -82,31 +84,35 @@ class Dataset:
     columns: tuple[str, ...] | None = None
 
     def sizes(self) -> dict[str, int]:
-        """Examples by split, as the model card records them."""
+        """Number of examples in each split, as in the model card."""
         return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
 
 
 def split_indices(count: int, seed: int, validation: int, test: int) -> tuple[Array, Array, Array]:
-    """Shuffle 0..count-1 by the seed and deal it out: train, validation, test; int64, disjoint.
+    """Shuffle 0..count-1 by the seed and split it into train, validation and test: int64, disjoint.
 
-    Raises DataError when nothing would be left to train on.
+    validation, test  number of examples in those splits
+
+    DataError when no example would be left for training.
     """
     if count - validation - test < 1:
         raise DataError(
-            f"{count} examples cannot be split into train, {validation} validation and {test} test; "
-            "at least 3 are needed"
+            f"got {count} examples; expected at least 3, to split into train, {validation} validation and {test} test"
         )
     order = np.random.default_rng(seed).permutation(count)
     return order[validation + test :], order[:validation], order[validation : validation + test]
 
 
 def part(count: int, fraction: float) -> int:
-    """A fraction of `count` examples, but one at least."""
+    """The number of examples in a fraction of `count`, at least 1."""
     return max(1, round(count * fraction))
 
 
 def distinct(x: Array, order: Iterable[int] | None = None) -> Array:
-    """Rows of x without doubles (by sha256), ascending int64; of equal rows the first in `order` is kept."""
+    """Indices of x without duplicate rows, ascending int64; of equal rows, the first in `order` is kept.
+
+    Rows are compared by SHA-256, so that memory holds no second copy of them.
+    """
     seen: dict[bytes, int] = {}
     for i in range(len(x)) if order is None else order:
         seen.setdefault(hashlib.sha256(np.ascontiguousarray(x[i]).data).digest(), int(i))
@@ -114,13 +120,14 @@ def distinct(x: Array, order: Iterable[int] | None = None) -> Array:
 
 
 def take(x: Array, y: Array | None, indices: Array) -> Split:
+    """The split with these rows."""
     return Split(x[indices], None if y is None else y[indices])
 
 
 def deal(
     x: Array, y: Array | None, seed: int, validation: float | int = 0.1, test: float | int = 0.2
 ) -> tuple[Split, Split, Split]:
-    """Split arrays by the seed; a float is a fraction, an int a count."""
+    """Split arrays into train, validation and test by the seed; a float is a fraction, an int a count."""
     count = len(x)
     sizes = [size if isinstance(size, int) else part(count, size) for size in (validation, test)]
     train_i, validation_i, test_i = split_indices(count, seed, *sizes)

@@ -1,7 +1,7 @@
-"""From a data set to batches: what the network takes, in memory once, and tf.data pipelines over it.
+"""Turns a data set into batches: the inputs of the network, held in memory once, with tf.data pipelines over them.
 
-Images stay uint8 in memory and become float32 [0, 1] batch by batch. The order of an epoch and its augmentation are
-fixed by (seed, epoch), so that a run can be resumed at any step.
+Images stay uint8 in memory and become float32 in [0, 1] batch by batch. The order of an epoch and its augmentation
+depend only on (seed, epoch), so a run can be resumed at any step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ladle.training.data.augmentation import Change, Crops, Elastic, Moves
 from ladle.training.data.dataset import Array, Dataset, Kind, Split
 from ladle.training.data.errors import DataError
 
-WANTED: dict[Task, Kind] = {
+KIND_OF_TASK: dict[Task, Kind] = {
     "classify": "images",
     "sentiment": "text",
     "regress": "table",
@@ -31,19 +31,21 @@ WANTED: dict[Task, Kind] = {
 }
 SEPARATORS = bytes.maketrans(FILTERED.encode(), b" " * len(FILTERED))
 TOKENIZED_AT_ONCE = 2048
+"""Texts per call of the tokenizer: all at once would need much memory for intermediate strings."""
 HOST = "CPU:0"
-"""Where the data stay, GPU or not."""
+"""The data stay in main memory, with or without a GPU."""
 LARGE = 1 << 20
+"""Bytes from which an array is copied by hand, once."""
 ALIGNED = 64
-"""Bytes: tensors begin at multiples of it."""
+"""Alignment of tensors in bytes."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split as the network takes it, but for the scale.
+    """One split in the form that the network reads, except that images are not scaled.
 
     x  uint8 [n, h, w, c], int32 [n, max_length] or float32 [n, d]
-    y  class ids [n], masks [n, h, w], figures [n], or None when the task needs no target
+    y  class ids [n], masks [n, h, w], values [n], or None if the task needs no targets
     """
 
     x: tf.Tensor
@@ -53,21 +55,22 @@ class Part:
         return int(self.x.shape[0])
 
     def inputs(self, rows: slice | Array = slice(None)) -> Array:
-        """Some inputs as the network takes them: images float32 in [0, 1], all else unchanged."""
+        """Inputs of some rows as the network reads them: images float32 in [0, 1], everything else unchanged."""
         x = _view(self.x)[rows]
         return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
 
     def targets(self, rows: slice | Array = slice(None)) -> Array:
+        """Targets of some rows; the task must have targets."""
         assert self.y is not None
         return _view(self.y)[rows]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set made ready for one network.
+    """A data set prepared for one network.
 
-    config   the network's config with the facts of the data filled in
-    assets   labels and vocabulary that travel with the model
+    config   the network's config, completed with facts of the data such as height and num_classes
+    assets   labels and vocabulary that are exported with the model
     dataset  the data set it came from
     """
 
@@ -85,34 +88,34 @@ class Prepared:
 
     @property
     def train_size(self) -> int:
-        """Training examples in use: all, or train_limit of them."""
+        """Number of training examples in use: all, or train_limit."""
         limit = self.config.train_limit
         return min(limit, len(self.train)) if limit else len(self.train)
 
     @property
     def pieces(self) -> int:
-        """Crops of each training image in an epoch: as many as have its area; 1 when images stay whole."""
+        """Crops of each training image per epoch, enough to cover its area; 1 without cropping."""
         crop = getattr(self.config, "crop", 0)
         height, width = self.train.x.shape[1:3] if crop else (1, 1)
         return max(1, height * width // crop**2) if crop else 1
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch; the examples that fill no batch rest until another epoch's order."""
+        """Steps per epoch. Examples that do not fill a batch are left out; another epoch's order includes them."""
         return self.train_size * self.pieces // self.batch_size
 
     def training_batches(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
-        """The batches of an epoch (counted from 0) from a step on: the same ones for the same seed."""
+        """The batches of an epoch (from 0), starting at a step; the same seed gives the same batches."""
         order = self._order(epoch)[first_step * self.batch_size :]
         return self._batches(self.train, order, self.batch_size, True, self._changes(epoch), self.pieces)
 
     def validation_batches(self, drop_remainder: bool = False) -> tf.data.Dataset:
-        """The validation split in its order."""
+        """The batches of the validation split, in order."""
         size = min(self.config.batch_size, len(self.validation))
         return self._batches(self.validation, np.arange(len(self.validation)), size, drop_remainder, ())
 
     def chosen(self) -> Array:
-        """The training examples in use, by row."""
+        """Rows of the training examples in use: int64 [train_size], in random order."""
         return np.random.default_rng([self.config.seed, 0]).permutation(len(self.train))[: self.train_size]
 
     def _order(self, epoch: int) -> Array:
@@ -120,7 +123,7 @@ class Prepared:
         return np.random.default_rng([self.config.seed, 1, epoch]).permutation(pieces.ravel())
 
     def _changes(self, epoch: int) -> list[Change]:
-        """What augmentation does to the pieces of the training images in an epoch."""
+        """The augmentations of the crops of an epoch, in the order in which they apply."""
         config, count = self.config, len(self.train) * self.pieces
         shape = [count, *self.train.x.shape[1:]]
         with tf.device(HOST):
@@ -156,36 +159,40 @@ class Prepared:
 
 
 def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets | None = None) -> Prepared:
-    """Make a data set ready for a network: facts of the data into the config, words into tokens.
+    """Prepare a data set for a network: copy facts of the data into the config and turn words into tokens.
 
-    The vocabulary is that of the training split alone, or that of `assets` when a trained model is to be measured.
-    Raises DataError: a data set of another kind or with other labels, a split without examples, augmented text.
+    assets  labels and vocabulary of a trained model that is evaluated; without it, the vocabulary is built from the
+            training split alone
+
+    DataError: a data set of another kind or with other labels, a split without examples, or augmentation of text.
     """
-    kind = WANTED[network.task]
+    kind = KIND_OF_TASK[network.task]
     if dataset.kind != kind:
-        raise DataError(f"{dataset.name} holds {dataset.kind}; {network.name} wants {kind}: give another --data")
+        raise DataError(
+            f"{dataset.name} holds {dataset.kind}; expected {kind} for {network.name}: choose another --data"
+        )
     for name in ("augment", "elastic"):
         if getattr(config, name) and kind not in ("images", "masks"):
             raise DataError(
-                f"{network.name}: {name} changes images, and {dataset.name} holds {kind}; leave --{name} out"
+                f"{network.name}: --{name} changes images, but {dataset.name} holds {kind}; leave --{name} out"
             )
     if chosen := getattr(config, "classes", ()):
         dataset = only(dataset, chosen)
     for name, size in dataset.sizes().items():
         if not size:
-            raise DataError(f"{dataset.name} has no {name} examples; {network.name} needs some in each split")
+            raise DataError(f"{dataset.name} has no {name} examples; expected some in each split")
     if assets is not None and assets.labels != (dataset.labels or ()):
-        wanted = ", ".join(assets.labels) or "none"
-        raise DataError(f"{dataset.name} has other labels than the model, which knows {wanted}: give another --data")
+        expected = ", ".join(assets.labels) or "no labels"
+        raise DataError(f"{dataset.name} has other labels than the model; expected {expected}: choose another --data")
     vocabulary = assets.vocabulary if assets is not None else ()
     if dataset.kind == "text" and assets is None:
         vocabulary = words(dataset.train.x, getattr(config, "vocab_size") - FIRST_WORD)  # noqa: B009
         if not vocabulary:
-            raise DataError(f"{dataset.name}: its training texts hold no word; look at the files")
+            raise DataError(f"{dataset.name}: the training texts hold no words; check the files")
     if (crop := getattr(config, "crop", 0)) and not 0 < crop <= min(dataset.train.x.shape[1:3]):
         height, width = dataset.train.x.shape[1:3]
         raise DataError(
-            f"crop is {crop}, but the images of {dataset.name} are {height}x{width}; give --crop 1 to "
+            f"crop is {crop} and the images of {dataset.name} are {height}x{width}; expected --crop 1 to "
             f"{min(height, width)}, or 0 for whole images"
         )
     config = dataclasses.replace(config, **_facts(config, dataset, vocabulary))
@@ -196,18 +203,18 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
     targets = network.task not in ("reconstruct", "generate")
     with tf.device(HOST):
         ready = [Part(_tensor(part.x), tf.constant(part.y) if targets else None) for part in parts]
-    if dataset.kind != "text":  # NumPy sees the tensors' memory: nothing is held twice
+    if dataset.kind != "text":  # views of the tensors' memory, so that nothing is held twice
         train, validation, test = (Split(_view(p.x), old.y) for p, old in zip(ready, parts, strict=True))
         dataset = dataclasses.replace(dataset, train=train, validation=validation, test=test)
     return Prepared(network.task, config, Assets(dataset.labels or (), vocabulary), dataset, *ready)
 
 
 def only(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """The examples of some classes, whose ids are then 0, 1 ... in the order given; DataError for an unknown one."""
+    """The examples of some classes, renumbered 0, 1 ... in the given order; DataError for an unknown class."""
     labels = dataset.labels or ()
     for label in classes:
         if label not in labels:
-            raise DataError(f"{dataset.name} has no class {label!r}; it has {', '.join(labels) or 'none'}")
+            raise DataError(f"{dataset.name} has no class {label!r}; expected one of {', '.join(labels) or 'none'}")
 
     def chosen(part: Split) -> Split:
         ids = np.full(len(labels), -1)
@@ -238,7 +245,7 @@ def _tokens(tokenize: Tokenize, texts: Array) -> Array:
 
 
 def _facts(config: Config, dataset: Dataset, vocabulary: tuple[str, ...]) -> dict[str, Any]:
-    """What the data set decides, of the fields that the config has."""
+    """Values of config fields that the data set determines, for those fields that the config has."""
     facts: dict[str, Any] = {}
     if dataset.kind in ("images", "masks"):
         facts = dict(zip(("height", "width", "channels"), dataset.train.x.shape[1:], strict=True))
@@ -246,21 +253,21 @@ def _facts(config: Config, dataset: Dataset, vocabulary: tuple[str, ...]) -> dic
         facts = {"vocab_size": len(vocabulary) + FIRST_WORD}
     if dataset.kind == "table":
         facts = {"features": dataset.train.x.shape[1]}
-    if dataset.labels:  # a network that segments does not count the background
+    if dataset.labels:  # segmentation networks do not count the background as a class
         facts["num_classes"] = len(dataset.labels) - (dataset.kind == "masks")
     known = {field.name for field in dataclasses.fields(config)}
     return {name: value for name, value in facts.items() if name in known}
 
 
 def _as_written() -> tf.data.Options:
-    """tf.data's rewriting of its graph puts a second copy of the data there, and makes these batches no faster."""
+    """Options that keep tf.data from rewriting its graph: that copies the data and makes these batches no faster."""
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return options
 
 
 def _tensor(array: Array) -> tf.Tensor:
-    """The array copied once into a tensor's memory; tf.constant would hold two copies."""
+    """A tensor with a copy of the array. tf.constant would hold two copies for a while."""
     if array.nbytes < LARGE:
         return tf.constant(array)
     memory = np.empty(array.nbytes + ALIGNED, np.uint8)
@@ -271,5 +278,5 @@ def _tensor(array: Array) -> tf.Tensor:
 
 
 def _view(tensor: tf.Tensor) -> Array:
-    """The tensor's own memory, read-only."""
+    """A read-only view of the tensor's memory."""
     return np.asarray(memoryview(tensor))

@@ -1,7 +1,7 @@
-"""What a data set is to the rest of the package, and the resolver that finds its files.
+"""Entries of data sets, and the resolver that finds their files.
 
-Order: the user's path, the cache, an installed package, a package or the original download fetched into the
-cache; generated data only when asked for.
+The resolver looks at the user's path, the cache and installed packages, in this order. Then it fetches a package or the
+original download into the cache. It uses generated data only on request.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Any
 from ladle.training.data import to_folder
 from ladle.training.data.dataset import Contents, Dataset, Kind, Provenance
 from ladle.training.data.errors import DataError
-from ladle.training.data.fetch import cache as _cache
-from ladle.training.data.fetch import sources as _sources
+from ladle.training.data.fetch import cache, sources
 from ladle.training.data.fetch.progress import Progress
 from ladle.training.data.fetch.sources import Source
 
 GENERATED = "generated (synthetic)"
 OWN = "user's path: "
-"""How the source of the user's own files begins; the rest is the last name of their path, as cards are public."""
+"""Prefix of the source of the user's own files. Only the last name of the path follows, because cards are public."""
 
 
 def own_name(source: str) -> str:
-    """Last name of the user's path that a source tells; empty for a source that is not the user's."""
+    """Last name of the user's path in a source; empty if the data are not the user's own."""
     return source.removeprefix(OWN) if source.startswith(OWN) else ""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set: one row of its module's DATASETS.
+    """One data set: a row in DATASETS of its module.
 
-    `read(path, seed, **options)` reads every layout that people have, the user's and the cache's alike, and is
-    None for a set that is only generated; `generate(seed, **options)` draws a set of the same kind and shape.
-    `sources` are tried in their order; without any, the user's path is needed.
+    read      (path, seed, **options) -> contents; reads every supported layout, of the user's files and of the cache;
+              None if the set is only generated
+    generate  (seed, **options) -> a generated set of the same kind and shape
+    sources   tried in this order; if there are none, the user must give a path
     """
 
     name: str
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Published:
-    """Files that are fetched and cached as a data set's are: weights that somebody trained, say."""
+    """Files that are fetched and cached like a data set, such as published weights."""
 
     name: str
     sources: tuple[Source, ...]
@@ -64,7 +64,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Found:
-    """A folder with checked files, the source they are of, and how they were found."""
+    """A folder with checked files, their source, and how they were found."""
 
     folder: Path
     source: Source
@@ -72,7 +72,7 @@ class Found:
 
 
 class Registry:
-    """Entries by name; a name given twice is refused."""
+    """Entries by name. ValueError if two entries have the same name."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries: dict[str, Entry] = {}
@@ -85,32 +85,36 @@ class Registry:
         return sorted(self._entries)
 
     def get(self, name: str) -> Entry:
-        """The entry, or DataError with the nearest names."""
+        """The entry of that name; DataError with the nearest names if there is none."""
         if name in self._entries:
             return self._entries[name]
         near = difflib.get_close_matches(name, self._entries, 3, 0.5) or self.names()
-        raise DataError(f'no data set is called "{name}"; there is {", ".join(near)}')
+        raise DataError(f'unknown data set "{name}"; expected one of {", ".join(near)}')
 
 
 def sources_of(entry: Entry | Published, key: str | None) -> tuple[Source, ...]:
-    """The entry's sources, or the one that `key` names."""
+    """All sources of an entry, or the one with this key; DataError if it has no such source."""
     if key is None:
         return entry.sources
     chosen = tuple(source for source in entry.sources if source.key == key)
     if not chosen:
-        known = ", ".join(source.key for source in entry.sources) or "none: it needs --data PATH"
-        raise DataError(f'{entry.name}: no source is called "{key}"; its sources: {known}')
+        if not entry.sources:
+            raise DataError(
+                f'{entry.name}: got source "{key}", but it has no download; give your files with --data PATH'
+            )
+        known = ", ".join(source.key for source in entry.sources)
+        raise DataError(f'{entry.name}: unknown source "{key}"; expected one of {known}')
     return chosen
 
 
-def locate(entry: Entry | Published, cache: Path, key: str | None = None) -> Found | None:
-    """What is already on this machine: in the cache, else in an installed package. Fetches nothing."""
-    sources = sources_of(entry, key)
-    for source in sources:
-        folder = _cache.folder(cache, entry.name, source.key)
-        if _cache.present(folder):
+def locate(entry: Entry | Published, root: Path, key: str | None = None) -> Found | None:
+    """Find the files on this machine, in the cache below `root`, else in an installed package; fetches nothing."""
+    candidates = sources_of(entry, key)
+    for source in candidates:
+        folder = cache.folder(root, entry.name, source.key)
+        if cache.present(folder):
             return Found(folder, source, "from the cache")
-    for source in sources:
+    for source in candidates:
         installed = source.installed()
         if installed is not None:
             return Found(installed, source, "installed")
@@ -118,42 +122,45 @@ def locate(entry: Entry | Published, cache: Path, key: str | None = None) -> Fou
 
 
 def resolve(
-    entry: Entry | Published, cache: Path, progress: Progress, key: str | None = None, advice: str = ""
+    entry: Entry | Published, root: Path, progress: Progress, key: str | None = None, advice: str = ""
 ) -> Found:
-    """Find the files or fetch them into the cache.
+    """Find the files or fetch them into the cache below `root`.
 
-    Raises DataError with what each source said, and what to do, when none of them has the files.
+    advice  what to do if no source has the files; for data sets there is a default
+
+    DataError names each source that was tried and why it failed, and says what to do.
     """
-    found = locate(entry, cache, key)
+    found = locate(entry, root, key)
     if found and _whole(found):
         return found
-    said = []
-    sources = sources_of(entry, key)
-    for source in sources:
+    failures = []
+    candidates = sources_of(entry, key)
+    for source in candidates:
         if reason := source.missing():
-            said.append(f"{source.title}: {reason}")
+            failures.append(f"{source.title}: {reason}")
             continue
-        target = _cache.folder(cache, entry.name, source.key)
+        target = cache.folder(root, entry.name, source.key)
         try:
-            _cache.fill(target, lambda folder, source=source: _fetch(source, folder, progress))  # type: ignore[misc]
+            cache.fill(target, lambda folder, source=source: _fetch(source, folder, progress))  # type: ignore[misc]
         except DataError as error:
-            said.append(f"{source.title}: {error}")
-            if source is not sources[-1]:
-                progress.say(f"{entry.name}: {said[-1]}")
+            failures.append(f"{source.title}: {error}")
+            if source is not candidates[-1]:
+                progress.say(f"{entry.name}: {failures[-1]}")
             continue
         return Found(target, source, "fetched")
     if isinstance(entry, Entry):
-        if not said:
-            raise DataError(f"{entry.name} has no download: give yours with --data PATH ({entry.layout})")
-        advice = f"give its files with --data PATH ({entry.layout}), or ask for generated data with --synthetic"
-    raise DataError(f"{entry.name} could not be fetched ({'; '.join(said)}); {advice}")
+        if not failures:
+            raise DataError(f"{entry.name} has no download; give your files with --data PATH ({entry.layout})")
+        advice = f"give its files with --data PATH ({entry.layout}), or use generated data with --synthetic"
+    raise DataError(f"{entry.name} could not be fetched ({'; '.join(failures)}); {advice}")
 
 
 def _whole(found: Found) -> bool:
+    """Whether the files have the expected checksums: a cache can be damaged, a package can be of another version."""
     if found.how == "from the cache":
-        return _cache.intact(found.folder)
+        return cache.intact(found.folder)
     try:
-        _sources.check(found.folder, found.source.files)
+        sources.check(found.folder, found.source.files)
     except DataError:
         return False
     return True
@@ -161,17 +168,17 @@ def _whole(found: Found) -> bool:
 
 def _fetch(source: Source, folder: Path, progress: Progress) -> None:
     source.fetch(folder, progress)
-    _sources.check(folder, source.files)
+    sources.check(folder, source.files)
 
 
 def read(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -> Contents:
-    """Read the user's or the cache's files with the options that the reader knows."""
+    """Read the user's files or those in the cache, with the options that the reader accepts."""
     assert entry.read is not None
     return entry.read(path, seed, **_known(entry.read, options))
 
 
 def generated(entry: Entry, seed: int, options: Mapping[str, Any]) -> Dataset:
-    """A generated data set, named so."""
+    """A generated data set; name, source and notes say that it is synthetic."""
     contents = entry.generate(seed, **_known(entry.generate, options))
     instead = f"in place of {entry.name}; " if entry.name != entry.generated_name else ""
     return _dataset(
@@ -191,11 +198,11 @@ def generated(entry: Entry, seed: int, options: Mapping[str, Any]) -> Dataset:
 
 
 def from_path(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -> Dataset:
-    """The user's own files: only their layout is the entry's. DataError when there is nothing at `path`."""
+    """The user's own files in the layout of the entry. DataError when `path` does not exist."""
     if entry.read is None:
-        raise DataError(f"{entry.name} is generated: it takes no --data PATH")
+        raise DataError(f"{entry.name} is generated; leave out --data PATH")
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; {entry.name} takes {entry.layout}")
+        raise DataError(f"{path}: no such file or folder; expected {entry.layout}")
     contents = read(entry, path, seed, options)
     name = contents.name or (f"own_{entry.name}" if entry.sources else entry.name)
     written = to_folder.provenance(path)
@@ -212,13 +219,14 @@ def from_path(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -
 
 
 def from_source(entry: Entry, found: Found, seed: int, options: Mapping[str, Any]) -> Dataset:
+    """The entry's own data, from files that `resolve` found."""
     contents = read(entry, found.folder, seed, options)
     provenance = Provenance(
         name=entry.name,
         source=found.source.title,
         origin=entry.origin,
         licence=entry.licence,
-        sha256=_sources.digest(found.source),
+        sha256=sources.digest(found.source),
         synthetic=False,
         notes=contents.notes,
     )
@@ -226,15 +234,15 @@ def from_source(entry: Entry, found: Found, seed: int, options: Mapping[str, Any
 
 
 def check_options(entry: Entry, options: Mapping[str, Any], real: bool, drawn: bool) -> None:
-    """Refuse an option that neither the reader (if `real`) nor the generator (if `drawn`) knows."""
+    """DataError for an option that neither the reader (if `real`) nor the generator (if `drawn`) accepts."""
     known = sorted({*(_options(entry.read) if real else ()), *(_options(entry.generate) if drawn else ())})
     for name in options:
         if name not in known:
-            raise DataError(f'{entry.name} has no option "{name}"; it has {", ".join(known) or "none"}')
+            raise DataError(f'{entry.name}: unknown option "{name}"; expected {", ".join(known) or "no options"}')
 
 
 def options_of(entry: Entry, drawn: bool) -> tuple[str, ...]:
-    """The options of the reader, or, with `drawn` or without a reader, of the generator."""
+    """The options of the reader; those of the generator if `drawn`, or if there is no reader."""
     return tuple(_options(entry.generate if drawn or entry.read is None else entry.read))
 
 
@@ -264,8 +272,8 @@ def _dataset(name: str, kind: Kind, contents: Contents, provenance: Provenance) 
 
 
 def _sum(path: Path, files: tuple[Path, ...]) -> str:
-    """One digest for the user's files that were read."""
+    """One digest for all files that were read: those in `files`, or everything at `path`."""
     if not files:
         files = (path,) if path.is_file() else tuple(file for file in path.rglob("*") if file.is_file())
     base = path if path.is_dir() else path.parent
-    return _cache.combine({file.relative_to(base).as_posix(): _cache.sha256(file) for file in files})
+    return cache.combine({file.relative_to(base).as_posix(): cache.sha256(file) for file in files})

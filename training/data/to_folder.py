@@ -1,6 +1,6 @@
-"""A data set of pictures written as a folder of one's own would be: train/, validation/ and test/ as PNG files.
+"""Writes a data set of pictures as PNG files in train/, validation/ and test/, like a folder of your own data.
 
-`image_folder` and `mask_folder` read what is written here back, with the same splits; a picture that occurs twice once.
+`image_folder` and `mask_folder` read these folders, with the same splits. They keep one of several equal pictures.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ladle.training.data.errors import DataError
 
 PROVENANCE = "provenance.json"
 COLOURS = (0, 0, 0, 230, 159, 0, 86, 180, 233, 0, 158, 115, 240, 228, 66, 0, 114, 178, 213, 94, 0, 204, 121, 167)
-"""Okabe and Ito's colours for class ids, black first: the mask stays a picture of class ids, its palette shows them."""
+"""Palette of masks: Okabe and Ito's colours, black first. The pixel values stay class ids; viewers show the colours."""
 
 
 def write(dataset: Dataset, folder: Path) -> int:
-    """Write every picture of `dataset` below `folder`, which appears whole or not at all; returns how many.
+    """Write all pictures of `dataset` below `folder` and return their number. The folder appears only when complete.
 
-    Masks of two classes are 0 and 255, of more class ids with a palette, the names in labels.txt. Pictures of classes
-    lie in a folder a class. Origin and licence stand in provenance.json, which the registry reads with the pictures, so
-    that generated ones stay known as such.
+    Pictures with classes lie in one folder per class. Masks of two classes have the values 0 and 255; masks of more
+    classes have class ids and a palette. labels.txt has the class names. provenance.json has origin and licence; the
+    registry reads it with the pictures, so that generated data stay marked as synthetic.
 
-    DataError: neither pictures nor masks, `folder` is there and not empty, or cannot be written.
+    DataError: the data set has no pictures, `folder` exists and is not empty, or it cannot be written.
     """
     check(dataset.name, dataset.kind, folder)
     try:
@@ -43,18 +43,18 @@ def write(dataset: Dataset, folder: Path) -> int:
 
 
 def check(name: str, kind: Kind, folder: Path) -> None:
-    """DataError when a set of that kind cannot be written to `folder`: before anything is fetched for it."""
+    """DataError when a data set of this kind cannot be written to `folder`; called before anything is fetched."""
     if kind not in ("images", "masks"):
-        raise DataError(f"{name} holds {kind}; only images and masks are written as a folder of files")
+        raise DataError(f"{name} holds {kind}; expected images or masks, which can be written as picture files")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder}: is there already; name a folder that is not")
+            raise DataError(f"{folder}: already exists; give the name of a new folder")
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def provenance(path: Path) -> Provenance | None:
-    """Of the data set whose pictures were written to `path`; None for other files. DataError when it cannot be read."""
+    """Provenance of a folder that `write` made; None for other folders. DataError when it cannot be read."""
     file = path / PROVENANCE
     if not file.is_file():
         return None
@@ -62,7 +62,7 @@ def provenance(path: Path) -> Provenance | None:
         found = Provenance(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"{file}: is not what `ladle data write` left there; remove it or write the set again"
+            f"{file}: cannot be read as `ladle data write` writes it; remove it or write the set again"
         ) from error
     return found
 
@@ -84,8 +84,8 @@ def _fill(dataset: Dataset, folder: Path) -> int:
             count += 1
     if dataset.kind == "masks" and dataset.labels:
         (folder / "labels.txt").write_text("\n".join(dataset.labels) + "\n", encoding="utf-8")
-    told = json.dumps(dataset.provenance.as_dict(), indent=1, ensure_ascii=False)
-    (folder / PROVENANCE).write_text(told + "\n", encoding="utf-8")
+    written = json.dumps(dataset.provenance.as_dict(), indent=1, ensure_ascii=False)
+    (folder / PROVENANCE).write_text(written + "\n", encoding="utf-8")
     return count
 
 
@@ -94,7 +94,7 @@ def _plain(pixels: Array) -> Array:
 
 
 def _classes(dataset: Dataset) -> tuple[str, ...]:
-    """Names of folders that sort as the classes do: readers number classes by name."""
+    """Folder names of the classes, numbered if needed: readers number classes in the order of the names."""
     numbers = [y for split in (dataset.train, dataset.validation, dataset.test) if (y := split.y) is not None]
     labels = dataset.labels or tuple(map(str, range(max((int(y.max(initial=-1)) for y in numbers), default=-1) + 1)))
     names = [" ".join(label.replace("/", " or ").split()).strip(". ") for label in labels]

@@ -32,8 +32,8 @@ def test_the_list_in_json_has_every_fact(capsys: pytest.CaptureFixture[str], tmp
 @pytest.mark.parametrize(
     ("name", "status", "says"),
     [
-        ("fashion_mist", 2, 'no data set is called "fashion_mist"; there is fashion_mnist'),
-        ("image_folder", 1, "give yours with --data PATH"),
+        ("fashion_mist", 2, 'unknown data set "fashion_mist"; expected one of fashion_mnist'),
+        ("image_folder", 1, "give your files with --data PATH"),
         ("synthetic_blobs", 0, "nothing to fetch"),
     ],
 )
@@ -49,4 +49,4 @@ def test_what_cannot_be_fetched_is_one_line_on_stderr(
 
 def test_a_source_that_a_set_does_not_have_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert commands.get("cifar10", source="npm", cache=tmp_path) == 1
-    assert 'no source is called "npm"; its sources: original' in capsys.readouterr().err
+    assert 'unknown source "npm"; expected one of original' in capsys.readouterr().err

@@ -20,7 +20,7 @@ def test_a_seed_repeats_its_split_and_another_seed_does_not() -> None:
 
 
 def test_a_set_too_small_to_split_is_refused() -> None:
-    with pytest.raises(DataError, match="2 examples cannot be split"):
+    with pytest.raises(DataError, match="got 2 examples; expected at least 3"):
         split_indices(2, 0, 1, 1)
 
 

@@ -191,7 +191,7 @@ def test_words_of_equal_frequency_are_in_the_order_of_their_bytes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"kind": "text"}, "made holds text; lenet5 wants images", id="another kind"),
+        pytest.param({"kind": "text"}, "made holds text; expected images for lenet5", id="another kind"),
         pytest.param(
             {"validation": Split(np.zeros((0, 28, 28, 1), np.uint8), np.zeros(0, int))}, "no validation", id="empty"
         ),
@@ -209,7 +209,7 @@ def test_text_cannot_be_augmented() -> None:
 
 
 def test_a_model_is_not_measured_on_data_with_other_labels() -> None:
-    with pytest.raises(DataError, match="other labels than the model, which knows x, y"):
+    with pytest.raises(DataError, match="other labels than the model; expected x, y"):
         prepare(models.get("lenet5"), models.get("lenet5").config, images(), models.Assets(("x", "y")))
 
 
@@ -293,5 +293,7 @@ def test_crops_are_bent_and_moved_too_and_whole_images_validate() -> None:
 @pytest.mark.parametrize("crop", [-1, 17])
 def test_a_crop_that_does_not_fit_is_refused(crop: int) -> None:
     x = np.zeros((4, 16, 20), np.uint8)
-    with pytest.raises(DataError, match=f"crop is {crop}, but the images of made are 16x20; give --crop 1 to 16, or 0"):
+    with pytest.raises(
+        DataError, match=f"crop is {crop} and the images of made are 16x20; expected --crop 1 to 16, or 0"
+    ):
         pieces(x[..., None], x, crop=crop)

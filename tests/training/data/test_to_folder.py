@@ -90,7 +90,7 @@ def test_pictures_without_classes_are_read_back(tmp_path: Path) -> None:
 def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="already exists"):
         to_folder.write(data.load("synthetic_blobs", count=10), tmp_path / "mine")
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
 
@@ -99,7 +99,7 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
 def test_a_broken_provenance_is_not_taken_for_real_data(tmp_path: Path, content: str) -> None:
     to_folder.write(data.load("synthetic_blobs", count=10), tmp_path / "blobs")
     (tmp_path / "blobs" / "provenance.json").write_text(content)
-    with pytest.raises(DataError, match=r"provenance\.json: is not what"):
+    with pytest.raises(DataError, match=r"provenance\.json: cannot be read"):
         data.load("mask_folder", path=tmp_path / "blobs")
 
 
@@ -120,9 +120,9 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "status", "says"),
     [
-        ("synthetic_blob", 2, 'no data set is called "synthetic_blob"'),
-        ("synthetic_texts", 1, "synthetic_texts holds text; only images and masks"),
-        ("image_folder", 1, "give yours with --data PATH"),
+        ("synthetic_blob", 2, 'unknown data set "synthetic_blob"'),
+        ("synthetic_texts", 1, "synthetic_texts holds text; expected images or masks"),
+        ("image_folder", 1, "give your files with --data PATH"),
     ],
 )
 def test_what_cannot_be_written_is_one_line(

@@ -166,7 +166,7 @@ def test_each_network_is_trained_by_its_own_process(tmp_path: Path) -> None:
     assert ended.returncode == 1
     (line,) = ended.stdout.splitlines()
     assert json.loads(line)["version"] == str(Path("model_repository/lenet5/1"))
-    wrong = "synthetic_digits holds images; sentiment_lstm wants text: give another --data"
+    wrong = "synthetic_digits holds images; expected text for sentiment_lstm: choose another --data"
     assert wrong in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("training: 1 of 2 not trained: sentiment_lstm; ")
     card = json.loads((tmp_path / "model_repository/lenet5/1/assets.extra/card.json").read_text())

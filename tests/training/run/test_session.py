@@ -281,7 +281,7 @@ def test_networks_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: py
         pytest.param(["train", "lenet5", "--config", "none.json"], "none.json: cannot be read", id="no config file"),
         pytest.param(
             ["train", "wgan_gp", "--synthetic", "--height", "20", "--width", "20"],
-            "wgan_gp cannot be built: images are 20×20; wanted are squares of 28, 32, 64",
+            "wgan_gp cannot be built: images are 20×20; expected squares of 28, 32, 64",
             id="unfit shape",
         ),
     ],
@@ -341,7 +341,7 @@ def test_a_network_that_fails_does_not_stop_the_others(
     assert command.main(["train", "sentiment_lstm", "lenet5", "--jobs", "1", *arguments]) == 1
     said = capsys.readouterr()
     assert [line for line in said.err.splitlines() if line.startswith("training: ")] == [
-        "training: synthetic_digits holds images; sentiment_lstm wants text: give another --data"
+        "training: synthetic_digits holds images; expected text for sentiment_lstm: choose another --data"
     ]
     assert said.out.startswith(str(Path("model_repository") / "lenet5" / "1"))
 

@@ -72,7 +72,7 @@ def test_a_base_takes_the_tensors_of_its_published_checkpoint() -> None:
 
 def test_a_checkpoint_of_another_size_is_refused() -> None:
     tensors = published(_efficientnet.base(0, 0.5, (1, 1)))
-    with pytest.raises(ValueError, match=r"_conv_stem.weight is \[3, 3, 3, 16\], and \[3, 3, 3, 8\] is wanted"):
+    with pytest.raises(ValueError, match=r"_conv_stem.weight has shape \[3, 3, 3, 16\]; expected \[3, 3, 3, 8\]"):
         TRANSFER.restore(TRANSFER.build(tiny()), tensors)  # type: ignore[misc]
 
 

@@ -1,6 +1,6 @@
-"""The cache folder: whole, checked folders that appear by a rename.
+"""The cache: folders of fetched files that are checked, then published by a rename.
 
-`<cache>/data/<data set>/<source>/` holds the files of one source and a SHA256SUMS of them.
+`<cache>/data/<data set>/<source>/` holds the files of one source and their SHA256SUMS.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ def root(cache: str | Path | None = None) -> Path:
 
 
 def folder(cache: Path, name: str, source: str) -> Path:
+    """Where the files of a data set's source lie in a cache."""
     return cache / "data" / name / source
 
 
 def sha256(path: Path, unpacked: bool = False) -> str:
-    """Hex digest of a file, or of what its gzip wrapper holds."""
+    """Hex digest of a file, or with `unpacked` of its gzip content. DataError when it cannot be read."""
     digest = hashlib.sha256()
     try:
         with gzip.open(path, "rb") if unpacked else open(path, "rb") as stream:
@@ -46,7 +47,7 @@ def sha256(path: Path, unpacked: bool = False) -> str:
 
 
 def combine(sums: dict[str, str]) -> str:
-    """One digest for several files: that of the only one, or of their sorted SHA256SUMS lines."""
+    """One digest for several files: that of their sorted SHA256SUMS lines. A single file keeps its own."""
     if len(sums) == 1:
         return next(iter(sums.values()))
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
@@ -61,11 +62,12 @@ def seal(path: Path) -> None:
 
 
 def present(path: Path) -> bool:
+    """Whether the folder was filled; its files may have changed since."""
     return (path / SUMS).is_file()
 
 
 def intact(path: Path) -> bool:
-    """Whether every file is still as it was when the folder was sealed."""
+    """Whether every file is unchanged since the folder was sealed."""
     if not present(path):
         return False
     for line in (path / SUMS).read_text().splitlines():
@@ -76,16 +78,19 @@ def intact(path: Path) -> bool:
 
 
 def fill(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill an empty folder beside `target` and rename it; whoever comes second finds it done.
+    """Let `write` fill an empty folder beside `target`, seal it and rename it to `target`.
 
-    Raises DataError when the cache cannot be written, and whatever `write` raises; `target` is then untouched.
+    If another process fills it at the same time, the second waits and finds it done. DataError when the cache cannot be
+    written; errors of `write` pass through. In both cases `target` is unchanged.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target.with_name(f".{target.name}.lock")):
             if intact(target):
                 return
-            for left in target.parent.glob(f".{target.name}-*"):  # by a fetch that was killed: we hold the lock
+            for left in target.parent.glob(
+                f".{target.name}-*"
+            ):  # left by a killed fetch: nobody else can be writing, we hold the lock
                 shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
                 whole = Path(work, "whole")
@@ -97,16 +102,17 @@ def fill(target: Path, write: Callable[[Path], None]) -> None:
                 whole.rename(target)
     except OSError as error:
         raise DataError(
-            f"{target.parent}: the cache cannot be written ({error.strerror}); set LADLE_CACHE to a folder of yours"
+            f"{target.parent}: the cache cannot be written ({error.strerror}); set LADLE_CACHE to a folder "
+            "that you can write to"
         ) from error
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Two trainings that start together fetch once; the system frees the lock of one that dies."""
+    """A lock between processes; the system releases the lock of a process that dies."""
     try:
         import fcntl
-    except ImportError:  # Windows: both fetch, the rename keeps the result whole
+    except ImportError:  # Windows: both processes fetch, and the rename keeps the result whole
         yield
         return
     with open(path, "w") as stream:

@@ -1,4 +1,4 @@
-"""Runs package clients (apt-get, pip, uv, npm) and watches them download."""
+"""Runs package clients (apt-get, pip, uv, npm) and reports the progress of their downloads."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.progress import Update
 
 POLL_SECONDS = 0.1
-COMPLAINTS = ("E:", "ERROR:", "error:", "npm error", "npm ERR!", "×")  # apt, pip, uv, npm
+COMPLAINTS = ("E:", "ERROR:", "error:", "npm error", "npm ERR!", "×")
+"""Prefixes of error lines of apt, pip, uv and npm."""
 
 
 def pip_download(linux_wheel_of: str) -> tuple[list[str], bool]:
-    """The command that fetches a wheel into the folder named next, and whether it also unpacks it.
+    """The command that fetches a wheel, up to the folder that must follow, and whether it also unpacks the wheel.
 
-    An environment made by uv has no pip; uv has no download, but unpacks into a folder of our own. Empty when
-    there is neither.
+    Environments made by uv have no pip. uv cannot download a wheel, but it can install one into a folder. The command
+    is empty if neither tool is there.
     """
     if importlib.util.find_spec("pip"):
         pip = [sys.executable, "-m", "pip"]
@@ -40,6 +41,7 @@ def pip_download(linux_wheel_of: str) -> tuple[list[str], bool]:
 
 
 def copy(stream: IO[bytes], target: Path, update: Update | None = None, before: int = 0) -> int:
+    """Copy a stream to a file and return its size in bytes; `update` gets `before` plus the bytes so far."""
     done = 0
     with open(target, "wb") as out:
         while block := stream.read(1 << 18):
@@ -51,9 +53,9 @@ def copy(stream: IO[bytes], target: Path, update: Update | None = None, before: 
 
 
 def run(command: Sequence[str], folder: Path, update: Update) -> None:
-    """Run a package client in `folder`, whose growth on disk is the progress.
+    """Run a package client in `folder`; the size of the folder on disk is the progress.
 
-    Raises DataError with the client's first complaint, or its last line.
+    DataError with the client's first error line, else its last line.
     """
     log = folder / "stderr.txt"
     environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"}
@@ -68,15 +70,15 @@ def run(command: Sequence[str], folder: Path, update: Update) -> None:
                     break
                 except subprocess.TimeoutExpired:
                     update(_size(folder))
-        except BaseException:  # Ctrl-C: leave no client behind
+        except BaseException:  # Ctrl-C must leave no client running
             process.kill()
             process.wait()
             raise
     if code != 0:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        said = next((line for line in lines if line.strip().startswith(COMPLAINTS)), None)
+        complaint = next((line for line in lines if line.strip().startswith(COMPLAINTS)), None)
         tool = Path(command[0]).name if command[1] != "-m" else command[2]
-        raise DataError(f"{tool} failed: {(said or (lines or [f'exit {code}'])[-1]).strip()}")
+        raise DataError(f"{tool} failed: {(complaint or (lines or [f'exit {code}'])[-1]).strip()}")
 
 
 def _size(folder: Path) -> int:
@@ -85,6 +87,6 @@ def _size(folder: Path) -> int:
         for name in names:
             try:
                 total += os.lstat(os.path.join(base, name)).st_size
-            except OSError:  # renamed meanwhile
+            except OSError:  # renamed or removed meanwhile
                 continue
     return total

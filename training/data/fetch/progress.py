@@ -1,4 +1,4 @@
-"""How a fetch tells that it gets on: a bar in a terminal, a line elsewhere, always on stderr."""
+"""Shows the progress of a fetch on stderr: a bar in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Update = Callable[[int], None]  # bytes so far
+Update = Callable[[int], None]
+"""Called with the number of bytes fetched so far."""
 
 
 class Progress(Protocol):
+    """Where a fetch reports to: messages, and a bar for a download of known size."""
+
     def say(self, text: str) -> None: ...
 
     def bar(self, text: str, total_bytes: int) -> AbstractContextManager[Update]: ...
 
 
 class Silent:
-    """Says nothing."""
+    """Shows nothing."""
 
     def say(self, text: str) -> None:
         pass
@@ -29,7 +32,7 @@ class Silent:
 
 
 class Terminal:
-    """Lines on stderr; a moving bar with rate and time left where stderr is a terminal."""
+    """Prints lines on stderr; if it is a terminal, a bar with rate and remaining time."""
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -66,7 +69,7 @@ class Terminal:
 
 
 def size(size_bytes: int) -> str:
-    """30900652 -> '30.9 MB'."""
+    """A size in bytes for people: 30900652 -> '30.9 MB'."""
     amount = float(size_bytes)
     for unit in ("B", "kB", "MB"):
         if amount < 1000:

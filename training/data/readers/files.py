@@ -1,4 +1,4 @@
-"""Readers of single files: gzip, IDX, NumPy archives. Each failure is one DataError that names the file."""
+"""Reads single files: text, gzip, IDX, NumPy archives. Every failure is a DataError that names the file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ladle.training.data.dataset import Array
 from ladle.training.data.errors import DataError
 
 IDX_UINT8 = 8
+"""Code of the element type uint8 in the header of an IDX file."""
 
 
 def find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The first of `names` that lies in a folder."""
+    """The first of `names` that is a file in the folder, or None."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def content(path: Path) -> bytes:
-    """A file's bytes, unpacked when it begins as gzip does."""
+    """A file's bytes, unpacked if they begin with the gzip signature."""
     try:
         raw = path.read_bytes()
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
@@ -31,50 +32,54 @@ def content(path: Path) -> bytes:
 
 
 def text(path: Path) -> str:
-    """A UTF-8 file, unpacked when it is gzip."""
+    """The text of a UTF-8 file, unpacked if it is gzip."""
     try:
         return content(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 at byte {error.start}") from error
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); convert it") from error
 
 
 def idx(path: Path, rank: int) -> Array:
-    """An IDX file of bytes, plain or gzip: uint8 [d1, ..., d_rank]."""
+    """Read an IDX file of bytes, plain or gzip: uint8 [d1, ..., d_rank]."""
     raw = content(path)
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != IDX_UINT8:
-        raise DataError(f"{path}: is not an IDX file of bytes (it begins {raw[:4].hex()}, not 000008..)")
+        raise DataError(
+            f"{path}: got a file that begins {raw[:4].hex()}; expected an IDX file of bytes, which begins 000008"
+        )
     if raw[3] != rank or len(raw) < 4 + 4 * rank:
-        raise DataError(f"{path}: has {raw[3]} dimensions; {rank} were expected")
+        raise DataError(f"{path}: has {raw[3]} dimensions; expected {rank}")
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", rank, 4))
     if len(raw) - 4 - 4 * rank != math.prod(shape):
         raise DataError(
-            f"{path}: its header says {list(shape)}, {math.prod(shape)} bytes, but {len(raw) - 4 - 4 * rank} follow"
+            f"{path}: has {len(raw) - 4 - 4 * rank} bytes after its header; expected {math.prod(shape)} for "
+            f"{list(shape)}: get it again"
         )
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
 def npz(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
-    """Plain arrays out of a NumPy archive; pickled objects are refused."""
+    """Read arrays from a NumPy archive; DataError for pickled objects, which could run code."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]
             if missing:
-                raise DataError(f"{path}: has no array {missing[0]}; it has {', '.join(archive)}")
+                raise DataError(f"{path}: has no array {missing[0]}; got {', '.join(archive)}")
             return {name: archive[name] for name in names}
     except DataError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: is not a NumPy archive of plain arrays ({error})") from error
+        raise DataError(f"{path}: cannot be read as a NumPy archive of plain arrays ({error}); get it again") from error
 
 
 def same_count(path: Path, x: Array, y: Array, what: str = "labels") -> None:
+    """DataError unless x and y have equal length."""
     if len(x) != len(y):
-        raise DataError(f"{path}: holds {len(y)} {what} for {len(x)} examples; the two must agree")
+        raise DataError(f"{path}: holds {len(y)} {what} for {len(x)} examples; expected one for each")
 
 
 def classes(path: Path, y: Array, count: int) -> Array:
-    """Labels as int64 [n], each in 0..count-1."""
+    """Labels as int64 [n]; DataError if one is not in 0..count-1."""
     if y.size and (int(y.min()) < 0 or int(y.max()) >= count):
         wrong = int(y.max()) if int(y.max()) >= count else int(y.min())
-        raise DataError(f"{path}: has a label {wrong}; they go from 0 to {count - 1}")
+        raise DataError(f"{path}: has label {wrong}; expected 0 to {count - 1}")
     return y.astype(np.int64)

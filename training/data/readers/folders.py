@@ -1,4 +1,4 @@
-"""Folders that say which split their files are of: train/, validation/ and test/."""
+"""Split folders: train/, validation/ and test/ assign their files to splits."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 from ladle.training.data.dataset import Array, part, split_indices
 
 NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
-"""Split by the name of its folder, in lower case."""
+"""Folder name in lower case -> split."""
 _RANK = {"test": 0, "validation": 1, "train": 2}
 
 
 def complete(folders: set[str]) -> bool:
-    """Whether folders are those of splits and no others: train/ and test/ at least."""
+    """Whether these are split folders and nothing else, with train/ and test/ among them."""
     return {"train", "test"} <= folders <= NAMES.keys()
 
 
 def first_kept(splits: Sequence[str] | Array) -> Array:
-    """int64 [n], in which order equal examples are looked at, so that test keeps its own before the others."""
+    """Order in which duplicates are searched, int64 [n]: test first, so that the test split stays complete."""
     return np.argsort([_RANK[split] for split in splits], kind="stable")
 
 
 def indices(splits: Sequence[str] | Array, seed: int) -> tuple[Array, Array, Array, str]:
-    """Train, validation and test as int64 [n], and what was done; the seed draws a validation that is not given.
+    """Indices of train, validation and test, each int64 [n], and a note on how they were made.
 
-    Raises DataError when nothing would be left to train on.
+    Without a validation folder, the seed draws a tenth of train. DataError when no example is left for training.
     """
     names = np.array(splits)
     train, validation, test = (np.flatnonzero(names == name) for name in ("train", "validation", "test"))

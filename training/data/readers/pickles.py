@@ -1,4 +1,8 @@
-"""Pickles that hold arrays and nothing else: an unpickler that refuses to build anything more."""
+"""Reads pickles of arrays safely.
+
+A pickle can name any Python callable, which is then run with arguments from the file. This unpickler looks up only the
+few names that arrays need.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +28,29 @@ _ALLOWED = {
 
 
 class _Arrays(pickle.Unpickler):
+    """An unpickler that refuses every name outside _ALLOWED; Python's documentation recommends this hook."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a file of arrays does not need")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which a file of arrays does not need")
+        # NumPy 2 renamed numpy.core; pickles written before name the old module.
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 def load(path: Path, raw: bytes | Path) -> Any:
-    """Unpickle bytes or a file; strings of Python 2 come as bytes. DataError names `path`."""
+    """Unpickle bytes or a file; strings of Python 2 become bytes. DataError names `path`."""
     try:
         raw = raw if isinstance(raw, bytes) else raw.read_bytes()
         return _Arrays(io.BytesIO(raw), encoding="bytes").load()
     except Exception as error:  # a broken pickle can raise nearly anything
-        raise DataError(f"{path}: is not a pickle of arrays ({error})") from error
+        raise DataError(f"{path}: cannot be read as a pickle of arrays ({error}); get it again") from error
 
 
 def npz_objects(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
-    """Arrays out of a NumPy archive, arrays of Python lists among them, without trusting its pickles."""
+    """Read arrays from a NumPy archive, also object arrays such as lists of word ids, with the safe unpickler.
+
+    np.load would unpickle them with Python's own, which runs any callable.
+    """
     arrays: dict[str, Array] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -56,9 +66,9 @@ def npz_objects(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
                 else:
                     arrays[name] = np.frombuffer(raw, dtype, offset=stream.tell()).reshape(shape)
     except KeyError as error:
-        raise DataError(f"{path}: has no array {error.args[0]}") from error
+        raise DataError(f"{path}: has no array ({error.args[0]}); get it again") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: is not a NumPy archive ({error})") from error
+        raise DataError(f"{path}: cannot be read as a NumPy archive ({error}); get it again") from error
     return arrays

@@ -1,8 +1,8 @@
 """Boston house prices, 1978: 506 districts, 13 features (Harrison, Rubinfeld 1978).
 
-Column B is a racial proxy (a function of the share of Black residents, built on an assumption of the authors), and
-scikit-learn dropped the set for it. It is here because the old course books use it: learn regression with it, and
-conclude nothing about people.
+Column B is a racial proxy: a function of the share of Black residents, based on an assumption of the authors.
+scikit-learn removed the data set for this reason. It is here because older course books use it. Use it to learn
+regression, and draw no conclusions about people.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ WARNING = "column B is a racial proxy: draw no conclusions about people"
 
 
 def read(path: Path, seed: int) -> Contents:
-    """Features float32 [n, 13], prices float32 [n] in thousands of dollars; a tenth validation, a fifth test."""
+    """Features float32 [n, 13], prices float32 [n] in thousands of dollars; a tenth is validation, a fifth test."""
     file = path if path.is_file() else files.find(path, ("boston_housing.npz", "boston_housing.csv"))
     if file is None:
-        raise DataError(f"{path}: wanted {LAYOUT}")
+        raise DataError(f"{path}: holds no house prices; expected {LAYOUT}")
     x, y = _npz(file) if file.suffix == ".npz" else _csv(file)
     if x.ndim != 2 or x.shape[1] != len(COLUMNS) or y.ndim != 1:
-        raise DataError(f"{file}: holds {list(x.shape)} features; [n, 13] and a price each were expected")
+        raise DataError(f"{file}: holds features {list(x.shape)}; expected [n, 13] and one price a row")
     files.same_count(file, x, y, "prices")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise DataError(f"{file}: has a value that is not a finite number")
+        raise DataError(f"{file}: has a value that is not a finite number; remove its row")
     splits = deal(x.astype(np.float32), y.astype(np.float32), seed, 0.1, 0.2)
     return Contents(*splits, None, f"split by seed {seed}: 70/10/20 %; {WARNING}", COLUMNS, (file,))
 
@@ -48,7 +48,9 @@ def _csv(path: Path) -> tuple[Array, Array]:
     try:
         table = np.loadtxt(files.text(path).splitlines(), delimiter=",", ndmin=2)
     except ValueError as error:
-        raise DataError(f"{path}: is not a table of numbers ({error})") from error
+        raise DataError(
+            f"{path}: cannot be read as a table of numbers ({error}); expected 14 columns, the price last"
+        ) from error
     return table[:, :-1], table[:, -1]
 
 

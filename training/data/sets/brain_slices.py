@@ -1,7 +1,7 @@
-"""Slices of a brain, with grey and white matter: the ICBM 152 average of 152 magnetic resonance scans.
+"""Slices of a brain with grey and white matter: the ICBM 152 average of 152 magnetic resonance scans.
 
-The PyPI package nilearn carries it (Fonov et al. 2011, NeuroImage 54). It is one brain, an average, and its left
-half mirrors its right: a set to show segmentation with, not to judge a method by.
+The PyPI package nilearn contains it (Fonov et al. 2011, NeuroImage 54). It is a single average brain whose left half
+mirrors its right: good for a demonstration of segmentation, not for judging a method.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ladle.training.data.registry import Entry
 from ladle.training.data.sets import mask_folder, synthetic
 
 LABELS = ("background", "grey matter", "white matter")
-HEIGHT, WIDTH = 224, 192  # the brain lies within; both are divisible by 16, and so are their halves
-BRAIN_PIXELS = 2_000  # slices with less grey and white matter than this are left out
-# Blocks of neighbouring slices, in twelfths of the brain's height from below, and slices left out beside them.
+HEIGHT, WIDTH = 224, 192  # contain the brain; both and their halves are divisible by 16
+BRAIN_PIXELS = 2_000  # slices with fewer pixels of grey and white matter are left out
+# Split of each twelfth of the brain's height, from below, and number of slices left out beside a border.
 BLOCKS = ("train",) * 3 + ("validation",) + ("train",) * 2 + ("test",) * 2 + ("train",) * 4
 GAP = 4
 LAYOUT = f"a folder with mni_icbm152_{{t1,gm,wm}}_tal_nlin_sym_09a_converted.nii.gz, or {mask_folder.LAYOUT}"
@@ -39,22 +39,24 @@ def _name(volume: str) -> str:
 def read(path: Path, seed: int, *, scale: int = 2) -> Contents:
     """Images uint8 [n, 224 // scale, 192 // scale, 1], masks uint8 of the same size: 0 background, 1 grey, 2 white.
 
-    scale  1 for whole slices (1 mm a pixel), 2 for halves
+    scale  1: full resolution (1 mm per pixel), 2: half
 
-    Neighbouring slices look alike, so whole blocks of them are validation and test, and the 4 training slices next
-    to a block are left out. The seed changes nothing. A folder of pictures and masks is split as mask_folder does.
+    Neighbouring slices look alike. So validation and test are whole blocks of slices, and the 4 training slices next to
+    a block are left out. The seed has no effect. A folder of pictures and masks is split as in mask_folder.
     """
     if mask_folder.is_folder(path):
         return mask_folder.read(path, seed)
     if scale not in (1, 2):
-        raise DataError(f"brain_slices: scale is {scale}; 1 or 2 is wanted")
+        raise DataError(f"brain_slices: scale is {scale}; expected 1 or 2")
     t1, grey, white = (_volume(path / _name(volume)) for volume in ("t1", "gm", "wm"))
     if not t1.shape == grey.shape == white.shape:
-        raise DataError(f"{path}: its volumes are {t1.shape}, {grey.shape} and {white.shape}; they must agree")
+        raise DataError(f"{path}: the volumes are {t1.shape}, {grey.shape} and {white.shape}; expected one shape")
     matter = (grey.astype(np.uint16) + white > 127).sum(axis=(0, 1))  # pixels a slice
     usable = np.flatnonzero(matter > BRAIN_PIXELS)
     if len(usable) < len(BLOCKS) * (GAP + 1):
-        raise DataError(f"{path / _name('gm')}: only {len(usable)} slices show a brain")
+        raise DataError(
+            f"{path / _name('gm')}: {len(usable)} slices show a brain; expected at least {len(BLOCKS) * (GAP + 1)}"
+        )
     image = _shrunk(_slices(t1, usable), scale)
     maps = [_shrunk(_slices(volume, usable), scale) for volume in (grey, white)]
     ground = 255 - np.minimum(maps[0] + maps[1], 255)
@@ -71,28 +73,28 @@ def read(path: Path, seed: int, *, scale: int = 2) -> Contents:
 
 def _volume(path: Path) -> Array:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; brain_slices takes {LAYOUT}")
+        raise DataError(f"{path}: no such file; expected {LAYOUT}")
     voxels = nifti.read(path)
     if voxels.dtype != np.uint8 or voxels.shape[0] < WIDTH or voxels.shape[1] < HEIGHT:
-        raise DataError(f"{path}: is {voxels.dtype} {list(voxels.shape)}; uint8 [197, 233, 189] was expected")
+        raise DataError(f"{path}: is {voxels.dtype} {list(voxels.shape)}; expected uint8 [197, 233, 189]")
     return voxels
 
 
 def _slices(volume: Array, indices: Array) -> Array:
-    """Horizontal slices cut at the centre, nose up: [x, y, z] -> float32 [n, 224, 192]."""
+    """Horizontal slices, cropped at the centre, nose up: [x, y, z] -> float32 [n, 224, 192]."""
     left, front = (volume.shape[0] - WIDTH) // 2, (volume.shape[1] - HEIGHT) // 2
     cut = volume[left : left + WIDTH, front : front + HEIGHT, indices]
     return np.ascontiguousarray(cut.transpose(2, 1, 0)[:, ::-1], np.float32)
 
 
 def _shrunk(slices: Array, scale: int) -> Array:
-    """Means of scale x scale pixels."""
+    """Reduce slices by averaging blocks of scale x scale pixels."""
     n, height, width = slices.shape
     return np.asarray(slices.reshape(n, height // scale, scale, width // scale, scale).mean(axis=(2, 4)))
 
 
 def _blocks(count: int) -> Array:
-    """Split name of each slice, empty in the gaps."""
+    """Split of each slice; empty for slices that are left out."""
     names = np.array(BLOCKS)[np.arange(count) * len(BLOCKS) // count].astype(object)
     borders = np.flatnonzero(names[1:] != names[:-1]) + 1
     for border in borders:
@@ -107,7 +109,7 @@ DATASETS = [
         kind="masks",
         description="horizontal slices of an averaged brain: grey and white matter, 112x96 grey",
         origin="McConnell Brain Imaging Centre: Fonov et al. 2011 (ICBM 152 2009a, symmetric)",
-        licence="free with its notice (the package: BSD-3-Clause)",
+        licence="unknown according to the package (which is BSD-3-Clause)",
         splits="blocks of neighbouring slices with gaps",
         layout=LAYOUT,
         labels=LABELS,

@@ -14,8 +14,7 @@ import numpy as np
 from ladle.training.data.dataset import Array, Contents, Split, deal, part, split_indices, take
 from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.sources import Download, File
-from ladle.training.data.readers import files as _files
-from ladle.training.data.readers import pickles
+from ladle.training.data.readers import files, pickles
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
@@ -26,7 +25,14 @@ HOST = "https://www.cs.toronto.edu/~kriz/"
 
 @dataclass(frozen=True)
 class Layout:
-    """Names in the original archive: the folder, its files, the label key, the file and key of class names."""
+    """Names in the original archive.
+
+    folder       folder of all files
+    train, test  patterns of the data files
+    label        key of the class ids in a data file
+    meta, names  file and key of the class names
+    validation   number of training images drawn for validation, at most
+    """
 
     folder: str
     train: str
@@ -44,50 +50,50 @@ HUNDRED = Layout("cifar-100-python", "train", "test", b"fine_labels", "meta", b"
 def read(path: Path, seed: int, layout: Layout) -> Contents:
     """Images uint8 [n, 32, 32, 3], labels int64 [n].
 
-    Takes the archive, its folder, or the folder around it, with any number of training files. The test
-    file is the test split as given; without one, a fifth of the training files is.
+    `path` is the archive, its folder, or the folder that contains it, with any number of training files. The test file
+    is the test split; without one, a fifth of the training files is.
     """
-    files = dict(_members(path, layout))
-    read_from = tuple(data for data in files.values() if isinstance(data, Path))
-    names = _names(path, files, layout)
-    trains = sorted(name for name in files if Path(name).match(layout.train))
+    members = dict(_members(path, layout))
+    read_from = tuple(data for data in members.values() if isinstance(data, Path))
+    names = _names(path, members, layout)
+    trains = sorted(name for name in members if Path(name).match(layout.train))
     if not trains:
-        raise DataError(f"{path}: has no {layout.train}; wanted {_wanted(layout)}")
-    pairs = [_batch(path / name, files.pop(name), layout, len(names)) for name in trains]
+        raise DataError(f"{path}: has no {layout.train}; expected {_described(layout)}")
+    pairs = [_batch(path / name, members.pop(name), layout, len(names)) for name in trains]
     x = np.concatenate([x for x, _ in pairs]) if len(pairs) > 1 else pairs[0][0]
     y = np.concatenate([y for _, y in pairs])
     del pairs
-    if layout.test not in files:
-        note = f"no test file there: all splits drawn from {len(x)} training images by seed {seed}"
+    if layout.test not in members:
+        note = f"no test file; all splits drawn from {len(x)} training images by seed {seed}"
         return Contents(*deal(x, y, seed, 0.1, 0.2), names, note, files=read_from)
-    test = Split(*_batch(path / layout.test, files[layout.test], layout, len(names)))
+    test = Split(*_batch(path / layout.test, members[layout.test], layout, len(names)))
     held = min(layout.validation, part(len(x), 0.1))
     train_i, validation_i, _ = split_indices(len(x), seed, held, 0)
     note = f"test as given; {held} validation images drawn from the training files by seed {seed}"
     return Contents(take(x, y, train_i), take(x, y, validation_i), test, names, note, files=read_from)
 
 
-def _wanted(layout: Layout) -> str:
+def _described(layout: Layout) -> str:
     return f"{layout.folder}/ with {layout.train}, {layout.test} and {layout.meta}, or its .tar.gz"
 
 
 def _members(path: Path, layout: Layout) -> Iterator[tuple[str, bytes | Path]]:
-    """The files by their own names, those of an archive in memory; nothing is unpacked to disk."""
-    wanted = (layout.train, layout.test, layout.meta)
+    """The files by name. Members of an archive are read into memory; nothing is unpacked to disk."""
+    patterns = (layout.train, layout.test, layout.meta)
     archive = (
-        path if path.is_file() else _files.find(path, (f"{layout.folder.replace('-batches-py', '-python')}.tar.gz",))
+        path if path.is_file() else files.find(path, (f"{layout.folder.replace('-batches-py', '-python')}.tar.gz",))
     )
     if archive is None:
         folder = path / layout.folder if (path / layout.folder).is_dir() else path
         for file in sorted(folder.iterdir()):
-            if file.is_file() and any(file.match(name) for name in wanted):
+            if file.is_file() and any(file.match(pattern) for pattern in patterns):
                 yield file.name, file
         return
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 name = Path(member.name).name
-                if member.isfile() and any(Path(name).match(pattern) for pattern in wanted):
+                if member.isfile() and any(Path(name).match(pattern) for pattern in patterns):
                     stream = tar.extractfile(member)
                     assert stream is not None
                     yield name, stream.read()
@@ -95,10 +101,10 @@ def _members(path: Path, layout: Layout) -> Iterator[tuple[str, bytes | Path]]:
         raise DataError(f"{archive}: cannot be read to the end ({error}); get it again") from error
 
 
-def _names(path: Path, files: dict[str, bytes | Path], layout: Layout) -> tuple[str, ...]:
-    if layout.meta not in files:
-        raise DataError(f"{path}: has no {layout.meta}; wanted {_wanted(layout)}")
-    names = _key(path / layout.meta, pickles.load(path / layout.meta, files.pop(layout.meta)), layout.names)
+def _names(path: Path, members: dict[str, bytes | Path], layout: Layout) -> tuple[str, ...]:
+    if layout.meta not in members:
+        raise DataError(f"{path}: has no {layout.meta}; expected {_described(layout)}")
+    names = _key(path / layout.meta, pickles.load(path / layout.meta, members.pop(layout.meta)), layout.names)
     return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
 
 
@@ -107,10 +113,10 @@ def _batch(path: Path, raw: bytes | Path, layout: Layout, classes: int) -> tuple
     batch = pickles.load(path, raw)
     x, y = np.asarray(_key(path, batch, b"data")), np.asarray(_key(path, batch, layout.label))
     if x.dtype != np.uint8 or x.ndim != 2 or x.shape[1] != 3072 or y.ndim != 1:
-        raise DataError(f"{path}: data is {x.dtype} {list(x.shape)}; uint8 [n, 3072] was expected")
-    _files.same_count(path, x, y)
+        raise DataError(f"{path}: data is {x.dtype} {list(x.shape)}; expected uint8 [n, 3072]")
+    files.same_count(path, x, y)
     images = np.ascontiguousarray(x.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # [n, 32, 32, 3]
-    return images, _files.classes(path, y, classes)
+    return images, files.classes(path, y, classes)
 
 
 def _key(path: Path, table: Any, key: bytes) -> Any:
@@ -119,7 +125,7 @@ def _key(path: Path, table: Any, key: bytes) -> Any:
         for name in (key, key.decode()):
             if name in table:
                 return table[name]
-    raise DataError(f"{path}: holds no {key.decode()}")
+    raise DataError(f"{path}: has no entry {key.decode()}; get the file again")
 
 
 def _entry(name: str, archive: str, sha256: str, size_bytes: int, classes: int, layout: Layout) -> Entry:
@@ -133,7 +139,7 @@ def _entry(name: str, archive: str, sha256: str, size_bytes: int, classes: int, 
         origin=ORIGIN,
         licence=LICENCE,
         splits="train 45,000, validation 5,000, test 10,000",
-        layout=_wanted(layout),
+        layout=_described(layout),
         read=reads,
         generate=partial(synthetic.digits, height=32, width=32, channels=3, classes=classes),
         generated_name="synthetic_digits",

@@ -1,6 +1,6 @@
 """Fashion-MNIST: 70,000 grey pictures of ten kinds of garment (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747).
 
-Debian carries it whole; keras.datasets takes the same pictures from their makers.
+Debian has a package with all of it; keras.datasets downloads the same pictures from their authors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LABELS = (
     "Ankle boot",
 )
 
-# Of what the gzip wrappers hold: Debian's wrappers differ from the makers', the IDX files inside do not.
+# Digests of the unpacked files: Debian compresses them differently, but the IDX files inside are equal.
 SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -42,6 +42,7 @@ def _files(folder: str) -> tuple[File, ...]:
 
 
 def read(path: Path, seed: int) -> Contents:
+    """Images uint8 [n, 28, 28, 1], labels int64 [n]; splits as in readers.idx."""
     return idx.read(path, seed, LABELS)
 
 

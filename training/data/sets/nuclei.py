@@ -1,6 +1,6 @@
 """Cell nuclei under the microscope: one real picture, 512x512, with 125 nuclei outlined by hand.
 
-The PyPI package stardist carries it (Schmidt et al. 2018, arXiv:1806.03535).
+The PyPI package stardist contains it (Schmidt et al. 2018, arXiv:1806.03535).
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from ladle.training.data.sets import mask_folder, synthetic
 
 LABELS = ("background", "nucleus")
 SIZE = 512
-# Columns of pixels; training tiles may overlap one another, never these borders.
+# Borders between the splits, in pixel columns. Training tiles may overlap each other, but not these borders.
 TRAIN, VALIDATION = 320, 384
 LAYOUT = f"a folder with img2d.tif and mask2d.tif, or {mask_folder.LAYOUT}"
 
 
 def read(path: Path, seed: int, *, tile: int = 64, stride: int | None = None) -> Contents:
-    """Images uint8 [n, tile, tile, 1], masks uint8 [n, tile, tile], 1 where a nucleus is.
+    """Images uint8 [n, tile, tile, 1], masks uint8 [n, tile, tile] with 1 inside a nucleus.
 
-    tile    pixels: 16, 32 or 64
+    tile    side of a tile in pixels: 16, 32 or 64
     stride  pixels between training tiles; below `tile` they overlap. None: tile // 2
 
-    The picture's left 320 columns are for training, the next 64 for validation, the right 128 for test, so that
-    no pixel is in two splits. The seed changes nothing. A folder of pictures and masks is split as mask_folder does.
+    The left 320 columns of the picture are train, the next 64 validation, the right 128 test, so that no pixel is in
+    two splits. The seed has no effect. A folder of pictures and masks is split as in mask_folder.
     """
     if mask_folder.is_folder(path):
         return mask_folder.read(path, seed, channels=1)
     if tile < 1 or tile > VALIDATION - TRAIN or (VALIDATION - TRAIN) % tile:
-        raise DataError(f"nuclei: tile is {tile}; 16, 32 or 64 is wanted")
+        raise DataError(f"nuclei: tile is {tile}; expected 16, 32 or 64")
     step = tile // 2 if stride is None else stride
     if not 1 <= step <= tile:
-        raise DataError(f"nuclei: stride is {step}; 1 to {tile} is wanted")
+        raise DataError(f"nuclei: stride is {step}; expected 1 to {tile}")
     image, mask = (_tif(path / name) for name in ("img2d.tif", "mask2d.tif"))
     if image.max() > 255:
-        raise DataError(f"{path / 'img2d.tif'}: has values up to {image.max()}; 0 to 255 were expected")
+        raise DataError(f"{path / 'img2d.tif'}: has values up to {image.max()}; expected 0 to 255")
     x, y = image.astype(np.uint8)[..., None], (mask > 0).astype(np.uint8)  # [512, 512, 1], [512, 512]
     splits = [
         Split(_windows(x[:, left:right], tile, by), _windows(y[:, left:right], tile, by))
@@ -56,15 +56,15 @@ def read(path: Path, seed: int, *, tile: int = 64, stride: int | None = None) ->
 
 def _tif(path: Path) -> Array:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; nuclei takes {LAYOUT}")
+        raise DataError(f"{path}: no such file; expected {LAYOUT}")
     pixels = np.asarray(images.decode(str(path), path, None))
     if pixels.shape != (SIZE, SIZE):
-        raise DataError(f"{path}: is {list(pixels.shape)}; one grey picture of 512x512 was expected")
+        raise DataError(f"{path}: is {list(pixels.shape)}; expected one grey picture of 512x512")
     return pixels
 
 
 def _windows(pixels: Array, size: int, step: int) -> Array:
-    """Every step-th window: [h, w, ...] -> [n, size, size, ...]."""
+    """All windows at multiples of `step`: [h, w, ...] -> [n, size, size, ...]."""
     rows = range(0, pixels.shape[0] - size + 1, step)
     columns = range(0, pixels.shape[1] - size + 1, step)
     return np.stack([pixels[r : r + size, c : c + size] for r in rows for c in columns])

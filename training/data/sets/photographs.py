@@ -1,4 +1,4 @@
-"""A few real photographs with their ImageNet class, to look at what a classifier of ImageNet says of them."""
+"""Four real photographs with their ImageNet class, to try an ImageNet classifier on."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from ladle.training.data.sets import synthetic
 
 NAMES = "imagenet1k_clean_names.json"
 TRUTH = {"chelsea.png": 281, "coffee.png": 967, "rocket.jpg": 657, "camera.png": 872}
-"""Class of each: tabby cat, espresso, missile, tripod."""
+"""ImageNet class of each: tabby cat, espresso, missile, tripod."""
 
 
 def read(path: Path, seed: int, *, height: int = 224, width: int = 224, channels: int = 3) -> Contents:
-    """Images uint8 [4, height, width, channels], cut at the centre; labels int64 [4] of 1000 classes.
+    """Images uint8 [4, height, width, channels], cropped at the centre; labels int64 [4] of 1000 classes.
 
-    Nothing is to be learned from four pictures: the mirrored ones are the training and the validation split.
+    Four pictures are not enough to train on. Training needs splits, so train and validation are the same pictures,
+    mirrored.
     """
     files: dict[str, bytes | Path] = {name: path / name for name in TRUTH}
     missing = [name for name in (*TRUTH, NAMES) if not (path / name).is_file()]
     if missing:
-        raise DataError(f"{path}: has no {', '.join(missing)}; wanted are {', '.join(TRUTH)} and {NAMES}")
+        raise DataError(f"{path}: has no {', '.join(missing)}; expected {', '.join(TRUTH)} and {NAMES}")
     x = images.stack(path, files, images.MODES[channels], height, width)
     y = np.array(list(TRUTH.values()), np.int64)
     mirrored = Split(np.ascontiguousarray(x[:, :, ::-1]), y)
-    note = "nothing is learned from them: train and validation are the same photographs, mirrored"
+    note = "not for training: train and validation are the same photographs, mirrored"
     return Contents(mirrored, mirrored, Split(x, y), labels(path / NAMES), note)
 
 
 def labels(path: Path) -> tuple[str, ...]:
-    """The 1000 names by class; the second of two equal ones is numbered."""
+    """The names of the 1000 classes; a number follows a name that already occurred."""
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is no JSON list of names ({error})") from error
+        raise DataError(f"{path}: cannot be read as a JSON list of names ({error}); fetch it again") from error
     return tuple(f"{name} ({names[:i].count(name) + 1})" if name in names[:i] else name for i, name in enumerate(names))
 
 

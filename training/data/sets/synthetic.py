@@ -1,6 +1,6 @@
-"""Generated sets, one a kind: for tests, and for showcases without data. Never reported as real ones.
+"""Generated data sets, for tests and for demonstrations without data. They are never reported as real data.
 
-The same seed draws the same set. Each can be learned, so that a falling loss means something.
+The same seed gives the same data. All of them can be learned, so a falling loss is meaningful.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ladle.training.data.dataset import Array, Contents, Kind, deal
 from ladle.training.data.errors import DataError
 from ladle.training.data.registry import Entry
 
-# Seven-segment digits: ends of the segments a..g in a box [-1, 1] x [-1, 1], and which of them each digit lights.
+# Seven-segment digits: end points of the segments a to g in the box [-1, 1] x [-1, 1], and the segments of each digit.
 SEGMENTS = np.array(
     [
         [-0.5, -1, 0.5, -1],
@@ -37,9 +37,9 @@ PLAIN += ["of", "and", "in", "it", "was", "this", "with", "about", "long", "nigh
 def digits(
     seed: int, *, count: int = 1200, height: int = 28, width: int = 28, channels: int = 1, classes: int = 10
 ) -> Contents:
-    """Seven-segment digits, moved, slanted, and noisy; each ten classes more have a colour of their own.
+    """Seven-segment digits, shifted, slanted and noisy; every further ten classes have another colour.
 
-    x uint8 [n, height, width, channels], y int64 [n]. DataError: more than ten classes in grey.
+    x uint8 [n, height, width, channels], y int64 [n]. DataError for more than ten classes in grey.
     """
     if classes > 10 and channels == 1:
         raise DataError(f"synthetic_digits: {classes} classes need channels=3: only ten differ in grey")
@@ -77,9 +77,9 @@ def _draw(random: np.random.Generator, lit: str, count: int, height: int, width:
 def blobs(
     seed: int, *, count: int = 60, height: int = 64, width: int = 64, channels: int = 1, classes: int = 2
 ) -> Contents:
-    """Bright ellipses on a dark, noisy ground, and their masks; each class has its brightness.
+    """Bright ellipses on a dark, noisy background, and their masks; each class has its own brightness.
 
-    x uint8 [n, height, width, channels], y uint8 [n, height, width] in 0..classes-1, 0 the ground.
+    x uint8 [n, height, width, channels], y uint8 [n, height, width] in 0..classes-1; 0 is the background.
     """
     random = np.random.default_rng([seed, 2])
     x = np.empty((count, height, width, channels), np.uint8)
@@ -98,26 +98,26 @@ def blobs(
 
 
 def texts(seed: int, *, count: int = 1200, length: int = 30) -> Contents:
-    """Strings of words, some of them praising or damning. x object [n] of bytes, y int64 [n], 1 is positive."""
+    """Random words, some of them positive or negative. x object [n] of bytes; y int64 [n], 1 is positive."""
     random = np.random.default_rng([seed, 3])
     y = random.permutation(np.arange(count) % 2)
     x = np.empty(count, object)
     for i, label in enumerate(y):
         words = random.choice(np.array(PLAIN, object), length)
-        told = random.random(length) < 0.15
-        told[random.integers(length)] = True
-        words[told] = random.choice(GOOD if label else BAD, int(told.sum()))
+        opinion = random.random(length) < 0.15
+        opinion[random.integers(length)] = True
+        words[opinion] = random.choice(GOOD if label else BAD, int(opinion.sum()))
         x[i] = " ".join(words).encode()
     return Contents(*deal(x, y, seed), ("negative", "positive"), f"words drawn with seed {seed}")
 
 
 def table(seed: int, *, count: int = 500, features: int = 13) -> Contents:
-    """A noisy linear rule. x float32 [n, features], y float32 [n]."""
+    """Points of a linear function with noise. x float32 [n, features], y float32 [n]."""
     random = np.random.default_rng([seed, 4])
     x = random.normal(0, 1, (count, features)).astype(np.float32)
     y = (x @ random.normal(0, 2, features) + 20 + random.normal(0, 0.5, count)).astype(np.float32)
     columns = tuple(f"x{i}" for i in range(features))
-    return Contents(*deal(x, y, seed), None, f"a linear rule with noise, drawn with seed {seed}", columns)
+    return Contents(*deal(x, y, seed), None, f"a linear function with noise, drawn with seed {seed}", columns)
 
 
 def line(seed: int, *, count: int = 100, slope: float = 1.477, intercept: float = 0.089) -> Contents:
@@ -125,16 +125,16 @@ def line(seed: int, *, count: int = 100, slope: float = 1.477, intercept: float 
     random = np.random.default_rng([seed, 5])
     x = random.uniform(-10, 10, (count, 1)).astype(np.float32)
     y = (slope * x[:, 0] + intercept + random.normal(0, 0.1, count)).astype(np.float32)
-    told = f"{count} points of y = {slope:g}·x + {intercept:g} + N(0, 0.1), drawn with seed {seed}"
-    return Contents(*deal(x, y, seed), None, told, ("x",))
+    note = f"{count} points of y = {slope:g}·x + {intercept:g} + N(0, 0.1), drawn with seed {seed}"
+    return Contents(*deal(x, y, seed), None, note, ("x",))
 
 
 def starts(seed: int, *, count: int = 200) -> Contents:
-    """Start points for a search of a function's minimum, which is 0. x float32 [n, 2] in [-5, 5], y 0."""
+    """Start points for minimising a function whose minimum is 0. x float32 [n, 2] in [-5, 5], y 0."""
     random = np.random.default_rng([seed, 6])
     x = random.uniform(-5, 5, (count, 2)).astype(np.float32)
     y = np.zeros(count, np.float32)
-    return Contents(*deal(x, y, seed), None, f"points of a square, drawn with seed {seed}", ("x", "y"))
+    return Contents(*deal(x, y, seed), None, f"points in a square, drawn with seed {seed}", ("x", "y"))
 
 
 def _entry(name: str, kind: Kind, description: str, generate: object) -> Entry:
@@ -145,7 +145,7 @@ def _entry(name: str, kind: Kind, description: str, generate: object) -> Entry:
         origin="drawn by Ladle, not real data",
         licence="none needed",
         splits="train 70 %, validation 10 %, test 20 %",
-        layout="nothing: it is generated",
+        layout="no files, as it is generated",
         generate=generate,  # type: ignore[arg-type]
         generated_name=name,
     )
@@ -154,8 +154,8 @@ def _entry(name: str, kind: Kind, description: str, generate: object) -> Entry:
 DATASETS = [
     _entry("synthetic_digits", "images", "seven-segment digits", digits),
     _entry("synthetic_blobs", "masks", "ellipses and their masks", blobs),
-    _entry("synthetic_texts", "text", "praise and blame from two lists of words", texts),
-    _entry("synthetic_table", "table", "a noisy linear rule", table),
-    _entry("synthetic_line", "table", "a hundred points about a line", line),
-    _entry("synthetic_starts", "table", "start points for a search in the plane", starts),
+    _entry("synthetic_texts", "text", "random words, some positive or negative", texts),
+    _entry("synthetic_table", "table", "a linear function with noise", table),
+    _entry("synthetic_line", "table", "a hundred points near a line", line),
+    _entry("synthetic_starts", "table", "start points for a descent in the plane", starts),
 ]

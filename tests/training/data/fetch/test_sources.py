@@ -92,7 +92,7 @@ def test_a_download_is_checked_against_its_digest(tmp_path: Path, folder: Path) 
     source.fetch(folder, Silent())
     check(folder, source.files)
     (folder / "table.csv").write_bytes(b"something else")
-    with pytest.raises(DataError, match=r"table\.csv from .* not the expected file"):
+    with pytest.raises(DataError, match=r"table\.csv from .* the file was changed"):
         check(folder, source.files)
 
 
@@ -142,7 +142,7 @@ def test_a_debian_package_is_unpacked_without_installing_it(
 def test_a_missing_client_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shutil.which("apt-get") is None
-    assert Debian("a", 1, ()).missing() == "apt-get is not on this machine"
+    assert Debian("a", 1, ()).missing() == "apt-get is not installed"
 
 
 class QuietFiles(http.server.SimpleHTTPRequestHandler):

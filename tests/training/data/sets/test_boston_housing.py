@@ -26,8 +26,8 @@ def test_both_layouts_hold_the_same(tmp_path: Path, random: np.random.Generator)
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("a,b\n", "is not a table of numbers"),
-        ("1,2\n3,4\n", r"holds \[2, 1\] features"),
+        ("a,b\n", "cannot be read as a table of numbers"),
+        ("1,2\n3,4\n", r"holds features \[2, 1\]; expected \[n, 13\]"),
         (",".join(["nan"] * 14), "not a finite number"),
     ],
     ids=["words", "too few columns", "nan"],

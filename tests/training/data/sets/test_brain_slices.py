@@ -12,11 +12,11 @@ import pytest
 from ladle.training import data
 from ladle.training.data import DataError
 from ladle.training.data.dataset import Array
-from ladle.training.data.readers import nifti as _nifti
+from ladle.training.data.readers import nifti
 from ladle.training.data.sets import brain_slices
 
 
-def nifti(voxels: Array, code: int = 2, slope: float = 1.0, intercept: float = 0.0) -> bytes:
+def encoded(voxels: Array, code: int = 2, slope: float = 1.0, intercept: float = 0.0) -> bytes:
     header = bytearray(352)
     struct.pack_into("<i", header, 0, 348)
     struct.pack_into("<8h", header, 40, voxels.ndim, *voxels.shape, *[1] * (7 - voxels.ndim))
@@ -36,7 +36,7 @@ def brain(tmp_path: Path) -> Path:
     t1 = np.broadcast_to(np.arange(60, dtype=np.uint8), shape)
     for name, volume in (("t1", t1), ("gm", grey), ("wm", white)):
         file = tmp_path / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-        file.write_bytes(gzip.compress(nifti(volume), 1))
+        file.write_bytes(gzip.compress(encoded(volume), 1))
     return tmp_path
 
 
@@ -70,26 +70,26 @@ def test_a_missing_volume_is_named(tmp_path: Path) -> None:
 
 def test_a_volume_keeps_its_axes(tmp_path: Path, random: np.random.Generator) -> None:
     voxels = random.integers(-99, 99, (2, 3, 4)).astype(np.int16)
-    (tmp_path / "a.nii").write_bytes(nifti(voxels, code=4))
-    assert (_nifti.read(tmp_path / "a.nii") == voxels).all()
+    (tmp_path / "a.nii").write_bytes(encoded(voxels, code=4))
+    assert (nifti.read(tmp_path / "a.nii") == voxels).all()
 
 
 def test_a_scale_is_applied(tmp_path: Path) -> None:
-    (tmp_path / "a.nii").write_bytes(nifti(np.full((1, 1, 2), 3, np.uint8), slope=0.5, intercept=1))
-    assert _nifti.read(tmp_path / "a.nii").tolist() == [[[2.5, 2.5]]]
+    (tmp_path / "a.nii").write_bytes(encoded(np.full((1, 1, 2), 3, np.uint8), slope=0.5, intercept=1))
+    assert nifti.read(tmp_path / "a.nii").tolist() == [[[2.5, 2.5]]]
 
 
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (b"\0" * 400, "not a little-endian NIfTI-1 file"),
-        (nifti(np.zeros((2, 2, 2, 5), np.uint8)), "one volume of three dimensions"),
-        (nifti(np.zeros((2, 2, 2), np.uint8), code=128), "voxels of NIfTI type 128"),
-        (nifti(np.zeros((2, 2, 2), np.uint8))[:-1], "ends after 359 bytes; its header says 360"),
+        (b"\0" * 400, "expected a little-endian NIfTI-1 file"),
+        (encoded(np.zeros((2, 2, 2, 5), np.uint8)), "one volume of three dimensions"),
+        (encoded(np.zeros((2, 2, 2), np.uint8), code=128), "voxels of NIfTI type 128"),
+        (encoded(np.zeros((2, 2, 2), np.uint8))[:-1], "has 359 bytes; expected 360"),
     ],
     ids=["another file", "four dimensions", "colour", "too short"],
 )
 def test_another_file_is_named(tmp_path: Path, raw: bytes, says: str) -> None:
     (tmp_path / "a.nii").write_bytes(raw)
     with pytest.raises(DataError, match=rf"a\.nii: .*{says}"):
-        _nifti.read(tmp_path / "a.nii")
+        nifti.read(tmp_path / "a.nii")

@@ -56,7 +56,7 @@ def test_a_picture_that_occurs_twice_is_kept_once(tmp_path: Path, write_picture:
         write_picture(tmp_path / f"{i}.png", colour(i % 10))
     dataset = data.load("image_folder", path=tmp_path)
     assert sum(dataset.sizes().values()) == 10
-    assert dataset.provenance.notes.endswith("2 pictures that occur twice left out")
+    assert dataset.provenance.notes.endswith("2 duplicate pictures left out")
 
 
 def test_no_picture_of_test_is_trained_on(tmp_path: Path, write_picture: Write) -> None:
@@ -68,13 +68,13 @@ def test_no_picture_of_test_is_trained_on(tmp_path: Path, write_picture: Write) 
     assert sorted(dataset.test.x[:, 0, 0, 0].tolist()) == [10, 11, 12, 13]
     assert dataset.train.y is not None
     assert (dataset.train.y == dataset.train.x[:, 0, 0, 0] % 2).all()
-    assert "2 pictures that occur twice left out" in dataset.provenance.notes
+    assert "2 duplicate pictures left out" in dataset.provenance.notes
 
 
 def test_a_class_that_is_only_tested_on_is_refused(tmp_path: Path, write_picture: Write) -> None:
     for i, name in enumerate(("train/cat/1.png", "train/cat/2.png", "train/cat/3.png", "test/dog/4.png")):
         write_picture(tmp_path / name, colour(i))
-    with pytest.raises(DataError, match="class dog has pictures to test on but none in train/"):
+    with pytest.raises(DataError, match="class dog has test pictures but none in train/"):
         data.load("image_folder", path=tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_an_archive_reads_as_its_folder_and_writes_nothing(tmp_path: Path, suffi
 def test_a_file_that_is_no_picture_is_named(tmp_path: Path, write_picture: Write) -> None:
     write_picture(tmp_path / "a.png", colour(1))
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
-    with pytest.raises(DataError, match=r"b\.png: is not a picture that can be read"):
+    with pytest.raises(DataError, match=r"b\.png: cannot be read as a picture"):
         data.load("image_folder", path=tmp_path)
 
 
@@ -141,14 +141,14 @@ def test_a_picture_that_would_fill_memory_is_refused(
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     write_picture(tmp_path / "a.png", colour(1))
-    with pytest.raises(DataError, match=r"a\.png: is not a picture that can be read .*exceeds limit"):
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture .*exceeds limit"):
         data.load("image_folder", path=tmp_path)
 
 
 def test_sizes_that_differ_are_named(tmp_path: Path, write_picture: Write) -> None:
     write_picture(tmp_path / "a.png", colour(1))
     write_picture(tmp_path / "b.png", colour(1, 9, 8))
-    with pytest.raises(DataError, match=r"b\.png: is 9x8, the first picture 8x8 .*give height and width"):
+    with pytest.raises(DataError, match=r"b\.png: is 9x8; expected 8x8 .*give height and width"):
         data.load("image_folder", path=tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_pictures_beside_class_folders_are_refused(tmp_path: Path, write_picture
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"channels": 2}, "channels is 2"), ({"height": 8}, "give both height and width")],
+    [({"channels": 2}, "channels is 2"), ({"height": 8}, "expected both or neither")],
     ids=["channels", "height alone"],
 )
 def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, Any], says: str) -> None:
@@ -169,14 +169,14 @@ def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, Any], says: 
         data.load("image_folder", path=tmp_path, **options)
 
 
-def test_an_empty_folder_says_what_was_wanted(tmp_path: Path) -> None:
+def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no pictures"):
         data.load("image_folder", path=tmp_path)
 
 
 def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "faces.rar").write_text("")
-    with pytest.raises(DataError, match=r"faces\.rar: is neither a folder nor one of \.tar"):
+    with pytest.raises(DataError, match=r"faces\.rar: is no folder of pictures; expected a folder or one of \.tar"):
         data.load("image_folder", path=tmp_path / "faces.rar")
 
 

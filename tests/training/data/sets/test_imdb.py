@@ -55,7 +55,7 @@ def test_the_packages_imdb_reviews_are_split_by_seed_and_no_text_is_in_two_split
     assert len(train | validation | test) == 40
     assert not any(b"tomato" in text for text in train | validation | test)
     assert "not the original test part" in dataset.provenance.notes
-    assert "1 reviews that occur twice left out" in dataset.provenance.notes
+    assert "1 duplicate reviews left out" in dataset.provenance.notes
 
 
 def test_text_is_utf8_and_keeps_its_label(package: Path) -> None:
@@ -107,11 +107,11 @@ def test_kerass_ids_without_the_index_say_what_is_missing(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("a,b\n1,2\n", "its columns are a, b; text or review and label or sentiment are needed"),
-        ("text,label\nfine,2\n", "row 2 is not text, label with a label of 0 or 1"),
-        ("text,label\nfine\n", "row 2 is not text, label"),
+        ("a,b\n1,2\n", "its columns are a, b; expected text or review, and label or sentiment"),
+        ("text,label\nfine,2\n", "row 2 does not fit; expected text, label with a label of 0 or 1"),
+        ("text,label\nfine\n", "row 2 does not fit; expected text, label"),
         ("text,label\n", "holds no reviews"),
-        (b"text,label\n\xff\xfe,1\n", "is not UTF-8 at byte 11"),
+        (b"text,label\n\xff\xfe,1\n", "is not UTF-8 text \\(byte 11\\)"),
     ],
     ids=["columns", "label", "short row", "empty", "encoding"],
 )
@@ -123,8 +123,8 @@ def test_a_broken_table_is_named(tmp_path: Path, content: str | bytes, says: str
     assert "reviews.csv" in str(caught.value)
 
 
-def test_an_empty_folder_says_what_was_wanted(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no reviews; wanted a folder with aclImdb/"):
+def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no reviews; expected a folder with aclImdb/"):
         data.load("imdb", path=tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_a_picture_that_occurs_twice_is_kept_once(cells: Path, tile: int | None)
     values = [set(split.x[:, 0, 0, 0].tolist()) for split in (dataset.train, dataset.validation, dataset.test)]
     assert [len(found) for found in values] == [7, 1, 2]
     assert set.union(*values) == set(range(10))
-    assert dataset.provenance.notes.endswith("2 pictures that occur twice left out")
+    assert dataset.provenance.notes.endswith("2 duplicate pictures left out")
 
 
 def test_slices_of_a_stack_are_tested_on_the_last(cells: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_split_folder_without_masks_is_named(split_cells: Path, name: str) -> 
     for file in (split_cells / "test" / "mask").iterdir():
         file.unlink()
     (split_cells / "test" / "mask").rmdir()
-    with pytest.raises(DataError, match=r"test: has no mask/; wanted a folder with image/ and mask/"):
+    with pytest.raises(DataError, match=r"test: has no mask/; expected a folder with image/ and mask/"):
         data.load(name, path=split_cells)
 
 
@@ -196,13 +196,15 @@ def other_size(cells: Path, write: Write) -> None:
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        pytest.param(unmatched, r"image/03\.png: has no mask of that name", id="picture alone"),
-        pytest.param(left_over, r"mask/03\.png: has no picture of that name", id="mask alone"),
+        pytest.param(unmatched, r"image/03\.png: has no mask of the same name", id="picture alone"),
+        pytest.param(left_over, r"mask/03\.png: has no picture of the same name", id="mask alone"),
         pytest.param(smaller, r"mask/03\.png: is 8x7, its picture 8x8", id="mask of another size"),
         pytest.param(coloured, r"mask/03\.png: is a colour picture", id="colour mask"),
         pytest.param(blurred, r"its masks have 65 values up to 255", id="blurred mask"),
         pytest.param(no_masks, "mask: holds no pictures", id="no masks"),
-        pytest.param(other_size, r"image/03\.png: is 8x6, unlike the first picture 00\.png", id="pictures differ"),
+        pytest.param(
+            other_size, r"image/03\.png: is 8x6; expected the size of the first picture, 00\.png", id="pictures differ"
+        ),
     ],
 )
 def test_what_does_not_match_is_named(
@@ -213,17 +215,17 @@ def test_what_does_not_match_is_named(
         data.load("mask_folder", path=cells)
 
 
-def test_an_empty_folder_says_what_was_wanted(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no image/; wanted a folder with image/ and mask/"):
+def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no image/; expected a folder with image/ and mask/"):
         data.load("mask_folder", path=tmp_path)
 
 
 def test_too_large_a_tile_is_named(cells: Path) -> None:
-    with pytest.raises(DataError, match=r"00\.png: is 8x8: no tile of 9x9 fits in it"):
+    with pytest.raises(DataError, match=r"00\.png: is 8x8; no tile of 9x9 fits"):
         data.load("mask_folder", path=cells, tile=9)
 
 
 def test_too_few_labels_are_named(cells: Path) -> None:
     (cells / "labels.txt").write_text("background\n")
-    with pytest.raises(DataError, match=r"labels\.txt: names 1 classes, but a mask has class 1"):
+    with pytest.raises(DataError, match=r"labels\.txt: names 1 classes; expected 2, as a mask has class 1"):
         data.load("mask_folder", path=cells)
