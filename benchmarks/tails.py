@@ -16,6 +16,7 @@ from benchmarks.contenders import Running, ladle
 from benchmarks.load import Load
 from benchmarks.models import Subject
 from benchmarks.throughput import check, median
+from ladle.training.store import publish
 
 PER_SECOND = 200
 """Requests a second of the steady caller, over 4 connections."""
