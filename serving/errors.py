@@ -86,6 +86,13 @@ class NotFound(ServingError):
     code = "NOT_FOUND"
 
 
+class MissingOperation(NotFound):
+    """A graph uses an operation that the server's TensorFlow lacks. Raised by the TensorFlow engine while it loads.
+
+    Unlike a missing file, it will not appear while the server runs: such a load is not retried.
+    """
+
+
 class FailedPrecondition(ServingError):
     """The request is right, but the model does not have what it needs: a signature, a graph, outputs with rows.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
-from ladle.serving.errors import Cancelled, Internal, ServingError
+from ladle.serving.errors import Cancelled, Internal, MissingOperation, ServingError
 from ladle.serving.repository.folders import stamp
 from ladle.serving.repository.versions import Failure, L, ServingMap, State
 from ladle.serving.runtime.cores import lower_priority
@@ -274,4 +274,5 @@ class Manager(Generic[L]):
 
 def is_worth_retrying(error: ServingError) -> bool:
     """Whether another attempt may succeed: files may still arrive, but what the server lacks stays lacking."""
-    return error.code not in ("FAILED_PRECONDITION", "UNIMPLEMENTED", "INVALID_ARGUMENT", "PERMISSION_DENIED")
+    lasting = ("FAILED_PRECONDITION", "UNIMPLEMENTED", "INVALID_ARGUMENT", "PERMISSION_DENIED")
+    return error.code not in lasting and not isinstance(error, MissingOperation)

@@ -21,6 +21,9 @@ from ladle.serving.errors import DataLoss, NotFound
 
 log = logging.getLogger(__name__)
 
+INIT_OP = "__saved_model_init_op"
+"""SavedModels list the operation that initializes them as a signature. It belongs to loading; nobody can call it."""
+
 
 @dataclass(frozen=True)
 class TensorInfo:

@@ -9,7 +9,7 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import Latency, size_of
-from ladle.serving.servables.saved_model import Signature, parse_signature
+from ladle.serving.servables.saved_model import INIT_OP, Signature, parse_signature
 
 _TIMED_EVERY = 16  # runs: reading a thread's clock twice costs a small model a measurable part of its time
 _MAX_CALLS = 1024
@@ -79,6 +79,10 @@ class Servable:
         FailedPrecondition when no engine can run the signature, and what the engine raises.
         """
         engine = self.engines.get(signature)
+        if engine is None and signature == INIT_OP:
+            raise FailedPrecondition(
+                f'Serving signature key "{signature}" of {self.name} belongs to loading the model and cannot be called.'
+            )
         if engine is None:
             raise FailedPrecondition(
                 f'Serving signature key "{signature}" of {self.name} has no verified ONNX graph and TensorFlow is not '

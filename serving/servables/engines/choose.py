@@ -12,12 +12,11 @@ from ladle.serving.errors import FailedPrecondition, InvalidArgument
 from ladle.serving.servables.engines import tflite as tflite_engine
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.engines.savedmodel import SavedModelEngine, is_available
-from ladle.serving.servables.saved_model import parse_signature, read_card, read_signature_defs
+from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_card, read_signature_defs
 from ladle.serving.servables.servable import Engine
 from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS
 
 KINDS = ("auto", "onnx", "tensorflow")
-INIT_OP = "__saved_model_init_op"
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,6 @@ def open_engines(
     for name in definitions:
         if onnx is not None and name in onnx.plans:
             engines[name] = onnx
-        # SavedModels list their init op as a signature; it belongs to loading, and clients never call it.
         elif name != INIT_OP and options.kind != "onnx" and (onnx is None or is_available()):
             engines[name] = tensorflow
     return engines, onnx

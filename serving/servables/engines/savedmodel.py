@@ -20,7 +20,8 @@ import numpy as np
 
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
-from ladle.serving.errors import CODES, DataLoss, FailedPrecondition, InvalidArgument, of_code
+from ladle.serving.errors import CODES, DataLoss, FailedPrecondition, InvalidArgument, ServingError, of_code
+from ladle.serving.servables.engines import operations
 from ladle.serving.servables.engines.max_pool import replace_max_pools
 from ladle.serving.servables.saved_model import Signature
 
@@ -62,7 +63,8 @@ class SavedModelEngine:
     def load(self) -> None:
         """Import TensorFlow, which takes seconds, and restore the SavedModel; later calls do nothing.
 
-        FailedPrecondition when TensorFlow is not installed, DataLoss when the SavedModel cannot be restored.
+        FailedPrecondition when TensorFlow is not installed, MissingOperation for an operation that it lacks, else
+        TensorFlow's own code: DataLoss or NotFound for damaged and missing files, InvalidArgument for a bad graph.
         """
         with self._lock:
             if self._session is not None:
@@ -74,6 +76,7 @@ class SavedModelEngine:
                 )
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read once, when TensorFlow is imported
             import tensorflow as tf
+            from tensorflow.python.framework import op_def_registry
             from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -89,12 +92,17 @@ class SavedModelEngine:
                 with session.graph.as_default():
                     # What tf.compat.v1.saved_model.load does, with a change of the graph in between.
                     loader = SavedModelLoader(str(self._folder))
-                    replace_max_pools(loader.get_meta_graph_def_from_tags(self._tags))
+                    meta_graph = loader.get_meta_graph_def_from_tags(self._tags)
+                    operations.provide(meta_graph.graph_def, lambda name: op_def_registry.get(name) is not None)
+                    replace_max_pools(meta_graph)
                     loader.load(session, self._tags)
+            except ServingError:
+                session.close()
+                raise
             except Exception as error:
                 log.error("%s: %s", self._folder, error)
                 session.close()
-                raise DataLoss("the SavedModel cannot be restored: files are missing or damaged") from None
+                raise _load_error(error, self._folder) from None
             self._session = session
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -105,7 +113,11 @@ class SavedModelEngine:
         if call is None:
             if len(self._calls) >= _MAX_CALLS:
                 self._calls.clear()
-            call = self._calls[signature, names] = self._prepare(self._signatures[signature], names)
+            try:
+                call = self._prepare(self._signatures[signature], names)
+            except Exception as error:  # a signature that returns its input, or names a tensor that the graph lacks
+                raise _refusal(error) from None
+            self._calls[signature, names] = call
         feeds = [_feed(inputs[alias]) for alias in self._signatures[signature].inputs]
         try:
             answers = call(*feeds)
@@ -141,6 +153,23 @@ def _fetch(answer: Any) -> Array:
     if isinstance(answer, np.ndarray):
         return answer
     return np.asarray(answer, object if isinstance(answer, bytes) else None)
+
+
+def _load_error(error: Exception, folder: Path) -> ServingError:
+    """TensorFlow's error while it loads a SavedModel: its code, and the sentence that says what is wrong, no paths."""
+    text = str(getattr(error, "message", error)).strip()
+    # A failing operation is reported among stack traces: its sentence follows the name of its node.
+    _, _, sentence = text.rpartition("\nNode: ")
+    lines = sentence.split("\n")[1:] or text.split("\n")
+    message = lines[0].replace(f"{folder}{os.sep}", "")
+    code = getattr(error, "error_code", None)
+    if code is not None:
+        return of_code(CODES.get(code, "UNKNOWN"), f"the SavedModel cannot be restored: {message}")
+    if "is not a valid checkpoint" in message:
+        return DataLoss("the SavedModel cannot be restored: variables/variables.index is missing; copy it again")
+    if isinstance(error, ValueError):  # how TensorFlow's importer reports a graph that it refuses
+        return InvalidArgument(f"the SavedModel cannot be restored: {message}")
+    return DataLoss("the SavedModel cannot be restored: files are missing or damaged")
 
 
 def _refusal(error: Exception) -> Exception:

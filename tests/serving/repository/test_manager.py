@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ladle.serving.errors import DataLoss, FailedPrecondition, NotFound
+from ladle.serving.errors import DataLoss, FailedPrecondition, MissingOperation, NotFound
 from ladle.serving.repository.manager import Manager
 from ladle.serving.repository.versions import State
 from ladle.serving.servables.servable import Servable
@@ -85,6 +85,14 @@ def test_a_failed_version_leaves_the_old_one_serving_and_is_not_retried() -> Non
     ((_, _, error), _) = manager.status("m")
     assert error is not None
     assert str(error) == "not here"
+
+
+def test_a_missing_operation_is_not_retried() -> None:
+    loads = Loads(v1=MissingOperation("Op type not registered 'X'"))
+    manager = Manager(loads, retries=5, retry_interval_s=3600)
+    aspire(manager, 1)
+    until(manager, lambda: states(manager)[1] is State.END)
+    assert loads.begun == [1]
 
 
 def test_a_failed_version_that_was_removed_and_added_again_is_retried() -> None:

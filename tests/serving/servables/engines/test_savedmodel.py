@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 
+ROOT = Path(__file__).resolve().parents[4]
 MAKE = """
 import sys, tensorflow as tf
 
@@ -53,6 +55,7 @@ with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
     y = tf.multiply(x, v, name="y")
     session.run(tf.compat.v1.global_variables_initializer())
     tf.compat.v1.saved_model.simple_save(session, sys.argv[2], {"x": x}, {"y": y})
+    tf.compat.v1.saved_model.simple_save(session, sys.argv[4], {"x": x}, {"y": y, "same": x})
 
 v1, sm = tf.compat.v1, tf.compat.v1.saved_model
 with tf.Graph().as_default(), v1.Session() as session:
@@ -83,13 +86,17 @@ with tf.Graph().as_default(), v1.Session() as session:
 def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Serves a SavedModel of TensorFlow 2, one of TensorFlow 1, and ONNX beside them."""
     folder = tmp_path_factory.mktemp("savedmodels")
-    command = [sys.executable, "-c", MAKE, *(folder / name / "1" for name in ("two", "one", "examples"))]
+    command = [sys.executable, "-c", MAKE, *(folder / name / "1" for name in ("two", "one", "examples", "same"))]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     tiny.half_plus(1).write(folder / "graph", 1)
     shutil.copytree(folder / "two", folder / "mixed")
     graph_for_one_signature(folder / "mixed" / "1", tiny)
-    return serve("--repository", folder, models=["examples", "graph", "mixed", "one", "two"])
+    packages = tmp_path_factory.mktemp("packages")
+    # In place of the real package: it can be imported, and lacks the operations.
+    (packages / "tensorflow_text.py").write_text("print('tensorflow_text was imported', flush=True)")
+    path = {"PYTHONPATH": f"{packages}{os.pathsep}{ROOT}"}
+    return serve("--repository", folder, env=path, models=["examples", "graph", "mixed", "one", "same", "two"])
 
 
 def graph_for_one_signature(folder: Path, tiny: Any) -> None:
@@ -287,5 +294,84 @@ def test_a_damaged_savedmodel_leaves_other_models_served(server: Any, tmp_path: 
     folder.rename(repository / "broken" / "1")
     server.wait_for_state("broken", 1, "END")
     status = grpc_to(server).status("broken")[1]
-    assert status[1:] == ("DATA_LOSS", "the SavedModel cannot be restored: files are missing or damaged")
+    missing = "the SavedModel cannot be restored: variables/variables.index is missing; copy it again"
+    assert status[1:] == ("DATA_LOSS", missing)
     assert grpc_to(server).predict("one", {"x": np.array([2.0], np.float32)}) == {"y": [6.0]}
+
+
+def change(folder: Path, edit: Any) -> None:
+    """Edits the MetaGraphDef of a SavedModel."""
+    saved = pb.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    edit(saved.meta_graphs[0])
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+
+
+def with_operation(name: str, in_function: bool = False) -> Any:
+    def edit(graph: Any) -> None:
+        if not in_function:
+            graph.graph_def.node.add(name="z", op=name)
+            return
+        graph.graph_def.node.add(name="z", op="body")
+        function = graph.graph_def.library.function.add()
+        function.signature.name = "body"
+        function.node_def.add(name="z", op=name)
+
+    return edit
+
+
+def without_input(graph: Any) -> None:
+    next(node for node in graph.graph_def.node if node.op == "Mul").input[0] = "nowhere"
+
+
+def test_errors_of_tensorflows_loader_keep_their_meaning(server: Any, grpc_to: Any, tmp_path: Path) -> None:
+    repository = next(Path(part) for part in server.process.args if "savedmodels" in part)
+    edits = {
+        "text": with_operation("WordpieceTokenizeWithOffsets"),
+        "forest": with_operation("SimpleMLInferenceOpWithHandle", in_function=True),
+        "own": with_operation("MyOwnOperation"),
+        "dangling": without_input,
+    }
+    for name, edit in edits.items():
+        change(shutil.copytree(repository / "one", tmp_path / name) / "1", edit)
+        (tmp_path / name).rename(repository / name)
+    for name in ("index", "data"):
+        version = shutil.copytree(repository / "one", tmp_path / name) / "1"
+        file = next((version / "variables").glob(f"*.{name}*"))
+        file.write_bytes(b"no table" * 20) if name == "index" else file.unlink()
+        (tmp_path / name).rename(repository / name)
+    ask = grpc_to(server)
+
+    def ended(name: str) -> tuple[str, str]:
+        server.wait_for_state(name, 1, "END")
+        code, message = ask.status(name)[1][1:]
+        return code, message
+
+    code, message = ended("text")
+    assert code == "NOT_FOUND"
+    assert message.startswith("Op type not registered 'WordpieceTokenizeWithOffsets'; the installed tensorflow_text")
+    assert "tensorflow_text was imported" in server.log.read_text()
+    code, message = ended("forest")
+    assert code == "NOT_FOUND"
+    assert "'SimpleMLInferenceOpWithHandle'; it comes from the package tensorflow_decision_forests: install" in message
+    assert ended("own") == (
+        "NOT_FOUND",
+        "Op type not registered 'MyOwnOperation'; the server's TensorFlow does not have it",
+    )
+    broken = "the SavedModel cannot be restored: "
+    assert ended("dangling") == ("INVALID_ARGUMENT", f"{broken}Node 'y': Unknown input node 'nowhere'")
+    assert ended("index") == ("DATA_LOSS", f"{broken}not an sstable (bad magic number)")
+    code, message = ended("data")
+    assert code == "NOT_FOUND"
+    assert message.startswith(f"{broken}variables/variables.data-00000-of-00001; No such file")
+
+
+def test_a_signature_that_returns_its_input_is_refused_in_tensorflows_words(server: Any) -> None:
+    status, answer = server.send("POST", "/v1/models/same:predict", b'{"instances": [1.0]}')
+    assert (status, json.loads(answer)) == (400, {"error": "x:0 is both fed and fetched."})
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_the_init_op_of_a_savedmodel_cannot_be_called(server: Any, grpc_to: Any, refused: Any) -> None:
+    with pytest.raises(refused, match="belongs to loading the model and cannot be called") as caught:
+        grpc_to(server).predict("two", {}, "__saved_model_init_op")
+    assert caught.value.code == "FAILED_PRECONDITION"
