@@ -1,4 +1,4 @@
-"""What the auto-encoders share: their config, a dense layer, signatures, an example, how a model file is read back."""
+"""Shared by the auto-encoders: config, layers, loss, signatures and example."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from ladle.models._signatures import Core, Signature, Tensors
 
 @dataclass(frozen=True)
 class AutoencoderConfig(OptimizerConfig, Config):
-    """Shape of the images and length of the code."""
+    """Size of the images and length of the code."""
 
     epochs: int = option(10, "passes over the training examples")
     height: int = option(28, "height of the images in pixels")
     width: int = option(28, "width of the images in pixels")
     channels: int = option(1, "1: grey, 3: colour")
-    latent_dim: int = option(20, "numbers in a code")
+    latent_dim: int = option(20, "length of a code")
 
 
 def dense(units: int, seed: Iterator[int], name: str, activation: str | None = None) -> keras.layers.Dense:
-    """A dense layer; one without activation gives codes or logits, which stay float32 under mixed precision."""
+    """A dense layer. Without activation its outputs are codes or logits, which stay float32 under mixed precision."""
     kind = keras.initializers.HeNormal if activation == "relu" else keras.initializers.GlorotUniform
     dtype = None if activation else "float32"
     return keras.layers.Dense(units, activation, kernel_initializer=kind(next(seed)), dtype=dtype, name=name)
 
 
 def image_input(config: AutoencoderConfig) -> keras.KerasTensor:
+    """The input: image float32 [b, h, w, c] in [0, 1]."""
     return keras.Input((config.height, config.width, config.channels), name="image")
 
 
 def decoder(config: AutoencoderConfig, units: tuple[int, ...], seed: Iterator[int]) -> keras.Model:
-    """code float32 [b, latent_dim] -> logits float32 [b, h, w, c]: dense layers of those units, one for the pixels."""
+    """code float32 [b, latent_dim] -> logits float32 [b, h, w, c]: dense layers of these units, one for the pixels."""
     shape = (config.height, config.width, config.channels)
     z = keras.Input((config.latent_dim,), name="z")
     x = z
@@ -49,23 +50,23 @@ def decoder(config: AutoencoderConfig, units: tuple[int, ...], seed: Iterator[in
 
 
 def pixel_entropy(image: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of each image's pixels in nats, float32 [b]; a grey pixel counts as its share of white."""
+    """Cross-entropy of the pixels of each image in nats, float32 [b]; a grey value is the probability of white."""
     return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(image, logits), axis=[1, 2, 3])
 
 
 def signatures(
     config: AutoencoderConfig, encode: Callable[[tf.Tensor], Tensors], decode: Callable[[tf.Tensor], tf.Tensor]
 ) -> dict[str, Signature]:
-    """Through the code and back, either half alone, and new images from noise.
+    """Reconstruct images, encode or decode alone, and generate images from noise.
 
-    encode  image float32 [b, h, w, c] -> `code` float32 [b, latent_dim], and more if there is more
+    encode  image float32 [b, h, w, c] -> `code` float32 [b, latent_dim], and possibly further outputs
     decode  code -> image float32 [b, h, w, c] in [0, 1]
 
     serving_default    image float32 [b, h, w, c] in [0, 1] -> reconstruction, the same shape
     reconstruct_bytes  image_bytes string [b]               -> reconstruction
-    encode             image -> what `encode` gives
+    encode             image -> the outputs of `encode`
     decode             code float32 [b, latent_dim] -> image float32 in [0, 1], images uint8, both [b, h, w, c]
-    generate           n int32 [], seed int64 []    -> images uint8 [n, h, w, c], of codes ~ N(0, 1)
+    generate           n int32 [], seed int64 []    -> images uint8 [n, h, w, c], from codes ~ N(0, 1)
     """
     shape = (config.height, config.width, config.channels)
     images = {"image": tf.TensorSpec([None, *shape], tf.float32, name="image")}

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 without its last layer: the convolutional base that an ImageNet classifier and transfer share."""
+"""EfficientNet-Lite0 without its last layer: the convolutional base of `efficientnet_lite0` and `transfer`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ import numpy as np
 from ladle.models._blocks import seeds
 
 MEAN, SCALE = 127.0, 128.0
-"""Pixels 0 to 255 less the one, divided by the other: how the published weights were trained."""
+"""Pixels 0 to 255 become (pixel - MEAN) / SCALE, as in the training of the published weights."""
 STEM, FEATURES = 32, 1280
-"""Filters of the first and of the last convolution; the Lite networks do not scale them."""
+"""Filters of the first and of the last convolution; the Lite networks do not scale them with width."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one width: how many times wider they are inside, the depthwise kernel, the stride of the first."""
+    """Blocks of one width.
+
+    filters  output filters of each block
+    expand   factor by which a block is wider inside
+    kernel   size of the depthwise kernel
+    stride   stride of the first block
+    """
 
     filters: int
     expand: int
@@ -48,8 +54,8 @@ def base(seed: int, width: float = 1.0, repeats: tuple[int, ...] = REPEATS) -> k
     Weights  3,413,024 at width=1
     Source   Tan, Le 2019, arXiv:1905.11946, and the EfficientNet-Lite release of its authors (2020)
 
-    `width` multiplies all filters; fewer `repeats` leave the last stages out. Padding is TensorFlow's 'same', as the
-    published weights were trained.
+    `width` multiplies all filters. A shorter `repeats` leaves out the last stages. Padding is TensorFlow's 'same', as
+    in the training of the published weights.
     """
     layers = _Layers(seeds(seed))
     image = keras.Input((None, None, 3), name="image")
@@ -65,9 +71,11 @@ def base(seed: int, width: float = 1.0, repeats: tuple[int, ...] = REPEATS) -> k
 
 
 def restore(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
-    """Give a base the published weights: tensors by the names of the PyTorch port, kernels [out, in, h, w].
+    """Load the published weights into a base.
 
-    ValueError names the first that is missing or has another shape.
+    tensors  by their names in the PyTorch port, kernels [out, in, h, w]
+
+    ValueError names the first tensor that is missing or has another shape.
     """
     for name, prefix in names(model):
         layer = model.get_layer(name)
@@ -78,7 +86,7 @@ def restore(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def assign(variable: Any, tensors: Mapping[str, np.ndarray], name: str, depthwise: bool = False) -> None:
-    """Set a variable to the tensor of that name, with PyTorch's axes turned into Keras's; ValueError if unfit."""
+    """Set a variable to a tensor, with axes permuted from PyTorch's order to Keras's; ValueError if it does not fit."""
     if name not in tensors:
         raise ValueError(f"no tensor {name} among {len(tensors)}; these weights are for another network")
     value = np.asarray(tensors[name])
@@ -94,12 +102,12 @@ def assign(variable: Any, tensors: Mapping[str, np.ndarray], name: str, depthwis
 
 
 def _wide(filters: int, width: float) -> int:
-    """Filters times the width, a multiple of 8; 8 at least."""
+    """Filters times width, rounded to a multiple of 8, at least 8."""
     return filters if width == 1 else max(8, round(filters * width / 8) * 8)
 
 
 def names(model: keras.Model) -> Iterator[tuple[str, str]]:
-    """Each layer with weights and what the port calls it."""
+    """Pairs of a layer with weights and its name in the PyTorch port."""
     inner = {
         "expand": ("_expand_conv", "_bn0"),
         "depth": ("_depthwise_conv", "_bn1"),
@@ -110,12 +118,12 @@ def names(model: keras.Model) -> Iterator[tuple[str, str]]:
         if not layer.weights:
             continue
         *block, unit, kind = layer.name.split("_")
-        told = (inner if block else outer)[unit][kind == "norm"]
-        yield layer.name, f"_blocks.{int(block[0].removeprefix('block')) - 1}.{told}" if block else told
+        name = (inner if block else outer)[unit][kind == "norm"]
+        yield layer.name, f"_blocks.{int(block[0].removeprefix('block')) - 1}.{name}" if block else name
 
 
 class _Layers:
-    """Makes the layers, their initial weights from one stream of seeds."""
+    """Makes layers whose initial weights come from one sequence of seeds."""
 
     def __init__(self, seed: Iterator[int]) -> None:
         self._seed = seed
@@ -133,7 +141,7 @@ class _Layers:
         return keras.layers.ReLU(6.0, name=f"{name}_relu")(x) if active else x
 
     def block(self, x: keras.KerasTensor, stage: Stage, filters: int, stride: int, name: str) -> keras.KerasTensor:
-        """Wider by a convolution 1×1, a depthwise one, narrow again; a shortcut where the shape stays."""
+        """Inverted residual block: widen by 1×1, convolve by depth, narrow by 1×1; a shortcut if shapes allow it."""
         y = x
         if stage.expand > 1:
             y = self.unit(y, stage.expand * x.shape[-1], 1, 1, f"{name}_expand")

@@ -1,4 +1,4 @@
-"""What the GANs share: their config, the generator, how good samples are, signatures, an example."""
+"""Shared by the GANs: config, generator, quality of samples, signatures and example."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from ladle.models._network import Assets, Config, option
 from ladle.models._signatures import Core, Signature, Tensors
 
 KERNELS = (3, 5, 4)
-"""Kernel of each transposed convolution."""
+"""Kernel size of each transposed convolution."""
 STRIDES = {28: (3, 1, 2), 32: (3, 3, 1), 64: (3, 2, 3)}
-"""Their strides by image size, without padding: 3 -> 9 -> 21 -> 64, and 3 -> 9 -> 13 -> 28."""
+"""Their strides by image size, without padding: 3 -> 9 -> 21 -> 64 and 3 -> 9 -> 13 -> 28, for example."""
 SLOPE = 0.2
+"""Slope of the leaky ReLU for negative values."""
 PROJECTIONS = 128
+"""Random directions in the sliced Wasserstein distance."""
 
 
 @dataclass(frozen=True)
 class GanConfig(Config):
-    """Shape of the images and width of the generator."""
+    """Size of the images and width of the generator."""
 
     epochs: int = option(200, "passes over the training examples")
     learning_rate: float = option(1e-4, "step size of both optimizers")
     monitor: str = option(
-        "val_sliced_wasserstein", "figure that picks the best epoch, the lowest one; empty: the last epoch"
+        "val_sliced_wasserstein", "metric that selects the best epoch, the lowest; empty: the last epoch"
     )
     height: int = option(28, "height of the images in pixels: 28, 32 or 64")
     width: int = option(28, "width of the images in pixels, the same as the height")
     channels: int = option(1, "1: grey, 3: colour")
-    latent_dim: int = option(100, "numbers in a noise vector")
+    latent_dim: int = option(100, "length of a noise vector")
     generator_filters: tuple[int, ...] = option((512, 256, 128), "filters before each transposed convolution")
 
 
 def generator(config: GanConfig, name: str = "generator") -> keras.Model:
-    """z float32 [b, latent_dim] -> image float32 [b, h, w, c] in [-1, 1]: dense 3·3, three transposed convolutions."""
+    """z float32 [b, latent_dim] -> image float32 [b, h, w, c] in [-1, 1]: dense, then three transposed convolutions."""
     seed = seeds(config.seed)
     strides = STRIDES[config.height]
     z = keras.Input((config.latent_dim,), name="z")
@@ -65,7 +67,7 @@ def generator(config: GanConfig, name: str = "generator") -> keras.Model:
 
 
 def check_size(config: GanConfig) -> None:
-    """ValueError for a size of images that no generator makes."""
+    """ValueError for an image size that the generator cannot make."""
     if config.height != config.width or config.height not in STRIDES:
         raise ValueError(
             f"images are {config.height}×{config.width}; expected squares of "
@@ -74,9 +76,9 @@ def check_size(config: GanConfig) -> None:
 
 
 def sliced_wasserstein(real: tf.Tensor, fake: tf.Tensor, directions: tf.Tensor) -> tf.Tensor:
-    """Mean distance of two sets of images seen along `directions` float32 [h·w·c, d] of length 1.
+    """Sliced Wasserstein distance of two sets of images, along unit `directions` float32 [h·w·c, d]: float32 [].
 
-    Along one direction the Wasserstein distance is that of the sorted values (Rabin et al. 2011). float32 [].
+    Along one direction, the distance is the mean difference of the sorted projections (Rabin et al. 2011).
     """
     flat = [tf.reshape(images, [tf.shape(images)[0], -1]) for images in (real, fake)]
     ranked = [tf.sort(tf.matmul(images, directions), axis=0) for images in flat]  # [b, d]
@@ -84,9 +86,9 @@ def sliced_wasserstein(real: tf.Tensor, fake: tf.Tensor, directions: tf.Tensor) 
 
 
 class Gan(Saved):
-    """A generator and its judge; `call` is the generator. A family adds `train_step`.
+    """A generator and its judge, a discriminator or critic. `call` runs the generator; a family adds `train_step`.
 
-    figures  names of the running means that `train_step` tells
+    figures  names of the running means that `train_step` returns
     """
 
     def __init__(self, config: GanConfig, judge: keras.Model, figures: tuple[str, ...], **kwargs: Any) -> None:
@@ -106,7 +108,7 @@ class Gan(Saved):
         return [*self._figures.values(), self._quality]
 
     def compile(self, generator_optimizer: Any, judge_optimizer: Any) -> None:
-        """Set both optimizers, and build them so that a checkpoint finds their variables."""
+        """Set both optimizers and build them, so that a checkpoint can restore their variables."""
         super().compile(optimizer=generator_optimizer, jit_compile=False)
         self.judge_optimizer = judge_optimizer
         self.optimizer.build(self.generator.trainable_variables)
@@ -125,9 +127,9 @@ class Gan(Saved):
         return keras.random.normal((count, self.config.latent_dim), seed=self.noise)
 
     def validated(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Real and generated images in [-1, 1] and their count; notes their `sliced_wasserstein`.
+        """Real and generated images in [-1, 1] and their number; updates `sliced_wasserstein`.
 
-        The noise is the same each time.
+        The noise is the same in every epoch, so that epochs can be compared.
         """
         real, shape = 2.0 * image - 1.0, (tf.shape(image)[0], self.config.latent_dim)
         z = tf.random.stateless_normal(shape, seed=[self.config.seed, 1], alg="philox")
@@ -137,7 +139,7 @@ class Gan(Saved):
 
 
 def signatures(model: Gan, config: GanConfig, assets: Assets) -> dict[str, Signature]:
-    """Images from noise vectors, or from a seed.
+    """Generate images from noise vectors or from a seed.
 
     serving_default  z float32 [b, latent_dim]    -> images uint8, raw float32 in [-1, 1], both [b, h, w, c]
     generate         n int32 [], seed int64 []    -> images uint8 [n, h, w, c]

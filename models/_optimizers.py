@@ -1,4 +1,4 @@
-"""How a step moves the weights: the optimizers to choose from, weight decay, and gradients that are held short."""
+"""Optimizers to choose from, weight decay and gradient clipping."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The options of a network that Keras's optimizers teach."""
+    """Options of networks that train with a Keras optimizer."""
 
     optimizer: str = option("adam", "adam | adamw | sgd | rmsprop")
-    momentum: float = option(0.0, "share of the last step that sgd or rmsprop adds to the next")
-    nesterov: bool = option(False, "sgd measures the gradient where its momentum leads (Nesterov 1983)")
-    weight_decay: float = option(0.0, "share of each kernel that a step takes away, times the learning rate")
+    momentum: float = option(0.0, "momentum of sgd and rmsprop: share of the last step added to the next")
+    nesterov: bool = option(False, "Nesterov momentum for sgd (Nesterov 1983)")
+    weight_decay: float = option(
+        0.0, "decoupled weight decay of kernels: a step subtracts this times the learning rate times the weight"
+    )
 
 
 class Clipped(Protocol):
-    """The options of every network that say how long a gradient may be; 0: as long as it is."""
+    """The clipping options that every network has; 0 means no clipping."""
 
     @property
     def clip_value(self) -> float: ...
@@ -38,7 +40,7 @@ class Clipped(Protocol):
 
 
 class Optimized(Clipped, Protocol):
-    """What an optimizer is made of."""
+    """The options from which an optimizer is made."""
 
     @property
     def learning_rate(self) -> float: ...
@@ -57,12 +59,12 @@ class Optimized(Clipped, Protocol):
 
 
 def clipping(config: Clipped) -> dict[str, float]:
-    """The argument by which a Keras optimizer clips gradients, or none; ValueError when a config has more than one."""
+    """The clipping argument of a Keras optimizer, or none; ValueError if a config sets more than one."""
     named = ("clip_value", "clip_norm", "clip_global_norm")
     given = {name: getattr(config, name) for name in named if getattr(config, name)}
     if len(given) > 1:
-        told = " and ".join(f"{name} {value:g}" for name, value in given.items())
-        raise ValueError(f"{told} are set; expected at most one way to clip: set the others to 0")
+        both = " and ".join(f"{name} {value:g}" for name, value in given.items())
+        raise ValueError(f"{both} are set; expected at most one way to clip: set the others to 0")
     keras_names = dict(zip(named, ("clipvalue", "clipnorm", "global_clipnorm"), strict=True))
     for name, value in given.items():
         if value < 0:
@@ -71,9 +73,9 @@ def clipping(config: Clipped) -> dict[str, float]:
 
 
 def clipped(gradients: Sequence[tf.Tensor], config: Clipped) -> list[tf.Tensor]:
-    """The same for a step that is written out: gradients in, gradients no longer than the config allows out.
+    """Clip gradients in a hand-written training step, as the config says.
 
-    By value: each number; by norm: each tensor; by global norm: all together (Pascanu, Mikolov, Bengio 2013).
+    By value: each element; by norm: each tensor; by global norm: all together (Pascanu, Mikolov, Bengio 2013).
     """
     if config.clip_value:
         return [tf.clip_by_value(gradient, -config.clip_value, config.clip_value) for gradient in gradients]
@@ -85,10 +87,10 @@ def clipped(gradients: Sequence[tf.Tensor], config: Clipped) -> list[tf.Tensor]:
 
 
 def optimizer(config: Optimized, weights: Sequence[Any]) -> keras.optimizers.Optimizer:
-    """The optimizer that a config asks for, built for these weights so that a checkpoint finds its variables.
+    """The optimizer of a config, built for these weights so that a checkpoint can restore its variables.
 
-    Weight decay is decoupled from the gradient (Loshchilov, Hutter 2019, arXiv:1711.05101) and takes from kernels
-    alone. ValueError: an unknown optimizer, or options that it has no use for.
+    Weight decay is decoupled from the gradient (Loshchilov, Hutter 2019, arXiv:1711.05101) and applies to kernels only.
+    ValueError for an unknown optimizer, or for options that it does not have.
     """
     name = config.optimizer
     if name not in OPTIMIZERS:
@@ -110,6 +112,7 @@ def optimizer(config: Optimized, weights: Sequence[Any]) -> keras.optimizers.Opt
         kind = keras.optimizers.AdamW if name == "adamw" else keras.optimizers.Adam
         made = kind(config.learning_rate, **settings)
     if config.weight_decay:
+        # Biases and the scales of normalisation layers do not overfit; decaying them only biases the outputs.
         made.exclude_from_weight_decay(var_list=[w for w in weights if not w.name.endswith("kernel")])
-    made.build(weights)
+    made.build(weights)  # now, as a checkpoint can be restored only into variables that exist
     return made

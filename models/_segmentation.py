@@ -1,4 +1,4 @@
-"""What the networks that segment share: their config, padding, the loss, metrics, signatures, an example."""
+"""Shared by the segmentation networks: config, padding, loss, metrics, signatures and example."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from ladle.models._optimizers import OptimizerConfig, optimizer
 from ladle.models._signatures import Core, Signature, Tensors
 
 LEVEL = 1 / 255
-"""Between two greys of 8 bits, in images of [0, 1]."""
+"""Difference of two neighbouring 8-bit grey values, in images in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class SegmentationConfig(OptimizerConfig, Config):
-    """Shape of the images, classes, and the weights of pixels."""
+    """Size of the images, classes, and weights of pixels in the loss."""
 
     data: str = option("nuclei", "data set of images and masks (`ladle data` lists them)")
     batch_size: int = option(8, "images per step")
     epochs: int = option(200, "passes over the training examples")
-    monitor: str = option("val_iou", "figure that picks the best epoch; `iou` rises, `loss` falls")
-    augment: bool = option(True, "random changes to the training images (flips, turns, shifts), fixed by the seed")
-    crop: int = option(0, "side in pixels of the pieces that training cuts out of its images at random; 0: whole ones")
-    height: int = option(64, "height of the example image in pixels; any other does too")
-    width: int = option(64, "width of the example image in pixels; any other does too")
+    monitor: str = option("val_iou", "metric that selects the best epoch: highest for `iou`, lowest for `loss`")
+    augment: bool = option(True, "random flips, rotations and shifts of the training images, fixed by the seed")
+    crop: int = option(0, "side in pixels of random crops of the training images; 0: whole images")
+    height: int = option(64, "height of the example image in pixels; the network accepts any")
+    width: int = option(64, "width of the example image in pixels; the network accepts any")
     channels: int = option(1, "1: grey, 3: colour")
-    num_classes: int = option(1, "classes besides the background, which is class 0")
-    standardize: bool = option(False, "each image to mean 0 and variance 1: for pictures whose exposures differ")
-    border_weight: float = option(4.0, "how much more a pixel at an object's border weighs than one far from any")
-    border_width: int = option(3, "pixels from the border over which that weight fades")
-    class_weights: tuple[float, ...] = option((), "weight of a pixel of each class, the background's first; none: 1")
+    num_classes: int = option(1, "number of classes without the background, which is class 0")
+    standardize: bool = option(False, "scale each image to mean 0 and variance 1, for images with different exposure")
+    border_weight: float = option(4.0, "extra weight in the loss of pixels at an object's border")
+    border_width: int = option(3, "distance in pixels from the border over which the extra weight fades")
+    class_weights: tuple[float, ...] = option(
+        (), "weight in the loss of each class, the background's first; empty: 1 each"
+    )
 
 
 @keras.saving.register_keras_serializable("ladle")
 class PadToMultiple(keras.layers.Layer):  # type: ignore[misc]
-    """[b, h, w, c] -> height and width rounded up to a multiple, by repeating the last row and column."""
+    """Pads height and width of [b, h, w, c] to a multiple by repeating the last row and column."""
 
     def __init__(self, multiple: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -62,7 +64,7 @@ class PadToMultiple(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable("ladle")
 class CropLike(keras.layers.Layer):  # type: ignore[misc]
-    """([b, H, W, k], [b, h, w, c]) -> the first, cut to h and w."""
+    """Crops the first of ([b, H, W, k], [b, h, w, c]) to the height and width of the second."""
 
     def call(self, x: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         return x[:, : tf.shape(image)[1], : tf.shape(image)[2]]
@@ -75,14 +77,15 @@ class CropLike(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable("ladle")
 class Standardize(keras.layers.Layer):  # type: ignore[misc]
-    """[b, h, w, c] in [0, 1] -> each image less its mean, over its standard deviation; a plain one becomes zeros.
+    """Scales each image of [b, h, w, c] in [0, 1] to mean 0 and variance 1; a uniform image becomes zeros.
 
-    The variance of one level of 255 is added to its own: noise of that size is not made to look like a picture.
+    The variance of one grey level is added to that of the image, so that rounding noise is not blown up.
     """
 
     def call(self, image: tf.Tensor) -> tf.Tensor:
         centred = image - tf.reduce_mean(image, [1, 2, 3], keepdims=True)
-        # Of thousands of pixels float32 has the mean to five digits: too few for a dim image, whose deviation is small.
+        # The float32 mean of thousands of pixels has about five digits, too few for a dim image with a small
+        # deviation. The second pass removes what is left.
         centred -= tf.reduce_mean(centred, [1, 2, 3], keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), [1, 2, 3], keepdims=True)
         return centred / tf.sqrt(variance + LEVEL**2)
@@ -92,23 +95,23 @@ class Standardize(keras.layers.Layer):  # type: ignore[misc]
 
 
 def border_weights(mask: tf.Tensor, classes: int, weight: float, width: int) -> tf.Tensor:
-    """1 far from borders, rising to 1 + weight beside one: int [b, h, w] -> float32 [b, h, w].
+    """Weights of pixels: 1 far from borders, 1 + weight at a border; int [b, h, w] -> float32 [b, h, w].
 
-    The distance to a border is counted in dilations less erosions of each class by 3×3. The paper weighs the gaps
-    between touching cells, which takes instances; a mask of classes shows borders alone.
+    The distance to a border is measured by 3×3 dilations and erosions of each class. The U-Net paper weights gaps
+    between touching cells, which needs instances; a mask of classes shows only borders.
     """
     grown = tf.one_hot(mask, classes)  # [b, h, w, classes]
     shrunk = -grown
     near = tf.zeros_like(grown)
     for _ in range(width):
         grown, shrunk = (tf.nn.max_pool2d(x, 3, 1, "SAME") for x in (grown, shrunk))
-        near += grown + shrunk  # 1 within so many pixels of a border
+        near += grown + shrunk  # dilation minus erosion: 1 near a border
     return 1.0 + weight / max(width, 1) * tf.reduce_max(near, axis=-1)
 
 
 @keras.saving.register_keras_serializable("ladle")
 class BorderCrossEntropy(keras.losses.Loss):  # type: ignore[misc]
-    """Cross-entropy of pixels, weighted higher at borders and by class; the weights of a batch have mean 1."""
+    """Cross-entropy of pixels, weighted by class and higher at borders; the weights of a batch have mean 1."""
 
     def __init__(
         self,
@@ -136,16 +139,16 @@ class BorderCrossEntropy(keras.losses.Loss):  # type: ignore[misc]
 
 
 def scaled(image: keras.KerasTensor, config: SegmentationConfig) -> keras.KerasTensor:
-    """The image as the layers take it: from [0, 1] to [-1, 1], or standardized."""
-    if config.standardize:  # in float32, whatever the layers after it compute in
+    """The image as input of the layers: from [0, 1] to [-1, 1], or standardized."""
+    if config.standardize:  # float32 even under mixed precision
         return Standardize(dtype="float32", name="standardize")(image)
     return keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
 
 
 def compile_segmenter(model: keras.Model, config: SegmentationConfig) -> keras.Model:
-    """`model` (image -> logits) with its optimizer, the weighted cross-entropy, accuracy and IoU.
+    """Compile `model` (image -> logits) with optimizer, weighted cross-entropy, accuracy and IoU; return it.
 
-    ValueError unless there is a weight for each class, or none.
+    ValueError unless class_weights has one weight per class, or none.
     """
     classes = config.num_classes + 1
     if len(config.class_weights) not in (0, classes):
@@ -157,7 +160,7 @@ def compile_segmenter(model: keras.Model, config: SegmentationConfig) -> keras.M
         loss=BorderCrossEntropy(config.border_weight, config.border_width, config.class_weights),
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            # The background, easy and large, would hide the objects' figure.
+            # Without the background, which is large and easy and would hide the score of the objects.
             keras.metrics.IoU(classes, list(range(1, classes)), sparse_y_pred=False, name="iou"),
         ],
         jit_compile=False,
@@ -166,7 +169,7 @@ def compile_segmenter(model: keras.Model, config: SegmentationConfig) -> keras.M
 
 
 def signatures(model: keras.Model, config: SegmentationConfig, assets: Assets) -> dict[str, Signature]:
-    """Masks of images of any height and width.
+    """Segment images of any height and width.
 
     serving_default  image float32 [b, h, w, c] in [0, 1] -> class_map int64 [b, h, w], probabilities
                      float32 [b, h, w, num_classes + 1]
