@@ -15,6 +15,7 @@ import orjson
 import simdjson
 
 from ladle.serving.errors import InvalidArgument
+from ladle.serving.rest.json.faults import find_fault
 
 _QUOTED_BYTES = 256
 _MAX_TOKEN = 1024  # characters
@@ -24,21 +25,10 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _STRING = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'
 _BYTE_STRING = re.compile(_STRING.encode(), re.DOTALL)
 _STRING_OR_INF = re.compile(_STRING + r"|\bInf\b", re.DOTALL)
-_STRING_OR_NUMBER = re.compile(_STRING + r"|(-?[0-9][0-9.eE+-]*)", re.DOTALL)
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})(?:\\u([0-9a-fA-F]{4}))?|.)", re.DOTALL)
+_NOT_FINITE = re.compile(_STRING + r"|(-?)(NaN|(?:Na?)?Inf(?:inity)?)((?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)", re.DOTALL)
+_LOW_HALF = re.compile(rb"\\u[dD][c-fC-F]")
+_HALVES = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u([dD][c-fC-F]..)|.)", re.DOTALL)
 _KEYS = [b'"%b"' % key for key in (b"instances", b"inputs", b"signature_name", b"examples", b"context")]
-_REASONS = {
-    "Expecting value": "Invalid value.",
-    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
-    "Illegal trailing comma before end of object": "Missing a name for object member.",
-    "Illegal trailing comma before end of array": "Invalid value.",
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Unterminated string starting at": "Missing a closing quotation mark in string.",
-    "Invalid control character at": "Invalid encoding in string.",
-    "Invalid \\escape": "Invalid escape character in string.",
-    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
-}
-"""RapidJSON's messages for those of Python's parser."""
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _DEPTH_STEPS = np.zeros(256, np.int8)
 _DEPTH_STEPS[list(b"[{")] = 1
@@ -96,39 +86,51 @@ def _repeats_key(body: bytes) -> bool:
 
 
 def _parse_leniently(body: bytes) -> Any:
-    text = body.decode("utf-8-sig", "surrogateescape")
-    if "Inf" in text:
-        text = _STRING_OR_INF.sub(lambda m: "Infinity" if m[0] == "Inf" else m[0], text)
-    start = len(text) - len(text.lstrip(" \t\r\n"))
-    if start == len(text):
+    """Parses as RapidJSON does; InvalidArgument in its words."""
+    if not body:
         raise InvalidArgument("JSON Parse error: The document is empty")
+    text = body.decode("utf-8-sig", "surrogateescape")
     try:
-        value, _ = _DECODER.raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        raise InvalidArgument(f"JSON Parse error: {_reason(error)} at offset: {error.pos}") from None
-    except RecursionError:
-        raise InvalidArgument("JSON Parse error: lists and objects are nested too deep") from None
-    except OverflowError as error:
-        number = error.args[0]
-        offset = next((m.start() for m in _STRING_OR_NUMBER.finditer(text, start) if m[1] == number), start)
-        raise InvalidArgument(f"JSON Parse error: Number too big to be stored in double. at offset: {offset}") from None
-    try:
-        # Bytes that are not UTF-8 are surrogates here, and so are the halves of `\u` pairs; only the latter cannot be
-        # encoded back to bytes.
+        value = _decode(_STRING_OR_INF.sub(_rename_inf, text) if "Inf" in text else text)
+        # Bytes that are not UTF-8 are surrogates here, and so are single halves of `\u` pairs. Most of the latter
+        # cannot be encoded back to bytes; those that could be taken for bytes are found in the text.
         json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        offset = next((m.start() for m in _ESCAPE.finditer(text, start) if _is_half_pair(m[1], m[2])), start)
-        raise InvalidArgument(
-            f"JSON Parse error: The surrogate pair in string is invalid. at offset: {offset}"
-        ) from None
-    return value
+        if _LOW_HALF.search(body) is None:
+            return value
+    except RecursionError as error:
+        if find_fault(body) is None:
+            raise InvalidArgument("JSON Parse error: lists and objects are nested too deep") from error
+    except (ValueError, OverflowError):
+        pass
+    fault = find_fault(body)
+    if fault is not None:
+        raise InvalidArgument(f"JSON Parse error: {fault.text} at offset: {fault.offset}")
+    return _decode(_NOT_FINITE.sub(_respell, text), _INFINITE_DECODER)
 
 
-def _is_half_pair(first: str | None, second: str | None) -> bool:
-    """Whether a `\\u` escape and the one right after it are not the two halves of one character."""
-    high = first is not None and first[:2].lower() in ("d8", "d9", "da", "db")
-    low = first is not None and first[:2].lower() in ("dc", "dd", "de", "df")
-    return low or (high and (second is None or second[:2].lower() not in ("dc", "dd", "de", "df")))
+def _decode(text: str, decoder: json.JSONDecoder | None = None) -> Any:
+    return (decoder or _DECODER).raw_decode(text, len(text) - len(text.lstrip(" \t\r\n")))[0]
+
+
+def _rename_inf(token: re.Match[str]) -> str:
+    return "Infinity" if token[0] == "Inf" else token[0]
+
+
+def _respell(token: re.Match[str]) -> str:
+    """A string or a number that RapidJSON alone accepts, as Python's parser accepts it, with the same value."""
+    if token[2] is None:
+        return _HALVES.sub(_to_bytes, token[0])
+    sign, word, tail = token[1], token[2], token[3]
+    if tail:  # RapidJSON 1.1.0 reads the word as 0 when more of a number follows
+        return f"{sign}0{tail}"
+    return "NaN" if word == "NaN" else f"{sign}Infinity"
+
+
+def _to_bytes(escape: re.Match[str]) -> str:
+    """The second half of a `\\u` pair without its first, which RapidJSON writes as three bytes."""
+    if escape[1] is None:
+        return escape[0]
+    return chr(int(escape[1], 16)).encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
 
 
 def _read_float(text: str) -> float:
@@ -144,6 +146,13 @@ def _read_integer(text: str) -> int | float:
     return number if -(2**63) <= number < 2**64 else _read_float(text)
 
 
+def _read_integer_or_infinity(text: str) -> int | float:
+    try:
+        return _read_integer(text)
+    except OverflowError:
+        return float(text)
+
+
 def _keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
@@ -152,21 +161,8 @@ def _keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_keep_first, parse_float=_read_float, parse_int=_read_integer)
-
-
-def _reason(error: json.JSONDecodeError) -> str:
-    if error.msg != "Expecting ',' delimiter":
-        return _REASONS.get(error.msg, "Invalid value.")
-    opened = []
-    for mark in re.sub(_STRING, "", error.doc[: error.pos], flags=re.DOTALL):
-        if mark in "[{":
-            opened.append(mark)
-        elif mark in "]}" and opened:
-            opened.pop()
-    in_array = bool(opened) and opened[-1] == "["
-    return (
-        "Missing a comma or ] after an array element." if in_array else "Missing a comma or } after an object member."
-    )
+_INFINITE_DECODER = json.JSONDecoder(object_pairs_hook=_keep_first, parse_int=_read_integer_or_infinity)
+"""Takes any number beyond double as infinite: RapidJSON refuses by the exponent, so it has refused the others."""
 
 
 def quote(value: Any) -> str:
