@@ -40,12 +40,14 @@ class Backend:
     """Config, client, catalog and metrics of one application. Threads share it.
 
     latest  when each model's latest version was looked up, and that version
+    served  names of the models that the server has answered for, whichever version was asked for
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.metrics = GatewayMetrics()
         self.latest: dict[str, tuple[float, Model]] = {}
+        self.served: set[str] = set()
         self._versions: dict[tuple[str, int], Model] = {}
         self._opening = threading.Lock()
         self._client: Client | None = None
@@ -88,6 +90,7 @@ class Backend:
             metadata = self.client.metadata(name, version)
         except InvalidArgument as error:  # a name that no model can have
             raise Problem(404, str(error)) from None
+        self.served.add(name)
         return Model(name, metadata.version, tasks.of_metadata(metadata))
 
 

@@ -67,6 +67,19 @@ def test_metrics_count_by_route_and_never_by_address(web: FlaskClient) -> None:
     assert "made-up" not in text
 
 
+def test_metrics_name_the_model_of_a_request_for_one_version(web: FlaskClient) -> None:
+    assert web.post(URL, json={**TEXT, "version": 3}).json["version"] == 3
+    assert web.post(f"{URL}?version=4", json=TEXT).status_code == 404
+    web.post("/api/v1/models/made-up:sentiment?version=3", json=TEXT)
+    text = web.get("/metrics").get_data(as_text=True)
+    counted = [line for line in text.splitlines() if line.startswith("ladle_gateway_requests_total{")]
+    assert sorted(re.findall(r'model="([^"]*)",.*status="([0-9]*)"', "\n".join(counted))) == [
+        ("", "404"),
+        ("sentiment_lstm", "200"),
+        ("sentiment_lstm", "404"),
+    ]
+
+
 def test_each_application_counts_for_itself(config: Config) -> None:
     first, second = (create_app(config).test_client() for _ in range(2))
     first.post(URL, json=TEXT)
