@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from flask import Blueprint, Flask, Response, render_template
+from flask import Blueprint, Flask, Response, render_template, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ladle.clients.library.tasks import VERBS
@@ -55,7 +55,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.add_url_rule("/", view_func=page)
     problems.install(app)
     # Before access control: refused requests have ids, log lines and metrics too.
-    access_log.install(app, backend.metrics, backend.latest, config.access_log)
+    access_log.install(app, backend.metrics, backend.served, config.access_log)
     protected = frozenset(f"api.{route.name}" for route in known if route.protected) | {"api.unknown"}
     AccessControl(config).install(app, protected)
     if config.proxies:
@@ -66,9 +66,13 @@ def create_app(config: Config | None = None) -> Flask:
     return app
 
 
-def page() -> str:
-    """The page. Its scripts get everything from the API."""
-    return render_template("index.html", version=_version())
+def page() -> Response:
+    """The page, with a validator. Its scripts get everything from the API."""
+    response = Response(render_template("index.html", version=_version()))
+    # As for the scripts: a browser must not show the page of one version with the scripts of another.
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    return response.make_conditional(request)
 
 
 def _documents(known: list[Route], has_keys: bool) -> list[Route]:

@@ -182,6 +182,19 @@ def test_the_page_needs_no_other_host_and_no_inline_code(web: FlaskClient) -> No
     assert not re.search(r"https?://", page)
 
 
+def test_a_browser_checks_the_page_before_it_shows_a_cached_one(config: Config) -> None:
+    web = create_app(replace(config, proxies=1)).test_client()
+    page = web.get("/")
+    assert page.headers["Cache-Control"] == "no-cache"
+    again = web.get("/", headers={"If-None-Match": page.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert "default-src 'none'" in again.headers["Content-Security-Policy"]
+    # Below another prefix its links differ.
+    below = web.get("/", headers={"If-None-Match": page.headers["ETag"], "X-Forwarded-Prefix": "/ladle"})
+    assert below.status_code == 200
+    assert below.headers["ETag"] != page.headers["ETag"]
+
+
 def test_behind_a_proxy_with_a_prefix_every_link_has_the_prefix(config: Config) -> None:
     web = create_app(replace(config, proxies=1)).test_client()
     page = web.get("/", headers={"X-Forwarded-Prefix": "/ladle"}).text
