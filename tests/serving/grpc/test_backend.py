@@ -203,8 +203,21 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def test_reflection_lists_services_and_describes_them(channel: Any) -> None:
-    from google.protobuf import descriptor_pb2
+    from google.protobuf import descriptor_database, descriptor_pb2, descriptor_pool
     from grpc_reflection.v1alpha import reflection_pb2
+
+    def methods(answer: Any) -> dict[str, dict[str, str]]:
+        """Per service its methods, with the type that each takes. The files alone must make a pool."""
+        database = descriptor_database.DescriptorDatabase()
+        files = [
+            descriptor_pb2.FileDescriptorProto.FromString(data)
+            for data in answer.file_descriptor_response.file_descriptor_proto
+        ]
+        for file in files:
+            database.Add(file)
+        pool = descriptor_pool.DescriptorPool(database)
+        found = [pool.FindServiceByName(f"{file.package}.{s.name}") for file in files for s in file.service]
+        return {s.full_name: {m.name: m.input_type.full_name for m in s.methods} for s in found}
 
     for version in ("v1alpha", "v1"):
         call = channel.stream_stream(
@@ -219,12 +232,19 @@ def test_reflection_lists_services_and_describes_them(channel: Any) -> None:
         listed, described = call(iter(asked), timeout=30)
         names = {service.name for service in listed.list_services_response.service}
         assert {services.PREDICTION, services.MODEL, services.HEALTH} <= names
-        files = [
-            descriptor_pb2.FileDescriptorProto.FromString(data)
-            for data in described.file_descriptor_response.file_descriptor_proto
-        ]
-        methods = {method.name for file in files for service in file.service for method in service.method}
-        assert {"Predict", "Classify", "Regress"} <= methods
+        assert {"Predict", "Classify", "Regress"} <= methods(described)[services.PREDICTION].keys()
+        each = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in sorted(names)]
+        for name, answer in zip(sorted(names), call(iter(each), timeout=30), strict=True):
+            assert methods(answer)[name], name
+            for types in methods(answer)[name].values():
+                (found,) = call(
+                    iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=types)]), timeout=30
+                )
+                assert found.HasField("file_descriptor_response"), types
+        (health,) = call(
+            iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=services.HEALTH)]), timeout=30
+        )
+        assert methods(health)[services.HEALTH].keys() == {"Check", "List", "Watch"}
 
 
 def test_watch_reports_each_change_of_health(serve: Any, tiny: Any, repository: Path, server: Any) -> None:
