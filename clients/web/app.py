@@ -72,7 +72,8 @@ def page() -> Response:
     # As for the scripts: a browser must not show the page of one version with the scripts of another.
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _documents(known: list[Route], has_keys: bool) -> list[Route]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import math
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from ladle.clients.web.config import Config
 from ladle.clients.web.http.problems import Problem, problem_response
+from ladle.clients.web.http.wrong_keys import WrongKeys
 
 HEADERS = {
     "Content-Security-Policy": "; ".join(
@@ -94,6 +96,7 @@ class AccessControl:
         self._keys = Keys(config.keys)
         self._origins = frozenset(_origin(text) for text in config.origins)
         self._rate = limits.parse(config.limit) if config.limit else None
+        self._wrong_keys = WrongKeys()
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def install(self, app: Flask, protected: frozenset[str]) -> None:
@@ -114,12 +117,21 @@ class AccessControl:
         app.wsgi_app = _with_headers(app.wsgi_app)  # type: ignore[method-assign]
 
     def _authenticate(self) -> str:
-        """The name of the caller's key. Problem 401: no key, or an unknown one."""
+        """The name of the caller's key.
+
+        Problem 401: no key, or an unknown one; 429: too many unknown ones came from this address or IPv6 network.
+        """
         if not self._keys:
             return ANYBODY
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         given = request.headers.get("X-API-Key") or (bearer.strip() if scheme.lower() == "bearer" else "")
-        owner = self._keys.owner(given) if given else None
+        owner = None
+        if given:
+            caller = _network(request.remote_addr or "")
+            owner, wait_s = self._wrong_keys.checked(caller, lambda: self._keys.owner(given))
+            if wait_s:
+                said = f"Got too many wrong API keys from this address; try again in {math.ceil(wait_s)} s."
+                raise Problem(429, said, {"Retry-After": str(math.ceil(wait_s))})
         if owner is None:
             got = "an unknown API key" if given else "no API key"
             said = f"Got {got}; send a valid one as Authorization: Bearer KEY or as X-API-Key: KEY."

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from ladle.clients.transport.access import Access
 from ladle.clients.web import Config, create_app
+from ladle.clients.web.http import wrong_keys
 from ladle.clients.web.http.access_control import Keys
 
 PAGE = "https://lab.example"
@@ -134,6 +137,71 @@ def test_all_addresses_of_an_ipv6_network_count_as_one_caller(
 ) -> None:
     web = gateway(config, rate="1/minute")
     assert [web.get(MODELS, environ_base={"REMOTE_ADDR": caller}).status_code for caller in callers] == statuses
+
+
+def tried(web: FlaskClient, key: str, address: str) -> TestResponse:
+    return web.get(MODELS, headers={"X-API-Key": key}, environ_base={"REMOTE_ADDR": address})
+
+
+def test_after_wrong_keys_an_address_waits_whatever_key_it_sends(locked: FlaskClient) -> None:
+    statuses = [tried(locked, f"guess {number}", "10.0.0.1").status_code for number in range(wrong_keys.FREE)]
+    assert statuses == [401] * wrong_keys.FREE
+    refused = tried(locked, "guess", "10.0.0.1")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert refused.mimetype == "application/problem+json"
+    assert "too many wrong API keys" in refused.json["detail"]
+    # The wait would be of no use if it did not hold for the right key too.
+    assert tried(locked, "first", "10.0.0.1").status_code == 429
+    assert tried(locked, "first", "10.0.0.2").status_code == 200
+
+
+def test_a_request_without_a_key_is_no_wrong_key(locked: FlaskClient) -> None:
+    for _ in range(3 * wrong_keys.FREE):
+        assert tried(locked, "", "10.0.0.1").status_code == 401
+    assert tried(locked, "first", "10.0.0.1").status_code == 200
+
+
+def test_wrong_keys_of_an_ipv6_network_count_together(locked: FlaskClient) -> None:
+    for number in range(wrong_keys.FREE):
+        assert tried(locked, "guess", f"2001:db8:0:1::{number}").status_code == 401
+    assert tried(locked, "guess", "2001:db8:0:1:ffff::1").status_code == 429
+    assert tried(locked, "guess", "2001:db8:0:2::1").status_code == 401
+
+
+def test_wrong_keys_sent_at_once_are_counted_before_they_are_checked(locked: FlaskClient) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        answers = threads.map(
+            lambda number: tried(locked.application.test_client(), f"{number}", "10.0.0.1"), range(64)
+        )
+    statuses = [answer.status_code for answer in answers]
+    assert statuses.count(401) <= wrong_keys.FREE + 2  # a busy machine may take longer than the first wait
+    assert set(statuses) == {401, 429}
+
+
+def test_each_wrong_key_doubles_the_wait_up_to_a_minute_and_ten_quiet_minutes_clear_it() -> None:
+    now = 0.0
+    attempts = wrong_keys.WrongKeys(lambda: now)
+    waits = []
+    for _ in range(wrong_keys.FREE + 8):
+        assert attempts.checked("here", lambda: None) == (None, 0.0)
+        _, wait_s = attempts.checked("here", lambda: "ann")
+        waits.append(wait_s)
+        now += wait_s
+        # A right key after the wait is taken, and does not clear the count.
+        assert attempts.checked("here", lambda: "ann") == ("ann", 0.0)
+    assert waits == [0.0] * (wrong_keys.FREE - 1) + [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    now += wrong_keys.FORGET_S + 1
+    assert attempts.checked("here", lambda: None) == (None, 0.0)
+    assert attempts.checked("here", lambda: "ann") == ("ann", 0.0)
+
+
+def test_the_callers_that_are_remembered_are_limited() -> None:
+    attempts = wrong_keys.WrongKeys(lambda: 0.0)
+    for caller in ("first", *map(str, range(wrong_keys.MAX_CALLERS))):
+        for _ in range(wrong_keys.FREE):
+            attempts.checked(caller, lambda: None)
+    assert attempts.checked("first", lambda: "ann") == ("ann", 0.0)
+    assert attempts.checked(str(wrong_keys.MAX_CALLERS - 1), lambda: "ann") == (None, 1.0)
 
 
 def test_no_repr_shows_a_key() -> None:
