@@ -106,7 +106,7 @@ class Server:
         if not await self._load():
             return
         grpc_server = await backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
-        rest = HttpServer(self._rest, _http_limits(self._options))
+        rest = HttpServer(self._rest, _http_limits(self._options), self._rest.headers)
         sockets = self._rest_sockets()
         await rest.start(sockets)
         log.info("gRPC backend %s: %s", self._backend, self._backend_reason)

@@ -61,6 +61,8 @@ class RestApi:
     metrics       counts the requests below /v1/
     scrape        gives Prometheus's text, which is served at `metrics_path`
     metrics_path  "" serves no metrics
+
+    `headers` are those of every answer below /v1 and /v2.
     """
 
     def __init__(
@@ -81,7 +83,8 @@ class RestApi:
         self._metrics = metrics or Metrics()
         self._scrape = scrape
         self._metrics_path = metrics_path if scrape is not None else ""
-        self._headers = JSON + (_CORS if cors else b"")
+        self._cors = _CORS if cors else b""
+        self.headers = JSON + self._cors
         self._large = asyncio.Semaphore(_MAX_LARGE)
         self.is_draining = False
         self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
@@ -91,17 +94,19 @@ class RestApi:
         method, path = request.method, request.path.decode("latin-1")
         route = (cached_route if len(path) <= MAX_CACHED_PATH else find_route)(method, path)
         verb = self._verbs.get(route.operation)
-        headers = self._headers
+        headers = self.headers
         status, code, signature = 200, "OK", ""
         try:
             if verb is not None:
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
                 signature, content = await verb(route, request, deadline)
-            elif route.operation == "unknown":
+            elif route.operation == "unknown" and not _is_below_v2(path):
                 return await self._answer_unknown(method, path)
             elif method == "OPTIONS":
                 origin = request.headers.get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
+            elif route.operation == "unknown":
+                return Answer(404, _NOT_FOUND, _HTML + self._cors)
             else:
                 status, content = self._describe(route, method, path)
                 code = "OK" if status == 200 else "INVALID_ARGUMENT"
@@ -261,6 +266,10 @@ class RestApi:
         spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
         answer = {"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}
         return 200, json.dumps(answer, indent=1).encode() + b"\n"
+
+
+def _is_below_v2(path: str) -> bool:
+    return path.startswith("/v2") and path[3:4] in ("", "/", "?")
 
 
 def _spec(route: Route, signature: str = "") -> ModelSpec:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +123,9 @@ def test_signatures_with_the_right_method_still_answer(strict: Any) -> None:
         assert strict.send("POST", f"/v1/models/half_plus_two:{verb}", body)[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/models/half_plus_two", "/v1/models/nope", "/v1/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models/half_plus_two", "/v1/models/nope", "/v1/nothing", "/v2", "/v2/health/ready", "/v2/nothing"]
+)
 def test_answers_carry_cors_headers(strict: Any, tiny_server: Any, path: str) -> None:
     for server, expected in ((strict, ["*", "POST, GET", "Content-Type"]), (tiny_server, [None, None, None])):
         connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
@@ -130,6 +134,50 @@ def test_answers_carry_cors_headers(strict: Any, tiny_server: Any, path: str) ->
         names = [f"Access-Control-Allow-{name}" for name in ("Origin", "Methods", "Headers")]
         assert [answer.getheader(name) for name in names] == expected
         connection.close()
+
+
+HEAD = b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: h\r\n"
+REFUSED = {
+    "bad head": (HEAD + b"no header\r\n\r\n", 400),
+    "no Host": (b"GET /v1/models/m HTTP/1.1\r\n\r\n", 400),
+    "slow": (HEAD + b"Content-Length: 10\r\n\r\n", 408),
+    "large body": (HEAD + b"Content-Length: 5001\r\n\r\n", 413),
+    "large head": (HEAD + b"X: " + b"x" * 5000 + b"\r\n\r\n", 431),
+    "too many": (b"", 503),
+}
+
+
+@pytest.fixture(scope="module")
+def small(serve: Any) -> Any:
+    """A server with CORS headers that refuses early."""
+    limits = (
+        "--max_request_bytes=5000",
+        "--max_header_bytes=4000",
+        "--request_read_seconds=0.4",
+        "--max_connections=1",
+    )
+    server = serve("--rest_api_enable_cors_support", "--model_base_path=/nowhere", *limits)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_answers_of_the_connection_itself_carry_cors_headers(small: Any, name: str) -> None:
+    request, status = REFUSED[name]
+    with contextlib.ExitStack() as opened:
+
+        def connect() -> socket.socket:
+            return opened.enter_context(socket.create_connection(("127.0.0.1", small.rest_port), timeout=30))
+
+        connection = connect()
+        if not request:  # the first connection takes the only place
+            connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+            connection = connect()
+        connection.sendall(request)
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"access-control-allow-origin: *\r\n" in answer
 
 
 @pytest.mark.parametrize(
@@ -142,7 +190,8 @@ def test_options_requires_an_origin_with_or_without_the_flag(
 ) -> None:
     for server in (strict, tiny_server):
         headers = {"Origin": origin} if origin else {}
-        assert server.send("OPTIONS", "/v1/models/half_plus_two:predict", **headers) == (status, b"")
+        for path in ("/v1/models/half_plus_two:predict", "/v2/repository/index"):
+            assert server.send("OPTIONS", path, **headers) == (status, b"")
 
 
 def test_metadata_has_the_layout_of_upstream(strict: Any) -> None:

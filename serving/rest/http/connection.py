@@ -13,7 +13,7 @@ from typing import Any
 
 import httptools
 
-from ladle.serving.rest.http.messages import JSON, Answer, Application, Limits, Request, origin_form, response_head
+from ladle.serving.rest.http.messages import Answer, Application, Limits, Request, origin_form, response_head
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.runtime import eager_task
 
@@ -30,13 +30,15 @@ class ServerState:
 
     accepted        connections since the start
     buffered_bytes  of the bodies that are arriving or being answered
+    headers         of answers that the connection gives itself: refusals
     date            of this second, as HTTP writes it
     is_draining     the server stops, and connections close after their answers
     """
 
-    def __init__(self, application: Application, limits: Limits) -> None:
+    def __init__(self, application: Application, limits: Limits, headers: bytes) -> None:
         self.application = application
         self.limits = limits
+        self.headers = headers
         self.connections: set[Connection] = set()
         self.accepted = 0
         self.buffered_bytes = 0
@@ -329,7 +331,7 @@ class Connection(asyncio.Protocol):
         self._is_refused, self._since = True, time.monotonic()
         self._drop_body()
         body = error_body(message)
-        lines = response_head(status, JSON + headers, self._server.date, True)
+        lines = response_head(status, self._server.headers + headers, self._server.date, True)
         refusal = b"%b%d\r\n\r\n%b" % (lines, len(body), body)
         if self._is_running or self._queue:  # answers go in the order of their requests
             self._refusal = refusal

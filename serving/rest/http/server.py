@@ -8,17 +8,20 @@ import time
 from email.utils import formatdate
 
 from ladle.serving.rest.http.connection import Connection, ServerState
-from ladle.serving.rest.http.messages import Application, Limits
+from ladle.serving.rest.http.messages import JSON, Application, Limits
 from ladle.serving.runtime.listening import block_new_connections, settle
 
 _CHECK_EVERY_S = 0.25
 
 
 class HttpServer:
-    """Serves `application` on listening sockets. The requests of one connection are answered one after another."""
+    """Serves `application` on listening sockets. The requests of one connection are answered one after another.
 
-    def __init__(self, application: Application, limits: Limits) -> None:
-        self.state = ServerState(application, limits)
+    headers  of the server's own answers, to what never reaches the application: too large, too slow, malformed
+    """
+
+    def __init__(self, application: Application, limits: Limits, headers: bytes = JSON) -> None:
+        self.state = ServerState(application, limits, headers)
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
