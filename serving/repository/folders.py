@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,17 +59,37 @@ class Repository(Protocol):
     """Where models come from.
 
     requires_models  whether the server counts as not ready while a model is missing
+    is_readable      whether the last poll could list the models
     root             folder that no version may leave through a symbolic link; None: the base path of its model
     """
 
     requires_models: bool
+    is_readable: bool
     root: Path | None
 
     def poll(self) -> VersionFolders:
         """The aspired versions that are on disk now."""
 
     def configured(self) -> dict[str, ModelConfig]:
-        """The models to serve by name, with or without versions."""
+        """The models to serve by name, with or without versions. Never waits for the disk."""
+
+
+class _Warnings:
+    """Logs a warning when it arises, and while it lasts again after a minute, not at each poll."""
+
+    def __init__(self, repeat_s: float = 60.0) -> None:
+        self._repeat_s = repeat_s
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def set(self, subject: str, warning: str) -> None:
+        """What is wrong with the subject now; an empty warning: nothing."""
+        if not warning:
+            self._said.pop(subject, None)
+            return
+        before, at = self._said.get(subject, ("", 0.0))
+        if warning != before or time.monotonic() >= at + self._repeat_s:
+            log.warning("%s: %s", subject, warning)
+            self._said[subject] = warning, time.monotonic()
 
 
 class ConfiguredRepository:
@@ -81,13 +102,14 @@ class ConfiguredRepository:
     """
 
     requires_models = True
+    is_readable = True
     root: Path | None = None
 
     def __init__(self, models: Collection[ModelConfig], missing_stops: bool = False) -> None:
         self._models = {model.name: model for model in models}
         self._missing_stops = missing_stops
         self._before: VersionFolders = {}
-        self._warned: dict[str, str] = {}
+        self._warnings = _Warnings()
 
     def configured(self) -> dict[str, ModelConfig]:
         return self._models
@@ -113,27 +135,27 @@ class ConfiguredRepository:
                 continue
             chosen = model.policy.choose(found)
             aspired[name] = {version: found[version] for version in sorted(chosen)}
-            self._warn(name, _warning(model, found))
+            self._warnings.set(name, _warning(model, found))
         self._before = {name: self._before.get(name, {}) for name in self._models} if stop else aspired
         return self._before
 
     def _find(self, model: ModelConfig) -> dict[int, Path] | None:
         if model.root is not None and not is_inside(model.base_path, model.root):
-            self._warn(model.name, f"the base path {model.base_path} leads out of --config_root; waiting")
+            self._warnings.set(model.name, f"the base path {model.base_path} leads out of --config_root; waiting")
             return None
-        try:
-            found = find_versions(model.base_path)
-        except OSError:
-            found = None
-        if found is None:
-            self._warn(model.name, f"no folder {model.base_path}; waiting for it")
+        found, warning = _look(model.base_path)
+        if warning:
+            self._warnings.set(model.name, warning)
         return found
 
-    def _warn(self, name: str, warning: str) -> None:
-        """Log a warning when it arises, not again at each poll."""
-        if warning and self._warned.get(name) != warning:
-            log.warning("%s: %s", name, warning)
-        self._warned[name] = warning
+
+def _look(base_path: Path) -> tuple[dict[int, Path] | None, str]:
+    """The versions, or None and why there are none."""
+    try:
+        found = find_versions(base_path)
+    except OSError as error:
+        return None, f"the folder {base_path} cannot be read ({error.strerror}); waiting for it"
+    return found, "" if found is not None else f"no folder {base_path}; waiting for it"
 
 
 def _warning(model: ModelConfig, found: Mapping[int, Path]) -> str:
@@ -154,18 +176,40 @@ class FolderRepository:
         self._folder = folder
         self._policy = policy or Policy()
         self._names = re.compile(names)
+        self.is_readable = False
         self._refused: set[str] = set()
+        self._warnings = _Warnings()
         self._models: dict[str, ModelConfig] = {}
         self._before: VersionFolders = {}
 
     def configured(self) -> dict[str, ModelConfig]:
-        """The models in the folder; while it cannot be read, those of the poll before."""
+        """The models that the last poll that could read the folder found in it."""
+        return self._models
+
+    def poll(self) -> VersionFolders:
+        self._list()
+        aspired: VersionFolders = {}
+        for name, model in self._models.items():
+            found, warning = _look(model.base_path) if self.is_readable else (None, "")
+            self._warnings.set(name, warning)
+            if found is None:  # unreadable for the moment: a removed model would not be configured any more
+                aspired[name] = self._before.get(name, {})
+                continue
+            aspired[name] = {version: found[version] for version in sorted(model.policy.choose(found))}
+        self._before = aspired
+        return aspired
+
+    def _list(self) -> None:
+        """Find the models. While the folder cannot be read, they stay as they are."""
         models = {}
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder) if entry.is_dir())
         except OSError as error:
-            log.warning("%s cannot be read (%s); the models stay as they are", self._folder, error.strerror)
-            return self._models
+            self.is_readable = False
+            self._warnings.set(str(self._folder), f"cannot be read ({error.strerror}); the models stay as they are")
+            return
+        self.is_readable = True
+        self._warnings.set(str(self._folder), "")
         for name in names:
             if self._names.fullmatch(name):
                 models[name] = ModelConfig(name, self._folder / name, self._policy)
@@ -173,21 +217,6 @@ class FolderRepository:
                 self._refused.add(name)
                 log.warning("folder %r is not served; a model's name must match %s", name, self._names.pattern)
         self._models = models
-        return models
-
-    def poll(self) -> VersionFolders:
-        aspired: VersionFolders = {}
-        for name, model in self.configured().items():
-            try:
-                found = find_versions(model.base_path)
-            except OSError:
-                found = None
-            if found is None:  # unreadable for the moment: a removed model would not be configured any more
-                aspired[name] = self._before.get(name, {})
-                continue
-            aspired[name] = {version: found[version] for version in sorted(model.policy.choose(found))}
-        self._before = aspired
-        return aspired
 
 
 def find_versions(base_path: Path) -> dict[int, Path] | None:

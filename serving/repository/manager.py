@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class Version(Generic[L]):
     is_aspired  whether the repository and the policy still ask for it
     error       why its last attempt to load failed
     stamp       its files before that attempt
+    began       when that attempt began; time.monotonic()
     """
 
     model: str
@@ -44,6 +46,7 @@ class Version(Generic[L]):
     error: ServingError | None = None
     attempts: int = 0
     stamp: object = None
+    began: float = 0.0
     servable: L | None = None
 
 
@@ -78,6 +81,7 @@ class Manager(Generic[L]):
         self._versions: dict[str, dict[int, Version[L]]] = {}
         self.serving_map: ServingMap[L] = ServingMap({})
         self._changed = threading.Condition()  # guards everything above
+        self._attempts: list[Version[L]] = []  # one for each thread that loads
         self._jobs: queue.SimpleQueue[Version[L]] = queue.SimpleQueue()
         for i in range(threads):
             threading.Thread(target=self._load_queued, name=f"load-{i}", daemon=True).start()
@@ -98,6 +102,13 @@ class Manager(Generic[L]):
     def available(self) -> dict[str, list[int]]:
         """The available versions of each model."""
         return self.serving_map.numbers()
+
+    def loading(self) -> list[tuple[str, float]]:
+        """Name, and seconds since its attempt began, of each version that a thread loads now."""
+        now = time.monotonic()
+        with self._changed:
+            attempts = [version for version in self._attempts if version.state is State.LOADING]
+            return [(f"{v.model} version {v.number}", now - v.began) for v in attempts]
 
     def is_available(self, model: str) -> bool:
         return model in self.serving_map.latest
@@ -221,7 +232,13 @@ class Manager(Generic[L]):
     def _load_queued(self) -> None:
         lower_priority()
         while True:
-            self._attempt(self._jobs.get())
+            version = self._jobs.get()
+            with self._changed:
+                version.began = time.monotonic()
+                self._attempts.append(version)
+            self._attempt(version)
+            with self._changed:
+                self._attempts.remove(version)
 
     def _attempt(self, version: Version[L]) -> None:
         if version.state is not State.LOADING:

@@ -12,11 +12,13 @@ from typing import Any
 from ladle.clients.wire import messages as pb
 from ladle.serving.errors import FailedPrecondition, ServingError
 from ladle.serving.repository.acceptance import Acceptance
-from ladle.serving.repository.folders import ConfiguredRepository, Repository
+from ladle.serving.repository.folders import ConfiguredRepository, Repository, VersionFolders
 from ladle.serving.repository.manager import Manager
 from ladle.serving.runtime.text_proto import read_text_proto
 
 log = logging.getLogger(__name__)
+
+_REPEAT_S = 60.0
 
 
 class Watcher:
@@ -27,6 +29,8 @@ class Watcher:
     allow_unavailable_labels  whether a new label may name a version that is not loaded
     config_root         folder that must hold the base paths of configurations sent over gRPC
     waits_for_models    whether start-up and reloads wait for a model that has no version yet
+    slow_s              after how many seconds the log says that the repository does not answer, or a version still
+                        loads; then once a minute
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Watcher:
         allow_unavailable_labels: bool = False,
         config_root: Path | None = None,
         waits_for_models: bool = False,
+        slow_s: float = 30.0,
     ) -> None:
         """FailedPrecondition when a label names a version that cannot answer."""
         self.repository = repository
@@ -52,7 +57,10 @@ class Watcher:
         # One poll or configuration at a time. Re-entrant, because a new configuration polls while it holds the lock.
         self._changing = threading.RLock()
         self._stop = threading.Event()
+        self._slow_s = slow_s
+        self._poll_began: float | None = None
         self._was_ready = False
+        self._aspired: VersionFolders = {}
         self._starting: frozenset[str] = frozenset()
         self._acceptance = Acceptance(repository.configured().values(), self._is_available, allow_unavailable_labels)
 
@@ -63,9 +71,9 @@ class Watcher:
 
     def start(self) -> None:
         """Poll once, then go on in a thread."""
+        threading.Thread(target=self._watch_storage, name="slow-storage", daemon=True).start()
         if self._poll_wait_s >= 0:
-            self._starting = frozenset(self.repository.configured())
-            self.poll()
+            self.poll(at_start=True)
         if self._poll_wait_s > 0 or self._config_poll_wait_s > 0:
             threading.Thread(target=self._run, name="watcher", daemon=True).start()
 
@@ -73,21 +81,36 @@ class Watcher:
         """End the thread after its current poll."""
         self._stop.set()
 
-    def poll(self) -> None:
+    def poll(self, at_start: bool = False) -> None:
         """Look at the repository once."""
         with self._changing:
-            self.manager.set_aspired_versions(self.repository.poll())
+            self._poll_began = time.monotonic()
+            self._aspired = self.repository.poll()
+            if at_start:
+                self._starting = frozenset(self._aspired)
+            self.manager.set_aspired_versions(self._aspired)
+            self._poll_began = None
 
     def is_configured(self, model: str) -> bool:
         return model in self.repository.configured()
 
     def is_ready(self) -> bool:
-        """Whether every configured model is available; with --repository, whether each has once loaded or failed."""
+        """Whether every configured model is available.
+
+        With --repository, whether each has once loaded or failed, and a version answers or the folder holds none.
+        """
         if self.repository.requires_models:
             return all(self.manager.is_available(model) for model in self.repository.configured())
         # A model that appears later must not take the others out of a load balancer while it loads.
-        self._was_ready = self._was_ready or all(map(self.manager.is_settled, self.repository.configured()))
-        return self._was_ready
+        if not self._was_ready:
+            self._was_ready = self.repository.is_readable and all(map(self._is_tried, self._aspired.items()))
+        if not self._was_ready:
+            return False
+        return bool(self.manager.available()) or (self.repository.is_readable and not any(self._aspired.values()))
+
+    def _is_tried(self, aspired: tuple[str, Mapping[int, Path]]) -> bool:
+        model, versions = aspired
+        return not versions or (bool(self.manager.status(model)) and self.manager.is_settled(model))
 
     def starting(self) -> frozenset[str]:
         """The models that were there at the start and have neither loaded nor failed yet."""
@@ -135,6 +158,20 @@ class Watcher:
                     self.poll()
             except Exception:  # the thread must outlive any fault of one poll, or new versions never load again
                 log.exception("polling failed; the next poll tries again")
+
+    def _watch_storage(self) -> None:
+        """Say in the log when the disk does not answer: reading it then waits for ever, without an error."""
+        said = 0.0
+        while not self._stop.wait(self._slow_s / 2):
+            now = time.monotonic()
+            began = self._poll_began
+            slow = []
+            if began is not None and now - began >= self._slow_s:
+                slow.append(f"the repository has not answered for {now - began:.0f} s")
+            slow += [f"{name} still loads after {s:.0f} s" for name, s in self.manager.loading() if s >= self._slow_s]
+            if slow and now >= said + _REPEAT_S:
+                said = now
+                log.warning("%s; a network disk may hang", "; ".join(slow))
 
     def _reread(self) -> None:
         """Apply the configuration file if its content differs from the last one applied."""

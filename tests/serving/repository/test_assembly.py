@@ -134,6 +134,34 @@ def test_one_failing_model_leaves_the_others_served(serve: Any, tiny: Any, repos
     server.stop()
 
 
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+def test_a_repository_is_ready_once_a_version_of_its_models_answers(
+    serve: Any, tiny: Any, repository: Path, workers: int
+) -> None:
+    (repository / "m" / "1").mkdir(parents=True)
+    server = serve("--repository", repository, f"--workers={workers}")
+    server.wait_for_state("m", 1, "END")
+    assert server.get("/v2/health/ready")[0] == 503
+    tiny.half_plus(1).write(repository / "m", 2)
+    server.wait_for(lambda: server.get("/v2/health/ready")[0] == 200)
+    assert server.states("m") == {2: "AVAILABLE", 1: "END"}
+    repository.rename(repository.parent / "away")  # its versions are in memory and go on answering
+    server.wait_for(lambda: "cannot be read" in server.log.read_text())
+    assert server.get("/v2/health/ready")[0] == 200
+    (repository.parent / "away").rename(repository)
+    server.stop()
+
+
+def test_a_repository_that_cannot_be_read_and_served_nothing_is_not_ready(serve: Any, repository: Path) -> None:
+    server = serve("--repository", repository)
+    server.wait_for(lambda: server.get("/v2/health/ready")[0] == 200)
+    repository.rename(repository.parent / "away")
+    server.wait_for(lambda: server.get("/v2/health/ready")[0] == 503)
+    (repository.parent / "away").rename(repository)
+    server.wait_for(lambda: server.get("/v2/health/ready")[0] == 200)
+    server.stop()
+
+
 def test_an_emptied_config_file_changes_nothing(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "a", 1)
     config = write_config(repository, ("a", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,25 @@ def test_a_warning_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert len(said) == 4
     for text in ("several names mean version 1; '1' counts", "holds no version", "versions 7 are", "waiting for it"):
         assert any(text in line for line in said)
+
+
+def test_a_repository_that_is_away_is_said_once_and_again_after_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = FolderRepository(tmp_path / "away")
+    start = time.monotonic()
+    for _ in range(5):
+        watched.poll()
+        watched.configured()
+    assert not watched.is_readable
+    assert len(caplog.records) == 1
+    assert "cannot be read (No such file or directory)" in caplog.text
+    monkeypatch.setattr(time, "monotonic", lambda: start + 90)
+    watched.poll()
+    assert len(caplog.records) == 2
+    folders(tmp_path, "away/m/1")
+    assert watched.poll() == {"m": {1: tmp_path / "away" / "m" / "1"}}
+    assert watched.is_readable
 
 
 def test_a_base_path_replaced_by_a_link_out_of_its_root_is_not_followed(tmp_path: Path) -> None:
