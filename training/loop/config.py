@@ -18,7 +18,7 @@ from typing import Any
 from ladle.models import Config, Network
 from ladle.models._optimizers import clipping
 from ladle.training.errors import UsageError
-from ladle.training.loop import schedule
+from ladle.training.loop import schedule, target
 
 NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
@@ -106,6 +106,7 @@ def check(network: Network, config: Config) -> None:
     if config.batch_size < 1:
         raise UsageError(f"{network.name}: got batch_size {config.batch_size}; expected 1 or more")
     schedule.check(config)
+    target.parse(config.until)
     try:
         clipping(config)
     except ValueError as error:

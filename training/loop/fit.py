@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from ladle.training.data.pipeline import Prepared
 from ladle.training.errors import InterruptedRunError, TrainingError
-from ladle.training.loop import checkpoint, fused, hosts, schedule
+from ladle.training.loop import checkpoint, fused, hosts, schedule, target
 from ladle.training.loop.checkpoint import Figures, State
 from ladle.training.loop.progress import Meter, Silent, clock, shown
 
@@ -42,15 +42,16 @@ def fit(
     after_epoch: AfterEpoch = lambda epoch, figures: None,
     xla: bool = False,
 ) -> State:
-    """Train a compiled model for the epochs of its config, or until `patience` epochs bring no better monitored metric.
+    """Train a compiled model for the epochs of its config, until `patience` epochs bring no better monitored metric, or
+    until the target of the config is reached.
 
     file         the checkpoint: continued if it exists, written after each epoch and every CHECKPOINT_SECONDS
     stop         called between calls of the compiled loop; if True, a checkpoint is written and InterruptedRunError
                  raised
     after_epoch  called with the epoch (from 1) and its metrics, after its checkpoint is written
 
-    The model ends with the weights of the best epoch. Raises TrainingError: a metric is not finite, the monitored
-    metric is unknown, the checkpoint belongs to another run.
+    The model ends with the weights of the best epoch, or of the one that reached the target. Raises TrainingError: a
+    metric is not finite, the monitored metric or the target's is unknown, the checkpoint belongs to another run.
     """
     return _Loop(model, prepared, file, meter or Silent(), stop, after_epoch, xla).run()
 
@@ -70,6 +71,7 @@ class _Loop:
         self.stop, self.after_epoch = stop, after_epoch
         self.config, self.steps = prepared.config, prepared.steps
         self.total = self.steps * self.config.epochs
+        self.target = target.parse(self.config.until)
         self.strategy = model.distribute_strategy
         self.replicas = self.strategy.num_replicas_in_sync
         self.validates = model.loss is not None or type(model).test_step is not keras.Model.test_step
@@ -88,7 +90,7 @@ class _Loop:
         state = self.state
         if (state.epoch or state.step) and state.epoch < self.config.epochs:
             self.meter.say(f"  continues at epoch {state.epoch + 1}, step {state.step}, from {self.file}")
-        while state.epoch < self.config.epochs and not self._out_of_patience():
+        while state.epoch < self.config.epochs and not self._out_of_patience() and not self._reached():
             started = time.monotonic()
             before = state.seconds
             figures = self._epoch()
@@ -107,6 +109,9 @@ class _Loop:
             self.after_epoch(state.epoch, figures)
             if hosts.agree([self.stop()], [])[0]:
                 raise self._interrupted()
+        if self.target and self._reached():
+            name, value = self.target.measured(state.history[-1])
+            self.meter.say(f"  reached   {name} {value:.4g} at epoch {state.epoch}, asked for by --until {self.target}")
         if state.weights and state.best != state.epoch:
             checkpoint.assign(self.model, state.weights)
         return state
@@ -210,16 +215,20 @@ class _Loop:
             return
         if monitor not in figures:
             raise TrainingError(f"got --monitor {monitor}; expected one of {', '.join(figures)}")
-        rises = "accuracy" in monitor or "iou" in monitor
         value = figures[monitor]
         best = state.history[state.best - 1][monitor] if state.best else math.nan
-        if not state.best or (value > best if rises else value < best):
+        # The epoch that reaches the target is kept, even if the monitored metric was better before.
+        if not state.best or (value > best if target.rises(monitor) else value < best) or self._reached():
             state.best, state.weights = state.epoch, checkpoint.values(self.model)
 
     def _out_of_patience(self) -> bool:
         """Whether the best epoch lies `patience` epochs back."""
         patience = self.config.patience
         return patience > 0 and self.state.best > 0 and self.state.epoch - self.state.best >= patience
+
+    def _reached(self) -> bool:
+        """Whether the last epoch reached the target."""
+        return self.target is not None and bool(self.state.history) and self.target.reached(self.state.history[-1])
 
 
 class _StepTimer:

@@ -178,6 +178,29 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(ready: Ready, tmp_path
     assert_equal(checkpoint.values(model), seen[state.best])
 
 
+def test_training_stops_at_its_target_and_keeps_that_epoch(ready: Ready, tmp_path: Path) -> None:
+    settings = {"count": 300, "learning_rate": 5e-3, "epochs": 12}
+    plain, prepared = ready(**settings)
+    curve = [row["val_accuracy"] for row in fit.fit(plain, prepared, tmp_path / "plain.npz").history]
+    rise = next(i for i in range(1, 12) if curve[i] > max(curve[:i]))
+    aim = (max(curve[:rise]) + curve[rise]) / 2
+    # The learning rate makes the monitored metric best in the first epoch.
+    model, prepared = ready(**settings, until=f"accuracy={aim}", monitor="learning_rate", schedule="constant")
+    meter = Recorder()
+    state = fit.fit(model, prepared, tmp_path / "until.npz", meter=meter)
+    assert state.epoch == state.best == rise + 1
+    assert meter.lines[-1].startswith(f"  reached   val_accuracy {curve[rise]:.4g} at epoch {rise + 1}, asked for by")
+    again, _ = ready(**settings)
+    assert fit.fit(again, prepared, tmp_path / "until.npz").epoch == rise + 1  # a complete run does not go on
+    assert_equal(checkpoint.values(model), checkpoint.values(again))
+
+
+def test_a_target_of_an_unknown_metric_is_refused_with_the_known_ones(ready: Ready, tmp_path: Path) -> None:
+    model, prepared = ready(count=60, until="acuracy=0.5")
+    with pytest.raises(TrainingError, match=r"got --until acuracy=0.5; expected one of loss, accuracy"):
+        fit.fit(model, prepared, tmp_path / "checkpoint.npz")
+
+
 def test_an_unknown_monitor_is_refused_with_the_known_metrics(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready(count=60, monitor="val_acuracy")
     with pytest.raises(TrainingError, match=r"got --monitor val_acuracy; expected one of loss, accuracy"):
