@@ -135,16 +135,15 @@ def _card(network: Network, model: Any, config: Config, assets: Assets, run: Run
 def _signature(signature: Signature, function: Any, reasons: Mapping[str, str]) -> dict[str, Any]:
     """The card's entry for a signature: method, graph or reason, steps, inputs and outputs."""
     core = signature.core
-    graph = {"reason": reasons[core.name]} if core.name in reasons else {"graph": core.file}
-    outputs = {name: function.structured_outputs[name] for name in signature.outputs}
-    return {
-        "method": signature.method,
-        **graph,
-        "before": [step.described for step in signature.before],
-        "after": [step.described for step in signature.after],
-        "inputs": card.tensors(signature.inputs),
-        "outputs": card.tensors(outputs),
-    }
+    runs = {"reason": reasons[core.name]} if core.name in reasons else {"graph": core.file}
+    return card.signature(
+        signature.method,
+        signature.inputs,
+        {name: function.structured_outputs[name] for name in signature.outputs},
+        before=[step.described for step in signature.before],
+        after=[step.described for step in signature.after],
+        **runs,
+    )
 
 
 def _check_inputs(default: Signature, inputs: Arrays) -> None:

@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,25 @@ def _validate_signature(where: str, signature: Any, graphs: Mapping[str, Any]) -
 def tensors(specs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Dtype and shape of named tensors, for the card: a free axis is None, and so is the shape of unknown rank."""
     return {name: {"dtype": spec.dtype.name, "shape": _shape(spec.shape)} for name, spec in specs.items()}
+
+
+def signature(
+    method: str,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    *,
+    before: Sequence[Mapping[str, Any]] = (),
+    after: Sequence[Mapping[str, Any]] = (),
+    **runs: str,
+) -> dict[str, Any]:
+    """The card's entry for a signature.
+
+    inputs, outputs  tensors or specs by name
+    before, after    entries of the steps around the graph
+    runs             graph=FILE, or reason=SENTENCE if no graph can run it
+    """
+    entry = {"method": method, **runs, "before": list(before), "after": list(after)}
+    return {**entry, "inputs": tensors(inputs), "outputs": tensors(outputs)}
 
 
 def graph(content: bytes, opset: int, parity: Mapping[str, Any]) -> dict[str, Any]:
