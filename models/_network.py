@@ -49,7 +49,7 @@ class Config:
         "val_loss", "figure that picks the best epoch; one with `accuracy` or `iou` in its name rises"
     )
     patience: int = option(0, "epochs without a better monitored figure before training stops; 0: never")
-    until: str = option("", "stop training when a validation metric reaches a value: METRIC=VALUE, such as accuracy=0.97")
+    until: str = option("", "stop when a validation metric reaches a value: METRIC=VALUE, such as accuracy=0.97")
     folds: int = option(0, "k-fold cross-validation before training: so many folds; 0: none")
     train_limit: int = option(0, "use only so many training examples; 0: all")
     augment: bool = option(False, "random changes to the training images (flips, shifts), fixed by the seed")
