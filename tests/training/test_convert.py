@@ -206,6 +206,7 @@ def test_engines_that_disagree_get_no_graph(tmp_path: Path) -> None:
     [
         (lambda x: x // 2, lambda x: np.trunc(x / 2).astype(x.dtype), {"x": tf.TensorSpec([None], tf.int32)}),
         (lambda x: x, lambda x: np.minimum(x, 1000), {"x": tf.TensorSpec([None, 2], tf.int64)}),
+        (lambda x: x, lambda x: x.astype(np.float32).astype(np.int32), {"x": tf.TensorSpec([None, 9], tf.int32)}),
         (lambda x: np.sign(x), lambda x: np.where(x < 0, -1, 1).astype(x.dtype), {"x": tf.TensorSpec([8], tf.float32)}),
         (lambda x: x[:, : x.shape[1] // 8 * 8], lambda x: x, {"x": tf.TensorSpec([None, None], tf.float32)}),
         (
@@ -214,7 +215,7 @@ def test_engines_that_disagree_get_no_graph(tmp_path: Path) -> None:
             {"x": tf.TensorSpec([2, None, None], tf.float32)},
         ),
     ],
-    ids=["negative integers", "large integers", "zeros", "odd sizes", "height unlike width"],
+    ids=["negative integers", "large integers", "integers as float32", "zeros", "odd sizes", "height unlike width"],
 )
 def test_engines_are_compared_on_values_and_sizes_that_random_inputs_lack(right: Any, wrong: Any, specs: Any) -> None:
     def engine(function: Any) -> Any:

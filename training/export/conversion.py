@@ -34,7 +34,7 @@ _LENGTHS = (32, 64, 224, 16, 8, 1)
 _LONGER = ((1, 8), (15, 3))
 """Added to an accepted length, in turn over the free axes: a shape that a graph computes can be right only at powers of
 two. Shorter lengths can crash TensorFlow."""
-_LIMITS = (7, 128, 100_000)
+_LIMITS = (7, 128, 100_000, 2**25)
 """Bounds of the integers in hard inputs. TensorFlow refuses a whole request for one id beyond a table, so small ids are
 tried by themselves."""
 
@@ -94,24 +94,18 @@ def convert(directory: Path) -> Conversion:
             result.parity[name] = graphs[entries[name]["graph"]]["parity"]
             continue
         specs = function.structured_input_signature[1]
-        entry = {
-            "method": methods.get(name, "predict"),
-            "before": [],
-            "after": [],
-            "inputs": card.tensors(specs),
-            "outputs": card.tensors(function.structured_outputs),
-        }
+        entry = functools.partial(card.signature, methods.get(name, "predict"), specs, function.structured_outputs)
         try:
             model, parity = _converted(function, specs, [w.inputs for w in warm if w.signature == name])
         except (NotConvertibleError, MismatchError) as error:
             result.reasons[name] = str(error)
-            entries.setdefault(name, {**entry, "reason": str(error)})
+            entries.setdefault(name, entry(reason=str(error)))
             continue
         same = [file for file, written in files.items() if written == model]
         file = same[0] if same else _file_name(name, graphs)
         files[file] = model
         graphs[file] = card.graph(model, OPSET, parity.as_dict())
-        entries[name] = {**entry, "graph": file}
+        entries[name] = entry(graph=file)
         result.graphs[name], result.parity[name] = file, parity.as_dict()
     if files or stale:
         content |= {"signatures": entries, "onnx": graphs, "saved_model": {"sha256": checksum}}

@@ -10,9 +10,9 @@ import tensorflow as tf
 LENGTH = 32
 """Default length of a free axis other than the batch."""
 HARD_FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, -1.5, 10.0, -10.0)
-HARD_INTEGERS = (0, 1, -1, 2, -2, 7, -7, 127, -128, 86_401, -86_401)
-"""Zeros, both signs, halves that round to even, and numbers beyond a table or a byte. Numbers near the limits of int32
-are left out: an input that is a size or a count would use up the memory."""
+HARD_INTEGERS = (0, 1, -1, 2, -2, 7, -7, 127, -128, 86_401, -86_401, 2**24 + 1, -(2**24) - 1)
+"""Zeros, both signs, halves that round to even, numbers beyond a byte or a table, and the first integer that float32
+cannot hold. Numbers near the limits of int32 are left out: an input that is a size would use up the memory."""
 
 
 def noise(
