@@ -1,4 +1,4 @@
-"""The registry of networks: every family file of this package brings its rows in a table named NETWORKS."""
+"""The registry of networks. Each family file in this package lists its networks in a table named NETWORKS."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Network:
-    """The network of that name; KeyError names the nearest ones."""
+    """Look up a network by name. KeyError for an unknown name, with the nearest names."""
     try:
         return _registry()[name]
     except KeyError:
         near = difflib.get_close_matches(name, names(), n=3) or names()
-        raise KeyError(f"no network {name!r}; did you mean {' or '.join(near)}?") from None
+        raise KeyError(f"unknown network {name!r}; did you mean {' or '.join(near)}?") from None
 
 
+# Filled at the first lookup: families import modules of this package, so importing them here would be circular.
 @functools.cache
 def _registry() -> dict[str, Network]:
     found: dict[str, Network] = {}
     home: dict[str, str] = {}
     for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("_"):
+        if module.name.startswith("_"):  # shared by families, no family itself
             continue
         for network in importlib.import_module(f"{__name__}.{module.name}").NETWORKS:
             if network.name in found:

@@ -1,4 +1,4 @@
-"""What every image classifier shares: its part of the config, loss and metrics, signatures, an example."""
+"""Shared by image classifiers: config, loss and metrics, signatures, example."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from ladle.models._signatures import Core, Signature, Tensors
 
 @dataclass(frozen=True)
 class ImagesConfig(Config):
-    """Shape of the images and number of classes."""
+    """Image shape and number of classes."""
 
-    monitor: str = option("val_accuracy", "figure that picks the best epoch; `accuracy` rises, `loss` falls")
+    monitor: str = option(
+        "val_accuracy", "metric that selects the best epoch: highest for `accuracy`, lowest for `loss`"
+    )
     height: int = option(28, "height of the images in pixels")
     width: int = option(28, "width of the images in pixels")
     channels: int = option(1, "1: grey, 3: colour")
     num_classes: int = option(10, "number of classes")
-    top_k: int = option(3, "a second accuracy counts the true class among this many most probable ones")
+    top_k: int = option(3, "report also the accuracy among this many most probable classes")
 
 
 @dataclass(frozen=True)
 class ClassifierConfig(OptimizerConfig, ImagesConfig):
-    """The same, and the optimizer."""
+    """Options of classifiers that a Keras optimizer trains."""
 
 
 def compile_classifier(model: keras.Model, config: ClassifierConfig) -> keras.Model:
-    """`model` (image -> logits) with its optimizer, cross-entropy, accuracy and top-k accuracy."""
+    """Compile `model` (image -> logits) with its optimizer, cross-entropy, accuracy and top-k accuracy."""
     model.compile(
         optimizer=optimizer(config, model.trainable_variables),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -47,7 +49,7 @@ def compile_classifier(model: keras.Model, config: ClassifierConfig) -> keras.Mo
 
 
 def signatures(model: keras.Model, config: ImagesConfig, assets: Assets) -> dict[str, Signature]:
-    """Images as a tensor, as PNG or JPEG bytes, and as tf.Example.
+    """Signatures that take images as a tensor, as PNG or JPEG bytes, or as tf.Example.
 
     serving_default  image float32 [b, h, w, c] in [0, 1] -> logits, probabilities float32 [b, k], class_id, label
     serving_bytes    image_bytes string [b]               -> the same

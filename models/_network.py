@@ -1,4 +1,4 @@
-"""What the rest of Ladle knows of a network: its config, how to build it, what it serves."""
+"""The interface of a network to the rest of Ladle: its config, its builder, its signatures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TASKS: tuple[Task, ...] = ("classify", "sentiment", "regress", "reconstruct", "g
 
 
 def option(default: Any, help: str) -> Any:
-    """A dataclass field that is also a command-line option; `help` gives its meaning and unit."""
+    """Declare a dataclass field that is also a command-line option; `help` gives its meaning and unit."""
     return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class Config:
-    """Hyper-parameters that every network has; a family's own Config extends it.
+    """Hyperparameters of every network. Each family extends this class.
 
-    A field that is also a fact of the data (`height`, `width`, `channels`, `num_classes`, `vocab_size`) is set from
-    the data set before the network is built, so one network serves grey 28×28 and colour 64×64 alike.
+    `height`, `width`, `channels`, `num_classes` and `vocab_size` are properties of the data. They are set from the data
+    set before the network is built, so one network works with grey 28×28 and with colour 64×64 images.
     """
 
     data: str = option("fashion_mnist", "data set (`ladle data` lists them)")
@@ -35,34 +35,35 @@ class Config:
     schedule: str = option(
         "constant", "learning rate over the run: constant | cosine | exponential | step | polynomial | inverse_time"
     )
-    warmup: float = option(0.0, "share of the run over which the learning rate rises to its value")
+    warmup: float = option(0.0, "share of the run in which the learning rate rises linearly to its full value")
     decay: float = option(
-        0.0, "`exponential`: factor an epoch; `step`: at each of decay_epochs; `inverse_time`: X in 1/(1 + X·epochs)"
+        0.0,
+        "`exponential`: factor per epoch; `step`: at each of decay_epochs; `inverse_time`: X in 1/(1 + X·epochs)",
     )
-    decay_epochs: tuple[int, ...] = option((), "epochs after which the schedule `step` multiplies by `decay`")
-    decay_power: float = option(1.0, "power of the schedule `polynomial`; 1: a straight line")
-    decay_to: float = option(0.0, "share of the learning rate with which `cosine` and `polynomial` end")
-    clip_value: float = option(0.0, "largest number in a gradient; a larger one is cut; 0: any")
-    clip_norm: float = option(0.0, "longest gradient of a weight; a longer one is scaled down; 0: any")
-    clip_global_norm: float = option(0.0, "longest gradient of all weights together, scaled down beyond; 0: any")
+    decay_epochs: tuple[int, ...] = option((), "epochs after which the schedule `step` applies `decay`")
+    decay_power: float = option(1.0, "exponent of the schedule `polynomial`; 1: linear")
+    decay_to: float = option(0.0, "final learning rate of `cosine` and `polynomial`, as a share of learning_rate")
+    clip_value: float = option(0.0, "clip each number in a gradient to this magnitude; 0: no clipping")
+    clip_norm: float = option(0.0, "clip the gradient of each weight to this norm; 0: no clipping")
+    clip_global_norm: float = option(0.0, "clip the gradients of all weights to this joint norm; 0: no clipping")
     monitor: str = option(
-        "val_loss", "figure that picks the best epoch; one with `accuracy` or `iou` in its name rises"
+        "val_loss", "metric that selects the best epoch: highest for names with `accuracy` or `iou`, else lowest"
     )
-    patience: int = option(0, "epochs without a better monitored figure before training stops; 0: never")
+    patience: int = option(0, "stop after this many epochs without a better monitored metric; 0: never stop early")
     until: str = option("", "stop when a validation metric reaches a value: METRIC=VALUE, such as accuracy=0.97")
-    folds: int = option(0, "k-fold cross-validation before training: so many folds; 0: none")
-    train_limit: int = option(0, "use only so many training examples; 0: all")
-    augment: bool = option(False, "random changes to the training images (flips, shifts), fixed by the seed")
-    elastic: float = option(0.0, "deviation in pixels of smooth random bending of the training images; 0: none")
-    seed: int = option(42, "seed of the weights, the order of examples and all noise")
+    folds: int = option(0, "folds of the k-fold cross-validation before training; 0: none")
+    train_limit: int = option(0, "use at most this many training examples; 0: all")
+    augment: bool = option(False, "augment the training images with random flips and shifts; the seed fixes them")
+    elastic: float = option(0.0, "elastic deformation of the training images: standard deviation in pixels; 0: none")
+    seed: int = option(42, "seed of the initial weights, the order of the examples and all noise")
 
 
 @dataclass(frozen=True)
 class Assets:
-    """Words that travel with a model.
+    """Text files exported with a model.
 
-    labels      class names in the order of their ids, or empty
-    vocabulary  words, most frequent first, or empty
+    labels      class names, ordered by class id; empty without classes
+    vocabulary  words, most frequent first; empty for models without text
     """
 
     labels: tuple[str, ...] = ()
@@ -71,13 +72,13 @@ class Assets:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training that is announced by its name; a network without stages trains in one.
+    """A stage of training. A network without stages trains in a single one.
 
-    begin          changes what of the model is trained, and compiles it; says in words what it did
-    epochs         passes over the training examples after that; 0: none
-    learning_rate  step size of the optimizer in those
-    split          model -> (frozen part, trained part) where the first does not change: what it makes of each example
-                   is then computed once, unless images are augmented
+    begin          model -> description. Freezes or unfreezes layers and compiles the model; the text says what it did
+    epochs         passes over the training examples in this stage; 0: none
+    learning_rate  step size of the optimizer in this stage
+    split          model -> (frozen part, trained part). The output of the frozen part is computed once for each example
+                   unless images are augmented
     """
 
     name: str
@@ -89,12 +90,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about a network's measured metrics, which the results page checks.
+    """A statement about the measured metrics of a network. The results page checks it.
 
-    statement  in words, after the network's name and a colon
-    check      records of a run (the network's, then those of `others`) -> what was measured, in words, and whether the
-               statement holds; KeyError names a metric that was not measured
-    others     names of the networks with which it is compared
+    statement  text that follows the network's name and a colon
+    check      records of runs (the network's, then those of `others`) -> (measured values as text, whether the
+               statement holds); KeyError names a metric that was not measured
+    others     names of the networks to compare with
     """
 
     statement: str
@@ -106,25 +107,25 @@ class Claim:
 class Network:
     """One row of a family's table.
 
-    name         registry name, folder in the repository, servable and word in the URL
-    task         what a caller asks of it: one of TASKS
-    summary      one sentence for the model card and for `ladle networks`
-    config       every hyper-parameter with its default
-    build        config -> compiled keras.Model. `model.train_step` is all that the training loop calls; a model
-                 with several optimizers lists them in `model.optimizers`
-    signatures   (model, config, assets) -> served functions by name, `serving_default` among them
-    example      config -> a small batch of inputs of serving_default by name: warm-up, parity, demo
-    parameters   number of weights of `build(config)`, trainable or not (optimizer and metrics aside)
-    tiny         overrides of config that train in seconds, for tests
-    presets      overrides of config by preset name: `quick` (2 cores, minutes), `full` (the published figure)
-    source       paper in which the network was first described
-    aim          the published figure that `full` aims for, with its source; empty: none for this network and data
-    pretrained   config -> name of the published weights that training begins with, empty for none
-    restore      (model, tensors by the names of their PyTorch checkpoint): puts such weights into a built model
-    stages       config -> the parts of its training, in their order
-    claims       statements about its measured metrics
+    name         name in the registry, folder in the repository, servable, and name in the URL
+    task         what the network does: one of TASKS
+    summary      one sentence for the model card and `ladle networks`
+    config       all hyperparameters with their defaults
+    build        config -> compiled keras.Model. The training loop calls only `model.train_step`; a model with several
+                 optimizers lists them in `model.optimizers`
+    signatures   (model, config, assets) -> exported signatures by name, `serving_default` among them
+    example      config -> small batch of inputs of serving_default by name, for warm-up, parity checks and demos
+    parameters   number of weights of `build(config)`, trainable or not, without those of optimizer and metrics
+    tiny         overrides of config for tests; training takes seconds
+    presets      overrides of config by preset name: `quick` (minutes on 2 cores), `full` (the published result)
+    source       paper that first described the network
+    aim          published result that `full` aims for, with its source; empty if there is none for this data set
+    pretrained   config -> name of the published weights that training starts from; empty for none
+    restore      (model, tensors by their names in the PyTorch checkpoint) -> None; loads published weights
+    stages       config -> stages of training, in order; empty for a single stage
+    claims       statements about the measured metrics
     feature_extractor
-                 its logits are the preferred features for the Fréchet distance of generated images
+                 whether its logits are the preferred features for the Fréchet distance of generated images
     """
 
     name: str
@@ -146,7 +147,7 @@ class Network:
     feature_extractor: bool = False
 
     def configured(self, **overrides: Any) -> Config:
-        """The config with `overrides`; ValueError names an unknown key and the known ones."""
+        """Return the config with `overrides`. ValueError for an unknown option, with the known ones."""
         known = {f.name for f in dataclasses.fields(self.config)}
         unknown = sorted(set(overrides) - known)
         if unknown:

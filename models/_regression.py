@@ -1,4 +1,4 @@
-"""What the networks that regress share: their config, signatures, an example."""
+"""Shared by regression networks: config, signatures, example."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ladle.models._signatures import Core, Signature, Tensors
 
 @dataclass(frozen=True)
 class RegressionConfig(Config):
-    """Number of columns."""
+    """Data set and number of columns."""
 
     data: str = option("boston_housing", "data set (`ladle data` lists them)")
-    features: int = option(13, "columns of a row")
+    features: int = option(13, "columns per row")
 
 
 def signatures(model: Any, config: RegressionConfig, assets: Assets) -> dict[str, Signature]:
-    """A number for each row.
+    """Signatures that return one number for each row.
 
     serving_default  x float32 [b, features]                           -> y float32 [b]
     regress          inputs string [b], tf.Example with floats `x`     -> outputs float32 [b]

@@ -63,8 +63,8 @@ class Core:
 class Signature:
     """A signature of the exported model: steps, then the core, then steps.
 
-    outputs  names of the tensors that are returned, in order; other tensors stay internal
-    method   the TensorFlow Serving API that it is made for: `predict`, `classify` or `regress`
+    outputs  names of the returned tensors, in order; other tensors stay internal
+    method   the TensorFlow Serving API to call it with: `predict`, `classify` or `regress`
     """
 
     core: Core

@@ -1,4 +1,4 @@
-"""The steps of signatures in TensorFlow: image bytes, text, tf.Example, seeded noise, labels, PNG.
+"""TensorFlow steps of signatures: decode images, split text, parse tf.Example, draw noise, look up labels, encode PNG.
 
 `described` is the entry of a step in the model card. `serving/servables/steps/steps.py` has the same steps in NumPy,
 and a test compares the two. String tensors carry bytes.

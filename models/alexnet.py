@@ -1,4 +1,4 @@
-"""AlexNet: five convolutions and three dense layers, the network that made deep learning known (Krizhevsky 2012)."""
+"""AlexNet: five convolutions and three dense layers, the winner of ImageNet 2012 (Krizhevsky et al. 2012)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ladle.models._layers import Layers
 from ladle.models._network import Network, option
 
 LARGE = 128
-"""From this height in pixels on, the first convolution is the paper's: 11×11 with stride 4."""
+"""Images of at least this height in pixels get the first convolution of the paper, 11×11 with stride 4."""
 POOLED = (1, 2, 5)
-"""The convolutions with a max-pool after them."""
+"""Convolutions that are followed by a max-pool."""
 
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Widths of the eight layers with weights, the last one being num_classes."""
+    """Widths of the layers; the last of the eight has num_classes units."""
 
     data: str = option("cifar10", "data set (`ladle data` lists them)")
     height: int = option(32, "height of the images in pixels")
@@ -28,21 +28,21 @@ class Config(ClassifierConfig):
     channels: int = option(3, "1: grey, 3: colour")
     filters: tuple[int, ...] = option((96, 256, 384, 384, 256), "filters of each of the five convolutions")
     units: tuple[int, ...] = option((4096, 4096), "units of each dense layer before the last")
-    dropout: float = option(0.5, "share of the dense layers' inputs that training drops")
+    dropout: float = option(0.5, "dropout rate before each hidden dense layer")
 
 
 def build(config: Config) -> keras.Model:
-    """AlexNet in one tower: five convolutions, max-pools 3×3 with stride 2 after three of them, three dense layers.
+    """AlexNet: five convolutions, three of them with a 3×3 max-pool of stride 2, then three dense layers.
 
-    From 128 pixels on the first kernel is 11×11 with stride 4; smaller images keep the shape of five and three with a
-    first kernel 5×5 without stride. Unlike the paper: one tower, no local response normalisation.
+    From 128 pixels, the first kernel is 11×11 with stride 4; smaller images get a 5×5 kernel without stride.
+    Differences from the paper: one tower instead of two, and no local response normalisation.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
     Weights  37,323,146 at 32×32×3 and 10 classes; 62,378,344 at 224×224×3 and 1000 classes
     Source   Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep convolutional neural networks"
 
-    ValueError unless there are five convolutions.
+    ValueError unless `filters` has five numbers.
     """
     if len(config.filters) != 5:
         raise ValueError(f"filters has {len(config.filters)} numbers; expected five, one for each convolution")
@@ -53,7 +53,7 @@ def build(config: Config) -> keras.Model:
     for n, (filters, size) in enumerate(zip(config.filters, (11 if large else 5, 5, 3, 3, 3), strict=True), 1):
         x = layers.conv(x, filters, size, f"conv{n}", stride=4 if n == 1 and large else 1, bias=True)
         x = keras.layers.ReLU(name=f"relu{n}")(x)
-        if n in POOLED:  # overlapping, as in the paper; small images are padded lest nothing be left of them
+        if n in POOLED:  # overlapping, as in the paper; without padding, nothing would be left of small images
             x = keras.layers.MaxPool2D(3, 2, padding="valid" if large else "same", name=f"pool{n}")(x)
     x = keras.layers.Flatten(name="flatten")(x)  # [b, 4·4·256] at 32×32, [b, 6·6·256] at 224×224
     for n, units in enumerate(config.units, 1):
@@ -65,7 +65,7 @@ NETWORKS = [
     Network(
         name="alexnet",
         task="classify",
-        summary="AlexNet: five convolutions and three dense layers, for images of single things.",
+        summary="AlexNet: five convolutions and three dense layers, for images of one object.",
         config=Config(),
         build=build,
         signatures=signatures,

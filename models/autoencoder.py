@@ -1,6 +1,7 @@
-"""Auto-encoders: an image goes through a narrow code and comes back (Hinton, Salakhutdinov 2006).
+"""Auto-encoders: encode an image as a short code and decode it again (Hinton, Salakhutdinov 2006).
 
-Corrupted inputs teach it to mend (Vincent et al. 2008); a discriminator makes its codes normal (Makhzani et al. 2015).
+Variants reconstruct corrupted images (Vincent et al. 2008) or use a discriminator to make codes normally distributed
+(Makhzani et al. 2015).
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ from ladle.models._signatures import Signature, Tensors
 
 @dataclass(frozen=True)
 class Config(AutoencoderConfig):
-    """Widths, and what training does to the input or to the code."""
+    """Layer widths, corruption of the input, and adversarial regularisation of the code."""
 
     units: tuple[int, ...] = option((256, 128), "units of the encoder's hidden layers; the decoder's are the reverse")
     noise: float = option(0.0, "standard deviation of the noise that training adds to the pixels")
-    dropout: float = option(0.0, "share of the pixels that training drops")
-    adversarial: bool = option(False, "a discriminator pulls the codes to N(0, 1), step by step with the loss")
-    discriminator_steps: int = option(3, "steps of the discriminator for each of the encoder against it")
-    gradient_penalty: float = option(2.0, "weight of the discriminator's squared slope at codes and noise (R1, R2)")
+    dropout: float = option(0.0, "share of the pixels that training sets to 0")
+    adversarial: bool = option(False, "train a discriminator that pulls the codes to N(0, 1)")
+    discriminator_steps: int = option(3, "discriminator steps for each step of the encoder against it")
+    gradient_penalty: float = option(
+        2.0, "weight of the squared gradient norm of the discriminator at codes and noise (R1, R2)"
+    )
 
 
 @keras.saving.register_keras_serializable("ladle")
 class Autoencoder(Saved):
-    """Encoder and decoder, and a discriminator of codes where there is one; `call` gives the logits."""
+    """Encoder, decoder, and a discriminator of codes if `adversarial`. `call` returns the logits."""
 
     config: Config
 
@@ -69,13 +72,13 @@ class Autoencoder(Saved):
         return [self.optimizer, *self._against]
 
     def compile(self, optimizer: Any, against: tuple[Any, ...] = ()) -> None:
-        """Set the optimizers, each for one of `taught`; `against` those after the first."""
+        """Set the optimizers, in the order of `taught`: the auto-encoder's, then those in `against`."""
         super().compile(optimizer=optimizer, jit_compile=False)
         self._against = against
 
     @property
     def taught(self) -> list[list[Any]]:
-        """Weights by optimizer: the auto-encoder's; the discriminator's, and the encoder's in steps against it."""
+        """Weights of each optimizer: auto-encoder, discriminator, and encoder in steps against the discriminator."""
         if self.discriminator is None:
             return [self._own]
         return [self._own, self.discriminator.trainable_variables, self.encoder.trainable_variables]
@@ -89,18 +92,18 @@ class Autoencoder(Saved):
         return self.decoder(self.encoder(image, training=training), training=training)
 
     def corrupted(self, image: tf.Tensor) -> tf.Tensor:
-        """The image as training shows it: noise added, pixels dropped; float32 [b, h, w, c] in [0, 1]."""
+        """The image with noise added and pixels set to 0, float32 [b, h, w, c] in [0, 1]."""
         shape = tf.shape(image)
         if self.config.noise:
             noise = keras.random.normal(shape, stddev=self.config.noise, seed=self.noise)
             image = tf.clip_by_value(image + noise, 0.0, 1.0)
-        if self.config.dropout:  # not scaled up: pixels end at 1
+        if self.config.dropout:  # not scaled up as keras.layers.Dropout does: pixels must stay in [0, 1]
             kept = keras.random.uniform(shape, seed=self.noise) >= self.config.dropout
             image = tf.where(kept, image, 0.0)
         return image
 
     def train_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One step on float32 [b, h, w, c] in [0, 1] -> running means of the losses."""
+        """One step on float32 [b, h, w, c] in [0, 1]; return running means of the losses."""
         with tf.GradientTape() as tape:
             logits = self(self.corrupted(image), training=True)
             loss = tf.reduce_mean(pixel_entropy(image, logits))
@@ -112,7 +115,7 @@ class Autoencoder(Saved):
         return {name: metric.result() for name, metric in self._figures.items()}
 
     def _regularise(self, image: tf.Tensor) -> None:
-        """The discriminator learns to tell codes from N(0, 1), then the encoder to deceive it."""
+        """Train the discriminator to distinguish codes from N(0, 1), then the encoder to deceive it."""
         assert self.discriminator is not None
         code = self.encoder(image, training=True)
         of_discriminator, of_encoder = self._against
@@ -135,7 +138,7 @@ class Autoencoder(Saved):
         self._figures["encoder_loss"].update_state(loss)
 
     def _scored(self, code: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores float32 [b, 1] of codes [b, latent_dim], and the mean of their squared gradients by the code: []."""
+        """Scores float32 [b, 1] of codes [b, latent_dim], and the mean squared norm of their gradient: float32 []."""
         assert self.discriminator is not None
         with tf.GradientTape() as tape:
             tape.watch(code)
@@ -144,7 +147,7 @@ class Autoencoder(Saved):
         return score, tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
     def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The reconstruction error of whole images, nats per image."""
+        """Return the reconstruction error of uncorrupted images in nats per image."""
         loss = tf.reduce_mean(pixel_entropy(image, self(image, training=False)))
         self._figures["loss"].update_state(loss, sample_weight=tf.shape(image)[0])
         return {"loss": self._figures["loss"].result()}
@@ -155,12 +158,12 @@ class Autoencoder(Saved):
 
 
 def build(config: Config) -> Autoencoder:
-    """Auto-encoder of dense layers: 784 -> 256 -> 128 -> 20 -> 128 -> 256 -> 784, ReLU between.
+    """Auto-encoder of dense layers: 784 -> 256 -> 128 -> 20 -> 128 -> 256 -> 784 with ReLU between them.
 
-    The loss is the cross-entropy of the pixels, in nats per image.
-    With `noise` or `dropout` the encoder sees a corrupted image and the loss the whole one. With `adversarial` a
-    discriminator 128 -> 128 -> 1 pulls the codes to N(0, 1), from which `generate` draws; it is taught at twice the
-    rate, several steps at a time, its slope held down, without which the codes circle about the noise.
+    The loss is the cross-entropy of the pixels in nats per image. With `noise` or `dropout`, the encoder reads a
+    corrupted image and the loss compares with the original. With `adversarial`, a discriminator 128 -> 128 -> 1 pulls
+    the codes to N(0, 1), from which `generate` draws. It takes several steps at twice the learning rate for each step
+    of the encoder, with a gradient penalty: without these, the codes circle around the distribution.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, h, w, c]  of the reconstruction
@@ -178,13 +181,14 @@ def build(config: Config) -> Autoencoder:
 
 
 def _adversarial(config: Config, weights: list[Any]) -> keras.optimizers.Optimizer:
+    # beta_1 = 0.5 as in DCGAN: with Adam's 0.9, the momentum of two opposed networks oscillates.
     made = keras.optimizers.Adam(2 * config.learning_rate, beta_1=0.5, **clipping(config))
-    made.build(weights)  # a checkpoint finds its variables
+    made.build(weights)  # now, as a checkpoint can be restored only into variables that exist
     return made
 
 
 def signatures(model: Autoencoder, config: Config, assets: Assets) -> dict[str, Signature]:
-    """Those of every auto-encoder: `models._autoencoder.signatures`."""
+    """Signatures of `models._autoencoder.signatures`; `encode` returns code."""
 
     def encode(image: tf.Tensor) -> Tensors:
         return {"code": model.encoder(image, training=False)}
@@ -226,31 +230,31 @@ def _row(
 NETWORKS = [
     _row(
         "autoencoder",
-        "Auto-encoder: images to codes of twenty numbers and back.",
+        "Auto-encoder: encodes images as codes of twenty numbers and decodes them.",
         "Hinton, Salakhutdinov 2006, Reducing the dimensionality of data with neural networks, Science 313",
     ),
     _row(
         "denoising_autoencoder",
-        "Denoising auto-encoder: mends images to which noise was added.",
+        "Denoising auto-encoder: removes noise from images.",
         "Vincent et al. 2008, Extracting and composing robust features with denoising autoencoders",
         claims=(mends("noise"),),
         noise=0.3,
     ),
     _row(
         "dropout_autoencoder",
-        "Dropout auto-encoder: mends images from which pixels were dropped.",
+        "Dropout auto-encoder: restores missing pixels of images.",
         "Vincent et al. 2008, Extracting and composing robust features with denoising autoencoders",
         claims=(mends("dropped pixels"),),
         dropout=0.3,
     ),
     _row(
         "adversarial_autoencoder",
-        "Adversarial auto-encoder: a discriminator makes the codes normal, so that noise becomes images.",
+        "Adversarial auto-encoder: a discriminator makes codes normally distributed, so that noise decodes to images.",
         "Makhzani et al. 2015, Adversarial autoencoders, arXiv:1511.05644",
         parameters=492_965,
         quick={"epochs": 12, "learning_rate": 1e-3},
         claims=(normal_codes(),),
         adversarial=True,
-        monitor="",  # the last epoch: the best reconstruction may have codes that are still on their way
+        monitor="",  # the last epoch: at the best reconstruction, the codes may not be normal yet
     ),
 ]

@@ -1,4 +1,4 @@
-"""DCGAN: a generator deceives a discriminator, both convolutional, until samples look real (Radford et al. 2016)."""
+"""DCGAN: a convolutional generator learns to deceive a convolutional discriminator (Radford et al. 2016)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ladle.models._optimizers import clipping
 
 @dataclass(frozen=True)
 class Config(GanConfig):
-    """The discriminator, and Adam's terms."""
+    """Discriminator and optimizers."""
 
     batch_size: int = option(128, "images per step")
     epochs: int = option(100, "passes over the training examples")
     learning_rate: float = option(2e-4, "step size of both optimizers")
-    discriminator_filters: tuple[int, ...] = option((64, 128, 256), "filters of each of its convolutions")
-    label_smoothing: float = option(0.1, "by how much less than 1 the discriminator is to think of a real image")
-    beta_1: float = option(0.5, "decay of Adam's mean")
+    discriminator_filters: tuple[int, ...] = option((64, 128, 256), "filters of each convolution of the discriminator")
+    label_smoothing: float = option(0.1, "the discriminator's target for real images is 1 minus this")
+    beta_1: float = option(0.5, "beta_1 of Adam: decay of its mean of gradients")
 
 
 def discriminator(config: Config, name: str = "discriminator") -> keras.Model:
-    """image float32 [b, h, w, c] in [-1, 1] -> logit of being real, float32 [b, 1]: convolutions 5×5 by 3.
+    """image float32 [b, h, w, c] in [-1, 1] -> logit of being real, float32 [b, 1].
 
-    Batch normalisation after each but the first.
+    5×5 convolutions with stride 3, with batch normalisation after all but the first, as in the paper.
     """
     seed = seeds(config.seed + 1)
     image = keras.Input((config.height, config.width, config.channels), name="image")
@@ -39,7 +39,7 @@ def discriminator(config: Config, name: str = "discriminator") -> keras.Model:
         x = keras.layers.Conv2D(filters, 5, 3, padding="same", kernel_initializer=kernel, name=f"conv{n}")(x)
         if n > 1:
             x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{n}")(x)
-        x = keras.layers.LeakyReLU(SLOPE, name=f"leaky{n}")(x)  # height and width a third
+        x = keras.layers.LeakyReLU(SLOPE, name=f"leaky{n}")(x)  # height and width divided by 3
     x = keras.layers.Flatten(name="flatten")(x)
     kernel = keras.initializers.RandomNormal(stddev=0.02, seed=next(seed))
     score = keras.layers.Dense(1, kernel_initializer=kernel, dtype="float32", name="score")(x)
@@ -48,7 +48,7 @@ def discriminator(config: Config, name: str = "discriminator") -> keras.Model:
 
 @keras.saving.register_keras_serializable("ladle")
 class DCGAN(Gan):
-    """Generator and discriminator; `call` is the generator."""
+    """Generator and discriminator; `call` runs the generator."""
 
     config: Config
 
@@ -57,9 +57,9 @@ class DCGAN(Gan):
         super().__init__(config, discriminator(config), figures, **kwargs)
 
     def train_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One step of each; image float32 [b, h, w, c] in [0, 1].
+        """One step of the discriminator and one of the generator; image float32 [b, h, w, c] in [0, 1].
 
-        Tells running means of both losses, and of the share of `real` and of `fake` images taken for real.
+        Returns running means of both losses, and of the probability of being real for `real` and `fake` images.
         """
         count = tf.shape(image)[0]
         fake = self.generator(self.drawn(count), training=True)
@@ -69,20 +69,21 @@ class DCGAN(Gan):
             scaled = scaled_loss(self.judge_optimizer, loss)
         weights = self.judge.trainable_variables
         self.judge_optimizer.apply(tape.gradient(scaled, weights), weights)
-        told = {"discriminator_loss": loss}
-        told |= {n: tf.reduce_mean(tf.sigmoid(s)) for n, s in zip(("real", "fake"), scores, strict=True)}
+        results = {"discriminator_loss": loss}
+        results |= {n: tf.reduce_mean(tf.sigmoid(s)) for n, s in zip(("real", "fake"), scores, strict=True)}
         with tf.GradientTape() as tape:
-            # Not the loss negated: this one has a slope where the discriminator is sure (Goodfellow et al. 2014).
+            # Not the negated loss of the discriminator: that one is flat where the discriminator is sure (Goodfellow et
+            # al. 2014, section 3).
             loss = judged(1.0, self.judge(self.generator(self.drawn(count), training=True), training=True))
             scaled = scaled_loss(self.optimizer, loss)
         weights = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, weights), weights)
-        for name, value in {**told, "generator_loss": loss}.items():
+        for name, value in {**results, "generator_loss": loss}.items():
             self._figures[name].update_state(value)
         return {name: metric.result() for name, metric in self._figures.items()}
 
     def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`sliced_wasserstein`, which needs no discriminator; the noise is the same each time."""
+        """Return `sliced_wasserstein`, which needs no discriminator. The noise is the same in every epoch."""
         self.validated(image)
         return {self._quality.name: self._quality.result()}
 
@@ -94,8 +95,8 @@ class DCGAN(Gan):
 def build(config: Config) -> DCGAN:
     """DCGAN: the generator of `models._gan`, and a discriminator of convolutions 64, 128, 256 (5×5, stride 3).
 
-    The generator: dense 3·3·512 -> transposed convolutions 256 (3×3), 128 (5×5), channels (4×4) -> tanh; their strides
-    3, 2, 3 make 64×64. For 28×28 they are 3, 1, 2, for 32×32 they are 3, 3, 1.
+    Generator: dense 3·3·512 -> transposed convolutions 256 (3×3), 128 (5×5), channels (4×4) -> tanh. Their strides are
+    3, 1, 2 for 28×28 images, 3, 3, 1 for 32×32 and 3, 2, 3 for 64×64.
 
     Input    z       float32 [b, latent_dim]  ~ N(0, 1)
     Output   image   float32 [b, h, w, c]     in [-1, 1]
@@ -103,7 +104,7 @@ def build(config: Config) -> DCGAN:
     Source   Radford, Metz, Chintala 2016, "Unsupervised representation learning with deep convolutional generative
              adversarial networks", arXiv:1511.06434
 
-    ValueError for another size of images.
+    ValueError for an image size that the generator cannot make.
     """
     check_size(config)
     model = DCGAN(config, name="dcgan")
@@ -115,7 +116,7 @@ NETWORKS = [
     Network(
         name="dcgan",
         task="generate",
-        summary="DCGAN: a generator taught by a discriminator, new images from a seed.",
+        summary="DCGAN: a generator trained against a discriminator; new images from a seed.",
         config=Config(),
         build=build,
         signatures=signatures,

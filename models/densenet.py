@@ -1,4 +1,4 @@
-"""DenseNet: each layer sees the features of all before it in its block, so it need add only few (Huang et al. 2017)."""
+"""DenseNet: each layer reads the features of all earlier layers of its block and adds a few (Huang et al. 2017)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCE = "Huang, Liu, van der Maaten, Weinberger 2017, Densely connected convolu
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Layers of each dense block, how many features each adds, and what transitions keep."""
+    """Layers of each dense block, features that a layer adds, and compression of the transitions."""
 
     data: str = option("cifar10", "data set (`ladle data` lists them)")
     height: int = option(32, "height of the images in pixels")
@@ -27,10 +27,10 @@ class Config(ClassifierConfig):
     channels: int = option(3, "1: grey, 3: colour")
     blocks: tuple[int, ...] = option((16, 16, 16), "layers of each dense block")
     growth: int = option(12, "features that each layer adds")
-    bottleneck: int = option(4, "filters of each layer's convolution 1×1, as a multiple of `growth`")
+    bottleneck: int = option(4, "filters of the 1×1 convolution of each layer, as a multiple of `growth`")
     compression: float = option(0.5, "share of the features that a transition keeps")
-    stem_stride: int = option(1, "stride of the stem; 1 keeps small images whole")
-    dropout: float = option(0.0, "share of each layer's features that training drops")
+    stem_stride: int = option(1, "stride of the stem; 1 keeps the image size")
+    dropout: float = option(0.0, "dropout rate after each layer")
 
 
 class _Blocks(Layers):
@@ -39,6 +39,7 @@ class _Blocks(Layers):
 
     def dense_block(self, x: keras.KerasTensor, config: Config, count: int, name: str) -> keras.KerasTensor:
         """[b, h, w, c] -> [b, h, w, c + count·growth]; each layer is BN-ReLU-conv 1×1, BN-ReLU-conv 3×3."""
+        # `_a` and `_b`: the bottleneck of DenseNet-B, which keeps the 3×3 convolution cheap as the block grows wide.
         for n in range(1, count + 1):
             layer = f"{name}_layer{n}"
             y = self._activated(x, f"{layer}_a")
@@ -59,9 +60,9 @@ class _Blocks(Layers):
 
 
 def build(config: Config) -> keras.Model:
-    """DenseNet-BC: a stem, dense blocks with transitions between them, global average pool, logits.
+    """DenseNet-BC: a stem, dense blocks with transitions between them, a global average pool and the logits.
 
-    The stem has twice `growth` filters. Unlike the paper's networks for ImageNet: a stem 3×3 for small images.
+    The stem has 2 · `growth` filters and is 3×3, for small images; the paper's networks for ImageNet have another one.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
@@ -113,7 +114,7 @@ NETWORKS = [
     Network(
         name="densenet",
         task="classify",
-        summary="DenseNet: every layer sees all before it in its block, for small images of single things.",
+        summary="DenseNet: every layer reads all earlier layers of its block, for small images of one object.",
         config=Config(),
         build=build,
         signatures=signatures,

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as it was published: it names 1000 kinds of things in photographs, and nothing is trained."""
+"""EfficientNet-Lite0 with its published weights: classifies photographs into 1000 classes, without training."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ NAME = "efficientnet_lite0"
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Size of the photographs, and whose weights."""
+    """Size of the photographs and source of the weights."""
 
     data: str = option("photographs", "data set (`ladle data` lists them)")
     epochs: int = option(1, "passes over the photographs; nothing is learned from them")
-    pretrained: bool = option(True, "the weights that were learned on ImageNet; off: random ones")
-    base_width: float = option(1.0, "filters times this; only 1 has published weights")
+    pretrained: bool = option(True, "use the weights learned on ImageNet; off: random weights")
+    base_width: float = option(1.0, "factor for all filters; only 1 has published weights")
     base_blocks: tuple[int, ...] = option(
-        _efficientnet.REPEATS, "blocks by stride and width; only the default has published weights"
+        _efficientnet.REPEATS, "blocks of each stage; only the default has published weights"
     )
 
 
 @keras.saving.register_keras_serializable("ladle")
 class Published(keras.Model):  # type: ignore[misc]
-    """A network that is measured in place of being trained."""
+    """A model that is only evaluated: a training step measures and changes nothing."""
 
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         figures: dict[str, tf.Tensor] = self.test_step(batch)
@@ -41,13 +41,15 @@ class Published(keras.Model):  # type: ignore[misc]
 
 
 def build(config: Config) -> keras.Model:
-    """The base of `models._efficientnet`, a global average pool, logits; all frozen.
+    """The base of `models._efficientnet`, a global average pool and the logits. All weights are frozen.
 
-    Input    image   float32 [b, h, w, 3]  in [0, 1]; 224 pixels is what it was trained on
+    Input    image   float32 [b, h, w, 3]  in [0, 1]; the published weights were trained at 224 pixels
     Output   logits  float32 [b, num_classes]
-    Weights  4,694,024 with 1000 classes; they are random here, training puts ImageNet's in
+    Weights  4,694,024 with 1000 classes; random here, training loads those of ImageNet
     Source   Tan, Le 2019, "EfficientNet: rethinking model scaling for convolutional neural networks",
              arXiv:1905.11946, and the EfficientNet-Lite release of its authors (2020)
+
+    ValueError unless there are three channels.
     """
     if config.channels != 3:
         raise ValueError(f"channels is {config.channels}; expected 3 (colour)")
@@ -61,7 +63,7 @@ def build(config: Config) -> keras.Model:
 
 
 def restore(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
-    """Put the published weights in; ValueError when they do not fit."""
+    """Load the published weights; ValueError if they do not fit."""
     _efficientnet.restore(model.get_layer(NAME), tensors)
     for variable, part in zip(model.get_layer("logits").variables, ("weight", "bias"), strict=True):
         _efficientnet.assign(variable, tensors, f"_fc.{part}")
@@ -71,13 +73,13 @@ NETWORKS = [
     Network(
         name=NAME,
         task="classify",
-        summary="EfficientNet-Lite0 with the weights of ImageNet: names what is in a photograph, of 1000 things.",
+        summary="EfficientNet-Lite0 with ImageNet weights: names the object in a photograph, out of 1000 classes.",
         config=Config(height=224, width=224, channels=3, num_classes=1000, top_k=5),
         build=build,
         signatures=signatures,
         example=example,
         parameters=4_694_024,
-        # Untrained and narrow: nothing is fetched.
+        # Random weights and few filters: nothing is downloaded.
         tiny={
             "pretrained": False,
             "base_width": 0.25,

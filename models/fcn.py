@@ -1,4 +1,4 @@
-"""FCN: a classifier made convolutional says what is where, coarsely; skips make it finer (Long et al. 2015)."""
+"""FCN: a convolutional classifier predicts classes on a coarse grid, and skips refine them (Long et al. 2015)."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from ladle.models._segmentation import (
 )
 
 STRIDE = 32
-"""What five halvings make of a pixel."""
+"""Stride of the coarsest features in pixels, after five halvings."""
 SOURCE = "Long, Shelhamer, Darrell 2015, Fully convolutional networks for semantic segmentation, arXiv:1411.4038"
 
 
 @dataclass(frozen=True)
 class Config(SegmentationConfig):
-    """Size of the backbone, and how fine the last prediction is."""
+    """Size of the backbone and resolution of the finest prediction."""
 
     filters: tuple[int, ...] = option((16, 32, 64, 128, 128), "filters of each stage of the backbone")
-    units: int = option(256, "filters of the two convolutions that were the classifier's dense layers")
-    stride: int = option(8, "of the finest prediction, in pixels: 32, 16 or 8")
-    dropout: float = option(0.0, "share of the coarsest features that training drops")
+    units: int = option(256, "filters of the two convolutions in place of the dense layers of a classifier")
+    stride: int = option(8, "stride of the finest prediction in pixels: 32, 16 or 8")
+    dropout: float = option(0.0, "dropout rate of the coarsest features")
 
 
 def _bilinear(size: int, channels: int) -> np.ndarray:
-    """A transposed convolution's kernel [size, size, channels, channels] that interpolates each channel by itself."""
+    """Kernel float32 [size, size, channels, channels] of a transposed convolution that interpolates each channel."""
     centre = (size - 1) / 2
     line = 1 - np.abs(np.arange(size) - centre) / ((size + 1) // 2)
     kernel = np.zeros((size, size, channels, channels), np.float32)
@@ -47,7 +47,7 @@ def _bilinear(size: int, channels: int) -> np.ndarray:
 
 
 def _larger(x: keras.KerasTensor, factor: int, classes: int, name: str) -> keras.KerasTensor:
-    """[b, h, w, k] -> [b, factor·h, factor·w, k]: a transposed convolution that begins as bilinear interpolation."""
+    """[b, h, w, k] -> [b, factor·h, factor·w, k]: a transposed convolution, initially a bilinear interpolation."""
     kernel = keras.initializers.Constant(_bilinear(2 * factor, classes))
     up = keras.layers.Conv2DTranspose(
         classes, 2 * factor, factor, padding="same", use_bias=False, kernel_initializer=kernel, name=name
@@ -56,17 +56,18 @@ def _larger(x: keras.KerasTensor, factor: int, classes: int, name: str) -> keras
 
 
 def _scores(x: keras.KerasTensor, classes: int, seed: Iterator[int], name: str) -> keras.KerasTensor:
-    """[b, h, w, c] -> [b, h, w, k]: a prediction at each place, by a convolution 1×1."""
+    """[b, h, w, c] -> [b, h, w, k]: a prediction at each position, by a 1×1 convolution."""
     kernel = keras.initializers.GlorotUniform(next(seed))
     return keras.layers.Conv2D(classes, 1, kernel_initializer=kernel, name=name)(x)
 
 
 def build(config: Config) -> keras.Model:
-    """Fully convolutional network: a backbone that halves five times, predictions 1×1, transposed convolutions up.
+    """Fully convolutional network: a backbone with five halvings, 1×1 predictions, transposed convolutions.
 
-    FCN-32s enlarges the coarsest prediction at once; FCN-16s adds to it, twice enlarged, a prediction from stride 16;
-    FCN-8s adds one more from stride 8. Unlike the paper: a small backbone with batch normalisation, trained here.
-    Any height and width: within, the last row and column are repeated up to a multiple of 32.
+    FCN-32s enlarges the coarsest prediction in one step. FCN-16s doubles it, adds a prediction from stride 16 and then
+    enlarges the sum. FCN-8s adds one more prediction, from stride 8. Difference from the paper: a small backbone with
+    batch normalisation, trained from random weights. Images can have any height and width: the graph pads them to a
+    multiple of 32 by repeating the last row and column, and crops the logits.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, h, w, num_classes + 1]  per pixel; channel 0 is background
@@ -74,7 +75,7 @@ def build(config: Config) -> keras.Model:
     Source   Long, Shelhamer, Darrell 2015, "Fully convolutional networks for semantic segmentation",
              arXiv:1411.4038, figure 3
 
-    ValueError for another stride.
+    ValueError unless stride is 32, 16 or 8.
     """
     if config.stride not in (32, 16, 8):
         raise ValueError(f"stride is {config.stride}; expected 32, 16 or 8")
@@ -111,7 +112,7 @@ def _row(stride: int, parameters: int) -> Network:
     return Network(
         name=f"fcn{stride}s",
         task="segment",
-        summary=f"FCN-{stride}s: the class of every pixel, from predictions at every {stride}th.",
+        summary=f"FCN-{stride}s: the class of every pixel, from predictions with a stride of {stride} pixels.",
         config=Config(stride=stride),
         build=build,
         signatures=signatures,

@@ -1,4 +1,4 @@
-"""GoogLeNet: modules look at several sizes at once; convolutions 1×1 keep that affordable (Szegedy et al. 2015)."""
+"""GoogLeNet: inception modules join several kernel sizes; 1×1 convolutions keep them cheap (Szegedy et al. 2015)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ladle.models._layers import Layers
 from ladle.models._network import Network, option
 
 LARGE = 96
-"""From this height in pixels on, the stem is the paper's, which quarters height and width."""
+"""Images of at least this height in pixels get the stem of the paper, with its strides."""
 MODULES: Mapping[str, tuple[int, int, int, int, int, int]] = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -26,27 +26,27 @@ MODULES: Mapping[str, tuple[int, int, int, int, int, int]] = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-"""Filters of each module, table 1: 1×1, reduction and 3×3, reduction and 5×5, projection after the pool."""
+"""Filters of each module (table 1): 1×1; reduction, 3×3; reduction, 5×5; projection after the pool."""
 
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Width of the network, and whether it has its convolutions 1×1."""
+    """Width of the network, its modules, and whether they reduce by 1×1 convolutions."""
 
     data: str = option("cifar10", "data set (`ladle data` lists them)")
     height: int = option(32, "height of the images in pixels")
     width: int = option(32, "width of the images in pixels")
     channels: int = option(3, "1: grey, 3: colour")
-    width_multiplier: float = option(1.0, "share of the paper's filters that each layer has")
-    reduce: bool = option(True, "convolutions 1×1 before those 3×3 and 5×5; without them the work is several times")
-    modules: tuple[str, ...] = option(tuple(MODULES), "inception modules, by their names in the paper")
-    stem_stride: int = option(1, "stride of the stem's max-pool for small images; 2 quarters the work")
-    dropout: float = option(0.4, "share of the features before the last layer that training drops")
+    width_multiplier: float = option(1.0, "factor for the filters of all layers; 1: those of the paper")
+    reduce: bool = option(True, "1×1 convolutions before 3×3 and 5×5; without them the cost is several times higher")
+    modules: tuple[str, ...] = option(tuple(MODULES), "inception modules, named as in the paper")
+    stem_stride: int = option(1, "stride of the max-pool in the stem for small images; 2 costs a quarter")
+    dropout: float = option(0.4, "dropout rate before the last layer")
 
 
 class _Modules(Layers):
     def inception(self, x: keras.KerasTensor, filters: tuple[int, ...], name: str, reduce: bool) -> keras.KerasTensor:
-        """Four branches side by side, joined: [b, h, w, c] -> [b, h, w, 1×1 + 3×3 + 5×5 + projection]."""
+        """Four parallel branches, concatenated: [b, h, w, c] -> [b, h, w, 1×1 + 3×3 + 5×5 + projection]."""
         one, reduce3, three, reduce5, five, projection = filters
         narrow3 = self.unit(x, reduce3, 1, f"{name}_reduce3") if reduce else x
         narrow5 = self.unit(x, reduce5, 1, f"{name}_reduce5") if reduce else x
@@ -61,10 +61,10 @@ class _Modules(Layers):
 
 
 def build(config: Config) -> keras.Model:
-    """GoogLeNet (Inception v1): a stem of three convolutions, nine inception modules, average pool, logits.
+    """GoogLeNet (Inception v1): a stem of three convolutions, nine inception modules, an average pool and the logits.
 
-    22 layers deep: three of the stem, two of each module, the last. Unlike the paper: batch normalisation, no
-    auxiliary classifiers, and below 96 pixels a stem that begins 3×3 without stride.
+    22 layers deep: three in the stem, two in each module, and the last. Differences from the paper: batch
+    normalisation, no auxiliary classifiers, and below 96 pixels a stem that begins 3×3 without stride.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
@@ -102,7 +102,7 @@ NETWORKS = [
     Network(
         name="googlenet",
         task="classify",
-        summary="GoogLeNet (Inception v1): modules that look at several sizes at once, for images of single things.",
+        summary="GoogLeNet (Inception v1): modules that join several kernel sizes, for images of one object.",
         config=Config(),
         build=build,
         signatures=signatures,

@@ -1,4 +1,4 @@
-"""Himmelblau's function: a valley with four lowest points, found by gradient descent within the graph."""
+"""Himmelblau's function: gradient descent inside the graph finds one of its four minima."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ladle.models._signatures import Core, Signature, Tensors
 
 @dataclass(frozen=True)
 class HimmelblauConfig(Config):
-    """How far and how often to step: all that there is to know."""
+    """Start points, number of steps and step size."""
 
     data: str = option("synthetic_starts", "data set (`ladle data` lists them)")
-    epochs: int = option(1, "passes over the start points; nothing is learned from them")
+    epochs: int = option(1, "passes over the start points; nothing is trained")
     features: int = option(2, "coordinates of a point")
     learning_rate: float = option(0.01, "step size of the descent")
     steps: int = option(200, "steps of the descent")
     starts: tuple[float, ...] = option(
-        (1.0, 0.0, -4.0, 0.0, 4.0, 0.0), "start points x,y,x,y,... of the descents that are drawn and counted"
+        (1.0, 0.0, -4.0, 0.0, 4.0, 0.0), "start points x,y,x,y,... of the descents in the report"
     )
 
 
@@ -36,7 +36,7 @@ def himmelblau(point: tf.Tensor) -> tf.Tensor:
 
 
 def slope(point: tf.Tensor) -> tf.Tensor:
-    """Its gradient, by hand: float32 [..., 2] -> [..., 2]."""
+    """The gradient of `himmelblau`, derived by hand: float32 [..., 2] -> [..., 2]."""
     x, y = point[..., 0], point[..., 1]
     a, b = x**2 + y - 11.0, x + y**2 - 7.0
     return tf.stack([4.0 * x * a + 2.0 * b, 2.0 * a + 4.0 * y * b], axis=-1)
@@ -44,7 +44,7 @@ def slope(point: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("ladle")
 class Descent(Saved):
-    """The step size is its one weight, and is not trained."""
+    """Runs the descent. Its only weight is the step size, which is not trained."""
 
     def __init__(self, config: HimmelblauConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -58,7 +58,7 @@ class Descent(Saved):
         return self._figures
 
     def call(self, start: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """float32 [b, 2] -> the points of the descent, [b, steps + 1, 2], the start among them."""
+        """Start points float32 [b, 2] -> points of the descent float32 [b, steps + 1, 2], from the start on."""
         rate, steps = self.rate.value, self.config.steps
         places = tf.range(steps + 1)[:, tf.newaxis]  # [steps + 1, 1]
 
@@ -66,12 +66,12 @@ class Descent(Saved):
             point = point - rate * slope(point)
             return n + 1, point, tf.where(places == n, point[:, tf.newaxis], path)
 
-        # One tensor in place of a TensorArray, which ONNX has not.
+        # One tensor, updated by `where`: ONNX has no TensorArray.
         path = tf.repeat(start[:, tf.newaxis], steps + 1, axis=1)  # [b, steps + 1, 2]
         return tf.while_loop(lambda n, *_: n <= steps, step, (tf.constant(1), start, path))[2]
 
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Nothing is trained: tells the mean value at the end of the descents."""
+        """Train nothing; return the mean value of the function at the end of the descents."""
         self._figures[0].update_state(himmelblau(self(batch[0])[:, -1]))
         return {"loss": self._figures[0].result()}
 
@@ -84,10 +84,10 @@ class Descent(Saved):
 
 
 def build(config: HimmelblauConfig) -> Descent:
-    """Gradient descent on f(x, y) = (x² + y - 11)² + (x + y² - 7)², 200 steps of 0.01, within the graph.
+    """Gradient descent on f(x, y) = (x² + y - 11)² + (x + y² - 7)² inside the graph: 200 steps of size 0.01.
 
-    From (1, 0), (-4, 0) and (4, 0) it reaches three of the four minima, where f is 0: (3, 2),
-    (-2.805118, 3.131312), (-3.779310, -3.283186), (3.584428, -1.848126).
+    The four minima, where f is 0, are (3, 2), (-2.805118, 3.131312), (-3.779310, -3.283186) and (3.584428, -1.848126).
+    From (1, 0), (-4, 0) and (4, 0) the descent reaches three of them.
 
     Input    start   float32 [b, 2]
     Output   path    float32 [b, steps + 1, 2]
@@ -100,11 +100,11 @@ def build(config: HimmelblauConfig) -> Descent:
 
 
 def signatures(model: Descent, config: HimmelblauConfig, assets: Assets) -> dict[str, Signature]:
-    """Where a descent ends, and the function itself, for whoever draws it.
+    """Signatures for the descent and for the function itself, to draw its surface.
 
     serving_default  x float32 [b, 2], start points -> value float32 [b] at the end, minimum float32 [b, 2],
                      path float32 [b, steps + 1, 2]
-    value            x float32 [b, 2] -> value float32 [b] there
+    value            x float32 [b, 2] -> value float32 [b], f at each point
     """
     points = {"x": tf.TensorSpec([None, 2], tf.float32, name="x")}
 

@@ -1,4 +1,4 @@
-"""House prices: a small regressor of dense layers, held down by L2 and judged by k-fold cross-validation."""
+"""House prices: a small regressor of dense layers, with L2 regularisation and k-fold cross-validation."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from ladle.models._regression import RegressionConfig, example, signatures
 
 @dataclass(frozen=True)
 class Config(OptimizerConfig, RegressionConfig):
-    """Widths, and what holds the weights down."""
+    """Layer widths and regularisation."""
 
     batch_size: int = option(16, "examples per step")
     epochs: int = option(300, "passes over the training examples")
-    patience: int = option(60, "epochs without a better monitored figure before training stops; 0: never")
+    patience: int = option(60, "stop after this many epochs without a better monitored metric; 0: never stop early")
     units: tuple[int, ...] = option((64, 64), "units of each hidden layer")
-    kernel_l1: float = option(0.0, "L1 regularisation of each hidden layer's kernel")
-    kernel_l2: float = option(1e-3, "L2 regularisation of each hidden layer's kernel")
-    dropout: float = option(0.0, "share of each hidden layer's outputs that training drops")
+    kernel_l1: float = option(0.0, "L1 regularisation of the kernel of each hidden layer")
+    kernel_l2: float = option(1e-3, "L2 regularisation of the kernel of each hidden layer")
+    dropout: float = option(0.0, "dropout rate after each hidden layer")
 
 
 def build(config: Config) -> keras.Model:
-    """Dense layers 13 -> 64 -> 64 -> 1; squared error, L2.
+    """Dense layers 13 -> 64 -> 64 -> 1, with squared error and L2 regularisation.
 
-    Columns of any scale: the first layer brings each to mean 0 and variance 1, as training saw them.
+    Columns can have any scale: the first layer normalises each to mean 0 and variance 1 with statistics of the training
+    data.
 
     Input    x       float32 [b, features]
     Output   y       float32 [b, 1]
@@ -38,6 +39,8 @@ def build(config: Config) -> keras.Model:
     """
     layers = Layers(seeds(config.seed))
     x_in = keras.Input((config.features,), name="x")
+    # Batch normalisation without its own scale and offset is a standardisation inside the graph: callers send raw
+    # columns, and the averages travel with the weights.
     scale = keras.layers.BatchNormalization(momentum=0.9, center=False, scale=False, dtype="float32", name="scale")
     x = scale(x_in)
     kernel = Penalty(config.kernel_l1, config.kernel_l2)
@@ -58,7 +61,7 @@ NETWORKS = [
     Network(
         name="house_prices",
         task="regress",
-        summary="A small network of dense layers that estimates the price of a house from thirteen figures.",
+        summary="A small network of dense layers that estimates the price of a house from 13 features.",
         config=Config(),
         build=build,
         signatures=signatures,

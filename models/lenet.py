@@ -1,4 +1,4 @@
-"""LeNet: convolution and pooling in turn find strokes, dense layers read them (LeCun et al. 1998)."""
+"""LeNet: alternating convolutions and pooling, then dense layers (LeCun et al. 1998)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ladle.models._network import Network, option
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Widths of the five layers with weights, the last one being num_classes."""
+    """Widths of the layers; the last of the five has num_classes units."""
 
-    filters: tuple[int, ...] = option((6, 16), "filters of each convolution 5×5")
+    filters: tuple[int, ...] = option((6, 16), "filters of each 5×5 convolution")
     units: tuple[int, ...] = option((120, 84), "units of each dense layer before the last")
-    dropout: float = option(0.0, "share of the dense layers' inputs that training drops")
+    dropout: float = option(0.0, "dropout rate before each hidden dense layer")
 
 
 def build(config: Config) -> keras.Model:
-    """LeNet-5: two convolutions with a max-pool each, two dense layers, logits.
+    """LeNet-5: two convolutions, each with a max-pool, then two dense layers and the logits.
 
-    Unlike the paper: ReLU and max-pool instead of tanh and trained averages, all feature maps joined, softmax instead
-    of radial units.
+    Differences from the paper: ReLU instead of tanh, max-pool instead of trained averages, every filter sees all
+    feature maps, and softmax instead of radial basis units.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
@@ -33,12 +33,13 @@ def build(config: Config) -> keras.Model:
     """
     seed = seeds(config.seed)
     image = keras.Input((config.height, config.width, config.channels), name="image")
-    x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
+    # In the graph, so that every caller sends [0, 1] and training and serving cannot scale differently.
+    x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)  # [-1, 1]
     for n, filters in enumerate(config.filters, 1):
         x = keras.layers.Conv2D(
             filters,
             5,
-            padding="same" if n == 1 else "valid",
+            padding="same" if n == 1 else "valid",  # the paper pads its 28×28 digits to 32×32 instead
             activation="relu",
             kernel_initializer=keras.initializers.HeNormal(next(seed)),
             name=f"conv{n}",
@@ -59,7 +60,7 @@ NETWORKS = [
     Network(
         name="lenet5",
         task="classify",
-        summary="LeNet-5: the first convolutional network, for small images of single things.",
+        summary="LeNet-5: a small convolutional network for small images of one object.",
         config=Config(),
         build=build,
         signatures=signatures,

@@ -1,4 +1,4 @@
-"""Lines: regression and classification by one weight a column, their gradients written out by hand."""
+"""Linear and logistic regression, with gradients derived by hand."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from ladle.models._regression import RegressionConfig, example, signatures
 
 @dataclass(frozen=True)
 class LinearConfig(RegressionConfig):
-    """Plain gradient descent on all points at once."""
+    """Options of linear regression by plain gradient descent."""
 
     data: str = option("synthetic_line", "data set (`ladle data` lists them)")
-    features: int = option(1, "columns of a row")
+    features: int = option(1, "columns per row")
     epochs: int = option(1000, "passes over the training examples")
     learning_rate: float = option(1e-2, "step size")
 
 
 @dataclass(frozen=True)
 class LogisticConfig(ImagesConfig):
-    """Two classes of images."""
+    """Options of logistic regression on two classes of images."""
 
-    classes: tuple[str, ...] = option(("T-shirt/top", "Trouser"), "the two labels of the data set to tell apart")
-    num_classes: int = option(2, "number of classes: two")
-    top_k: int = option(1, "a second accuracy counts the true class among this many most probable ones")
+    classes: tuple[str, ...] = option(("T-shirt/top", "Trouser"), "the two labels of the data set to classify")
+    num_classes: int = option(2, "number of classes, always 2")
+    top_k: int = option(1, "report also the accuracy among this many most probable classes")
     learning_rate: float = option(5e-2, "step size of plain gradient descent")
 
 
 class _Line(Saved):
-    """Bare variables w and b, both zero at first; a step assigns them anew."""
+    """A model of plain variables w and b, both initially zero."""
 
     def __init__(self, config: Any, width: int, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -51,7 +51,7 @@ class _Line(Saved):
         return tf.linalg.matvec(tf.cast(x, tf.float32), self.pair.w.value) + self.pair.b.value
 
     def descend(self, gradients: tuple[tf.Tensor, tf.Tensor]) -> None:
-        """w' = w - learning rate · ∂loss/∂w, and b likewise; replicas go by the mean of their gradients."""
+        """Update w and b by gradient descent: w - learning rate · ∂loss/∂w. Replicas average their gradients."""
         count = tf.distribute.get_strategy().num_replicas_in_sync
         if count > 1:
             gradients = tf.distribute.get_replica_context().all_reduce("mean", gradients)
@@ -61,20 +61,23 @@ class _Line(Saved):
 
 
 def squared_error_gradient(x: tf.Tensor, error: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of Σ(w·x + b - y)² / N by w and by b: (2/N) Σ error·x and (2/N) Σ error; x [n, d], error [n]."""
+    """Gradient of Σ(w·x + b - y)² / N by w and b: (2/N) Σ error·x, (2/N) Σ error; x float32 [n, d], error [n]."""
     n = tf.cast(tf.shape(error)[0], tf.float32)
     return 2.0 / n * tf.linalg.matvec(x, error, transpose_a=True), 2.0 / n * tf.reduce_sum(error)
 
 
 def cross_entropy_gradient(x: tf.Tensor, p: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of -Σ(y log p + (1-y) log(1-p)) / N by w and by b, p = σ(w·x + b): (1/N) Σ (p - y)·x and (1/N) Σ (p - y)."""
+    """Gradient of -Σ(y log p + (1-y) log(1-p)) / N by w and b, with p = σ(w·x + b): Σ (p - y)·x / N, Σ (p - y) / N.
+
+    x float32 [n, d], p and y float32 [n] -> float32 [d], float32 [].
+    """
     n = tf.cast(tf.shape(y)[0], tf.float32)
     return tf.linalg.matvec(x, p - y, transpose_a=True) / n, tf.reduce_sum(p - y) / n
 
 
 @keras.saving.register_keras_serializable("ladle")
 class LinearRegression(_Line):
-    """y = w·x + b, by least squares."""
+    """y = w·x + b, fitted by least squares."""
 
     def __init__(self, config: LinearConfig, **kwargs: Any) -> None:
         super().__init__(config, config.features, **kwargs)
@@ -89,17 +92,17 @@ class LinearRegression(_Line):
         return self.line(x)
 
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step of gradient descent on (x, y) -> the loss before it."""
+        """One step of gradient descent on (x, y); return the loss before it."""
         x, y = batch
         error = self.line(x) - y
         self.descend(squared_error_gradient(tf.cast(x, tf.float32), error))
-        return self._told(error)
+        return self._results(error)
 
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         x, y = batch
-        return self._told(self.line(x) - y)
+        return self._results(self.line(x) - y)
 
-    def _told(self, error: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _results(self, error: tf.Tensor) -> dict[str, tf.Tensor]:
         self._figures[0].update_state(error**2)
         return {"loss": self._figures[0].result()}
 
@@ -109,7 +112,7 @@ class LinearRegression(_Line):
 
 
 def build(config: LinearConfig) -> LinearRegression:
-    """y = w·x + b, w and b beginning at 0; loss Σ(w·x + b - y)²/N, its gradient by hand.
+    """Linear regression y = w·x + b; w and b start at 0. Loss Σ(w·x + b - y)²/N, with a hand-derived gradient.
 
     Input    x       float32 [b, features]
     Output   y       float32 [b]
@@ -117,14 +120,14 @@ def build(config: LinearConfig) -> LinearRegression:
     Source   Legendre 1805, "Nouvelles méthodes pour la détermination des orbites des comètes"
     """
     model = LinearRegression(config, name="linear_regression")
-    # Keeps the learning rate, where schedules look for it; the step is the model's own.
+    # This optimizer takes no step. It holds the learning rate where schedules look for it.
     model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
     return model
 
 
 @keras.saving.register_keras_serializable("ladle")
 class LogisticRegression(_Line):
-    """p = σ(w·x + b), by cross-entropy."""
+    """p = σ(w·x + b), fitted by cross-entropy."""
 
     def __init__(self, config: LogisticConfig, **kwargs: Any) -> None:
         super().__init__(config, config.height * config.width * config.channels, **kwargs)
@@ -135,7 +138,8 @@ class LogisticRegression(_Line):
         return self._figures
 
     def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """float32 [b, h, w, c] in [0, 1] -> logits [b, 2], that of the first class being 0."""
+        """float32 [b, h, w, c] in [0, 1] -> logits [b, 2]; that of the first class is 0."""
+        # Softmax over (0, logit) is the sigmoid of the logit, so the signatures of other classifiers fit this one.
         logit = self.line(self._flat(image))
         return tf.stack([tf.zeros_like(logit), logit], axis=1)
 
@@ -143,18 +147,18 @@ class LogisticRegression(_Line):
         return tf.reshape(tf.cast(image, tf.float32), [tf.shape(image)[0], int(np.prod(image.shape[1:]))])
 
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step of stochastic gradient descent on (image, label) -> running means of loss and accuracy."""
+        """One step of stochastic gradient descent on (image, label); return running means of loss and accuracy."""
         image, label = batch
         x, y = self._flat(image), tf.cast(label, tf.float32)
         logit = self.line(x)
         self.descend(cross_entropy_gradient(x, tf.sigmoid(logit), y))
-        return self._told(logit, y)
+        return self._results(logit, y)
 
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         image, label = batch
-        return self._told(self.line(self._flat(image)), tf.cast(label, tf.float32))
+        return self._results(self.line(self._flat(image)), tf.cast(label, tf.float32))
 
-    def _told(self, logit: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _results(self, logit: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
         self._figures[0].update_state(tf.nn.sigmoid_cross_entropy_with_logits(y, logit))
         self._figures[1].update_state(tf.cast((logit > 0) == (y > 0.5), tf.float32))
         return {metric.name: metric.result() for metric in self._figures}
@@ -165,7 +169,7 @@ class LogisticRegression(_Line):
 
 
 def build_logistic(config: LogisticConfig) -> LogisticRegression:
-    """One sigmoid unit that tells two classes apart, w and b beginning at 0; cross-entropy, its gradient by hand.
+    """One sigmoid unit for two classes; w and b start at 0. Cross-entropy, with a hand-derived gradient.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, 2]
@@ -185,7 +189,7 @@ NETWORKS = [
     Network(
         name="linear_regression",
         task="regress",
-        summary="A line through points, by gradient descent written out.",
+        summary="Linear regression by gradient descent with a hand-derived gradient.",
         config=LinearConfig(),
         build=build,
         signatures=signatures,
@@ -198,7 +202,7 @@ NETWORKS = [
     Network(
         name="logistic_regression",
         task="classify",
-        summary="One sigmoid unit that tells two kinds of image apart, its gradient written out.",
+        summary="Logistic regression on two classes of images with a hand-derived gradient.",
         config=LogisticConfig(),
         build=build_logistic,
         signatures=image_signatures,

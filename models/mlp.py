@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: dense layers one after another, by Keras, by hand-written layers, and by bare tensors."""
+"""Multi-layer perceptrons: stacked dense layers, from Keras and from hand-written layers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ SOURCE = "Rumelhart, Hinton, Williams 1986, Learning representations by back-pro
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Widths, and what holds the weights down."""
+    """Layer widths and regularisation."""
 
     units: tuple[int, ...] = option((256, 128, 64, 32), "units of each hidden layer")
-    dropout: float = option(0.0, "share of each hidden layer's outputs that training drops")
-    kernel_l1: float = option(0.0, "L1 regularisation of each layer's kernel, as part of the layer")
-    kernel_l2: float = option(0.0, "L2 regularisation of each layer's kernel, as part of the layer")
-    penalty_l1: float = option(0.0, "weight in the loss of the sum of magnitudes of all weights and biases")
-    penalty_l2: float = option(0.0, "weight in the loss of half the sum of squares of all weights and biases")
+    dropout: float = option(0.0, "dropout rate after each hidden layer")
+    kernel_l1: float = option(0.0, "L1 regularisation of the kernel of each layer")
+    kernel_l2: float = option(0.0, "L2 regularisation of the kernel of each layer")
+    penalty_l1: float = option(0.0, "factor in the loss of Σ|w| over all kernels and biases")
+    penalty_l2: float = option(0.0, "factor in the loss of ½·Σw² over all kernels and biases")
 
 
 def build(config: Config) -> keras.Model:
-    """Dense layers 784 -> 256 -> 128 -> 64 -> 32 -> 10, ReLU between, logits out.
+    """Dense layers 784 -> 256 -> 128 -> 64 -> 32 -> 10 with ReLU between them.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
@@ -40,7 +40,7 @@ def build(config: Config) -> keras.Model:
     """
     layers = Layers(seeds(config.seed))
     every = Penalty(config.penalty_l1, config.penalty_l2 / 2)
-    held = (Penalty(config.kernel_l1 + every.l1, config.kernel_l2 + every.l2), every)  # of kernels, of biases
+    held = (Penalty(config.kernel_l1 + every.l1, config.kernel_l2 + every.l2), every)  # kernels, biases
     image = keras.Input((config.height, config.width, config.channels), name="image")
     x = keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
     x = keras.layers.Flatten(name="flatten")(x)  # [b, h·w·c]
@@ -51,7 +51,7 @@ def build(config: Config) -> keras.Model:
 
 @keras.saving.register_keras_serializable("ladle")
 class HandDense(keras.layers.Layer):  # type: ignore[misc]
-    """x @ kernel + bias, written out: float32 [b, d] -> [b, units]."""
+    """A hand-written dense layer, x @ kernel + bias: float32 [b, d] -> [b, units]."""
 
     def __init__(self, units: int, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -72,7 +72,7 @@ class HandDense(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable("ladle")
 class HandModel(Saved):
-    """A model whose `call` says itself what happens to an image."""
+    """A subclassed model: `call` runs the layers itself."""
 
     def __init__(self, config: Config, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -94,7 +94,7 @@ class HandModel(Saved):
 
 
 def build_custom(config: Config) -> HandModel:
-    """Dense layers written by hand (`add_weight`, x @ kernel + bias) in a model written by hand.
+    """Hand-written dense layers (`add_weight`, x @ kernel + bias) in a subclassed model.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
@@ -102,7 +102,7 @@ def build_custom(config: Config) -> HandModel:
     Source   Rumelhart, Hinton, Williams 1986, "Learning representations by back-propagating errors"
     """
     model = HandModel(config, name="custom_dense")
-    model(tf.zeros([1, config.height, config.width, config.channels]))  # the layers make their weights
+    model(tf.zeros([1, config.height, config.width, config.channels]))  # layers create their weights at the first call
     compiled: HandModel = compile_classifier(model, config)
     return compiled
 
@@ -113,7 +113,7 @@ NETWORKS = [
     Network(
         name="mlp",
         task="classify",
-        summary="A multi-layer perceptron: five dense layers, for small images of single things.",
+        summary="A multi-layer perceptron: five dense layers, for small images of one object.",
         config=Config(),
         build=build,
         signatures=signatures,
@@ -135,7 +135,7 @@ NETWORKS = [
     Network(
         name="custom_dense",
         task="classify",
-        summary="The same depth from a dense layer and a model written by hand, for small colour images.",
+        summary="A multi-layer perceptron of hand-written dense layers, for small colour images.",
         config=Config(data="cifar10", height=32, width=32, channels=3),
         build=build_custom,
         signatures=signatures,

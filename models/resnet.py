@@ -1,4 +1,4 @@
-"""ResNet: each block adds a correction to what it was given, so depth cannot make things worse (He et al. 2016)."""
+"""ResNet: each block learns a residual that is added to its input, so deep networks train well (He et al. 2016)."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ from ladle.models._layers import Layers
 from ladle.models._network import Network, option
 
 WIDER = 4
-"""By how many times the last convolution of a bottleneck is wider than its others."""
+"""Filters of the last convolution of a bottleneck, as a multiple of those of the other two."""
 
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Number of blocks and width of each stage."""
+    """Blocks and filters of each stage."""
 
     blocks: tuple[int, ...] = option((2, 2, 2, 2), "residual blocks of each stage")
     filters: tuple[int, ...] = option((64, 128, 256, 512), "filters of each stage; the stem has those of the first")
-    bottleneck: bool = option(False, "blocks of convolutions 1×1, 3×3, 1×1, the last with four times the filters")
-    stem_stride: int = option(2, "stride of the stem's max-pool; 1 keeps small images whole, at four times the work")
+    bottleneck: bool = option(False, "bottleneck blocks: 1×1, 3×3 and 1×1, the last with four times the filters")
+    stem_stride: int = option(2, "stride of the max-pool in the stem; 1 keeps the image size, at four times the cost")
 
 
 class _Blocks(Layers):
     def basic_block(self, x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
-        """Two convolutions 3×3 and a shortcut, projected by a convolution 1×1 where the shape changes.
-
-        The last scale starts at zero: every block begins as its shortcut.
-        """
+        """Two 3×3 convolutions and a shortcut, which a 1×1 convolution projects where the shape changes."""
         shortcut = self._shortcut(x, filters, stride, name)
         y = self.norm(self.conv(x, filters, 3, f"{name}_conv1", stride), f"{name}_norm1")
         y = keras.layers.ReLU(name=f"{name}_relu1")(y)
+        # A last scale of zero makes the new block an identity, so that a deep network begins as a shallow one
+        # (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
         y = self.norm(self.conv(y, filters, 3, f"{name}_conv2"), f"{name}_norm2", gamma="zeros")
         return keras.layers.ReLU(name=f"{name}_relu2")(keras.layers.Add(name=f"{name}_add")([y, shortcut]))
 
     def bottleneck(self, x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
-        """Convolutions 1×1, 3×3, 1×1 to four times the filters, and a shortcut; the stride is that of the 3×3."""
+        """Convolutions 1×1, 3×3 (with the stride) and 1×1 to four times the filters, and a shortcut."""
         shortcut = self._shortcut(x, WIDER * filters, stride, name)
         y = self.norm(self.conv(x, filters, 1, f"{name}_conv1"), f"{name}_norm1")
         y = keras.layers.ReLU(name=f"{name}_relu1")(y)
@@ -56,10 +55,10 @@ class _Blocks(Layers):
 
 
 def build(config: Config) -> keras.Model:
-    """ResNet: a stem, stages of residual blocks, global average pool, logits.
+    """ResNet: a stem, stages of residual blocks, a global average pool and the logits.
 
-    Each stage after the first halves height and width. Unlike the paper: a stem for small images, 3×3 without stride
-    and max-pool 2×2, and projections for every change of shape.
+    Each stage after the first halves height and width. Differences from the paper: a stem for small images (3×3 without
+    stride, then a 2×2 max-pool), and a projection wherever the shape changes.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
@@ -83,7 +82,7 @@ def build(config: Config) -> keras.Model:
 
 TINY: Mapping[str, Any] = {"blocks": (1, 1), "filters": (4, 8), "epochs": 1, "batch_size": 16, "learning_rate": 1e-2}
 SOURCE = "He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition, arXiv:1512.03385"
-# Narrow, so that depth fits the minutes.
+# Few filters, so that even the deep variants train in minutes.
 QUICK: Mapping[str, Any] = {
     "data": "fashion_mnist",
     "epochs": 1,
@@ -109,7 +108,7 @@ def _deeper(layers: int, parameters: int, bottleneck: bool) -> Network:
     return Network(
         name=f"resnet{layers}",
         task="classify",
-        summary=f"ResNet-{layers}: a deep convolutional network with shortcuts, for small images of single things.",
+        summary=f"ResNet-{layers}: a deep convolutional network with shortcuts, for small images of one object.",
         config=Config(
             data="cifar100",
             learning_rate=1e-3,
@@ -140,7 +139,7 @@ NETWORKS = [
     Network(
         name="resnet18",
         task="classify",
-        summary="ResNet-18: a deep convolutional network with shortcuts, for small images of single things.",
+        summary="ResNet-18: a deep convolutional network with shortcuts, for small images of one object.",
         config=Config(learning_rate=1e-3, weight_decay=0.05),
         build=build,
         signatures=signatures,

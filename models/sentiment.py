@@ -1,4 +1,4 @@
-"""Sentiment: a recurrent network reads a review word by word and says how likely it is to be praise."""
+"""Sentiment: a recurrent network reads a review word by word and estimates the probability that it is positive."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from ladle.models._signatures import Core, Signature, Tensors
 
 @dataclass(frozen=True)
 class Config(OptimizerConfig, BaseConfig):
-    """Vocabulary, length of the texts, widths, and which recurrent layer."""
+    """Vocabulary, text length, layer widths and type of recurrent layer."""
 
     data: str = option("imdb", "data set (`ladle data` lists them)")
     epochs: int = option(4, "passes over the training examples")
-    monitor: str = option("val_accuracy", "figure that picks the best epoch; `accuracy` rises, `loss` falls")
-    vocab_size: int = option(10_000, "token ids: 3 special ones and the most frequent words")
-    max_length: int = option(80, "tokens of a text that are read, the last ones")
-    embedding_dim: int = option(100, "numbers that stand for a word")
+    monitor: str = option(
+        "val_accuracy", "metric that selects the best epoch: highest for `accuracy`, lowest for `loss`"
+    )
+    vocab_size: int = option(10_000, "number of token ids: 3 special tokens and the most frequent words")
+    max_length: int = option(80, "tokens per text; longer texts keep their last ones")
+    embedding_dim: int = option(100, "length of a word vector")
     layer: str = option("lstm", "recurrent layer: rnn_cell | rnn | lstm | gru")
     units: int = option(64, "units of each recurrent layer")
     layers: int = option(2, "recurrent layers")
-    dropout: float = option(0.5, "share of each recurrent layer's inputs that training drops")
-    clip_norm: float = option(5.0, "longest gradient of a weight; a longer one is scaled down; 0: any")
+    dropout: float = option(0.5, "dropout rate before each recurrent layer")
+    clip_norm: float = option(5.0, "clip the gradient of each weight to this norm; 0: no clipping")
 
 
 @keras.saving.register_keras_serializable("ladle")
 class Unrolled(keras.layers.Layer):  # type: ignore[misc]
-    """A SimpleRNNCell taken step by step by hand: its state goes in and comes out of each step."""
+    """A SimpleRNNCell unrolled by hand: each step takes the state of the one before."""
 
     def __init__(self, units: int, return_sequences: bool, initializers: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -49,7 +51,8 @@ class Unrolled(keras.layers.Layer):  # type: ignore[misc]
         self.cell.build((x_shape[0], x_shape[2]))
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """float32 [b, t, d] -> the states [b, t, units], or the last one [b, units]."""
+        """float32 [b, t, d] -> states float32 [b, t, units], or the last state [b, units]."""
+        # Zeros made from x have its batch size, which is unknown when the graph is built.
         state = tf.zeros_like(x[:, 0, :1]) * tf.zeros([1, self.units], x.dtype)  # [b, units]
         states = []
         for step in range(x.shape[1]):
@@ -68,11 +71,7 @@ class Unrolled(keras.layers.Layer):  # type: ignore[misc]
 
 
 def _recurrent(config: Config, seed: Iterator[int], last: bool, name: str) -> keras.Layer:
-    """One recurrent layer, [b, t, d] -> [b, t, units], of the last one [b, units].
-
-    LSTM and GRU in TensorFlow's own loop: a cuDNN kernel could not be converted, and would tie a SavedModel to a GPU.
-    ValueError for an unknown layer.
-    """
+    """One recurrent layer, [b, t, d] -> [b, t, units], or [b, units] if `last`. ValueError for an unknown layer."""
     initializers = {
         "kernel_initializer": keras.initializers.GlorotUniform(next(seed)),
         "recurrent_initializer": keras.initializers.Orthogonal(seed=next(seed)),
@@ -88,18 +87,19 @@ def _recurrent(config: Config, seed: Iterator[int], last: bool, name: str) -> ke
             kind = keras.layers.GRU
         case _:
             raise ValueError(f'unknown layer "{config.layer}"; expected rnn_cell, rnn, lstm or gru')
+    # TensorFlow's own loop: a cuDNN kernel cannot be converted to ONNX and would tie the SavedModel to a GPU.
     return kind(config.units, use_cudnn=False, return_sequences=not last, name=name, **initializers)
 
 
 def build(config: Config) -> keras.Model:
-    """Embedding, recurrent layers on top of each other, one logit from the last state.
+    """An embedding, stacked recurrent layers, and one logit from the last state.
 
-    Padding is read as a word of its own, in front of the text, so that no mask is needed. Dropout comes before each
-    recurrent layer, not within its steps.
+    Padding is in front of the text and is read like a word, so no mask is needed. Dropout comes before each recurrent
+    layer, not within its steps.
 
     Input    tokens  int32 [b, max_length]  0 padding, 1 start, 2 unknown, words from 3
     Output   logits  float32 [b, 1]  of being positive
-    Weights  1,075,329 as two LSTM layers, 1,056,897 as GRU, 1,018,881 as SimpleRNN, unrolled by hand or not
+    Weights  1,075,329 as two LSTM layers, 1,056,897 as GRU, 1,018,881 as SimpleRNN, unrolled or not
     Source   Elman 1990, "Finding structure in time"; Hochreiter, Schmidhuber 1997, "Long short-term memory";
              Cho et al. 2014, arXiv:1406.1078; data: Maas et al. 2011
     """
@@ -125,10 +125,10 @@ def build(config: Config) -> keras.Model:
 
 
 def signatures(model: keras.Model, config: Config, assets: Assets) -> dict[str, Signature]:
-    """Token ids, text, and tf.Example.
+    """Signatures that take token ids, text, or tf.Example.
 
     serving_default  tokens int32 [b, max_length] -> logits float32 [b, 1], probability float32 [b] of being positive,
-                     class_id int64 [b], label string [b]; an id that the vocabulary has not is an unknown word
+                     class_id int64 [b], label string [b]; an id outside the vocabulary counts as unknown
     text             text string [b], UTF-8       -> the same
     classify         inputs string [b], tf.Example with bytes `text` -> classes string, scores float32 [b, 2]
 
@@ -143,6 +143,7 @@ def signatures(model: keras.Model, config: Config, assets: Assets) -> dict[str, 
         )
 
     def classify(tokens: tf.Tensor) -> Tensors:
+        # An id outside the table would fail on a CPU and read zeros on a GPU: make it an unknown word on both.
         known = (tokens >= 0) & (tokens < config.vocab_size)
         logits = model(tf.where(known, tokens, steps.UNKNOWN), training=False)  # [b, 1]
         probability = tf.sigmoid(logits)
@@ -167,7 +168,7 @@ def signatures(model: keras.Model, config: Config, assets: Assets) -> dict[str, 
 
 
 def example(config: Config) -> dict[str, np.ndarray]:
-    """tokens int32 [4, max_length]: random words, the first texts shorter."""
+    """tokens int32 [4, max_length]: random words in texts of different lengths."""
     random = np.random.default_rng(config.seed)
     tokens = random.integers(steps.FIRST_WORD, config.vocab_size, (4, config.max_length), dtype=np.int32)
     for row, share in zip(tokens, (0.9, 0.5, 0.2, 0.0), strict=True):
@@ -191,7 +192,7 @@ def _row(layer: str, summary: str, parameters: int, source: str, least: float) -
     return Network(
         name=f"sentiment_{layer}",
         task="sentiment",
-        summary=f"{summary} that tell a film review's praise from blame.",
+        summary=f"{summary} that classify film reviews as positive or negative.",
         config=Config(layer=layer),
         build=build,
         signatures=signatures,
@@ -208,7 +209,7 @@ def _row(layer: str, summary: str, parameters: int, source: str, least: float) -
 
 ELMAN = "Elman 1990, Finding structure in time, Cognitive Science 14(2)"
 NETWORKS = [
-    _row("rnn_cell", "Two simple recurrent cells, taken step by step by hand,", 1_018_881, ELMAN, 0.78),
+    _row("rnn_cell", "Two simple recurrent cells, unrolled by hand,", 1_018_881, ELMAN, 0.78),
     _row("rnn", "Two simple recurrent layers", 1_018_881, ELMAN, 0.78),
     _row(
         "lstm",

@@ -1,4 +1,4 @@
-"""A perceptron by bare tensors: three pairs of variables, x @ w + b, squared error, gradients clipped together."""
+"""A multi-layer perceptron of plain tensors: x @ w + b, squared error, and a hand-written training step."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ladle.models._optimizers import clipped
 
 @dataclass(frozen=True)
 class Config(ImagesConfig):
-    """Widths, initial weights, and how far a step may go."""
+    """Layer widths, initial weights and gradient clipping."""
 
     data: str = option("mnist", "data set (`ladle data` lists them)")
     units: tuple[int, ...] = option((256, 128), "units of each hidden layer")
-    initial_deviation: float = option(0.1, "standard deviation of the initial weights, a truncated normal")
-    clip_global_norm: float = option(15.0, "longest gradient of all weights together, scaled down beyond; 0: any")
+    initial_deviation: float = option(0.1, "standard deviation of the initial weights (truncated normal)")
+    clip_global_norm: float = option(15.0, "clip the gradients of all weights to this joint norm; 0: no clipping")
 
 
 @keras.saving.register_keras_serializable("ladle")
 class TensorMLP(Saved):
-    """Weights and biases as bare variables; the step is written out."""
+    """Weights and biases are plain variables; the training step is written by hand."""
 
     def __init__(self, config: Config, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -47,7 +47,7 @@ class TensorMLP(Saved):
         return self._figures
 
     def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """float32 [b, h, w, c] in [0, 1] -> outputs [b, num_classes], taught to be a one-hot vector."""
+        """float32 [b, h, w, c] in [0, 1] -> outputs [b, num_classes], trained towards one-hot vectors."""
         x = tf.reshape(tf.cast(image, tf.float32), [tf.shape(image)[0], int(np.prod(image.shape[1:]))])
         *hidden, last = self.pairs
         for pair in hidden:
@@ -55,32 +55,32 @@ class TensorMLP(Saved):
         return x @ last.w + last.b
 
     def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step of plain gradient descent on (image, label) -> running means of the loss and the accuracy."""
+        """One step of plain gradient descent on (image, label); return running means of loss and accuracy."""
         image, label = batch
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         weights = [variable.value for pair in self.pairs for variable in (pair.w, pair.b)]  # tf.Variables
         with tf.GradientTape() as tape:
             logits = self(image, training=True)
             loss = self._squared_error(label, logits)
-            share = loss / replicas
+            share = loss / replicas  # the gradients of all replicas are summed below
         gradients = clipped(tape.gradient(share, weights), self.config)
         if replicas > 1:
             gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
         rate = tf.cast(self.optimizer.learning_rate, tf.float32)
         for variable, gradient in zip(weights, gradients, strict=True):
             variable.assign_sub(rate * gradient)
-        return self._told(label, logits, loss)
+        return self._results(label, logits, loss)
 
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same figures without a step."""
+        """Return the same metrics without a training step."""
         image, label = batch
         logits = self(image, training=False)
-        return self._told(label, logits, self._squared_error(label, logits))
+        return self._results(label, logits, self._squared_error(label, logits))
 
     def _squared_error(self, label: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean((tf.one_hot(label, self.config.num_classes) - logits) ** 2)
 
-    def _told(self, label: tf.Tensor, logits: tf.Tensor, loss: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _results(self, label: tf.Tensor, logits: tf.Tensor, loss: tf.Tensor) -> dict[str, tf.Tensor]:
         self._figures[0].update_state(loss, sample_weight=tf.shape(label)[0])
         self._figures[1].update_state(label, logits)
         return {metric.name: metric.result() for metric in self._figures}
@@ -91,9 +91,9 @@ class TensorMLP(Saved):
 
 
 def build(config: Config) -> TensorMLP:
-    """784 -> 256 -> 128 -> 10 by bare tensors: relu(x @ w + b), mean squared error against one-hot labels.
+    """784 -> 256 -> 128 -> 10 as plain tensors: relu(x @ w + b), mean squared error against one-hot labels.
 
-    Plain gradient descent, its gradients clipped to a global norm of 15.
+    Trained by plain gradient descent, with gradients clipped to a global norm of 15.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
@@ -101,7 +101,7 @@ def build(config: Config) -> TensorMLP:
     Source   Rumelhart, Hinton, Williams 1986, "Learning representations by back-propagating errors"
     """
     model = TensorMLP(config, name="tensor_mlp")
-    # Keeps the learning rate, where schedules look for it; the step above is the model's own.
+    # This optimizer takes no step. It holds the learning rate where schedules look for it.
     model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
     return model
 
@@ -110,7 +110,7 @@ NETWORKS = [
     Network(
         name="tensor_mlp",
         task="classify",
-        summary="A perceptron by bare tensors, taught by a loop written out.",
+        summary="A multi-layer perceptron of plain tensors with a hand-written training step.",
         config=Config(),
         build=build,
         signatures=signatures,

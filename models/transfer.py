@@ -1,4 +1,4 @@
-"""Transfer: a convolutional base that was trained on ImageNet, with a head of its own for the images at hand.
+"""Transfer learning: a convolutional base with ImageNet weights and a new head for your own classes.
 
 Five stages: add the head, freeze the base, train the head, unfreeze the top of the base, train both at a low rate.
 """
@@ -22,33 +22,33 @@ from ladle.models._network import Network, Stage, option
 
 LITE = "efficientnet_lite0"
 CAFFE = (123.68, 116.779, 103.939)
-"""Means of red, green and blue in ImageNet's pixels 0 to 255, which the oldest bases take away."""
+"""Means of red, green and blue in ImageNet, of pixels 0 to 255. Bases that came from Caffe subtract them."""
 
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Which base, and how the stages train."""
+    """Base and training of the stages."""
 
     data: str = option("cifar10", "data set (`ladle data` lists them)")
     base: str = option(LITE, f"convolutional base: {LITE}, vgg16, vgg19, resnet50, inception_v3 or xception")
-    pretrained: bool = option(True, "the base begins with weights learned on ImageNet; off: with random ones")
-    size: int = option(128, "side in pixels to which images are resized for the base")
+    pretrained: bool = option(True, "start with ImageNet weights in the base; off: random weights")
+    size: int = option(128, "side in pixels to which the graph resizes images for the base")
     batch_size: int = option(64, "examples per step")
     head_epochs: int = option(10, "stage 3, head alone: passes over the training examples")
     learning_rate: float = option(1e-3, "stage 3, head alone: step size of the optimizer")
     epochs: int = option(3, "stage 5, head and top of the base: passes over the training examples")
     fine_rate: float = option(1e-4, "stage 5, head and top of the base: step size of the optimizer")
-    unfrozen: float = option(0.4, "share of the base's layers, from its output on, that stage 4 unfreezes")
-    dropout: float = option(0.2, "share of the base's features that is dropped in training")
-    base_width: float = option(1.0, "filters of EfficientNet-Lite0 times this; only 1 has weights to begin with")
+    unfrozen: float = option(0.4, "share of the layers of the base, counted from its output, that stage 4 unfreezes")
+    dropout: float = option(0.2, "dropout rate of the features of the base")
+    base_width: float = option(1.0, "factor for the filters of EfficientNet-Lite0; only 1 has published weights")
     base_blocks: tuple[int, ...] = option(
-        _efficientnet.REPEATS, "blocks of EfficientNet-Lite0 by stride and width; only the default has weights"
+        _efficientnet.REPEATS, "blocks of each stage of EfficientNet-Lite0; only the default has published weights"
     )
 
 
 @keras.saving.register_keras_serializable("ladle")
 class BlueFirst(keras.layers.Layer):  # type: ignore[misc]
-    """Red, green, blue -> blue, green, red: the order of the bases that came from Caffe."""
+    """Reorders red, green, blue to blue, green, red, as bases from Caffe expect."""
 
     def call(self, image: tf.Tensor) -> tf.Tensor:
         return tf.gather(image, [2, 1, 0], axis=-1)
@@ -62,20 +62,22 @@ APPLICATIONS: Mapping[str, tuple[Application, bool]] = {
     "inception_v3": (keras.applications.InceptionV3, False),
     "xception": (keras.applications.Xception, False),
 }
-"""Bases out of keras.applications; true: it came from Caffe."""
+"""Bases in keras.applications, and whether they came from Caffe, which decides how images are scaled."""
 
 
 def build(config: Config) -> keras.Model:
-    """Images resized and scaled as the base wants them, the base, a global average pool, dropout, logits.
+    """Resizing and scaling for the base, the base, a global average pool, dropout and the logits.
 
-    The base's batch normalisation stays frozen throughout: it runs in inference mode, on ImageNet's averages. Grey
-    images become three equal channels.
+    Batch normalisation in the base stays frozen in all stages: it runs in inference mode, with the averages of
+    ImageNet. Grey images become three equal channels.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]; c is 1 or 3
     Output   logits  float32 [b, num_classes]
-    Weights  3,425,834 with EfficientNet-Lite0 and 10 classes; they are random here, training puts ImageNet's in
+    Weights  3,425,834 with EfficientNet-Lite0 and 10 classes; random here, training loads those of ImageNet
     Source   Yosinski et al. 2014, "How transferable are features in deep neural networks?", arXiv:1411.1792; the
              default base: Tan, Le 2019, arXiv:1905.11946
+
+    ValueError unless channels is 1 or 3, or for an unknown base.
     """
     if config.channels not in (1, 3):
         raise ValueError(f"channels is {config.channels}; expected 1 (grey) or 3 (colour)")
@@ -95,15 +97,17 @@ def build(config: Config) -> keras.Model:
 
 
 def _unfreeze(base: keras.Model, count: int) -> None:
-    """Train the last `count` layers of a base, except batch normalisation, which so stays in inference mode."""
+    """Make the last `count` layers of a base trainable, except batch normalisation."""
     base.trainable = True
     for i, layer in enumerate(base.layers):
+        # A frozen normalisation layer of Keras runs in inference mode. Small batches of another data set would ruin
+        # the averages that the weights after it were trained with.
         norm = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = i >= len(base.layers) - count and not norm
 
 
 def _scaled(config: Config, seed: int, x: keras.KerasTensor) -> tuple[keras.Model, keras.KerasTensor]:
-    """The base, and images in [0, 1] scaled as it was trained."""
+    """The base, and images in [0, 1] scaled as in its training."""
     if config.base == LITE:
         return _efficientnet.base(seed, config.base_width, config.base_blocks), x
     if config.base not in APPLICATIONS:
@@ -119,17 +123,17 @@ def _scaled(config: Config, seed: int, x: keras.KerasTensor) -> tuple[keras.Mode
 
 
 def pretrained(config: Config) -> str:
-    """The base whose ImageNet weights the network begins with; empty: none."""
+    """Name of the base whose ImageNet weights the network starts with; empty for random weights."""
     return config.base if config.pretrained else ""
 
 
 def restore(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
-    """Give EfficientNet-Lite0 its published weights; ValueError when they do not fit."""
+    """Load the published weights of EfficientNet-Lite0; ValueError if they do not fit."""
     _efficientnet.restore(model.get_layer(LITE), tensors)
 
 
 def stages(config: Config) -> Sequence[Stage]:
-    """The five stages, told as they begin."""
+    """The five stages of training; each describes what it did when it begins."""
 
     def compiled(model: keras.Model, rate: float) -> None:
         compile_classifier(model, dataclasses.replace(config, learning_rate=rate))
@@ -179,13 +183,13 @@ NETWORKS = [
     Network(
         name="transfer",
         task="classify",
-        summary="Transfer: a base trained on ImageNet with a new head, for any images in classes.",
+        summary="Transfer learning: a base trained on ImageNet with a new head, for your own classes of images.",
         config=Config(height=32, width=32, channels=3, num_classes=10),
         build=build,
         signatures=signatures,
         example=example,
         parameters=3_425_834,
-        # Untrained and narrow: nothing is fetched.
+        # Random weights and few filters: nothing is downloaded.
         tiny={
             "data": "image_folder",
             "pretrained": False,

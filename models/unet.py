@@ -1,4 +1,4 @@
-"""U-Net: what is where. The way down finds what, the way up where; skips join them (Ronneberger et al. 2015)."""
+"""U-Net: a contracting path for context, an expanding path for position, and skips (Ronneberger et al. 2015)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ladle.models._segmentation import (
 
 @dataclass(frozen=True)
 class Config(SegmentationConfig):
-    """Size of the network."""
+    """Filters, depth and dropout."""
 
     filters: int = option(16, "filters of the first stage; each stage doubles them")
-    depth: int = option(4, "stages, each of which halves height and width")
-    dropout: float = option(0.0, "share of the features at the bottom that training drops")
+    depth: int = option(4, "number of stages; each halves height and width")
+    dropout: float = option(0.0, "dropout rate of the features at the bottom")
 
 
 def _convolutions(x: keras.KerasTensor, filters: int, seed: Iterator[int], name: str) -> keras.KerasTensor:
@@ -43,9 +43,10 @@ def _convolutions(x: keras.KerasTensor, filters: int, seed: Iterator[int], name:
 def build(config: Config) -> keras.Model:
     """U-Net: a contracting path, an expanding path, and a skip at each size.
 
-    Each of `depth` stages halves height and width and doubles the filters; the way up mirrors it and joins the
-    features of its own size. Unlike the paper: 'same' padding, so mask and image agree in size, and a quarter of the
-    filters. Any height and width: within, the last row and column are repeated up to a multiple of 2**depth.
+    Each of `depth` stages halves height and width and doubles the filters. The expanding path mirrors them and joins
+    the features of equal size. Differences from the paper: 'same' padding, so that mask and image have the same size,
+    and a quarter of the filters. Images can have any height and width: the graph pads them to a multiple of 2**depth by
+    repeating the last row and column, and crops the logits.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, h, w, num_classes + 1]  per pixel; channel 0 is background
@@ -80,7 +81,7 @@ NETWORKS = [
     Network(
         name="unet",
         task="segment",
-        summary="U-Net: the class of every pixel, for images of any size, from few examples.",
+        summary="U-Net: the class of every pixel, for images of any size; trains on few examples.",
         config=Config(),
         build=build,
         signatures=signatures,

@@ -1,6 +1,6 @@
-"""Variational auto-encoder: an image becomes a normal distribution over codes, a code becomes an image.
+"""Variational auto-encoder: encodes an image as a normal distribution over codes and decodes codes to images.
 
-Whoever draws codes from N(0, 1) gets images that were never seen (Kingma, Welling 2014).
+Codes drawn from N(0, 1) decode to new images (Kingma, Welling 2014).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ladle.models._signatures import Signature, Tensors
 
 @dataclass(frozen=True)
 class Config(AutoencoderConfig):
-    """Widths, and the weight of the KL divergence."""
+    """Layer widths and weight of the KL divergence."""
 
     units: int = option(128, "units of the hidden layer of encoder and decoder")
-    latent_dim: int = option(10, "numbers in a code")
+    latent_dim: int = option(10, "length of a code")
     beta: float = option(1.0, "weight of the KL divergence; 1 makes -loss the evidence lower bound")
 
 
@@ -36,7 +36,7 @@ def kl_divergence(z_mean: tf.Tensor, z_log_var: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("ladle")
 class VAE(Saved):
-    """Encoder, decoder and the noise between them; `call` goes through the mean of the code, without noise."""
+    """Encoder, decoder and the noise between them. `call` decodes the mean of the code, without noise."""
 
     config: Config
 
@@ -62,29 +62,34 @@ class VAE(Saved):
         return self.decoder(self.encoder(image, training=training)[0], training=training)
 
     def losses_of(self, image: tf.Tensor, epsilon: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Loss, reconstruction error and KL divergence of a batch, nats per image, for noise [b, latent_dim]."""
+        """Loss, reconstruction error and KL divergence of a batch in nats per image, each float32 [].
+
+        image    float32 [b, h, w, c] in [0, 1]
+        epsilon  float32 [b, latent_dim] ~ N(0, 1)
+        """
         z_mean, z_log_var = self.encoder(image, training=training)
+        # The reparameterisation trick: the noise comes from outside, so gradients pass through mean and variance.
         z = z_mean + tf.exp(0.5 * z_log_var) * epsilon
         reconstruction = tf.reduce_mean(pixel_entropy(image, self.decoder(z, training=training)))
         kl = tf.reduce_mean(kl_divergence(z_mean, z_log_var))
         return reconstruction + self.config.beta * kl, reconstruction, kl
 
     def train_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One step on float32 [b, h, w, c] in [0, 1] -> running means `loss`, `reconstruction`, `kl`."""
+        """One step on float32 [b, h, w, c] in [0, 1]; return running means `loss`, `reconstruction`, `kl`."""
         epsilon = keras.random.normal((tf.shape(image)[0], self.config.latent_dim), seed=self.noise)
         with tf.GradientTape() as tape:
             losses = self.losses_of(image, epsilon, training=True)
             scaled = scaled_loss(self.optimizer, losses[0])
         self.optimizer.apply(tape.gradient(scaled, self.trainable_variables), self.trainable_variables)
-        return self._told(image, losses)
+        return self._results(image, losses)
 
     def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The same figures without a step; the noise is the same each time."""
+        """Return the same metrics without a training step. The noise is fixed, so that epochs can be compared."""
         shape = (tf.shape(image)[0], self.config.latent_dim)
         epsilon = tf.random.stateless_normal(shape, seed=[self.config.seed, 1], alg="philox")
-        return self._told(image, self.losses_of(image, epsilon, training=False))
+        return self._results(image, self.losses_of(image, epsilon, training=False))
 
-    def _told(self, image: tf.Tensor, values: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+    def _results(self, image: tf.Tensor, values: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         for metric, value in zip(self._figures, values, strict=True):
             metric.update_state(value, sample_weight=tf.shape(image)[0])
         return {metric.name: metric.result() for metric in self._figures}
@@ -97,8 +102,8 @@ class VAE(Saved):
 def build(config: Config) -> VAE:
     """Variational auto-encoder of dense layers: 784 -> 128 -> (mean, log variance) of 10 -> 128 -> 784.
 
-    z = mean + exp(½ log variance)·ε with ε ~ N(0, 1) in training. loss = reconstruction + β·KL, the reconstruction
-    error being the cross-entropy of the pixels, both in nats per image.
+    In training, z = mean + exp(½ log variance)·ε with ε ~ N(0, 1). The loss is reconstruction + β·KL in nats per image;
+    the reconstruction error is the cross-entropy of the pixels.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, h, w, c]  of the reconstruction
@@ -111,7 +116,7 @@ def build(config: Config) -> VAE:
 
 
 def signatures(model: VAE, config: Config, assets: Assets) -> dict[str, Signature]:
-    """Those of every auto-encoder, `models._autoencoder.signatures`; `encode` answers code (the mean) and log_var."""
+    """Signatures of `models._autoencoder.signatures`; `encode` returns code (the mean) and log_var."""
 
     def encode(image: tf.Tensor) -> Tensors:
         z_mean, z_log_var = model.encoder(image, training=False)

@@ -1,4 +1,4 @@
-"""VGG: nothing but convolutions 3×3 and pooling, in five units, deeper than anything before it (Simonyan 2014)."""
+"""VGG: 3×3 convolutions and max-pools in five blocks, much deeper than earlier networks (Simonyan, Zisserman 2014)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCE = "Simonyan, Zisserman 2014, Very deep convolutional networks for large-s
 
 @dataclass(frozen=True)
 class Config(ClassifierConfig):
-    """Convolutions and width of each unit, and widths of the dense layers."""
+    """Convolutions and filters of each block, and widths of the dense layers."""
 
     data: str = option("cifar100", "data set (`ladle data` lists them)")
     learning_rate: float = option(1e-4, "step size of the optimizer")
@@ -27,18 +27,18 @@ class Config(ClassifierConfig):
     width: int = option(32, "width of the images in pixels, at least 28")
     channels: int = option(3, "1: grey, 3: colour")
     num_classes: int = option(100, "number of classes")
-    top_k: int = option(5, "a second accuracy counts the true class among this many most probable ones")
-    convolutions: tuple[int, ...] = option((2, 2, 2, 2, 2), "convolutions 3×3 of each unit")
-    filters: tuple[int, ...] = option((64, 128, 256, 512, 512), "filters of each unit")
+    top_k: int = option(5, "report also the accuracy among this many most probable classes")
+    convolutions: tuple[int, ...] = option((2, 2, 2, 2, 2), "3×3 convolutions of each block")
+    filters: tuple[int, ...] = option((64, 128, 256, 512, 512), "filters of each block")
     units: tuple[int, ...] = option((256, 128), "units of each dense layer before the last")
-    dropout: float = option(0.0, "share of the dense layers' inputs that training drops")
-    batch_norm: bool = option(False, "batch normalisation after each convolution, which the paper had not")
+    dropout: float = option(0.0, "dropout rate before each hidden dense layer")
+    batch_norm: bool = option(False, "batch normalisation after each convolution; the paper has none")
 
 
 def build(config: Config) -> keras.Model:
-    """VGG for small images: five units of convolutions 3×3, each halved by a max-pool, then dense layers.
+    """VGG for small images: five blocks of 3×3 convolutions, each followed by a max-pool, then dense layers.
 
-    [b, 32, 32, 3] -> [b, 1, 1, 512] -> 256 -> 128 -> logits, convolutional and dense part in one model.
+    Shapes: [b, 32, 32, 3] -> [b, 1, 1, 512] -> 256 -> 128 -> logits.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, num_classes]
@@ -53,7 +53,7 @@ def build(config: Config) -> keras.Model:
     for unit, (count, filters) in enumerate(zip(config.convolutions, config.filters, strict=True), 1):
         for n in range(1, count + 1):
             name = f"block{unit}_conv{n}"
-            x = layers.conv(x, filters, 3, name, bias=not config.batch_norm)
+            x = layers.conv(x, filters, 3, name, bias=not config.batch_norm)  # the offset of the norm is a bias
             if config.batch_norm:
                 x = layers.norm(x, f"{name}_norm")
             x = keras.layers.ReLU(name=f"{name}_relu")(x)
@@ -84,7 +84,7 @@ def _row(layers: int, convolutions: tuple[int, ...], parameters: int) -> Network
     return Network(
         name=f"vgg{layers}",
         task="classify",
-        summary=f"VGG-{layers}: convolutions 3×3 and pooling, {layers} layers deep.",
+        summary=f"VGG-{layers}: 3×3 convolutions and pooling, {layers} layers deep.",
         config=Config(convolutions=convolutions),
         build=build,
         signatures=signatures,

@@ -1,6 +1,7 @@
-"""Wasserstein GANs: a critic measures how far generated images are from real ones, a generator shortens the way.
+"""Wasserstein GANs: a critic estimates the distance of generated images from real ones; a generator reduces it.
 
-The gradient penalty keeps the critic's slope near 1, which makes its score a distance (Gulrajani et al. 2017).
+The gradient penalty keeps the gradient norm of the critic near 1, so that its score is a distance (Gulrajani et al.
+2017).
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from ladle.models._optimizers import clipping
 
 @dataclass(frozen=True)
 class Config(GanConfig):
-    """The critic, and the terms of its training."""
+    """Critic, its constraint, and optimizers."""
 
-    batch_size: int = option(320, "images per step, dealt out to the critic's steps")
+    batch_size: int = option(320, "images per step, divided among the steps of the critic")
     critic_filters: tuple[int, ...] = option((64, 128, 256), "filters of each convolution of the critic")
-    critic_steps: int = option(5, "steps of the critic for each step of the generator")
+    critic_steps: int = option(5, "critic steps for each generator step")
     penalty: float = option(10.0, "weight λ of the gradient penalty; 0: none")
-    clip: float = option(0.0, "the critic's weights are kept in [-clip, clip]; 0: they are free")
-    optimizer: str = option("adam", "of both: adam | rmsprop")
-    beta_1: float = option(0.5, "decay of Adam's mean")
-    beta_2: float = option(0.9, "decay of Adam's variance")
+    clip: float = option(0.0, "clip the weights of the critic to [-clip, clip]; 0: no clipping")
+    optimizer: str = option("adam", "optimizer of both networks: adam | rmsprop")
+    beta_1: float = option(0.5, "beta_1 of Adam: decay of its mean of gradients")
+    beta_2: float = option(0.9, "beta_2 of Adam: decay of its mean of squared gradients")
 
 
 def critic(config: Config, name: str = "critic") -> keras.Model:
-    """image float32 [b, h, w, c] in [-1, 1] -> score float32 [b, 1]: convolutions 5×5 by 3, no batch normalisation.
+    """image float32 [b, h, w, c] in [-1, 1] -> score float32 [b, 1]: 5×5 convolutions with stride 3.
 
-    The penalty holds for each image alone, and batch normalisation would mix them.
+    There is no batch normalisation: the penalty applies to each image alone, and batch statistics would mix them.
     """
     seed = seeds(config.seed + 1)
     image = keras.Input((config.height, config.width, config.channels), name="image")
@@ -44,8 +45,8 @@ def critic(config: Config, name: str = "critic") -> keras.Model:
     for n, filters in enumerate(config.critic_filters, 1):
         x = keras.layers.Conv2D(
             filters, 5, 3, padding="same", kernel_initializer=keras.initializers.HeNormal(next(seed)), name=f"conv{n}"
-        )(x)  # height and width a third
-        x = keras.ops.maximum(x, SLOPE * x)  # leaky ReLU; the fused one upsets TensorFlow in a second derivative
+        )(x)  # height and width divided by 3
+        x = keras.ops.maximum(x, SLOPE * x)  # leaky ReLU; TensorFlow's fused one fails in a second derivative
     x = keras.layers.Flatten(name="flatten")(x)
     score = keras.layers.Dense(
         1, kernel_initializer=keras.initializers.HeNormal(next(seed)), dtype="float32", name="score"
@@ -63,17 +64,18 @@ def gradient_penalty(
 def gradient_norm(
     critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, t: tf.Tensor
 ) -> tf.Tensor:
-    """‖∇critic(x)‖₂ at x = t·real + (1 - t)·fake, float32 [b]; arguments as of `gradient_penalty`."""
+    """‖∇critic(x)‖₂ at x = t·real + (1 - t)·fake, float32 [b]; arguments as for `gradient_penalty`."""
     x = t * real + (1.0 - t) * fake
     with tf.GradientTape() as tape:
         tape.watch(x)
         score = critic(x)
+    # The small constant keeps the derivative of the square root finite where the gradient is 0.
     return tf.sqrt(tf.reduce_sum(tape.gradient(score, x) ** 2, axis=[1, 2, 3]) + 1e-12)  # [b]
 
 
 @keras.saving.register_keras_serializable("ladle")
 class WGAN(Gan):
-    """Generator and critic; `call` is the generator."""
+    """Generator and critic; `call` runs the generator."""
 
     config: Config
 
@@ -88,14 +90,15 @@ class WGAN(Gan):
         return self.judge
 
     def train_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`critic_steps` steps of the critic, each on its share of the batch, and one of the generator.
+        """`critic_steps` steps of the critic, each on its share of the batch, and one step of the generator.
 
-        image float32 [b, h, w, c] in [0, 1] -> running means of the losses, of the critic's distance, of the penalty.
+        image float32 [b, h, w, c] in [0, 1]. Returns running means of the losses, the estimated distance, and the
+        penalty or the largest weight.
         """
         count, total = self.config.critic_steps, tf.shape(image)[0]
         share = (total + count - 1) // count
         for n in range(count):
-            rows = (tf.range(share) * count + n) % total  # the first ones again where the batch does not divide
+            rows = (tf.range(share) * count + n) % total  # starts again at row 0 if the batch does not divide
             self._critic_step(2.0 * tf.gather(image, rows) - 1.0)
         with tf.GradientTape() as tape:
             loss = -tf.reduce_mean(self.critic(self.generator(self.drawn(share), training=True), training=True))
@@ -112,40 +115,40 @@ class WGAN(Gan):
         with tf.GradientTape() as tape:
             scores = tf.reduce_mean(self.critic(real, training=True)), tf.reduce_mean(self.critic(fake, training=True))
             loss = scores[1] - scores[0]
-            told = {"wasserstein": -loss}
+            results = {"wasserstein": -loss}
             if self.config.penalty:
                 norm = gradient_norm(lambda x: self.critic(x, training=True), real, fake, t)
                 penalty = tf.reduce_mean((norm - 1.0) ** 2)
                 loss += self.config.penalty * penalty
-                told |= {"penalty": penalty, "gradient_norm": tf.reduce_mean(norm)}
+                results |= {"penalty": penalty, "gradient_norm": tf.reduce_mean(norm)}
             scaled = scaled_loss(self.judge_optimizer, loss)
         weights = self.critic.trainable_variables
         self.judge_optimizer.apply(tape.gradient(scaled, weights), weights)
         if self.config.clip:
             for weight in weights:
                 weight.assign(tf.clip_by_value(weight, -self.config.clip, self.config.clip))
-            told["largest_weight"] = self._largest_weight()
-        for name, value in {"critic_loss": loss, **told}.items():
+            results["largest_weight"] = self._largest_weight()
+        for name, value in {"critic_loss": loss, **results}.items():
             self._figures[name].update_state(value)
 
     def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Distance as the critic sees it, and `sliced_wasserstein` without critic; the noise is the same each time.
+        """Return the distance by the critic, and `sliced_wasserstein`, which needs no critic. The noise is fixed.
 
-        With a penalty, the norm of the critic's gradient half-way between real and generated images; with clipping,
-        the critic's largest absolute weight.
+        With a penalty, also the gradient norm of the critic half-way between real and generated images. With clipping,
+        also the largest absolute weight of the critic.
         """
         real, fake, count = self.validated(image)
         distance = tf.reduce_mean(self.critic(real, training=False)) - tf.reduce_mean(self.critic(fake, training=False))
         self._figures["wasserstein"].update_state(distance, sample_weight=count)
-        told = [self._figures["wasserstein"], self._quality]
+        results = [self._figures["wasserstein"], self._quality]
         if self.config.penalty:
             norm = gradient_norm(lambda x: self.critic(x, training=False), real, fake, tf.constant(0.5))
             self._figures["gradient_norm"].update_state(tf.reduce_mean(norm), sample_weight=count)
-            told.append(self._figures["gradient_norm"])
+            results.append(self._figures["gradient_norm"])
         if self.config.clip:
             self._figures["largest_weight"].update_state(self._largest_weight())
-            told.append(self._figures["largest_weight"])
-        return {metric.name: metric.result() for metric in told}
+            results.append(self._figures["largest_weight"])
+        return {metric.name: metric.result() for metric in results}
 
     def _largest_weight(self) -> tf.Tensor:
         """The largest absolute weight of the critic, float32 []."""
@@ -157,11 +160,11 @@ class WGAN(Gan):
 
 
 def build(config: Config) -> WGAN:
-    """Wasserstein GAN, by gradient penalty or by clipped weights; the generator is that of a DCGAN, without padding.
+    """Wasserstein GAN with a gradient penalty or clipped weights, and the generator of `models._gan`.
 
-    dense 3·3·512 -> transposed convolutions 256 (3×3), 128 (5×5), channels (4×4) -> tanh, with batch normalisation
-    and leaky ReLU; their strides 3, 2, 3 make 64×64. For 28×28 they are 3, 1, 2, for 32×32 they are 3, 3, 1.
-    The critic: convolutions 64, 128, 256 (5×5, stride 3), leaky ReLU, dense 1.
+    Generator: dense 3·3·512 -> transposed convolutions 256 (3×3), 128 (5×5), channels (4×4) -> tanh, with batch
+    normalisation and leaky ReLU. Their strides are 3, 1, 2 for 28×28 images, 3, 3, 1 for 32×32 and 3, 2, 3 for 64×64.
+    Critic: convolutions 64, 128, 256 (5×5, stride 3) with leaky ReLU, then dense 1.
 
     Input    z       float32 [b, latent_dim]  ~ N(0, 1)
     Output   image   float32 [b, h, w, c]     in [-1, 1]
@@ -170,7 +173,7 @@ def build(config: Config) -> WGAN:
              Dumoulin, Courville 2017, "Improved training of Wasserstein GANs", arXiv:1704.00028; generator: Radford,
              Metz, Chintala 2016, arXiv:1511.06434
 
-    ValueError for another size of images or another optimizer.
+    ValueError for an image size that the generator cannot make, or an unknown optimizer.
     """
     check_size(config)
     if config.optimizer not in ("adam", "rmsprop"):
@@ -194,7 +197,7 @@ TINY: Mapping[str, Any] = {
     "epochs": 1,
     "batch_size": 16,
 }
-# An eighth of the parameters and few critic steps: recognisable after some 1,300 generator steps.
+# An eighth of the weights and few critic steps: images are recognisable after about 1,300 generator steps.
 QUICK: Mapping[str, Any] = {
     "epochs": 3,
     "batch_size": 128,

@@ -268,7 +268,7 @@ def test_networks_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: py
     [
         pytest.param(["train", "lenet55"], "did you mean lenet5", id="unknown network"),
         pytest.param(["train"], "got no network", id="no network"),
-        pytest.param(["export", "lenet6"], "no network 'lenet6'; did you mean lenet5", id="no network to export"),
+        pytest.param(["export", "lenet6"], "unknown network 'lenet6'; did you mean lenet5", id="no network to export"),
         pytest.param(["train", "lenet5", "--preset", "fast"], "expected one of quick, full", id="unknown preset"),
         pytest.param(["train", "lenet5", "--schedule", "x", "--synthetic"], 'got schedule "x"', id="unknown schedule"),
         pytest.param(
