@@ -188,7 +188,7 @@ FLAGS = [
         ("max_queued_bytes", 256 * 1024 * 1024, "bytes of inputs of all waiting requests; 0: no limit (ours)"),
     ),
     *_group(
-        "Metrics",
+        "Metrics and log",
         (
             "monitoring_config_file",
             "",
@@ -199,6 +199,7 @@ FLAGS = [
             False,
             "without such a file: Prometheus metrics at /monitoring/prometheus/metrics on the REST port (ours)",
         ),
+        ("access_log", False, "log a line for each request, with its x-request-id, over gRPC and REST alike (ours)"),
     ),
     *_group(
         "Accepted for compatibility with TensorFlow Serving",

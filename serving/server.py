@@ -84,6 +84,7 @@ class Server:
             limit,
             self._metrics,
             ReloadApi(self._core, options.allow_config_reload, self._counters),
+            options.access_log,
         )
         self._rest = RestApi(
             self._core,
@@ -94,6 +95,7 @@ class Server:
             self._metrics,
             self._scrape,
             self._metrics_path,
+            options.access_log,
         )
         self._stop = asyncio.Event()
 

@@ -22,12 +22,13 @@ from ladle.serving.grpc.health import Health
 from ladle.serving.grpc.predict_request import MatchedRequest, PredictRequestParser, spec_of
 from ladle.serving.grpc.predict_response import encode_response
 from ladle.serving.grpc.reload import ReloadApi
+from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.servables import matching
 from ladle.serving.servables.examples import pair_classes, serialize_input
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
+from ladle.serving.telemetry.access_log import log_request
 from ladle.serving.telemetry.metrics import Metrics
-from ladle.serving.telemetry.request_id import log_answer
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,10 @@ _STATUS_CODES = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if cod
 class GrpcApi:
     """The RPC methods.
 
-    content    answers carry `tensor_content` instead of typed values
-    max_bytes  of a tensor that a request spells with fewer values than elements
-    metrics    counts the requests
+    content     answers carry `tensor_content` instead of typed values
+    max_bytes   of a tensor that a request spells with fewer values than elements
+    metrics     counts the requests
+    access_log  each request to a model has a line in the log
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class GrpcApi:
         max_bytes: int = 2**26,
         metrics: Metrics | None = None,
         reload: ReloadApi | None = None,
+        access_log: bool = False,
     ) -> None:
         self._core = core
         self._content = content
         self._max_bytes = max_bytes
         self._metrics = metrics or Metrics()
+        self._access_log = access_log
         self._health = Health(core.is_ready, core.index)
         self._reload = reload or ReloadApi(core, allowed=False)
 
@@ -72,7 +76,9 @@ class GrpcApi:
             services.PREDICTION: prediction,
             services.MODEL: {
                 "GetModelStatus": self._counted(self.status, pb.GetModelStatusRequest),
-                "HandleReloadConfigRequest": _handler(self._reload.reload, pb.ReloadConfigRequest),
+                "HandleReloadConfigRequest": _handler(
+                    self._reload.reload, pb.ReloadConfigRequest, access_log=self._access_log
+                ),
             },
             services.HEALTH: {
                 "Check": _handler(self._health.check, pb.HealthCheckRequest),
@@ -87,7 +93,7 @@ class GrpcApi:
 
     def _counted(self, method: Method, kind: Any, parse: Callable[[bytes], Any] | None = None) -> Any:
         name = kind.DESCRIPTOR.name.removesuffix("Request")
-        return _handler(method, kind, parse, self._metrics, _METRIC_NAMES.get(name, name))
+        return _handler(method, kind, parse, self._metrics, _METRIC_NAMES.get(name, name), self._access_log)
 
     async def predict(self, request: Any, context: CallContext) -> Answer:
         template, spec = None, None
@@ -193,12 +199,14 @@ def _handler(
     parse: Callable[[bytes], Any] | None = None,
     metrics: Metrics | None = None,
     api: str = "",
+    access_log: bool = False,
 ) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
     """The method from bytes to bytes. This is where the core's errors become gRPC's.
 
-    kind     class of its request messages
-    parse    reads a request; `kind` does when it is not given
-    metrics  counts the requests under the name `api`; None: they are not counted
+    kind        class of its request messages
+    parse       reads a request; `kind` does when it is not given
+    metrics     counts the requests under the name `api`; None: they are not counted
+    access_log  logs each request
     """
     read = parse or kind.FromString
 
@@ -211,8 +219,8 @@ def _handler(
             seconds = time.perf_counter() - start
             if metrics is not None:
                 metrics.request(model, api, "GRPC", "OK", seconds, signature)
-            if context.request_id:
-                log_answer(context.request_id, method.__name__, model, "OK", seconds)
+            if access_log:
+                log_request(context.request_id, "gRPC", method.__name__, model, "OK", seconds)
             return message
         except ServingError as error:
             code, details = _STATUS_CODES[error.code], error.message
@@ -228,8 +236,8 @@ def _handler(
         model, seconds = _model_name(request), time.perf_counter() - start
         if metrics is not None:
             metrics.request(model, api, "GRPC", code.name, seconds)
-        if context.request_id:
-            log_answer(context.request_id, method.__name__, model, code.name, seconds)
+        if access_log:
+            log_request(context.request_id, "gRPC", method.__name__, model, code.name, seconds)
         raise StatusError(code, details if len(details) <= _MAX_DETAILS else details[:_MAX_DETAILS] + "...TRUNCATED")
 
     return answer
@@ -251,7 +259,7 @@ def _read_tensors(protos: Any, signature: Signature, max_bytes: int) -> dict[str
         try:
             inputs[alias] = tensors.to_array(protos[alias], max_bytes)
         except ValueError as error:
-            log.info("%s: %s", signature.name, error)
+            log_caller_error(log, "a tensor cannot be read: %s: %s", signature.name, error)
             raise InvalidArgument(f"tensor parsing error: {alias}") from None
     return inputs
 

@@ -17,7 +17,7 @@ from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.application import Limits
 from ladle.serving.repository.assembly import StartError
 from ladle.serving.runtime.listening import listen, remove_stale_socket, settle
-from ladle.serving.telemetry.request_id import HEADER
+from ladle.serving.telemetry.access_log import HEADER
 
 MAX_BYTES = 2**31 - 1
 _INT32 = range(-(2**31), 2**31)

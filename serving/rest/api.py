@@ -20,10 +20,12 @@ from ladle.serving.rest.json.request import read_predict
 from ladle.serving.rest.json.response import write_classes, write_predict, write_values
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.rest.routes import MAX_CACHED_PATH, UNCOUNTED, Route, cached_route, find_route
+from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.scheduling.batch import RowView
 from ladle.serving.servables.examples import pair_classes
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
+from ladle.serving.telemetry.access_log import HEADER, log_request
 from ladle.serving.telemetry.metrics import Metrics
 
 Content = tuple[int, bytes]
@@ -61,6 +63,7 @@ class RestApi:
     metrics       counts the requests below /v1/
     scrape        gives Prometheus's text, which is served at `metrics_path`
     metrics_path  "" serves no metrics
+    access_log    each request below /v1/ has a line in the log
 
     `headers` are those of every answer below /v1 and /v2.
     """
@@ -75,6 +78,7 @@ class RestApi:
         metrics: Metrics | None = None,
         scrape: Callable[[], Awaitable[bytes]] | None = None,
         metrics_path: str = "",
+        access_log: bool = False,
     ) -> None:
         self._core = core
         self._timeout_s = timeout_s
@@ -82,6 +86,7 @@ class RestApi:
         self._max_depth = max_depth
         self._metrics = metrics or Metrics()
         self._scrape = scrape
+        self._access_log = access_log
         self._metrics_path = metrics_path if scrape is not None else ""
         self._cors = _CORS if cors else b""
         self.headers = JSON + self._cors
@@ -121,7 +126,11 @@ class RestApi:
             status, content = 500, error_body("internal error; the server's log has the details")
         if route.operation not in UNCOUNTED and method != "OPTIONS":
             api = route.operation if verb is not None else ""
-            self._metrics.request(route.name, api, "REST", code, time.monotonic() - request.arrived, signature)
+            seconds = time.monotonic() - request.arrived
+            self._metrics.request(route.name, api, "REST", code, seconds, signature)
+            if self._access_log:
+                request_id = request.headers.get(HEADER.encode(), b"").decode("latin-1")
+                log_request(request_id, "REST", route.operation, route.name, code, seconds)
         if status in (429, 503):
             headers += _RETRY
         return Answer(status, content, headers)
@@ -237,7 +246,7 @@ class RestApi:
             case "nameless":
                 raise InvalidArgument("Missing model name in request.")
             case "version":
-                log.info("Failed to convert version: %s", path)
+                log_caller_error(log, "Failed to convert version: %.256s", path)
                 return 400, b""
         raise InvalidArgument(f"Malformed request: {method} {path}")
 

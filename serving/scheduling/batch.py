@@ -13,6 +13,7 @@ import numpy as np
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
+from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import size_of
 from ladle.serving.servables.servable import Servable
@@ -133,7 +134,7 @@ class Batch:
             if len(self.tasks) == 1:
                 results = [error]
             else:
-                log.info("%s: a merged run failed; its requests now run one by one", self.servable.name)
+                log_caller_error(log, "%s: a merged run failed; its requests now run one by one", self.servable.name)
                 results = [self._run_alone(task) for task in self.tasks]
         return results, time.perf_counter() - start
 

@@ -195,3 +195,9 @@ def grpc_to(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def refused() -> type[Refused]:
     return Refused
+
+
+@pytest.fixture
+def one() -> Any:
+    """float32 [1, 1]: a row for half_plus_two."""
+    return np.ones((1, 1), np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, InvalidArgument, ResourceExhausted, ServingError
 from ladle.serving.runtime import paths
+from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.servables.engines import empty_inputs, onnx_file
 from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
 from ladle.serving.servables.saved_model import Signature
@@ -208,7 +209,7 @@ def _choose(plan: Plan, names: tuple[str, ...]) -> tuple[list[str], list[Step]]:
 
 def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Exception:
     """ONNX Runtime's error in our words: its own names nodes of the graph, and files of the machine."""
-    log.info("the graph refused its inputs: %s", error)
+    log_caller_error(log, "the graph refused its inputs: %s", error)
     if "allocate" in str(error).lower():
         return ResourceExhausted("the request needs more memory than there is; send fewer rows at a time")
     if not isinstance(graph.source, bytes):  # bytes are a graph that was rewritten for inputs of any shape

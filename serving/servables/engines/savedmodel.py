@@ -21,6 +21,7 @@ import numpy as np
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import CODES, DataLoss, FailedPrecondition, InvalidArgument, ServingError, of_code
+from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.servables.engines import operations
 from ladle.serving.servables.engines.max_pool import replace_max_pools
 from ladle.serving.servables.saved_model import Signature
@@ -178,6 +179,6 @@ def _refusal(error: Exception) -> Exception:
     message = str(getattr(error, "message", error)).strip().split("\n")[0]
     message = re.sub(r"\{\{.*?\}\}\s*|\[\[.*?\]\]|\[Op:.*?\]", "", message).strip()
     if code is None:
-        log.warning("TensorFlow: %s", error)
+        log_caller_error(log, "TensorFlow: %s", error)
         return InvalidArgument("the graph cannot run these inputs")
     return of_code(CODES.get(code, "UNKNOWN"), message)

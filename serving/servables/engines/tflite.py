@@ -18,6 +18,7 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, FailedPrecondition, InvalidArgument
+from ladle.serving.runtime.log import log_caller_error
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class TfliteEngine:
                 for alias in outputs
             }
         except (ValueError, RuntimeError) as error:
-            log.info("the graph refused its inputs: %s", error)
+            log_caller_error(log, "the graph refused its inputs: %s", error)
             given = ", ".join(f'"{name}" {array.dtype} {list(array.shape)}' for name, array in inputs.items())
             raise InvalidArgument(f"the graph cannot run inputs of these shapes: {given}") from None
         finally:
