@@ -242,15 +242,19 @@ def _log_duplicate(base_path: Path, number: int, name: str) -> None:
     log.warning("%s: several names mean version %d; %r counts; remove the others", base_path, number, name)
 
 
-def stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Path, size in bytes and modification time of every file below a folder: it differs once a file has changed."""
+def stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """What differs once a file of a version has changed: path, size in bytes, and times of each file and folder.
+
+    The times are those of the last write and, since it also tells of new permissions, of the last change.
+    """
+    paths = [os.fspath(folder)]
+    for where, folders, names in os.walk(folder):
+        paths += [os.path.join(where, name) for name in (*folders, *names)]
     found = []
-    for where, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(where, name)
-            try:
-                status = os.lstat(path)
-            except OSError:  # removed since the walk listed it
-                continue
-            found.append((path, status.st_size, status.st_mtime_ns))
+    for path in paths:
+        try:
+            status = os.lstat(path)
+        except OSError:  # removed since the walk listed it, or in a folder that may not be searched
+            continue
+        found.append((path, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return tuple(sorted(found))

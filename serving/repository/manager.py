@@ -36,6 +36,8 @@ class Version(Generic[L]):
     error       why its last attempt to load failed
     stamp       its files before that attempt
     began       when that attempt began; time.monotonic()
+    seen        its files at the last poll, if they differed from `stamp`
+    reloads     whether it is loaded again while it serves
     """
 
     model: str
@@ -47,6 +49,8 @@ class Version(Generic[L]):
     attempts: int = 0
     stamp: object = None
     began: float = 0.0
+    seen: object = None
+    reloads: bool = False
     servable: L | None = None
 
 
@@ -57,7 +61,7 @@ class Manager(Generic[L]):
     retries           further attempts after a failed load
     retry_interval_s  seconds between attempts
     threads           versions that load at once
-    retry_changed     load a failed version again once its files have changed
+    retry_changed     load a version again once its files have changed, if it failed or a graph may have arrived
     unload_first      unload old versions before loading new ones, for models that do not fit into memory twice
     show              called after each change of the serving map or of a state, in the order of the changes
     """
@@ -140,6 +144,7 @@ class Manager(Generic[L]):
         aspired  folders by model and version
         """
         changed = self._failed_and_changed() if self._retry_changed else []
+        self._reload(self._graphs_arrived() if self._retry_changed else [])
         with self._changed:
             for model in {*aspired, *self._versions}:
                 self._aspire(model, aspired.get(model, {}), changed)
@@ -156,6 +161,35 @@ class Manager(Generic[L]):
             ended = [v for versions in self._versions.values() for v in versions.values() if v.state is State.END]
         # The disk may be slow, and requests for status need the lock: stamps are taken without it.
         return [version for version in ended if version.is_aspired and stamp(version.folder) != version.stamp]
+
+    def _graphs_arrived(self) -> list[Version[L]]:
+        """Versions that serve without a graph, whose files have changed since and stood still between two polls."""
+        with self._changed:
+            found = [v for versions in self._versions.values() for v in versions.values() if v.state is State.AVAILABLE]
+            found = [v for v in found if v.is_aspired and not v.reloads and v.servable and v.servable.takes_graph]
+        arrived = []
+        for version in found:
+            if not (version.folder / "assets.extra" / "card.json").exists():  # nothing names a graph yet
+                continue
+            now = stamp(version.folder)
+            if now == version.stamp:
+                continue
+            if now == version.seen:
+                arrived.append(version)
+            version.seen = now
+        return arrived
+
+    def _reload(self, arrived: list[Version[L]]) -> None:
+        with self._changed:
+            for version in arrived:
+                if version.state is not State.AVAILABLE:
+                    continue
+                log.info("%s version %d: its files changed; it is loaded again", version.model, version.number)
+                if self._unload_first:  # it does not fit into memory twice; `_unloaded` loads it again
+                    self._unload(version)
+                else:
+                    version.reloads = True
+                    self._jobs.put(version)
 
     def _aspire(self, model: str, folders: Mapping[int, Path], changed: list[Version[L]]) -> None:
         if not folders and model not in self._versions:
@@ -241,6 +275,9 @@ class Manager(Generic[L]):
                 self._attempts.remove(version)
 
     def _attempt(self, version: Version[L]) -> None:
+        if version.reloads:
+            self._attempt_again(version)
+            return
         if version.state is not State.LOADING:
             return
         version.attempts += 1
@@ -254,6 +291,28 @@ class Manager(Generic[L]):
             self._failed(version, Internal("the version could not be loaded; the server's log says why"))
         else:
             self._loaded(version, servable)
+
+    def _attempt_again(self, version: Version[L]) -> None:
+        """Load a version that serves; the new load takes the place of the old one, which stays if it fails."""
+        version.stamp = stamp(version.folder)
+        servable = None
+        try:
+            servable = self._load(version.model, version.number, version.folder)
+        except Exception as error:
+            log.warning("%s version %d: serves as before; not loaded again: %s", version.model, version.number, error)
+        with self._changed:
+            version.reloads = False
+            self._changed.notify_all()
+            if servable is None:
+                return
+            if version.state is not State.AVAILABLE:  # withdrawn during the load
+                servable.retire(lambda: None)
+                return
+            before, version.servable = version.servable, servable
+            self._publish(version.model, version.number, servable)
+            self._notify()
+            if before is not None:
+                before.retire(trim_memory_soon)
 
     def _loaded(self, version: Version[L], servable: L) -> None:
         with self._changed:

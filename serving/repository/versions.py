@@ -45,6 +45,10 @@ def describe(failures: Iterable[Failure]) -> str:
 class Loaded(Protocol):
     """A version in memory, in this process or in its workers."""
 
+    @property
+    def takes_graph(self) -> bool:
+        """Whether it runs on TensorFlow only because no graph was there when it was loaded."""
+
     def retire(self, on_idle: Callable[[], None]) -> None:
         """Call `on_idle` once the last request on this version has ended."""
 

@@ -79,6 +79,14 @@ class Loader:
             batching.check()
         definitions, engines, onnx = open_version(folder, self.options)
         servable = Servable(name, version, definitions, engines, batching)
+        servable.takes_graph = onnx is None and self.options.kind == "auto" and not self.options.tflite_interpreters
+        if servable.takes_graph:
+            log.warning(
+                "%s version %d has no verified ONNX graph and runs on TensorFlow, which takes more time and memory; if "
+                "card.json and its graph arrive, it is loaded again",
+                name,
+                version,
+            )
         if self.warm_up:
             self._warm_up(servable, folder, onnx)
         if onnx is not None:

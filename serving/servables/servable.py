@@ -37,6 +37,7 @@ class Servable:
     latencies    of each signature
     calls        calls that have been checked, by the shape of their requests
     in_flight    requests that wait or run; only the event loop changes it, so it needs no lock
+    takes_graph  whether it runs on TensorFlow only because no graph was there when it was loaded
     on_idle      called when the last request has ended, once the version is retired; None before that
     """
 
@@ -55,6 +56,7 @@ class Servable:
         self.engines = engines
         self.batching = batching
         self.latencies = {key: Latency() for key in definitions}
+        self.takes_graph = False
         self.in_flight = 0
         self.calls: dict[Hashable, Any] = {}
         self._runs = 0

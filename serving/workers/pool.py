@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,13 +65,17 @@ class Worker:
 
 @dataclass(frozen=True)
 class PooledVersion:
-    """A version that every worker has loaded. A second load of the same version gets another `load_id`."""
+    """A version that every worker has loaded. A second load of the same version gets another `load_id`.
+
+    takes_graph  as `Loaded.takes_graph`
+    """
 
     pool: WorkerPool
     load_id: int
     model: str
     version: int
     folder: Path
+    takes_graph: bool = False
 
     def retire(self, on_idle: Callable[[], None]) -> None:
         """Calls `on_idle`, in a thread, once no worker runs a request on this version any more."""
@@ -113,7 +117,7 @@ class WorkerPool:
             errors = []
             for worker, future in begun:
                 try:
-                    future.result()
+                    pooled = replace(pooled, takes_graph=future.result())
                 except ChannelClosed:
                     crashes += 1
                     self.remove(worker)

@@ -78,9 +78,11 @@ class Replica:
             self._loop.call_soon_threadsafe(answered.set)
             answered.wait()
 
-    def _load_version(self, load_id: int, model: str, number: int, folder: str) -> None:
+    def _load_version(self, load_id: int, model: str, number: int, folder: str) -> bool:
+        """Loads a version; its `takes_graph`."""
         assert self._load is not None
-        self._loaded[load_id] = self._load(model, number, Path(folder))
+        servable = self._loaded[load_id] = self._load(model, number, Path(folder))
+        return servable.takes_graph
 
     def _show(self, view: View) -> None:
         self.serving_map = ServingMap(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ladle.serving.errors import DataLoss, FailedPrecondition, MissingOperation, NotFound
+from ladle.serving.errors import DataLoss, FailedPrecondition, MissingOperation, NotFound, PermissionDenied
 from ladle.serving.repository.manager import Manager
 from ladle.serving.repository.versions import State
 from ladle.serving.servables.servable import Servable
@@ -251,3 +252,72 @@ def test_a_version_that_is_no_longer_aspired_is_not_retried() -> None:
     assert error is not None
     assert (error.code, str(error)) == ("CANCELLED", "Loading of servable cancelled")
     assert loads.begun == [1]
+
+
+class Graphs(Loads):
+    """Loads whose versions take a graph that arrives later."""
+
+    def __call__(self, name: str, version: int, folder: Path) -> Servable:
+        servable = super().__call__(name, version, folder)
+        servable.takes_graph = not (folder / "model.onnx").exists()
+        return servable
+
+
+@pytest.mark.parametrize("unload_first", [False, True], ids=["availability", "resource"])
+def test_a_version_is_loaded_again_once_the_files_of_its_graph_stand_still(tmp_path: Path, unload_first: bool) -> None:
+    loads = Graphs()
+    manager = Manager(loads, retry_changed=True, unload_first=unload_first)
+    (tmp_path / "assets.extra").mkdir()
+    poll = partial(manager.set_aspired_versions, {"m": {1: tmp_path}})
+    poll()
+    until(manager, lambda: states(manager) == {1: State.AVAILABLE})
+    first = manager.serving_map.find("m")
+    first.enter()
+    for part in ("half a card", "a whole card, at last"):
+        (tmp_path / "assets.extra" / "card.json").write_text(part)
+        (tmp_path / "model.onnx").write_text(part)
+        poll()
+        assert loads.begun == [1]
+    poll()
+    if unload_first:
+        first.leave()
+    until(manager, lambda: loads.begun == [1, 1] and states(manager) == {1: State.AVAILABLE})
+    until(manager, lambda: manager.serving_map.find("m") is not first)
+    poll()
+    poll()
+    assert loads.begun == [1, 1]
+
+
+def test_a_version_that_cannot_be_loaded_again_serves_as_before(tmp_path: Path) -> None:
+    loads = Graphs(v1=[None, DataLoss("another graph")])
+    manager = Manager(loads, retry_changed=True)
+    poll = partial(manager.set_aspired_versions, {"m": {1: tmp_path}})
+    poll()
+    until(manager, lambda: states(manager) == {1: State.AVAILABLE})
+    first = manager.serving_map.find("m")
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "card.json").write_text("a card")
+    poll()
+    poll()
+    version = manager._versions["m"][1]
+    until(manager, lambda: loads.begun == [1, 1] and not version.reloads)
+    poll()
+    poll()
+    assert manager.serving_map.find("m") is first
+    assert manager.status("m") == [(1, State.AVAILABLE, None)]
+    assert loads.begun == [1, 1]
+
+
+def test_a_failed_version_is_tried_again_when_its_permissions_change(tmp_path: Path) -> None:
+    file = tmp_path / "saved_model.pb"
+    file.write_text("")
+    loads = Loads(v1=[PermissionDenied("saved_model.pb cannot be read")])
+    manager = Manager(loads, retry_changed=True)
+    poll = partial(manager.set_aspired_versions, {"m": {1: tmp_path}})
+    poll()
+    until(manager, lambda: states(manager) == {1: State.END})
+    poll()
+    assert loads.begun == [1]
+    file.chmod(0o600)
+    poll()
+    until(manager, lambda: states(manager) == {1: State.AVAILABLE})

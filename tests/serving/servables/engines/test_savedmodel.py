@@ -375,3 +375,15 @@ def test_the_init_op_of_a_savedmodel_cannot_be_called(server: Any, grpc_to: Any,
     with pytest.raises(refused, match="belongs to loading the model and cannot be called") as caught:
         grpc_to(server).predict("two", {}, "__saved_model_init_op")
     assert caught.value.code == "FAILED_PRECONDITION"
+
+
+def test_a_version_whose_graph_arrives_later_moves_to_it(server: Any, tiny: Any, grpc_to: Any, tmp_path: Path) -> None:
+    repository = next(Path(part) for part in server.process.args if "savedmodels" in part)
+    shutil.copytree(repository / "two", tmp_path / "later").rename(repository / "later")
+    server.wait_for_state("later", 1, "AVAILABLE")
+    ask, x = grpc_to(server), np.array([[1.0]], np.float32)
+    assert ask.predict("later", {"x": x}) == {"y": [[2.5]], "same": [[1.0]]}
+    assert "later version 1 has no verified ONNX graph and runs on TensorFlow" in server.log.read_text()
+    graph_for_one_signature(repository / "later" / "1", tiny)
+    server.wait_for(lambda: ask.predict("later", {"x": x})["y"] == [[8.0]])
+    assert server.states("later") == {1: "AVAILABLE"}
