@@ -99,7 +99,7 @@ class Backprop(Saved):
         return [*outputs, tf.sigmoid(z) if self.config.output == "sigmoid" else tf.nn.softmax(z)], z
 
     def target(self, label: tf.Tensor) -> tf.Tensor:
-        """The outputs that are wanted, t: class ids [b] -> float32 [b, outputs] of 0 and 1."""
+        """The target outputs t: class ids [b] -> float32 [b, outputs] of 0 and 1."""
         ids = tf.cast(label, tf.int64)[:, tf.newaxis]
         classes = [1] if self.has_one_output else range(self.config.num_classes)
         return tf.cast(tf.equal(ids, tf.constant(list(classes), tf.int64)), tf.float32)
@@ -130,7 +130,7 @@ class Backprop(Saved):
         return tf.linalg.matvec(derivatives.softmax_jacobian(output), output - target)
 
     def gradients(self, outputs: list[tf.Tensor], deltas: list[tf.Tensor]) -> list[tf.Tensor]:
-        """∂E/∂W and ∂E/∂b of each layer in turn, means over the batch: O_i·δ_j and δ_j, in the weights' shapes."""
+        """∂E/∂W and ∂E/∂b of each layer, means over the batch: O_i·δ_j and δ_j, in the weights' shapes."""
         n = tf.cast(tf.shape(outputs[0])[0], tf.float32)
         each = zip(outputs[:-1], deltas, strict=True)
         return [g for o, delta in each for g in (tf.transpose(o) @ delta / n, tf.reduce_sum(delta, axis=0) / n)]
@@ -147,14 +147,14 @@ class Backprop(Saved):
         weights = [variable.value for pair in self.pairs for variable in (pair.w, pair.b)]
         for variable, gradient in zip(weights, clipped(gradients, self.config), strict=True):
             variable.assign_sub(rate * gradient)
-        return self._told(outputs[-1], target)
+        return self._results(outputs[-1], target)
 
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same figures without a step."""
+        """The same metrics without a step."""
         image, label = batch
-        return self._told(self.forward(image)[0][-1], self.target(label))
+        return self._results(self.forward(image)[0][-1], self.target(label))
 
-    def _told(self, output: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _results(self, output: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
         self._figures[0].update_state(self.error(output, target))
         if self.has_one_output:
             right = tf.equal(output[:, 0] > 0.5, target[:, 0] > 0.5)
@@ -193,7 +193,7 @@ def build(config: Config) -> Backprop:
 def signatures(model: Backprop, config: Config, assets: Assets) -> dict[str, Signature]:
     """Those of image classifiers, and the backward pass of each image.
 
-    gradients  image float32 [b, h, w, c] in [0, 1], target int64 [b], the id of the wanted class ->
+    gradients  image float32 [b, h, w, c] in [0, 1], target int64 [b], the id of a class ->
                output           float32 [b, outputs]          O
                error            float32 [b]                   E
                delta{n}         float32 [b, units]            ∂E/∂z of layer n, also ∂E/∂b of it
@@ -201,15 +201,15 @@ def signatures(model: Backprop, config: Config, assets: Assets) -> dict[str, Sig
                weight_gradient{n}  float32 [b, inputs, units] ∂E/∂W of layer n
                image_gradient   float32 [b, h, w, c]          ∂E/∂x: how each pixel raises the error
 
-    Gradients are those of each image's own E, no means over the batch.
+    Gradients are those of the E of each image, not means over the batch.
     """
     shape = (config.height, config.width, config.channels)
 
     def explain(image: tf.Tensor, target: tf.Tensor) -> Tensors:
         outputs, _ = model.forward(image)
-        wanted = model.target(target)
-        deltas = model.backward(outputs, wanted)
-        answer = {"output": outputs[-1], "error": model.error(outputs[-1], wanted)}
+        targets = model.target(target)
+        deltas = model.backward(outputs, targets)
+        answer = {"output": outputs[-1], "error": model.error(outputs[-1], targets)}
         for n, (given, delta) in enumerate(zip(outputs[:-1], deltas, strict=True), 1):
             each = given[:, :, tf.newaxis] * delta[:, tf.newaxis, :]  # [b, inputs, units]
             answer[f"delta{n}"] = delta
@@ -231,7 +231,7 @@ NETWORKS = [
     Network(
         name="perceptron",
         task="classify",
-        summary="One layer of sigmoid units, taught by squared error; its gradient is written out and served.",
+        summary="One layer of sigmoid units, trained on squared error; its gradient is written out and served.",
         config=Config(units=(), learning_rate=0.5),
         build=build,
         signatures=signatures,
@@ -248,7 +248,7 @@ NETWORKS = [
     Network(
         name="backprop_mlp",
         task="classify",
-        summary="Layers of sigmoid units, taught by back-propagation written out; its gradients are served.",
+        summary="Layers of sigmoid units, trained by hand-written back-propagation; its gradients are served.",
         config=Config(),
         build=build,
         signatures=signatures,

@@ -47,33 +47,33 @@ class Crops:
         rows = tf.gather(self.top, ids)[:, tf.newaxis] + place  # [b, size]
         columns = tf.gather(self.left, ids)[:, tf.newaxis] + place
         if y is not None and y.shape.rank == 3:
-            y = _taken(y, rows, columns)
-        return _taken(x, rows, columns), y
+            y = _gathered(y, rows, columns)
+        return _gathered(x, rows, columns), y
 
 
 @dataclass(frozen=True)
-class Moves:
+class ShiftsAndFlips:
     """Random shifts and flips of the training images of one epoch, one row per image or crop.
 
-    dy, dx  int32 [n], shift in pixels; border pixels are repeated
-    mirror  bool [n], left and right swapped
-    flip    bool [n], top and bottom swapped; only for segmentation, where up and down have no meaning
-    turn    bool [n], rows and columns swapped; only for segmentation and square images. With the other two it gives
-            every rotation by a right angle
+    dy, dx     int32 [n], shift in pixels; border pixels are repeated
+    mirror     bool [n], left and right swapped
+    flip       bool [n], top and bottom swapped; only for segmentation, where up and down have no meaning
+    transpose  bool [n], rows and columns swapped; only for segmentation of square images. With mirror and flip it gives
+               every rotation by a right angle
     """
 
     dy: tf.Tensor
     dx: tf.Tensor
     mirror: tf.Tensor
     flip: tf.Tensor
-    turn: tf.Tensor
+    transpose: tf.Tensor
 
     @classmethod
-    def drawn(cls, seed: Sequence[int], shape: Sequence[int], task: Task, labels: Sequence[str]) -> Moves:
+    def drawn(cls, seed: Sequence[int], shape: Sequence[int], task: Task, labels: Sequence[str]) -> ShiftsAndFlips:
         """Draw changes for images or crops of this shape, [n, h, w, c]."""
         random = np.random.default_rng(seed)
         count, height, width = shape[:3]
-        dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_most, (height, width)))
+        dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_largest_shift, (height, width)))
         coins = random.integers(0, 2, (3, count), np.int8).astype(bool)
         # A mirrored digit is no digit, or another one.
         if labels and all(label.lower().removeprefix("digit ").isdigit() for label in labels):
@@ -86,34 +86,34 @@ class Moves:
 
     def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Change a batch, and its masks alike: x [b, h, w, c], y [b, h, w] or [b]."""
-        rows = _moved(x.shape[1], tf.gather(self.dy, ids), tf.gather(self.flip, ids))  # [b, h]
-        columns = _moved(x.shape[2], tf.gather(self.dx, ids), tf.gather(self.mirror, ids))  # [b, w]
-        turn = tf.gather(self.turn, ids)  # [b]
+        rows = _sources(x.shape[1], tf.gather(self.dy, ids), tf.gather(self.flip, ids))  # [b, h]
+        columns = _sources(x.shape[2], tf.gather(self.dx, ids), tf.gather(self.mirror, ids))  # [b, w]
+        transpose = tf.gather(self.transpose, ids)  # [b]
         if y is not None and y.shape.rank == 3:
-            y = _turned(_taken(y, rows, columns), turn)
-        return _turned(_taken(x, rows, columns), turn), y
+            y = _transposed(_gathered(y, rows, columns), transpose)
+        return _transposed(_gathered(x, rows, columns), transpose), y
 
 
-def _most(pixels: int) -> int:
+def _largest_shift(pixels: int) -> int:
     return max(1, round(SHIFT * pixels / 28))
 
 
-def _moved(size: int, shift: tf.Tensor, reverse: tf.Tensor) -> tf.Tensor:
+def _sources(size: int, shift: tf.Tensor, reverse: tf.Tensor) -> tf.Tensor:
     """The source position of each pixel along an axis: int32 [b, size]."""
     place = tf.range(size)[tf.newaxis]
     place = tf.where(reverse[:, tf.newaxis], size - 1 - place, place)
     return tf.clip_by_value(place + shift[:, tf.newaxis], 0, size - 1)
 
 
-def _taken(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+def _gathered(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
-def _turned(x: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
+def _transposed(x: tf.Tensor, transpose: tf.Tensor) -> tf.Tensor:
     if x.shape[1] != x.shape[2]:
         return x
     order = [0, 2, 1, 3][: x.shape.rank]
-    return tf.where(tf.reshape(turn, [-1] + [1] * (x.shape.rank - 1)), tf.transpose(x, order), x)
+    return tf.where(tf.reshape(transpose, [-1] + [1] * (x.shape.rank - 1)), tf.transpose(x, order), x)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from ladle.models import Assets, Config, Network, Task
 from ladle.models._steps import FILTERED, FIRST_WORD, Tokenize
-from ladle.training.data.augmentation import Change, Crops, Elastic, Moves
+from ladle.training.data.augmentation import Change, Crops, Elastic, ShiftsAndFlips
 from ladle.training.data.dataset import Array, Dataset, Kind, Split
 from ladle.training.data.errors import DataError
 
@@ -132,7 +132,7 @@ class Prepared:
                 changes.append(Crops.drawn([config.seed, 4, epoch], shape, crop))
                 shape[1:3] = [crop, crop]
             if config.augment:
-                changes.append(Moves.drawn([config.seed, 2, epoch], shape, self.task, self.assets.labels))
+                changes.append(ShiftsAndFlips.drawn([config.seed, 2, epoch], shape, self.task, self.assets.labels))
             if config.elastic:
                 changes.append(Elastic.drawn([config.seed, 3, epoch], count, config.elastic))
             return changes
