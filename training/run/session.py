@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,8 @@ def train(request: Request) -> Exported:
 
         version = hosts.on_chief(exported)
         folder.update(exported=str(version))
+        if is_chief:
+            say(f"  curves    tensorboard --logdir {shlex.quote(str(folder.path))}")
     say(f"  time      {phases}")
     return Exported(version, measured)
 

@@ -134,7 +134,9 @@ def test_a_card_repeats_its_run_to_the_same_weights(home: Path, tmp_path: Path) 
     np.testing.assert_array_equal(*answers)
 
 
-def test_a_run_starts_from_the_weights_of_a_version(home: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_weights_of_a_version(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     begin = home / "models" / "lenet5"
     overrides = {**models.get("lenet5").tiny, "train_limit": 16, "learning_rate": 0.0, "seed": 7}
     places: dict[str, Any] = {"repository": tmp_path / "models", "runs": tmp_path / "runs", "report": False}
@@ -145,6 +147,8 @@ def test_a_run_starts_from_the_weights_of_a_version(home: Path, tmp_path: Path) 
     told = card(version)["initial"]
     assert told["source"] == "user's path: lenet5 version 1"
     assert len(told["sha256"]) == 64
+    [logs] = re.findall(r"^  curves    tensorboard --logdir (.*)$", capsys.readouterr().err, re.MULTILINE)
+    assert list(Path(logs).rglob("*.tfevents.*"))
 
 
 def test_the_weights_of_a_run_are_those_of_its_best_epoch(home: Path) -> None:
