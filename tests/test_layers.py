@@ -32,12 +32,13 @@ ORDER = {
     "serving.grpc": "backend native api health reflection reload predict_request predict_response wire calls http2",
     "serving.rest": "api http routes json",
     "serving.servables": """
-        loader engines warmup tfrecord steps servable examples matching saved_model latency batching_parameters""",
+        loader files engines warmup tfrecord steps servable examples matching saved_model latency
+        batching_parameters""",
     "training": """
         __main__ options convert check run report export weights evaluate loop onnx store data quiet errors""",
     "training.data": "commands pipeline augmentation sets registry to_folder readers fetch dataset errors",
     "clients": "__main__ cli web library drawing transport json_output argument_types wire errors",
-    "clients.web": "__main__ app api verbs uploads service backend catalog http config",
+    "clients.web": "__main__ app api verbs uploads service backend catalog repository http config",
     "clients.library": "async_client client connect inference tasks images preprocess results cards",
     "clients.transport": """
         rest_async rest grpc base rest_protocol grpc_protocol protocol metadata operation address access""",

@@ -13,13 +13,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ladle.clients.wire.arrays import Array
-from ladle.serving.errors import FailedPrecondition, ServingError, of_code
+from ladle.serving.errors import FailedPrecondition, ServingError, Unavailable, of_code
 from ladle.serving.runtime.memory import trim_memory
 from ladle.serving.runtime.paths import check_version
 from ladle.serving.servables import matching, warmup
 from ladle.serving.servables.batching_parameters import Batching, read_batching, read_batching_of
 from ladle.serving.servables.engines.choose import EngineOptions, engine_options, open_version
 from ladle.serving.servables.engines.onnx import OnnxEngine
+from ladle.serving.servables.files import check_files
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 
@@ -64,6 +65,10 @@ class Loader:
         except ServingError as error:
             code = error.code
             raise
+        except OSError as error:  # of the disk: whoever looks at the status must not search the code for it
+            code = Unavailable.code
+            log.warning("%s version %d: %s", name, version, error)
+            raise Unavailable(f"a file of the version cannot be read: {error.strerror or error}") from None
         finally:
             self.metrics.loaded(name, version, code, time.perf_counter() - start)
             trim_memory()
@@ -74,6 +79,7 @@ class Loader:
     def _load(self, name: str, version: int, folder: Path) -> Servable:
         if not self.allow_symlinks:
             check_version(folder, self.root or folder.parent)
+        check_files(folder)
         batching = read_batching_of(folder) if self.batching and self.own_batching else self.batching
         if batching is not None:
             batching.check()

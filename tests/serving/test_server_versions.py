@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,56 @@ def test_no_error_contains_a_path(serve: Any, tiny: Any, repository: Path) -> No
         reason = server.get(f"/v1/models/{model}")[1].decode()
         assert str(repository) not in reason
         assert "saved_model.pb" in reason
+
+
+# Root reads any file; without this capability it is as bound to permissions as any user.
+WITHOUT_ROOTS_RIGHTS = """
+import ctypes
+header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capset(header, none) == 0
+"""
+
+
+def statuses(server: Any, model: str) -> tuple[str, str]:
+    """Code and message of the model's only version."""
+    (version,) = json.loads(server.get(f"/v1/models/{model}")[1])["model_version_status"]
+    return version["status"]["error_code"], version["status"]["error_message"]
+
+
+def test_what_cannot_be_read_is_said_and_served_after_chmod(
+    serve: Any, tiny: Any, repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_ROOTS_RIGHTS)
+    folder, file, away = (tiny.half_plus(1).write(repository / name, 1) for name in ("folder", "file", "away"))
+    folder.chmod(0)
+    (file / "model.onnx").chmod(0)
+    away.parent.chmod(0)
+    server = serve("--repository", repository, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    for model, name in (("folder", "the version's folder"), ("file", "model.onnx")):
+        server.wait_for_state(model, 1, "END")
+        message = f"{name} cannot be read: permission denied; allow the server's user to read it"
+        assert statuses(server, model) == ("PERMISSION_DENIED", message)
+        assert f"{model} version 1: not loaded: {message}" in server.log.read_text()
+    assert (
+        f"away: the folder {away.parent} cannot be read (Permission denied); waiting for it" in server.log.read_text()
+    )
+    assert "Traceback" not in server.log.read_text()
+    for path, mode in ((folder, 0o755), (file / "model.onnx", 0o644), (away.parent, 0o755)):
+        path.chmod(mode)
+    for model in ("folder", "file", "away"):
+        server.wait_for_state(model, 1, "AVAILABLE")
+
+
+def test_a_fifo_in_place_of_a_file_is_refused(serve: Any, tiny: Any, repository: Path) -> None:
+    for name in ("saved_model.pb", "model.onnx", "assets.extra/card.json"):
+        version = tiny.half_plus(1).write(repository / Path(name).stem, 1)
+        (version / name).unlink()
+        os.mkfifo(version / name)
+    server = serve("--repository", repository)
+    for name in ("saved_model.pb", "model.onnx", "assets.extra/card.json"):
+        server.wait_for_state(Path(name).stem, 1, "END")
+        refusal = f"{name} is a FIFO; expected a regular file: replace it"
+        assert statuses(server, Path(name).stem) == ("FAILED_PRECONDITION", refusal)
 
 
 def test_the_half_written_version_of_a_killed_writer_is_not_served(serve: Any, tiny: Any, repository: Path) -> None:
