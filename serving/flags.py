@@ -78,7 +78,7 @@ FLAGS = [
     ),
     *_group(
         "Ports and limits",
-        ("host", "", "address to listen on; empty: all addresses (ours)"),
+        ("host", "", "address to listen on; empty: all (gRPC: all of IPv4); --host=:: is all, IPv6 and IPv4 (ours)"),
         (
             "workers",
             1,

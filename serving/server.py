@@ -30,7 +30,7 @@ from ladle.serving.rest.http.messages import Limits
 from ladle.serving.rest.http.server import HttpServer
 from ladle.serving.runtime import tls
 from ladle.serving.runtime.cores import cpu_count
-from ladle.serving.runtime.listening import listen, raise_file_limit
+from ladle.serving.runtime.listening import listen, raise_file_limit, reason, show_address
 from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.scheduling.limits import queue_limits
@@ -176,7 +176,9 @@ class Server:
         try:
             return [listen(self._options.host, port, share=self._replica is not None)]
         except OSError as error:
-            log.error("REST is off: it cannot listen on port %d: %s", port, error.strerror)
+            log.error(
+                "REST is off: it cannot listen on %s: %s", show_address(self._options.host or "::", port), reason(error)
+            )
             return []
 
     def _ready_line(self, has_rest: bool) -> str:

@@ -16,7 +16,7 @@ from ladle.serving.grpc import reflection
 from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.application import Limits
 from ladle.serving.repository.assembly import StartError
-from ladle.serving.runtime.listening import listen, remove_stale_socket, settle
+from ladle.serving.runtime.listening import listen, probe_socket, reason, remove_stale_socket, settle, show_address
 from ladle.serving.telemetry.access_log import HEADER
 
 MAX_BYTES = 2**31 - 1
@@ -108,7 +108,10 @@ async def start(settings: Settings, backend: str, methods: Methods, credentials:
         handler = grpc.stream_stream_rpc_method_handler(info)
         table |= {name: {"ServerReflectionInfo": handler} for name in reflection.NAMES}
     if settings.socket_path:
-        remove_stale_socket(Path(settings.socket_path))
+        try:
+            remove_stale_socket(Path(settings.socket_path))
+        except OSError as error:
+            raise _cannot_listen(settings.socket_path, error) from None
     if backend == "native":
         return await _start_native(settings, table)
     return await _start_grpcio(settings, table, credentials)
@@ -138,14 +141,18 @@ async def _start_native(settings: Settings, table: Methods) -> Any:
     where = settings.socket_path
     try:
         if settings.port:
-            where = f"{settings.host or '0.0.0.0'}:{settings.port}"  # noqa: S104
+            where = show_address(settings.host, settings.port)
             await server.listen(listen(settings.host or "0.0.0.0", settings.port, settings.share))  # noqa: S104
         if settings.socket_path:
             where = settings.socket_path
             await server.listen(settings.socket_path)
-    except OSError:
-        raise StartError(f"UNKNOWN: gRPC cannot listen on {where}; is it in use?") from None
+    except OSError as error:
+        raise _cannot_listen(where, error) from None
     return server
+
+
+def _cannot_listen(where: str, error: OSError) -> StartError:
+    return StartError(f"UNKNOWN: gRPC cannot listen on {where}: {reason(error)}")
 
 
 async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) -> Any:
@@ -176,10 +183,23 @@ async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) ->
                 server.add_insecure_port(address)
             else:
                 server.add_secure_port(address, credentials)
-        except RuntimeError:
-            raise StartError(f"UNKNOWN: gRPC cannot listen on {address}; is it in use?") from None
+        except RuntimeError:  # without the system's reason
+            raise _find_reason(address, settings) from None
     await server.start()
     return _Grpcio(server, calls)
+
+
+def _find_reason(address: str, settings: Settings) -> StartError:
+    """Why grpcio cannot listen: what the system answers to the same attempt."""
+    path = address.removeprefix("unix:")
+    try:
+        if path != address:
+            probe_socket(path)
+        else:
+            listen(settings.host or "0.0.0.0", settings.port, settings.share).close()  # noqa: S104
+    except OSError as error:
+        return _cannot_listen(path, error)
+    return StartError(f"UNKNOWN: gRPC cannot listen on {path}; grpcio does not say why; try --grpc_backend=native")
 
 
 class _GrpcioContext(NamedTuple):
@@ -247,8 +267,7 @@ class _Grpcio:
 def _addresses(settings: Settings) -> list[str]:
     found = []
     if settings.port:
-        host = settings.host or "0.0.0.0"  # noqa: S104 (as TensorFlow Serving; --host restricts it)
-        found.append(f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}")
+        found.append(show_address(settings.host, settings.port))  # all addresses, as TensorFlow Serving, without --host
     if settings.socket_path:
         found.append(f"unix:{settings.socket_path}")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import socket
 import stat
 import struct
@@ -20,19 +21,45 @@ _MAX_FILES = 2**16
 
 
 def listen(host: str, port: int, share: bool = False) -> socket.socket:
-    """A listening TCP socket; host "" for all addresses, IPv6 and IPv4 where the system has both. OSError if it fails.
+    """A listening TCP socket; host "" or "::" for all addresses, IPv6 and IPv4 where the system has both.
 
     share  lets other processes listen on the same port (SO_REUSEPORT)
+
+    OSError if it fails; `reason` says why.
     """
-    if host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=share)
+    if host not in ("", "::"):
+        return socket.create_server((host, port), family=_family(host), backlog=_BACKLOG, reuse_port=share)
     if socket.has_dualstack_ipv6():
         with contextlib.suppress(OSError):  # the kernel knows IPv6, but no interface has it
             return socket.create_server(
                 ("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True, reuse_port=share
             )
     return socket.create_server(("", port), backlog=_BACKLOG, reuse_port=share)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    """IPv4 where the host has it."""
+    families = {row[0] for row in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)}
+    return socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
+
+
+def show_address(host: str, port: int) -> str:
+    """`127.0.0.1:8500`, `[::1]:8500`; all IPv4 addresses without a host."""
+    return f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104
+
+
+def reason(error: OSError) -> str:
+    """Why the system cannot listen, in its own words."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)  # Python adds the address to `error.strerror`
+
+
+def probe_socket(path: str) -> None:
+    """Listens on a new UNIX socket at this path, and removes it. OSError if it fails."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+    Path(path).unlink()
 
 
 def remove_stale_socket(path: Path) -> None:

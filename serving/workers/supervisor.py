@@ -28,6 +28,7 @@ from ladle.serving.repository import assembly
 from ladle.serving.repository.assembly import StartError
 from ladle.serving.repository.versions import View
 from ladle.serving.runtime.cores import cpu_count
+from ladle.serving.runtime.listening import listen, reason, show_address
 from ladle.serving.workers.channel import Channel, ChannelClosed
 from ladle.serving.workers.pool import Worker, WorkerPool
 
@@ -113,14 +114,16 @@ class Supervisor:
         if port:
             try:
                 held.append(_hold(host or "0.0.0.0", port))  # noqa: S104 (as TensorFlow Serving; --host narrows it)
-            except OSError:
-                address = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104
-                raise StartError(f"UNKNOWN: gRPC cannot listen on {address}; is it in use?") from None
+            except OSError as error:
+                address = show_address(host, port)
+                raise StartError(f"UNKNOWN: gRPC cannot listen on {address}: {reason(error)}") from None
         if rest_port and rest_port != port:
             try:
                 held.append(_hold(host, rest_port))
             except OSError as error:
-                log.error("REST is off: it cannot listen on port %d: %s", rest_port, error.strerror)
+                log.error(
+                    "REST is off: it cannot listen on %s: %s", show_address(host or "::", rest_port), reason(error)
+                )
                 self._arguments.append("--rest_api_port=0")
         return held
 
@@ -248,10 +251,8 @@ def _hold(host: str, port: int) -> socket.socket:
     """Reserves a port: a socket that is bound but does not listen. OSError when the port is in use."""
     # The kernel hands connections only to sockets that listen, so the workers get them all. While this socket is bound,
     # no other program can take the port when the workers restart.
-    from ladle.serving.runtime.listening import listen
-
-    listen(host, port).close()  # without sharing, so that it fails if another server listens on the port
-    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+    with listen(host, port) as listening:  # without sharing, so that it fails if another server listens on the port
+        family = listening.family
     holder = socket.socket(family, socket.SOCK_STREAM)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
