@@ -172,6 +172,7 @@ def load(
     entry = _REGISTRY.get(name)
     report = progress or Silent()
     drawn = synthetic or entry.read is None
+    # Checked before anything is fetched. With allow_synthetic either the reader or the generator may get the options.
     registry.check_options(entry, options, real=not drawn, drawn=drawn or allow_synthetic)
     if drawn:
         if path is not None:

@@ -71,6 +71,7 @@ class ShiftsAndFlips:
     @classmethod
     def drawn(cls, seed: Sequence[int], shape: Sequence[int], task: Task, labels: Sequence[str]) -> ShiftsAndFlips:
         """Draw changes for images or crops of this shape, [n, h, w, c]."""
+        # Drawn for the whole epoch at once, by row: an example changes alike in whatever batch a resumed run has it.
         random = np.random.default_rng(seed)
         count, height, width = shape[:3]
         dy, dx = (random.integers(-m, m + 1, count, np.int32) for m in map(_largest_shift, (height, width)))
@@ -137,6 +138,7 @@ class Elastic:
     def __call__(self, ids: tf.Tensor, x: tf.Tensor, y: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Deform a batch and its masks alike: x uint8 [b, h, w, c], y [b, h, w] or [b]."""
         size = tf.shape(x)[1:3]
+        # Interpolating a few random vectors gives a smooth field without a Gaussian filter over all pixels.
         by = tf.image.resize(tf.gather(self.by, ids), size, "bicubic")  # [b, h, w, 2]
         place = tf.stack(tf.meshgrid(tf.range(size[0]), tf.range(size[1]), indexing="ij"), axis=-1)  # [h, w, 2]
         place = tf.clip_by_value(tf.cast(place, tf.float32) + by, 0.0, tf.cast(size - 1, tf.float32))  # [b, h, w, 2]

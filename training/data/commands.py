@@ -33,6 +33,7 @@ def list_datasets(json: bool = False, *, cache: str | Path | None = None) -> int
         download = size(info.size_bytes) if info.size_bytes else ""
         here = HERE[info.present] if info.sources else ""
         table.add_row(info.name, info.description, here, info.source, download, info.licence, info.sha256[:12])
+    # In a pipe, rich assumes 80 columns, which breaks the rows that other programs read.
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     with console.capture() as capture:
         console.print(table)

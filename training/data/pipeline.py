@@ -119,6 +119,8 @@ class Prepared:
         return np.random.default_rng([self.config.seed, 0]).permutation(len(self.train))[: self.train_size]
 
     def _order(self, epoch: int) -> Array:
+        # The second number of a seed keeps the random streams apart: 0 choice of examples, 1 their order, 2 shifts and
+        # flips, 3 elastic deformation, 4 crops.
         pieces = self.chosen()[:, np.newaxis] * self.pieces + np.arange(self.pieces)
         return np.random.default_rng([self.config.seed, 1, epoch]).permutation(pieces.ravel())
 
@@ -153,6 +155,8 @@ class Prepared:
             return x, tf.cast(y, tf.int32 if self.task in ("classify", "segment") else tf.float32)
 
         with tf.device(HOST):
+            # Ids are put in order and batched, not examples: a resumed run starts at any step without reading the ones
+            # before it.
             ids = tf.data.Dataset.from_tensor_slices(order.astype(np.int32)).batch(size, drop_remainder)
             batches = ids.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             return batches.prefetch(tf.data.AUTOTUNE).with_options(_as_written())
@@ -178,6 +182,7 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
             )
     if chosen := getattr(config, "classes", ()):
         dataset = only(dataset, chosen)
+    # After the choice of classes, which can leave a split empty.
     for name, size in dataset.sizes().items():
         if not size:
             raise DataError(f"{dataset.name} has no {name} examples; expected some in each split")
@@ -232,6 +237,7 @@ def words(texts: Iterable[bytes], count: int) -> tuple[str, ...]:
     for text in texts:
         counter.update(text.replace(b"<br />", b" ").lower().translate(SEPARATORS).split(b" "))
     del counter[b""]
+    # Ties go by the word, so that the vocabulary does not depend on the order of the texts.
     ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
     return tuple(word.decode() for word, _ in ranked[:count])
 
@@ -270,6 +276,7 @@ def _tensor(array: Array) -> tf.Tensor:
     """A tensor with a copy of the array. tf.constant would hold two copies for a while."""
     if array.nbytes < LARGE:
         return tf.constant(array)
+    # Tensors begin at multiples of ALIGNED bytes; the memory of a NumPy array need not.
     memory = np.empty(array.nbytes + ALIGNED, np.uint8)
     begin = -memory.ctypes.data % ALIGNED
     aligned = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)

@@ -110,6 +110,7 @@ def sources_of(entry: Entry | Published, key: str | None) -> tuple[Source, ...]:
 def locate(entry: Entry | Published, root: Path, key: str | None = None) -> Found | None:
     """Find the files on this machine, in the cache below `root`, else in an installed package; fetches nothing."""
     candidates = sources_of(entry, key)
+    # The cache of every source comes before any installed package: only cached files are known to be complete.
     for source in candidates:
         folder = cache.folder(root, entry.name, source.key)
         if cache.present(folder):
@@ -131,6 +132,7 @@ def resolve(
     DataError names each source that was tried and why it failed, and says what to do.
     """
     found = locate(entry, root, key)
+    # A damaged cache or another version of a package falls through to a fetch.
     if found and _whole(found):
         return found
     failures = []
@@ -205,6 +207,7 @@ def from_path(entry: Entry, path: Path, seed: int, options: Mapping[str, Any]) -
         raise DataError(f"{path}: no such file or folder; expected {entry.layout}")
     contents = read(entry, path, seed, options)
     name = contents.name or (f"own_{entry.name}" if entry.sources else entry.name)
+    # Pictures from `ladle data write` keep their origin, so that generated ones stay marked as synthetic.
     written = to_folder.provenance(path)
     provenance = Provenance(
         name=name,
@@ -254,6 +257,7 @@ def _known(function: Callable[..., Contents], options: Mapping[str, Any]) -> dic
 def _options(function: Callable[..., Contents] | None) -> list[str]:
     if function is None:
         return []
+    # Keyword-only parameters are the options; a reader needs no second list of them.
     parameters = inspect.signature(function).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 

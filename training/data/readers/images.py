@@ -69,7 +69,7 @@ def decode(name: str, data: bytes | Path, mode: str | None) -> Image.Image:
             # A small file can unpack to gigabytes of pixels. Pillow only warns about it.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
-            image.load()
+            image.load()  # open() reads only the header; damaged data show here
         if mode and image.mode.startswith("I") and np.asarray(image).max() > 255:
             # Pillow's conversion clips 16-bit grey values at 255; they must be scaled.
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))

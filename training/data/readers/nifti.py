@@ -39,7 +39,8 @@ def read(path: Path) -> Array:
         raise DataError(
             f"{path}: has {len(raw)} bytes; expected {int(offset) + count * dtype.itemsize} by its header: get it again"
         )
-    voxels = np.frombuffer(raw, dtype, count, int(offset)).reshape(shape, order="F")
+    voxels = np.frombuffer(raw, dtype, count, int(offset)).reshape(shape, order="F")  # x varies fastest
+    # A slope of 0 means that the file has no scale (NIfTI-1 header, scl_slope).
     if slope not in (0.0, 1.0) or (slope and intercept):
         return voxels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     return voxels

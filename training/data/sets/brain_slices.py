@@ -51,6 +51,7 @@ def read(path: Path, seed: int, *, scale: int = 2) -> Contents:
     t1, grey, white = (_volume(path / _name(volume)) for volume in ("t1", "gm", "wm"))
     if not t1.shape == grey.shape == white.shape:
         raise DataError(f"{path}: the volumes are {t1.shape}, {grey.shape} and {white.shape}; expected one shape")
+    # The maps are probabilities times 255; uint16, as the sum of two exceeds uint8.
     matter = (grey.astype(np.uint16) + white > 127).sum(axis=(0, 1))  # pixels a slice
     usable = np.flatnonzero(matter > BRAIN_PIXELS)
     if len(usable) < len(BLOCKS) * (GAP + 1):

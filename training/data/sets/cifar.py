@@ -62,7 +62,7 @@ def read(path: Path, seed: int, layout: Layout) -> Contents:
     pairs = [_batch(path / name, members.pop(name), layout, len(names)) for name in trains]
     x = np.concatenate([x for x, _ in pairs]) if len(pairs) > 1 else pairs[0][0]
     y = np.concatenate([y for _, y in pairs])
-    del pairs
+    del pairs  # the training images take 150 MB; do not hold them twice
     if layout.test not in members:
         note = f"no test file; all splits drawn from {len(x)} training images by seed {seed}"
         return Contents(*deal(x, y, seed, 0.1, 0.2), names, note, files=read_from)

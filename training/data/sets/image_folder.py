@@ -58,6 +58,7 @@ def read(
     else:
         given_split = None
     labels, y = _classes(path, parents)
+    # Duplicates across splits would let a network score on pictures that it was trained on.
     order = None if given_split is None else folders.first_kept(given_split)
     kept = distinct(x, order)
     doubles = f"; {len(x) - len(kept)} duplicate pictures left out" if len(kept) < len(x) else ""

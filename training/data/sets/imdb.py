@@ -76,6 +76,7 @@ def read(path: Path, seed: int) -> Contents:
     train, test = _reviews(found)
     if not train:
         raise DataError(f"{path}: holds no reviews; expected {LAYOUT}")
+    # The test part stays complete, so that results compare with published ones; duplicates of it are removed from train.
     kept = _distinct(train, known=(text for text, _ in test))
     dropped = f"{len(train) - len(kept)} duplicate reviews left out"
     x, y = _arrays(kept)
@@ -125,8 +126,9 @@ def _reviews(found: Path) -> tuple[Reviews, Reviews]:
 
 def _table(path: Path) -> Reviews:
     """Read a table with a header: columns text or review, label or sentiment, and perhaps source."""
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(1 << 30)  # a user's texts may exceed the default of 128 KiB
     tab = ".tsv" in path.name
+    # TSV files have quotation marks as plain text; in CSV files they enclose fields.
     rows = csv.reader(
         io.StringIO(files.text(path), newline=""),
         delimiter="\t" if tab else ",",

@@ -52,7 +52,7 @@ def read(
         pieces = (kept[:, None] * per + np.arange(per)).ravel()
         x, y = x[pieces], y[pieces]
     ids = np.unique(y)
-    if len(ids) == 2 and ids[0] == 0:
+    if len(ids) == 2 and ids[0] == 0:  # 0 and 255, as drawing programs save masks
         np.minimum(y, 1, out=y)
         ids = np.array([0, 1])
     if ids[-1] >= MOST_CLASSES:
@@ -67,7 +67,7 @@ def read(
     else:
         *dealt, how = _dealt(count, seed, in_order)
     splits = []
-    for indices in dealt:
+    for indices in dealt:  # whole pictures are split, then expanded to their tiles
         pieces = (indices[:, None] * per + np.arange(per)).ravel()
         splits.append(Split(x[pieces], y[pieces]))
     note = f"{count} pictures, {how}"

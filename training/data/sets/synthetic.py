@@ -43,7 +43,7 @@ def digits(
     """
     if classes > 10 and channels == 1:
         raise DataError(f"synthetic_digits: {classes} classes need channels=3: only ten differ in grey")
-    random = np.random.default_rng([seed, 1])
+    random = np.random.default_rng([seed, 1])  # the second number gives each generator a stream of its own
     y = random.permutation(np.arange(count) % classes)
     x = np.empty((count, height, width, channels), np.uint8)
     for label in range(classes):
