@@ -76,7 +76,7 @@ def read(path: Path, seed: int) -> Contents:
     train, test = _reviews(found)
     if not train:
         raise DataError(f"{path}: holds no reviews; expected {LAYOUT}")
-    # The test part stays complete, so that results compare with published ones; duplicates of it are removed from train.
+    # The test part stays complete, so that results compare with published ones; train loses its duplicates.
     kept = _distinct(train, known=(text for text, _ in test))
     dropped = f"{len(train) - len(kept)} duplicate reviews left out"
     x, y = _arrays(kept)
