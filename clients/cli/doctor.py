@@ -109,13 +109,18 @@ def repository(folder: Path, compare: Compare | None = None) -> Iterator[Finding
         yield Finding("repository", "note", f"{folder} holds no models", "ladle train lenet5 --preset quick")
     for version in versions:
         what = f"model {version.parent.name}/{version.name}"
-        fault = _fault(version)
         again = f"remove {version}, then: ladle train {version.parent.name}"
-        if fault is None and (doubt := _doubt(version)):
+        try:
+            card = cards.read(version) or {}
+        except ValueError as error:
+            yield Finding(what, "broken", str(error), again)
+            continue
+        fault = _fault(version, card)
+        if fault is None and (doubt := _doubt(card)):
             yield Finding(what, "note", doubt, f"ladle convert {version}")
             continue
-        yield Finding(what, "broken", fault, again) if fault else Finding(what, "ok", _summary(version))
-        if compare is not None and fault is None and _card(version):
+        yield Finding(what, "broken", fault, again) if fault else Finding(what, "ok", _summary(card))
+        if compare is not None and fault is None and card:
             yield _compared(version, compare)
 
 
@@ -129,32 +134,21 @@ def _compared(version: Path, compare: Compare) -> Finding:
         return Finding(what, "broken", str(error), f"ladle convert {version}")
 
 
-def _doubt(version: Path) -> str | None:
+def _doubt(card: dict[str, Any]) -> str | None:
     """Why the version has no graph that is known to be right, although nothing is broken; None if it has."""
-    for name, graph in (_card(version).get("onnx") or {}).items():
+    for name, graph in (card.get("onnx") or {}).items():
         parity = graph.get("parity") or {}
         if not parity:
             return f"{name} was never compared with TensorFlow, so it is not served"
-        if parity.get("max_abs", 0) > PARITY and parity.get("max_rel", 0) > PARITY / 100:
+        if (parity.get("max_abs") or 0) > PARITY and (parity.get("max_rel") or 0) > PARITY / 100:
             return f"{name} differs from TensorFlow by {parity['max_abs']:.1e}; expected at most {PARITY:g}"
     return None
 
 
-def _card(version: Path) -> dict[str, Any]:
-    return cards.read(version) or {}
-
-
-def _fault(version: Path) -> str | None:
+def _fault(version: Path, card: dict[str, Any]) -> str | None:
     if not (version / "saved_model.pb").is_file() and not (version / "model.onnx").is_file():
         return "neither saved_model.pb nor model.onnx"
-    card = version / "assets.extra" / "card.json"
-    if not card.is_file():
-        return None  # a SavedModel from elsewhere
-    try:
-        graphs = json.loads(card.read_text(encoding="utf-8")).get("onnx") or {}
-    except (OSError, ValueError):
-        return "card.json cannot be read"
-    for name, graph in graphs.items():
+    for name, graph in (card.get("onnx") or {}).items():  # none: a SavedModel from elsewhere
         if not (version / name).is_file():
             return f"{name} is missing"
         if hashlib.sha256((version / name).read_bytes()).hexdigest() != graph.get("sha256"):
@@ -162,12 +156,11 @@ def _fault(version: Path) -> str | None:
     return None
 
 
-def _summary(version: Path) -> str:
-    card = _card(version)
+def _summary(card: dict[str, Any]) -> str:
     if not card:
         return "no card: `ladle convert` writes one"
     data, graphs = card.get("data") or {}, card.get("onnx") or {}
-    farthest = max(((graph.get("parity") or {}).get("max_abs", 0.0) for graph in graphs.values()), default=0.0)
+    farthest = max(((graph.get("parity") or {}).get("max_abs") or 0.0 for graph in graphs.values()), default=0.0)
     told = f"{card.get('task')}, {'SYNTHETIC data' if data.get('synthetic') else data.get('name')}"
     if not graphs:
         return f"{told}, no ONNX graph"

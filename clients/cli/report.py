@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         folder = cards.folder(given.repository, given.name, given.version)
         _report(folder, given)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         terminal.print_error("ladle report", error)
         return 1
     return 0
@@ -100,7 +100,7 @@ def _facts(card: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("weights", f"{card['parameters']:,}" if card.get("parameters") else None))
     for name, graph in (card.get("onnx") or {}).items():
         parity = graph.get("parity") or {}
-        said = f"{parity.get('inputs')} inputs, TensorFlow and ONNX Runtime differ by {parity.get('max_abs', 0):.1e}"
+        said = f"{parity.get('inputs')} inputs, TensorFlow and ONNX Runtime differ by {parity.get('max_abs') or 0:.1e}"
         rows.append((name, said))
     return [(key, str(value)) for key, value in rows if value is not None]
 

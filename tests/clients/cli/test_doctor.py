@@ -45,7 +45,7 @@ def test_a_whole_version_is_well(version: Path) -> None:
     [
         ("model.onnx", b"another graph", "has another checksum than when it was verified"),
         ("model.onnx", None, "model.onnx is missing"),
-        ("assets.extra/card.json", b"{", "card.json cannot be read"),
+        ("assets.extra/card.json", b"{", "card.json: got no JSON"),
     ],
     ids=["changed", "missing", "torn-card"],
 )
@@ -116,3 +116,16 @@ def test_an_empty_machine_gets_the_first_command(tmp_path: Path) -> None:
 def test_the_probe_tells_a_model_server_from_something_else(server: object) -> None:
     assert doctor._is_model_server(int(server.grpc.rpartition(":")[2]))  # type: ignore[attr-defined]
     assert not doctor._is_model_server(int(server.rest.rpartition(":")[2]))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("content", ['{"data": "x"}', '{"onnx": []}', '{"onnx": {"model.onnx": 5}}', "[" * 200_000])
+def test_a_wrong_card_is_told_of_its_own_version_alone(version: Path, content: str) -> None:
+    other = version.parent.parent / "unet" / "1"
+    (other / "assets.extra").mkdir(parents=True)
+    (other / "saved_model.pb").write_bytes(b"saved")
+    (version / "assets.extra" / "card.json").write_text(content)
+    found = {finding.what: finding for finding in doctor.repository(version.parent.parent)}
+    assert found["model lenet5/1"].state == "broken"
+    assert found["model lenet5/1"].detail.startswith("card.json: ")
+    assert "; expected" in found["model lenet5/1"].detail
+    assert found["model unet/1"].state == "ok"

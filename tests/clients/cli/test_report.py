@@ -89,3 +89,15 @@ def test_what_is_not_there_is_answered_with_what_is(
     assert said in capsys.readouterr().err
     assert report.main([*arguments, "--repository", str(repository / "absent")]) == 1
     assert "the folder does not exist; name the model repository with --repository" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ['{"data": "x"}', '{"metrics": {"test": [1]}}', "[" * 200_000, "a card"])
+def test_a_wrong_card_is_one_line_that_says_what_is_wrong(
+    content: str, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "lenet5" / "2" / "assets.extra" / "card.json").write_text(content)
+    assert report.main(["lenet5", "--repository", str(repository)]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("ladle report: card.json: ")
+    assert "; expected" in line
+    assert report.main(["lenet5", "--version", "1", "--repository", str(repository)]) == 0
