@@ -73,14 +73,13 @@ def type_name(number: int) -> str:
 def read_signature_defs(folder: Path, tags: Collection[str] = ("serve",)) -> dict[str, Any]:
     """The SignatureDef messages by name, of the MetaGraph with exactly these tags.
 
-    NotFound when saved_model.pb or such a MetaGraph is missing, DataLoss when the file cannot be read.
+    NotFound when saved_model.pb or such a MetaGraph is missing, DataLoss when the file cannot be read. As in
+    TensorFlow, saved_model.pbtxt counts where there is no saved_model.pb.
     """
     try:
-        data = (folder / "saved_model.pb").read_bytes()
+        graphs = _read(folder).meta_graphs
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("the version has no saved_model.pb; publish a whole SavedModel by renaming its folder") from None
-    try:
-        graphs = pb.SavedModel.FromString(data).meta_graphs
     except DecodeError:
         raise DataLoss("the version's saved_model.pb is damaged; export it again") from None
     for graph in graphs:
@@ -90,6 +89,25 @@ def read_signature_defs(folder: Path, tags: Collection[str] = ("serve",)) -> dic
     raise NotFound(
         f"saved_model.pb has no MetaGraph with the tags {{{', '.join(tags)}}}; it has {', '.join(found) or 'none'}"
     )
+
+
+def _read(folder: Path) -> Any:
+    try:
+        data = (folder / "saved_model.pb").read_bytes()
+    except FileNotFoundError:
+        return _read_text(folder / "saved_model.pbtxt")
+    return pb.SavedModel.FromString(data)
+
+
+def _read_text(path: Path) -> Any:
+    text = path.read_bytes()
+    from google.protobuf import text_format  # takes a tenth of the start-up time, and few versions are text
+
+    try:
+        # Only the signatures are needed, and the message here knows few other fields of TensorFlow's.
+        return text_format.Parse(text, pb.SavedModel(), allow_unknown_field=True, descriptor_pool=pb.POOL)
+    except (text_format.ParseError, UnicodeDecodeError):
+        raise DataLoss("the version's saved_model.pbtxt is damaged; export it again") from None
 
 
 def parse_signature(name: str, definition: Any) -> Signature:

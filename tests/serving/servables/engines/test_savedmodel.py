@@ -56,6 +56,10 @@ with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
     session.run(tf.compat.v1.global_variables_initializer())
     tf.compat.v1.saved_model.simple_save(session, sys.argv[2], {"x": x}, {"y": y})
     tf.compat.v1.saved_model.simple_save(session, sys.argv[4], {"x": x}, {"y": y, "same": x})
+    text = tf.compat.v1.saved_model.builder.SavedModelBuilder(sys.argv[5])
+    predict = tf.compat.v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+    text.add_meta_graph_and_variables(session, ["serve"], {"serving_default": predict})
+    text.save(as_text=True)
 
 v1, sm = tf.compat.v1, tf.compat.v1.saved_model
 with tf.Graph().as_default(), v1.Session() as session:
@@ -86,7 +90,12 @@ with tf.Graph().as_default(), v1.Session() as session:
 def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Serves a SavedModel of TensorFlow 2, one of TensorFlow 1, and ONNX beside them."""
     folder = tmp_path_factory.mktemp("savedmodels")
-    command = [sys.executable, "-c", MAKE, *(folder / name / "1" for name in ("two", "one", "examples", "same"))]
+    command = [
+        sys.executable,
+        "-c",
+        MAKE,
+        *(folder / name / "1" for name in ("two", "one", "examples", "same", "text_file")),
+    ]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     tiny.half_plus(1).write(folder / "graph", 1)
@@ -96,7 +105,9 @@ def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> A
     # In place of the real package: it can be imported, and lacks the operations.
     (packages / "tensorflow_text.py").write_text("print('tensorflow_text was imported', flush=True)")
     path = {"PYTHONPATH": f"{packages}{os.pathsep}{ROOT}"}
-    return serve("--repository", folder, env=path, models=["examples", "graph", "mixed", "one", "same", "two"])
+    return serve(
+        "--repository", folder, env=path, models=["examples", "graph", "mixed", "one", "same", "text_file", "two"]
+    )
 
 
 def graph_for_one_signature(folder: Path, tiny: Any) -> None:
@@ -139,6 +150,20 @@ def test_a_savedmodel_without_graph_runs_on_tensorflow(server: Any, grpc_to: Any
 
 def test_a_savedmodel_of_tensorflow_1_runs_too(server: Any, grpc_to: Any) -> None:
     assert grpc_to(server).predict("one", {"x": np.array([2.0], np.float32)}) == {"y": [6.0]}
+
+
+def test_a_savedmodel_in_text_form_runs_too(server: Any, grpc_to: Any) -> None:
+    repository = next(Path(part) for part in server.process.args if "savedmodels" in part)
+    assert (repository / "text_file" / "1" / "saved_model.pbtxt").is_file()
+    assert grpc_to(server).predict("text_file", {"x": np.array([2.0], np.float32)}) == {"y": [6.0]}
+    assert grpc_to(server).metadata("text_file")["inputs"] == {"serving_default": {"x": ("DT_FLOAT", [-1], "x:0")}}
+    damaged = repository / "damaged_text" / ".writing"
+    damaged.mkdir(parents=True)
+    (damaged / "saved_model.pbtxt").write_text("meta_graphs {")
+    damaged.rename(repository / "damaged_text" / "1")
+    server.wait_for_state("damaged_text", 1, "END")
+    message = "the version's saved_model.pbtxt is damaged; export it again"
+    assert grpc_to(server).status("damaged_text")[1][1:] == ("DATA_LOSS", message)
 
 
 def example(**features: Any) -> Any:
