@@ -57,6 +57,7 @@ _MODEL = {
     "versions": array(obj(_VERSION)),
     "signatures": _ANY,
     "card": nullable(_ANY),
+    "card_error": nullable(string("what is wrong with the card, if it cannot be used")),
     "metrics": nullable(_ANY),
 }
 _RATE = nullable(number(0))

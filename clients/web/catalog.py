@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,12 @@ from ladle.clients.library.client import Client
 from ladle.clients.transport.metadata import VersionStatus
 from ladle.clients.web.config import Config
 from ladle.clients.web.http.problems import Problem
-from ladle.clients.wire.versions import find_versions
+from ladle.clients.web.repository import REPORTS, ModelFiles, Repository
 
 Json = dict[str, Any]
 
 HEADLINES = ("accuracy", "iou", "r_squared", "elbo", "frechet_distance", "squared_error", "diversity")
 """For cards without a headline, written by older versions: the first of these that the test or validation split has."""
-REPORTS = {
-    "curves.png": "Training curves",
-    "confusion.png": "Confusion matrix",
-    "mistakes.png": "Worst mistakes",
-    "masks.png": "Masks beside the truth",
-    "reconstructions.png": "Reconstructions",
-    "samples.png": "Generated images",
-    "scatter.png": "Prediction against truth",
-}
-"""Pictures of a report with their titles. No other file of its folder is served."""
 MISSING: Json = {"state": "MISSING", "version": None, "error": None}
 UNREACHABLE: Json = {"state": "UNREACHABLE", "version": None, "error": None}
 MAX_SIGNATURES = 1000
@@ -38,29 +27,30 @@ MAX_SIGNATURES = 1000
 class Catalog:
     """The models that the server has, and those that the repository has and the server may load.
 
-    Every call reads the files and asks the server again, so nothing is stale. Only signatures are cached, since those
-    of a version never change.
+    Every call asks the server again and reads what has changed in the repository, so nothing is stale. Signatures are
+    cached, since those of a version never change.
     """
 
     def __init__(self, config: Config, client: Client) -> None:
         self._config, self._client = config, client
+        self._repository = Repository(config.repository)
         self._signatures: dict[tuple[str, int], tasks.Signatures] = {}
         self._listed: list[str] = []
 
     def listing(self) -> Json:
         """`ready`: whether the model server answers; `models`: an entry for each model, for the gallery."""
+        folders = self._folders()
         try:
-            states = self._states()
+            states = self._states(list(folders))
         except LadleError:
             # The models that were there a moment ago stay listed: a page does not empty while a server restarts.
-            names = self._config.models or sorted({*self._listed, *self._folders()})
-            return {"ready": False, "models": [self._entry(name, UNREACHABLE) for name in names]}
-        entries = [self._entry(name, _shown(versions)) for name, versions in states.items()]
+            names = self._config.models or sorted({*self._listed, *folders})
+            return {"ready": False, "models": [self._entry(name, UNREACHABLE, folders.get(name)) for name in names]}
+        entries = [self._entry(name, _shown(versions), folders.get(name)) for name, versions in states.items()]
         return {"ready": True if entries else self.ready(), "models": entries}
 
-    def _states(self) -> dict[str, list[VersionStatus]]:
+    def _states(self, folders: list[str]) -> dict[str, list[VersionStatus]]:
         """The versions of every model, by name; a folder that is not served has none. LadleError: no answer."""
-        folders = self._folders()
         if self._config.models:
             found = self._client.models(self._config.models)
             return {name: found.get(name, []) for name in self._config.models}
@@ -74,12 +64,11 @@ class Catalog:
         ]
         return {name: found.get(name, []) for name in sorted({*self._listed, *folders})}
 
-    def _folders(self) -> list[str]:
-        """The folders of the repository that hold a version."""
-        repository = self._config.repository
-        if repository is None or not repository.is_dir():
-            return []
-        return sorted(child.name for child in repository.iterdir() if _versions(child))
+    def _folders(self) -> dict[str, ModelFiles]:
+        """The models of the repository that may be shown, by name."""
+        if self._config.models:
+            return {name: self._repository.model(name) for name in self._config.models}
+        return self._repository.models()
 
     def model(self, name: str) -> Json:
         """Everything about one model: its entry, versions, signatures, card and metrics. Problem 404: not served."""
@@ -95,9 +84,16 @@ class Catalog:
         described: Any = {}
         if state["state"] == "AVAILABLE":
             described = self._signatures_of(name, state["version"]).described
-        card = self.card(name, state["version"])
-        more = {"versions": versions, "signatures": described, "card": card, "metrics": (card or {}).get("metrics")}
-        return {**self._entry(name, state), **more}
+        files = self._repository.model(name)
+        card, wrong = _card(files, state["version"])
+        more = {
+            "versions": versions,
+            "signatures": described,
+            "card": card,
+            "card_error": wrong,
+            "metrics": (card or {}).get("metrics"),
+        }
+        return {**self._entry(name, state, files), **more}
 
     def _check_name(self, name: str) -> None:
         if self._config.models and name not in self._config.models:
@@ -113,61 +109,53 @@ class Catalog:
             return False
         return True
 
-    def card(self, name: str, version: int | None = None) -> Json | None:
-        """The model card of a version, by default of the newest in the repository; None if there is none."""
-        folder = self._folder(name, version)
-        card = _read_json(folder / "card.json") if folder else None
-        return card if isinstance(card, dict) else None
-
     def labels(self, name: str, version: int | None = None) -> list[str]:
-        """The labels of the classes, by class id; empty if the card has none."""
-        return list((self.card(name, version) or {}).get("labels") or [])
+        """The labels of the classes, by class id; empty if there is no card, a wrong one, or one without labels."""
+        card, _ = _card(self._repository.model(name), version)
+        return [str(label) for label in (card or {}).get("labels") or []]
 
     def samples(self, name: str, version: int | None = None) -> list[Json]:
         """Inputs from the test set with the truth. Problem 404: the repository has none of this model."""
-        folder = self._folder(name, version)
-        found = _read_json(folder / "samples" / "samples.json") if folder else None
-        if not isinstance(found, list):
+        try:
+            found = self._repository.model(name).samples(version)
+        except ValueError as error:
+            raise Problem(404, f"The samples of {name!r} cannot be read: {error}.") from None
+        if found is None:
             raise Problem(404, f"There are no samples of {name!r}.")
-        return [sample for sample in found if isinstance(sample, dict)]
+        return found
 
     def sample(self, name: str, file: str, version: int | None = None) -> Path:
-        """The path of a sample's image or mask. Problem 404: it is not one of the model's samples."""
-        folder = self._folder(name, version)
+        """The real path of a sample's image or mask. Problem 404: it is not one of the model's samples."""
         listed = {sample.get(key) for sample in self.samples(name, version) for key in ("file", "mask")}
-        path = folder / "samples" / file if folder is not None and _is_file_name(file) else None
-        if path is None or file not in listed or not path.is_file():
+        path = self._repository.model(name).file("samples", file, version) if file in listed else None
+        if path is None:
             raise Problem(404, f"{file!r} is not a sample of {name!r}.")
         return path
 
-    def reports(self, name: str, version: int | None = None) -> list[str]:
-        """The pictures of REPORTS that the model has."""
-        folder = self._folder(name, version)
-        return [file for file in REPORTS if folder and (folder / "report" / file).is_file()]
-
     def reports_of(self, name: str) -> list[Json]:
-        """These pictures with their titles. Problem 404: there is no such model."""
-        files = self.reports(name)
-        if not files and self._folder(name, None) is None:
+        """The pictures of the report with their titles. Problem 404: there is no such model."""
+        files = self._repository.model(name)
+        if not files.versions:
             self.model(name)
-        return [{"file": file, "title": REPORTS[file]} for file in files]
+        return [{"file": file, "title": REPORTS[file]} for file in files.reports()]
 
     def report(self, name: str, file: str) -> Path:
-        """The path of a picture of the report. Problem 404: there is no such picture."""
-        folder = self._folder(name, None)
-        if folder is None or file not in self.reports(name):
+        """The real path of a picture of the report. Problem 404: there is no such picture."""
+        path = self._repository.model(name).file("report", file) if file in REPORTS else None
+        if path is None:
             raise Problem(404, f"{file!r} is not a picture of the report of {name!r}.")
-        return folder / "report" / file
+        return path
 
-    def _entry(self, name: str, state: Json) -> Json:
-        card = self.card(name, state["version"]) or {}
+    def _entry(self, name: str, state: Json, files: ModelFiles | None) -> Json:
+        files = files or ModelFiles(self._repository)
+        card = _card(files, state["version"])[0] or {}
         signatures = tasks.Signatures(card.get("signatures") or {})
         if state["state"] == "AVAILABLE":
             with contextlib.suppress(LadleError):  # the card's signatures will do
                 signatures = self._signatures_of(name, state["version"])
         try:
-            samples = len(self.samples(name))
-        except Problem:
+            samples = len(files.samples() or ())
+        except ValueError:
             samples = 0
         data = card.get("data") or {}
         return {
@@ -184,7 +172,7 @@ class Catalog:
             "image": signatures.image,
             "latent": {"dim": signatures.latent.dim} if signatures.latent else None,
             "samples": samples,
-            "reports": self.reports(name),
+            "reports": files.reports(),
         }
 
     def _signatures_of(self, name: str, version: int) -> tasks.Signatures:
@@ -194,17 +182,6 @@ class Catalog:
                 self._signatures.clear()
             self._signatures[key] = tasks.of_metadata(self._client.metadata(name, version))
         return self._signatures[key]
-
-    def _folder(self, name: str, version: int | None) -> Path | None:
-        """`assets.extra` of a version, by default of the newest; None if the repository does not hold the model."""
-        repository = self._config.repository
-        if repository is None or not _is_file_name(name):
-            return None
-        folders = _versions(repository / name)
-        if not folders:
-            return None
-        number = version if version in folders else max(folders)
-        return folders[number] / "assets.extra"
 
 
 def headline(card: Json) -> Json | None:
@@ -234,20 +211,9 @@ def _task(told: str | None, verbs: list[str]) -> str | None:
     return verbs[0] if verbs and told not in verbs else told
 
 
-def _is_file_name(text: str) -> bool:
-    """Whether a caller's text is one name below a folder, and no way out of it."""
-    return Path(text).name == text and "\0" not in text
-
-
-def _versions(folder: Path) -> dict[int, Path]:
+def _card(files: ModelFiles, version: int | None) -> tuple[Json | None, str | None]:
+    """The card of a version, by default of the newest, or what is wrong with it."""
     try:
-        return find_versions(folder)
-    except OSError:
-        return {}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        return files.card(version), None
+    except ValueError as error:
+        return None, str(error)

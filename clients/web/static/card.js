@@ -9,7 +9,9 @@ const WIDE = ["curves.png", "samples.png", "reconstructions.png", "masks.png"];
 export function card(model) {
   const written = model.card;
   if (!written) {
-    return el("div.cardview", {}, el("p.notice", {}, "This model has no card. The server says this about it:"), versions(model), signatures(model.signatures));
+    const why = model.card_error ? el("p.notice.bad", {}, `This model's card cannot be used. ${model.card_error}.`)
+      : el("p.notice", {}, "This model has no card. The server says this about it:");
+    return el("div.cardview", {}, why, versions(model), signatures(model.signatures));
   }
   return el("div.cardview", {},
     written.data?.synthetic ? el("p.notice.warn", {}, "This model was trained on generated data: its figures say nothing about real data.") : "",
@@ -85,8 +87,8 @@ function training(written) {
 }
 
 function parity(written) {
-  const rows = Object.entries(written.onnx ?? {}).map(([file, graph]) => [file, graph.parity ? graph.parity.max_abs.toExponential(1) : "not measured",
-    graph.parity ? count(graph.parity.inputs) : "", (graph.parity?.argmax_equal ?? null) === null ? "" : graph.parity.argmax_equal ? "yes" : "no", graph.size_bytes ? bytes(graph.size_bytes) : ""]);
+  const rows = Object.entries(written.onnx ?? {}).map(([file, graph]) => [file, graph.parity?.max_abs?.toExponential(1) ?? "not measured",
+    graph.parity?.inputs ? count(graph.parity.inputs) : "", (graph.parity?.argmax_equal ?? null) === null ? "" : graph.parity.argmax_equal ? "yes" : "no", graph.size_bytes ? bytes(graph.size_bytes) : ""]);
   return part("Parity", el("p.hint", {}, "How far ONNX Runtime and TensorFlow differ on the same inputs, measured at export."),
     rows.length ? table("Parity of each graph", ["Graph", "Largest difference", "Inputs", "Same classes", "Size"], rows) : el("p", {}, "There is no ONNX graph: TensorFlow runs this model."));
 }
