@@ -27,7 +27,10 @@ REPORTS = {
 
 
 class Repository:
-    """Reads the repository's folders and files. Threads share it."""
+    """Reads the repository's folders and files. Threads share it.
+
+    Nothing is read whose path, after following all symbolic links, lies outside the repository.
+    """
 
     def __init__(self, root: Path | None) -> None:
         self._root = root
@@ -68,19 +71,28 @@ class Repository:
             return []
 
     def file(self, path: Path) -> Path | None:
-        """The real path of a regular file; None if there is none."""
+        """The real path of a regular file; None if there is none, or if it lies outside the repository."""
         real = Path(os.path.realpath(path))
-        return real if real.is_file() else None
+        return real if self._is_inside(real) and real.is_file() else None
 
     def _pictures(self, folder: Path) -> list[str]:
-        there = {entry.name for entry in os.scandir(folder)}
+        if not self._is_inside(folder):
+            return []
+        there = {entry.name for entry in os.scandir(folder) if not entry.is_symlink() or self._is_inside(entry.path)}
         return [name for name in REPORTS if name in there and (folder / name).is_file()]
 
     def _read(self, path: Path, read: Callable[[Path], T]) -> T | None:
+        if not self._is_inside(path) and path.exists():
+            raise ValueError(f"{path.name}: got a symbolic link out of the repository; copy the file there")
         try:
             return read(path)
         except FileNotFoundError:
             return None
+
+    def _is_inside(self, path: str | Path) -> bool:
+        """Whether the path lies in the repository after following all symbolic links, as the model server requires."""
+        root = os.path.realpath(self._root or "")
+        return os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)
 
 
 @dataclass(frozen=True)

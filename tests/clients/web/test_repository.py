@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+
+from ladle.clients.web import Config, create_app
 
 MODELS = "/api/v1/models"
 BAD = {
@@ -59,3 +63,60 @@ def test_wrong_samples_are_the_problem_of_their_model_alone(web: FlaskClient, ex
     assert refused.status_code == 404
     assert "cannot be read: samples.json: " in refused.json["detail"]
     assert web.get(f"{MODELS}/lenet5/samples/boot.png").status_code == 404
+
+
+def link(at: Path, target: Path | str) -> None:
+    at.unlink(missing_ok=True)
+    at.symlink_to(target)
+
+
+def test_a_picture_that_is_a_link_out_of_the_repository_is_not_served(
+    web: FlaskClient, extra: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outside.png").write_bytes(b"a secret")
+    for at in (extra / "report" / "curves.png", extra / "samples" / "boot.png"):
+        kind = at.parent.name.rstrip("s") + "s"
+        for target in ("/etc/passwd", tmp_path / "outside.png", "../../../../../outside.png"):
+            link(at, target)
+            assert web.get(f"{MODELS}/lenet5/{kind}/{at.name}").status_code == 404
+    assert listed(web)["lenet5"]["reports"] == []
+    assert web.get(f"{MODELS}/lenet5/reports").json == {"reports": []}
+    assert web.post(f"{MODELS}/lenet5:classify", json={"sample": "boot.png"}).status_code == 404
+
+
+def test_a_link_inside_the_repository_is_followed(web: FlaskClient, extra: Path) -> None:
+    (extra / "other.png").write_bytes((extra / "samples" / "coat.png").read_bytes())
+    for at in (extra / "report" / "curves.png", extra / "samples" / "boot.png"):
+        link(at, extra / "other.png")
+    assert web.get(f"{MODELS}/lenet5/reports/curves.png").data == (extra / "other.png").read_bytes()
+    assert web.get(f"{MODELS}/lenet5/samples/boot.png").status_code == 200
+    assert listed(web)["lenet5"]["reports"] == ["curves.png"]
+
+
+@pytest.mark.parametrize("place", ["card.json", "samples", "report", ".", "..", "../.."])
+def test_nothing_behind_a_linked_file_or_folder_is_read(
+    web: FlaskClient, extra: Path, tmp_path: Path, place: str
+) -> None:
+    linked = Path(os.path.normpath(extra / place))
+    linked.rename(tmp_path / "outside")
+    linked.symlink_to(tmp_path / "outside")
+    model = web.get(f"{MODELS}/lenet5").json
+    if place not in ("samples", "report"):
+        assert model["card"] is None
+        assert "card.json: got a symbolic link out of the repository" in model["card_error"]
+    if place != "card.json":
+        assert (model["samples"] == 0) or place == "report"
+        assert (model["reports"] == []) or place == "samples"
+        statuses = {
+            web.get(f"{MODELS}/lenet5/{path}").status_code for path in ("samples/boot.png", "reports/curves.png")
+        }
+        assert 404 in statuses
+        assert statuses == {404} or place in ("samples", "report")
+
+
+def test_the_repository_itself_may_be_a_link(config: Config, repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(repository)
+    web = create_app(replace(config, repository=tmp_path / "linked")).test_client()
+    assert listed(web)["lenet5"]["reports"] == ["curves.png"]
+    assert web.get(f"{MODELS}/lenet5/reports/curves.png").status_code == 200
+    assert web.get(f"{MODELS}/lenet5").json["card_error"] is None
