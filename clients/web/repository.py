@@ -1,8 +1,9 @@
-"""The model repository as the gateway reads it: versions, cards, samples and pictures."""
+"""The model repository as the gateway reads it: versions, cards, samples and pictures, cached by modification time."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,23 +25,28 @@ REPORTS = {
     "scatter.png": "Prediction against truth",
 }
 """Pictures of a report with their titles. No other file of its folder is served."""
+SETTLED_S = 2.0
+"""What changed less than this ago is read anew: file systems count time in steps, and may show two changes as one."""
+MAX_CACHED = 20_000
 
 
 class Repository:
     """Reads the repository's folders and files. Threads share it.
 
-    Nothing is read whose path, after following all symbolic links, lies outside the repository.
+    A folder or file is read again when its inode, size or times have changed. Nothing is read whose path, after
+    following all symbolic links, lies outside the repository.
     """
 
     def __init__(self, root: Path | None) -> None:
         self._root = root
+        self._cache: dict[Path, tuple[tuple[int, ...], Any]] = {}
 
     def models(self) -> dict[str, ModelFiles]:
         """The folders that hold a version, by name in order. Each folder is listed at most once."""
         if self._root is None:
             return {}
         try:
-            names = sorted(os.listdir(self._root))
+            names = self._cached(self._root, lambda path: sorted(os.listdir(path)))
         except (OSError, ValueError):
             return {}
         found = {name: self.model(name) for name in names}
@@ -51,7 +57,7 @@ class Repository:
         if self._root is None or not is_file_name(name):
             return ModelFiles(self)
         try:
-            return ModelFiles(self, find_versions(self._root / name))
+            return ModelFiles(self, self._cached(self._root / name, find_versions))
         except (OSError, ValueError):
             return ModelFiles(self)
 
@@ -66,7 +72,7 @@ class Repository:
     def reports(self, folder: Path) -> list[str]:
         """The pictures of REPORTS that a folder has, in their order."""
         try:
-            return self._pictures(folder)
+            return self._cached(folder, self._pictures)
         except (OSError, ValueError):
             return []
 
@@ -82,12 +88,38 @@ class Repository:
         return [name for name in REPORTS if name in there and (folder / name).is_file()]
 
     def _read(self, path: Path, read: Callable[[Path], T]) -> T | None:
-        if not self._is_inside(path) and path.exists():
-            raise ValueError(f"{path.name}: got a symbolic link out of the repository; copy the file there")
+        def checked(path: Path) -> T | ValueError:
+            if not self._is_inside(path):
+                return ValueError(f"{path.name}: got a symbolic link out of the repository; copy the file there")
+            try:
+                return read(path)
+            except ValueError as error:
+                return error
+
         try:
-            return read(path)
-        except FileNotFoundError:
+            found = self._cached(path, checked)
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise ValueError(f"{path.name}: got {error.strerror}; expected a file that can be read") from None
+        if isinstance(found, ValueError):
+            raise ValueError(str(found))  # a new one: raising the cached one would add to its traceback each time
+        return found
+
+    def _cached(self, path: Path, read: Callable[[Path], T]) -> T:
+        """What `read(path)` returned when the path was as it is now. OSError: there is no such path."""
+        now, status = time.time(), path.stat()
+        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        known = self._cache.get(path)
+        if known is not None and known[0] == stamp:
+            kept: T = known[1]
+            return kept
+        found = read(path)
+        if now - status.st_mtime > SETTLED_S:
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            self._cache[path] = stamp, found
+        return found
 
     def _is_inside(self, path: str | Path) -> bool:
         """Whether the path lies in the repository after following all symbolic links, as the model server requires."""

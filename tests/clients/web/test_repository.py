@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,3 +126,68 @@ def test_the_repository_itself_may_be_a_link(config: Config, repository: Path, t
     assert listed(web)["lenet5"]["reports"] == ["curves.png"]
     assert web.get(f"{MODELS}/lenet5/reports/curves.png").status_code == 200
     assert web.get(f"{MODELS}/lenet5").json["card_error"] is None
+
+
+_watching: list[str] | None = None
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watching is not None and event in ("os.listdir", "os.scandir"):
+        _watching.append(os.fspath(arguments[0]))
+
+
+@pytest.fixture(scope="module")
+def listings() -> Callable[[], Any]:
+    """A context in which every folder that Python lists is noted."""
+    sys.addaudithook(_note)  # Python cannot remove one: outside the context it does nothing
+
+    @contextmanager
+    def watch() -> Iterator[list[str]]:
+        global _watching
+        _watching = found = []
+        try:
+            yield found
+        finally:
+            _watching = None
+
+    return watch
+
+
+def test_the_list_of_models_lists_each_folder_once_and_none_that_has_not_changed(
+    config: Config, repository: Path, listings: Callable[[], Any]
+) -> None:
+    for number in range(100):
+        samples = repository / f"model{number:03}" / "1" / "assets.extra" / "samples"
+        samples.mkdir(parents=True)
+        (samples.parent / "card.json").write_text(json.dumps({"description": "old"}))
+        (samples.parent / "report").mkdir()
+        (samples / "samples.json").write_text("[]")
+    web = create_app(config).test_client()
+    with listings() as noted:
+        assert len(listed(web)) == 104
+    counts = Counter(path for path in noted if path.startswith(str(repository)))
+    assert counts[str(repository)] == 1
+    assert {path for path, times in counts.items() if times > 1} == set()
+    assert len(counts) <= 1 + 104 + 104  # the repository, its models, their reports
+
+    before = time.time() - 60
+    for path in [repository, *repository.rglob("*")]:
+        os.utime(path, (before, before))
+    listed(web)
+    with listings() as noted:
+        listed(web)
+        web.get("/api/v1/service")
+    assert [path for path in noted if path.startswith(str(repository))] == []
+
+    # What changes is seen by the next request.
+    (repository / "model007" / "2" / "assets.extra").mkdir(parents=True)
+    (repository / "model007" / "2" / "assets.extra" / "card.json").write_text('{"description": "new"}')
+    (repository / "model008" / "1" / "assets.extra" / "card.json").write_text('{"description": "also new"}')
+    (repository / "lenet5" / "3" / "assets.extra" / "report" / "curves.png").unlink()
+    (repository / "model101" / "1").mkdir(parents=True)
+    with listings() as noted:
+        found = listed(web)
+    assert [found[name]["description"] for name in ("model006", "model007", "model008")] == ["old", "new", "also new"]
+    assert (found["lenet5"]["reports"], "model101" in found) == ([], True)
+    changed = [path for path in noted if path.startswith(str(repository))]
+    assert len(changed) == len(set(changed)) < 10
