@@ -132,8 +132,12 @@ class Server:
 
     async def _scrape(self) -> bytes:
         """The metrics of all processes of the server, in Prometheus's text format."""
-        snapshots = [self._snapshot()] if self._replica is None else await self._replica.scrape()
-        return prometheus.render(snapshots)
+        if self._replica is not None:
+            snapshots = await self._replica.scrape()
+        else:
+            self._metrics.set_available(self._manager.available())
+            snapshots = [await self._metrics.snapshot_in_turns()]
+        return await prometheus.render_in_turns(snapshots)
 
     def _snapshot(self) -> Snapshot:
         """This process's metrics."""

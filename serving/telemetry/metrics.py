@@ -6,11 +6,13 @@ Times are in microseconds, as in TensorFlow Serving's metrics. Only the event lo
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ladle.serving.telemetry.prometheus import EXAMPLE_LIMITS, LATENCY_LIMITS, QUEUE_LIMITS, SIZE_LIMITS
@@ -18,6 +20,7 @@ from ladle.serving.telemetry.prometheus import EXAMPLE_LIMITS, LATENCY_LIMITS, Q
 Snapshot = dict[str, list[Any]]
 """By metric: pairs [label values, value], of types that JSON has. A histogram is a list: its buckets, then its sum."""
 
+_SERIES_IN_PIECE = 128
 MAX_REFUSED = 1000
 """Most names that only refused requests carry. Callers can make up any number; the rest are counted as OTHER."""
 OTHER = "(other)"
@@ -162,12 +165,28 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """All metrics as they are now, for `prometheus.render` in this process or another."""
-        # Other threads may add keys meanwhile, and a dictionary must not grow while it is iterated: hence the copies.
+        found: Snapshot = {}
+        for _ in self._fill(found):
+            pass
+        return found
+
+    async def snapshot_in_turns(self) -> Snapshot:
+        """`snapshot`, with a turn of the event loop after every piece: hundreds of models would hold up requests."""
+        found: Snapshot = {}
+        for _ in self._fill(found):
+            await asyncio.sleep(0)
+        return found
+
+    def _fill(self, snapshot: Snapshot) -> Iterator[None]:
+        # Other threads, and requests between two pieces, may add keys meanwhile, and a dictionary must not grow while
+        # it is iterated: hence the copies.
         counts: dict[tuple[str, str], float] = {}
         latencies: dict[tuple[str, str, str], list[float]] = {}
         by_signature: dict[tuple[str, ...], list[float]] = {}
         by_code: dict[tuple[str, ...], float] = {}
-        for (model, signature, api, entrypoint, code), cells in list(self._requests.items()):
+        for i, ((model, signature, api, entrypoint, code), cells) in enumerate(list(self._requests.items())):
+            if i % _SERIES_IN_PIECE == 0:
+                yield
             number = sum(cells[:-1])
             by_code[model, signature, api, entrypoint, code] = number
             if code == "OK":
@@ -180,42 +199,49 @@ class Metrics:
         runs = dict(self._runs)
         for key, cells in list(self._queued_runs.items()):
             _add(runs, key, cells)
+        yield
         requests: dict[tuple[str, str, str], list[float]] = {}
         for (model, _, api), cells in [*list(self._runs.items()), *list(self._request_times.items())]:
             _add(requests, (model, api, "TF1"), cells)
-        with self._lock:
-            found: dict[str, Mapping[Any, Any]] = {
-                "request_count": counts,
-                "request_latency": latencies,
-                "runtime_latency": requests,
-                "request_example_counts": self._examples,
-                "request_example_count_total": {model: cells[-1] for model, cells in list(self._examples.items())},
+        yield
+        with self._lock:  # never across a yield: those who wait for it may be on the event loop
+            locked: dict[str, Mapping[Any, Any]] = {
                 "model_warmup_latency": self._warmups,
                 "model_warmup_records_read": self._warmup_records,
-                "own_request_count": by_code,
-                "own_request_latency": by_signature,
-                "own_runtime_latency": runs,
-                "own_rows": self._rows,
-                "own_queue_depth": self._queued,
-                "own_batch_size": self._batches,
                 "own_load_latency": self._loads,
                 "own_versions": self._versions,
-                **_process(),
             }
-            if self._batches:
-                found |= {
-                    "queuing_latency": {self.thread_pool: self._queueing},
-                    "padding_size": {str(size): cells for size, cells in list(self._padding.items())},
-                    "input_batch_size": {(): self._task_sizes},
-                    "processed_batch_size": {(): self._batch_sizes},
-                    "wrapped_run_count": {(): sum(self._task_sizes[:-1])},
-                }
-            return {
-                metric: [
-                    [[key] if isinstance(key, str) else list(key), _copy(value)] for key, value in list(values.items())
-                ]
-                for metric, values in found.items()
+            for metric, values in locked.items():
+                snapshot[metric] = _rows(values.items())
+        found: dict[str, Mapping[Any, Any]] = {
+            "request_count": counts,
+            "request_latency": latencies,
+            "runtime_latency": requests,
+            "request_example_counts": self._examples,
+            "request_example_count_total": {model: cells[-1] for model, cells in list(self._examples.items())},
+            "own_request_count": by_code,
+            "own_request_latency": by_signature,
+            "own_runtime_latency": runs,
+            "own_rows": self._rows,
+            "own_queue_depth": self._queued,
+            "own_batch_size": self._batches,
+            **_process(),
+        }
+        if self._batches:
+            found |= {
+                "queuing_latency": {self.thread_pool: self._queueing},
+                "padding_size": {str(size): cells for size, cells in list(self._padding.items())},
+                "input_batch_size": {(): self._task_sizes},
+                "processed_batch_size": {(): self._batch_sizes},
+                "wrapped_run_count": {(): sum(self._task_sizes[:-1])},
             }
+        for metric, values in found.items():
+            yield
+            snapshot[metric] = _rows(list(values.items()))
+
+
+def _rows(items: Iterable[tuple[Any, Any]]) -> list[Any]:
+    return [[[key] if isinstance(key, str) else list(key), _copy(value)] for key, value in items]
 
 
 def _cells(limits: Sequence[float]) -> list[float]:
@@ -247,12 +273,23 @@ def _copy(value: Any) -> Any:
     return list(value) if isinstance(value, list) else value
 
 
+@functools.lru_cache(maxsize=1)
+def _start_time() -> float:
+    """When this process started, in seconds since 1970; OSError where the system has no /proc."""
+    with open("/proc/self/stat", "rb") as file:
+        ticks = int(file.read().rpartition(b")")[2].split()[19])  # since the system started
+    with open("/proc/stat", "rb") as file:
+        started = next(int(line.split()[1]) for line in file if line.startswith(b"btime"))
+    return started + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _process() -> dict[str, Mapping[Any, float]]:
-    """CPU time of this process, and on Linux its memory and open files."""
+    """CPU time of this process, and on Linux its memory, open files and start."""
     found: dict[str, Mapping[Any, float]] = {"own_processes": {(): 1}, "process_cpu_seconds": {(): time.process_time()}}
     try:
         with open("/proc/self/statm", "rb") as file:
             pages = int(file.read().split()[1])
+        found["process_start_time"] = {(): _start_time()}
         found["process_memory"] = {(): pages * os.sysconf("SC_PAGE_SIZE")}
         found["process_open_fds"] = {(): len(os.listdir("/proc/self/fd")) - 1}
     except OSError:

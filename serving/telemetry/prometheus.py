@@ -5,7 +5,9 @@ Our own begin with `:ladle:serving:`. Metrics of the process have the names that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -21,17 +23,22 @@ LATENCY_LIMITS = _exponential(10, 1.8, 33)
 QUEUE_LIMITS = _exponential(100, 1.2, 52)
 """Microseconds: 100 to about a second."""
 SIZE_LIMITS = _exponential(1, 2, 15)
+_SERIES_IN_PIECE = 16
 EXAMPLE_LIMITS = _exponential(1, 2, 15)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """The name in Prometheus, the kind (counter, gauge or histogram), its labels, and a histogram's bucket limits."""
+    """The name in Prometheus, the kind (counter, gauge or histogram), its labels, and a histogram's bucket limits.
+
+    is_least  of several processes the least value counts, not the sum
+    """
 
     name: str
     kind: str
     labels: tuple[str, ...] = ()
     limits: tuple[float, ...] = ()
+    is_least: bool = False
 
 
 _TF = ":tensorflow:serving:"
@@ -67,42 +74,67 @@ METRICS = {
     "process_cpu_seconds": Metric("process_cpu_seconds_total", "counter"),
     "process_memory": Metric("process_resident_memory_bytes", "gauge"),
     "process_open_fds": Metric("process_open_fds", "gauge"),
+    "process_start_time": Metric("process_start_time_seconds", "gauge", is_least=True),
 }
 
 
+async def render_in_turns(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
+    """`render`, with a turn of the event loop after every piece: hundreds of models would hold up requests."""
+    pieces = []
+    for piece in _render(snapshots):
+        pieces.append(piece)
+        await asyncio.sleep(0)
+    return b"".join(pieces)
+
+
 def render(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
-    """The snapshots of one or several processes, added up, as text."""
-    lines = []
+    """The snapshots of one or several processes, merged, as text. Histograms without a sample are left out."""
+    return b"".join(_render(snapshots))
+
+
+def _render(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> Iterator[bytes]:
+    """The text in pieces, each made in less than a millisecond."""
     for key, metric in sorted(METRICS.items(), key=lambda item: item[1].name):
         total: dict[tuple[str, ...], Any] = {}
+        merge = min if metric.is_least else _sum
         for snapshot in snapshots:
-            for labels, value in snapshot.get(key, ()):
-                before = total.get(tuple(labels))
-                total[tuple(labels)] = value if before is None else _sum(before, value)
-        lines.append(f"# TYPE {metric.name} {metric.kind}")
-        for labels, value in sorted(total.items()):
-            lines += _histogram(metric, labels, value) if metric.limits else [_line(metric.name, metric, labels, value)]
-    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+            rows = snapshot.get(key, ())
+            for start in range(0, len(rows), _SERIES_IN_PIECE):
+                for labels, value in rows[start : start + _SERIES_IN_PIECE]:
+                    before = total.get(tuple(labels))
+                    total[tuple(labels)] = value if before is None else merge(before, value)
+                if len(snapshots) > 1:
+                    yield b""
+        yield f"# TYPE {metric.name} {metric.kind}\n".encode()
+        series = sorted(total.items())
+        for start in range(0, len(series), _SERIES_IN_PIECE):
+            lines = [_series(metric, labels, value) for labels, value in series[start : start + _SERIES_IN_PIECE]]
+            yield "".join(lines).encode("utf-8", "replace")
 
 
 def _sum(a: Any, b: Any) -> Any:
     return [x + y for x, y in zip(a, b, strict=True)] if isinstance(a, list) else a + b
 
 
-def _histogram(metric: Metric, labels: Sequence[str], cells: Sequence[float]) -> list[str]:
+def _series(metric: Metric, labels: tuple[str, ...], value: Any) -> str:
+    if not metric.limits:
+        return str(_line(metric.name, metric, labels) % value)
+    counts = list(accumulate(value[:-1]))
+    return _template(metric, labels) % (*counts, value[-1], counts[-1]) if counts[-1] else ""
+
+
+@functools.lru_cache(maxsize=8192)
+def _template(metric: Metric, labels: tuple[str, ...]) -> str:
+    """The lines of one histogram with places for its numbers: to write each line anew takes several times as long."""
     limits = [*(f"{limit:.6g}" for limit in metric.limits), "+Inf"]
-    counts = list(accumulate(cells[:-1]))
-    lines = [
-        _line(f"{metric.name}_bucket", metric, labels, count, f'le="{limit}"')
-        for limit, count in zip(limits, counts, strict=True)
-    ]
-    lines.append(_line(f"{metric.name}_sum", metric, labels, cells[-1]))
-    return [*lines, _line(f"{metric.name}_count", metric, labels, counts[-1])]
+    lines = [_line(f"{metric.name}_bucket", metric, labels, "%d", f'le="{limit}"') for limit in limits]
+    lines.append(_line(f"{metric.name}_sum", metric, labels))
+    return "".join([*lines, _line(f"{metric.name}_count", metric, labels, "%d")])
 
 
-def _line(name: str, metric: Metric, labels: Sequence[str], value: float, *more: str) -> str:
+def _line(name: str, metric: Metric, labels: Sequence[str], place: str = "%.15g", *more: str) -> str:
     pairs = [f'{label}="{_escape(text)}"' for label, text in zip(metric.labels, labels, strict=True)]
-    return f"{name}{{{','.join([*pairs, *more])}}} {value:.15g}"
+    return f"{name}{{{','.join([*pairs, *more])}}}".replace("%", "%%") + f" {place}\n"
 
 
 def _escape(text: str) -> str:

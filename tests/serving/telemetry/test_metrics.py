@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import json
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,55 @@ def test_processes_are_added_up_and_a_snapshot_survives_json() -> None:
     assert value(text, ":tensorflow:serving:request_latency_sum", **labels) == 6000
     assert value(text, ":tensorflow:serving:request_latency_bucket", **labels, le="1102") == 6
     assert value(text, ":ladle:serving:processes") == 3
+
+
+def many(models: int) -> Metrics:
+    metrics = Metrics()
+    for i in range(models):
+        metrics.request(f"m{i}", "Predict", "GRPC", "OK", 1e-3, "serving_default")
+        metrics.runtime(f"m{i}", "serving_default", 1e-3, 1)
+        metrics.loaded(f"m{i}", 1, "OK", 0.2)
+    return metrics
+
+
+def test_a_scrape_of_hundreds_of_models_leaves_turns_to_requests() -> None:
+    metrics = many(300)
+    turns = 0
+
+    async def answer_requests() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scrape() -> bytes:
+        requests = asyncio.create_task(answer_requests())
+        text = await prometheus.render_in_turns([await metrics.snapshot_in_turns()])
+        requests.cancel()
+        return text
+
+    text = asyncio.run(scrape())
+    assert turns > 100
+    process = re.compile(rb"^process_.*$", re.MULTILINE)
+    assert process.sub(b"", text) == process.sub(b"", prometheus.render([metrics.snapshot()]))
+
+
+def test_histograms_without_a_sample_stay_out() -> None:
+    snapshot = many(1).snapshot()
+    empty = [0] * (len(LATENCY_LIMITS) + 2)
+    snapshot["request_latency"].append([["idle", "Predict", "GRPC"], empty])
+    text = prometheus.render([snapshot])
+    assert b"idle" not in text
+    assert b'm0",API="Predict"' in text
+
+
+def test_the_start_is_that_of_the_oldest_process() -> None:
+    snapshot = many(1).snapshot()
+    started = snapshot["process_start_time"][0][1]
+    assert time.time() - 3600 * 24 < started <= time.time()
+    later = {**snapshot, "process_start_time": [[[], started + 60]]}
+    text = prometheus.render([later, snapshot])
+    assert value(text, "process_start_time_seconds") == pytest.approx(started, abs=1)
 
 
 def test_made_up_model_names_do_not_grow_the_metrics_without_bound() -> None:
@@ -339,6 +391,15 @@ def test_batches_are_counted(monitored: Any, scrape: Any) -> None:
         ("padding_size_count", {"execution_batch_size": "3"}, 1),
     ):
         assert session(after, name, **labels) - session(before, name, **labels) == grown, name
+
+
+def test_a_head_request_gets_the_head_of_the_page(monitored: Any) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", monitored.rest_port, timeout=30)
+    connection.request("HEAD", PATH)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
+    assert int(answer.headers["content-length"]) > 1000
+    connection.close()
 
 
 def test_a_query_string_is_refused_in_tensorflow_servings_words(monitored: Any) -> None:
