@@ -45,6 +45,7 @@ def decoder(config: AutoencoderConfig, units: tuple[int, ...], seed: Iterator[in
     x = z
     for n, width in enumerate(units, 1):
         x = dense(width, seed, f"decoder_dense{n}" if len(units) > 1 else "decoder_dense", "relu")(x)
+    # Logits: their cross-entropy is stable where a sigmoid is saturated. Signatures apply the sigmoid.
     x = dense(int(np.prod(shape)), seed, "logits")(x)
     return keras.Model(z, keras.layers.Reshape(shape, dtype="float32", name="image")(x), name="decoder")
 

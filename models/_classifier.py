@@ -43,7 +43,7 @@ def compile_classifier(model: keras.Model, config: ClassifierConfig) -> keras.Mo
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             keras.metrics.SparseTopKCategoricalAccuracy(config.top_k, name=f"top_{config.top_k}_accuracy"),
         ],
-        jit_compile=False,
+        jit_compile=False,  # the training loop compiles the step, with XLA if asked to
     )
     return model
 
@@ -61,6 +61,8 @@ def signatures(model: keras.Model, config: ImagesConfig, assets: Assets) -> dict
         raise ValueError(f"got {len(assets.labels)} labels; expected {config.num_classes}, one for each class")
     shape = (config.height, config.width, config.channels)
 
+    # Inference mode (training=False): batch normalisation uses its averages, so an answer does not depend on the other
+    # images of a request.
     def classify(image: tf.Tensor) -> Tensors:
         logits = model(image, training=False)  # [b, k]
         return {

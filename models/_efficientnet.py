@@ -90,6 +90,8 @@ def assign(variable: Any, tensors: Mapping[str, np.ndarray], name: str, depthwis
     if name not in tensors:
         raise ValueError(f"no tensor {name} among {len(tensors)}; these weights are for another network")
     value = np.asarray(tensors[name])
+    # PyTorch has kernels [out, in, h, w], and depthwise ones [channels, 1, h, w]; Keras [h, w, in, out] and
+    # [h, w, channels, 1].
     if value.ndim == 4:
         value = value.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
     elif value.ndim == 2:
@@ -129,6 +131,7 @@ class _Layers:
         self._seed = seed
 
     def norm(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        # epsilon belongs to the published weights: another one would change every output.
         return keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
 
     def unit(

@@ -44,6 +44,7 @@ def generator(config: GanConfig, name: str = "generator") -> keras.Model:
     """z float32 [b, latent_dim] -> image float32 [b, h, w, c] in [-1, 1]: dense, then three transposed convolutions."""
     seed = seeds(config.seed)
     strides = STRIDES[config.height]
+    # Initial weights ~ N(0, 0.02) and slope 0.2: section 4 of the DCGAN paper (Radford et al. 2016).
     z = keras.Input((config.latent_dim,), name="z")
     width, *filters = config.generator_filters
     x = keras.layers.Dense(
@@ -59,10 +60,11 @@ def generator(config: GanConfig, name: str = "generator") -> keras.Model:
             filters_out,
             kernel,
             stride,
-            padding="valid",
+            padding="valid",  # with "same", every size would be a multiple of 3
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02, seed=next(seed)),
             name=f"deconv{n}",
         )(x)
+    # tanh bounds pixels to [-1, 1], the range to which training scales real images.
     return keras.Model(z, keras.layers.Activation("tanh", dtype="float32", name="image")(x), name=name)
 
 

@@ -1,4 +1,4 @@
-"""Small batches as the pipelines hand them to `train_step`, by task."""
+"""Small batches for `train_step`, by task, like those of the pipelines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def batch() -> Callable[..., Any]:
 
 @pytest.fixture
 def losses() -> Callable[..., list[float]]:
-    """The first figure that `train_step` tells, after each step on one batch: `losses(model, batch, steps)`."""
+    """The first metric that `train_step` returns, after each step on one batch: `losses(model, batch, steps)`."""
 
     def trained(model: Any, batch: Any, steps: int = 30) -> list[float]:
         step = tf.function(model.train_step)

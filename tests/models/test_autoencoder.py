@@ -18,7 +18,7 @@ def test_layers_are_those_of_its_description() -> None:
 
 
 @pytest.mark.parametrize(("name", "option"), [("denoising_autoencoder", "noise"), ("dropout_autoencoder", "dropout")])
-def test_training_sees_a_corrupted_image_and_wants_the_whole_one(name: str, option: str, tiny: Any) -> None:
+def test_training_corrupts_the_input_and_compares_with_the_original(name: str, option: str, tiny: Any) -> None:
     image = tf.random.stateless_uniform([4, 28, 28, 1], seed=[0, 0], minval=0.1)
     corrupted = models.get(name).build(tiny(name)).corrupted(image)
     assert corrupted.shape == image.shape
@@ -28,7 +28,7 @@ def test_training_sees_a_corrupted_image_and_wants_the_whole_one(name: str, opti
     np.testing.assert_array_equal(whole, image)
 
 
-def test_the_discriminator_teaches_the_encoder_and_not_the_decoder(tiny: Any) -> None:
+def test_the_discriminator_trains_the_encoder_and_not_the_decoder(tiny: Any) -> None:
     model = models.get("adversarial_autoencoder").build(tiny("adversarial_autoencoder"))
     model.optimizer.learning_rate = 0.0  # of the reconstruction
     halves = (model.encoder, model.decoder, model.discriminator)

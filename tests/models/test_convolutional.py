@@ -39,13 +39,13 @@ def test_alexnet_at_the_papers_size_has_the_papers_weights() -> None:
     assert built("alexnet", height=224, width=224, num_classes=1000).count_params() == 62_378_344
 
 
-def test_vgg_brings_an_image_of_32_pixels_to_one() -> None:
+def test_vgg_reduces_an_image_of_32_pixels_to_one() -> None:
     model = built("vgg13")
     assert model.get_layer("block5_pool").output.shape == (None, 1, 1, 512)
     assert [model.get_layer(name).units for name in ("dense1", "dense2", "logits")] == [256, 128, 100]
 
 
-def test_googlenet_is_22_layers_deep_and_thin_convolutions_save_weights() -> None:
+def test_googlenet_is_22_layers_deep_and_1x1_convolutions_save_weights() -> None:
     with_them, without = built("googlenet"), built("googlenet", reduce=False)
     modules = sum(layer.name.endswith("_join") for layer in with_them.layers)
     stem = sum(layer.name.startswith("stem") and layer.name.endswith("_conv") for layer in with_them.layers)
@@ -84,7 +84,7 @@ def test_transposed_convolutions_of_an_fcn_begin_as_interpolation() -> None:
     np.testing.assert_allclose(larger[..., 1], 0.0)
 
 
-def test_an_fcn_wants_a_stride_that_it_has() -> None:
+def test_an_fcn_refuses_an_unknown_stride() -> None:
     with pytest.raises(ValueError, match="stride is 4; expected 32, 16 or 8"):
         built("fcn8s", stride=4)
 

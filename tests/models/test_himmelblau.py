@@ -9,7 +9,7 @@ from ladle.models.himmelblau import himmelblau, slope
 MINIMA = np.array([[3, 2], [-2.805118, 3.131312], [-3.779310, -3.283186], [3.584428, -1.848126]])
 
 
-def test_the_gradient_by_hand_is_the_tapes() -> None:
+def test_the_hand_derived_gradient_equals_that_of_the_tape() -> None:
     points = tf.random.stateless_uniform([100, 2], seed=[0, 0], minval=-5, maxval=5)
     with tf.GradientTape() as tape:
         tape.watch(points)

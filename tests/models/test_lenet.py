@@ -61,7 +61,7 @@ def test_signatures_answer_images_bytes_and_examples_alike(lenet5: keras.Model) 
     assert served["classify"].method == "classify"
 
 
-def test_it_wants_a_label_for_each_class(lenet5: keras.Model) -> None:
+def test_signatures_need_a_label_for_each_class(lenet5: keras.Model) -> None:
     network = models.get("lenet5")
     with pytest.raises(ValueError, match="got 2 labels; expected 10"):
         network.signatures(lenet5, network.config, models.Assets(("a", "b")))

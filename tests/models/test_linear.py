@@ -16,7 +16,7 @@ def points(n: int = 50, width: int = 3) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor
     return (*(tf.constant(a, tf.float32) for a in (x, random.random(n), w)), tf.constant(0.3))
 
 
-def test_the_gradient_of_the_squared_error_is_the_tapes() -> None:
+def test_the_gradient_of_the_squared_error_equals_that_of_the_tape() -> None:
     x, y, w, b = points()
     with tf.GradientTape() as tape:
         tape.watch([w, b])
@@ -26,7 +26,7 @@ def test_the_gradient_of_the_squared_error_is_the_tapes() -> None:
         np.testing.assert_allclose(ours, tapes, rtol=1e-5)
 
 
-def test_the_gradient_of_the_cross_entropy_is_the_tapes() -> None:
+def test_the_gradient_of_the_cross_entropy_equals_that_of_the_tape() -> None:
     x, y, w, b = points()
     with tf.GradientTape() as tape:
         tape.watch([w, b])
@@ -41,7 +41,7 @@ def test_weights_begin_at_zero(name: str, tiny: Any) -> None:
     assert not any(weight.any() for weight in models.get(name).build(tiny(name)).get_weights())
 
 
-def test_a_line_is_found() -> None:
+def test_linear_regression_finds_the_line() -> None:
     network = models.get("linear_regression")
     model = network.build(network.configured(learning_rate=0.05))
     x = tf.random.stateless_uniform([100, 1], seed=[0, 0], minval=-3, maxval=3)
@@ -52,7 +52,7 @@ def test_a_line_is_found() -> None:
     np.testing.assert_allclose(model.pair.b, -0.25, atol=1e-3)
 
 
-def test_a_sigmoid_unit_tells_two_classes_apart_and_no_more() -> None:
+def test_logistic_regression_classifies_two_classes_and_refuses_more() -> None:
     network = models.get("logistic_regression")
     with pytest.raises(ValueError, match="num_classes is 3"):
         network.build(network.configured(num_classes=3))

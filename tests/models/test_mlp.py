@@ -10,7 +10,7 @@ from ladle import models
 from ladle.models.mlp import HandDense
 
 
-def test_a_dense_layer_by_hand_is_a_product_and_a_sum() -> None:
+def test_a_hand_written_dense_layer_is_a_product_and_a_sum() -> None:
     layer = HandDense(3, seed=1)
     x = tf.random.stateless_normal([5, 4], seed=[0, 0])
     np.testing.assert_allclose(layer(x), x @ layer.kernel.value + layer.bias.value, atol=1e-6)
@@ -38,20 +38,20 @@ def test_l1_makes_most_weights_vanish(tiny: Any, batch: Any, losses: Any) -> Non
     assert small[1] > 0.6
 
 
-def test_a_flexible_penalty_is_on_biases_too(tiny: Any) -> None:
+def test_the_penalty_applies_to_biases_too(tiny: Any) -> None:
     model = models.get("mlp").build(tiny("mlp", penalty_l1=0.5, penalty_l2=0.2))
-    wanted = sum(0.5 * np.abs(w).sum() + 0.1 * np.square(w).sum() for w in model.get_weights())
-    np.testing.assert_allclose(sum(map(float, model.losses)), wanted, rtol=1e-5)
+    expected = sum(0.5 * np.abs(w).sum() + 0.1 * np.square(w).sum() for w in model.get_weights())
+    np.testing.assert_allclose(sum(map(float, model.losses)), expected, rtol=1e-5)
 
 
-def test_bare_tensors_learn_one_hot_vectors_by_squared_error(tiny: Any, batch: Any) -> None:
+def test_tensor_mlp_learns_one_hot_vectors_by_squared_error(tiny: Any, batch: Any) -> None:
     model = models.get("tensor_mlp").build(tiny("tensor_mlp"))
     image, label = batch("tensor_mlp", tiny("tensor_mlp"))
     told = model.test_step((image, label))["loss"]
     np.testing.assert_allclose(told, np.mean((np.eye(10)[label] - model(image)) ** 2), rtol=1e-5)
 
 
-def test_gradients_of_bare_tensors_are_clipped_together(tiny: Any, batch: Any) -> None:
+def test_tensor_mlp_clips_the_joint_norm_of_its_gradients(tiny: Any, batch: Any) -> None:
     model = models.get("tensor_mlp").build(tiny("tensor_mlp", clip_global_norm=1e-3, learning_rate=1.0))
     before = [w.copy() for w in model.get_weights()]
     model.train_step(batch("tensor_mlp", tiny("tensor_mlp")))

@@ -38,23 +38,23 @@ CLIPPED = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "wanted"), CLIPPED)
-def test_gradients_are_clipped_alike_by_optimizers_and_by_hand(settings: Any, wanted: Any) -> None:
+@pytest.mark.parametrize(("settings", "expected"), CLIPPED)
+def test_gradients_are_clipped_alike_by_optimizers_and_by_hand(settings: Any, expected: Any) -> None:
     for found in (moved(**settings), clipped([tf.constant(g) for g in GRADIENTS], Config(**settings))):
-        for gradient, numbers in zip(found, wanted, strict=True):
+        for gradient, numbers in zip(found, expected, strict=True):
             np.testing.assert_allclose(gradient, numbers, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("settings", "wanted"),
+    ("settings", "expected"),
     [
         pytest.param({}, 3.0, id="plain"),
         pytest.param({"momentum": 0.5}, 1 + 1.5 + 1.75, id="momentum"),
         pytest.param({"momentum": 0.5, "nesterov": True}, 1.5 + 1.75 + 1.875, id="nesterov"),
     ],
 )
-def test_momentum_carries_a_step_on_into_the_next(settings: Any, wanted: float) -> None:
-    np.testing.assert_allclose(moved(3, [np.ones(1, np.float32)], **settings)[0], wanted, rtol=1e-5)
+def test_momentum_adds_part_of_the_last_step(settings: Any, expected: float) -> None:
+    np.testing.assert_allclose(moved(3, [np.ones(1, np.float32)], **settings)[0], expected, rtol=1e-5)
 
 
 def test_momentum_speeds_rmsprop_up_too() -> None:
@@ -62,7 +62,7 @@ def test_momentum_speeds_rmsprop_up_too() -> None:
     assert carried > 1.4 * plain
 
 
-def test_weight_decay_takes_from_kernels_and_spares_the_rest() -> None:
+def test_weight_decay_shrinks_kernels_only() -> None:
     weights = [keras.Variable(np.ones(1, np.float32), name=name) for name in ("recurrent_kernel", "bias")]
     made = optimizer(Config(optimizer="adamw", learning_rate=0.5, weight_decay=0.1), weights)
     made.apply([tf.zeros(1), tf.zeros(1)], weights)
@@ -81,7 +81,7 @@ def test_weight_decay_takes_from_kernels_and_spares_the_rest() -> None:
         pytest.param({"clip_norm": -1.0}, "clip_norm is -1; expected a length", id="negative length"),
     ],
 )
-def test_options_without_a_meaning_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_options_that_do_not_apply_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         moved(**settings)
 

@@ -35,7 +35,7 @@ def test_it_is_trained_by_adam_at_a_thousandth(resnet18: keras.Model) -> None:
     assert float(resnet18.optimizer.learning_rate) == pytest.approx(1e-3)
 
 
-def test_other_depths_are_a_tuple_away() -> None:
+def test_other_depths_need_only_another_tuple() -> None:
     network = models.get("resnet18")
     model = network.build(network.configured(blocks=(3, 4, 6, 3), channels=3, num_classes=100, stem_stride=1))
     assert sum("_conv" in layer.name for layer in model.layers) == 1 + 32

@@ -81,8 +81,8 @@ def test_a_token_beyond_the_vocabulary_is_an_unknown_word(trained: tuple[Any, An
 @pytest.mark.parametrize(
     ("assets", "message"),
     [
-        (models.Assets(("positive",), WORDS), "give two"),
-        (models.Assets(LABELS, tuple(map(str, range(48)))), "exceed vocab_size 50"),
+        (models.Assets(("positive",), WORDS), "expected two"),
+        (models.Assets(LABELS, tuple(map(str, range(48)))), "expected at most vocab_size 50"),
     ],
     ids=["labels", "words"],
 )

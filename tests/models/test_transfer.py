@@ -1,4 +1,4 @@
-"""Transfer's bases, and how each wants its images."""
+"""The bases of `transfer` and the scaling of images that each expects."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_a_base_of_caffe_gets_blue_first_less_the_means(channels: int) -> None:
     model = TRANSFER.build(TRANSFER.configured(**{**TINY, "base": "vgg16", "size": 32, "channels": channels}))
     scaled = keras.Model(model.input, model.get_layer("blue_first").output)
     image = np.full((1, 8, 8, channels), [1.0, 0.5, 0.0][:channels], np.float32)
-    wanted = keras.applications.vgg16.preprocess_input(255.0 * np.broadcast_to(image, (1, 8, 8, 3)))
-    np.testing.assert_allclose(np.asarray(scaled(image))[0, 0, 0], wanted[0, 0, 0], atol=1e-3)
+    expected = keras.applications.vgg16.preprocess_input(255.0 * np.broadcast_to(image, (1, 8, 8, 3)))
+    np.testing.assert_allclose(np.asarray(scaled(image))[0, 0, 0], expected[0, 0, 0], atol=1e-3)
 
 
 @pytest.mark.slow

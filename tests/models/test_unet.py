@@ -76,7 +76,7 @@ def test_loss_falls_on_one_batch(tiny: Any, batch: Any, losses: Any) -> None:
     assert values[-1] < 0.5 * values[0]
 
 
-def test_its_figure_is_the_overlap_of_the_objects_without_the_background(unet: Any) -> None:
+def test_iou_is_that_of_the_objects_without_the_background(unet: Any) -> None:
     image = tf.random.stateless_uniform([2, 16, 16, 1], seed=[0, 0])
     found = tf.argmax(unet(image), -1).numpy() == 1
     mask = found.copy()
@@ -101,7 +101,7 @@ def test_bytes_and_tensors_are_answered_alike(unet: Any) -> None:
     np.testing.assert_array_equal(masks, by_bytes["class_map"])
 
 
-def test_it_wants_a_label_for_the_background_too(unet: Any) -> None:
+def test_signatures_need_a_label_for_the_background_too(unet: Any) -> None:
     network = models.get("unet")
     with pytest.raises(ValueError, match="got 1 labels; expected 2"):
         network.signatures(unet, network.config, models.Assets(("cell",)))

@@ -72,7 +72,7 @@ def test_training_draws_new_noise_and_validation_the_same(vae: Any, batch: Any) 
     assert float(vae.test_step(image)["loss"]) == one
 
 
-def test_a_run_goes_on_from_its_variables_to_the_same_weights(vae: Any, tiny: Any, batch: Any) -> None:
+def test_a_run_restored_from_its_variables_reaches_the_same_weights(vae: Any, tiny: Any, batch: Any) -> None:
     image = batch("vae", vae.config)
     vae.train_step(image)
     other = models.get("vae").build(tiny("vae"))
@@ -152,7 +152,7 @@ print(trained(tf.distribute.get_strategy()), trained(tf.distribute.MirroredStrat
 """
 
 
-def test_an_own_step_on_two_replicas_is_as_long_as_on_one() -> None:
+def test_a_custom_step_on_two_replicas_is_as_long_as_on_one() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -103,7 +103,7 @@ def test_inference_is_the_same_alone_and_in_a_batch(gan: Any, batch: Any, losses
     assert np.abs(gan.generator(z, training=True) - gan(z)).max() > 1e-3
 
 
-def test_a_run_goes_on_from_its_variables_to_the_same_weights(gan: Any, tiny: Any, batch: Any) -> None:
+def test_a_run_restored_from_its_variables_reaches_the_same_weights(gan: Any, tiny: Any, batch: Any) -> None:
     image = batch("wgan_gp", gan.config)
     gan.train_step(image)
     other = models.get("wgan_gp").build(tiny("wgan_gp"))
