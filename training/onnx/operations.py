@@ -1,4 +1,4 @@
-"""Converters for TensorFlow operations that tf2onnx converts wrongly for some inputs.
+"""Converters for TensorFlow operations that tf2onnx lacks, or converts wrongly for some inputs.
 
 tf2onnx divides integers with ONNX's Div, which rounds towards zero where TensorFlow rounds down: -7 // 3 became -2, and
 the common padding `-h % 8` got a wrong shape. Its one-hot vectors count negative ids from the end, where TensorFlow
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx.helper
 import tf2onnx.onnx_opset.math
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
@@ -74,9 +74,39 @@ def _one_hot(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None
     graph.make_node("Where", [equal, on, off], name=name, outputs=outputs, dtypes=dtypes, shapes=shapes)
 
 
+def _truncate_mod(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """x % y with the sign of x, as in C."""
+    inputs, outputs, dtypes, shapes = list(node.input), list(node.output), node.output_dtypes, node.output_shapes
+    graph.remove_node(name)
+    graph.make_node("Mod", inputs, attr={"fmod": 1}, name=name, outputs=outputs, dtypes=dtypes, shapes=shapes)
+
+
+def _with_one(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """1 - erf(x), exp(x) - 1 and log(1 + x); `arguments` name the function.
+
+    Near zero the last two lose digits to TensorFlow's, by less than 1e-7.
+    """
+    [function] = arguments
+    dtype, shapes, [x], outputs = graph.get_dtype(node.input[0]), node.output_shapes, node.input, list(node.output)
+    graph.remove_node(name)
+    one = graph.make_const(f"{name}/one", np.array(1, onnx.helper.tensor_dtype_to_np_dtype(dtype))).output[0]
+    if function == "Log":
+        x = graph.make_node("Add", [one, x], dtypes=[dtype], shapes=shapes).output[0]
+        graph.make_node("Log", [x], name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
+        return
+    value = graph.make_node(function, [x], dtypes=[dtype], shapes=shapes).output[0]
+    inputs = [one, value] if function == "Erf" else [value, one]
+    graph.make_node("Sub", inputs, name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
+
+
 CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
     "FloorDiv": (_floor_div, []),
     "FloorMod": (_floor_mod, []),
     "OneHot": (_one_hot, []),
+    "TruncateMod": (_truncate_mod, []),
+    # The first argument is for tf2onnx: the type that it gives the node before it calls the converter.
+    "Erfc": (_with_one, ["Erfc", "Erf"]),
+    "Expm1": (_with_one, ["Expm1", "Exp"]),
+    "Log1p": (_with_one, ["Log1p", "Log"]),
 }
 """TensorFlow operation -> (converter, its arguments), as `custom_op_handlers` of tf2onnx takes them."""

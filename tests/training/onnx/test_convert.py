@@ -62,6 +62,23 @@ def test_integers_are_divided_as_tensorflow_divides_them(dtype: tf.DType, diviso
     np.testing.assert_array_equal(found["remainder"], x % x.dtype.type(divisor))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        tf.math.erfc,
+        tf.math.expm1,
+        lambda x: tf.math.log1p(tf.abs(x)),
+        lambda x: tf.nn.gelu(x, approximate=False),
+        lambda x: tf.cast(tf.raw_ops.TruncateMod(x=tf.cast(x, tf.int32), y=3), tf.float32),
+    ],
+    ids=["erfc", "expm1", "log1p", "gelu", "truncate mod"],
+)
+def test_operations_that_tf2onnx_lacks_are_converted(function: Any) -> None:
+    model = convert.to_onnx(lambda x: {"y": function(x)}, {"x": spec(None)})
+    x = np.array([-8, -4, -1, -1e-3, 0, 1e-3, 1, 4, 8], np.float32)
+    np.testing.assert_allclose(run(model, x=x)["y"], function(x), rtol=1e-5, atol=1e-6)
+
+
 def test_images_are_padded_to_a_multiple_at_every_size() -> None:
     def pad(image: tf.Tensor) -> dict[str, tf.Tensor]:
         height, width = tf.shape(image)[1], tf.shape(image)[2]
