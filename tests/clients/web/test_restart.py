@@ -98,13 +98,13 @@ def test_service_comes_back_when_the_model_server_does(
 ) -> None:
     repository = tmp_path / "repository"
     tiny.image_classifier().write(repository / "classifier", 1)
-    first = serve("--repository", repository, models=["classifier"])
+    first = serve("--repository", repository, "--access_log", models=["classifier"])
     gateways = start(first.grpc_port)
     for number, gateway in enumerate(gateways):
         status, headers, body = gateway.ask(CLASSIFY, LIGHT, **{"X-Request-ID": f"trace-{number}"})
         assert status == 200, body
         assert json.loads(body)["results"][0]["label"] in ("boot", "coat", "shirt")
-        sentence = f"request trace-{number}: predict classifier: OK"
+        sentence = f"request trace-{number}: gRPC predict classifier: OK"
         first.wait_for(lambda sentence=sentence: sentence in first.log.read_text())
 
     first.stop(signal.SIGKILL)
