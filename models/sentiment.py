@@ -15,6 +15,7 @@ from ladle.models._blocks import seeds
 from ladle.models._claims import accuracy
 from ladle.models._network import Assets, Network, option
 from ladle.models._network import Config as BaseConfig
+from ladle.models._norms import report_norms
 from ladle.models._optimizers import OptimizerConfig, optimizer
 from ladle.models._signatures import Core, Signature, Tensors
 
@@ -121,6 +122,7 @@ def build(config: Config) -> keras.Model:
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)],
         jit_compile=False,
     )
+    report_norms(model, config)
     return model
 
 

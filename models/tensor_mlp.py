@@ -14,6 +14,7 @@ from ladle.models._blocks import Pair, Saved, from_saved, seeds
 from ladle.models._claims import accuracy
 from ladle.models._classifier import ImagesConfig, example, signatures
 from ladle.models._network import Network, option
+from ladle.models._norms import norms, update
 from ladle.models._optimizers import clipped
 
 
@@ -40,11 +41,12 @@ class TensorMLP(Saved):
             draw = keras.initializers.TruncatedNormal(stddev=config.initial_deviation, seed=next(seed))
             self.pairs.append(Pair(shape, shape[1:], draw, name=f"pair{n}"))
         self._figures = [keras.metrics.Mean(name="loss"), keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        self._norms = norms(config)
         self.built = True
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        return self._figures
+        return [*self._figures, *self._norms]
 
     def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
         """float32 [b, h, w, c] in [0, 1] -> outputs [b, num_classes], trained towards one-hot vectors."""
@@ -63,13 +65,15 @@ class TensorMLP(Saved):
             logits = self(image, training=True)
             loss = self._squared_error(label, logits)
             share = loss / replicas  # the gradients of all replicas are summed below
-        gradients = clipped(tape.gradient(share, weights), self.config)
+        whole = tape.gradient(share, weights)
+        gradients = clipped(whole, self.config)
+        told = update(self._norms, whole, gradients)
         if replicas > 1:
             gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
         rate = tf.cast(self.optimizer.learning_rate, tf.float32)
         for variable, gradient in zip(weights, gradients, strict=True):
             variable.assign_sub(rate * gradient)
-        return self._results(label, logits, loss)
+        return {**self._results(label, logits, loss), **told}
 
     def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return the same metrics without a training step."""
