@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,20 @@ def test_requests_in_flight_are_answered_before_the_server_ends(serve: Any, tiny
     assert answers[0][0] == 200
 
 
+@pytest.fixture
+def serve_briefly(serve: Any) -> Iterator[Callable[..., Any]]:
+    """Starts servers that end with the test: a load that takes hours would keep a core from the tests that follow."""
+    started = []
+
+    def start(*flags: str | Path, **more: Any) -> Any:
+        started.append(serve(*flags, **more))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop(signal.SIGKILL)
+
+
 def loading(tiny: Any) -> Any:
     """A model whose warm-up takes hours."""
     log = pb.PredictionLog()
@@ -134,17 +149,19 @@ def refusal(server: Any, model: str) -> tuple[str, tuple[int, str | None]]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_model_that_loads_at_the_start_is_unavailable_and_an_unknown_one_not_found(
-    serve: Any, tiny: Any, repository: Path, workers: int
+    serve_briefly: Any, tiny: Any, repository: Path, workers: int
 ) -> None:
     loading(tiny).write(repository / "m", 1)
-    server = serve("--repository", repository, f"--workers={workers}")
+    server = serve_briefly("--repository", repository, f"--workers={workers}")
     assert refusal(server, "m") == ("UNAVAILABLE", (503, "1"))
     assert refusal(server, "nope") == ("NOT_FOUND", (404, None))
 
 
-def test_a_model_that_appears_later_is_not_found_until_it_is_loaded(serve: Any, tiny: Any, repository: Path) -> None:
+def test_a_model_that_appears_later_is_not_found_until_it_is_loaded(
+    serve_briefly: Any, tiny: Any, repository: Path
+) -> None:
     tiny.half_plus(1).write(repository / "first", 1)
-    server = serve("--repository", repository, models=["first"])
+    server = serve_briefly("--repository", repository, models=["first"])
     loading(tiny).write(repository / "m", 1)
     server.wait_for_state("m", 1, "LOADING")
     assert refusal(server, "m") == ("NOT_FOUND", (404, None))
