@@ -201,7 +201,7 @@ def generated(ask: Ask, name: str, card: dict[str, Any]) -> None:
 
 
 def reconstructed(ask: Ask, name: str, card: dict[str, Any]) -> None:
-    assert "spoilt, mended" in ask("reconstruct", name, "photo.jpg", "--noise", "0.3", "--output", "three.png")
+    assert "image, input, copy" in ask("reconstruct", name, "photo.jpg", "--noise", "0.3", "--output", "three.png")
     tiles = np.array_split(picture("three.png"), 3, axis=1)
     assert tiles[1].std() > tiles[0].std()  # the noise
     code = ask("encode", name, "photo.jpg").strip()
