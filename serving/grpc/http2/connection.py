@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from typing import Any
 
 from ladle.serving.grpc.http2 import errors, frames
@@ -11,7 +12,7 @@ from ladle.serving.grpc.http2.application import Application, Limits
 from ladle.serving.grpc.http2.errors import Http2Error
 from ladle.serving.grpc.http2.fields import check_request, check_trailers
 from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, frame
-from ladle.serving.grpc.http2.hpack import Decoder
+from ladle.serving.grpc.http2.hpack import Decoder, Headers
 from ladle.serving.grpc.http2.reader import MAX_FRAME_BYTES, Frame, FrameReader
 from ladle.serving.grpc.http2.streams import MAX_REMEMBERED, Stream
 
@@ -34,7 +35,9 @@ class Connection(asyncio.Protocol):
         self._reader = FrameReader(limits.header_bytes)
         self._decoder = Decoder(limits.header_bytes)
         self._last_stream_id = 0
-        self._ended: dict[int, bool] = {}  # the last streams that ended; whether we reset them before their end
+        self._ended: OrderedDict[int, bool] = OrderedDict()  # the last streams that ended; whether we reset them early
+        self._checked_headers: Headers | None = None
+        self._checked_length: int | None = None
         self._uncredited = 0
         self._resets = 0
         # Sending
@@ -143,10 +146,15 @@ class Connection(asyncio.Protocol):
             return
         length = None
         if headers is not None:
-            fault, length = check_request(headers)
-            if fault:
-                self._fail(stream_id, errors.PROTOCOL_ERROR)
-                return
+            # Equal blocks decode to the same object, and a client repeats its headers: most are known to be right.
+            if headers is self._checked_headers:
+                length = self._checked_length
+            else:
+                fault, length = check_request(headers)
+                if fault:
+                    self._fail(stream_id, errors.PROTOCOL_ERROR)
+                    return
+                self._checked_headers, self._checked_length = headers, length
         stream = self.streams[stream_id] = Stream(stream_id, self._initial_send_window, length)
         self._application.on_headers(self, stream, headers)
         if flags & END_STREAM and stream_id in self.streams:
@@ -314,7 +322,7 @@ class Connection(asyncio.Protocol):
         """What RFC 9113 §5.1 has for a late frame depends on how its stream ended: after our reset it is no fault."""
         self._ended[stream_id] = is_reset
         if len(self._ended) > MAX_REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+            self._ended.popitem(last=False)
 
     # Ending
 
