@@ -141,6 +141,12 @@ def test_a_folder_holds_few_modules() -> None:
         assert len(modules) <= MOST_MODULES, folder
 
 
+def test_the_code_map_names_every_folder() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    folders = {path.parent for path in MODULES.values() if path.name == "__init__.py"} - {ROOT / "ladle"}
+    assert [folder for folder in sorted(folders) if f"{folder.name}/`" not in page] == []
+
+
 @pytest.mark.parametrize("room", ["serving", "clients"])
 def test_serving_and_clients_never_import_tensorflow_when_imported(room: str) -> None:
     for name, path in MODULES.items():
