@@ -1,4 +1,4 @@
-"""Benchmarks: Ladle's servers under load from wrk and h2load, next to empty handlers, TensorFlow and other servers.
+"""Benchmarks of Ladle's servers against empty handlers, TensorFlow and other servers; wrk and h2load make the load.
 
 python -m benchmarks --help
 """

@@ -1,4 +1,4 @@
-"""Who is compared: our server over both protocols, empty handlers on the same transports, other model servers."""
+"""The servers under comparison: ours over REST and gRPC, empty handlers on the same transports, and rivals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RIVALS = Path(__file__).with_name("rivals")
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started."""
+    """The command, environment and working folder that start a server."""
 
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -34,8 +34,8 @@ class Contender:
     """A server and a request to it.
 
     kind    "ladle", "empty" or "rival"
-    launch  (port, scratch folder) -> how it is started to answer at that port
-    check   raises WrongAnswerError for a wrong answer
+    launch  (port, scratch folder) -> the Launch of a server that listens on that port
+    check   raises WrongAnswerError if the answer is wrong
     """
 
     name: str
@@ -56,8 +56,8 @@ class Contender:
         return f"{self.name} {self.protocol}" + (f", {self.workers} workers" if self.workers > 1 else "")
 
 
-class Running:
-    """A contender's process. `ready_s`: from its start to the first right answer."""
+class RunningServer:
+    """A contender's process. `ready_s` is the time from its start to the first correct answer."""
 
     def __init__(self, contender: Contender, folder: Path) -> None:
         self.contender = contender
@@ -75,12 +75,12 @@ class Running:
             raise
 
     def ask(self) -> None:
-        """One request; WrongAnswerError unless the answer is right."""
+        """Send one request; raise WrongAnswerError if the answer is wrong."""
         send = payloads.call if self.contender.grpc else payloads.post
         self.contender.check(send(self.port, self.contender.path, self.contender.request))
 
     def target_of(self, subject: Subject) -> Target:
-        """Where the same server is asked for another of its models over the same protocol; Ladle alone."""
+        """The load target for another model on this server, over the same protocol. Only for Ladle."""
         grpc = self.contender.grpc
         path, request, _ = _tensorflow_serving(subject, grpc)
         body = self._folder / f"body-{subject.name}"
@@ -95,7 +95,7 @@ class Running:
             return False
         return True
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> RunningServer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,14 +104,15 @@ class Running:
 
 @functools.cache
 def server_flags() -> str:
-    """What our server's --help says, to know which flags it has."""
+    """The text of our server's --help."""
     return subprocess.run(
         [sys.executable, "-m", "ladle.serving", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
     ).stdout
 
 
 def has_flag(name: str) -> bool:
-    """Whether our server takes the flag and it has an effect."""
+    """Whether our server has this flag and does not ignore it."""
+    # TensorFlow Serving's flags are all accepted; the help says "no effect here" of those that do nothing.
     _, found, rest = server_flags().partition(f"--{name}=")
     return bool(found) and "no effect here" not in rest.split("\n  --")[0]
 
@@ -141,17 +142,17 @@ def ladle(
 def _tensorflow_serving(subject: Subject, grpc: bool) -> tuple[str, bytes, Callable[[bytes], None]]:
     if grpc:
         request = payloads.grpc_predict(subject.name, subject.alias, subject.array)
-        return payloads.PREDICT, request, functools.partial(payloads.check_predict, wanted=subject.wanted)
+        return payloads.PREDICT, request, functools.partial(payloads.check_predict, expected=subject.expected)
     request = payloads.rest_predict(subject.array)
-    return f"/v1/models/{subject.name}:predict", request, _json(subject.wanted)
+    return f"/v1/models/{subject.name}:predict", request, _check_json(subject.expected)
 
 
-def _json(wanted: Array) -> Callable[[bytes], None]:
-    return functools.partial(payloads.check_json, wanted=wanted)
+def _check_json(expected: Array) -> Callable[[bytes], None]:
+    return functools.partial(payloads.check_json, expected=expected)
 
 
 def empty(kind: str, subject: Subject, answer: bytes) -> Contender:
-    """A transport alone, one of `empty.SERVERS`; it answers our server's answer."""
+    """A bare transport of `empty.SERVERS` that always sends `answer`."""
     grpc, title, _ = SERVERS[kind]
     path, request, check = _tensorflow_serving(subject, grpc)
 
@@ -164,15 +165,15 @@ def empty(kind: str, subject: Subject, answer: bytes) -> Contender:
 
 
 def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[Contender]:
-    """The other servers that are installed, `pythons` by name, each with so many workers."""
+    """The installed rivals, each with this many workers. `pythons` maps a rival's name to its interpreter."""
     row = payloads.rest_predict(subject.array)
-    check = _json(subject.wanted)
-    wanted = {"GRAPH": str(subject.graph), "WORKERS": str(workers)}
+    check = _check_json(subject.expected)
+    graph_env = {"GRAPH": str(subject.graph), "WORKERS": str(workers)}
 
     def script(name: str, *command: str, batch: int = 1) -> Callable[[int, Path], Launch]:
         def launch(port: int, folder: Path) -> Launch:
             filled = [part.replace("PORT", str(port)) for part in command]
-            env = {**wanted, "PORT": str(port), "BATCH": str(batch), **_QUIET}
+            env = {**graph_env, "PORT": str(port), "BATCH": str(batch), **_QUIET}
             return Launch([str(pythons[name]), *filled], env, RIVALS)
 
         return launch
@@ -195,9 +196,9 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
         launch = script("mosec", *command, batch=_BATCH)
         found.append(Contender("mosec (batching)", "rival", False, path, row, launch, check, workers))
     if "MLServer" in pythons:
-        mlserver = functools.partial(_mlserver, pythons["MLServer"], wanted, workers)
+        mlserver = functools.partial(_mlserver, pythons["MLServer"], graph_env, workers)
         request = v2.request(subject.name, subject.alias, subject.array)
-        raw = functools.partial(payloads.check_v2, wanted=subject.wanted)
+        raw = functools.partial(payloads.check_v2, expected=subject.expected)
         path = f"/v2/models/{subject.name}/infer"
         body = payloads.v2_json(subject.alias, subject.array)
         found += [
@@ -207,7 +208,8 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
     return found
 
 
-_BATCH = 16  # as many as there are connections
+_BATCH = 16  # equals the number of connections, so one batch can hold all requests in flight
+# No usage reports, no authentication, and Ray Serve's settings for throughput.
 _QUIET = {"DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"} | {
     "RAY_AUTH_MODE": "disabled",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -224,7 +226,7 @@ def _mlserver(
             "http_port": other if grpc else port,
             "grpc_port": port if grpc else other,
             "metrics_endpoint": None,
-            # 0: the model runs in the server's own process, which is quicker than one worker process.
+            # 0 runs the model in the server's own process, which is faster than one separate worker.
             "parallel_workers": 0 if workers == 1 else workers,
             "gzip_enabled": False,
             "debug": False,

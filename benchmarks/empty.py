@@ -1,9 +1,9 @@
-"""Servers that do nothing: a transport with a handler that answers fixed bytes.
+"""Servers without a model: a transport whose handler sends fixed bytes.
 
 python -m benchmarks.empty http|uvicorn|http2|grpcio|pygrpc-native PORT FILE
 
-FILE holds the answer. `http` and `http2` are our server's own transports, the others what many servers stand on. The
-difference between ours and its empty handler is what ours does with a request.
+FILE holds the answer. `http` and `http2` are our server's own transports; other servers build on the rest.
+The difference between our server and its empty handler is the cost of the work on a request.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ async def grpcio(port: int, answer: bytes) -> None:
 
 
 async def pygrpc_native(port: int, answer: bytes) -> None:
-    """pygrpc-native's server of grpc.aio's interface: HTTP/2 in Rust."""
+    """pygrpc-native, which has the interface of grpc.aio and handles HTTP/2 in Rust."""
     await _aio(importlib.import_module("pygrpc_native.aio"), port, answer)
 
 
@@ -114,7 +114,7 @@ SERVERS: dict[str, tuple[bool, str, Serve]] = {
     "pygrpc-native": (True, "pygrpc-native", pygrpc_native),
     "grpcio": (True, "grpcio", grpcio),
 }
-"""Whether it is gRPC, what it is called, and how it serves."""
+"""For each kind: whether it speaks gRPC, its name in the report, and its coroutine."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""One turn of a training benchmark, in a process of its own: trains a network and prints what it took, as JSON.
+"""One measurement of a training benchmark, in its own process: run it and print the times and peak memory as JSON.
 
 python -m benchmarks.fitting ours|keras|gru NAME STEPS
 """
@@ -20,34 +20,34 @@ import numpy as np
 from ladle.training.quiet import without_stderr
 
 EPOCHS = 2
-"""The first one compiles, the second is timed."""
+"""The first epoch compiles the graph; the second is timed."""
 RUNS = 200
 
 
 def main() -> None:
-    turn, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    kind, name, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with without_stderr():
         from ladle.training.loop import devices
 
         devices.start()
-    turns: Mapping[str, Callable[[str, int], dict[str, Any]]] = {"ours": ours, "keras": keras_script, "gru": gru}
-    answer = turns[turn](name, steps)
+    measurements: Mapping[str, Callable[[str, int], dict[str, Any]]] = {"ours": ours, "keras": keras_script, "gru": gru}
+    answer = measurements[kind](name, steps)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({**answer, "peak_mb": peak_mb}))
 
 
 def prepared(name: str, steps: int) -> tuple[Any, Any]:
-    """The network and its data: `steps` batches of the preset `quick`, real data where they are here."""
+    """The network and `steps` batches of its preset `quick`; synthetic data if the real data is not on disk."""
     from ladle.training.run import request
 
     network = request.get(name)
     size = network.configured(**network.presets["quick"]).batch_size
-    wanted = {"train_limit": steps * size, "epochs": EPOCHS, "patience": 0, "monitor": ""}
-    return network, request.load(request.compose(network, "quick", wanted, synthetic_if_missing=True))
+    options = {"train_limit": steps * size, "epochs": EPOCHS, "patience": 0, "monitor": ""}
+    return network, request.load(request.compose(network, "quick", options, synthetic_if_missing=True))
 
 
 def ours(name: str, steps: int) -> dict[str, Any]:
-    """The one training loop; and its pipeline alone, over the batches of one epoch."""
+    """Seconds of our training loop for the timed epoch, and of its input pipeline alone for the same batches."""
     from ladle.training.loop.fit import fit
     from ladle.training.loop.progress import Silent
 
@@ -69,7 +69,8 @@ def ours(name: str, steps: int) -> dict[str, Any]:
 
 
 def pipeline(ready: Any) -> float:
-    """Seconds in which the pipeline gives an epoch's batches to nobody."""
+    """Seconds that the pipeline needs for an epoch's batches when nothing trains on them."""
+    # A warm-up: the first batch of a pipeline is slower.
     ready.training_batches(0).take(1).reduce(np.int64(0), lambda n, *_: n + 1)
     began = time.monotonic()
     count = ready.training_batches(1).reduce(np.int64(0), lambda n, *_: n + 1)
@@ -78,7 +79,7 @@ def pipeline(ready: Any) -> float:
 
 
 def keras_script(name: str, steps: int) -> dict[str, Any]:
-    """What a newcomer writes: arrays in float32, `compile` and `fit`. The model is the same one."""
+    """Seconds of the script that a newcomer writes for the same model: float32 arrays, `compile` and `fit`."""
     import keras
 
     network, ready = prepared(name, steps)
@@ -104,7 +105,7 @@ def keras_script(name: str, steps: int) -> dict[str, Any]:
 
 
 def gru(name: str, steps: int) -> dict[str, Any]:
-    """A recurrent network's core by tf2onnx alone and by ours, one text at a time: median seconds of each."""
+    """Median seconds per text of a recurrent network's ONNX graph: tf2onnx alone ("naive") and our export ("ours")."""
     import tensorflow as tf
     import tf2onnx
 
@@ -126,13 +127,14 @@ def gru(name: str, steps: int) -> dict[str, Any]:
     tokens = {"tokens": ready.train.inputs(slice(0, 1))}
     answers = [run(tokens)["logits"] for run in runs.values()]
     assert np.allclose(answers[0], answers[1], atol=1e-4)
-    took: dict[str, list[float]] = {key: [] for key in runs}
+    times: dict[str, list[float]] = {key: [] for key in runs}
+    # The two graphs alternate, so a change of the clock speed hits both.
     for _ in range(RUNS):
         for key, run in runs.items():
             began = time.perf_counter()
             run(tokens)
-            took[key].append(time.perf_counter() - began)
-    return {key: float(np.median(each)) for key, each in took.items()}
+            times[key].append(time.perf_counter() - began)
+    return {key: float(np.median(each)) for key, each in times.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What people have before them: the gateway's overhead, the client's import time and size."""
+"""The gateway's overhead per request, and the client's import time and installed size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from benchmarks.contenders import Running, ladle
+from benchmarks.contenders import RunningServer, ladle
 from benchmarks.models import ROOT, Subject
 from benchmarks.payloads import PREDICT, WrongAnswerError
 from benchmarks.processes import Child, free_port
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Gateway:
-    """Medians in milliseconds of one caller: straight to the model server, and a PNG through the gateway.
+    """Median milliseconds of one caller: directly to the model server, and with a PNG through the gateway.
 
-    Of the pairs that were answered; `failed` is how many more the gateway did not answer.
+    Both medians cover the `pairs` that the gateway answered; it failed to answer `failed` more.
     """
 
     direct_ms: float
@@ -45,7 +45,7 @@ class Gateway:
 
 @dataclass(frozen=True)
 class Client:
-    """Seconds to `import ladle` with its Client, above starting Python; and what the bare install puts on disk."""
+    """Seconds to import `ladle` and its Client, without Python's own start; packages and MB of the bare install."""
 
     import_s: float
     size_mb: float
@@ -53,19 +53,13 @@ class Client:
 
 
 def gateway(lenet: Subject, repository: Path, pairs: int) -> Gateway:
-    """One connection to each, asked in turn: Predict with a tensor over gRPC, a PNG to the gateway's :classify."""
+    """Alternate, over one connection each, a tensor to Predict over gRPC and a PNG to the gateway's :classify."""
     import grpc
 
-    with tempfile.TemporaryDirectory() as folder, Running(ladle(lenet, repository, True), Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, RunningServer(ladle(lenet, repository, True), Path(folder)) as server:
         port = free_port()
-        command = [
-            sys.executable,
-            "-m",
-            "ladle.clients.web",
-            f"--port={port}",
-            f"--server=grpc://127.0.0.1:{server.port}",
-        ]
-        command.append(f"--repository={repository}")
+        command = [sys.executable, "-m", "ladle.clients.web", f"--port={port}", f"--repository={repository}"]
+        command.append(f"--server=grpc://127.0.0.1:{server.port}")
         with Child(command, Path(folder) / "gateway", cwd=ROOT) as child:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             picture = png(lenet)
@@ -79,8 +73,11 @@ def gateway(lenet: Subject, repository: Path, pairs: int) -> Gateway:
                 except (OSError, http.client.HTTPException):
                     connection.close()
                     return False
+                # 502 and 503 say that the model server gave no answer; the caller counts them as failures.
                 if answer.status not in (200, 502, 503):
-                    raise WrongAnswerError(f"the gateway answered {answer.status}: {content[:200]!r}")
+                    raise WrongAnswerError(
+                        f"got HTTP {answer.status} from the gateway; expected 200: {content[:200]!r}"
+                    )
                 return answer.status == 200
 
             child.wait_until(through_gateway)
@@ -94,9 +91,9 @@ def gateway(lenet: Subject, repository: Path, pairs: int) -> Gateway:
 def compare(
     direct: Callable[[], object], through_gateway: Callable[[], bool], pairs: int, warm_up: int = 50
 ) -> Gateway:
-    """Both in turn. What is not answered is counted apart: a quick failure is no quick answer.
+    """Time both calls alternately. Failures are only counted: a fast failure is not a fast answer.
 
-    `direct` raises when it fails. WrongAnswerError: the gateway answered nothing.
+    `direct` raises when it fails. Raises WrongAnswerError if the gateway answered no request.
     """
     direct_s, gateway_s, failed = [], [], 0
     for i in range(warm_up + pairs):
@@ -110,12 +107,12 @@ def compare(
         else:
             failed += 1
     if not gateway_s:
-        raise WrongAnswerError(f"the gateway answered none of {pairs} requests")
+        raise WrongAnswerError(f"got no answer to {pairs} requests from the gateway; expected at least one")
     return Gateway(statistics.median(direct_s) * 1e3, statistics.median(gateway_s) * 1e3, len(gateway_s), failed)
 
 
 def png(lenet: Subject) -> bytes:
-    """The subject's image, grey, as a file."""
+    """The subject's grayscale image as the bytes of a PNG file."""
     from PIL import Image
 
     pixels = (lenet.array[0, :, :, 0] * 255).round().astype(np.uint8)
@@ -125,26 +122,26 @@ def png(lenet: Subject) -> bytes:
 
 
 def _timed(function: Callable[[], T]) -> tuple[float, T]:
-    """The seconds that it took, and what it gave."""
+    """Seconds of the call, and its result."""
     start = time.perf_counter()
-    given = function()
-    return time.perf_counter() - start, given
+    result = function()
+    return time.perf_counter() - start, result
 
 
 def client(runs: int = 5) -> Client:
-    """Measured in fresh processes; the size is that of the installed files of the bare install's packages."""
+    """Median import time over fresh processes, and the size of the files that the bare install puts on disk."""
     code = "import time; t = time.perf_counter(); import ladle; ladle.Client; print(time.perf_counter() - t)"
-    told = [
+    times = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
         for _ in range(runs)
     ]
     packages = sorted(_closure("ladle"))
     size = sum(_size(name) for name in packages)
-    return Client(statistics.median(map(float, told)), size / 1e6, packages)
+    return Client(statistics.median(map(float, times)), size / 1e6, packages)
 
 
 def _closure(name: str) -> set[str]:
-    """The distribution and what it requires without extras, directly or not."""
+    """The distribution and all that it requires without extras, directly or indirectly."""
     found: set[str] = set()
     todo = [name]
     while todo:
@@ -152,16 +149,16 @@ def _closure(name: str) -> set[str]:
         if one in found:
             continue
         try:
-            wanted = metadata.requires(one) or []
-        except metadata.PackageNotFoundError:  # for another system
+            requirements = metadata.requires(one) or []
+        except metadata.PackageNotFoundError:  # required on another operating system only
             continue
         found.add(one)
-        todo += [re.split(r"[^A-Za-z0-9_.-]", line)[0].lower() for line in wanted if "extra ==" not in line]
+        todo += [re.split(r"[^A-Za-z0-9_.-]", line)[0].lower() for line in requirements if "extra ==" not in line]
     return found
 
 
 def _size(name: str) -> int:
-    """Bytes of its files. Of ourselves, installed in place for development, the packages that clients get."""
+    """Bytes of the distribution's files; for Ladle, installed in place here, of its packages in the repository."""
     if name == "ladle":
         rooms = ("clients", "models", "serving", "training")
         files = [path for room in rooms for path in (ROOT / room).rglob("*") if "__pycache__" not in path.parts]

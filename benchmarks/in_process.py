@@ -1,8 +1,8 @@
-"""The SavedModel called in the same process, without a server: what TensorFlow alone takes.
+"""The SavedModel called in process, without a server: the time of TensorFlow alone.
 
 python -m benchmarks.in_process FOLDER INPUT.npy ALIAS
 
-A line on stdin is a number of seconds; the answer on stdout is {"per_second", "p50_ms", "p99_ms"}.
+Each line on stdin is a number of seconds to measure; each answer on stdout is {"per_second", "p50_ms", "p99_ms"}.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.models import ROOT, Subject
 
 
 class InProcess:
-    """A child process that holds the SavedModel and measures when asked."""
+    """A child process that loads the SavedModel once and measures on request."""
 
     def __init__(self, subject: Subject, scratch: Path) -> None:
         self._subject = subject
@@ -43,9 +43,9 @@ class InProcess:
         return self
 
     def measure(self, seconds: float) -> dict[str, float]:
-        """Calls one after the other: per_second, p50_ms, p99_ms."""
-        told: dict[str, float] = json.loads(self._ask(f"{seconds}\n"))
-        return told
+        """Call the model again and again for `seconds`: per_second, p50_ms, p99_ms."""
+        figures: dict[str, float] = json.loads(self._ask(f"{seconds}\n"))
+        return figures
 
     def _ask(self, line: str) -> str:
         assert self._process.stdin is not None
@@ -54,7 +54,7 @@ class InProcess:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise LoadError(f"TensorFlow cannot run {self._subject.folder}")
+            raise LoadError(f"got no answer from TensorFlow in process; expected it to run {self._subject.folder}")
         return answer
 
     def __exit__(self, *_: object) -> None:
@@ -84,9 +84,9 @@ def main() -> None:
             run()
             times.append(time.perf_counter() - start)
         times.sort()
-        told = {"per_second": len(times) / sum(times)}
-        told |= {"p50_ms": percentile(times, 50) * 1e3, "p99_ms": percentile(times, 99) * 1e3}
-        print(json.dumps(told), flush=True)
+        figures = {"per_second": len(times) / sum(times)}
+        figures |= {"p50_ms": percentile(times, 50) * 1e3, "p99_ms": percentile(times, 99) * 1e3}
+        print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Environments of the rivals: one each, made by uv in the cache folder, never the project's own."""
+"""Virtual environments of the rivals: uv makes one for each in the cache folder, apart from the project's own."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ RIVALS = {
     "BentoML": "bentoml==1.4.39",
     "Ray Serve": "ray[serve]==2.60.0",
 }
-"""What is installed of each; raise a version here to measure a newer one."""
+"""The requirement of each rival; raise a version here to measure a newer release."""
 
 
-def pythons(cache: Path, names: Sequence[str], say: Callable[[str], None]) -> dict[str, Path]:
-    """The Python of each rival's environment, by name; a rival that cannot be installed is said and left out."""
+def pythons(cache: Path, names: Sequence[str], log: Callable[[str], None]) -> dict[str, Path]:
+    """The interpreter of each rival by name. A rival that cannot be installed is logged and left out."""
     found = {}
     for name in names:
         home = cache / "environments" / RIVALS[name].replace("[", "-").replace("]", "").replace("==", "-")
         python = home / "bin" / "python"
         if not (home / "ready").exists():
-            say(f"installing {RIVALS[name]} into {home}")
+            log(f"installing {RIVALS[name]} into {home}")
             try:
                 _install(home, python, RIVALS[name])
             except (OSError, subprocess.CalledProcessError) as error:
-                words = getattr(error, "stderr", None) or str(error)
-                say(f"{name} is left out, it cannot be installed: {str(words).strip()[-200:]}")
+                reason = getattr(error, "stderr", None) or str(error)
+                log(f"{name} is left out; its installation failed: {str(reason).strip()[-200:]}")
                 continue
         found[name] = python
     return found
@@ -40,7 +40,8 @@ def pythons(cache: Path, names: Sequence[str], say: Callable[[str], None]) -> di
 def _install(home: Path, python: Path, requirement: str) -> None:
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:
-        raise FileNotFoundError("uv is not installed beside this Python: `make` installs it")
+        raise FileNotFoundError("found no uv next to this Python; run `make` to install it")
+    # Rivals run the same versions as we do, so that only the servers differ.
     shared = [f"{name}=={metadata.version(name)}" for name in ("onnxruntime", "orjson")]
     create = [uv, "venv", "-q", "--clear", "--python", sys.executable, str(home)]
     fill = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(python), requirement, *shared]

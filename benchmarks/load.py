@@ -1,4 +1,4 @@
-"""Load from native generators: wrk over HTTP/1.1, h2load over HTTP/2 (gRPC) or at a steady rate, and their output."""
+"""Run the load generators wrk (HTTP/1.1) and h2load (HTTP/2, or a steady rate) and parse their output."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client"}
-"""Debian package of each program."""
+"""The Debian package of each program."""
 
-# Lua for wrk: a POST with a body from a file, and a summary in one line of JSON, times in microseconds.
+# A Lua script for wrk: POST a body from a file and print a summary as one line of JSON, times in microseconds.
 _SCRIPT = """\
 wrk.method = "POST"
 wrk.body = io.open({body}, "rb"):read("*a")
@@ -36,17 +36,17 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 class LoadError(RuntimeError):
-    """The generator did not run, or its output says nothing that could be read."""
+    """A load generator failed, its output has no summary, or the load it made was not answered."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a generator saw.
+    """The result of one load, as the generator measured it.
 
-    seconds     that it ran
-    requests    answered with HTTP status 200
-    errors      answered otherwise or not at all
-    size_bytes  received for each request, headers included over HTTP/1.1, payload alone over HTTP/2
+    requests    number of requests with a successful answer
+    errors      number of requests with another answer or none
+    seconds     duration of the load
+    size_bytes  bytes received per request; wrk counts headers, h2load does not
     cpu_s       CPU seconds of the generator itself
     """
 
@@ -65,9 +65,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request goes and what it is.
+    """A request and the address that it is sent to.
 
-    grpc  the body is a gRPC frame; sent over HTTP/2
+    body  file with the request body; a gRPC frame if `grpc`
+    grpc  send over HTTP/2
     """
 
     port: int
@@ -82,19 +83,19 @@ class Target:
 
 
 def missing() -> list[str]:
-    """Debian packages of the generators that are not installed."""
+    """Debian packages of the load generators that are not installed."""
     return [package for program, package in PACKAGES.items() if shutil.which(program) is None]
 
 
 def closed_loop(target: Target, connections: int, seconds: float) -> Load:
-    """Each connection sends its next request when the last is answered."""
+    """Closed loop: each connection sends its next request as soon as the last is answered."""
     return _h2load(target, connections, seconds) if target.grpc else _wrk(target, connections, seconds)
 
 
 def steady(target: Target, per_second: float, seconds: float, connections: int = 4) -> Load:
-    """Requests at a rate, whether or not the last ones are answered: up to 32 of a connection run at once over gRPC.
+    """Send requests at a fixed rate, even while earlier ones are unanswered: over gRPC up to 32 per connection.
 
-    Over HTTP/1.1 a connection has one request at a time, so a slow answer delays the next request.
+    Over HTTP/1.1 a connection carries one request at a time, so a slow answer delays the next request.
     """
     rate = max(1, round(per_second / connections))
     options = [f"--rps={rate}", "-m", "32" if target.grpc else "1"]
@@ -105,7 +106,7 @@ def _wrk(target: Target, connections: int, seconds: float) -> Load:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT.format(body=json.dumps(str(target.body)), content_type=json.dumps(target.content_type)))
         script.flush()
-        # wrk takes whole seconds.
+        # wrk accepts whole seconds only.
         whole = max(1, round(seconds))
         text, cpu_s = _run(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", "-s", script.name, target.url], whole)
     return parse_wrk(text, cpu_s)
@@ -123,28 +124,36 @@ def _h2load(target: Target, connections: int, seconds: float, options: Sequence[
 
 
 def parse_wrk(text: str, cpu_s: float = 0.0) -> Load:
-    """What our Lua script made wrk print; LoadError when it is not there."""
+    """The summary that our Lua script prints. Raises LoadError if it is missing."""
     found = _SUMMARY.search(text)
     if found is None:
-        raise LoadError(f"wrk said no summary: {text[-300:]!r}")
-    told = json.loads(found[1])
-    answered = max(1, told["requests"])
+        raise LoadError(
+            f"got no summary from wrk; expected a line SUMMARY {{...}}; its output ends with {text[-300:]!r}"
+        )
+    summary = json.loads(found[1])
+    answered = max(1, summary["requests"])
     return Load(
-        told["requests"] - told["errors"],
-        told["errors"],
-        told["us"] / 1e6,
-        told["bytes"] / answered,
-        told["p50"] / 1e3,
-        told["p99"] / 1e3,
+        summary["requests"] - summary["errors"],
+        summary["errors"],
+        summary["us"] / 1e6,
+        summary["bytes"] / answered,
+        summary["p50"] / 1e3,
+        summary["p99"] / 1e3,
         cpu_s,
     )
 
 
 def parse_h2load(text: str, log: str, cpu_s: float = 0.0) -> Load:
-    """h2load's summary and its log: a line a request, with its start, HTTP status and microseconds."""
+    """h2load's summary, and percentiles from its log. Raises LoadError if the summary is missing.
+
+    The log has a line for each request: start, HTTP status and duration in microseconds, separated by tabs.
+    """
     requests, finished, data = _REQUESTS.search(text), _FINISHED.search(text), _DATA.search(text)
     if requests is None or finished is None or data is None:
-        raise LoadError(f"h2load said no summary: {text[-300:]!r}")
+        raise LoadError(
+            f"got no summary from h2load; expected lines 'finished in', 'requests:' and 'traffic:'; "
+            f"its output ends with {text[-300:]!r}"
+        )
     rows = [line.split("\t") for line in log.splitlines()]
     times = sorted(int(row[2]) for row in rows if row[1] == "200")
     succeeded, *failed = (int(number) for number in requests.groups())
@@ -161,14 +170,14 @@ def parse_h2load(text: str, log: str, cpu_s: float = 0.0) -> Load:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Of sorted values, the smallest that so many percent do not exceed; nan of none."""
+    """The value that `percent` of the sorted values do not exceed; nan if there are no values."""
     if not ordered:
         return float("nan")
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def _run(command: Sequence[str], seconds: float) -> tuple[str, float]:
-    """Its output and its CPU seconds."""
+    """The command's output and its CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
@@ -176,5 +185,7 @@ def _run(command: Sequence[str], seconds: float) -> tuple[str, float]:
         raise LoadError(f"{command[0]}: {error}") from error
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
-        raise LoadError(f"{command[0]} ended with {done.returncode}: {done.stderr[-300:] or done.stdout[-300:]}")
+        raise LoadError(
+            f"{command[0]} ended with exit code {done.returncode}: {done.stderr[-300:] or done.stdout[-300:]}"
+        )
     return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

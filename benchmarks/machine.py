@@ -1,4 +1,4 @@
-"""Where and when it was measured, in words that go with the figures."""
+"""The machine, versions and time of a measurement, for the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("onnxruntime", "tensorflow", "grpcio", "pygrpc-native", "uvicorn", "
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, memory, versions, time (UTC) and load average."""
+    """Processor, cores, memory in GB of 10^9 bytes, versions, time in UTC, and load average."""
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="minutes"),
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),
@@ -27,11 +27,13 @@ def describe() -> dict[str, Any]:
     }
 
 
-def in_words(told: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+def in_words(machine: Mapping[str, Any]) -> str:
+    """The dictionary of `describe` as a sentence."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
-        f"{told['processor']}, {told['cores']} cores, {told['memory_gb']:g} GB, {told['system']}, Python "
-        f"{told['python']}; {versions}. {told['time']}, load average before: {told['load_average'][0]:g}."
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GB, {machine['system']}, Python "
+        f"{machine['python']}; {versions}. {machine['time']}, "
+        f"load average before the run: {machine['load_average'][0]:g}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Request bodies for each protocol, and what a right answer to them is."""
+"""Request bodies for each protocol, and the checks of the answers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
 class WrongAnswerError(RuntimeError):
-    """A server answered something else than the graph's outputs."""
+    """A server answered with an error, or without the graph's output."""
 
 
 def rest_predict(array: Array) -> bytes:
-    """TensorFlow Serving's row format, numbers with their shortest digits: `{"instances": [...]}`."""
-    return b'{"instances":' + _digits(array).encode() + b"}"
+    """TensorFlow Serving's row format, `{"instances": [...]}`, with the shortest exact form of each number."""
+    return b'{"instances":' + _json_numbers(array).encode() + b"}"
 
 
 def grpc_predict(model: str, alias: str, array: Array) -> bytes:
-    """A serialized PredictRequest with tensor_content."""
+    """A serialized PredictRequest that carries the array as tensor_content."""
     request = pb.PredictRequest()
     request.model_spec.name = model
     tensors.fill(request.inputs[alias], array, True)
@@ -37,31 +37,35 @@ def grpc_predict(model: str, alias: str, array: Array) -> bytes:
 
 
 def v2_json(alias: str, array: Array) -> bytes:
-    """A request of KServe's V2 protocol over HTTP, numbers in one flat list."""
+    """A JSON request of KServe's V2 protocol, with the numbers in one flat list."""
+    # json.dumps would print a float32 as a float64 with more digits, so the numbers are put in afterwards.
     given = {"name": alias, "shape": list(array.shape), "datatype": v2.DATATYPES[array.dtype.str], "data": "@"}
-    return json.dumps({"inputs": [given]}).replace('"@"', _digits(array.ravel())).encode()
+    return json.dumps({"inputs": [given]}).replace('"@"', _json_numbers(array.ravel())).encode()
 
 
 def frame(message: bytes) -> bytes:
-    """The message as gRPC puts it on the wire: not compressed, length, bytes."""
+    """gRPC's frame of a message: a zero byte for "not compressed", the length as big-endian uint32, the bytes."""
     return b"\0" + struct.pack(">I", len(message)) + message
 
 
-def _digits(array: Array) -> str:
+def _json_numbers(array: Array) -> str:
     if array.ndim:
-        return f"[{','.join(map(_digits, array))}]"
+        return f"[{','.join(map(_json_numbers, array))}]"
     return str(array)
 
 
 def post(port: int, path: str, body: bytes) -> bytes:
-    """The body of a 200 answer; WrongAnswerError for another status, OSError when nobody answers."""
+    """POST JSON and return the answer's body.
+
+    Raises WrongAnswerError if the status is not 200, OSError if no server answers.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("POST", path, body, {"content-type": "application/json"})
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != 200:
-            raise WrongAnswerError(f"{path} answered {answer.status}: {content[:200]!r}")
+            raise WrongAnswerError(f"got HTTP {answer.status} from {path}; expected 200: {content[:200]!r}")
         return content
     except http.client.HTTPException as error:
         raise ConnectionError(str(error)) from error
@@ -70,7 +74,10 @@ def post(port: int, path: str, body: bytes) -> bytes:
 
 
 def call(port: int, path: str, message: bytes) -> bytes:
-    """The message that a unary gRPC call answers; WrongAnswerError for an error, OSError when nobody answers."""
+    """Make a unary gRPC call and return the answer.
+
+    Raises WrongAnswerError if the call fails, OSError if no server answers.
+    """
     import grpc
 
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -80,12 +87,12 @@ def call(port: int, path: str, message: bytes) -> bytes:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 raise ConnectionError(error.details()) from None
-            raise WrongAnswerError(f"{path} answered {error.code().name}: {error.details()}") from None
+            raise WrongAnswerError(f"got {error.code().name} from {path}; expected OK: {error.details()}") from None
 
 
-def check_json(content: bytes, wanted: Array) -> None:
-    """Whether some list of numbers in a JSON answer is the wanted output, within 1e-4; WrongAnswerError if not."""
-    flat = wanted.ravel()
+def check_json(content: bytes, expected: Array) -> None:
+    """Raise WrongAnswerError unless a list of numbers in the JSON answer equals `expected` within 1e-4."""
+    flat = expected.ravel()
     for values in _lists(json.loads(content)):
         try:
             found = np.asarray(values, np.float64).ravel()
@@ -93,29 +100,29 @@ def check_json(content: bytes, wanted: Array) -> None:
             continue
         if found.size == flat.size and np.allclose(found, flat, atol=1e-4):
             return
-    raise WrongAnswerError(f"an answer without the graph's output: {content[:200]!r}")
+    raise WrongAnswerError(f"got {content[:200]!r}; expected the graph's output within 1e-4")
 
 
-def check_predict(content: bytes, wanted: Array) -> None:
-    """The same for a serialized PredictResponse."""
+def check_predict(content: bytes, expected: Array) -> None:
+    """As `check_json`, for a serialized PredictResponse."""
     outputs = pb.PredictResponse.FromString(content).outputs
-    _check_arrays([tensors.to_array(tensor) for tensor in outputs.values()], wanted)
+    _check_arrays([tensors.to_array(tensor) for tensor in outputs.values()], expected)
 
 
-def check_v2(content: bytes, wanted: Array) -> None:
-    """The same for a serialized ModelInferResponse."""
-    _check_arrays(v2.arrays(content), wanted)
+def check_v2(content: bytes, expected: Array) -> None:
+    """As `check_json`, for a serialized ModelInferResponse."""
+    _check_arrays(v2.arrays(content), expected)
 
 
-def _check_arrays(arrays: list[Array], wanted: Array) -> None:
+def _check_arrays(arrays: list[Array], expected: Array) -> None:
     for array in arrays:
         if (
-            array.size == wanted.size
+            array.size == expected.size
             and array.dtype.kind == "f"
-            and np.allclose(array.ravel(), wanted.ravel(), atol=1e-4)
+            and np.allclose(array.ravel(), expected.ravel(), atol=1e-4)
         ):
             return
-    raise WrongAnswerError(f"an answer without the graph's output among {len(arrays)} tensors")
+    raise WrongAnswerError(f"got {len(arrays)} tensors; expected the graph's output within 1e-4 among them")
 
 
 def _lists(value: Any) -> Iterator[list[Any]]:

@@ -1,4 +1,4 @@
-"""Server processes: started, awaited, weighed with all their children, stopped."""
+"""Server processes: start them, wait for them, measure their memory and CPU with all children, stop them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class StartError(RuntimeError):
-    """A server ended or was not ready in time; the message has the end of its log."""
+    """A server ended or was not ready in time. The message has the end of its log."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Of a process and its children, in MB of 10^6 bytes: resident, and with shared pages counted in parts."""
+    """Memory of a process and its children in MB of 10^6 bytes.
+
+    rss_mb  resident memory; pages that processes share count in each of them
+    pss_mb  the same, but a shared page is divided among the processes that share it
+    """
 
     rss_mb: float
     pss_mb: float
 
 
 class Child:
-    """A process in a session of its own, with what it starts."""
+    """A process in its own session, together with the processes that it starts."""
 
     def __init__(
         self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
@@ -47,20 +51,21 @@ class Child:
             )
 
     def wait_until(self, reached: Callable[[], bool], timeout_s: float = 120.0) -> float:
-        """Seconds from the start until `reached()`; StartError when the process ends or time is up."""
+        """Wait until `reached()`; seconds since the start. Raises StartError if the process ends or the time is up."""
         while time.monotonic() - self._started < timeout_s:
             with contextlib.suppress(OSError):
                 if reached():
                     return time.monotonic() - self._started
             if self._process.poll() is not None:
-                raise StartError(f"ended with {self._process.returncode}: {self._last_words()}")
+                raise StartError(f"ended with {self._process.returncode}: {self._log_tail()}")
             time.sleep(0.005)
-        raise StartError(f"not ready after {timeout_s:.0f} s: {self._last_words()}")
+        raise StartError(f"not ready after {timeout_s:.0f} s: {self._log_tail()}")
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         return self.log.read_text(errors="replace")[-600:]
 
     def memory(self) -> Memory:
+        """Memory of the whole process tree now."""
         rss = pss = 0.0
         for number in self._tree():
             with contextlib.suppress(OSError):
@@ -73,15 +78,16 @@ class Child:
         return Memory(rss * 1024 / 1e6, pss * 1024 / 1e6)
 
     def cpu_s(self) -> float:
-        """CPU seconds used so far, by children that ended as well."""
+        """CPU seconds that the process tree has used so far, including children that have ended."""
         ticks = 0
         for number in self._tree():
             fields = _stat(number)
+            # utime, stime, and the same of the children it has waited for (proc(5)).
             ticks += sum(int(value) for value in fields[11:15]) if fields else 0
         return ticks / _TICKS
 
     def _tree(self) -> list[int]:
-        """Processes of our session, and children of those that left it."""
+        """Ids of the processes in the child's session and of their descendants in other sessions."""
         parents, found = {}, set()
         for entry in os.listdir("/proc"):
             if entry.isdigit() and (fields := _stat(int(entry))):
@@ -95,12 +101,13 @@ class Child:
         return sorted(found)
 
     def stop(self) -> None:
-        """SIGTERM; SIGKILL for what remains after ten seconds."""
+        """Send SIGTERM, wait up to 10 s, then send SIGKILL to every process that is left."""
         tree = self._tree()
         if self._process.poll() is None:
             self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
+        # The tree before the end too: an orphan has another parent now and would not be found.
         for number in {*tree, *self._tree()}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
@@ -114,7 +121,7 @@ class Child:
 
 
 def _stat(number: int) -> list[str]:
-    """Fields of /proc/N/stat after the name: state, parent, group, session, ... ; empty when it is gone."""
+    """Fields of /proc/N/stat after the name: state, parent, group, session, ...; empty if the process is gone."""
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -122,6 +129,7 @@ def _stat(number: int) -> list[str]:
 
 
 def free_port() -> int:
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -129,7 +137,7 @@ def free_port() -> int:
 
 
 def machine_busy_s() -> float:
-    """CPU seconds that all processes of the machine have used since it started."""
+    """CPU seconds that all processes on the machine have used since it started."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     user, nice, system, _idle, _wait, irq, soft, *_ = (int(value) for value in fields)
     return (user + nice + system + irq + soft) / _TICKS

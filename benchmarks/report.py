@@ -1,4 +1,4 @@
-"""A run's figures as Markdown."""
+"""The results of a run as a Markdown page."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks import machine
 from benchmarks.engines import Comparison
+from benchmarks.goals import Goal, check
 from benchmarks.models import TITLES
 from benchmarks.results import Results
-from benchmarks.targets import Target, check
 from benchmarks.throughput import Rounds, median
 
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench` (`python -m benchmarks`); figures are of the machine and moment below. All contenders run in
-turn on the same cores as the load generator, several rounds; ratios are medians of the rounds' ratios, other figures
-medians of the rounds. REST is loaded by wrk, gRPC by h2load; each server's answers are checked before and after.
+`make bench` (`python -m benchmarks`) writes this page. The figures hold for the machine and the time below. The
+contenders run one after another on the same cores as the load generator, in several rounds. A ratio is the median of
+the rounds' ratios; any other figure is the median of the rounds. wrk loads REST and h2load loads gRPC. Each server's
+answers are checked before and after the load.
 """
 _THROUGHPUT = """\
-LeNet-5, one image a request, every output of the graph in the answer. "Empty handler" is the same transport that reads
-the request and answers fixed bytes; rivals run the same ONNX graph with the same session settings, with one worker and
-with two. "(batching)": with the server's own merging of requests. CPU is the server's, for a request with 16
-connections. Ready: from the start of the process to the first right answer. Memory is the process tree's after the
-load, resident and with shared pages counted in parts.
+Each request to LeNet-5 holds one image; each answer holds every output of the graph. An empty handler reads the request
+and answers with fixed bytes. Rivals run the same ONNX graph with the same session settings, with one worker and with
+two. "(batching)" means that the server merges requests into batches. "1 conn." columns are measured with one
+connection, the other rates and latencies with 16. CPU is the server's CPU time per request. Ready is the time from
+process start to the first correct answer. RSS and PSS are the memory of all the server's processes after the load; PSS
+divides a shared page among the processes that share it.
 """
 
 
 def markdown(results: Results) -> str:
+    """The page, with a section for each part that was measured."""
     parts = [_HEAD, machine.in_words(results.machine) + "\n"]
     parts += [f"{note}\n" for note in results.notes]
-    parts += ["## Targets\n", _targets(check(results))]
+    parts += ["## Goals\n", _goals(check(results))]
     if results.rounds is not None:
         parts += ["## Throughput and latency\n", _THROUGHPUT, _throughput(results)]
     for title, found in (
@@ -41,40 +44,45 @@ def markdown(results: Results) -> str:
         if found is not None:
             parts += [f"## {title}\n", f"Not measured: {found}.\n" if isinstance(found, str) else _comparisons(found)]
     if results.tails is not None:
-        parts += ["## Tail under disturbance\n", _tails(results)]
+        parts += ["## Tail latency under disturbance\n", _tails(results)]
     if results.four is not None and results.ten is not None:
         rows = [
             (name, f"{start.ready_s:.2f}", f"{start.memory.rss_mb:.0f}", f"{start.memory.pss_mb:.0f}")
-            for name, start in (("four models (LeNet-5, LSTM, U-Net, ResNet-18)", results.four), ("ten", results.ten))
+            for name, start in (
+                ("four models (LeNet-5, LSTM, U-Net, ResNet-18)", results.four),
+                ("ten models", results.ten),
+            )
         ]
         parts += [
             "## Start\n",
-            "The quickest of three starts, with --quick of one. Ten: LeNet-5 and the LSTM five times each.\n",
+            "The fastest of three starts (of one with `--quick`). The ten models are five copies each of LeNet-5 and "
+            "the LSTM.\n",
         ]
         parts.append(_table(("models", "ready, s", "RSS, MB", "PSS, MB"), rows))
     if results.gateway is not None:
         found_ms = results.gateway
-        failed = f" {found_ms.failed} more were not answered." if found_ms.failed else ""
+        failed = f" The gateway did not answer {found_ms.failed} more." if found_ms.failed else ""
         parts += [
             "## Gateway\n",
-            f"One caller, a PNG to `:classify` against the tensor straight over gRPC, {found_ms.pairs} pairs: p50 "
-            f"{found_ms.gateway_ms:.2f} ms and {found_ms.direct_ms:.2f} ms.{failed}\n",
+            "One caller sends an image as a tensor directly to the model server over gRPC, then as a PNG to the "
+            f"gateway's `:classify`, {found_ms.pairs} times. The p50 is {found_ms.direct_ms:.2f} ms directly and "
+            f"{found_ms.gateway_ms:.2f} ms through the gateway.{failed}\n",
         ]
     if results.client is not None:
         client = results.client
         parts += [
             "## Client\n",
-            f"`import ladle` and its `Client`: {client.import_s:.2f} s. Installed files of "
-            f"{', '.join(client.packages)}: {client.size_mb:.0f} MB.\n",
+            f"Importing `ladle` and its `Client` takes {client.import_s:.2f} s. The installed files of "
+            f"{', '.join(client.packages)} take {client.size_mb:.0f} MB.\n",
         ]
     return "\n".join(parts)
 
 
-def _targets(targets: Sequence[Target]) -> str:
+def _goals(goals: Sequence[Goal]) -> str:
     rows = [
-        (t.text, t.limit_text, t.value_text, "reached" if t.reached else "**not reached**", t.detail) for t in targets
+        (t.text, t.limit_text, t.value_text, "reached" if t.reached else "**not reached**", t.detail) for t in goals
     ]
-    return _table(("target", "wanted", "measured", "", ""), rows)
+    return _table(("figure", "goal", "measured", "result", "details"), rows)
 
 
 def _throughput(results: Results) -> str:
@@ -85,18 +93,27 @@ def _throughput(results: Results) -> str:
         titles = [title for kind in ("empty", "ladle", "rival") for title in rounds.titles(kind, grpc)]
         best = rounds.titles("ladle", grpc)[:1]
         rows = [_row(rounds, title, best[0] if best else title) for title in titles]
-        heads = ("server", "req/s", "to Ladle", "p50, ms", "p99, ms", "one: p50", "one: p99", "CPU, µs")
+        heads = (
+            "server",
+            "req/s",
+            "ratio to Ladle",
+            "p50, ms",
+            "p99, ms",
+            "1 conn. p50, ms",
+            "1 conn. p99, ms",
+            "CPU, µs",
+        )
         parts.append(_table((*heads, "ready, s", "RSS, MB", "PSS, MB"), rows))
     if results.in_process:
         per_second = median([found["per_second"] for found in results.in_process])
         p99 = median([found["p99_ms"] for found in results.in_process])
         parts.append(
-            f"The same SavedModel called in process with TensorFlow, one call after the other: "
+            f"The same SavedModel called in process with TensorFlow, one call after another: "
             f"{per_second:,.0f} calls/s, p50 {results.in_process_p50_ms:.3f} ms, p99 {p99:.3f} ms.\n"
         )
     parts += [f"Left out: {title}: {_one_line(why)}\n" for title, why in rounds.failures.items()]
-    elsewhere = max((turn.elsewhere for turns in rounds.turns.values() for turn in turns), default=0.0)
-    parts.append(f"Other processes of the machine used up to {elsewhere:.1f} cores during a load.\n")
+    elsewhere = max((measured.elsewhere for found in rounds.by_title.values() for measured in found), default=0.0)
+    parts.append(f"Other processes on the machine used up to {elsewhere:.1f} cores during a load.\n")
     return "\n".join(parts)
 
 
@@ -106,16 +123,16 @@ def _row(rounds: Rounds, title: str, ours: str) -> tuple[str, ...]:
 
     return (
         title,
-        figure(rounds.median(title, lambda turn: turn.many.per_second), 0),
+        figure(rounds.median(title, lambda measured: measured.many.per_second), 0),
         figure(rounds.ratio(title, ours), 2),
-        figure(rounds.median(title, lambda turn: turn.many.p50_ms), 2),
-        figure(rounds.median(title, lambda turn: turn.many.p99_ms), 2),
-        figure(rounds.median(title, lambda turn: turn.one.p50_ms), 3),
-        figure(rounds.median(title, lambda turn: turn.one.p99_ms), 3),
-        figure(rounds.median(title, lambda turn: turn.cpu_us), 0),
-        figure(rounds.median(title, lambda turn: turn.ready_s), 2),
-        figure(rounds.median(title, lambda turn: turn.memory.rss_mb), 0),
-        figure(rounds.median(title, lambda turn: turn.memory.pss_mb), 0),
+        figure(rounds.median(title, lambda measured: measured.many.p50_ms), 2),
+        figure(rounds.median(title, lambda measured: measured.many.p99_ms), 2),
+        figure(rounds.median(title, lambda measured: measured.one.p50_ms), 3),
+        figure(rounds.median(title, lambda measured: measured.one.p99_ms), 3),
+        figure(rounds.median(title, lambda measured: measured.cpu_us), 0),
+        figure(rounds.median(title, lambda measured: measured.ready_s), 2),
+        figure(rounds.median(title, lambda measured: measured.memory.rss_mb), 0),
+        figure(rounds.median(title, lambda measured: measured.memory.pss_mb), 0),
     )
 
 
@@ -146,10 +163,13 @@ def _tails(results: Results) -> str:
             f"{median([pair.disturbed.p99_ms for pair in pairs]):.2f}",
             f"{tails.ratio(pairs):.2f}×",
         )
-        for name, pairs in (("U-Net, one connection", tails.beside_unet), ("a version swapped", tails.during_swap))
+        for name, pairs in (
+            ("U-Net requests, one connection", tails.beside_unet),
+            ("a version swap", tails.during_swap),
+        )
     ]
-    text = "LeNet-5 over gRPC at a steady rate, in pairs: alone, and disturbed.\n\n"
-    return text + _table(("disturbance", "p99 alone, ms", "p99 disturbed, ms", "median of ratios"), rows)
+    text = "LeNet-5 requests arrive over gRPC at a steady rate. Each pair measures them alone, then disturbed.\n\n"
+    return text + _table(("disturbance", "p99 alone, ms", "p99 disturbed, ms", "ratio"), rows)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -159,8 +179,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """How the server ended, and the line of its log that names the error, if one does."""
-    end, _, words = text.partition(":")
-    said = words.strip().splitlines()
-    lines = said if len(said) == 1 else [line for line in said if "Error" in line]
+    """How the server ended, and the last line of its log that names an error, if there is one."""
+    end, _, tail = text.partition(":")
+    logged = tail.strip().splitlines()
+    lines = logged if len(logged) == 1 else [line for line in logged if "Error" in line]
     return " ".join(f"{end}: {lines[-1]}".split())[:200] if lines else end

@@ -1,4 +1,4 @@
-"""Everything that one run measured."""
+"""All results of one run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from benchmarks.throughput import Rounds, median
 
 @dataclass
 class Results:
-    """What was not measured is None, or in words why not.
+    """The results of each section: None if it was not run, a string if it could not run, with the reason.
 
-    in_process  a TensorFlow call without a server, by round: per_second, p50_ms, p99_ms
-    four, ten   starts of the server with the four models, and with ten small ones
+    in_process  calls of TensorFlow without a server, one entry per round: per_second, p50_ms, p99_ms
+    four, ten   starts of the server with the four models under test, and with ten small ones
     """
 
     machine: Mapping[str, Any]
@@ -39,13 +39,13 @@ class Results:
         return median([found["p50_ms"] for found in self.in_process])
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON types only."""
-        told: dict[str, Any] = {"machine": dict(self.machine), "in_process": self.in_process, "notes": self.notes}
-        told["rounds"] = self.rounds.as_dict() if self.rounds else None
+        """The results as JSON types."""
+        data: dict[str, Any] = {"machine": dict(self.machine), "in_process": self.in_process, "notes": self.notes}
+        data["rounds"] = self.rounds.as_dict() if self.rounds else None
         for name in ("engines", "workers", "batching"):
             value = getattr(self, name)
-            told[name] = [asdict(found) for found in value] if isinstance(value, list) else value
+            data[name] = [asdict(found) for found in value] if isinstance(value, list) else value
         for name in ("tails", "four", "ten", "gateway", "client"):
             value = getattr(self, name)
-            told[name] = asdict(value) if value is not None else None
-        return told
+            data[name] = asdict(value) if value is not None else None
+        return data

@@ -1,4 +1,4 @@
-"""How long our server takes to be ready, and what it weighs."""
+"""Start time and memory of our server."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from benchmarks.processes import Child, Memory, free_port
 
 @dataclass(frozen=True)
 class Start:
-    """Seconds from the start of the process until /v2/health/ready says so, and the memory then."""
+    """Seconds from process start until /v2/health/ready answers 200 with all models loaded, and the memory then."""
 
     ready_s: float
     memory: Memory
 
 
 def ten(repository: Path, target: Path) -> Path:
-    """A repository of ten ONNX models: LeNet-5 and the LSTM, five times each, under names of their own."""
+    """Build a repository of ten ONNX models: five copies each of LeNet-5 and the LSTM, under different names."""
     for i in range(10):
         shutil.copytree(repository / ("lenet5", "sentiment_lstm")[i % 2], target / f"model{i}")
     return target
 
 
 def start(repository: Path, flags: Sequence[str] = ()) -> Start:
-    """Starts our server on a repository and stops it."""
+    """Start our server on a repository, measure it and stop it."""
     port = free_port()
     command = [sys.executable, "-m", "ladle.serving", f"--repository={repository}", "--host=127.0.0.1"]
     command += [f"--port={free_port()}", f"--rest_api_port={port}", *flags]
@@ -50,7 +50,7 @@ def start(repository: Path, flags: Sequence[str] = ()) -> Start:
 
 
 def _available(port: int) -> int:
-    """A folder without models is ready too: count them."""
+    """The number of loaded models. A server without models reports ready too, so readiness alone proves nothing."""
     index = json.loads(post(port, "/v2/repository/index", b""))
     return sum(entry["state"] == "AVAILABLE" for entry in index)
 

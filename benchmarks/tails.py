@@ -1,4 +1,4 @@
-"""What a steady caller of LeNet-5 feels: alone, beside U-Net requests, and while a version is swapped."""
+"""Tail latency of a steady LeNet-5 caller: alone, beside U-Net requests, and while a version is swapped."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import load
-from benchmarks.contenders import Running, ladle
+from benchmarks.contenders import RunningServer, ladle
 from benchmarks.load import Load
 from benchmarks.models import Subject
 from benchmarks.throughput import check, median
 from ladle.training.store import publish
 
 PER_SECOND = 200
-"""Requests a second of the steady caller, over 4 connections."""
+"""Requests per second of the steady caller, over 4 connections."""
 POLL_S = 0.25
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The steady caller alone and disturbed, one right after the other."""
+    """Two loads of the steady caller in direct succession: alone, then with the disturbance."""
 
     alone: Load
     disturbed: Load
@@ -33,27 +33,27 @@ class Pair:
 
 @dataclass(frozen=True)
 class Tails:
-    """Pairs for each disturbance."""
+    """The pairs of each disturbance."""
 
     beside_unet: list[Pair]
     during_swap: list[Pair]
 
     def ratio(self, pairs: list[Pair]) -> float:
-        """Of the p99s: the median of the pairs'."""
+        """p99 disturbed over p99 alone: the median of the pairs' ratios."""
         return median([pair.disturbed.p99_ms / pair.alone.p99_ms for pair in pairs])
 
 
 def measure(
-    lenet: Subject, unet: Subject, repository: Path, pairs: int, seconds: float, say: Callable[[str], None]
+    lenet: Subject, unet: Subject, repository: Path, pairs: int, seconds: float, log: Callable[[str], None]
 ) -> Tails:
-    """Interleaved pairs on one server over gRPC."""
+    """Measure both disturbances alternately on one server over gRPC, `pairs` times each."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         own = scratch / "models"
         for name in (lenet.name, unet.name):
             shutil.copytree(repository / name, own / name)
         contender = ladle(lenet, own, True, [f"--file_system_poll_wait_seconds={POLL_S}"])
-        with Running(contender, scratch) as running:
+        with RunningServer(contender, scratch) as running:
             beside = running.target_of(unet)
             load.closed_loop(beside, 1, 1.0)
             load.steady(running.target, PER_SECOND, 1.0)
@@ -72,7 +72,7 @@ def measure(
                 with _swapping(own / lenet.name, seconds / 3):
                     found.during_swap.append(Pair(alone, steady()))
                 a, b = found.beside_unet[-1], found.during_swap[-1]
-                say(
+                log(
                     f"  {number + 1}  p99 alone {a.alone.p99_ms:.2f} ms, beside U-Net {a.disturbed.p99_ms:.2f} ms; "
                     f"alone {b.alone.p99_ms:.2f} ms, while swapped {b.disturbed.p99_ms:.2f} ms"
                 )
@@ -82,7 +82,7 @@ def measure(
 
 @contextlib.contextmanager
 def _loaded(target: load.Target, seconds: float) -> Iterator[None]:
-    """Inside, one connection asks again and again."""
+    """Inside the block, one connection sends requests in a closed loop for `seconds`."""
     failed: list[Exception] = []
 
     def ask() -> None:
@@ -93,7 +93,7 @@ def _loaded(target: load.Target, seconds: float) -> Iterator[None]:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    time.sleep(0.2)  # until its first requests run
+    time.sleep(0.2)  # h2load needs a moment to connect and to send its first requests
     try:
         yield
     finally:
@@ -104,10 +104,11 @@ def _loaded(target: load.Target, seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _swapping(base_path: Path, after_s: float) -> Iterator[None]:
-    """Publishes the next version after a while: the server loads it and retires the last."""
+    """Inside the block, publish the next version after `after_s`: the server loads it and unloads the last one."""
 
     def publish_next() -> None:
         last = max(publish.versions(base_path))
+        # A rename publishes the whole folder at once, so the server never sees half a version.
         draft = base_path / f".next-{last + 1}"
         shutil.copytree(base_path / str(last), draft)
         draft.rename(base_path / str(last + 1))

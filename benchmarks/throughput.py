@@ -1,4 +1,4 @@
-"""Requests a second and latency of every contender, in turn, several rounds."""
+"""Requests per second and latency of every contender, one after another in several rounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import load, processes
-from benchmarks.contenders import Contender, Running
+from benchmarks.contenders import Contender, RunningServer
 from benchmarks.load import Load, LoadError
 from benchmarks.payloads import WrongAnswerError
 from benchmarks.processes import Memory, StartError
@@ -19,12 +19,13 @@ WARM_UP_S = 1.0
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A contender's figures of one round.
+class Measurement:
+    """A contender's figures in one round.
 
-    many, one   16 connections, one connection
-    cpu_us      CPU of the server for a request of `many`, in microseconds
-    elsewhere   cores that other processes of the machine used meanwhile
+    many, one   the loads with 16 connections and with one
+    cpu_us      the server's CPU time per request of `many`, in microseconds
+    elsewhere   cores that other processes on the machine used meanwhile, on average
+    ready_s     seconds from process start to the first correct answer
     """
 
     many: Load
@@ -37,7 +38,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Settings:
-    """rounds, and seconds of each load; connections of the larger one."""
+    """Number of rounds, seconds of the larger load (the other takes half), and connections of the larger load."""
 
     rounds: int = 3
     seconds: float = 3.0
@@ -45,26 +46,26 @@ class Settings:
 
 
 class Rounds:
-    """What was measured, by contender's title; a contender that fails is left out of further rounds."""
+    """The measurements of all rounds by contender's title. `failures` holds the reason why a contender dropped out."""
 
     def __init__(self) -> None:
-        self.turns: dict[str, list[Turn]] = {}
+        self.by_title: dict[str, list[Measurement]] = {}
         self.contenders: dict[str, Contender] = {}
         self.failures: dict[str, str] = {}
 
     def ratio(self, title: str, to: str) -> float:
-        """Requests a second of one over the other with many connections: the median of the rounds' ratios."""
-        pairs = zip(self.turns.get(title, []), self.turns.get(to, []), strict=False)
+        """Requests per second of `title` over `to` with many connections: the median of the rounds' ratios."""
+        pairs = zip(self.by_title.get(title, []), self.by_title.get(to, []), strict=False)
         return median([a.many.per_second / b.many.per_second for a, b in pairs])
 
-    def median(self, title: str, value: Callable[[Turn], float]) -> float:
-        return median([value(turn) for turn in self.turns.get(title, [])])
+    def median(self, title: str, value: Callable[[Measurement], float]) -> float:
+        return median([value(measured) for measured in self.by_title.get(title, [])])
 
     def titles(self, kind: str, grpc: bool) -> list[str]:
-        return [t for t, c in self.contenders.items() if c.kind == kind and c.grpc is grpc and self.turns.get(t)]
+        return [t for t, c in self.contenders.items() if c.kind == kind and c.grpc is grpc and self.by_title.get(t)]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"turns": {t: [asdict(turn) for turn in turns] for t, turns in self.turns.items()}} | {
+        return {"turns": {t: [asdict(measured) for measured in found] for t, found in self.by_title.items()}} | {
             "failures": self.failures
         }
 
@@ -72,10 +73,10 @@ class Rounds:
 def measure(
     contenders: Sequence[Contender],
     settings: Settings,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     after_round: Callable[[], None] = lambda: None,
 ) -> Rounds:
-    """Every contender in turn, `rounds` times. One that fails is said so, and the others go on."""
+    """Measure every contender once per round. One that fails is logged and skipped from then on."""
     rounds = Rounds()
     for number in range(settings.rounds):
         for contender in contenders:
@@ -84,24 +85,24 @@ def measure(
             if title in rounds.failures:
                 continue
             try:
-                turn = take_turn(contender, settings)
+                measured = measure_once(contender, settings)
             except (StartError, LoadError, WrongAnswerError, OSError) as error:
                 rounds.failures[title] = str(error)
-                say(f"  {title}: left out: {str(error)[-300:]}")
+                log(f"  {title}: left out: {str(error)[-300:]}")
                 continue
-            rounds.turns.setdefault(title, []).append(turn)
-            say(
-                f"  {number + 1}  {title:<32} {turn.many.per_second:8,.0f}/s  p50 {turn.many.p50_ms:7.2f}  "
-                f"p99 {turn.many.p99_ms:7.2f} ms   one: {turn.one.p50_ms:6.3f} ms   CPU {turn.cpu_us:6.0f} us   "
-                f"elsewhere {turn.elsewhere:.1f} cores"
+            rounds.by_title.setdefault(title, []).append(measured)
+            log(
+                f"  {number + 1}  {title:<32} {measured.many.per_second:8,.0f}/s  p50 {measured.many.p50_ms:7.2f}  "
+                f"p99 {measured.many.p99_ms:7.2f} ms   one: {measured.one.p50_ms:6.3f} ms   "
+                f"CPU {measured.cpu_us:6.0f} us   elsewhere {measured.elsewhere:.1f} cores"
             )
         after_round()
     return rounds
 
 
-def take_turn(contender: Contender, settings: Settings) -> Turn:
-    """Starts the server, loads it, looks at its answers before and after, stops it."""
-    with tempfile.TemporaryDirectory() as folder, Running(contender, Path(folder)) as running:
+def measure_once(contender: Contender, settings: Settings) -> Measurement:
+    """Start the server, check its answer, load it, check its answer again, stop it."""
+    with tempfile.TemporaryDirectory() as folder, RunningServer(contender, Path(folder)) as running:
         load.closed_loop(running.target, settings.connections, WARM_UP_S)
         cpu, busy = running.child.cpu_s(), processes.machine_busy_s()
         many = load.closed_loop(running.target, settings.connections, settings.seconds)
@@ -112,15 +113,19 @@ def take_turn(contender: Contender, settings: Settings) -> Turn:
         for seen in (many, one):
             check(seen)
         cpu_us = used / max(1, many.requests) * 1e6
-        return Turn(many, one, cpu_us, others / many.seconds, running.ready_s, running.child.memory())
+        return Measurement(many, one, cpu_us, others / many.seconds, running.ready_s, running.child.memory())
 
 
 def check(seen: Load) -> None:
-    """LoadError when requests failed, or came back empty: a gRPC error has HTTP status 200 and no message."""
+    """Raise LoadError if requests failed or had empty answers: a gRPC error has HTTP status 200 and no message."""
     if seen.errors or not seen.requests:
-        raise LoadError(f"{seen.errors} of {seen.errors + seen.requests} requests failed under load")
+        raise LoadError(
+            f"got {seen.errors} failures in {seen.errors + seen.requests} requests under load; expected none"
+        )
     if seen.size_bytes < 16:
-        raise LoadError(f"answers had {seen.size_bytes:.0f} bytes under load")
+        raise LoadError(
+            f"got answers of {seen.size_bytes:.0f} bytes under load; expected at least 16; a gRPC error has no message"
+        )
 
 
 def median(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Training: our loop against the obvious Keras script of the same network, in turn on the same cores.
+"""Training speed: our loop against the obvious Keras script for the same network, alternately on the same cores.
 
 python -m benchmarks.training [NAME ...]
 """
@@ -23,74 +23,74 @@ STEPS = {"mlp": 400, "lenet5": 400, "vae": 400, "googlenet": 60, "resnet18": 30,
 HEAD = """\
 # Training speed
 
-Written by `python -m benchmarks.training`; figures are of the machine and moment below. Each turn is a process of its
-own, ours and Keras's in turn, several rounds; the ratio is the median of the rounds' ratios. The Keras script is what a
-newcomer writes: the same model and optimizer, `fit` on float32 arrays of the same examples with the same batch size.
-The second of two epochs is timed, without validation. Pipeline: the time in which our input pipeline alone gives an
-epoch's batches, as a share of the epoch; it runs beside the steps, so below 100 % they do not wait for it. Memory is
-the most that the process held, TensorFlow's own included.
+`python -m benchmarks.training` writes this page. The figures hold for the machine and the time below. In each round our
+loop and a Keras script train the network one after the other, each in its own process. The ratio is the median of the
+rounds' ratios. The Keras script is what a newcomer writes: the same model and optimizer, and `fit` on float32 arrays of
+the same examples with the same batch size. The second of two epochs is timed, without validation. Pipeline is the time
+that our input pipeline alone needs for an epoch's batches, as a share of the epoch. It runs in parallel with the steps,
+so below 100 % the steps do not wait for it. MB is the peak memory of the process, including TensorFlow's own.
 """
 RECURRENT_HEAD = """\
 ## Recurrent layers in ONNX Runtime
 
-One text of 80 words, one thread, in turn; tf2onnx alone leaves these layers as loops of small operations, the export
-makes ONNX's own layers of them.
+Each run takes one text of 80 words on one thread; the two graphs alternate. tf2onnx alone converts these layers to
+loops of small operations; our export uses ONNX's own recurrent operators.
 """
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One round of a network: both contenders' answers."""
+class Round:
+    """The figures of our loop and of the Keras script for one network in one round."""
 
     ours: dict[str, Any]
     keras: dict[str, Any]
 
     @property
     def ratio(self) -> float:
-        """Our steps a second relative to Keras's."""
+        """Our steps per second over Keras's."""
         return rate(self.ours) / rate(self.keras)
 
 
 def rate(answer: dict[str, Any]) -> float:
-    """Steps a second."""
+    """Steps per second."""
     return float(answer["steps"] / answer["seconds"])
 
 
-def child(turn: str, name: str, steps: int) -> dict[str, Any]:
-    """What a turn in a process of its own took; CalledProcessError with its words when it fails."""
-    command = [sys.executable, "-m", "benchmarks.fitting", turn, name, str(steps)]
+def measure(kind: str, name: str, steps: int) -> dict[str, Any]:
+    """Run `benchmarks.fitting` in its own process. Raises CalledProcessError, with its stderr, if it fails."""
+    command = [sys.executable, "-m", "benchmarks.fitting", kind, name, str(steps)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(ended.stdout.splitlines()[-1]))
 
 
-def row(name: str, turns: Sequence[Turn]) -> tuple[str, ...]:
-    """A line of the table, medians over the rounds."""
+def row(name: str, rounds: Sequence[Round]) -> tuple[str, ...]:
+    """A row of the table: medians over the rounds."""
 
     def median(values: Sequence[float]) -> float:
         return statistics.median(values)
 
     return (
         f"`{name}`",
-        str(turns[0].ours["data"]),
-        f"{median([rate(turn.ours) for turn in turns]):.1f}",
-        f"{median([rate(turn.keras) for turn in turns]):.1f}",
-        f"{median([turn.ratio for turn in turns]):.2f} ×",
-        f"{median([turn.ours['pipeline'] / turn.ours['seconds'] for turn in turns]):.0%}",
-        f"{median([turn.ours['peak_mb'] for turn in turns]):,.0f}",
-        f"{median([turn.keras['peak_mb'] for turn in turns]):,.0f}",
+        str(rounds[0].ours["data"]),
+        f"{median([rate(each.ours) for each in rounds]):.1f}",
+        f"{median([rate(each.keras) for each in rounds]):.1f}",
+        f"{median([each.ratio for each in rounds]):.2f} ×",
+        f"{median([each.ours['pipeline'] / each.ours['seconds'] for each in rounds]):.0%}",
+        f"{median([each.ours['peak_mb'] for each in rounds]):,.0f}",
+        f"{median([each.keras['peak_mb'] for each in rounds]):,.0f}",
     )
 
 
 def markdown(
-    told: dict[str, Any],
-    rounds: dict[str, list[Turn]],
+    machine_info: dict[str, Any],
+    rounds: dict[str, list[Round]],
     recurrent: dict[str, dict[str, float]],
     notes: Sequence[str] = (),
 ) -> str:
-    """The page."""
+    """The page. `machine_info` is what `machine.describe` returns; `recurrent` holds seconds by network and graph."""
     header = ("network", "data", "ours, steps/s", "Keras, steps/s", "ratio", "pipeline", "ours, MB", "Keras, MB")
-    parts = [HEAD, machine.in_words(told) + "\n"]
-    parts.append(_table(header, [row(name, turns) for name, turns in rounds.items()]))
+    parts = [HEAD, machine.in_words(machine_info) + "\n"]
+    parts.append(_table(header, [row(name, of_network) for name, of_network in rounds.items()]))
     if recurrent:
         rows = [
             (f"`{n}`", f"{f['naive'] * 1e6:,.0f}", f"{f['ours'] * 1e6:,.0f}", f"{f['naive'] / f['ours']:.1f} ×")
@@ -105,32 +105,34 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; the exit code: 0 done, 1 the work failed."""
+    """Measure and write the page. Exit code: 0 done, 1 failed, 2 misused."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training",
-        description="Measure our training loop against the obvious Keras script; writes docs/training-speed.md.",
+        description="Measure our training loop against the obvious Keras script; write docs/training-speed.md.",
         epilog="example:\n  python -m benchmarks.training lenet5 mlp --rounds 5",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"networks (default: {' '.join(NETWORKS)})")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, help="of an epoch (default: by network, seconds each)")
-    parser.add_argument("--output", type=Path, default=Path("docs/training-speed.md"), help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each network (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="steps of an epoch (default: chosen by network, a few seconds each)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("docs/training-speed.md"), help="the page (default: %(default)s)"
+    )
     given = parser.parse_args(argv)
-    told = machine.describe()
-    rounds: dict[str, list[Turn]] = {name: [] for name in given.names or NETWORKS}
+    machine_info = machine.describe()
+    rounds: dict[str, list[Round]] = {name: [] for name in given.names or NETWORKS}
     try:
         for _ in range(given.rounds):
-            for name, turns in rounds.items():
+            for name, of_network in rounds.items():
                 steps = given.steps or STEPS.get(name, 60)
-                turns.append(Turn(child("ours", name, steps), child("keras", name, steps)))
-                print(f"{name}: {turns[-1].ratio:.2f} ×", file=sys.stderr, flush=True)
-        recurrent = {} if given.names else {name: child("gru", name, 1) for name in RECURRENT}
+                of_network.append(Round(measure("ours", name, steps), measure("keras", name, steps)))
+                print(f"{name}: {of_network[-1].ratio:.2f} ×", file=sys.stderr, flush=True)
+        recurrent = {} if given.names else {name: measure("gru", name, 1) for name in RECURRENT}
     except subprocess.CalledProcessError as error:
-        said = str(error.stderr).strip().splitlines()
-        print(f"benchmarks.training: {' '.join(error.cmd[2:])}: {said[-1] if said else error}", file=sys.stderr)
+        logged = str(error.stderr).strip().splitlines()
+        print(f"benchmarks.training: {' '.join(error.cmd[2:])}: {logged[-1] if logged else error}", file=sys.stderr)
         return 1
-    text = markdown(told, rounds, recurrent)
+    text = markdown(machine_info, rounds, recurrent)
     given.output.write_text(text, encoding="utf-8")
     print(text)
     return 0

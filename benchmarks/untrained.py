@@ -1,4 +1,4 @@
-"""Exports a network with untrained weights at its real size, for benchmarks: speed does not depend on the weights.
+"""Export a network with untrained weights at its full size: speed does not depend on the weights.
 
 python -m benchmarks.untrained NAME REPOSITORY
 """
@@ -14,7 +14,7 @@ from ladle.training.quiet import without_stderr
 def main() -> None:
     name, repository = sys.argv[1], Path(sys.argv[2])
     with without_stderr():
-        import keras  # noqa: F401 (TensorFlow says much at its first import)
+        import keras  # noqa: F401 (TensorFlow writes many lines to stderr at its first import)
     from ladle.training.export.export import Run, export
     from ladle.training.export.inputs import parity_inputs, samples
     from ladle.training.loop import devices

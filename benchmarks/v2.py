@@ -1,4 +1,4 @@
-"""ModelInfer of KServe's V2 protocol over gRPC: as much of its messages as a benchmark needs."""
+"""The messages of ModelInfer in KServe's V2 protocol (gRPC), with only the fields that the benchmarks use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ DATATYPES = {"<f4": "FP32", "<i4": "INT32", "<i8": "INT64"}
 
 _PACKAGE = "inference"
 _FIELD = descriptor_pb2.FieldDescriptorProto
-# Message, then field: number, type, whether repeated.
+# For each message and field: number, type, whether repeated. Numbers are those of KServe's grpc_predict_v2.proto;
+# "Tensor" stands for both its InferInputTensor and its InferOutputTensor, whose fields agree.
 _MESSAGES: dict[str, dict[str, tuple[int, Any, bool]]] = {
     "Tensor": {
         "name": (1, _FIELD.TYPE_STRING, False),
@@ -53,7 +54,7 @@ def _classes() -> dict[str, Any]:
 
 
 def request(model: str, alias: str, array: Array) -> bytes:
-    """A serialized ModelInferRequest with raw contents."""
+    """A serialized ModelInferRequest that carries the array as raw contents."""
     message = _classes()["ModelInferRequest"](model_name=model)
     message.inputs.add(name=alias, datatype=DATATYPES[array.dtype.str], shape=array.shape)
     message.raw_input_contents.append(array.tobytes())
@@ -62,7 +63,7 @@ def request(model: str, alias: str, array: Array) -> bytes:
 
 
 def arrays(content: bytes) -> list[Array]:
-    """The outputs of a serialized ModelInferResponse that come raw and have a known type."""
+    """The outputs of a serialized ModelInferResponse that have raw contents and a type of `DATATYPES`."""
     message = _classes()["ModelInferResponse"].FromString(content)
     numpy = {name: dtype for dtype, name in DATATYPES.items()}
     return [

@@ -183,7 +183,7 @@ def _rest(root: Path, repository: Path, subject: Subject, scratch: Path) -> Walk
         _posting(port, f"/v1/models/{subject.name}:predict", body, {"content-type": "application/json"}) as post,
     ):
         _wait(server, post)
-        payloads.check_json(post(), subject.wanted)
+        payloads.check_json(post(), subject.expected)
         return _traced(server, post)
 
 
@@ -198,7 +198,7 @@ def _grpc(root: Path, repository: Path, subject: Subject, scratch: Path) -> Walk
     ):
         _wait(server, lambda: payloads.call(port, payloads.PREDICT, message))
         call = partial(channel.unary_unary(payloads.PREDICT), message, timeout=30)
-        payloads.check_predict(call(), subject.wanted)
+        payloads.check_predict(call(), subject.expected)
         return _traced(server, call)
 
 
@@ -218,7 +218,7 @@ def _page(root: Path, repository: Path, subject: Subject, scratch: Path) -> Walk
         path = f"/api/v1/models/{subject.name}:classify?seen=true"  # as the page asks
         with _posting(port, path, png(subject), _FOR_PAGE) as post:
             _wait(gateway, post)
-            payloads.check_json(json.dumps(_probabilities(post())).encode(), subject.wanted)
+            payloads.check_json(json.dumps(_probabilities(post())).encode(), subject.expected)
             return _traced(gateway, post)
 
 

@@ -1,4 +1,4 @@
-"""BentoML: its service with a NumPy argument, without access log, metrics and tracing."""
+"""BentoML: a service that takes a NumPy array, without access log and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph as every rival runs it: ONNX Runtime, one thread, as our server does for a small graph."""
+"""The graph that every rival runs: ONNX Runtime on one thread, as our server runs a small graph."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ BATCH = int(os.environ.get("BATCH", "1"))
 
 
 class Graph:
+    """A session on the ONNX file that the environment variable GRAPH names."""
+
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # A spinning thread would take the core from the load generator and from other workers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = os.environ["GRAPH"]
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""LitServe: FastAPI in front, workers behind a queue; orjson for the body, fast_queue (ZeroMQ) between them."""
+"""LitServe: a FastAPI front with workers behind a ZeroMQ queue (fast_queue); orjson writes the answers."""
 
 from __future__ import annotations
 

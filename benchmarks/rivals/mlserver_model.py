@@ -1,4 +1,4 @@
-"""MLServer: its own protocol (V2, JSON or gRPC with raw contents). The model runs in the server's process."""
+"""MLServer: the V2 protocol, as JSON or as gRPC with raw contents."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""mosec: a Rust front, one Python worker a process; JSON through orjson.
+"""mosec: a Rust front with one process per Python worker; orjson reads and writes the JSON.
 
-With BATCH above 1, its own dynamic batching: what has come within a millisecond, at most so many requests, is one run.
+With BATCH above 1, mosec merges up to BATCH requests that arrive within 1 ms into one run.
 """
 
 from __future__ import annotations

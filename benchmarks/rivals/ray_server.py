@@ -1,4 +1,4 @@
-"""Ray Serve: a deployment with an asynchronous handler on the raw request; no dashboard, no access log."""
+"""Ray Serve: a deployment with an async handler for the raw request, without dashboard and access log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what wrk and h2load say, and the bodies that they send, against a real server."""
+"""The parsers of wrk's and h2load's output, and the request bodies against a real server."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ def test_output_without_figures_is_refused(text: str) -> None:
         load.parse_h2load(text, "")
 
 
-def test_bodies_are_answered_right_by_a_real_server(tiny_server: Any) -> None:
-    given, wanted = np.array([[0.5], [3.0]], np.float32), np.array([[2.25], [3.5]], np.float32)
+def test_a_real_server_answers_the_bodies_correctly(tiny_server: Any) -> None:
+    given, expected = np.array([[0.5], [3.0]], np.float32), np.array([[2.25], [3.5]], np.float32)
     content = payloads.post(tiny_server.rest_port, "/v1/models/half_plus_two:predict", payloads.rest_predict(given))
-    payloads.check_json(content, wanted)
+    payloads.check_json(content, expected)
     message = payloads.call(tiny_server.grpc_port, payloads.PREDICT, payloads.grpc_predict("half_plus_two", "x", given))
-    payloads.check_predict(message, wanted)
+    payloads.check_predict(message, expected)
     for check, answer in ((payloads.check_json, content), (payloads.check_predict, message)):
         with pytest.raises(payloads.WrongAnswerError):
-            check(answer, wanted + 1)
+            check(answer, expected + 1)
 
 
 @pytest.mark.parametrize("grpc", [True, False], ids=["grpc", "rest"])
-def test_a_load_counts_what_a_server_answers(grpc: bool, tiny_server: Any, tmp_path: Path) -> None:
+def test_a_load_counts_the_answers_of_a_server(grpc: bool, tiny_server: Any, tmp_path: Path) -> None:
     if missing := [program for program in load.PACKAGES if shutil.which(program) is None]:
         pytest.skip(f"{' and '.join(missing)} not installed")
     given = np.array([[0.5]], np.float32)
@@ -100,7 +100,7 @@ def test_a_load_counts_what_a_server_answers(grpc: bool, tiny_server: Any, tmp_p
     assert seen.size_bytes > 16
 
 
-def test_a_grpc_error_is_seen_by_its_empty_answer(tiny_server: Any, tmp_path: Path) -> None:
+def test_an_empty_answer_reveals_a_grpc_error(tiny_server: Any, tmp_path: Path) -> None:
     if shutil.which("h2load") is None:
         pytest.skip("h2load is not installed")
     from benchmarks.throughput import check
@@ -108,5 +108,5 @@ def test_a_grpc_error_is_seen_by_its_empty_answer(tiny_server: Any, tmp_path: Pa
     body = tmp_path / "body"
     body.write_bytes(payloads.frame(payloads.grpc_predict("no_such_model", "x", np.zeros([1, 1], np.float32))))
     seen = load.steady(Target(tiny_server.grpc_port, payloads.PREDICT, body, grpc=True), 40, 0.3, connections=1)
-    with pytest.raises(LoadError, match="answers had 0 bytes"):
+    with pytest.raises(LoadError, match="got answers of 0 bytes"):
         check(seen)

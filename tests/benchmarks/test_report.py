@@ -1,4 +1,4 @@
-"""Figures become targets and Markdown."""
+"""The goals and the Markdown page of a run's results."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from benchmarks import report
 from benchmarks.contenders import Contender, Launch
 from benchmarks.engines import Comparison
 from benchmarks.front import Client, Gateway
+from benchmarks.goals import check
 from benchmarks.load import Load
 from benchmarks.machine import describe
 from benchmarks.processes import Memory
 from benchmarks.results import Results
 from benchmarks.startup import Start
 from benchmarks.tails import Pair, Tails
-from benchmarks.targets import check
-from benchmarks.throughput import Rounds, Turn
+from benchmarks.throughput import Measurement, Rounds
 
 
 def load(per_second: float, p99_ms: float = 2.0) -> Load:
@@ -37,7 +37,7 @@ def results() -> Results:
     for (name, kind), values in figures.items():
         title = f"{name} REST"
         rounds.contenders[title] = contender(name, kind)
-        rounds.turns[title] = [Turn(load(v), load(v), 1.0, 0.0, 0.5, Memory(90.0, 80.0)) for v in values]
+        rounds.by_title[title] = [Measurement(load(v), load(v), 1.0, 0.0, 0.5, Memory(90.0, 80.0)) for v in values]
     rounds.failures["Ray Serve REST"] = "ended with 1:\nno"
     found = Results(describe(), rounds, [{"per_second": 4000.0, "p50_ms": 0.25, "p99_ms": 1.0}])
     found.tails = Tails([Pair(load(1, 2.0), load(1, 3.5))], [Pair(load(1, 2.0), load(1, 2.2))])
@@ -48,8 +48,8 @@ def results() -> Results:
     return found
 
 
-def test_ratios_are_medians_of_the_rounds_ratios_and_targets_say_whether_they_are_reached() -> None:
-    reached = {target.text: (round(target.value, 2), target.reached) for target in check(results())}
+def test_ratios_are_medians_of_the_rounds_ratios_and_goals_say_whether_they_are_reached() -> None:
+    reached = {goal.text: (round(goal.value, 2), goal.reached) for goal in check(results())}
     assert reached["REST over its empty handler"] == (70.0, False)
     assert reached["REST over the best rival"] == (5.5, True)
     assert reached["p99 of LeNet-5 beside U-Net over alone"] == (1.75, False)
@@ -66,5 +66,5 @@ def test_the_report_names_every_contender_and_what_was_left_out() -> None:
     assert "| mosec REST |" in text
     assert "Left out: Ray Serve REST: ended with 1: no" in text
     assert "no --workers flag" in text
-    assert "The quickest of three starts" in text  # not the median, as the others
+    assert "The fastest of three starts" in text  # unlike the other figures, not a median
     assert json.loads(json.dumps(found.as_dict()))["rounds"]["turns"]["mosec REST"][0]["many"]["requests"] == 10
