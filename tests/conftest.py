@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -180,12 +181,21 @@ SHOWN = ("lenet5", "resnet18", "sentiment_lstm", "unet", "vae", "wgan_gp")
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with the six networks of the showcase, trained at their tiny size on generated data."""
+    """A model repository with the six networks of the showcase, trained at their tiny size on generated data.
+
+    pytest-xdist's workers share one, which the first to need it trains. Copy it before you change it.
+    """
     from ladle import models as registry
     from ladle.training.run import session
 
-    home = tmp_path_factory.mktemp("zoo")
-    for name in SHOWN:
-        overrides = dict(registry.get(name).tiny)
-        session.run(name, overrides=overrides, synthetic=True, repository=home / "models", runs=home / "runs")
+    is_shared = "PYTEST_XDIST_WORKER" in os.environ  # then each worker's folder lies in one of the whole session
+    home = tmp_path_factory.getbasetemp().parent / "zoo" if is_shared else tmp_path_factory.mktemp("zoo")
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "complete").exists():
+            for name in SHOWN:
+                overrides = dict(registry.get(name).tiny)
+                session.run(name, overrides=overrides, synthetic=True, repository=home / "models", runs=home / "runs")
+            (home / "complete").touch()
     return home / "models"

@@ -61,12 +61,11 @@ def room(
     from ladle.clients.web.config import Config
 
     home = tmp_path_factory.mktemp("docs")
-    (home / "model_repository").symlink_to(zoo)
-    server = serve("--repository", zoo, models=[model.name for model in zoo.iterdir()])
+    repository = shutil.copytree(zoo, home / "model_repository")
+    server = serve("--repository", repository, models=[model.name for model in repository.iterdir()])
     addresses = f"grpc://localhost:{server.grpc_port}", f"http://localhost:{server.rest_port}"
-    gateway = make_server(
-        "127.0.0.1", 0, create_app(Config(server=addresses[0], rest=addresses[1], repository=zoo)), threaded=True
-    )
+    config = Config(server=addresses[0], rest=addresses[1], repository=repository)
+    gateway = make_server("127.0.0.1", 0, create_app(config), threaded=True)
     thread = threading.Thread(target=gateway.serve_forever)
     thread.start()
     yield home, {"8500": server.grpc_port, "8501": server.rest_port, "8080": gateway.server_port}
