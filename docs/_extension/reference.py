@@ -11,73 +11,13 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-# Text
-
-
-def plain(text: str) -> str:
-    """Words from code as Markdown that shows just these words; code between backticks stays code."""
-    parts = re.split(r"(`[^`\n]+`)", text)
-    return "".join(part if n % 2 else re.sub(r"([\\*_<>|$\[\]])", r"\\\1", part) for n, part in enumerate(parts))
-
-
-def code(text: str) -> str:
-    """Text as code, whatever backticks it holds."""
-    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    space = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{space}{text}{space}{fence}"
-
-
-def block(text: str, language: str = "text") -> str:
-    """A block of code."""
-    return f"```{language}\n{text.rstrip()}\n```"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are Markdown already."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(" ".join(cell.split("\n")) for cell in line) + " |" for line in lines)
-
-
-def defined(entries: Iterable[tuple[str, str]]) -> str:
-    """A list of definitions: a term in Markdown, and what it means."""
-    return "\n\n".join(f"{term}\n: {textwrap.indent(meaning or '–', '  ').lstrip()}" for term, meaning in entries)
-
-
-def docstring(thing: object) -> str:
-    """The docstring as Markdown. Lines of the form `name  meaning` become a list of definitions."""
-    text = inspect.getdoc(thing) or ""
-    return "\n\n".join(_paragraph(part) for part in re.split(r"\n\s*\n", text))
-
-
-_ENTRY = re.compile(r"(\S+(?:, \S+)*) {2,}(\S.*)")
-
-
-def _paragraph(text: str) -> str:
-    if text.lstrip().startswith(">>> "):
-        return block(textwrap.dedent(text), "pycon")
-    entries = _entries(text)
-    if entries:
-        return defined((", ".join(map(code, names.split(", "))), plain(said)) for names, said in entries)
-    return plain(" ".join(text.split()))
-
-
-def _entries(text: str) -> list[tuple[str, str]]:
-    """The names and meanings of a paragraph whose lines are `name  meaning`; none of another paragraph."""
-    entries: list[tuple[str, str]] = []
-    for line in text.splitlines():
-        found = _ENTRY.fullmatch(line)
-        if found:
-            entries.append((found[1], found[2]))
-        elif entries and line.startswith(" "):
-            entries[-1] = (entries[-1][0], f"{entries[-1][1]} {line.strip()}")
-        else:
-            return []
-    return entries
-
+from card_reference import card as card
+from card_reference import steps as steps
+from markup import block, code, defined, docstring, entries_of, paragraph, plain, table
 
 # Command line
 
@@ -323,9 +263,9 @@ def _class(kind: type, module: str) -> str:
         names = {field.name for field in dataclasses.fields(kind)}
         if names <= set(said):  # the fields are said one by one: each meaning goes to its field
             about = "\n\n".join(
-                _paragraph(text)
+                paragraph(text)
                 for text in re.split(r"\n\s*\n", inspect.getdoc(kind) or "")
-                if not {name for name, _ in _entries(text)} & names
+                if not {name for name, _ in entries_of(text)} & names
             )
         fields = "\n".join(
             f"````{{py:attribute}} {field.name}\n:type: {_type(field.type)}\n\n{plain(said.get(field.name, ''))}\n````"
@@ -453,60 +393,4 @@ def gateway_settings() -> str:
 def _documented(kind: type) -> Iterable[tuple[str, str]]:
     """The lines `name  meaning` of a docstring."""
     paragraphs = re.split(r"\n\s*\n", inspect.getdoc(kind) or "")
-    return [(name, said) for text in paragraphs for names, said in _entries(text) for name in names.split(", ")]
-
-
-# Model card
-
-MEANINGS = {
-    "format": "version of this format",
-    "network": "registry name of the network, which is also the model's name",
-    "task": "`classify`, `sentiment`, `regress`, `reconstruct`, `generate` or `segment`; null for a SavedModel made "
-    "elsewhere",
-    "version": "the version's number, which is the name of its folder",
-    "created": "time of the export, UTC, ISO 8601",
-    "description": "one sentence about the network",
-    "config": "every hyper-parameter of the run; `ladle train NAME --config card.json` trains with them again",
-    "preset": "the preset that was named on the command line",
-    "seed": "seed of the weights, the order of the examples and all noise",
-    "data": "the data set: name, where it came from, its checksum, its licence, whether it is synthetic, and the "
-    "number of examples in each split",
-    "labels": "class names in the order of their ids",
-    "metrics": "figures by split, then by name",
-    "epochs": "epochs that were trained",
-    "training_seconds": "seconds that training took",
-    "machine": "where it was trained, in words",
-    "signatures": "how each signature runs; see below",
-    "onnx": "the ONNX graphs by file name; see below",
-    "parameters": "number of weights",
-    "size_bytes": "size of all files of the version",
-    "versions": "versions of Python and of the libraries",
-    "commit": "commit of the checkout that exported it, ending in `-dirty` if it had changes; null for an installed "
-    "package",
-}
-
-
-def card() -> str:
-    """The entries of a model card, with the JSON types that the code checks."""
-    required = importlib.import_module("ladle.training.store.card").REQUIRED
-    if list(required) != list(MEANINGS):
-        raise ValueError(f"the model card's entries changed: {sorted(set(required) ^ set(MEANINGS)) or 'their order'}")
-    words = {int: "integer", float: "number", str: "string", dict: "object", list: "array", type(None): "null"}
-    rows = []
-    for name, kinds in required.items():
-        types = [words[kind] for kind in kinds if not (kind is int and float in kinds)]
-        rows.append([code(name), " or ".join(types), MEANINGS[name]])
-    return table(["entry", "JSON type", "meaning"], rows)
-
-
-def steps() -> str:
-    """The operations that a signature may have before and after its graph."""
-    found: ModuleType = importlib.import_module("ladle.models._steps")
-    kinds = [
-        kind
-        for _, kind in inspect.getmembers(found, inspect.isclass)
-        if kind.__module__ == found.__name__ and isinstance(getattr(kind, "op", None), str)
-    ]
-    return table(
-        ["`op`", "does"], [[code(kind.op), plain(" ".join((inspect.getdoc(kind) or "").split()))] for kind in kinds]
-    )
+    return [(name, said) for text in paragraphs for names, said in entries_of(text) for name in names.split(", ")]
