@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-from ladle.clients.library.connect import connect_async
+from ladle.clients.library.connect import AddressedClient, connect_async
 from ladle.clients.library.images import Image
 from ladle.clients.library.inference import Inference
 from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ladle.clients.library.client import CallOptions
 
 
-class AsyncClient:
+class AsyncClient(AddressedClient[AsyncTransport]):
     """The awaited twin of `ladle.Client`: the same arguments, methods, results and errors.
 
     Tasks of one event loop may share it. Cancelling a task cancels its request.
@@ -48,24 +48,6 @@ class AsyncClient:
         self._target = target
         self.transport = connect_async(target, access, max_message_bytes) if isinstance(target, str) else target
         self.timeout_s = timeout_s
-
-    def __repr__(self) -> str:
-        address = self._target if isinstance(self._target, str) else self.transport.address
-        return f"{type(self).__name__}({address!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        if not isinstance(self._target, str):
-            raise TypeError("a client of a transport cannot be pickled; make it from an address")
-        access = self.transport.protocol.access
-        return {
-            "target": self._target,
-            "timeout_s": self.timeout_s,
-            "ca": access.ca,
-            "certificate": access.certificate,
-            "private_key": access.private_key,
-            "api_key": access.api_key,
-            "max_message_bytes": self.transport.protocol.max_message_bytes,
-        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         AsyncClient.__init__(self, **state)

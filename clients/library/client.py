@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-from ladle.clients.library.connect import connect
+from ladle.clients.library.connect import AddressedClient, connect
 from ladle.clients.library.images import Image
 from ladle.clients.library.inference import Inference
 from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
@@ -38,7 +38,7 @@ class CallOptions(TypedDict, total=False):
     timeout_s: float | None
 
 
-class Client:
+class Client(AddressedClient[Transport]):
     """A client of one server, over gRPC or REST.
 
     target             grpc://host:8500, several hosts as grpc://a:8500,b:8500 (used in turn), http://host:8501;
@@ -82,24 +82,6 @@ class Client:
         self._target = target
         self.transport = connect(target, access, max_message_bytes) if isinstance(target, str) else target
         self.timeout_s = timeout_s
-
-    def __repr__(self) -> str:
-        address = self._target if isinstance(self._target, str) else self.transport.address
-        return f"{type(self).__name__}({address!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        if not isinstance(self._target, str):
-            raise TypeError("a client of a transport cannot be pickled; make it from an address")
-        access = self.transport.protocol.access
-        return {
-            "target": self._target,
-            "timeout_s": self.timeout_s,
-            "ca": access.ca,
-            "certificate": access.certificate,
-            "private_key": access.private_key,
-            "api_key": access.api_key,
-            "max_message_bytes": self.transport.protocol.max_message_bytes,
-        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Client.__init__(self, **state)

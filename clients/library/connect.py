@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any, Generic, TypeVar
+
 from ladle.clients.errors import InvalidArgument
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.address import Address, parse
 from ladle.clients.transport.base import AsyncTransport, Transport
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
+
+AnyTransport = TypeVar("AnyTransport", Transport, AsyncTransport)
+
+
+class AddressedClient(Generic[AnyTransport]):
+    """What both clients share: they show their address, and are pickled by it, without their connections."""
+
+    transport: AnyTransport
+    timeout_s: float
+    _target: str | AnyTransport
+
+    def __repr__(self) -> str:
+        address = self._target if isinstance(self._target, str) else self.transport.address
+        return f"{type(self).__name__}({address!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not isinstance(self._target, str):
+            raise TypeError("a client of a transport cannot be pickled; make it from an address")
+        access = self.transport.protocol.access
+        return {
+            "target": self._target,
+            "timeout_s": self.timeout_s,
+            "ca": access.ca,
+            "certificate": access.certificate,
+            "private_key": access.private_key,
+            "api_key": access.api_key,
+            "max_message_bytes": self.transport.protocol.max_message_bytes,
+        }
 
 
 def connect(target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Transport:
