@@ -136,8 +136,8 @@ class Server:
             snapshots = await self._replica.scrape()
         else:
             self._metrics.set_available(self._manager.available())
-            snapshots = [await self._metrics.snapshot_in_turns()]
-        return await prometheus.render_in_turns(snapshots)
+            snapshots = [await self._metrics.snapshot_in_pieces()]
+        return await prometheus.render_in_pieces(snapshots)
 
     def _snapshot(self) -> Snapshot:
         """This process's metrics."""

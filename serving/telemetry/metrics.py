@@ -170,7 +170,7 @@ class Metrics:
             pass
         return found
 
-    async def snapshot_in_turns(self) -> Snapshot:
+    async def snapshot_in_pieces(self) -> Snapshot:
         """`snapshot`, with a turn of the event loop after every piece: hundreds of models would hold up requests."""
         found: Snapshot = {}
         for _ in self._fill(found):

@@ -78,8 +78,8 @@ METRICS = {
 }
 
 
-async def render_in_turns(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
-    """`render`, with a turn of the event loop after every piece: hundreds of models would hold up requests."""
+async def render_in_pieces(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
+    """`render`, giving way to the event loop after every piece: hundreds of models would hold up requests."""
     pieces = []
     for piece in _render(snapshots):
         pieces.append(piece)

@@ -146,7 +146,7 @@ def test_a_scrape_of_hundreds_of_models_leaves_turns_to_requests() -> None:
 
     async def scrape() -> bytes:
         requests = asyncio.create_task(answer_requests())
-        text = await prometheus.render_in_turns([await metrics.snapshot_in_turns()])
+        text = await prometheus.render_in_pieces([await metrics.snapshot_in_pieces()])
         requests.cancel()
         return text
 
