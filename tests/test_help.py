@@ -114,7 +114,7 @@ def test_an_example_runs(
 ) -> None:
     home, server = room
     monkeypatch.chdir(home)
-    monkeypatch.setenv("LADLE_ADDRESS", f"grpc://localhost:{server.grpc_port}")
+    monkeypatch.setenv("LADLE_ADDRESS", f"grpc://127.0.0.1:{server.grpc_port}")
     found = examples(verb)
     assert found
     for arguments in found:
@@ -126,7 +126,7 @@ def test_an_example_runs(
             arguments[2] = ",".join(arguments[2].split(",")[: len(np.load(home / "code.npy"))])
         if verb == "bench":
             arguments += ["--seconds", "0.4", "--warm-up", "0.1", "--connections", "2"]
-            arguments += ["--rest-address", f"http://localhost:{server.rest_port}"]
+            arguments += ["--rest-address", f"http://127.0.0.1:{server.rest_port}"]
         if (verb == "report" and "--open" in arguments) or "--watch" in arguments:
             continue  # a viewer, and no end
         assert ladle_command.main(arguments) == 0, (arguments, capsys.readouterr().err)

@@ -178,13 +178,13 @@ try:
 except ImportError as error:
     print(error)
 """
-    targets = [f"grpc://localhost:{tiny_server.grpc_port}", f"http://localhost:{tiny_server.rest_port}"]
+    targets = [f"grpc://127.0.0.1:{tiny_server.grpc_port}", f"http://127.0.0.1:{tiny_server.rest_port}"]
     said = run(python, ["-c", f"TARGETS = {targets!r}\n{code}"], project).splitlines()
     assert said == ["[2.5, 3.0]", "coat", "[2.5, 3.0]"] * 2 + ["this is the clients of another project"]
 
 
 def test_the_command_line_answers_without_tensorflow(python: Path, project: Path, tiny_server: Any) -> None:
-    address = f"grpc://localhost:{tiny_server.grpc_port}"
+    address = f"grpc://127.0.0.1:{tiny_server.grpc_port}"
     said = run(python.parent / "ladle", ["status", "half_plus_two"], project, LADLE_ADDRESS=address)
     assert said.splitlines()[1].split() == ["half_plus_two", "1", "AVAILABLE"]
 

@@ -168,7 +168,7 @@ def ask(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     rows, columns = np.mgrid[:70, :90]
     Image.fromarray(np.stack([rows * 3, columns * 2, rows + columns], -1).astype(np.uint8)).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LADLE_ADDRESS", f"grpc://localhost:{server.grpc_port}")
+    monkeypatch.setenv("LADLE_ADDRESS", f"grpc://127.0.0.1:{server.grpc_port}")
 
     def run(*arguments: str) -> str:
         assert ladle_command.main(arguments) == 0, capsys.readouterr().err

@@ -214,11 +214,11 @@ def grpc_server(server: Server) -> grpc.Server:
 def running_server() -> Iterator[Server]:
     running = Server()
     over_grpc = grpc_server(running)
-    running.grpc = f"localhost:{over_grpc.add_insecure_port('localhost:0')}"
+    running.grpc = f"127.0.0.1:{over_grpc.add_insecure_port('127.0.0.1:0')}"
     over_grpc.start()
     handler = type("Handler", (Http,), {"model_server": running})
-    over_http = ThreadingHTTPServer(("localhost", 0), handler)
-    running.rest = f"http://localhost:{over_http.server_port}"
+    over_http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    running.rest = f"http://127.0.0.1:{over_http.server_port}"
     thread = threading.Thread(target=over_http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield running
@@ -251,7 +251,7 @@ def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with .crt and .key of ca, server (for localhost) and client, and other.crt, which signed nothing."""
+    """A folder with .crt and .key of ca, server (for this machine) and client, and other.crt, which signed nothing."""
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     home = tmp_path_factory.mktemp("tls")
@@ -262,7 +262,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     for name in ("ca", "other"):
         openssl("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}")
-    (home / "extensions").write_text("subjectAltName=DNS:localhost\n")
+    (home / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     for name in ("server", "client"):
         openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions")

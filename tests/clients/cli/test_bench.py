@@ -23,8 +23,8 @@ from ladle.clients.transport.metadata import Signature, TensorInfo
 def test_both_protocols_are_measured_and_drawn(
     tiny_server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ports = ["--address", f"localhost:{tiny_server.grpc_port}"]
-    ports += ["--rest-address", f"http://localhost:{tiny_server.rest_port}"]
+    ports = ["--address", f"127.0.0.1:{tiny_server.grpc_port}"]
+    ports += ["--rest-address", f"http://127.0.0.1:{tiny_server.rest_port}"]
     times = ["--seconds", "0.5", "--warm-up", "0.1", "--output", str(tmp_path / "b.png")]
     given = ["bench", "half_plus_two", "--protocol", "both", "--rate", "100", *ports, *times]
     assert main([*given, "--json"]) == 0
@@ -40,7 +40,7 @@ def test_both_protocols_are_measured_and_drawn(
 
 
 def test_a_closed_loop_keeps_so_many_requests_open(tiny_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    address = ["--address", f"http://localhost:{tiny_server.rest_port}"]
+    address = ["--address", f"http://127.0.0.1:{tiny_server.rest_port}"]
     given = ["bench", "half_plus_two", "--connections", "3", "--seconds", "0.3", "--warm-up", "0.1", *address]
     assert main([*given, "--json"]) == 0
     [row] = json.loads(capsys.readouterr().out)["results"]
@@ -79,7 +79,7 @@ def test_an_open_loop_counts_the_wait_behind_a_stall_and_errors_by_code() -> Non
 
 
 def test_a_wrong_request_fails_before_the_load_starts(tiny_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    address = ["--address", f"grpc://localhost:{tiny_server.grpc_port}"]
+    address = ["--address", f"grpc://127.0.0.1:{tiny_server.grpc_port}"]
     assert main(["bench", "half_plus_two", "--input", "x=[[1, 2]]", *address]) == 1
     assert 'half_plus_two: input "x": got float32 [1, 2]; expected float32 [?, 1]' in capsys.readouterr().err
     assert main(["bench", "nobody", *address]) == 1

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_all_models_are_listed_where_the_server_can(tiny_server: Any, capsys: Any) -> None:
-    for address in (f"grpc://localhost:{tiny_server.grpc_port}", f"http://localhost:{tiny_server.rest_port}"):
+    for address in (f"grpc://127.0.0.1:{tiny_server.grpc_port}", f"http://127.0.0.1:{tiny_server.rest_port}"):
         assert main(["status", "--json", "--address", address]) == 0
         rows = json.loads(capsys.readouterr().out)
         assert {(row["model"], row["version"], row["state"]) for row in rows} == {

@@ -73,7 +73,7 @@ def test_sentiment_reads_arguments_and_stdin(ask: Ask, monkeypatch: pytest.Monke
 def test_sentiment_never_takes_a_model_for_a_text_or_a_text_for_a_model(
     server: Any, tiny_server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address = ["--address", f"grpc://localhost:{tiny_server.grpc_port}"]
+    address = ["--address", f"grpc://127.0.0.1:{tiny_server.grpc_port}"]
     assert main(["sentiment", "sentiment_gru", "good", *address]) == 1
     assert "sentiment_gru is not served" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
@@ -87,7 +87,7 @@ def test_sentiment_without_a_name_asks_the_only_model_that_has_the_task(
     tiny_server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("a good film\n"))
-    assert main(["sentiment", "--address", f"grpc://localhost:{tiny_server.grpc_port}"]) == 1
+    assert main(["sentiment", "--address", f"grpc://127.0.0.1:{tiny_server.grpc_port}"]) == 1
     assert "serves no model that answers sentiment" in capsys.readouterr().err
 
 
@@ -201,7 +201,7 @@ def test_the_models_that_are_served_are_named_when_one_is_not(
         ("clasifier", "did you mean classifier?"),
         ("zzz", "half_plus_three, half_plus_two, identities"),
     ):
-        assert main(["classify", name, str(image), "--address", f"grpc://localhost:{tiny_server.grpc_port}"]) == 1
+        assert main(["classify", name, str(image), "--address", f"grpc://127.0.0.1:{tiny_server.grpc_port}"]) == 1
         assert f"{name} is not served; " in (told := capsys.readouterr().err)
         assert said in told
 

@@ -108,15 +108,15 @@ def test_a_late_answer_and_a_missing_server_are_different_errors(scheme: str, se
         async with AsyncClient(target) as client:
             await client.predict("slow", {"x": np.zeros(1, np.float32)}, timeout_s=0.3)
 
-    with pytest.raises(errors.DeadlineExceeded, match=r"no answer from localhost:\d+ within 0.3 s"):
+    with pytest.raises(errors.DeadlineExceeded, match=r"no answer from 127.0.0.1:\d+ within 0.3 s"):
         asyncio.run(late())
     with socket.socket() as unheard:
-        unheard.bind(("localhost", 0))
+        unheard.bind(("127.0.0.1", 0))
         port = unheard.getsockname()[1]
 
         async def missing() -> None:
-            async with AsyncClient(f"{scheme}://localhost:{port}") as client:
+            async with AsyncClient(f"{scheme}://127.0.0.1:{port}") as client:
                 await client.status("lenet5")
 
-        with pytest.raises(errors.Unavailable, match=f"nothing answers at localhost:{port}; start it with"):
+        with pytest.raises(errors.Unavailable, match=f"nothing answers at 127.0.0.1:{port}; start it with"):
             asyncio.run(missing())

@@ -43,7 +43,7 @@ class Status:
 
         self._server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers([services.handler(services.MODEL, {"GetModelStatus": answer})])
-        where = f"localhost:{port}"
+        where = f"127.0.0.1:{port}"
         self.port = (
             self._server.add_secure_port(where, credentials) if credentials else self._server.add_insecure_port(where)
         )
@@ -87,7 +87,7 @@ class Http:
             def log_message(handler, *_: Any) -> None:  # noqa: N805
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("localhost", port), Handler)
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         if context is not None:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
@@ -141,7 +141,7 @@ def refusing(times: int, code: str, details: str, **trailers: str) -> Callable[[
 def test_over_grpc_the_server_says_when_to_retry(
     code: str, trailer: dict[str, str], pause: float, pauses: list[float]
 ) -> None:
-    with Status(refusing(2, code, "shed", **trailer)) as server, Client(f"grpc://localhost:{server.port}") as client:
+    with Status(refusing(2, code, "shed", **trailer)) as server, Client(f"grpc://127.0.0.1:{server.port}") as client:
         assert client.status("m")[0].version == 1
     assert pauses == [pause, pause]
     assert len(server.calls) == 3
@@ -151,7 +151,7 @@ def test_over_grpc_the_server_says_when_to_retry(
 def test_over_rest_the_server_says_when_to_retry(status: int, pauses: list[float]) -> None:
     with (
         Http((status, {"Retry-After": "3"}, {"error": "shed"})) as server,
-        Client(f"http://localhost:{server.port}") as client,
+        Client(f"http://127.0.0.1:{server.port}") as client,
     ):
         assert client.status("m")[0].version == 1
     assert pauses == [3.0]
@@ -160,7 +160,7 @@ def test_over_rest_the_server_says_when_to_retry(status: int, pauses: list[float
 def test_a_pause_beyond_the_deadline_is_not_begun(pauses: list[float]) -> None:
     with (
         Http((503, {"Retry-After": "60"}, {"error": "the server is full"})) as server,
-        Client(f"http://localhost:{server.port}", timeout_s=5) as client,
+        Client(f"http://127.0.0.1:{server.port}", timeout_s=5) as client,
         pytest.raises(errors.Unavailable, match="the server is full"),
     ):
         client.status("m")
@@ -171,7 +171,7 @@ def test_a_pause_beyond_the_deadline_is_not_begun(pauses: list[float]) -> None:
 def test_an_error_that_does_not_ask_for_a_retry_is_final(pauses: list[float]) -> None:
     with (
         Status(refusing(9, "UNAVAILABLE", "broken disk")) as server,
-        Client(f"grpc://localhost:{server.port}") as client,
+        Client(f"grpc://127.0.0.1:{server.port}") as client,
         pytest.raises(errors.Unavailable, match="broken disk"),
     ):
         client.status("m")
@@ -182,7 +182,7 @@ def test_several_servers_are_asked_in_turn_and_one_that_dies_is_passed_over() ->
     with (
         Status() as first,
         Status() as second,
-        Client(f"grpc://localhost:{first.port},localhost:{second.port}") as client,
+        Client(f"grpc://127.0.0.1:{first.port},127.0.0.1:{second.port}") as client,
     ):
         for _ in range(6):
             client.status("m")
@@ -192,7 +192,7 @@ def test_several_servers_are_asked_in_turn_and_one_that_dies_is_passed_over() ->
             assert client.status("m")[0].version == 1
         assert (len(first.calls), len(second.calls)) == (3, 9)
         second.stop()
-        with pytest.raises(errors.Unavailable, match="nothing answers at localhost"):
+        with pytest.raises(errors.Unavailable, match=r"nothing answers at 127\.0\.0\.1"):
             client.status("m", timeout_s=2)
 
 
@@ -200,7 +200,7 @@ def test_several_servers_are_asked_in_turn_and_one_that_dies_is_passed_over() ->
 def test_a_server_that_is_killed_and_started_again_answers_again(kind: Any) -> None:
     server = kind()
     scheme = "grpc" if kind is Status else "http"
-    with Client(f"{scheme}://localhost:{server.port}", timeout_s=20) as client:
+    with Client(f"{scheme}://127.0.0.1:{server.port}", timeout_s=20) as client:
         assert client.status("m")[0].version == 1
         server.stop()
         with pytest.raises(errors.Unavailable):
@@ -215,7 +215,7 @@ def test_a_server_that_is_killed_and_started_again_answers_again(kind: Any) -> N
 @pytest.mark.parametrize("kind", [Status, Http], ids=["grpc", "rest"])
 def test_the_api_key_and_extra_headers_are_sent(kind: Any) -> None:
     scheme = "grpc" if kind is Status else "http"
-    with kind() as server, Client(f"{scheme}://localhost:{server.port}", api_key="s3cret") as client:
+    with kind() as server, Client(f"{scheme}://127.0.0.1:{server.port}", api_key="s3cret") as client:
         with sending({"X-Request-Id": "7f3a"}):
             client.status("m")
         client.status("m")
@@ -226,7 +226,7 @@ def test_the_api_key_and_extra_headers_are_sent(kind: Any) -> None:
 @pytest.mark.parametrize("kind", [Status, Http], ids=["grpc", "rest"])
 def test_a_forked_process_opens_its_own_connections(kind: Any) -> None:
     scheme = "grpc" if kind is Status else "http"
-    with kind() as server, Client(f"{scheme}://localhost:{server.port}") as client:
+    with kind() as server, Client(f"{scheme}://127.0.0.1:{server.port}") as client:
         client.status("m")
         child = os.fork()
         if child == 0:
@@ -253,7 +253,7 @@ def secure(request: pytest.FixtureRequest, certificates: Path) -> Iterator[str]:
         context.load_verify_locations(certificates / "ca.crt")
         context.verify_mode = ssl.CERT_REQUIRED
         server = Http(context=context)
-    yield f"{request.param}://localhost:{server.port}"
+    yield f"{request.param}://127.0.0.1:{server.port}"
     server.stop()
 
 
@@ -276,7 +276,7 @@ def test_a_server_that_closes_at_once_may_require_tls_or_a_certificate(certifica
     pair = [(read["server.key"], read["server.crt"])]
     credentials = grpc.ssl_server_credentials(pair, read["ca.crt"], require_client_auth=True)
     with Status(credentials=credentials) as server:
-        for target, ca in ((f"grpc://localhost:{server.port}", None), (f"grpcs://localhost:{server.port}", "ca.crt")):
+        for target, ca in ((f"grpc://127.0.0.1:{server.port}", None), (f"grpcs://127.0.0.1:{server.port}", "ca.crt")):
             with (
                 Client(target, ca=certificates / ca if ca else None, timeout_s=10) as client,
                 pytest.raises(
@@ -289,10 +289,10 @@ def test_a_server_that_closes_at_once_may_require_tls_or_a_certificate(certifica
 def test_the_error_says_whether_the_port_speaks_http_or_the_host_is_unknown() -> None:
     with (
         Http() as server,
-        Client(f"grpc://localhost:{server.port}", timeout_s=10) as client,
+        Client(f"grpc://127.0.0.1:{server.port}", timeout_s=10) as client,
         pytest.raises(
             errors.Unavailable,
-            match=f"speaks HTTP/1, not gRPC; if it is the REST port, use http://localhost:{server.port}",
+            match=f"speaks HTTP/1, not gRPC; if it is the REST port, use http://127.0.0.1:{server.port}",
         ),
     ):
         client.status("m")

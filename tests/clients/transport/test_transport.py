@@ -107,7 +107,7 @@ def test_errors_begin_with_the_models_name_and_carry_a_code(client: Client) -> N
 
 
 def test_a_late_answer_is_a_deadline_exceeded(client: Client, server: Any) -> None:
-    with pytest.raises(errors.DeadlineExceeded, match=r"no answer from localhost:\d+ within 0.2 s"):
+    with pytest.raises(errors.DeadlineExceeded, match=r"no answer from 127.0.0.1:\d+ within 0.2 s"):
         client.predict("slow", {"x": np.zeros(1, np.float32)}, timeout_s=0.2)
     with pytest.raises(errors.InvalidArgument, match="got timeout_s=0; expected more than 0 seconds"):
         client.predict("slow", {"x": np.zeros(1, np.float32)}, timeout_s=0)
@@ -135,8 +135,8 @@ def test_a_request_that_may_have_run_is_not_retried(client: Client, server: Any)
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_the_error_for_an_address_without_a_server_says_how_to_start_one(protocol: str) -> None:
     with socket.socket() as unheard:
-        unheard.bind(("localhost", 0))
-        address = f"localhost:{unheard.getsockname()[1]}"
+        unheard.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unheard.getsockname()[1]}"
         with (
             Client(f"{protocol}://{address}") as client,
             pytest.raises(errors.Unavailable, match=f"nothing answers at {address}; start it with `ladle serve`"),
@@ -148,7 +148,7 @@ def test_the_error_for_an_address_without_a_server_says_how_to_start_one(protoco
 def test_a_server_that_comes_late_is_still_found(protocol: str, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     target = (server.grpc if protocol == "grpc" else server.rest.removeprefix("http://")).split(":")
     with socket.socket() as front:
-        front.bind(("localhost", 0))
+        front.bind(("127.0.0.1", 0))
         came = []
 
         def arrive(seconds: float) -> None:  # at the first pause between tries
@@ -159,7 +159,7 @@ def test_a_server_that_comes_late_is_still_found(protocol: str, server: Any, mon
             threading.Event().wait(seconds)
 
         monkeypatch.setattr(base.time, "sleep", arrive)
-        with Client(f"{protocol}://localhost:{front.getsockname()[1]}") as client:
+        with Client(f"{protocol}://127.0.0.1:{front.getsockname()[1]}") as client:
             assert client.status("lenet5")[0].version == 3
         assert came
 
@@ -167,7 +167,7 @@ def test_a_server_that_comes_late_is_still_found(protocol: str, server: Any, mon
 def forward(front: socket.socket, port: int) -> None:
     """Pass one connection on, both ways, until it ends."""
     near, _ = front.accept()
-    far = socket.create_connection(("localhost", port))
+    far = socket.create_connection(("127.0.0.1", port))
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
         try:
@@ -187,7 +187,7 @@ def forward(front: socket.socket, port: int) -> None:
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_connection_that_breaks_is_unavailable(protocol: str) -> None:
-    with socket.create_server(("localhost", 0)) as rude:
+    with socket.create_server(("127.0.0.1", 0)) as rude:
 
         def hang_up() -> None:
             for _ in range(ATTEMPTS):
@@ -201,7 +201,7 @@ def test_a_connection_that_breaks_is_unavailable(protocol: str) -> None:
         thread = threading.Thread(target=hang_up, daemon=True)
         thread.start()
         with (
-            Client(f"{protocol}://localhost:{rude.getsockname()[1]}") as client,
+            Client(f"{protocol}://127.0.0.1:{rude.getsockname()[1]}") as client,
             pytest.raises(errors.Unavailable),
         ):
             client.status("lenet5")

@@ -306,7 +306,7 @@ def test_tls_protects_the_grpc_port(
 
     def ask_with(*own: bytes) -> list[float]:
         credentials = grpc.ssl_channel_credentials(authority, *own)
-        with grpc.secure_channel(f"localhost:{server.grpc_port}", credentials) as channel:
+        with grpc.secure_channel(f"127.0.0.1:{server.grpc_port}", credentials) as channel:
             return ask(channel)
 
     assert ask_with(pem("client.key").encode(), pem("client.crt").encode()) == [2.5]
