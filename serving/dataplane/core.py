@@ -5,6 +5,7 @@ Nothing here knows gRPC or HTTP: the API modules turn requests into these calls,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -189,10 +190,16 @@ class Core:
             else:
                 self._check_method(signature, "regression", "regress")
         serialized = read()
-        results = []
-        for (signature, outputs), task in zip(chosen, tasks, strict=True):
-            answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "MultiInference")
-            results.append(multi_inference.read(task, answer, len(serialized)))
+        # Side by side: a SavedModel of TensorFlow 2 has a graph a signature, each with an input of its own.
+        answers = await asyncio.gather(
+            *(
+                self._run_examples(servable, signature, serialized, outputs, deadline, "MultiInference")
+                for signature, outputs in chosen
+            )
+        )
+        results = [
+            multi_inference.read(task, answer, len(serialized)) for task, answer in zip(tasks, answers, strict=True)
+        ]
         return servable, results
 
     def _check_method(self, signature: Signature, task: str, method: str) -> None:

@@ -39,7 +39,6 @@ class Result:
 def check(servable: Servable, tasks: Sequence[Inference]) -> list[tuple[Signature, tuple[str, ...]]]:
     """The signature and outputs of each task; InvalidArgument or Unimplemented, in TensorFlow Serving's words."""
     chosen: dict[str, tuple[Signature, tuple[str, ...]]] = {}
-    input_tensor = ""
     for task in tasks:
         if not task.model:
             raise InvalidArgument("Found ModelSpec with an empty model name.")
@@ -56,10 +55,6 @@ def check(servable: Servable, tasks: Sequence[Inference]) -> list[tuple[Signatur
             outputs = examples.check_regress(signature)
         else:
             raise Unimplemented(f"Unsupported signature method_name: {task.method}")
-        tensor = signature.inputs[examples.INPUTS].name
-        if input_tensor not in ("", tensor):
-            raise InvalidArgument("Input tensor must be the same for all Signatures.")
-        input_tensor = tensor
         chosen[task.signature] = signature, outputs
     return list(chosen.values())
 

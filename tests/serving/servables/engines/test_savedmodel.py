@@ -48,6 +48,23 @@ model = Model()
 tf.saved_model.save(model, sys.argv[1], signatures={
     "serving_default": model.predict, "look_up": model.look_up, "product": model.product, "wide": model.half_as_wide})
 
+class Examples(tf.Module):
+    # Two signatures that read tf.Examples, each a function, so each has a placeholder of its own.
+
+    def number(self, inputs):
+        return tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def double(self, inputs):
+        return {"outputs": self.number(inputs) * 2.0}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def triple(self, inputs):
+        return {"scores": self.number(inputs) * 3.0}
+
+examples = Examples()
+tf.saved_model.save(examples, sys.argv[6], signatures={"double": examples.double, "triple": examples.triple})
+
 graph = tf.Graph()
 with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
     x = tf.compat.v1.placeholder(tf.float32, [None], name="x")
@@ -94,7 +111,7 @@ def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> A
         sys.executable,
         "-c",
         MAKE,
-        *(folder / name / "1" for name in ("two", "one", "examples", "same", "text_file")),
+        *(folder / name / "1" for name in ("two", "one", "examples", "same", "text_file", "examples2")),
     ]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
@@ -105,9 +122,8 @@ def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> A
     # In place of the real package: it can be imported, and lacks the operations.
     (packages / "tensorflow_text.py").write_text("print('tensorflow_text was imported', flush=True)")
     path = {"PYTHONPATH": f"{packages}{os.pathsep}{ROOT}"}
-    return serve(
-        "--repository", folder, env=path, models=["examples", "graph", "mixed", "one", "same", "text_file", "two"]
-    )
+    models = ["examples", "examples2", "graph", "mixed", "one", "same", "text_file", "two"]
+    return serve("--repository", folder, env=path, models=models)
 
 
 def graph_for_one_signature(folder: Path, tiny: Any) -> None:
@@ -223,6 +239,18 @@ def test_multi_inference_answers_each_task_in_order(server: Any, grpc_to: Any) -
     assert [r.value for r in results[2].regression_result.regressions] == [3.0, 4.0]
     classes = results[1].classification_result.classifications[1].classes
     assert [(c.label, c.score) for c in classes] == [("none", 4.0), ("7", 1.0)]
+
+
+def test_multi_inference_of_tensorflow_2_feeds_the_examples_to_each_signature(server: Any, grpc_to: Any) -> None:
+    tasks = [("examples2", "triple", "classify"), ("examples2", "double", "regress")]
+    request = multi_inference(*tasks, examples=[example(x=2.0), example(x=5.0)])
+    triple, double = grpc_to(server).prediction.MultiInference(request, timeout=30).results
+    assert [[c.score for c in row.classes] for row in triple.classification_result.classifications] == [[6.0], [15.0]]
+    assert [r.value for r in double.regression_result.regressions] == [4.0, 10.0]
+    with pytest.raises(grpc.RpcError) as caught:  # neither graph can read it; one error is the answer
+        grpc_to(server).prediction.MultiInference(multi_inference(*tasks, examples=[example(y=1.0)]), timeout=30)
+    assert caught.value.code().name == "INVALID_ARGUMENT"
+    assert "Feature: x" in caught.value.details()
 
 
 ONE = [("examples", "", "regress")]
