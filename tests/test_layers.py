@@ -38,10 +38,10 @@ ORDER = {
         __main__ options convert check run report export weights evaluate loop onnx store data quiet errors""",
     "training.data": "commands pipeline augmentation sets registry to_folder readers fetch dataset errors",
     "clients": "__main__ cli web library drawing transport json_output argument_types wire errors",
-    "clients.web": "__main__ app api verbs uploads service backend catalog repository http config",
+    "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository http config",
     "clients.library": "async_client client connect inference tasks images preprocess results cards",
     "clients.transport": """
-        rest_async rest grpc base rest_protocol grpc_protocol protocol metadata operation address access""",
+        rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
     "clients.wire": "services tensors messages rest_json philox varints versions arrays",
 }

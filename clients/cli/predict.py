@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,18 +77,25 @@ def read_inputs(texts: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     if not text.startswith("@"):
         try:
-            return json.loads(text)
-        except ValueError:
+            return json.loads(text, parse_float=_float)
+        except json.JSONDecodeError:
             return text
     path = Path(text[1:])
     if path.suffix == ".npy":
         return read_npy(path)
     if path.suffix == ".json":
         try:
-            return json.loads(path.read_bytes())
-        except ValueError as error:
+            return json.loads(path.read_bytes(), parse_float=_float)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"got {path}, which is not JSON: {error}") from None
     return [path.read_bytes()]  # a batch of one, such as an image
+
+
+def _float(text: str) -> float:
+    """A number of JSON. ValueError: it is beyond float64, where Python would read infinity."""
+    if math.isinf(value := float(text)):
+        raise ValueError(f"got {text}; expected a number from -1.8e308 to 1.8e308")
+    return value
 
 
 def read_npy(path: Path) -> np.ndarray[Any, Any]:

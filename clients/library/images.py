@@ -99,31 +99,37 @@ def pixels(image: bytes | str | os.PathLike[str], info: TensorInfo, what: str, n
 
 
 def decoded_batch(images: Sequence[bytes], names: Sequence[Any], info: TensorInfo, what: str) -> Array:
-    """`pixels` of several images, float32 [b, h, w, c]. InvalidArgument: they differ in size and `info` fixes none."""
+    """`pixels` of several images, float32 [b, h, w, c]; as uint8 for a model that takes those.
+
+    InvalidArgument: they differ in size and `info` fixes none.
+    """
     arrays = [
         pixels(data, info, what, str(name) if isinstance(name, str | os.PathLike) else "bytes")
         for data, name in zip(images, names, strict=True)
     ]
     if len({array.shape for array in arrays}) > 1:
         raise InvalidArgument(f"{what}: got images of different sizes; expected one size in a batch")
-    return np.stack(arrays)
+    stacked = np.stack(arrays)
+    return np.rint(stacked * 255).astype(np.uint8) if info.dtype == "uint8" else stacked
 
 
 def batch(image: Any, info: TensorInfo, what: str) -> tuple[Array, bool]:
     """An array as float32 [b, h, w, c] in [0, 1], and whether it came without a batch axis.
 
-    InvalidArgument names what came and what `info` declares.
+    A model of uint8 images gets arrays of uint8 as they are. InvalidArgument names what came and what `info` declares.
     """
     given = np.asarray(image)
-    scaled = _scale(given, what)
+    bytewise = info.dtype == "uint8" and given.dtype == np.uint8
+    scaled = given if bytewise else _scale(given, what)
     shape = info.shape or (None, None, None, None)
     if len(shape) != 4:  # a model of flat images: the caller shapes them
         single = len(shape) == scaled.ndim + 1
         array = scaled[None] if single else scaled
     else:
         array, single = _with_axes(scaled, shape[-1])
-    if info.dtype not in ("float32", "float64", "float16") or not info.admits(array.shape):
-        raise InvalidArgument(f"{what}: got {describe(given)}; expected {info}, or uint8 of that shape")
+    if not (bytewise or info.dtype in ("float32", "float64", "float16")) or not info.admits(array.shape):
+        either = "" if info.dtype == "uint8" else ", or uint8 of that shape"
+        raise InvalidArgument(f"{what}: got {describe(given)}; expected {info}{either}")
     return array.astype(info.numpy, copy=False), single
 
 

@@ -124,14 +124,19 @@ class Inference:
 
         def fit(metadata: Metadata) -> tuple[str, Array, bool]:
             key, info = self._single_input(metadata.signature(signature))
-            given = np.asarray(value)
+            what = f'{self._name}: input "{key}"'
+            try:
+                given = np.asarray(value)
+            except ValueError as error:
+                raise InvalidArgument(f"{what}: got a value that is not a tensor ({error}); expected {info}") from None
+            if given.dtype.kind not in "biufO" or info.dtype == "string":
+                raise InvalidArgument(f"{what}: got {describe(given)}; expected {info}")
             single = info.shape is not None and given.ndim == len(info.shape) - 1
-            if given.dtype.kind not in "biuf" or info.dtype == "string":
-                raise InvalidArgument(f'{self._name}: input "{key}": got {describe(given)}; expected {info}')
-            array = (given[None] if single else given).astype(info.numpy)
-            if not info.admits(array.shape):
-                raise InvalidArgument(f'{self._name}: input "{key}": got {describe(array)}; expected {info}')
-            return key, array, single
+            if isinstance(value, np.ndarray):
+                batch: Any = given[None] if single else given
+            else:  # a list as it came: an array may have made floats of its large integers
+                batch = [value] if single else value
+            return key, info.array(batch, what, rounding=True), single
 
         key, array, single = yield from self._fit(fit)
         return (yield from self._run_fitted(signature, {key: array})), single

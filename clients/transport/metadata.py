@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.errors import InvalidArgument
+from ladle.clients.transport import casting
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
@@ -43,49 +44,59 @@ class TensorInfo:
             declared in (None, size) for declared, size in zip(self.shape, shape, strict=True)
         )
 
-    def array(self, value: Any, what: str) -> Array:
+    def array(self, value: Any, what: str, rounding: bool = False) -> Array:
         """`value` as an array of the declared dtype and shape; `what` names the input in errors.
 
-        Arrays keep their dtype, except that float64 becomes float32 where every value stays the same. Lists, numbers,
-        bytes and str get the declared dtype. InvalidArgument: the value does not fit.
+        Numbers, nested lists, bytes and str get the declared dtype. An array of another dtype is converted where every
+        value stays the same; floats in lists are rounded as literals are. Nothing wraps, is cut or becomes infinite.
+        rounding  round the floats of arrays too
+
+        InvalidArgument: the value does not fit; the text has the first value that the dtype does not hold.
         """
-        if isinstance(value, (np.ndarray, np.generic)):
-            array = self._exactly_narrowed(np.asarray(value))
-        else:
-            array = self._converted(value, what)
+        array = value if isinstance(value, np.ndarray) else None
+        if array is None or dtype_name(array) != self.dtype:
+            array = self._converted(value, what, rounding)
         if dtype_name(array) != self.dtype or not self.admits(array.shape):
-            raise InvalidArgument(f"{what}: got {describe(array)}; expected {self}{self._remedy(array)}")
+            raise InvalidArgument(f"{what}: got {describe(array)}; expected {self}")
         return array
 
-    def _remedy(self, array: Array) -> str:
-        if self.dtype == "float32" and array.dtype == np.float64 and self.admits(array.shape):
-            return "; float32 would round these values, so convert them yourself: .astype(numpy.float32)"
-        return ""
-
-    def _exactly_narrowed(self, array: Array) -> Array:
-        # NumPy makes float64 by default, so callers send it without meaning to. 0.5 fits float32; 0.1 does not, and
-        # rounding it silently would change the question.
-        if array.dtype == np.float64 and self.dtype == "float32":
-            with np.errstate(over="ignore"):
-                narrow = array.astype(np.float32)
-            return narrow if np.array_equal(narrow, array, equal_nan=True) else array
-        return array
-
-    def _converted(self, value: Any, what: str) -> Array:
+    def _converted(self, value: Any, what: str, rounding: bool) -> Array:
         try:
+            if isinstance(value, np.ndarray | np.generic) and value.dtype.kind != "O":
+                return self._cast(np.asarray(value), what, rounding)
             if self.dtype == "string":
                 return np.array(value, object)
-            array = np.asarray(value)
-            if array.dtype.kind == "O":
-                missing = [row for row, entry in enumerate(array) if entry is None] if array.ndim else []
-                if missing:
-                    raise ValueError(f"its row {missing[0]} is None")
-                raise ValueError("its rows differ in length or hold something other than numbers")
-            if array.size and not np.can_cast(array.dtype, self.numpy, "same_kind"):
-                raise InvalidArgument(f"{what}: got {describe(array)}; expected {self}")
-            return array.astype(self.numpy)
-        except (ValueError, TypeError, OverflowError) as error:
+            return casting.cast_values(value, self.dtype)
+        except casting.MisfitError as misfit:
+            raise InvalidArgument(f"{what}: {misfit}; expected {self}, {misfit.expected}") from None
+        except TypeError:
+            raise InvalidArgument(f"{what}: got {describe(np.asarray(value))}; expected {self}") from None
+        except (ValueError, OverflowError) as error:
             raise InvalidArgument(f"{what}: got a value that is not a tensor ({error}); expected {self}") from None
+
+    def _cast(self, array: Array, what: str, rounding: bool) -> Array:
+        if self.dtype == "string":
+            return array  # of bytes or str; of numbers, the caller refuses it
+        if not rounding and array.dtype == np.uint8 and self._is_image:
+            raise InvalidArgument(
+                f"{what}: got {describe(array)}; expected {self}; divide the pixels by 255 if the model takes "
+                "values from 0 to 1, or convert them yourself: .astype(numpy.float32)"
+            )
+        try:
+            return casting.cast(array, self.dtype, rounding)
+        except casting.MisfitError as misfit:
+            if not misfit.rounded:
+                raise
+            library = "ml_dtypes" if self.dtype == "bfloat16" else "numpy"
+            remedy = (
+                f"; {self.dtype} would round these values, so convert them yourself: .astype({library}.{self.dtype})"
+            )
+            raise InvalidArgument(f"{what}: {misfit} of {describe(array)}; expected {self}{remedy}") from None
+
+    @property
+    def _is_image(self) -> bool:
+        """Whether it may be images as floats, which arrays of uint8 have in another scale."""
+        return self.dtype.startswith("float") and len(self.shape or ()) == 4 and (self.shape or ())[-1] in (1, 3, 4)
 
     def __str__(self) -> str:
         if self.shape is None:

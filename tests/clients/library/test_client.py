@@ -11,8 +11,10 @@ from PIL import Image
 
 from ladle.clients.errors import InvalidArgument, NotFound, Unimplemented
 from ladle.clients.library.client import Client
+from ladle.clients.library.images import batch, decoded_batch
 from ladle.clients.library.inference import Inference
 from ladle.clients.transport.base import Transport
+from ladle.clients.transport.metadata import TensorInfo
 
 GREY = np.full((4, 4), 128, np.uint8)
 BRIGHT = np.full((4, 4), 255, np.uint8)
@@ -169,7 +171,8 @@ def test_models_are_asked_about_by_name_where_the_server_cannot_list_them(client
 def test_an_array_of_another_dtype_shape_or_name_is_refused_before_it_is_sent(client: Client, server: Any) -> None:
     expected = r"; expected float32 \[\?, 4, 4, 1\]"
     for array, came in (
-        (np.full((1, 4, 4, 1), 0.1), r"float64 \[1, 4, 4, 1\]"),
+        (np.full((1, 4, 4, 1), 0.1), r"0\.1 at \[0, 0, 0, 0\] of float64 \[1, 4, 4, 1\]"),
+        (np.zeros((1, 4, 4, 1), np.uint8), r"uint8 \[1, 4, 4, 1\]"),
         (np.zeros((1, 28, 28, 1), np.float32), r"float32 \[1, 28, 28, 1\]"),
         ([[1, 2]], r"float32 \[1, 2\]"),
     ):
@@ -251,12 +254,25 @@ def test_a_model_without_a_bytes_signature_gets_files_decoded_here(client: Clien
 def test_float64_is_sent_as_float32_where_no_value_changes(client: Client) -> None:
     image = np.full((1, 4, 4, 1), 0.5)
     assert client.predict("lenet5", {"image": image})["class_id"].tolist() == [1]
-    with pytest.raises(InvalidArgument, match=r"got float64 .*; float32 would round these values, .*astype"):
+    with pytest.raises(InvalidArgument, match=r"got 0.1 .* of float64 .*; float32 would round these values, .*astype"):
         client.predict("lenet5", {"image": np.full((1, 4, 4, 1), 0.1)})
     assert np.isnan(client.predict("echo_DT_FLOAT", {"x": np.array([np.nan])})["y"]).all()
-    with pytest.raises(InvalidArgument, match="got float64"):
+    with pytest.raises(
+        InvalidArgument, match=r"got 1e\+300 at \[0\]; expected float32 of any rank, numbers from -3.40"
+    ):
         client.predict("echo_DT_FLOAT", {"x": np.array([1e300])})
     assert client.predict("echo_DT_DOUBLE", {"x": np.array([0.1])})["y"].dtype == np.float64
+
+
+def test_a_model_of_uint8_images_gets_pixels_of_files_and_arrays_as_they_are() -> None:
+    info = TensorInfo("uint8", (None, 2, 2, 3))
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    np.testing.assert_array_equal(decoded_batch([file.getvalue()], ["x"], info, "x"), pixels[None])
+    np.testing.assert_array_equal(batch(pixels, info, "x")[0], pixels[None])
+    with pytest.raises(InvalidArgument, match=r"x: got float32 \[2, 2, 3\]; expected uint8 \[\?, 2, 2, 3\]$"):
+        batch(pixels / np.float32(255), info, "x")
 
 
 def test_an_input_that_is_missing_is_named(client: Client, server: Any) -> None:
