@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 from pathlib import Path
@@ -12,6 +13,8 @@ from ladle.clients.wire.versions import find_versions
 Json = dict[str, Any]
 
 FILE = Path("assets.extra") / "card.json"
+LABEL_FILES = (Path("assets") / "labels.txt", Path("assets.extra") / "labels.txt")
+"""Where a version may name its classes: a line each, in the order of their ids. A card's labels come first."""
 MAX_BYTES = 2**20
 """Largest JSON file that is read: 1 MiB. Cards have a few kB; parsing may take twenty times the size in memory."""
 MAX_DEPTH = 32
@@ -101,6 +104,17 @@ def read_card(path: Path) -> Json:
     return card
 
 
+def read_labels(path: Path) -> list[str]:
+    """The lines of a `labels.txt`. FileNotFoundError: no such file; ValueError: a sentence on what is wrong with it."""
+    try:
+        lines = _content(path, "a text file").decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name}: got bytes that are not UTF-8; expected a label on each line") from None
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return [line.strip() for line in lines]
+
+
 def read_samples(path: Path) -> list[Json]:
     """The entries of a `samples.json`, checked like a card."""
     samples: list[Json] = _checked(path, _SAMPLES)
@@ -116,10 +130,10 @@ def _checked(path: Path, pattern: Any) -> Any:
     return value
 
 
-def _parsed(path: Path) -> Any:
+def _content(path: Path, expected: str) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
-            raise ValueError("got something that is no regular file; expected a JSON file")
+            raise ValueError(f"got something that is no regular file; expected {expected}")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
@@ -128,6 +142,11 @@ def _parsed(path: Path) -> Any:
         raise ValueError(f"got {error.strerror or error}; expected a file that can be read") from None
     if len(content) > MAX_BYTES:
         raise ValueError(f"got more than {MAX_BYTES:,} bytes; expected at most as many")
+    return content
+
+
+def _parsed(path: Path) -> Any:
+    content = _content(path, "a JSON file")
     try:
         value = json.loads(content.decode("utf-8"), parse_int=_integer)
     except RecursionError:
@@ -189,9 +208,15 @@ def _below(where: str, name: str) -> str:
 
 
 def labels(repository: Path, name: str, version: int | None = None) -> list[str]:
-    """The labels of the classes, by class id; empty if there is no card, a wrong one, or one without labels."""
+    """The labels of the classes, by class id: the card's, or else those of a `labels.txt`; empty if there are none."""
     try:
-        card = read(folder(repository, name, version)) or {}
-    except (FileNotFoundError, ValueError):
+        home = folder(repository, name, version)
+    except FileNotFoundError:
         return []
-    return [str(label) for label in card.get("labels") or []]
+    found: list[Any] = []
+    with contextlib.suppress(ValueError):
+        found = (read(home) or {}).get("labels") or []
+    for file in () if found else LABEL_FILES:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            found = found or read_labels(home / file)
+    return [str(label) for label in found]

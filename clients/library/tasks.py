@@ -26,10 +26,15 @@ class Latent:
 
 
 class Signatures:
-    """The signatures of a version by name, in the format of a model card: inputs and outputs with dtype and shape."""
+    """The signatures of a version by name, in the format of a model card: inputs and outputs with dtype and shape.
 
-    def __init__(self, signatures: Mapping[str, Any]) -> None:
+    distribution  the output of serving_default that holds a probability for each class. Signatures do not tell it: who
+                  makes this object may have asked the model.
+    """
+
+    def __init__(self, signatures: Mapping[str, Any], distribution: str | None = None) -> None:
         self.described = signatures
+        self.distribution = distribution
 
     def __contains__(self, key: str) -> bool:
         return key in self.described
@@ -39,7 +44,7 @@ class Signatures:
         """Every task of VERBS that the model can do."""
         seen = self._outputs("serving_bytes") | (self._outputs("serving_default") if self.image else set())
         holds = {
-            "classify": "probabilities" in seen and "class_map" not in seen,
+            "classify": ("probabilities" in seen and "class_map" not in seen) or self.distribution is not None,
             "sentiment": "probability" in self._outputs("text"),
             "generate": "images" in self._outputs("generate") or self.latent is not None,
             "segment": "class_map" in seen,
@@ -81,6 +86,20 @@ class Signatures:
                 return Latent(key, name, int(shape[1]))
         return None
 
+    @cached_property
+    def distributions(self) -> list[str]:
+        """Outputs of serving_default that may hold a probability for each class, if no other task is known.
+
+        They are float [?, n] with n > 1, and the only input is an image or float [?, n].
+        """
+        if self.distribution is None and self.verbs not in ([], ["regress"]):
+            return []
+        inputs = list(self._inputs("serving_default").values())
+        if self.image is None and not (len(inputs) == 1 and _is_table(inputs[0]) and inputs[0]["shape"][1]):
+            return []
+        outputs = (self.described["serving_default"].get("outputs") or {}).items()
+        return [name for name, info in outputs if _is_table(info) and info["shape"][1] != 1]
+
     @property
     def encodes(self) -> bool:
         """Whether the model turns images into codes."""
@@ -100,7 +119,11 @@ class Signatures:
         return set((self.described.get(key) or {}).get("outputs") or ())
 
 
-def of_metadata(metadata: Metadata) -> Signatures:
+def _is_table(info: Mapping[str, Any]) -> bool:
+    return str(info.get("dtype", "")).startswith("float") and len(info.get("shape") or ()) == 2
+
+
+def of_metadata(metadata: Metadata, distribution: str | None = None) -> Signatures:
     """The signatures in a server's metadata."""
     return Signatures(
         {
@@ -112,5 +135,6 @@ def of_metadata(metadata: Metadata) -> Signatures:
                 },
             }
             for key, signature in metadata.signatures.items()
-        }
+        },
+        distribution,
     )

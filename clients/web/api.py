@@ -5,8 +5,8 @@ GET   /api/v1/models/<name>                 one model: versions, signatures, car
 GET   /api/v1/models/<name>/samples         inputs from the test set with the truth; /samples/<file>: an image
 GET   /api/v1/models/<name>/reports         pictures of the training report; /reports/<file>: a picture
 GET   /api/v1/service                       rates, latencies and batch sizes now
-POST  /api/v1/models/<name>:<verb>          classify, sentiment, generate, segment, reconstruct, interpolate, regress,
-                                            minimise
+POST  /api/v1/models/<name>:<verb>          predict, classify, sentiment, generate, segment, reconstruct, interpolate,
+                                            regress, minimise
 GET   /healthz  /readyz  /metrics           the gateway is up; the model server answers; Prometheus
 GET   /openapi.json  /docs                  the OpenAPI document, and the same as a page
 """
@@ -59,6 +59,7 @@ _MODEL = {
     "card": nullable(_ANY),
     "card_error": nullable(string("what is wrong with the card, if it cannot be used")),
     "metrics": nullable(_ANY),
+    "labels": array(string(), about="of the classes, by class id; from the card or from labels.txt"),
 }
 _RATE = nullable(number(0))
 _FIGURES: dict[str, Schema] = {

@@ -10,7 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ladle.clients.library.tasks import VERBS
 from ladle.clients.web.api import ReadRoutes
-from ladle.clients.web.backend import Backend
+from ladle.clients.web.backend import PREDICT, Backend
 from ladle.clients.web.config import Config, from_environment
 from ladle.clients.web.http import access_log, docs_page, openapi, problems, routes
 from ladle.clients.web.http.access_control import AccessControl
@@ -20,6 +20,7 @@ from ladle.clients.web.http.schema import Schema, string
 from ladle.clients.web.verbs.codes import CodeVerbs
 from ladle.clients.web.verbs.images import ImageVerbs
 from ladle.clients.web.verbs.numbers import NumberVerbs
+from ladle.clients.web.verbs.tensors import TensorVerbs
 from ladle.clients.web.verbs.texts import TextVerbs
 
 FORM_PARTS = 100
@@ -46,6 +47,7 @@ def create_app(config: Config | None = None) -> Flask:
         *CodeVerbs(backend).routes(),
         *TextVerbs(backend).routes(),
         *NumberVerbs(backend).routes(),
+        *TensorVerbs(backend).routes(),
     ]
     known += _documents([*known], bool(config.keys))
     blueprint = Blueprint("api", __name__)
@@ -104,7 +106,7 @@ def _documents(known: list[Route], has_keys: bool) -> list[Route]:
 
 
 def _unknown(name: str, verb: str) -> Response:
-    raise Problem(404, f"Got the unknown verb :{verb}; expected {', '.join(f':{each}' for each in VERBS)}.")
+    raise Problem(404, f"Got the unknown verb :{verb}; expected {', '.join(f':{each}' for each in (PREDICT, *VERBS))}.")
 
 
 def _version() -> str:

@@ -21,6 +21,8 @@ from ladle.clients.web.http.problems import Problem
 
 T = TypeVar("T")
 
+PREDICT = "predict"
+"""The verb of every model: any signature, tensors in and out."""
 MAX_AGE_S = 1.0
 """The latest version of a model is looked up again after this long."""
 MAX_VERSIONS = 1000
@@ -91,7 +93,7 @@ class Backend:
         except InvalidArgument as error:  # a name that no model can have
             raise Problem(404, str(error)) from None
         self.served.add(name)
-        return Model(name, metadata.version, tasks.of_metadata(metadata))
+        return Model(name, metadata.version, self.catalog.signatures(metadata))
 
 
 class ModelRequest:
@@ -107,8 +109,8 @@ class ModelRequest:
         self._end = time.monotonic() + backend.config.timeout_s
         self.model = backend.model(name, version)
         self.server_s = 0.0
-        if verb not in self.model.signatures.verbs:
-            verbs = ", ".join(f":{each}" for each in self.model.signatures.verbs) or "no verb of this API"
+        if verb not in (*self.model.signatures.verbs, PREDICT):
+            verbs = ", ".join(f":{each}" for each in (*self.model.signatures.verbs, PREDICT))
             raise Problem(404, f"{name} does not answer :{verb}; it answers {verbs}.")
         g.verb = verb
 

@@ -10,7 +10,8 @@ from typing import Any
 from ladle.clients.errors import LadleError, NotFound, Unimplemented
 from ladle.clients.library import tasks
 from ladle.clients.library.client import Client
-from ladle.clients.transport.metadata import VersionStatus
+from ladle.clients.transport.metadata import Metadata, VersionStatus
+from ladle.clients.web import distribution
 from ladle.clients.web.config import Config
 from ladle.clients.web.http.problems import Problem
 from ladle.clients.web.repository import REPORTS, ModelFiles, Repository
@@ -92,6 +93,7 @@ class Catalog:
             "card": card,
             "card_error": wrong,
             "metrics": (card or {}).get("metrics"),
+            "labels": files.labels(state["version"]),
         }
         return {**self._entry(name, state, files), **more}
 
@@ -110,9 +112,8 @@ class Catalog:
         return True
 
     def labels(self, name: str, version: int | None = None) -> list[str]:
-        """The labels of the classes, by class id; empty if there is no card, a wrong one, or one without labels."""
-        card, _ = _card(self._repository.model(name), version)
-        return [str(label) for label in (card or {}).get("labels") or []]
+        """The labels of the classes, by class id: the card's, else those of a `labels.txt`; empty if there are none."""
+        return self._repository.model(name).labels(version)
 
     def samples(self, name: str, version: int | None = None) -> list[Json]:
         """Inputs from the test set with the truth. Problem 404: the repository has none of this model."""
@@ -175,13 +176,19 @@ class Catalog:
             "reports": files.reports(),
         }
 
-    def _signatures_of(self, name: str, version: int) -> tasks.Signatures:
-        key = (name, version)
-        if key not in self._signatures:
+    def signatures(self, metadata: Metadata) -> tasks.Signatures:
+        """The signatures in a server's metadata. Unavailable: the model had to be asked, and its server is away."""
+        key = (metadata.name, metadata.version)
+        known = self._signatures.get(key)
+        # A folder that was exchanged for another has the same number and other signatures.
+        if known is None or known.described != tasks.of_metadata(metadata).described:
             if len(self._signatures) >= MAX_SIGNATURES:
                 self._signatures.clear()
-            self._signatures[key] = tasks.of_metadata(self._client.metadata(name, version))
-        return self._signatures[key]
+            known = self._signatures[key] = distribution.signatures(self._client, metadata)
+        return known
+
+    def _signatures_of(self, name: str, version: int) -> tasks.Signatures:
+        return self._signatures.get((name, version)) or self.signatures(self._client.metadata(name, version))
 
 
 def headline(card: Json) -> Json | None:

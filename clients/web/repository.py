@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -68,6 +69,10 @@ class Repository:
     def samples(self, path: Path) -> list[Json] | None:
         """The checked entries of a `samples.json`; None if there is none. ValueError as in `card`."""
         return self._read(path, cards.read_samples)
+
+    def labels(self, path: Path) -> list[str] | None:
+        """The lines of a `labels.txt`; None if there is none. ValueError as in `card`."""
+        return self._read(path, cards.read_labels)
 
     def reports(self, folder: Path) -> list[str]:
         """The pictures of REPORTS that a folder has, in their order."""
@@ -143,6 +148,20 @@ class ModelFiles:
         """As `Repository.samples`."""
         extra = self._extra(version)
         return self.repository.samples(extra / "samples" / "samples.json") if extra else None
+
+    def labels(self, version: int | None = None) -> list[str]:
+        """The labels of the classes: the card's, else those of the first readable `labels.txt`; else none."""
+        with contextlib.suppress(ValueError):
+            if found := (self.card(version) or {}).get("labels"):
+                return [str(label) for label in found]
+        extra = self._extra(version)
+        if extra is None:
+            return []
+        for file in cards.LABEL_FILES:
+            with contextlib.suppress(ValueError):
+                if lines := self.repository.labels(extra.parent / file):
+                    return lines
+        return []
 
     def reports(self, version: int | None = None) -> list[str]:
         """As `Repository.reports`."""

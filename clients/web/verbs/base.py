@@ -16,6 +16,8 @@ from ladle.clients.web.http.routes import ACCESS_ERRORS, JSON, NAME, PNG, Body, 
 from ladle.clients.web.http.schema import Schema, array, integer, nullable, number, obj, string
 
 ERRORS = (400, 404, 406, 413, 415, 422, 502, 503, 504)
+MAX_VALUES = 10_000
+"""Most numbers of a row, and most rows."""
 VERSION = integer(1, 2**63 - 1, about="the version that answers (default: the latest)")
 IMAGE = string("PNG, JPEG or WebP in base64, plain or URL-safe", format="base64-image", contentEncoding="base64")
 MASK = string("grey image in base64 whose pixels are class ids", format="base64-image", contentEncoding="base64")
@@ -64,17 +66,22 @@ class Verb:
             about=about,
         )
 
-    def images_body(self, options: Mapping[str, Schema], more: Mapping[str, Schema] | None = None) -> Body:
+    def images_body(
+        self, options: Mapping[str, Schema], more: Mapping[str, Schema] | None = None, x: Schema | None = None
+    ) -> Body:
         """A body with images: files of a form, raw bytes, or JSON.
 
         more  schemas of further images: a file of a form each, or base64 in JSON
+        x     schema of numbers in place of images
         """
         more = more or {}
         inputs = {"image": IMAGE, "images": array(IMAGE, 1, self.config.max_images), "sample": SAMPLE}
+        inputs |= {"x": x} if x else {}
         rest = {**options, "version": VERSION}
         schema = {
             "anyOf": [
-                obj({key: each, **(more if key != "images" else {}), **rest}, (key,)) for key, each in inputs.items()
+                obj({key: each, **(more if key in ("image", "sample") else {}), **rest}, (key,))
+                for key, each in inputs.items()
             ]
         }
         files = {"image": self.config.max_images, **dict.fromkeys(more, 1)}
@@ -96,3 +103,9 @@ def encode(picture: Image.Image) -> str:
 
 def png_response(picture: Image.Image) -> Response:
     return Response(pictures.png(picture), mimetype=PNG)
+
+
+def numbers(scalar: Schema) -> Schema:
+    """A number, a row of numbers, or rows."""
+    row = array(scalar, 0, MAX_VALUES)
+    return {"anyOf": [scalar, row, array(row, 0, MAX_VALUES)]}

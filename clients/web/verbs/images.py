@@ -22,9 +22,10 @@ from ladle.clients.web.http.routes import PNG, ParsedRequest, Route
 from ladle.clients.web.http.schema import array, boolean, integer, nullable, number, obj, one_of, string
 from ladle.clients.web.uploads import Upload, decode, decode_all, from_base64, images_of, shrink
 from ladle.clients.web.verbs import masks
-from ladle.clients.web.verbs.base import MASK, PNG_BASE64, SEEN, Verb, encode, png_response
+from ladle.clients.web.verbs.base import MASK, PNG_BASE64, SEEN, Verb, encode, numbers, png_response
 from ladle.clients.wire.arrays import Array
 
+NUMBERS = numbers(number(-1e30, 1e30))
 TOP = {"top": integer(1, 1000, 10, "number of classes, the most probable first")}
 SEEN_OPTION = {"seen": boolean(False, "also the preprocessed image, as the network sees it")}
 CODES = {"with_codes": boolean(False, "also the codes of the images")}
@@ -58,7 +59,8 @@ class ImageVerbs(Verb):
                 self.classify,
                 {"results": array(classified)},
                 top,
-                self.images_body(top),
+                self.images_body(top, x=NUMBERS),
+                about="`x`, one row of numbers or several, is for models that take numbers in place of images.",
             ),
             self.route(
                 "segment",
@@ -84,14 +86,33 @@ class ImageVerbs(Verb):
 
     def classify(self, request: ParsedRequest, name: str) -> Json:
         asked = ModelRequest(self.backend, name, "classify", request.options.get("version"))
+        if "x" in request.json:
+            rows = asked.call(lambda model, options: _shares(asked, model, options, _numbers(model, request.json["x"])))
+            found = self._labelled(asked, rows)
+            return asked.result(
+                results=[{**_classes(each, request.options["top"]), "truth": None, "seen": None} for each in found]
+            )
         images, sample = self._images(request, name)
-        found = asked.call(lambda model, options: asked.client.classify_many(name, _sent(model, images), **options))
+        if asked.model.signatures.distribution is None:
+            found = asked.call(lambda model, options: asked.client.classify_many(name, _sent(model, images), **options))
+        else:
+            found = self._labelled(
+                asked, asked.call(lambda model, options: _shares(asked, model, options, _arrays(model, images)))
+            )
         truth = (sample or {}).get("label")
         results = [
             {**_classes(each, request.options["top"]), "truth": truth, "seen": _seen(request, asked, image)}
             for each, image in zip(found, images, strict=True)
         ]
         return asked.result(results=results)
+
+    def _labelled(self, asked: ModelRequest, rows: Array) -> list[Classification]:
+        """The classes of shares [b, n], labelled if the repository has n labels; otherwise their ids are the labels."""
+        labels = tuple(self.backend.catalog.labels(asked.model.name, asked.model.version))
+        if len(labels) != rows.shape[1]:
+            labels = tuple(map(str, range(rows.shape[1])))
+        best = rows.argmax(axis=1).tolist()
+        return [Classification(labels[i], float(row[i]), i, labels, row) for i, row in zip(best, rows, strict=True)]
 
     def segment(self, request: ParsedRequest, name: str) -> Response | Json:
         asked = ModelRequest(self.backend, name, "segment", request.options.get("version"))
@@ -188,6 +209,30 @@ def _arrays(model: Model, images: Sequence[Upload]) -> Array:
     if len({array.shape for array in arrays}) > 1:
         raise Problem(422, "Got images of different sizes; send one size per request.")
     return np.stack(arrays)
+
+
+def _numbers(model: Model, x: Any) -> Array:
+    """Rows [b, d] of one row or several. Problem 422: rows of different lengths, or of another than the model takes."""
+    try:
+        rows = np.asarray(x, np.float64)
+    except ValueError:
+        raise Problem(422, "x: got lists of different lengths; expected one length.") from None
+    wanted = [info.get("shape") for info in model.signatures.described["serving_default"]["inputs"].values()]
+    width = wanted[0][1] if len(wanted) == 1 and wanted[0] and len(wanted[0]) == 2 else None
+    if width is None:
+        raise Problem(422, f"x: got numbers, but {model.name} does not take one row of numbers; send an image.")
+    if rows.ndim == 0 or rows.size == 0 or rows.shape[-1] != width:
+        got = "one number" if rows.ndim == 0 else f"rows of {rows.shape[-1]} numbers"
+        raise Problem(422, f"x: got {got}; expected {width} in a row.")
+    return rows.reshape(-1, width)
+
+
+def _shares(asked: ModelRequest, model: Model, options: CallOptions, inputs: Array) -> Array:
+    """A probability for each class [b, n]."""
+    [(key, info)] = model.signatures.described["serving_default"]["inputs"].items()
+    output = model.signatures.distribution or "probabilities"
+    given = inputs.astype(info["dtype"] if info["dtype"] != "bfloat16" else np.float32)
+    return np.asarray(asked.client.predict(model.name, {key: given}, outputs=[output], **options)[output])
 
 
 def _maps(asked: ModelRequest, images: Sequence[Upload]) -> list[Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from flask import Response
@@ -14,11 +13,10 @@ from ladle.clients.library.tasks import Json
 from ladle.clients.web.backend import Model, ModelRequest
 from ladle.clients.web.http.problems import Problem
 from ladle.clients.web.http.routes import PNG, Body, ParsedRequest, Route
-from ladle.clients.web.http.schema import Schema, array, nullable, number, obj
-from ladle.clients.web.verbs.base import PNG_BASE64, VERSION, Verb, encode, png_response
+from ladle.clients.web.http.schema import array, nullable, number, obj
+from ladle.clients.web.verbs.base import PNG_BASE64, VERSION, Verb, encode, numbers, png_response
 from ladle.clients.wire.arrays import Array
 
-MAX_VALUES = 10_000
 START = array(number(-1e6, 1e6), 2, 2, "a point of the plane")
 _POINT = array(nullable(number()))
 _DESCENT = {"minimum": _POINT, "value": nullable(number()), "path": array(_POINT)}
@@ -33,9 +31,9 @@ class NumberVerbs(Verb):
                 "regress",
                 "The number that the model predicts for its input",
                 self.regress,
-                {"y": _scalar_or_lists(nullable(number()))},
+                {"y": numbers(nullable(number()))},
                 {},
-                Body(obj({"x": _scalar_or_lists(number(-1e30, 1e30)), "version": VERSION}, ("x",))),
+                Body(obj({"x": numbers(number(-1e30, 1e30)), "version": VERSION}, ("x",))),
                 about="x: one value or a list, with the axes of the model's input, with or without the batch axis.",
             ),
             self.route(
@@ -58,8 +56,9 @@ class NumberVerbs(Verb):
 
     def regress(self, request: ParsedRequest, name: str) -> Json:
         asked = ModelRequest(self.backend, name, "regress", request.options.get("version"))
+        given = request.json["x"]
         try:
-            x = np.asarray(request.json["x"], np.float64)
+            x = np.asarray(given, np.float64)
         except ValueError:
             raise Problem(422, "x: got lists of different lengths; expected one length.") from None
 
@@ -67,8 +66,10 @@ class NumberVerbs(Verb):
             [info] = model.signatures.described["serving_default"]["inputs"].values()
             if list(info.get("shape") or ())[1:] == [1] and x.ndim < 2:
                 # Rows of one number: a caller may leave out the axis of the columns.
-                return np.asarray(asked.client.regress(model.name, x.reshape(-1, 1), **options)).reshape(x.shape)
-            return np.asarray(asked.client.regress(model.name, x, **options))
+                rows = [[value] for value in (given if x.ndim else [given])] or x.reshape(-1, 1)
+                return np.asarray(asked.client.regress(model.name, rows, **options)).reshape(x.shape)
+            # As it came: float64 does not hold every int64.
+            return np.asarray(asked.client.regress(model.name, given, **options))
 
         return asked.result(y=asked.call(predict).tolist())
 
@@ -96,8 +97,3 @@ def _value(asked: ModelRequest) -> Callable[[Array], Array]:
         )
 
     return value
-
-
-def _scalar_or_lists(scalar: Schema) -> dict[str, Any]:
-    row = array(scalar, 0, MAX_VALUES)
-    return {"anyOf": [scalar, row, array(row, 0, MAX_VALUES)]}
