@@ -1,4 +1,7 @@
-"""The registry of networks. Each family file in this package lists its networks in a table named NETWORKS."""
+"""The registry of networks. Each family file in this package lists its networks in a table named NETWORKS.
+
+`names` and `described` answer without TensorFlow; `get` imports it.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,79 @@ import difflib
 import functools
 import importlib
 import pkgutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ladle.models._network import TASKS, Assets, Config, Network, Task
-from ladle.models._signatures import Core, Signature
 
-__all__ = ["TASKS", "Assets", "Config", "Core", "Network", "Signature", "Task", "get", "names"]
+if TYPE_CHECKING:
+    from ladle.models._signatures import Core, Signature
+
+__all__ = ["TASKS", "Assets", "Config", "Core", "Network", "Signature", "Task", "described", "get", "names", "register"]
+
+
+NEAR = 0.75
+"""How alike two names are, from 0 to 1, for one to be suggested instead of the other."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Core", "Signature"):  # they import TensorFlow
+        return getattr(importlib.import_module(f"{__name__}._signatures"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def names() -> list[str]:
     """The names of all networks, sorted."""
-    return sorted(_registry())
+    return sorted(_descriptions())
 
 
 def get(name: str) -> Network:
-    """Look up a network by name. KeyError for an unknown name, with the nearest names."""
+    """Look up a network by name. KeyError for an unknown name, with near names if there are any."""
+    described(name)
+    return _registry()[name]
+
+
+def described(name: str) -> Network:
+    """A network that cannot be built: its config, presets and sentences, without TensorFlow. KeyError as `get`."""
     try:
-        return _registry()[name]
+        return _descriptions()[name]
     except KeyError:
-        near = difflib.get_close_matches(name, names(), n=3) or names()
-        raise KeyError(f"unknown network {name!r}; did you mean {' or '.join(near)}?") from None
+        near = difflib.get_close_matches(name, names(), n=3, cutoff=NEAR)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`ladle networks` lists them"
+        raise KeyError(f"unknown network {name!r}; {hint}") from None
+
+
+def register() -> None:
+    """Import every family, so that Keras knows their layers and losses when it loads a saved model."""
+    _registry()
 
 
 # Filled at the first lookup: families import modules of this package, so importing them here would be circular.
 @functools.cache
 def _registry() -> dict[str, Network]:
+    return _by_name({name: importlib.import_module(f"{__name__}.{name}").NETWORKS for name in _families()})
+
+
+@functools.cache
+def _descriptions() -> dict[str, Network]:
+    from ladle.models import _described
+
+    return _by_name(_described.tables(_families()))
+
+
+def _families() -> list[str]:
+    """Family files; modules with an underscore are shared by families."""
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+
+
+def _by_name(tables: Mapping[str, Sequence[Network]]) -> dict[str, Network]:
     found: dict[str, Network] = {}
     home: dict[str, str] = {}
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("_"):  # shared by families, no family itself
-            continue
-        for network in importlib.import_module(f"{__name__}.{module.name}").NETWORKS:
+    for module, networks in tables.items():
+        for network in networks:
             if network.name in found:
                 raise ValueError(
-                    f"{network.name} is defined in both {home[network.name]}.py and {module.name}.py; rename one"
+                    f"{network.name} is defined in both {home[network.name]}.py and {module}.py; rename one"
                 )
-            found[network.name], home[network.name] = network, module.name
+            found[network.name], home[network.name] = network, module
     return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:  # both take long to import, and a list of networks needs neither
+    import numpy as np
 
-from ladle.models._signatures import Signature
+    from ladle.models._signatures import Signature
 
 Task = Literal["classify", "sentiment", "regress", "reconstruct", "generate", "segment"]
 TASKS: tuple[Task, ...] = ("classify", "sentiment", "regress", "reconstruct", "generate", "segment")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import sys
@@ -15,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ladle.training import options
-from ladle.training.quiet import without_stderr
+from ladle.training.quiet import importing_tensorflow
 
 if TYPE_CHECKING:
     from ladle.models import Network
@@ -27,25 +26,22 @@ DONE, FAILED, MISUSED = 0, 1, options.MISUSED
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0 done, 1 failed, 2 misused."""
     given = list(sys.argv[1:] if argv is None else argv)
-    # The options of `train` are fields of the networks' configs, and the networks import TensorFlow. Every other
-    # command parses its options, and prints its help, without it.
+    # Help, lists and wrong arguments need no TensorFlow: each command imports it when it begins to work.
     arguments, unknown = build_parser(given).parse_known_args(given)
     if unknown:  # reported by the command's own parser: argparse would name the outer one
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    _start_tensorflow()
     from ladle.training.data import DataError
     from ladle.training.errors import TrainingError, UsageError
-    from ladle.training.export.export import ExportError
 
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         return int(arguments.run(arguments))
     except UsageError as error:
-        return _fail(error, MISUSED)
-    except (TrainingError, DataError, ExportError) as error:
-        return _fail(error, FAILED)
+        return _fail(arguments, error, MISUSED)
+    except (TrainingError, DataError) as error:
+        return _fail(arguments, error, FAILED)
     except KeyboardInterrupt:
-        return _fail("stopped", FAILED)
+        return _fail(arguments, "stopped", FAILED)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -63,7 +59,7 @@ def networks(repository: Path) -> list[dict[str, Any]]:
 
     found, measured = [], recorded.measured(repository)
     for name in models.names():
-        network = models.get(name)
+        network = models.described(name)
         entry = {"name": name, "task": network.task, "summary": network.summary, "parameters": network.parameters}
         entry |= {"data": network.config.data, "presets": list(network.presets), "source": network.source}
         entry |= {"aim": network.aim, "measured": measured.get(name)}
@@ -105,13 +101,18 @@ def _train(arguments: argparse.Namespace) -> int:
     from ladle import models
     from ladle.training.data import DataError
     from ladle.training.errors import InterruptedRunError, TrainingError, UsageError
-    from ladle.training.export.export import ExportError
-    from ladle.training.loop import devices, hosts
-    from ladle.training.run import parallel, request, session
+    from ladle.training.loop import config
 
     names = models.names() if arguments.all else list(dict.fromkeys(arguments.names))
     if not names:
         raise UsageError("got no network; give names, or --all; `ladle networks` lists them")
+    for described in [_described(name) for name in names]:
+        preset = config.preset_of(described, arguments.preset, arguments.config)
+        config.compose(described, preset, config.read(arguments.config, described) if arguments.config else {})
+    _start_tensorflow()
+    from ladle.training.loop import devices, hosts
+    from ladle.training.run import parallel, request, session
+
     networks = [request.get(name) for name in names]
     # All of them before the first is trained: a wrong option must not show up hours later.
     requests = [_request(network, arguments) for network in networks]
@@ -124,8 +125,8 @@ def _train(arguments: argparse.Namespace) -> int:
             version = session.train(each)
         except (InterruptedRunError, UsageError):
             raise
-        except (TrainingError, DataError, ExportError) as error:  # the other networks are still trained
-            code = _fail(error, FAILED)
+        except (TrainingError, DataError) as error:  # the other networks are still trained
+            code = _fail(arguments, error, FAILED)
             continue
         if hosts.chief():
             answer = {"network": each.network.name, "version": str(version.folder)}
@@ -146,16 +147,18 @@ def _train_in_parallel(arguments: argparse.Namespace, networks: Sequence[Network
     if not failed:
         return DONE
     return _fail(
+        arguments,
         f"{len(failed)} of {len(outcomes)} not trained: {', '.join(failed)}; the same command continues with them",
         FAILED,
     )
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    _described(arguments.name)
+    _start_tensorflow()
     from ladle.training.evaluate import evaluate, functions
     from ladle.training.run import request, session
 
-    request.get(arguments.name)
     version = functions.newest(arguments.repository, arguments.name)
     prepared = request.of_version(version, arguments.data_path, arguments.synthetic)
     result = evaluate.evaluate(functions.exported(version), prepared, arguments.repository, arguments.split)
@@ -168,11 +171,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from ladle.training.loop import run_folder
-    from ladle.training.run import request, session
-
-    request.get(arguments.name)
+    _described(arguments.name)
     files = _keras_files(arguments)
+    _start_tensorflow()
+    from ladle.training.loop import run_folder
+    from ladle.training.run import session
+
     folder = arguments.run_folder or run_folder.newest(arguments.runs, arguments.name)
     if files:
         session.save_keras(arguments.name, folder, files)
@@ -219,7 +223,7 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
     fields = config.types(network.config)
     return request.compose(
         network,
-        arguments.preset,
+        config.preset_of(network, arguments.preset, arguments.config),
         {k: v for k, v in given.items() if k in fields},
         arguments.config,
         data_path=path,
@@ -239,16 +243,26 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
 def _networks_named(given: Sequence[str]) -> list[Network]:
     """The networks whose options the command line may hold: those it names, else all; none for other commands.
 
-    Also none for `train --help`: it is short without the options of all networks, and needs no TensorFlow.
+    Also none for `train --help`, which is short without the options of all networks.
     """
     if not given or given[0] != "train" or (len(given) > 1 and {*given[1:]} <= {"-h", "--help"}):
         return []
-    _start_tensorflow()
     from ladle import models
 
     names = models.names()
     named = [word for word in given[1:] if word in names]
-    return [models.get(name) for name in named or names]
+    return [models.described(name) for name in named or names]
+
+
+def _described(name: str) -> Network:
+    """A network without its builder. UsageError: there is none of that name."""
+    from ladle import models
+    from ladle.training.errors import UsageError
+
+    try:
+        return models.described(name)
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from error
 
 
 def _print(answer: dict[str, Any], as_json: bool) -> None:
@@ -261,21 +275,18 @@ def _print(answer: dict[str, Any], as_json: bool) -> None:
     print(f"{answer['version']}  {shown(figures)}".rstrip(), flush=True)
 
 
-def _fail(error: object, code: int) -> int:
-    print(f"training: {error}", file=sys.stderr)
+def _fail(arguments: argparse.Namespace, error: object, code: int) -> int:
+    print(f"{arguments.parser.prog}: {error}", file=sys.stderr)
     return code
 
 
 def _start_tensorflow() -> None:
     """Import TensorFlow without its start-up messages; with TF_CPP_MIN_LOG_LEVEL=0 it prints them."""
-    if "tensorflow" in sys.modules or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
-        return
-    if sys.stderr.isatty():  # it takes seconds, and a terminal has someone who waits
-        print("loading TensorFlow ...", file=sys.stderr, flush=True)
-    with without_stderr():
-        from ladle.training.loop import devices
+    if "tensorflow" not in sys.modules:
+        with importing_tensorflow():
+            from ladle.training.loop import devices
 
-        devices.start()
+            devices.start()
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

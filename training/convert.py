@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ladle.training.quiet import without_stderr
+from ladle.training.quiet import importing_tensorflow
 
 if TYPE_CHECKING:
     from ladle.training.export.conversion import Conversion
@@ -20,14 +19,13 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 if serving_default has a graph, 1 if not."""
     arguments = build_parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: TensorFlow logs its start-up otherwise
-    with without_stderr():
+    with importing_tensorflow():
         from ladle.training.export.conversion import ConvertError, convert
 
     try:
         result = convert(arguments.directory)
     except ConvertError as error:
-        print(f"convert: {error}", file=sys.stderr)
+        print(f"ladle convert: {error}", file=sys.stderr)
         return 1
     if arguments.json:
         print(json.dumps({**dataclasses.asdict(result), "folder": str(result.folder), "done": result.done}, indent=1))

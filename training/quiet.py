@@ -24,6 +24,19 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def importing_tensorflow() -> Iterator[None]:
+    """Say that TensorFlow is loaded, which takes seconds; inside the block, its start-up messages reach nobody.
+
+    With TF_CPP_MIN_LOG_LEVEL=0 in the environment they are printed.
+    """
+    print("loading TensorFlow ...", file=sys.stderr, flush=True)
+    # Before the import: TensorFlow reads it only then.
+    shown = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
+    with contextlib.nullcontext() if shown else without_stderr():
+        yield
+
+
+@contextlib.contextmanager
 def without_stderr() -> Iterator[None]:
     """Inside the block, nothing reaches stderr.
 

@@ -45,7 +45,7 @@ def _import_tensorflow() -> None:
     with without_stderr():
         from ladle import models
 
-        models.names()
+        models.register()
 
 
 def from_root(text: str) -> str:

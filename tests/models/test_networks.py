@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ladle import models
+from ladle.training.loop.config import types
 
 EVERY = pytest.mark.parametrize("name", models.names())
 # What differs from another network in numbers alone trains in the slow tests only.
@@ -45,6 +46,36 @@ def test_its_tiny_config_and_presets_are_known_options(name: str) -> None:
 def test_every_option_has_help(name: str) -> None:
     for field in dataclasses.fields(models.get(name).config):
         assert field.metadata.get("help"), field.name
+
+
+@EVERY
+def test_its_description_without_tensorflow_is_its_row(name: str) -> None:
+    network, described = models.get(name), models.described(name)
+    built = {"config", "build", "signatures", "example", "restore", "stages", "pretrained", "claims"}
+    for field in {field.name for field in dataclasses.fields(network)} - built:
+        assert getattr(described, field) == getattr(network, field), field
+    assert options(described) == options(network)
+    assert described.pretrained(described.config) == network.pretrained(network.config)
+    assert [claim.statement for claim in described.claims] == [claim.statement for claim in network.claims]
+    stages = [(stage.name, stage.epochs) for stage in network.stages(network.config)]
+    assert [(stage.name, stage.epochs) for stage in described.stages(described.config)] == stages
+    with pytest.raises(RuntimeError, match="only described"):
+        described.build(described.config)
+
+
+def options(network: models.Network) -> list[Any]:
+    """Name, type, help and default of each option, in order."""
+    kinds = types(network.config)
+    fields = dataclasses.fields(network.config)
+    return [(f.name, kinds[f.name], f.metadata["help"], getattr(network.config, f.name)) for f in fields]
+
+
+def test_an_unknown_name_is_answered_with_near_names_only() -> None:
+    for lookup in (models.get, models.described):
+        with pytest.raises(KeyError, match=r"unknown network 'lenet55'; did you mean lenet5\?"):
+            lookup("lenet55")
+        with pytest.raises(KeyError, match=r"unknown network 'zzz'; `ladle networks` lists them"):
+            lookup("zzz")
 
 
 @EVERY

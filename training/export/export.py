@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from ladle.models import Assets, Config, Network, Signature
+from ladle.training.errors import ExportError
 from ladle.training.export.requests import TEXT, request
 from ladle.training.onnx import graphs, parity
 from ladle.training.onnx.convert import first_line
@@ -33,10 +34,6 @@ PARITY_INPUTS = 64
 """Smallest number of real inputs on which TensorFlow and ONNX Runtime must agree."""
 
 Arrays = Mapping[str, np.ndarray]
-
-
-class ExportError(RuntimeError):
-    """Raised by `export` when a model cannot be exported; the message says why. The repository is unchanged."""
 
 
 @dataclass(frozen=True)

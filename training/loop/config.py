@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from ladle.models import Config, Network
-from ladle.models._optimizers import clipping
 from ladle.training.errors import UsageError
 from ladle.training.loop import schedule, target
 
+NO_PRESET = "none"
+"""What `--preset` takes for the networks' own defaults."""
+DEFAULT_PRESET = "quick"
+METAVARS = {"until": "METRIC=VALUE", "monitor": "METRIC"}
+"""What the help shows for options whose value is no single name or number."""
 NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
@@ -32,6 +36,13 @@ def types(config: Config) -> dict[str, Any]:
     """The type of each field by name: int, float, bool, str or tuple[one of them, ...]."""
     hints = typing.get_type_hints(type(config))
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+def preset_of(network: Network, given: str | None, file: object = None) -> str | None:
+    """The preset that a command line means: by default `quick`, or none beside a file of options."""
+    if given is not None:
+        return None if given == NO_PRESET else given
+    return DEFAULT_PRESET if file is None and DEFAULT_PRESET in network.presets else None
 
 
 def compose(
@@ -47,7 +58,7 @@ def compose(
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if preset is not None:
         if preset not in network.presets:
-            expected = f"one of {', '.join(network.presets)}" if network.presets else "none, as there are no presets"
+            expected = f"one of {', '.join((*network.presets, NO_PRESET))}"
             raise UsageError(f"{network.name}: got preset {preset!r}; expected {expected}")
         layers.append((f"preset {preset}", network.presets[preset]))
     layers += [("config file", file or {}), ("options", options or {})]
@@ -107,6 +118,8 @@ def check(network: Network, config: Config) -> None:
         raise UsageError(f"{network.name}: got batch_size {config.batch_size}; expected 1 or more")
     schedule.check(config)
     target.parse(config.until)
+    from ladle.models._optimizers import clipping  # late, because it imports TensorFlow
+
     try:
         clipping(config)
     except ValueError as error:
@@ -116,7 +129,8 @@ def check(network: Network, config: Config) -> None:
 def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network], skip: Iterable[str] = ()) -> None:
     """Add an option for each config field of the networks. An option that is not given is absent from the result.
 
-    The help of a field that only some networks have names them. It shows the default if they agree on one.
+    The help of a field that only some networks have names them. It shows the default if they agree on one; of a single
+    network also what the default preset makes of it.
     """
     networks = list(networks)
     fields = {network.name: types(network.config) for network in networks}
@@ -132,6 +146,9 @@ def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network],
         text = next(f for f in dataclasses.fields(config) if f.name == name).metadata.get("help", "")
         defaults = {_shown(getattr(network.config, name)) for network in having}
         shown = f"default {defaults.pop()}" if len(defaults) == 1 else "default depends on the network"
+        preset = networks[0].presets.get(DEFAULT_PRESET, {}) if len(networks) == 1 else {}
+        if name in preset:
+            shown += f"; {_shown(preset[name])} with the preset {DEFAULT_PRESET}"
         if len(having) < len(networks):
             shown += f"; {', '.join(network.name for network in having)} only"
         settings: dict[str, Any] = {
@@ -143,7 +160,7 @@ def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network],
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
         else:
-            metavar = {int: "N", float: "X", str: "NAME"}.get(kind, "N,N")
+            metavar = METAVARS.get(name) or {int: "N", float: "X", str: "NAME"}.get(kind, "N,N")
             parser.add_argument(flag, type=_parser(kind), metavar=metavar, **settings)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from ladle.models import Config
 from ladle.training.errors import UsageError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SCHEDULES = ("constant", "cosine", "exponential", "step", "polynomial", "inverse_time")
 _USED_BY = {
@@ -49,6 +50,8 @@ def factor(config: Config, step: tf.Tensor, total: int) -> tf.Tensor:
 
     Schedules begin to fall where the warm-up ends. `step` alone counts its epochs from the start of the run.
     """
+    import tensorflow as tf  # late, so that options are checked without it
+
     warm = config.warmup * total
     epoch = max(total / config.epochs, 1.0)  # in steps
     step = tf.cast(step, tf.float32)

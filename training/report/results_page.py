@@ -13,6 +13,7 @@ from PIL import Image
 
 from ladle.training.data import own_name
 from ladle.training.evaluate.headline import figures, headline
+from ladle.training.loop.config import NO_PRESET
 from ladle.training.quiet import without_stderr
 from ladle.training.report import claims
 from ladle.training.report.pictures import FEW
@@ -114,8 +115,7 @@ def small(png: bytes) -> bytes:
 def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
     """The command that repeats a run: the preset, and the options that differ from it."""
     words = ["ladle train", entry["network"]]
-    if entry["preset"]:
-        words.append(f"--preset {entry['preset']}")
+    words.append(f"--preset {entry['preset'] or NO_PRESET}")
     if own(entry):
         words.append(f"--data-path {shlex.quote(own(entry))}")
     if entry.get("precision", "float32") != "float32":

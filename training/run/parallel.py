@@ -89,7 +89,8 @@ def jobs(networks: Sequence[Network], arguments: argparse.Namespace) -> list[Job
         job = Job(network.name, as_typed(arguments.actions, arguments, others))
         if network.task in MEASURED_BY_FEATURES:
             job.needs = extractors
-        job.expected = recorded.seconds(arguments.repository, network.name, arguments.preset)
+        preset = config.preset_of(network, arguments.preset, arguments.config)
+        job.expected = recorded.seconds(arguments.repository, network.name, preset)
         found.append(job)
     return found
 
@@ -241,7 +242,7 @@ class _Scheduler:
         """Why a process failed: the signal that killed it, else its last log line without the program's name."""
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
-        return last_line(self._log(job)).removeprefix("training: ").removeprefix("ladle train: ")
+        return last_line(self._log(job)).removeprefix("ladle train: ")
 
     def _log(self, job: Job) -> Path:
         return self.folder.path / f"{job.name}.log"

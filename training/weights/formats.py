@@ -63,7 +63,7 @@ def load(path: Path, model: keras.Model | None = None) -> keras.Model:
 
 
 def _load_whole(path: Path) -> keras.Model:
-    models.names()  # registers the networks' own layers
+    models.register()  # the networks' own layers and losses
     # `.h5` files name a class without its package, so the classes are passed by their short names. Loading also
     # compiles the model; networks with a class of their own have compiled themselves by then, with other optimizers.
     own = {name.rpartition(">")[2]: found for name, found in keras.saving.get_custom_objects().items()}

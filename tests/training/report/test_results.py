@@ -159,7 +159,8 @@ def test_the_command_has_the_preset_and_what_differs_from_it() -> None:
     assert (
         results_page.command(entry, presets) == "ladle train lenet5 --preset quick --epochs 7 --filters 4,8 --augment"
     )
-    assert results_page.command(record("lenet5", preset=None, config=None), presets) == "ladle train lenet5"
+    bare = record("lenet5", preset=None, config=None)
+    assert results_page.command(bare, presets) == "ladle train lenet5 --preset none"
 
 
 def test_runs_on_two_folders_of_the_user_are_two_rows() -> None:
