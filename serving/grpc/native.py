@@ -19,6 +19,7 @@ from ladle.serving.grpc.http2.streams import Stream
 from ladle.serving.grpc.wire import encode_trailers, read_message, status_of
 from ladle.serving.runtime import eager_task
 from ladle.serving.runtime.listening import block_new_connections, settle
+from ladle.serving.runtime.turns import Turns
 
 _CONTENT = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _HEADERS = encode(_CONTENT)
@@ -69,15 +70,16 @@ class Server:
         self._buffered_bytes = 0
         self._accepted = 0
         self._connections: set[Connection] = set()
+        self._turns = Turns()
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def listen(self, listening: socket.socket | str) -> None:
-        """Accepts connections on a listening socket, or on a new UNIX socket at this path."""
+    async def listen(self, listening: socket.socket) -> None:
+        """Accepts connections on a listening socket."""
         loop = asyncio.get_running_loop()
-        if isinstance(listening, str):
-            self._servers.append(await loop.create_unix_server(self._connect, listening, backlog=2048))
+        if listening.family == socket.AF_UNIX:
+            self._servers.append(await loop.create_unix_server(self._connect, sock=listening, backlog=2048))
         else:
             self._sockets.append(listening)
             self._servers.append(await loop.create_server(self._connect, sock=listening, backlog=2048))
@@ -106,7 +108,7 @@ class Server:
 
     def _connect(self) -> asyncio.Protocol:
         self._accepted += 1
-        return Connection(self, self._limits, self._connections)
+        return Connection(self, self._limits, self._connections, self._turns)
 
     def _check_timeouts(self) -> None:
         # One timer for all connections: a timer for each would be set and cancelled with every request.

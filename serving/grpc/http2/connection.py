@@ -15,24 +15,35 @@ from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME
 from ladle.serving.grpc.http2.hpack import Decoder, Headers
 from ladle.serving.grpc.http2.reader import MAX_FRAME_BYTES, Frame, FrameReader
 from ladle.serving.grpc.http2.streams import MAX_REMEMBERED, Stream
+from ladle.serving.runtime.turns import TURN_S, Turns
 
 _STREAM_WINDOW = 2**20  # bytes that a client may send on a stream before we credit them
 _CONNECTION_WINDOW = 16 * _STREAM_WINDOW  # one stream that stalls must not stop the others
 _DEFAULT_WINDOW = 65535  # of both sides until they say otherwise (RFC 9113 §6.9.2)
-_MAX_RESETS = 256  # streams that were cancelled or faulty, less the completed: rapid reset (CVE-2023-44487) ends here
-_MAX_REPLIES = 1000  # SETTINGS and PING acknowledgements for one read
+_MAX_RESETS = 256  # streams that were cancelled or faulty, less the answered: rapid reset (CVE-2023-44487) ends here
+_RESETS_A_CHECK = 64  # forgiven: a client may give up on every request that takes too long
+_MAX_IDLE_FRAMES = 1000  # frames that carry nothing of a request, less those forgiven
+_IDLE_A_REQUEST, _IDLE_A_FRAME, _IDLE_A_CHECK = 16, 4, 250  # forgiven for a whole request, for DATA sent, and by time
 _PING_TIMEOUT_S = 20.0
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection. It is a member of `connections` while it is open."""
+    """One client's connection. It is a member of `connections` while it is open.
 
-    def __init__(self, application: Application, limits: Limits, connections: set[Connection]) -> None:
+    turns  connections that have sent more than fits a turn of the event loop
+    """
+
+    def __init__(
+        self, application: Application, limits: Limits, connections: set[Connection], turns: Turns | None = None
+    ) -> None:
         self.transport: Any = None
         self.streams: dict[int, Stream] = {}
         self._application, self._limits, self._connections = application, limits, connections
         # Receiving
+        self._turns = turns or Turns()
+        self._has_turn_coming = False
         self._reader = FrameReader(limits.header_bytes)
+        self._unhandled: tuple[list[Frame], Http2Error | None] = [], None  # read in an earlier turn; what follows them
         self._decoder = Decoder(limits.header_bytes)
         self._last_stream_id = 0
         self._ended: OrderedDict[int, bool] = OrderedDict()  # the last streams that ended; whether we reset them early
@@ -40,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._checked_length: int | None = None
         self._uncredited = 0
         self._resets = 0
+        self._idle_frames = 0
         # Sending
         self._send_window = self._initial_send_window = _DEFAULT_WINDOW
         self._max_send_frame = 2**14
@@ -81,46 +93,89 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_write_blocked, self._last_heard = False, time.monotonic()
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._await_turn()  # in which frames that have arrived are handled, before more are read
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return
         self._last_heard, self._is_ping_pending = time.monotonic(), False
-        found, error = self._reader.read(data)
-        try:
-            self._handle(found)
-        except Http2Error as broken:
-            error = broken
-        if error is not None:
-            self.close(error.code)
+        if not self._handle_all(data, self._last_heard + TURN_S) and not self._is_closing:
+            self.transport.pause_reading()
+            self._await_turn()
+
+    def _await_turn(self) -> None:
+        if not self._has_turn_coming:
+            self._has_turn_coming = True
+            self._turns.add(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._has_turn_coming = False
+        if self._is_write_blocked or self._is_closing or self.transport.is_closing():
+            return
+        is_done = self._handle_all(b"", time.monotonic() + TURN_S)
+        if self._is_write_blocked or self._is_closing:
+            return
+        if is_done:
+            self.transport.resume_reading()
+        else:
+            self._await_turn()
 
     # Receiving
 
-    def _handle(self, found: list[Frame]) -> None:
-        replies = 0
-        for kind, flags, stream_id, payload, size in found:
+    def _handle_all(self, data: bytes, turn_ends: float) -> bool:
+        """Handles what has arrived, until the turn's time is up; whether that was all."""
+        frames_left, error = self._unhandled
+        if not frames_left:
+            frames_left, error = self._reader.read(data)
+        while True:
+            try:
+                frames_left = self._handle(frames_left, turn_ends)
+            except Http2Error as broken:
+                frames_left, error = [], broken
+            self._unhandled = frames_left, error
+            if frames_left:
+                return False
+            if error is not None:
+                self.close(error.code)
+            if not self._reader.has_more or self._is_closing:
+                return not self._is_closing
+            if self._is_write_blocked or time.monotonic() > turn_ends:
+                return False
+            frames_left, error = self._reader.read(b"")
+
+    def _handle(self, found: list[Frame], turn_ends: float) -> list[Frame]:
+        """Handles frames, until the turn's time is up; the rest."""
+        for done, (kind, flags, stream_id, payload, size) in enumerate(found, 1):
             if kind == DATA:
                 self._on_data(stream_id, flags, payload, size)
             elif kind == HEADERS:
                 self._on_headers(stream_id, flags, payload)
-            elif kind == frames.WINDOW_UPDATE:
-                self._on_window_update(stream_id, payload)
             elif kind == frames.RST_STREAM:
                 self._on_reset(stream_id)
-            elif kind in (frames.SETTINGS, frames.PING):
-                replies += 1
-                if replies > _MAX_REPLIES:
-                    raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a flood of SETTINGS or PING")
-                if kind == frames.SETTINGS:
-                    self._on_settings(flags, payload)
-                elif not flags & frames.ACK:
-                    self.transport.write(frame(frames.PING, frames.ACK, 0, payload))
-            elif kind == frames.PRIORITY and len(payload) != 5:
-                self._fail(stream_id, errors.FRAME_SIZE_ERROR)
+            else:
+                self._count_idle_frame()
+                self._on_control(kind, flags, stream_id, payload)
             if self._is_closing:
-                return
+                return []
+            if time.monotonic() > turn_ends or self._is_write_blocked:
+                return found[done:]
+        return []
+
+    def _on_control(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if kind == frames.WINDOW_UPDATE:
+            self._on_window_update(stream_id, payload)
+        elif kind == frames.SETTINGS:
+            self._on_settings(flags, payload)
+        elif kind == frames.PING and not flags & frames.ACK:
+            self.transport.write(frame(frames.PING, frames.ACK, 0, payload))
+        elif kind == frames.PRIORITY and len(payload) != 5:
+            self._fail(stream_id, errors.FRAME_SIZE_ERROR)
+
+    def _count_idle_frame(self) -> None:
+        """Counts a frame that carries nothing of a request. A client needs few of them for each request and answer."""
+        self._idle_frames += 1
+        if self._idle_frames > _MAX_IDLE_FRAMES:
+            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a flood of frames that carry nothing")
 
     def _on_headers(self, stream_id: int, flags: int, block: bytes) -> None:
         if not stream_id & 1:
@@ -195,6 +250,8 @@ class Connection(asyncio.Protocol):
             self._complete(stream, payload)
         elif payload:
             self._application.on_data(self, stream, payload, False)
+        else:
+            self._count_idle_frame()
 
     def _complete(self, stream: Stream, data: bytes = b"") -> None:
         """The client has sent END_STREAM, with the last `data` of its request."""
@@ -202,7 +259,8 @@ class Connection(asyncio.Protocol):
             self._fail(stream.id, errors.PROTOCOL_ERROR)
             return
         stream.is_complete = True
-        self._resets = max(0, self._resets - 1)
+        if self._idle_frames:
+            self._idle_frames = max(0, self._idle_frames - _IDLE_A_REQUEST)
         self._application.on_data(self, stream, data, True)
 
     def _fail(self, stream_id: int, code: int) -> None:
@@ -292,6 +350,7 @@ class Connection(asyncio.Protocol):
     def _flush(self, stream: Stream) -> None:
         """Sends what the windows allow."""
         parts, size = stream.take(self._send_window, self._max_send_frame)
+        self._idle_frames = max(0, self._idle_frames - _IDLE_A_FRAME * len(parts))
         self._send_window -= size
         is_done = not stream.pending and stream.trailers is not None
         if is_done:
@@ -309,6 +368,8 @@ class Connection(asyncio.Protocol):
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
         self._remember(stream.id, False)
+        if self._resets:
+            self._resets -= 1
         if not stream.is_complete:  # answered early: ask the client to stop sending (RFC 9113 §8.1)
             self._reset(stream.id, errors.NO_ERROR)
         if self._last_answered_id and not self.streams:
@@ -348,6 +409,8 @@ class Connection(asyncio.Protocol):
 
     def check_timeouts(self, now: float) -> None:
         """Ends what has taken too long; pings a silent client. `now` in `time.monotonic()` seconds."""
+        self._resets = max(0, self._resets - _RESETS_A_CHECK)
+        self._idle_frames = max(0, self._idle_frames - _IDLE_A_CHECK)
         limit, keepalive = self._limits.read_timeout_s, self._limits.keepalive_s
         silent_s = now - self._last_heard
         is_stuck = self._is_write_blocked or not self._reader.has_preface or self._is_closing

@@ -16,6 +16,7 @@ HEAD_BYTES = 9
 FRAME_HEAD = struct.Struct(">IBI")  # 24 bits of length and 8 of type as one number, flags, stream id
 MAX_WINDOW = 2**31 - 1
 _SETTING = struct.Struct(">HI")
+_MAX_SETTINGS = 128  # in one frame; HTTP/2 and its extensions have about ten
 _UINT32 = struct.Struct(">I")
 _FIXED_BYTES = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _OF_CONNECTION = (SETTINGS, PING, GOAWAY)
@@ -71,6 +72,8 @@ def read_settings(flags: int, payload: bytes) -> dict[int, int]:
     """The settings of a frame, the last value of each. Http2Error for values out of range."""
     if len(payload) % _SETTING.size or (flags & ACK and payload):
         raise Http2Error(errors.FRAME_SIZE_ERROR, f"got SETTINGS of {len(payload)} bytes")
+    if len(payload) > _MAX_SETTINGS * _SETTING.size:
+        raise Http2Error(errors.ENHANCE_YOUR_CALM, f"got {len(payload) // _SETTING.size} settings in one frame")
     found = {}
     for key, value in _SETTING.iter_unpack(payload):
         if key == INITIAL_WINDOW_SIZE and value > MAX_WINDOW:

@@ -15,6 +15,7 @@ _MAX_CACHED_BLOCKS = 32
 _MAX_CACHED_BLOCK_BYTES = 512
 _FIELD_OVERHEAD = 32  # bytes that RFC 7541 §4.1 adds to the size of each field
 _MAX_EXCESS = 4  # times the limit; up to here headers are decoded to keep the table right for the next request
+_MAX_RESIZES = 2  # of the table before the headers of a block: the smallest and the last (RFC 7541 §4.2)
 _END_OF_STRING = 256
 
 _NAMES = (
@@ -117,7 +118,7 @@ class Decoder:
         if len(block) > _MAX_EXCESS * self._max_bytes:
             raise HeadersTooLargeError(f"got a header block of {len(block)} bytes; expected at most {self._max_bytes}")
         headers: list[tuple[bytes, bytes]] = []
-        at, size, changes_table = 0, 0, False
+        at, size, changes_table, resizes = 0, 0, False, 0
         while at < len(block):
             first = block[at]
             if first & 0x80:
@@ -125,8 +126,9 @@ class Decoder:
                 header = self._entry(index)
             elif first & 0xE0 == 0x20:
                 limit, at = _read_integer(block, at, 5)
-                if limit > _TABLE_BYTES or headers:
-                    raise HpackError("got a table size update above the limit, or after a header")
+                resizes += 1
+                if limit > _TABLE_BYTES or headers or resizes > _MAX_RESIZES:
+                    raise HpackError("got a table size update above the limit, after a header, or a third one")
                 self._table_limit, changes_table = limit, True
                 self._evict(0)
                 continue

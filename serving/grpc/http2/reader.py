@@ -8,7 +8,7 @@ from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, FRAME_HEAD, HEAD_
 
 MAX_FRAME_BYTES = 2**18
 """The longest payload that a client may send, by our SETTINGS."""
-
+_FRAMES_AT_ONCE = 32
 
 Frame = tuple[int, int, int, bytes, int]
 """Kind, flags, stream id, payload without padding and priority, and the size that flow control counts.
@@ -23,19 +23,25 @@ class FrameReader:
 
     max_header_bytes  of a header block that comes in several frames
     has_preface       the client has sent its preface
+    has_more          more whole frames have arrived than `read` returned; `read(b"")` goes on
     """
 
     def __init__(self, max_header_bytes: int) -> None:
-        self.has_preface = False
+        self.has_preface = self.has_more = False
         self._max_header_bytes = max_header_bytes
         self._has_settings = False
+        self._more, self._more_at = b"", 0  # while `has_more`: where the next frame starts
         self._buffer = bytearray()  # the start of a frame
         self._needed_bytes = len(frames.PREFACE)  # in `_buffer` before it is worth reading
         self._block: tuple[int, int, bytearray] | None = None  # flags, stream id and bytes of a header block so far
 
     def read(self, data: bytes) -> tuple[list[Frame], Http2Error | None]:
-        """The frames that are whole now, and the error that follows them."""
-        if self._buffer:
+        """The next frames that are whole, not too many at once, and the error that follows them."""
+        at = 0
+        if self.has_more:
+            data, at = self._more + data, self._more_at  # no copy: a caller reads on with b""
+            self._more, self.has_more = b"", False
+        elif self._buffer:
             self._buffer += data
             if len(self._buffer) < self._needed_bytes:
                 return [], None
@@ -43,22 +49,25 @@ class FrameReader:
             self._buffer.clear()
         found: list[Frame] = []
         try:
-            self._buffer += self._read(data, found)
+            self._buffer += self._read(data, at, found)
         except Http2Error as error:
             return found, error
         return found, None
 
-    def _read(self, data: bytes, found: list[Frame]) -> bytes:
-        """Appends the whole frames to `found`; returns the rest."""
-        at = 0
+    def _read(self, data: bytes, at: int, found: list[Frame]) -> bytes:
+        """Appends the whole frames from `at` on to `found`; returns the start of the next one."""
         if not self.has_preface:
             if data[: len(frames.PREFACE)] != frames.PREFACE[: len(data)]:
                 raise Http2Error(errors.PROTOCOL_ERROR, "got no HTTP/2 preface")
             if len(data) < len(frames.PREFACE):
                 return data
             self.has_preface, at = True, len(frames.PREFACE)
-        end = len(data)
+        end, left = len(data), _FRAMES_AT_ONCE
         while end - at >= HEAD_BYTES:
+            if not left:
+                self._more, self._more_at, self.has_more = data, at, True
+                return b""
+            left -= 1
             head, flags, stream_id = FRAME_HEAD.unpack_from(data, at)
             length, kind = head >> 8, head & 255
             if length > MAX_FRAME_BYTES:

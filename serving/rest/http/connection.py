@@ -16,10 +16,13 @@ import httptools
 from ladle.serving.rest.http.messages import Answer, Application, Limits, Request, origin_form, response_head
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.runtime import eager_task
+from ladle.serving.runtime.turns import TURN_S, Turns
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")  # RFC 9112 §3.2
 _MAX_HEADERS = 128
 _MAX_CHUNK_OVERHEAD = 2**24  # bytes of chunk sizes and extensions in one request
+_PART_BYTES = 2**12  # parsed at once, of input with more lines than _PART_LINES
+_PART_LINES = 128  # of heads, or of chunk sizes: a line is the least that costs more than copying it
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_S = 2.0  # after refusing a client, its input is drained this long, so that it can read the answer
 _DRAIN_IDLE_S = 0.25  # while the server drains, a connection that has been idle this long is closed
@@ -33,6 +36,7 @@ class ServerState:
     headers         of answers that the connection gives itself: refusals
     date            of this second, as HTTP writes it
     is_draining     the server stops, and connections close after their answers
+    turns           connections that have sent more than fits a turn of the event loop
     """
 
     def __init__(self, application: Application, limits: Limits, headers: bytes) -> None:
@@ -44,6 +48,7 @@ class ServerState:
         self.buffered_bytes = 0
         self.date = b""
         self.is_draining = False
+        self.turns = Turns()
 
 
 class Connection(asyncio.Protocol):
@@ -63,6 +68,9 @@ class Connection(asyncio.Protocol):
         self._has_eof = False  # the client sends nothing more
         self._is_write_blocked = False  # the client does not read its answers
         self._is_read_paused = False
+        self._unparsed = b""  # reading is paused while there is any
+        self._turn_ends = 0.0
+        self._has_turn_coming = False
         self._since = time.monotonic()  # of the last change between idle, reading, running and blocked
         self._late_since: float | None = None  # `_since`, if it was found too long ago
         # The present request
@@ -97,12 +105,34 @@ class Connection(asyncio.Protocol):
         self._release(self._unanswered_bytes)
         self._is_refused = True
         self._queue.clear()
+        self._unparsed = b""
         if self._task is not None:
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
+        self._turn_ends = time.monotonic() + TURN_S
+        if len(data) <= _PART_BYTES or data.count(b"\n") <= _PART_LINES:
+            self._parse(data)
+            return
+        self._unparsed += data
+        self._parse_in_parts()
+        if self._unparsed:
+            self._pause_reading()
+            self._await_turn()
+
+    def _parse_in_parts(self) -> None:
+        """Parses what waits, until the turn's time is up or a request waits for its answer."""
+        while self._unparsed:
+            part, self._unparsed = self._unparsed[:_PART_BYTES], self._unparsed[_PART_BYTES:]
+            self._parse(part)
+            if self._is_refused:
+                self._unparsed = b""
+            if self._queue or self._is_write_blocked or time.monotonic() > self._turn_ends:
+                return
+
+    def _parse(self, data: bytes) -> None:
         if not self._is_reading:
             self._is_reading, self._in_head, self._since = True, True, time.monotonic()
             if b" RTSP/" in data[: data.find(b"\n") + 1]:  # llhttp parses it, too, and does not tell
@@ -160,7 +190,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_write_blocked, self._since = False, time.monotonic()
         if not self._is_running:
-            self._start_next()
+            self._await_turn()
 
     # httptools
 
@@ -238,9 +268,11 @@ class Connection(asyncio.Protocol):
         self._unanswered_bytes += self._arriving_bytes
         self._body, self._body_parts, self._arriving_bytes = b"", None, 0
         self._owes_continue = False
-        if self._is_running or self._queue or self._is_write_blocked:
+        if self._is_running or self._queue or self._is_write_blocked or now > self._turn_ends:
             self._queue.append((request, keep_alive))
             self._pause_reading()
+            if not self._is_running:
+                self._await_turn()
         else:
             self._start(request, keep_alive)
 
@@ -282,7 +314,7 @@ class Connection(asyncio.Protocol):
         self._release(len(request.body))
         if self._transport.is_closing():
             return
-        is_last = not self._queue and (self._is_refused or self._server.is_draining)
+        is_last = not self._queue and (self._is_refused or (self._server.is_draining and not self._unparsed))
         close = not keep_alive or is_last
         body = answer.body if request.method != "HEAD" else b""
         refusal = self._refusal if keep_alive and is_last else b""
@@ -298,23 +330,42 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
             return
         self._send_continue()
-        if self._is_read_paused:  # in the next tick: a client that pipelines must not hold up the others
-            asyncio.get_running_loop().call_soon(self._start_next)
+        if self._is_read_paused:  # not at once: a client that pipelines must not hold up the others
+            self._await_turn()
 
     def _send_continue(self) -> None:
         if self._owes_continue and not (self._is_running or self._queue or self._is_refused):
             self._owes_continue = False
             self._transport.write(_CONTINUE)
 
-    def _start_next(self) -> None:
-        if self._is_running or self._is_write_blocked or self._transport.is_closing():
+    def _await_turn(self) -> None:
+        if not self._has_turn_coming:
+            self._has_turn_coming = True
+            self._server.turns.add(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Answers the requests that wait and parses what has arrived, until the turn's time is up."""
+        # The flag stays on meanwhile, so that the answers of this turn do not ask for another one.
+        self._turn_ends = time.monotonic() + TURN_S
+        while not self._is_held_up() and (self._queue or self._unparsed):
+            if self._queue:
+                self._start(*self._queue.popleft())
+            else:
+                self._parse_in_parts()
+            if time.monotonic() > self._turn_ends:
+                break
+        self._has_turn_coming = False
+        if self._is_held_up():
             return
-        if self._queue:
-            self._start(*self._queue.popleft())
-        is_idle = not self._queue and not self._is_running
-        if self._is_read_paused and is_idle and not self._is_refused and not self._transport.is_closing():
+        if self._queue or self._unparsed:
+            self._await_turn()
+        elif self._is_read_paused and not self._has_eof:
             self._is_read_paused = False
             self._transport.resume_reading()
+
+    def _is_held_up(self) -> bool:
+        """Whether something else than a turn is waited for: an answer, the client's reading, or the end."""
+        return self._is_running or self._is_write_blocked or self._transport.is_closing()
 
     def _pause_reading(self) -> None:
         if not self._is_read_paused and not self._transport.is_closing():

@@ -1,0 +1,1 @@
+"""What a hostile or an overloaded client does to a running server, as numbers."""
