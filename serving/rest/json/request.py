@@ -29,6 +29,7 @@ _BUFFERS = {"float": ("d", "<f8"), "double": ("d", "<f8"), **dict.fromkeys(value
 _MAX_KEPT_BODY = 2**20  # bytes; simdjson's parser keeps six times the largest body that it has read
 _MAX_SKELETON = 2**16
 _MAX_SHAPES = 256
+_ROWS_AT_ONCE = 256  # read as one tensor while the row at fault is looked for
 _shapes: dict[bytes, tuple[int, ...]] = {}  # by skeleton
 Find = Callable[[str], tuple[Servable, Signature]]
 _local = threading.local()  # `parser`: simdjson's parsers must not be shared by threads
@@ -58,11 +59,17 @@ def read_predict(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
 
     InvalidArgument or Unimplemented, in TensorFlow Serving's words; and what `find` raises.
     """
+    return read_numbers(body, find, max_depth) or read_values(body, find, max_depth)
+
+
+def read_numbers(body: bytes, find: Find, max_depth: int = 0) -> PredictBody | None:
+    """As `read_predict` for a body that is one tensor of numbers, in a few nanoseconds a byte; None for any other."""
     head = _HEAD.match(body)
-    if head is not None:
-        found = _read_numbers(body, head, find, max_depth)
-        if found is not None:
-            return found
+    return None if head is None else _read_numbers(body, head, find, max_depth)
+
+
+def read_values(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
+    """As `read_predict` for any body, through Python values: up to 5 µs a byte."""
     document = parse_object(body, max_depth)
     servable, signature = find(read_signature_name(document))
     return PredictBody(servable, signature, _read_document(document, signature), "instances" in document)
@@ -216,16 +223,22 @@ def _stack(rows: list[Any], info: TensorInfo, key: str) -> Array:
     if whole is not None:
         return whole
     arrays: list[Array] = []
-    for i, row in enumerate(rows):
-        try:
-            array = values.read(row, info)
-            if arrays and array.size != arrays[0].size:
-                raise InvalidArgument(f"Expecting tensor size: {arrays[0].size} but got: {array.size}")
-            if arrays and array.shape != arrays[0].shape:
-                raise InvalidArgument(f"Expecting shape {_shape(arrays[0])} but got: {_shape(array)}")
-        except ServingError as error:
-            raise _in_row(i, key, error) from None
-        arrays.append(array)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        block = values.read_regular(some, info)
+        if block is not None and (not arrays or block.shape[1:] == arrays[0].shape):
+            arrays.extend(block)
+            continue
+        for i, row in enumerate(some, start):
+            try:
+                array = values.read(row, info)
+                if arrays and array.size != arrays[0].size:
+                    raise InvalidArgument(f"Expecting tensor size: {arrays[0].size} but got: {array.size}")
+                if arrays and array.shape != arrays[0].shape:
+                    raise InvalidArgument(f"Expecting shape {_shape(arrays[0])} but got: {_shape(array)}")
+            except ServingError as error:
+                raise _in_row(i, key, error) from None
+            arrays.append(array)
     return np.stack(arrays)
 
 
