@@ -79,7 +79,7 @@ class PermissionDenied(LadleError):
 
 
 class Unauthenticated(LadleError):
-    """The API key is missing or unknown. gRPC: UNAUTHENTICATED. HTTP: 401.
+    """The API key is missing or unknown. gRPC: UNAUTHENTICATED. HTTP: 401 and 407.
 
     The server, or a proxy in front of it, raises it.
     """
@@ -150,6 +150,7 @@ _BY_STATUS: dict[int, type[LadleError]] = {
     401: Unauthenticated,
     403: PermissionDenied,
     404: NotFound,
+    407: Unauthenticated,
     408: DeadlineExceeded,
     409: Aborted,
     413: ResourceExhausted,

@@ -31,6 +31,13 @@ def server_options() -> argparse.ArgumentParser:
     group.add_argument("--certificate", type=Path, metavar="PEM", help="certificate of the client")
     group.add_argument("--private-key", type=Path, metavar="PEM", help="private key of that certificate")
     group.add_argument("--key", metavar="KEY", help="API key, sent as a bearer token (default: $LADLE_API_KEY)")
+    group.add_argument(
+        "--proxy",
+        metavar="URL",
+        default=os.environ.get("LADLE_PROXY"),
+        help='HTTP proxy to ask through, http://HOST:PORT; "": none (default: $LADLE_PROXY; else local hosts are asked '
+        "directly, others as $https_proxy, $no_proxy and their kin say)",
+    )
     group.add_argument("--json", action="store_true", help="print the answer as JSON")
     return shared
 
@@ -75,12 +82,13 @@ def version_of(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def access(given: argparse.Namespace) -> dict[str, Any]:
-    """The credentials, as arguments of Client and AsyncClient."""
+    """The credentials and the proxy, as arguments of Client and AsyncClient."""
     return {
         "ca": given.ca,
         "certificate": given.certificate,
         "private_key": given.private_key,
         "api_key": given.key or os.environ.get("LADLE_API_KEY") or None,
+        "proxy": given.proxy,
     }
 
 

@@ -43,10 +43,11 @@ class AsyncClient(AddressedClient[AsyncTransport]):
         private_key: File | None = None,
         api_key: str | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        proxy: str | None = None,
     ) -> None:
         access = Access(ca, certificate, private_key, api_key)
-        self._target = target
-        self.transport = connect_async(target, access, max_message_bytes) if isinstance(target, str) else target
+        self._target, self._proxy = target, proxy
+        self.transport = connect_async(target, access, max_message_bytes, proxy) if isinstance(target, str) else target
         self.timeout_s = timeout_s
 
     def __setstate__(self, state: dict[str, Any]) -> None:

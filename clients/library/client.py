@@ -48,6 +48,8 @@ class Client(AddressedClient[Transport]):
     certificate        PEM file of the client's own certificate, with `private_key`
     api_key            sent as `authorization: Bearer ...`
     max_message_bytes  size of the largest request sent and answer accepted
+    proxy              http://host:port of an HTTP proxy through which every host is asked; "": none. By default local
+                       hosts are asked directly, others as `https_proxy`, `no_proxy` and their kin say
 
     Threads and forked processes may share a client. A pickled client holds its address and options, `api_key` included,
     and opens its own connections.
@@ -77,10 +79,11 @@ class Client(AddressedClient[Transport]):
         private_key: File | None = None,
         api_key: str | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        proxy: str | None = None,
     ) -> None:
         access = Access(ca, certificate, private_key, api_key)
-        self._target = target
-        self.transport = connect(target, access, max_message_bytes) if isinstance(target, str) else target
+        self._target, self._proxy = target, proxy
+        self.transport = connect(target, access, max_message_bytes, proxy) if isinstance(target, str) else target
         self.timeout_s = timeout_s
 
     def __setstate__(self, state: dict[str, Any]) -> None:

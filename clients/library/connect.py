@@ -19,6 +19,7 @@ class AddressedClient(Generic[AnyTransport]):
     transport: AnyTransport
     timeout_s: float
     _target: str | AnyTransport
+    _proxy: str | None
 
     def __repr__(self) -> str:
         address = self._target if isinstance(self._target, str) else self.transport.address
@@ -36,36 +37,39 @@ class AddressedClient(Generic[AnyTransport]):
             "private_key": access.private_key,
             "api_key": access.api_key,
             "max_message_bytes": self.transport.protocol.max_message_bytes,
+            "proxy": self._proxy,
         }
 
 
-def connect(target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Transport:
+def connect(
+    target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES, proxy: str | None = None
+) -> Transport:
     """The transport for an address; nothing is sent yet.
 
-    InvalidArgument: the address cannot be parsed, or TLS files cannot be used.
+    InvalidArgument: the address or the proxy cannot be parsed, or TLS files cannot be used.
     """
     address, access = _checked(target, access)
     if address.is_rest:
         from ladle.clients.transport.rest import RestTransport
 
-        return RestTransport(address, access, max_message_bytes)
+        return RestTransport(address, access, max_message_bytes, proxy)
     from ladle.clients.transport.grpc import GrpcTransport
 
-    return GrpcTransport(address, access, max_message_bytes)
+    return GrpcTransport(address, access, max_message_bytes, proxy)
 
 
 def connect_async(
-    target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+    target: str, access: Access | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES, proxy: str | None = None
 ) -> AsyncTransport:
     """The transport for an address, for an event loop; as `connect`."""
     address, access = _checked(target, access)
     if address.is_rest:
         from ladle.clients.transport.rest_async import AsyncRestTransport
 
-        return AsyncRestTransport(address, access, max_message_bytes)
+        return AsyncRestTransport(address, access, max_message_bytes, proxy)
     from ladle.clients.transport.grpc import AsyncGrpcTransport
 
-    return AsyncGrpcTransport(address, access, max_message_bytes)
+    return AsyncGrpcTransport(address, access, max_message_bytes, proxy)
 
 
 def _checked(target: str, access: Access | None) -> tuple[Address, Access]:

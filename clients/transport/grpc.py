@@ -15,6 +15,7 @@ from ladle.clients.transport.base import AsyncTransport, Transport
 from ladle.clients.transport.grpc_protocol import GrpcProtocol, GrpcRequest
 from ladle.clients.transport.operation import ClosedError, Send
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
+from ladle.clients.transport.proxies import route
 
 OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),  # each of our own retries really connects again
@@ -28,30 +29,54 @@ OPTIONS = [
 
 
 class _Channels:
-    """Hosts, credentials and options of a client's channels."""
+    """Routes, credentials and options of a client's channels."""
 
-    def __init__(self, address: Address, access: Access, max_message_bytes: int) -> None:
-        self.hosts = address.hosts
+    def __init__(self, protocol: GrpcProtocol, address: Address, access: Access, max_message_bytes: int) -> None:
+        self._routes = list(protocol.routes.items())
         self.credentials = access.grpc_credentials() if address.is_secure else None
         self.options = [
             *OPTIONS,
+            ("grpc.enable_http_proxy", 0),  # the routes say which hosts are asked through a proxy
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.max_receive_message_length", max_message_bytes),
         ]
 
     def open(self, module: Any, host: int) -> Any:
         """A channel to a host; `module` is `grpc` or `grpc.aio`."""
+        target, options = self._routes[host][0], self.options
+        proxy = self._routes[host][1].proxy
+        if proxy is not None:
+            # What gRPC makes of its own proxy variables. Its option `grpc.http_proxy` would follow no_proxy once more.
+            options = [*options, ("grpc.http_connect_server", target), ("grpc.default_authority", target)]
+            if proxy.authorization:
+                options.append(("grpc.http_connect_headers", f"Proxy-Authorization:{proxy.authorization}"))
+            if self.credentials is not None:
+                options.append(("grpc.ssl_target_name_override", target.rpartition(":")[0].strip("[]")))
+            target = proxy.address
         if self.credentials is None:
-            return module.insecure_channel(self.hosts[host], self.options)
-        return module.secure_channel(self.hosts[host], self.credentials, self.options)
+            return module.insecure_channel(target, options)
+        return module.secure_channel(target, self.credentials, options)
+
+
+def _protocol(address: Address, access: Access, max_message_bytes: int, proxy: str | None) -> GrpcProtocol:
+    routes = {host: route(address.scheme, host, proxy) for host in address.hosts}
+    return GrpcProtocol(",".join(address.hosts), routes, access, max_message_bytes)
 
 
 class GrpcTransport(Transport):
     """gRPC for threads, to one host or to several in turn."""
 
-    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self.protocol = GrpcProtocol(",".join(address.hosts), address.hosts, access, max_message_bytes)
-        self._channels = _Channels(address, access, max_message_bytes)
+    protocol: GrpcProtocol
+
+    def __init__(
+        self,
+        address: Address,
+        access: Access,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        proxy: str | None = None,
+    ) -> None:
+        self.protocol = _protocol(address, access, max_message_bytes, proxy)
+        self._channels = _Channels(self.protocol, address, access, max_message_bytes)
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._open: dict[int, Any] = {}
@@ -97,9 +122,17 @@ class GrpcTransport(Transport):
 class AsyncGrpcTransport(AsyncTransport):
     """gRPC for an event loop."""
 
-    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self.protocol = GrpcProtocol(",".join(address.hosts), address.hosts, access, max_message_bytes)
-        self._channels = _Channels(address, access, max_message_bytes)
+    protocol: GrpcProtocol
+
+    def __init__(
+        self,
+        address: Address,
+        access: Access,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        proxy: str | None = None,
+    ) -> None:
+        self.protocol = _protocol(address, access, max_message_bytes, proxy)
+        self._channels = _Channels(self.protocol, address, access, max_message_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: dict[int, Any] = {}
         self._closed = False

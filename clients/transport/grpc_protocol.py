@@ -25,10 +25,9 @@ from ladle.clients.transport.operation import (
     NotExecuted,
     Operation,
     closed,
-    nothing_answers,
-    too_late,
 )
 from ladle.clients.transport.protocol import Deadline, Protocol
+from ladle.clients.transport.proxies import refusal
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
 from ladle.clients.wire.arrays import Array
@@ -43,7 +42,7 @@ _NEVER_SENT = (
     "DNS resolution failed",
     "Domain name not found",
 )
-_TLS = ("handshake failed", "CERTIFICATE_VERIFY_FAILED", "Peer name", "tls handshake", "ssl")
+_TLS = ("handshake failed", "CERTIFICATE_VERIFY_FAILED", "Peer name", "Hostname Verification", "tls handshake", "ssl")
 _QUEUE_FULL = "The batch scheduling queue"
 _BROKEN = re.compile(
     r"Socket closed|Connection reset|Broken pipe|Stream removed|GOAWAY|recvmsg|sendmsg|Transport closed"
@@ -146,35 +145,39 @@ class GrpcProtocol(Protocol):
         if code == "UNAVAILABLE":
             return self._unavailable(host, details, _pushback_s(call))
         if code == "DEADLINE_EXCEEDED" and (not details or "Deadline Exceeded" in details):  # our own, not the server's
-            return too_late(host, timeout_s)
+            return self.too_late(host, timeout_s)
         if code == "RESOURCE_EXHAUSTED" and (pushback_s := _pushback_s(call)) is not None:
             return NotExecuted(ResourceExhausted(details), retry_after_s=pushback_s)
         if code == "UNKNOWN" and details.startswith("Stream removed"):
-            return BrokenConnection(Unavailable(f"{host} broke the connection: {details}"))
+            return BrokenConnection(self.unconnected(host, f"{host} broke the connection: {details}"))
         answer: LadleError = from_code(code, details)
         return answer
 
     def _unavailable(self, host: str, details: str, pushback_s: float | None) -> Exception:
         if any(words in details for words in _TLS) and details.startswith(_NEVER_SENT):
-            return Unavailable(f"{host} refuses this TLS connection: {_tls_reason(details)}")
+            return self.unconnected(host, f"{host} refuses this TLS connection: {_tls_reason(details)}")
         if details.startswith(_NEVER_SENT):
-            return NotExecuted(_unreached(host, details), unreachable=True)
+            return NotExecuted(self._unreached(host, details), unreachable=True)
         if details.startswith(_QUEUE_FULL) or pushback_s is not None:
             return NotExecuted(Unavailable(details), retry_after_s=pushback_s)
         if _BROKEN.search(details):
-            return BrokenConnection(Unavailable(f"{host} broke the connection: {details}"))
+            return BrokenConnection(self.unconnected(host, f"{host} broke the connection: {details}"))
         return Unavailable(f"{host}: {details}")
 
-
-def _unreached(host: str, details: str) -> Unavailable:
-    """Why no connection could be made."""
-    if "Failed parsing HTTP/2" in details:
-        return Unavailable(f"{host} speaks HTTP/1, not gRPC; if it is the REST port, use http://{host}")
-    if "esolving" in details or "resolution" in details or "Domain name" in details:
-        return Unavailable(f"the host name in {host} is not known; check its spelling")
-    if "Socket closed" in details or "Connection reset" in details:
-        return Unavailable(f"{host} closes the connection at once; it may require TLS (grpcs) or a client certificate")
-    return nothing_answers(host)
+    def _unreached(self, host: str, details: str) -> Unavailable:
+        """Why no connection could be made."""
+        if refused := re.search(r"HTTP proxy returned response code (\d+)", details):
+            return self.unconnected(host, f"nothing answers at {host}: {refusal(refused[1])}")
+        if "Failed parsing HTTP/2" in details:
+            reason = f"{host} speaks HTTP/1, not gRPC; if it is the REST port, use http://{host}"
+        elif "esolving" in details or "resolution" in details or "Domain name" in details:
+            proxy = self.routes[host].proxy
+            reason = f"the host name in {proxy.address if proxy else host} is not known; check its spelling"
+        elif "Socket closed" in details or "Connection reset" in details:
+            reason = f"{host} closes the connection at once; it may require TLS (grpcs) or a client certificate"
+        else:
+            return self.nothing_answers(host)
+        return self.unconnected(host, reason)
 
 
 def _pushback_s(call: Any) -> float | None:
@@ -192,7 +195,7 @@ def _pushback_s(call: Any) -> float | None:
 def _tls_reason(details: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return "its certificate is not signed by a CA that is trusted here; give the CA's file"
-    if "Peer name" in details:
+    if "Peer name" in details or "Hostname Verification" in details:
         return "its certificate is for another host name"
     return "the handshake failed; check that it speaks TLS and whether it requires a client certificate"
 

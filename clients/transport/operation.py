@@ -10,7 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ladle.clients.errors import Cancelled, DeadlineExceeded, LadleError, Unavailable
+from ladle.clients.errors import Cancelled, DeadlineExceeded, LadleError
 
 T = TypeVar("T")
 
@@ -61,12 +61,8 @@ class ClosedError(Exception):
     """The transport was closed."""
 
 
-def nothing_answers(address: str) -> Unavailable:
-    return Unavailable(f"nothing answers at {address}; start it with `ladle serve`")
-
-
-def too_late(address: str, timeout_s: float) -> DeadlineExceeded:
-    return DeadlineExceeded(f"no answer from {address} within {timeout_s:.3g} s")
+def too_late(address: str, timeout_s: float, remark: str = "") -> DeadlineExceeded:
+    return DeadlineExceeded(f"no answer from {address} within {timeout_s:.3g} s{remark}")
 
 
 def closed(address: str) -> Cancelled:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ladle.clients.errors import InvalidArgument, LadleError, NotFound, Unimplemented
+from ladle.clients.errors import DeadlineExceeded, InvalidArgument, LadleError, NotFound, Unavailable, Unimplemented
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.metadata import Metadata, VersionStatus
 from ladle.clients.transport.operation import (
@@ -20,9 +20,9 @@ from ladle.clients.transport.operation import (
     Operation,
     Pause,
     Send,
-    nothing_answers,
     too_late,
 )
+from ladle.clients.transport.proxies import Route
 from ladle.clients.wire.arrays import Array
 
 METADATA_AGE_S = 10.0
@@ -91,13 +91,17 @@ class Protocol(ABC):
     """
 
     def __init__(
-        self, address: str, hosts: Sequence[str], access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES
+        self,
+        address: str,
+        routes: Mapping[str, Route],
+        access: Access,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         if max_message_bytes < 1:
             raise InvalidArgument(f"got max_message_bytes={max_message_bytes}; expected at least 1")
-        self.address, self.hosts, self.max_message_bytes = address, tuple(hosts), max_message_bytes
-        self.access = access
-        self._rotation = HostRotation(len(hosts))
+        self.address, self.routes, self.max_message_bytes = address, routes, max_message_bytes
+        self.hosts, self.access = tuple(routes), access
+        self._rotation = HostRotation(len(self.hosts))
         self._metadata_cache: dict[tuple[str, int | None, str | None], tuple[float, Metadata]] = {}
         # Caches of ladle.clients.library.inference. They stand here because one server has one protocol object.
         self.labels: dict[str, tuple[str, ...] | None] = {}  # by "name/version"
@@ -144,6 +148,21 @@ class Protocol(ABC):
         """A LadleError, NotExecuted or BrokenConnection for what a transport raised."""
 
     # What is the same
+
+    def nothing_answers(self, host: str) -> Unavailable:
+        """The error if no connection to a host can be made and no better reason is known."""
+        route = self.routes[host]
+        advice = "" if route.proxy else "; start it with `ladle serve`"
+        return Unavailable(f"nothing answers at {host}{advice}{route.remark}")
+
+    def unconnected(self, host: str, reason: str) -> Unavailable:
+        """The error if no connection to a host can be made, for a reason; names the proxy, or the variable of one."""
+        return Unavailable(reason + self.routes[host].remark)
+
+    def too_late(self, host: str, timeout_s: float) -> DeadlineExceeded:
+        """The error if a host did not answer in time."""
+        route = self.routes[host]
+        return too_late(host, timeout_s, route.remark if route.proxy else "")
 
     def predict(
         self,
@@ -240,7 +259,7 @@ class Protocol(ABC):
                 if raised.unreachable:
                     # A name with several addresses: one may refuse the connection while another says why. The reason
                     # is worth more than "nothing answers".
-                    if first_reason and final.args == nothing_answers(host).args:
+                    if first_reason and final.args == self.nothing_answers(host).args:
                         final = first_reason
                     first_reason = final
                 retry_after_s = raised.retry_after_s

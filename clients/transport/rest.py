@@ -16,6 +16,7 @@ from ladle.clients.transport.address import Address
 from ladle.clients.transport.base import Transport
 from ladle.clients.transport.operation import ClosedError, Send
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
+from ladle.clients.transport.proxies import Proxy, RefusedByProxyError, tunnel
 from ladle.clients.transport.rest_protocol import (
     HttpAnswer,
     HttpRequest,
@@ -28,10 +29,16 @@ from ladle.clients.transport.rest_protocol import (
 class RestTransport(Transport):
     """REST for threads, to one host; connections are kept for later requests."""
 
-    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self.protocol = RestProtocol(address, access, max_message_bytes)
-        host, _, port = address.hosts[0].rpartition(":")
-        self._pool = _Pool(host.strip("[]"), int(port), access.ssl_context() if address.is_secure else None)
+    def __init__(
+        self,
+        address: Address,
+        access: Access,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        proxy: str | None = None,
+    ) -> None:
+        self.protocol = RestProtocol(address, access, max_message_bytes, proxy)
+        context = access.ssl_context() if address.is_secure else None
+        self._pool = _Pool(address.hosts[0], context, self.protocol.proxy)
 
     def send(self, step: Send) -> HttpAnswer:
         return self._pool.exchange(step.request, step.headers, step.timeout_s, self.protocol.max_message_bytes)
@@ -43,8 +50,8 @@ class RestTransport(Transport):
 class _Pool:
     """Idle connections to one server. A request takes one, or opens one, and puts it back."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        self._host, self._port, self._context = host, port, context
+    def __init__(self, netloc: str, context: ssl.SSLContext | None, proxy: Proxy | None) -> None:
+        self._netloc, self._context, self._proxy = netloc, context, proxy
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -57,6 +64,8 @@ class _Pool:
         end = time.monotonic() + timeout_s
         connection = self._take(end)
         fields = dict(headers) if request.body is None else {"content-type": "application/json", **dict(headers)}
+        if self._proxy is not None:
+            fields |= dict(forwarding_headers(self._proxy, self._context))
         try:
             connection.request(request.method, request.path, request.body, fields)
             response = connection.getresponse()
@@ -103,17 +112,36 @@ class _Pool:
     def _connect(self, end: float) -> http.client.HTTPConnection:
         timeout_s = max(end - time.monotonic(), 0.001)
         connection: http.client.HTTPConnection
-        if self._context is not None:
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._context)
+        host, port = split(self._netloc)
+        if self._context is None:
+            host, port = (self._proxy.host, self._proxy.port) if self._proxy else (host, port)
+            connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=self._context)
         try:
-            connection.connect()
+            if self._proxy is not None and self._context is not None:
+                raw = tunnel(self._proxy, self._netloc, timeout_s)
+                connection.sock = self._context.wrap_socket(raw, server_hostname=host)
+            else:
+                connection.connect()
         except ssl.SSLError:
             raise
+        except RefusedByProxyError as error:
+            raise NoConnectionError(str(error)) from None
         except OSError as error:
             raise NoConnectionError from error
         return connection
+
+
+def split(netloc: str) -> tuple[str, int]:
+    """`[::1]:8501` -> `::1` and 8501."""
+    host, _, port = netloc.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def forwarding_headers(proxy: Proxy, context: ssl.SSLContext | None) -> list[tuple[str, str]]:
+    """What a proxy that forwards requests wants to see in each; inside a tunnel it sees none."""
+    return [("proxy-authorization", proxy.authorization)] if proxy.authorization and context is None else []
 
 
 def is_quiet(sock: Any) -> bool:

@@ -16,7 +16,8 @@ from ladle.clients.transport.address import Address
 from ladle.clients.transport.base import AsyncTransport
 from ladle.clients.transport.operation import ClosedError, Send
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
-from ladle.clients.transport.rest import is_quiet
+from ladle.clients.transport.proxies import RefusedByProxyError, tunnel
+from ladle.clients.transport.rest import forwarding_headers, is_quiet, split
 from ladle.clients.transport.rest_protocol import (
     HttpAnswer,
     HttpRequest,
@@ -26,16 +27,23 @@ from ladle.clients.transport.rest_protocol import (
 )
 
 _HEAD_BYTES = 1 << 16
+CONNECT_TIMEOUT_S = 30.0
+"""Seconds after which a thread gives a proxy up, if the caller has not done so before."""
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class AsyncRestTransport(AsyncTransport):
     """REST for an event loop, to one host. Cancelling a request closes its connection, which stops the server too."""
 
-    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self.protocol = RestProtocol(address, access, max_message_bytes)
-        host, _, port = address.hosts[0].rpartition(":")
-        self._host, self._port, self._netloc = host.strip("[]"), int(port), address.hosts[0]
+    def __init__(
+        self,
+        address: Address,
+        access: Access,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        proxy: str | None = None,
+    ) -> None:
+        self.protocol = RestProtocol(address, access, max_message_bytes, proxy)
+        self._proxy, self._netloc = self.protocol.proxy, address.hosts[0]
         self._context: ssl.SSLContext | None = access.ssl_context() if address.is_secure else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: list[Connection] = []
@@ -77,6 +85,8 @@ class AsyncRestTransport(AsyncTransport):
 
     def _head(self, request: HttpRequest, headers: tuple[tuple[str, str], ...]) -> bytes:
         fields = [("host", self._netloc), *headers]
+        if self._proxy is not None:
+            fields += forwarding_headers(self._proxy, self._context)
         if request.body is not None:
             fields += [("content-type", "application/json"), ("content-length", str(len(request.body)))]
         lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
@@ -93,11 +103,22 @@ class AsyncRestTransport(AsyncTransport):
                 return reader, writer
             writer.close()
         try:
-            return await asyncio.open_connection(self._host, self._port, ssl=self._context, limit=_HEAD_BYTES)
+            return await self._connect()
         except ssl.SSLError:
             raise
+        except RefusedByProxyError as error:
+            raise NoConnectionError(str(error)) from None
         except OSError as error:
             raise NoConnectionError from error
+
+    async def _connect(self) -> Connection:
+        host, port = split(self._netloc)
+        if self._proxy is None:
+            return await asyncio.open_connection(host, port, ssl=self._context, limit=_HEAD_BYTES)
+        if self._context is None:
+            return await asyncio.open_connection(self._proxy.host, self._proxy.port, limit=_HEAD_BYTES)
+        raw = await asyncio.to_thread(tunnel, self._proxy, self._netloc, CONNECT_TIMEOUT_S)
+        return await asyncio.open_connection(sock=raw, ssl=self._context, server_hostname=host, limit=_HEAD_BYTES)
 
 
 async def _read(reader: asyncio.StreamReader, max_bytes: int) -> tuple[HttpAnswer, bool]:

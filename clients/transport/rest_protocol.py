@@ -19,7 +19,6 @@ from ladle.clients.errors import (
     LadleError,
     NotFound,
     ResourceExhausted,
-    Unavailable,
     from_status,
 )
 from ladle.clients.transport.access import Access
@@ -36,10 +35,9 @@ from ladle.clients.transport.operation import (
     NotExecuted,
     Operation,
     closed,
-    nothing_answers,
-    too_late,
 )
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES, Deadline, Protocol
+from ladle.clients.transport.proxies import route
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import rest_json
 from ladle.clients.wire.arrays import Array
@@ -64,7 +62,7 @@ class HttpAnswer:
 
 
 class NoConnectionError(Exception):
-    """No connection could be made, so nothing was sent."""
+    """No connection could be made, so nothing was sent. Its text says what a proxy answered, if one did."""
 
 
 class TooLargeError(Exception):
@@ -77,9 +75,19 @@ class RestProtocol(Protocol):
     REST cannot carry bfloat16 and complex numbers, and every status 400 is `InvalidArgument`.
     """
 
-    def __init__(self, address: Address, access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        super().__init__(address.hosts[0], address.hosts, access, max_message_bytes)
-        self._prefix = address.path
+    def __init__(
+        self,
+        address: Address,
+        access: Access,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        proxy: str | None = None,
+    ) -> None:
+        host = address.hosts[0]
+        super().__init__(host, {host: route(address.scheme, host, proxy)}, access, max_message_bytes)
+        self.proxy = self.routes[host].proxy
+        # A proxy that is asked for a plain http:// address gets the whole of it; over TLS it only passes bytes on.
+        forwards = self.proxy is not None and not address.is_secure
+        self._prefix = f"http://{host}{address.path}" if forwards else address.path
 
     def predict_request(
         self,
@@ -171,9 +179,10 @@ class RestProtocol(Protocol):
         retry_after_s = _retry_after_s(answer.headers.get("retry-after"))
         if isinstance(content, dict) and "error" in content:
             error: LadleError = from_status(answer.status, str(content["error"]))
-        elif answer.status in (401, 403, 408, 413, 429, 502, 503, 504):  # from a proxy in front of the server
+        elif answer.status in (401, 403, 407, 408, 413, 429, 502, 503, 504):  # from a proxy in front of the server
             reason = http.client.responses.get(answer.status, "")
-            error = from_status(answer.status, f"{self.address} answered {answer.status} {reason}".rstrip())
+            said = f"{self.address} answered {answer.status} {reason}".rstrip()
+            error = from_status(answer.status, said + self.routes[self.address].remark)
         else:
             kind = NotFound if answer.status == 404 else Internal
             raise kind(
@@ -190,18 +199,19 @@ class RestProtocol(Protocol):
         if isinstance(error, ClosedError):
             return closed(self.address)
         if isinstance(error, NoConnectionError):
-            return NotExecuted(nothing_answers(host), unreachable=True)
+            said = self.unconnected(host, f"nothing answers at {host}: {error}") if str(error) else None
+            return NotExecuted(said or self.nothing_answers(host), unreachable=True)
         if isinstance(error, TooLargeError):
             return ResourceExhausted(
                 f"the answer of {host} is too large; this client takes at most {self.max_message_bytes:,} bytes"
             )
         if isinstance(error, TimeoutError):
-            return too_late(host, timeout_s)
+            return self.too_late(host, timeout_s)
         if isinstance(error, ssl.SSLError):
-            return Unavailable(f"{host} refuses this TLS connection: {_tls_reason(error)}")
+            return self.unconnected(host, f"{host} refuses this TLS connection: {_tls_reason(error)}")
         if isinstance(error, OSError | http.client.HTTPException | EOFError):
             reason = str(error) or "it ended before the answer"
-            return BrokenConnection(Unavailable(f"{host} broke the connection: {reason}"))
+            return BrokenConnection(self.unconnected(host, f"{host} broke the connection: {reason}"))
         return error
 
 

@@ -88,6 +88,7 @@ def _config(given: argparse.Namespace) -> Config:
         server=given.server,
         server_key=os.environ.get("LADLE_GATEWAY_SERVER_KEY"),
         ca=given.ca,
+        server_proxy=given.server_proxy,
         proxies=given.proxies,
         rest=given.rest,
         monitoring_url=given.monitoring_url,
@@ -170,6 +171,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="model server, grpc://HOST:PORT (default: $LADLE_ADDRESS, now %(default)s)",
     )
     add("--ca", type=Path, metavar="FILE", help="CA of the model server's certificate, for grpcs://HOST:PORT")
+    add(
+        "--server-proxy",
+        metavar="URL",
+        default=os.environ.get("LADLE_GATEWAY_SERVER_PROXY"),
+        help='HTTP proxy to the model server, http://HOST:PORT; "": none (default: $LADLE_GATEWAY_SERVER_PROXY; else '
+        "local hosts are asked directly, others as $https_proxy, $no_proxy and their kin say)",
+    )
     add("--rest", metavar="URL", help="REST address of the same server, for its metrics and the page's code")
     add(
         "--monitoring-url",

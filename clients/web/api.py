@@ -210,7 +210,8 @@ class ReadRoutes:
 def _server_source(config: Config) -> service.Source | None:
     if config.metrics_url is None:
         return None
-    endpoint = service.PrometheusEndpoint(config.metrics_url, Access(config.ca, api_key=config.metrics_key))
+    access = Access(config.ca, api_key=config.metrics_key)
+    endpoint = service.PrometheusEndpoint(config.metrics_url, access, config.server_proxy)
     return service.Source(lambda: service.parse_server(endpoint.text()))
 
 

@@ -62,7 +62,11 @@ class Backend:
                 if self._client is None:
                     config = self.config
                     self._client = Client(
-                        config.server, timeout_s=config.timeout_s, ca=config.ca, api_key=config.server_key
+                        config.server,
+                        timeout_s=config.timeout_s,
+                        ca=config.ca,
+                        api_key=config.server_key,
+                        proxy=config.server_proxy,
                     )
         return self._client
 

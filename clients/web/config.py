@@ -22,6 +22,8 @@ class Config:
     server          address of the model server, grpc://host:port or http://host:port
     server_key      API key of the model server, sent as a bearer token
     ca              PEM file of the CA of the model server's certificate, for grpcs:// and https://; for its metrics too
+    server_proxy    HTTP proxy through which the model server and its metrics are asked, http://host:port; "": none
+                    (default: local hosts directly, others as https_proxy, no_proxy and their kin say)
     rest            REST address of the same server, http://host:port, for the page's code and the metrics
     monitoring_url  address of the model server's Prometheus metrics (default: below `rest`)
     repository      folder of the served models, for their cards, samples and reports
@@ -44,6 +46,7 @@ class Config:
     server: str = "grpc://localhost:8500"
     server_key: str | None = field(default=None, repr=False)
     ca: Path | None = None
+    server_proxy: str | None = None
     rest: str | None = None
     monitoring_url: str | None = None
     repository: Path | None = None

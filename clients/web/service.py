@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 import urllib.error
@@ -13,12 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from ladle.clients.errors import LadleError
 from ladle.clients.transport.access import Access
+from ladle.clients.transport.proxies import route
 from ladle.clients.web.http.problems import log
 
 WINDOW_S = 10.0
@@ -126,23 +127,30 @@ def parse_gateway(text: str) -> Scrape:
 
 @dataclass(frozen=True)
 class PrometheusEndpoint:
-    """Prometheus text at an address that the operator chose, read with the model server's credentials."""
+    """Prometheus text at an address that the operator chose, read with the model server's credentials and proxy."""
 
     url: str
     access: Access
+    proxy: str | None = None
 
     def text(self) -> str:
         """The text. OSError, HTTPException or ValueError: it cannot be read; InvalidArgument: the CA cannot be."""
         request = urllib.request.Request(self.url, headers={"Accept": "text/plain"})  # noqa: S310
         for name, value in self.access.headers():
             request.add_unredirected_header(name, value)  # a redirect to another host must not get the key
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._context) as answer:  # noqa: S310
+        with self._opener.open(request, timeout=TIMEOUT_S) as answer:
             text: str = answer.read(MAX_BYTES).decode("utf-8", "replace")
             return text
 
     @cached_property
-    def _context(self) -> ssl.SSLContext | None:
-        return self.access.ssl_context() if self.url.startswith("https:") else None
+    def _opener(self) -> urllib.request.OpenerDirector:
+        address = urlsplit(self.url)
+        way = route(address.scheme, address.netloc, self.proxy)
+        proxies = {} if way.proxy is None else {address.scheme: way.proxy.url}
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler(proxies)]
+        if address.scheme == "https":
+            handlers.append(urllib.request.HTTPSHandler(context=self.access.ssl_context()))
+        return urllib.request.build_opener(*handlers)
 
 
 def read(source: Source | None) -> tuple[dict[str, Any] | None, str | None]:
