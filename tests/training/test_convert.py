@@ -44,7 +44,7 @@ class Model(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
     def pairs(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"y": tf.ensure_shape(x, [None, 48]) * 2.0}
+        return {"y": tf.matmul(x, tf.ones([48, 2]))}
 
 
 @pytest.fixture
@@ -92,6 +92,36 @@ def test_a_signature_that_cannot_be_converted_says_why(saved: Path) -> None:
         "serving_default": None,
         **reasons,
     }
+
+
+def test_a_signature_with_state_stays_on_tensorflow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Alarm(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.threshold = tf.Variable(0.5, name="threshold")
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.float32, name="value")])
+        def set(self, value: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"set": self.threshold.assign(value)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def ask(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"alarm": x > self.threshold}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def double(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"y": x * 2.0}
+
+    model = Alarm()
+    signatures = {"serving_default": model.ask, "set": model.set, "double": model.double}
+    tf.saved_model.save(model, str(tmp_path / "1"), signatures=signatures)
+    assert main([str(tmp_path / "1")]) == 1
+    because = 'it reads the variable threshold, which "set" changes; an ONNX graph would keep its present value'
+    assert f"  serving_default  not converted: {because}" in capsys.readouterr().out.splitlines()
+    content = card.read(tmp_path / "1")
+    assert content is not None
+    assert content["signatures"]["serving_default"]["reason"] == because
+    assert content["signatures"]["double"]["graph"] == "double.onnx"
 
 
 def test_warm_up_requests_say_what_inputs_look_like(saved: Path) -> None:

@@ -21,6 +21,7 @@ import tensorflow as tf
 from google.protobuf import message, text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ladle.training.onnx import effects
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
 from ladle.training.onnx.graphs import batches
 from ladle.training.onnx.noise import hard, noise
@@ -76,11 +77,12 @@ def convert(directory: Path) -> Conversion:
     folder = version_folder(directory)
     try:
         old = card.read(folder)
-        methods = _methods(folder)
+        saved = _saved_model(folder)
         loaded = savedmodel.load(folder)
         warm = warmup.read(folder / warmup.FILE) if (folder / warmup.FILE).is_file() else []
     except (ValueError, OSError, message.Error, text_format.ParseError, tf.errors.OpError) as error:
         raise ConvertError(f"{folder} cannot be loaded: {first_line(error)}") from error
+    methods, stay = _methods(saved), _stay_on_tensorflow(saved)
     checksum = savedmodel.checksum(folder)
     # The card of a model that was in this folder before: its graphs answer as that model did.
     stale = old is not None and old.get("saved_model", {}).get("sha256", checksum) != checksum
@@ -96,6 +98,8 @@ def convert(directory: Path) -> Conversion:
         specs = function.structured_input_signature[1]
         entry = functools.partial(card.signature, methods.get(name, "predict"), specs, function.structured_outputs)
         try:
+            if name in stay:
+                raise NotConvertibleError(stay[name])
             model, parity = _converted(function, specs, [w.inputs for w in warm if w.signature == name])
         except (NotConvertibleError, MismatchError) as error:
             result.reasons[name] = str(error)
@@ -210,15 +214,24 @@ def _random(specs: Specs, warm: Sequence[Arrays], length: int) -> Iterator[Array
         yield from (one(None) for _ in range(ROWS))
 
 
-def _methods(folder: Path) -> dict[str, str]:
-    """The method of each signature: predict, classify or regress. A loaded SavedModel no longer knows it."""
+def _saved_model(folder: Path) -> saved_model_pb2.SavedModel:
     saved = saved_model_pb2.SavedModel()
     if (folder / "saved_model.pb").is_file():
         saved.ParseFromString((folder / "saved_model.pb").read_bytes())
     else:
         text_format.Parse((folder / "saved_model.pbtxt").read_text(encoding="utf-8"), saved)
+    return saved
+
+
+def _methods(saved: saved_model_pb2.SavedModel) -> dict[str, str]:
+    """The method of each signature: predict, classify or regress. A loaded SavedModel no longer knows it."""
     found = {name: d.method_name.rpartition("/")[2] for g in saved.meta_graphs for name, d in g.signature_def.items()}
     return {name: method if method in warmup.METHODS else "predict" for name, method in found.items()}
+
+
+def _stay_on_tensorflow(saved: saved_model_pb2.SavedModel) -> dict[str, str]:
+    """Why signatures cannot be served by a graph, whatever it answers in a comparison; by signature."""
+    return {name: reason for graph in saved.meta_graphs for name, reason in effects.reasons(graph).items()}
 
 
 def _file_name(signature: str, taken: Collection[str]) -> str:
