@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +86,7 @@ class Server:
             self._metrics,
             ReloadApi(self._core, options.allow_config_reload, self._counters),
             options.access_log,
+            self._snapshots,
         )
         self._rest = RestApi(
             self._core,
@@ -96,6 +98,7 @@ class Server:
             self._scrape,
             self._metrics_path,
             options.access_log,
+            self._snapshots,
         )
         self._stop = asyncio.Event()
 
@@ -132,12 +135,15 @@ class Server:
 
     async def _scrape(self) -> bytes:
         """The metrics of all processes of the server, in Prometheus's text format."""
+        return await prometheus.render_in_pieces(await self._snapshots())
+
+    async def _snapshots(self) -> Sequence[Snapshot]:
+        """The metrics of all processes of the server."""
         if self._replica is not None:
-            snapshots = await self._replica.scrape()
-        else:
-            self._metrics.set_available(self._manager.available())
-            snapshots = [await self._metrics.snapshot_in_pieces()]
-        return await prometheus.render_in_pieces(snapshots)
+            found: Sequence[Snapshot] = await self._replica.scrape()
+            return found
+        self._metrics.set_available(self._manager.available())
+        return [await self._metrics.snapshot_in_pieces()]
 
     def _snapshot(self) -> Snapshot:
         """This process's metrics."""

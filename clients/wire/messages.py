@@ -1,4 +1,4 @@
-"""Protocol messages of TensorFlow Serving, TensorFlow and gRPC health, without TensorFlow.
+"""Protocol messages of TensorFlow Serving, TensorFlow, gRPC health and the Open Inference Protocol, without TensorFlow.
 
 The classes come from descriptors.binpb and live in a descriptor pool of their own, so TensorFlow can be imported in the
 same process. They are not TensorFlow's classes: to convert, serialize with one and parse with the other.
@@ -73,6 +73,31 @@ HealthCheckResponse = get("grpc.health.v1.HealthCheckResponse")
 HealthListRequest = get("grpc.health.v1.HealthListRequest")
 HealthListResponse = get("grpc.health.v1.HealthListResponse")
 """Its `statuses` is a map in the .proto file. On the wire a map is a repeated message of key and value."""
+
+# The Open Inference Protocol
+ServerLiveRequest = get("inference.ServerLiveRequest")
+ServerLiveResponse = get("inference.ServerLiveResponse")
+ServerReadyRequest = get("inference.ServerReadyRequest")
+ServerReadyResponse = get("inference.ServerReadyResponse")
+ModelReadyRequest = get("inference.ModelReadyRequest")
+ModelReadyResponse = get("inference.ModelReadyResponse")
+ServerMetadataRequest = get("inference.ServerMetadataRequest")
+ServerMetadataResponse = get("inference.ServerMetadataResponse")
+ModelMetadataRequest = get("inference.ModelMetadataRequest")
+ModelMetadataResponse = get("inference.ModelMetadataResponse")
+ModelInferRequest = get("inference.ModelInferRequest")
+ModelInferResponse = get("inference.ModelInferResponse")
+ModelStreamInferResponse = get("inference.ModelStreamInferResponse")
+ModelConfigRequest = get("inference.ModelConfigRequest")
+ModelConfigResponse = get("inference.ModelConfigResponse")
+ModelStatisticsRequest = get("inference.ModelStatisticsRequest")
+ModelStatisticsResponse = get("inference.ModelStatisticsResponse")
+RepositoryIndexRequest = get("inference.RepositoryIndexRequest")
+RepositoryIndexResponse = get("inference.RepositoryIndexResponse")
+RepositoryModelLoadRequest = get("inference.RepositoryModelLoadRequest")
+RepositoryModelLoadResponse = get("inference.RepositoryModelLoadResponse")
+RepositoryModelUnloadRequest = get("inference.RepositoryModelUnloadRequest")
+RepositoryModelUnloadResponse = get("inference.RepositoryModelUnloadResponse")
 
 # Configuration files
 ModelServerConfig = get("tensorflow.serving.ModelServerConfig")

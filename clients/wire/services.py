@@ -14,13 +14,18 @@ from ladle.clients.wire import messages as pb
 
 @dataclass(frozen=True)
 class Method:
-    """One remote procedure. `streaming`: it answers with a stream of messages."""
+    """One remote procedure.
+
+    streaming         it answers with a stream of messages
+    client_streaming  its request is a stream of messages, too
+    """
 
     service: str
     name: str
     request: Any
     response: Any
     streaming: bool = False
+    client_streaming: bool = False
 
     @property
     def path(self) -> str:
@@ -30,6 +35,7 @@ class Method:
 PREDICTION = "tensorflow.serving.PredictionService"
 MODEL = "tensorflow.serving.ModelService"
 HEALTH = "grpc.health.v1.Health"
+INFERENCE = "inference.GRPCInferenceService"
 
 METHODS = (
     Method(PREDICTION, "Predict", pb.PredictRequest, pb.PredictResponse),
@@ -42,6 +48,25 @@ METHODS = (
     Method(HEALTH, "Check", pb.HealthCheckRequest, pb.HealthCheckResponse),
     Method(HEALTH, "List", pb.HealthListRequest, pb.HealthListResponse),
     Method(HEALTH, "Watch", pb.HealthCheckRequest, pb.HealthCheckResponse, streaming=True),
+    Method(INFERENCE, "ServerLive", pb.ServerLiveRequest, pb.ServerLiveResponse),
+    Method(INFERENCE, "ServerReady", pb.ServerReadyRequest, pb.ServerReadyResponse),
+    Method(INFERENCE, "ModelReady", pb.ModelReadyRequest, pb.ModelReadyResponse),
+    Method(INFERENCE, "ServerMetadata", pb.ServerMetadataRequest, pb.ServerMetadataResponse),
+    Method(INFERENCE, "ModelMetadata", pb.ModelMetadataRequest, pb.ModelMetadataResponse),
+    Method(INFERENCE, "ModelInfer", pb.ModelInferRequest, pb.ModelInferResponse),
+    Method(
+        INFERENCE,
+        "ModelStreamInfer",
+        pb.ModelInferRequest,
+        pb.ModelStreamInferResponse,
+        streaming=True,
+        client_streaming=True,
+    ),
+    Method(INFERENCE, "ModelConfig", pb.ModelConfigRequest, pb.ModelConfigResponse),
+    Method(INFERENCE, "ModelStatistics", pb.ModelStatisticsRequest, pb.ModelStatisticsResponse),
+    Method(INFERENCE, "RepositoryIndex", pb.RepositoryIndexRequest, pb.RepositoryIndexResponse),
+    Method(INFERENCE, "RepositoryModelLoad", pb.RepositoryModelLoadRequest, pb.RepositoryModelLoadResponse),
+    Method(INFERENCE, "RepositoryModelUnload", pb.RepositoryModelUnloadRequest, pb.RepositoryModelUnloadResponse),
 )
 
 
@@ -57,17 +82,24 @@ def handler(service: str, functions: Mapping[str, Callable[..., Any]]) -> Any:
 
     The service's other methods answer UNIMPLEMENTED.
     """
-    import grpc  # late, because REST clients import this module and do without gRPC
+    import grpc
 
     known = methods(service)
     table = {}
     for name, function in functions.items():
         method = known[name]
-        streaming = method.streaming
-        wrap = grpc.unary_stream_rpc_method_handler if streaming else grpc.unary_unary_rpc_method_handler
-        table[name] = wrap(
+        table[name] = wrapper(method)(
             function,
             request_deserializer=method.request.FromString,
             response_serializer=method.response.SerializeToString,
         )
     return grpc.method_handlers_generic_handler(service, table)
+
+
+def wrapper(method: Method) -> Any:
+    """The function of `grpc` that makes an RpcMethodHandler of such a method."""
+    import grpc  # late, because REST clients import this module and do without gRPC
+
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler
+    return grpc.unary_stream_rpc_method_handler if method.streaming else grpc.unary_unary_rpc_method_handler

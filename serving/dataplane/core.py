@@ -235,6 +235,10 @@ class Core:
             raise NotFound(f"Could not find any versions of model {name}")
         return found
 
+    def models(self) -> list[str]:
+        """The names of all models, in alphabetical order."""
+        return sorted(self._versions.models())
+
     def index(self) -> list[dict[str, str]]:
         """Name, version, state and reason of every version: KServe's repository index."""
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ from ladle.serving.dataplane.multi_inference import Inference
 from ladle.serving.errors import NUMBERS, InvalidArgument, ServingError
 from ladle.serving.grpc.calls import Answer, CallContext, Method, StatusError
 from ladle.serving.grpc.health import Health
+from ladle.serving.grpc.open_inference import OpenInferenceApi
 from ladle.serving.grpc.predict_request import MatchedRequest, PredictRequestParser, spec_of
 from ladle.serving.grpc.predict_response import encode_response
 from ladle.serving.grpc.reload import ReloadApi
@@ -28,7 +29,7 @@ from ladle.serving.servables.examples import pair_classes, serialize_input
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.access_log import log_request
-from ladle.serving.telemetry.metrics import Metrics
+from ladle.serving.telemetry.metrics import Metrics, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class GrpcApi:
     max_bytes   of a tensor that a request spells with fewer values than elements
     metrics     counts the requests
     access_log  each request to a model has a line in the log
+    snapshots   gives the metrics of every process of the server
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class GrpcApi:
         metrics: Metrics | None = None,
         reload: ReloadApi | None = None,
         access_log: bool = False,
+        snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
     ) -> None:
         self._core = core
         self._content = content
@@ -62,6 +65,7 @@ class GrpcApi:
         self._access_log = access_log
         self._health = Health(core.is_ready, core.index)
         self._reload = reload or ReloadApi(core, allowed=False)
+        self._open_inference = OpenInferenceApi(core, self._health.is_serving, snapshots)
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """By service and name: coroutines (bytes, CallContext) -> bytes; `Watch` is an async generator of bytes."""
@@ -85,6 +89,27 @@ class GrpcApi:
                 "List": _handler(self._health.list, pb.HealthListRequest),
                 "Watch": self._health.watch,
             },
+            services.INFERENCE: self._open_inference_methods(),
+        }
+
+    def _open_inference_methods(self) -> dict[str, Any]:
+        api = self._open_inference
+        infer = self._counted(api.infer, pb.ModelInferRequest)
+
+        def stream(requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
+            return api.stream(requests, context, infer)
+
+        return {
+            "ServerLive": _handler(api.server_live, pb.ServerLiveRequest),
+            "ServerReady": _handler(api.server_ready, pb.ServerReadyRequest),
+            "ModelReady": _handler(api.model_ready, pb.ModelReadyRequest),
+            "ServerMetadata": _handler(api.server_metadata, pb.ServerMetadataRequest),
+            "ModelMetadata": self._counted(api.model_metadata, pb.ModelMetadataRequest),
+            "ModelInfer": infer,
+            "ModelStreamInfer": stream,
+            "ModelConfig": self._counted(api.model_config, pb.ModelConfigRequest),
+            "ModelStatistics": _handler(api.model_statistics, pb.ModelStatisticsRequest),
+            "RepositoryIndex": _handler(api.index, pb.RepositoryIndexRequest),
         }
 
     def drain(self) -> None:
@@ -249,7 +274,11 @@ def _model_name(request: Any) -> str:
         return request.template.spec.name
     if hasattr(request, "tasks"):
         request = request.tasks[0] if request.tasks else None
-    name: str = request.model_spec.name if hasattr(request, "model_spec") else ""
+    if hasattr(request, "model_spec"):
+        request = request.model_spec
+    name: str = getattr(request, "model_name", "") or getattr(
+        request, "name", ""
+    )  # Open Inference Protocol: model_name
     return name
 
 

@@ -119,8 +119,7 @@ async def start(settings: Settings, backend: str, methods: Methods, credentials:
 
 def _handlers(service: str, functions: Mapping[str, Any]) -> dict[str, Any]:
     declared = services.methods(service)
-    unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
-    return {name: (stream if declared[name].streaming else unary)(function) for name, function in functions.items()}
+    return {name: services.wrapper(declared[name])(function) for name, function in functions.items()}
 
 
 async def _start_native(settings: Settings, table: Methods) -> Any:

@@ -100,7 +100,10 @@ class Health:
             self._changed.set()
             self._changed = asyncio.Event()
 
+    def is_serving(self) -> bool:
+        """Whether the server is ready and does not stop."""
+        return self._is_ready() and not self._is_draining
+
     def _status(self) -> int:
-        is_ready = self._is_ready() and not self._is_draining
-        number: int = pb.ServingStatus.Value("SERVING" if is_ready else "NOT_SERVING")
+        number: int = pb.ServingStatus.Value("SERVING" if self.is_serving() else "NOT_SERVING")
         return number

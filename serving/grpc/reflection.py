@@ -103,6 +103,7 @@ def _add_service(file: Any, full_name: str, methods: Mapping[str, services.Metho
             input_type=f".{method.request.DESCRIPTOR.full_name}",
             output_type=f".{method.response.DESCRIPTOR.full_name}",
             server_streaming=method.streaming,
+            client_streaming=method.client_streaming,
         )
 
 

@@ -6,19 +6,20 @@ import asyncio
 import json
 import logging
 import time
-import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
 
 from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
 from ladle.serving.errors import InvalidArgument, ServingError
+from ladle.serving.rest.compression import MAX_EXPANSION, BodyTooLargeError, decompress
 from ladle.serving.rest.http.messages import JSON, Answer, Request
 from ladle.serving.rest.json.examples import ExamplesBody, read_examples
 from ladle.serving.rest.json.request import read_numbers, read_predict, read_values
 from ladle.serving.rest.json.response import write_classes, write_predict, write_values
 from ladle.serving.rest.json.text import error_body
+from ladle.serving.rest.open_inference import OpenInference
 from ladle.serving.rest.routes import MAX_CACHED_PATH, UNCOUNTED, Route, cached_route, find_route
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.scheduling.batch import RowView
@@ -26,7 +27,7 @@ from ladle.serving.servables.examples import pair_classes
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.access_log import HEADER, log_request
-from ladle.serving.telemetry.metrics import Metrics
+from ladle.serving.telemetry.metrics import Metrics, Snapshot
 
 Content = tuple[int, bytes]
 """HTTP status and body."""
@@ -44,14 +45,9 @@ _HTML = b"content-type: text/html\r\n"
 _TEXT = b"content-type: text/plain\r\n"
 _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
-_MAX_EXPANSION = 1032  # bytes that deflate can make of one
 _THREAD_FROM_BYTES = 2**18  # larger bodies and answers are read and written in a thread: 256 KiB take about 1 ms
 _VALUES_FROM_BYTES = 2**12  # the same for bodies that become Python values: 4 KiB can take a few milliseconds
 _MAX_LARGE = 2  # bodies in threads at once: as Python values each takes many times its size
-
-
-class BodyTooLargeError(Exception):
-    """A gzip body exceeds the limit once decompressed. Raised while reading it; answered with 413."""
 
 
 class RestApi:
@@ -64,7 +60,8 @@ class RestApi:
     metrics       counts the requests below /v1/
     scrape        gives Prometheus's text, which is served at `metrics_path`
     metrics_path  "" serves no metrics
-    access_log    each request below /v1/ has a line in the log
+    access_log    each request below /v1/, and each infer below /v2/, has a line in the log
+    snapshots     gives the metrics of every process of the server
 
     `headers` are those of every answer below /v1 and /v2.
     """
@@ -80,6 +77,7 @@ class RestApi:
         scrape: Callable[[], Awaitable[bytes]] | None = None,
         metrics_path: str = "",
         access_log: bool = False,
+        snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
     ) -> None:
         self._core = core
         self._timeout_s = timeout_s
@@ -93,6 +91,7 @@ class RestApi:
         self.headers = JSON + self._cors
         self._large = asyncio.Semaphore(_MAX_LARGE)
         self.is_draining = False
+        self._open_inference = OpenInference(core, self._run_large, max_depth, max_bytes, snapshots)
         self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
 
     async def __call__(self, request: Request) -> Answer:
@@ -106,13 +105,19 @@ class RestApi:
             if verb is not None:
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
                 signature, content = await verb(route, request, deadline)
+            elif route.operation == "infer":
+                deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
+                signature, content, kind = await self._open_inference.infer(route, request, deadline)
+                headers = kind + self._cors
             elif route.operation == "unknown" and not _is_below_v2(path):
                 return await self._answer_unknown(method, path)
             elif method == "OPTIONS":
                 origin = request.headers.get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
             elif route.operation == "unknown":
-                return Answer(404, _NOT_FOUND, _HTML + self._cors)
+                status, content = 404, error_body(f"Malformed request: {method} {path[:256]}")
+            elif route.operation.startswith("v2_"):
+                status, content = await self._open_inference.describe(route, request.body)
             else:
                 status, content = self._describe(route, method, path)
                 code = "OK" if status == 200 else "INVALID_ARGUMENT"
@@ -126,7 +131,7 @@ class RestApi:
             code = "INTERNAL"
             status, content = 500, error_body("internal error; the server's log has the details")
         if route.operation not in UNCOUNTED and method != "OPTIONS":
-            api = route.operation if verb is not None else ""
+            api = route.operation if verb is not None or route.operation == "infer" else ""
             seconds = time.monotonic() - request.arrived
             self._metrics.request(route.name, api, "REST", code, seconds, signature)
             if self._access_log:
@@ -142,24 +147,12 @@ class RestApi:
         """Applies `read`, which makes Python values, to the decompressed body."""
         body = request.body
         is_gzip = _is_gzip(request)
-        size = len(body) * _MAX_EXPANSION if is_gzip else len(body)
+        size = len(body) * MAX_EXPANSION if is_gzip else len(body)
 
         def run() -> T:
-            return read(self._decompress(body) if is_gzip else body)
+            return read(decompress(body, self._max_bytes) if is_gzip else body)
 
         return run() if size < _VALUES_FROM_BYTES else await self._run_large(run)
-
-    def _decompress(self, body: bytes) -> bytes:
-        """The gzip body; empty when it is damaged, as in TensorFlow Serving. BodyTooLargeError beyond the limit."""
-        decompressor = zlib.decompressobj(wbits=31)
-        try:
-            # The bound goes into zlib: 64 MiB of gzip can hold 64 GiB, which must not be made before they are refused.
-            decompressed = decompressor.decompress(body, self._max_bytes + 1)
-        except zlib.error:
-            return b""
-        if len(decompressed) > self._max_bytes:
-            raise BodyTooLargeError
-        return decompressed if decompressor.eof else b""
 
     async def _run_large(self, function: Callable[[], T]) -> T:
         """Calls in a thread what would block the event loop for long."""
@@ -246,12 +239,10 @@ class RestApi:
             case "ready":
                 is_ready = self._core.is_ready() and not self.is_draining
                 return (200 if is_ready else 503), b'{"ready": %b}\n' % (b"true" if is_ready else b"false")
-            case "index":
-                return 200, json.dumps(self._core.index(), indent=1).encode() + b"\n"
-            case "server":
-                return 200, b'{"name": "ladle", "extensions": ["model_repository"]}\n'
-            case "nameless":
-                raise InvalidArgument("Missing model name in request.")
+            case "alive":
+                return 200, b'{"status": "alive"}\n'
+            case "models":  # KServe's V1; TensorFlow Serving has no list
+                return 200, json.dumps({"models": self._core.models()}).encode() + b"\n"
             case "version":
                 log_caller_error(log, "Failed to convert version: %.256s", path)
                 return 400, b""

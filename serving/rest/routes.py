@@ -1,4 +1,4 @@
-"""The operation that a REST path names: TensorFlow Serving's paths, and health and index of KServe's /v2."""
+"""The operation that a REST path names: TensorFlow Serving's paths, and the Open Inference Protocol's below /v2."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ _ASK = re.compile(_MODEL + r"(/metadata)?\Z", re.IGNORECASE)
 _V2 = {
     ("GET", "/v2/health/live"): "live",
     ("GET", "/v2/health/ready"): "ready",
-    ("GET", "/v2"): "server",
-    ("POST", "/v2/repository/index"): "index",
+    ("GET", "/v2"): "v2_server",
+    ("GET", "/v2/"): "v2_server",
+    ("GET", "/v2/models"): "v2_models",
+    ("GET", "/v2/models/stats"): "v2_stats",
+    ("POST", "/v2/repository/index"): "v2_index",
+}
+_V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(\w+))?\Z")
+_V2_OF_MODEL = {
+    ("GET", None): "v2_model",
+    ("GET", "ready"): "v2_ready",
+    ("GET", "config"): "v2_config",
+    ("GET", "stats"): "v2_stats",
+    ("POST", "infer"): "infer",
 }
 VERBS = ("predict", "classify", "regress")
-UNCOUNTED = {"unknown", *_V2.values()}
-"""Operations outside /v1/, which no metric counts."""
+UNCOUNTED = {"unknown", "alive", *_V2.values(), *_V2_OF_MODEL.values()} - {"infer"}
+"""Operations outside /v1/ that no metric counts."""
 INT64 = 2**63
 MAX_CACHED_PATH = 256
 """Characters; `cached_route` must not be given longer paths: a thousand of them could take 64 MB."""
@@ -26,9 +37,11 @@ MAX_CACHED_PATH = 256
 
 @dataclass(frozen=True)
 class Route:
-    """operation  one of VERBS, status, metadata, live, ready, server, index; or why there is none: malformed (400),
-               nameless (400), version (beyond int64: 400), unknown (404)
+    """operation  one of VERBS, status, metadata, models, alive, live, ready; infer and those that begin with v2_ of the
+               Open Inference Protocol; or why there is none: malformed (400), version (beyond int64: 400),
+               unknown (404)
     version    None: the version with this label, or the latest
+    label      below /v2/ the version as it is written, a number or a label; None: the latest
     """
 
     operation: str
@@ -41,7 +54,7 @@ def find_route(method: str, path: str) -> Route:
     """The route of a request; `path` is percent-encoded and ends with the query string, if any."""
     if not path.lower().startswith("/v1/"):
         # HEAD is GET without a body, but not below /v1/, where TensorFlow Serving refuses it.
-        return Route(_V2.get(("GET" if method == "HEAD" else method, path), "unknown"))
+        return _find_v2("GET" if method == "HEAD" else method, path)
     if method == "POST":
         match = _INFER.match(path)
         if match is None or match[4] not in VERBS:
@@ -49,7 +62,7 @@ def find_route(method: str, path: str) -> Route:
         operation = match[4]
     elif method == "GET":
         if path.lower() == "/v1/models":
-            return Route("nameless")
+            return Route("models")
         match = _ASK.match(path)
         if match is None:
             return Route("malformed")
@@ -64,6 +77,19 @@ def find_route(method: str, path: str) -> Route:
         version = int(digits)
     label = unquote(match[3], errors="replace") if match[3] is not None else None
     return Route(operation, unquote(match[1], errors="replace"), version, label)
+
+
+def _find_v2(method: str, path: str) -> Route:
+    if path == "/" and method == "GET":
+        return Route("alive")
+    if (method, path) in _V2:
+        return Route(_V2[method, path])
+    match = _V2_MODEL.match(path)
+    operation = _V2_OF_MODEL.get((method, match[3])) if match is not None else None
+    if match is None or operation is None:
+        return Route("unknown")
+    version = unquote(match[2], errors="replace") if match[2] is not None else None
+    return Route(operation, unquote(match[1], errors="replace"), None, version)
 
 
 cached_route = functools.lru_cache(maxsize=1024)(find_route)

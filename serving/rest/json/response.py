@@ -37,7 +37,7 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
     rows = _count_rows(outputs) if is_row else 0
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        return b'{"%b": %b}\n' % (b"predictions" if is_row else b"outputs", _tensor(name, array))
+        return b'{"%b": %b}\n' % (b"predictions" if is_row else b"outputs", write_tensor(name, array))
     texts = _tensors(outputs)
     if not is_row:
         members = [_key(name) + text for name, text in zip(outputs, texts, strict=True)]
@@ -106,12 +106,12 @@ def _tensors(outputs: Mapping[str, Array]) -> list[bytes]:
     texts = numbers.write_each([array for array in outputs.values() if array.dtype.char == "f" and array.ndim])
     texts.reverse()
     return [
-        texts.pop() if array.dtype.char == "f" and array.ndim else _tensor(name, array)
+        texts.pop() if array.dtype.char == "f" and array.ndim else write_tensor(name, array)
         for name, array in outputs.items()
     ]
 
 
-def _tensor(name: str, array: Array) -> bytes:
+def write_tensor(name: str, array: Array) -> bytes:
     """A tensor as nested lists; a scalar as one value."""
     if array.dtype.kind == "f":
         return numbers.write(array)
@@ -130,12 +130,12 @@ def _rows(name: str, array: Array, text: bytes | None = None) -> Sequence[bytes]
     if array.ndim == 1 and array.dtype == object:
         return _strings(name, array)
     if text is None:
-        text = _tensor(name, array)
+        text = write_tensor(name, array)
     # Cut from the text of the whole tensor: that is one call to NumPy and orjson, instead of one for each row.
     if array.ndim == 1:
         return text[1:-1].split(b",") if len(array) else []
     if array.dtype == object or not array.size:
-        return [_tensor(name, row) for row in array]
+        return [write_tensor(name, row) for row in array]
     closed, opened = b"]" * (array.ndim - 1), b"[" * (array.ndim - 1)
     rows = text[array.ndim : -array.ndim].split(closed + b"," + opened)
     return [b"%b%b%b" % (opened, row, closed) for row in rows]
