@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import struct
-import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
@@ -326,6 +325,21 @@ CONNECTION_FAULTS: dict[str, tuple[bytes, int]] = {
     "PING inside a header block": (open_stream(flags=0) + frame(PING, 0, 0, bytes(8)), PROTOCOL_ERROR),
     "unknown frame inside a header block": (open_stream(flags=0) + frame(99, 0, 1, b""), PROTOCOL_ERROR),
     "headers far beyond the limit": (open_stream([*HEAD, (b"a", b"b" * (2**18 - 200))]), ENHANCE_YOUR_CALM),
+    "a flood of WINDOW_UPDATE": (frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 1200, ENHANCE_YOUR_CALM),
+    "a flood of empty DATA": (open_stream() + frame(DATA, 0, 1) * 1200, ENHANCE_YOUR_CALM),
+    "a flood of PRIORITY": (frame(PRIORITY, 0, 1, bytes(5)) * 1200, ENHANCE_YOUR_CALM),
+    "a flood of PING": (frame(PING, 0, 0, bytes(8)) * 1200, ENHANCE_YOUR_CALM),
+    "a flood of SETTINGS": (frame(SETTINGS, 0, 0) * 1200, ENHANCE_YOUR_CALM),
+    "a flood of unknown frames": (frame(99, 0, 0) * 1200, ENHANCE_YOUR_CALM),
+    "more settings than there are": (settings(*range(129)), ENHANCE_YOUR_CALM),
+    "calls that are cancelled at once": (
+        b"".join(
+            open_stream(number=n) + frame(DATA, END_STREAM, n, BODY) + frame(RST_STREAM, 0, n, b"\0\0\0\x08")
+            for n in range(1, 700, 2)
+        ),
+        ENHANCE_YOUR_CALM,
+    ),
+    "a third resize of the table": (frame(HEADERS, END_HEADERS, 1, b"\x20" * 3 + encode(HEAD)), COMPRESSION_ERROR),
     "an index without an entry": (frame(HEADERS, END_HEADERS, 1, b"\xbe"), COMPRESSION_ERROR),
     "a frame beyond the limit": (struct.pack(">IBI", (2**18 + 1) << 8, 0, 1), FRAME_SIZE_ERROR),
 }
