@@ -1,8 +1,30 @@
-"""Types of command-line options, shared by the client's verbs and the gateway."""
+"""The parser of a verb and the types of its options, shared by the client's verbs and the gateway."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ladle.clients.near_names import hint
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, whose errors are one line that begins with the verb. Exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown == message:
+            self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.refuse(unknown.split(" "))
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Exit with the error for arguments that this parser does not know, and the option that is like the first."""
+        option = unknown[0].partition("=")[0]
+        if not option.startswith("-"):
+            self.error(f"got {' '.join(unknown)} beside all that is expected")
+        known = [known for action in self._actions for known in action.option_strings]
+        self.exit(2, f"{self.prog}: unknown option {option}; {hint(option, known, f'see {self.prog} --help')}\n")
 
 
 def seconds(text: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import os
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ladle.clients.cli.verbs import SUMMARIES
+from ladle.clients.near_names import hint
 from ladle.version import version
 
 if TYPE_CHECKING:
@@ -63,27 +64,13 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "config": Verb("write models.config for TensorFlow Serving", "ladle.serving.config_writer.command"),
         "gateway": Verb("serve the web page and its API", "ladle.clients.web.__main__", "web"),
     },
-    "ask": {
-        "status": Verb("list the models of a server with version and state", _ASK, "", "status"),
-        "metadata": Verb("show the signatures of a model", _ASK, "", "metadata"),
-        "predict": Verb("run any signature on numbers, text or files", _ASK, "", "predict"),
-        "classify": Verb("name what an image shows", _ASK, "", "classify"),
-        "sentiment": Verb("say whether a text is positive or negative", _ASK, "", "sentiment"),
-        "generate": Verb("draw new images from a seed", _ASK, "", "generate"),
-        "segment": Verb("find the class of each pixel of an image", _ASK, "", "segment"),
-        "reconstruct": Verb("pass an image through an auto-encoder", _ASK, "", "reconstruct"),
-        "interpolate": Verb("blend one image into another by their codes", _ASK, "", "interpolate"),
-        "encode": Verb("print an auto-encoder's code of an image", _ASK, "", "encode"),
-        "decode": Verb("draw the image of an auto-encoder's code", _ASK, "", "decode"),
-        "regress": Verb("predict a number for each row of features", _ASK, "", "regress"),
-        "minimise": Verb("descend from a start to a minimum of a function", _ASK, "", "minimise"),
-    },
+    "ask": {name: Verb(summary, _ASK, "", name) for name, summary in SUMMARIES.items() if name != "bench"},
     "look": {
         "demo": Verb("train six networks, ask each one, show the page", "ladle.clients.cli.demo.__main__", "train"),
         "report": Verb("show curves, mistakes and the card of a model", "ladle.clients.cli.report"),
-        "bench": Verb("measure how fast a running server answers", _ASK, "", "bench"),
+        "bench": Verb(SUMMARIES["bench"], _ASK, "", "bench"),
         "doctor": Verb("check this machine and say how to repair it", "ladle.doctor_command"),
-        "completion": Verb("print completion for bash, zsh or tcsh", "ladle.completion_command"),
+        "completion": Verb("print completion for bash, zsh, fish or tcsh", "ladle.completion_command"),
     },
 }
 VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}
@@ -131,9 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ladle {version()}")
         return DONE
     if name not in VERBS:
-        near = difflib.get_close_matches(name, VERBS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`ladle --help` lists the verbs"
-        print(f"ladle: no verb {name!r}; {hint}", file=sys.stderr)
+        print(f"ladle: unknown verb {name!r}; {hint(name, VERBS, '`ladle --help` lists them')}", file=sys.stderr)
         return MISUSED
     return _run(name, VERBS[name], rest)
 
@@ -148,7 +133,8 @@ def _run(name: str, verb: Verb, rest: list[str]) -> int:
         if not verb.extra or not missing or missing == "ladle":
             raise
         print(
-            f"ladle {name} needs {missing}, which is not installed: pip install 'ladle[{verb.extra}]'", file=sys.stderr
+            f"ladle {name}: {missing} is not installed; install it with: pip install 'ladle[{verb.extra}]'",
+            file=sys.stderr,
         )
         return FAILED
     except KeyboardInterrupt:

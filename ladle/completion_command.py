@@ -10,6 +10,7 @@ from ladle.clients.cli.completion import build_parser as build_parser
 
 def main(arguments: Sequence[str]) -> int:
     """Print a shell's completion script; the exit code."""
+    from ladle import models
     from ladle.command import parsers
 
-    return completion.main(arguments, parsers)
+    return completion.main(arguments, parsers, models.names)

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ladle.clients.argument_types import Parser
+
 ACTIONS: dict[str, tuple[str, ...]] = {"list": (), "get": ("NAME",), "write": ("NAME", "DIR")}
 
 
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of `ladle data`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ladle data",
         description="List the data sets: what each holds, where it comes from, and whether it is on this machine.\n"
         "Or fetch one, or write its pictures as files, in the folders that your own pictures would have.",

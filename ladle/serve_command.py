@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from ladle.clients.near_names import hint
 
 REPOSITORY = "model_repository"
 MODELS = {"--model_base_path", "--model_config_file", "--repository"}
@@ -46,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ladle serve")
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="model repository to serve")
     for flag in FLAGS:
-        parser.add_argument(f"--{flag.name.replace('_', '-')}", help=flag.help.replace("%", "%%") or None)
+        parser.add_argument(_option(flag.name), help=flag.help.replace("%", "%%") or None)
     return parser
 
 
@@ -80,14 +81,17 @@ def server_flags(arguments: Sequence[str]) -> list[str]:
 def _check(names: set[str], folders: list[str]) -> None:
     from ladle.serving.flags import FLAGS
 
-    known = [f"--{flag.name}" for flag in FLAGS]
-    for name in sorted(names):
+    known = [flag.name for flag in FLAGS]
+    for name in sorted(flag.removeprefix("--") for flag in names):
         if name not in known:
-            near = [found.replace("_", "-").replace("--", "--", 1) for found in difflib.get_close_matches(name, known)]
-            hint = f"did you mean {' or '.join(near)}?" if near else "`ladle serve --help` lists the flags"
-            raise ValueError(f"got the unknown flag {name}; {hint}")
+            option, options = _option(name), [_option(flag) for flag in known]
+            raise ValueError(f"unknown option {option}; {hint(option, options, 'see ladle serve --help')}")
     if len(folders) > 1 or (folders and names & MODELS):
         raise ValueError(
             f"got {' and '.join(folders)}{' beside ' if names & MODELS else ''}"
             f"{', '.join(sorted(names & MODELS))}; expected one folder, or flags that name models"
         )
+
+
+def _option(flag: str) -> str:
+    return f"--{flag.replace('_', '-')}"

@@ -40,7 +40,7 @@ def test_without_a_verb_the_help_goes_to_stderr(capsys: pytest.CaptureFixture[st
 
 def test_a_misspelt_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert ladle_command.main(["clasify"]) == 2
-    assert capsys.readouterr().err == "ladle: no verb 'clasify'; did you mean classify?\n"
+    assert capsys.readouterr().err == "ladle: unknown verb 'clasify'; did you mean classify?\n"
 
 
 def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_serve_takes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--repo", "models"], "got the unknown flag --repo; "),
+        (["--repo", "models"], "unknown option --repo; did you mean --repository?"),
         (["--rest-api-prot", "1"], "did you mean --rest-api-port"),
         (["a", "b"], "got a and b; expected one folder"),
         (["a", "--model-config-file=c"], "got a beside --model_config_file; expected one folder, or flags that name"),
@@ -130,7 +130,7 @@ def test_every_verb_has_a_parser_of_its_own() -> None:
 def test_a_missing_extra_is_one_sentence_that_says_what_to_install() -> None:
     done = run("gateway", code="sys.modules['flask'] = None")
     assert done.returncode == 1
-    assert done.stderr == "ladle gateway needs flask, which is not installed: pip install 'ladle[web]'\n"
+    assert done.stderr == "ladle gateway: flask is not installed; install it with: pip install 'ladle[web]'\n"
 
 
 def test_a_reader_that_leaves_early_is_no_fault() -> None:

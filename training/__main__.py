@@ -14,13 +14,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ladle.training import options
+from ladle.training.arguments import MISUSED
 from ladle.training.quiet import importing_tensorflow
 
 if TYPE_CHECKING:
     from ladle.models import Network
     from ladle.training.run.request import Request
 
-DONE, FAILED, MISUSED = 0, 1, options.MISUSED
+DONE, FAILED = 0, 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # Help, lists and wrong arguments need no TensorFlow: each command imports it when it begins to work.
     arguments, unknown = build_parser(given).parse_known_args(given)
-    if unknown:  # reported by the command's own parser: argparse would name the outer one
-        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if unknown:  # reported by the command's own parser, which knows its options
+        arguments.parser.refuse(unknown)
     from ladle.training.data import DataError
     from ladle.training.errors import TrainingError, UsageError
 
@@ -46,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def build_parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The parser of all commands, with the options of the networks that the arguments `given` name."""
+def build_parser(given: Sequence[str] = ("train", "--all")) -> argparse.ArgumentParser:
+    """The parser of all commands, with the options of the networks that the arguments `given` name (default: all)."""
     return options.parser(_networks_named(given), VERBS)
 
 

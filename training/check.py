@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ladle.training.arguments import Parser
 from ladle.training.quiet import without_stderr
 
 BLOCKED = ("keras", "tf_keras", "tensorflow_text", "tensorflow_addons")
@@ -22,7 +23,7 @@ BLOCKED = ("keras", "tf_keras", "tensorflow_text", "tensorflow_addons")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 if every version can be served, 1 if one cannot."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m ladle.training.check",
         description="Load every version of a model repository as TensorFlow Serving does, list its operations and run "
         "each signature on its warm-up request.",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ladle.training.arguments import Parser
 from ladle.training.quiet import importing_tensorflow
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of `ladle convert`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ladle convert",
         description="Add verified ONNX graphs and a model card to a SavedModel.",
         epilog="example:\n  ladle convert /models/my_model",

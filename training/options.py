@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from ladle.training.arguments import Parser
 from ladle.training.loop.config import NO_PRESET
 
-MISUSED = 2
 EXAMPLES = {
     "list": """examples:
   ladle networks
@@ -37,12 +37,6 @@ KERAS_FILES = {"keras": ".keras", "h5": ".h5", "weights": ".weights.h5"}
 Run = Callable[[argparse.Namespace], int]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, exit code 2."""
-        self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.ArgumentParser:
     """The parser of all commands.
 
@@ -52,13 +46,13 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     The parsed arguments have `run`, the command's function, and `parser`, its own parser. Those of `train` also have
     `options`, the names of the networks' options, and `actions`, argparse's actions of the command.
     """
-    whole = _Parser(
+    whole = Parser(
         prog="python -m ladle.training",
         description="Train networks and export them to a model repository.",
         epilog="`COMMAND --help` shows its options and examples.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     listed = _command(commands, "list", "list the networks and their measured metrics", verbs)
     listed.add_argument("--json", action="store_true", help="print JSON, with every option and its default")
     listed.add_argument(

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ladle.clients.cli import hints
-from ladle.clients.cli.options import access, resolve
+from ladle.clients.argument_types import Parser
+from ladle.clients.cli import completion, hints
+from ladle.clients.cli.options import access, resolve, with_model_first
 from ladle.clients.cli.parser import build_parser
 from ladle.clients.drawing.terminal import print_error
 from ladle.clients.errors import InvalidArgument, LadleError
@@ -19,7 +20,12 @@ DONE, FAILED, MISUSED = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns the exit code: 0 done, 1 failed, 2 misused."""
-    given = build_parser().parse_args(argv)
+    parser = build_parser()
+    given, unknown = parser.parse_known_args(with_model_first(sys.argv[1:] if argv is None else argv))
+    if unknown:  # reported by the verb's own parser, which knows its options
+        verb = completion.of_verb(parser, given.verb)
+        assert isinstance(verb, Parser)
+        verb.refuse(unknown)
     command = f"ladle {given.verb}"
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC would log what our own error says
     try:

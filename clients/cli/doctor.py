@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from ladle.clients.argument_types import Parser
 from ladle.clients.drawing.terminal import Progress, paint, plain
 from ladle.clients.library import cards
 from ladle.clients.wire.versions import find_versions
@@ -247,7 +248,7 @@ def main(
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `ladle doctor`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ladle doctor",
         description="Check Python, packages, ports, model repository and data, and say how to repair what is wrong.",
         epilog="examples:\n  ladle doctor --json\n  ladle doctor --deep",

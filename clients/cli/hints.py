@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from ladle.clients.errors import InvalidArgument, LadleError, NotFound, Unimplemented
 from ladle.clients.library import tasks
 from ladle.clients.library.client import Client
+from ladle.clients.near_names import near_names
 
 SHOWN = 8
 """Names that an error lists."""
@@ -33,7 +32,7 @@ def _not_served(client: Client, name: str) -> str | None:
         return None
     if name in served:
         return None  # the version is not served, but the model is
-    near = difflib.get_close_matches(name, served, n=2)
+    near = near_names(name, served)
     if near:
         return f"{name} is not served; did you mean {' or '.join(near)}?"
     if not served:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ def server_options() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     group = shared.add_argument_group("the server and the answer")
     group.add_argument(
+        "--server",
         "--address",
+        dest="address",
+        metavar="ADDRESS",
         default=os.environ.get("LADLE_ADDRESS", DEFAULT_ADDRESS),  # read now, so that --help shows it
         help="grpc://HOST:PORT (several: grpc://A:8500,B:8500) or http://HOST:PORT; with TLS grpcs:// or https:// "
         "(default: $LADLE_ADDRESS, now %(default)s)",
@@ -42,6 +46,26 @@ def server_options() -> argparse.ArgumentParser:
     return shared
 
 
+def model_option() -> argparse.ArgumentParser:
+    """`--model NAME` beside the plain NAME; `with_model_first` gives it its place before the arguments are parsed."""
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--model", metavar="NAME", default=argparse.SUPPRESS, help="the same as NAME in its place")
+    return named
+
+
+def with_model_first(arguments: Sequence[str]) -> list[str]:
+    """`classify a.png --model lenet5` -> `classify lenet5 a.png`: NAME comes first in every verb."""
+    verb, rest = list(arguments[:1]), list(arguments[1:])
+    for place, argument in enumerate(rest):
+        if argument == "--":
+            break
+        if argument == "--model" and place + 1 < len(rest):
+            return [*verb, rest[place + 1], *rest[:place], *rest[place + 2 :]]
+        if argument.startswith("--model="):
+            return [*verb, argument.removeprefix("--model="), *rest[:place], *rest[place + 1 :]]
+    return [*verb, *rest]
+
+
 def version_options() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
     one = which.add_mutually_exclusive_group()
@@ -59,6 +83,35 @@ def picture_options() -> argparse.ArgumentParser:
         "terminal can)",
     )
     return inline
+
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+"""Endings of the picture formats that are written."""
+LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
+"""Those that keep the values of grey pixels."""
+
+
+def picture_file(text: str) -> Path:
+    """A picture to write; its ending names the format."""
+    return _file(text, PICTURES)
+
+
+def mask_file(text: str) -> Path:
+    """A picture to write whose pixels are class ids, so it must not lose any."""
+    return _file(text, LOSSLESS)
+
+
+def array_file(text: str) -> Path:
+    """An array to write."""
+    return _file(text, (".npy",))
+
+
+def _file(text: str, endings: Sequence[str]) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in endings:
+        several = f"one of {', '.join(endings)}" if len(endings) > 1 else endings[0]
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a name that ends in {several}")
+    return path
 
 
 def row(text: str) -> list[float]:

@@ -7,8 +7,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ladle.clients.argument_types import natural, positive, seconds, share
-from ladle.clients.cli.options import code, picture_options, row, server_options, version_options
+from ladle.clients.argument_types import Parser, natural, positive, seconds, share
+from ladle.clients.cli.options import (
+    array_file,
+    code,
+    mask_file,
+    model_option,
+    picture_file,
+    picture_options,
+    row,
+    server_options,
+    version_options,
+)
+from ladle.clients.cli.verbs import SUMMARIES
 
 REPOSITORY = Path("model_repository")
 NUMBERS = re.compile(r"-[\d.][\d.,eE+-]*$")
@@ -17,7 +28,7 @@ NUMBERS = re.compile(r"-[\d.][\d.,eE+-]*$")
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options; `run` names the function of a verb as `module:function`."""
-    parser = argparse.ArgumentParser(prog="ladle", description="Ask a model server: Ladle's own or TensorFlow Serving.")
+    parser = Parser(prog="ladle", description="Ask a model server: Ladle's own or TensorFlow Serving.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add in (_about_models, _images, _codes, _text_and_numbers, _bench):
         add(verbs)
@@ -25,8 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: Any, name: str, summary: str, example: str, run: str, versioned: bool = True, pictures: bool = False
+    verbs: Any, name: str, example: str, run: str, versioned: bool = True, pictures: bool = False
 ) -> argparse.ArgumentParser:
+    summary = SUMMARIES[name]
     added: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=summary,
@@ -36,6 +48,7 @@ def _verb(
         parents=[
             *([version_options()] if versioned else []),
             *([picture_options()] if pictures else []),
+            model_option(),
             server_options(),
         ],
     )
@@ -48,7 +61,6 @@ def _about_models(verbs: Any) -> None:
     added = _verb(
         verbs,
         "status",
-        "list the models of a server with version and state",
         "ladle status\nladle status lenet5 --watch",
         "ladle.clients.cli.status:status",
         versioned=False,
@@ -67,7 +79,6 @@ def _about_models(verbs: Any) -> None:
     added = _verb(
         verbs,
         "metadata",
-        "show the signatures of a model",
         "ladle metadata lenet5",
         "ladle.clients.cli.predict:metadata",
     )
@@ -76,7 +87,6 @@ def _about_models(verbs: Any) -> None:
     added = _verb(
         verbs,
         "predict",
-        "run any signature on numbers, text or files",
         "ladle predict vae --signature generate --input n=2 --input seed=7\n"
         "ladle predict lenet5 --input image=@image.npy --output probabilities=p.npy\n"
         """ladle predict sentiment_lstm --signature text --input 'text=["a fine film"]'""",
@@ -89,7 +99,8 @@ def _about_models(verbs: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="JSON, else text; @FILE.npy and @FILE.json hold the value, and any other @FILE is sent as bytes",
+        help="JSON, else text; @FILE.npy and @FILE.json hold the value; any other @FILE, or stdin as @-, is sent as "
+        "bytes",
     )
     added.add_argument(
         "--output", action="append", default=[], metavar="NAME=FILE.npy", help="write an output to a file"
@@ -100,29 +111,32 @@ def _images(verbs: Any) -> None:
     added = _verb(
         verbs,
         "classify",
-        "name what an image shows",
-        "ladle classify lenet5 shoe.png --top 3",
+        "ladle classify lenet5 shoe.png --top 3\nladle classify lenet5 - < shoe.png",
         "ladle.clients.cli.tasks:classify",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG files")
+    added.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG files; -: stdin")
     added.add_argument("--top", type=positive, default=5, help="classes to show (default: %(default)s)")
 
     added = _verb(
         verbs,
         "segment",
-        "find the class of each pixel of an image",
         "ladle segment unet cells.png --output overlay.png --mask mask.png",
         "ladle.clients.cli.tasks:segment",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file; -: stdin")
     added.add_argument(
-        "--output", type=Path, help="PNG to write, the image under its classes (default: IMAGE-mask.png)"
+        "--output",
+        type=picture_file,
+        metavar="FILE",
+        help="picture to write, the image under its classes (default: ./IMAGE-mask.png)",
     )
-    added.add_argument("--mask", type=Path, help="PNG to write, whose pixel values are the class ids")
+    added.add_argument(
+        "--mask", type=mask_file, metavar="FILE", help="picture to write, whose pixel values are the class ids"
+    )
     added.add_argument(
         "--opacity", type=share, default=0.5, help="opacity of the classes, 0 to 1 (default: %(default)s)"
     )
@@ -136,7 +150,6 @@ def _images(verbs: Any) -> None:
     added = _verb(
         verbs,
         "generate",
-        "draw new images from a seed",
         "ladle generate wgan_gp -n 16 --seed 7 --output grid.png",
         "ladle.clients.cli.tasks:generate",
         pictures=True,
@@ -144,19 +157,18 @@ def _images(verbs: Any) -> None:
     added.add_argument("name", metavar="NAME", help="model")
     added.add_argument("-n", type=positive, default=16, help="number of images (default: %(default)s)")
     added.add_argument("--seed", type=int, default=0, help="the same seed gives the same images (default: %(default)s)")
-    added.add_argument("--output", type=Path, help="PNG to write (default: NAME.png)")
+    added.add_argument("--output", type=picture_file, metavar="FILE", help="picture to write (default: ./NAME.png)")
 
     added = _verb(
         verbs,
         "reconstruct",
-        "pass an image through an auto-encoder",
         "ladle reconstruct vae shoe.png --output two.png\n"
         "ladle reconstruct denoising_autoencoder shoe.png --noise 0.3    # adds noise, then removes it",
         "ladle.clients.cli.tasks:reconstruct",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file; -: stdin")
     added.add_argument(
         "--noise",
         type=share,
@@ -168,55 +180,57 @@ def _images(verbs: Any) -> None:
         "--dropout", type=share, default=0.0, help="share of the pixels to black out first (default: %(default)g)"
     )
     added.add_argument("--seed", type=natural, default=0, help="seed of noise and dropout (default: %(default)s)")
-    added.add_argument("--output", type=Path, help="PNG to write (default: IMAGE-NAME.png)")
+    added.add_argument(
+        "--output", type=picture_file, metavar="FILE", help="picture to write (default: ./IMAGE-NAME.png)"
+    )
 
 
 def _codes(verbs: Any) -> None:
     added = _verb(
         verbs,
         "interpolate",
-        "blend one image into another by their codes",
         "ladle interpolate vae shoe.png boot.png --steps 8 --output blend.png",
         "ladle.clients.cli.tasks:interpolate",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("first", type=Path, metavar="FIRST", help="PNG or JPEG file")
-    added.add_argument("second", type=Path, metavar="SECOND", help="PNG or JPEG file")
+    added.add_argument("first", type=Path, metavar="FIRST", help="PNG or JPEG file; -: stdin")
+    added.add_argument("second", type=Path, metavar="SECOND", help="PNG or JPEG file; -: stdin")
     added.add_argument(
         "--steps", type=positive, default=8, help="number of images, both ends included (default: %(default)s)"
     )
-    added.add_argument("--output", type=Path, help="PNG to write (default: NAME-interpolation.png)")
+    added.add_argument(
+        "--output", type=picture_file, metavar="FILE", help="picture to write (default: ./NAME-interpolation.png)"
+    )
 
     added = _verb(
         verbs,
         "encode",
-        "print an auto-encoder's code of an image",
         "ladle encode vae shoe.png --output code.npy",
         "ladle.clients.cli.tasks:encode",
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file")
-    added.add_argument("--output", type=Path, metavar="FILE.npy", help="file to write the code to, as an array")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file; -: stdin")
+    added.add_argument("--output", type=array_file, metavar="FILE.npy", help="file to write the code to, as an array")
 
     added = _verb(
         verbs,
         "decode",
-        "draw the image of an auto-encoder's code",
         "ladle decode vae 0.5,-1,0,0,0,1.2,0,0,0,0 --output image.png\nladle decode vae @code.npy",
         "ladle.clients.cli.tasks:decode",
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
     added.add_argument("code", type=code, metavar="CODE", help="numbers separated by commas, or @FILE.npy")
-    added.add_argument("--output", type=Path, help="PNG to write (default: NAME-decoded.png)")
+    added.add_argument(
+        "--output", type=picture_file, metavar="FILE", help="picture to write (default: ./NAME-decoded.png)"
+    )
 
 
 def _text_and_numbers(verbs: Any) -> None:
     added = _verb(
         verbs,
         "sentiment",
-        "say whether a text is positive or negative",
         'ladle sentiment sentiment_lstm "a lovely film" "a dull one"\n'
         "ladle sentiment sentiment_lstm < reviews.txt    # one text per line",
         "ladle.clients.cli.tasks:sentiment",
@@ -229,7 +243,6 @@ def _text_and_numbers(verbs: Any) -> None:
     added = _verb(
         verbs,
         "regress",
-        "predict a number for each row of features",
         "ladle regress linear_regression 1 2.5 -3\n"
         "ladle regress house_prices 0.006,18,2.31,0,0.538,6.575,65.2,4.09,1,296,15.3,396.9,4.98",
         "ladle.clients.cli.tasks:regress",
@@ -242,7 +255,6 @@ def _text_and_numbers(verbs: Any) -> None:
     added = _verb(
         verbs,
         "minimise",
-        "descend from a start to a minimum of a function",
         "ladle minimise himmelblau 1,0\nladle minimise himmelblau 1,0 -4,0 4,0 --output descents.png",
         "ladle.clients.cli.tasks:minimise",
         pictures=True,
@@ -252,7 +264,10 @@ def _text_and_numbers(verbs: Any) -> None:
         "starts", nargs="+", type=row, metavar="START", help="coordinates of a start, separated by commas"
     )
     added.add_argument(
-        "--output", type=Path, help="PNG to write in two dimensions: the paths over contour lines (default: NAME.png)"
+        "--output",
+        type=picture_file,
+        metavar="FILE",
+        help="picture to write in two dimensions: the paths over contour lines (default: ./NAME.png)",
     )
 
 
@@ -260,7 +275,6 @@ def _bench(verbs: Any) -> None:
     added = _verb(
         verbs,
         "bench",
-        "measure how fast a running server answers",
         "ladle bench lenet5 --connections 8 --seconds 5\n"
         "ladle bench lenet5 --rate 500 --protocol both --output latency.png",
         "ladle.clients.cli.bench:bench",
@@ -293,4 +307,6 @@ def _bench(verbs: Any) -> None:
     )
     added.add_argument("--seconds", type=seconds, default=10.0, help="seconds to measure (default: %(default)g)")
     added.add_argument("--warm-up", type=seconds, default=1.0, help="seconds before that (default: %(default)g)")
-    added.add_argument("--output", type=Path, metavar="FILE.png", help="file to write a chart of the latencies to")
+    added.add_argument(
+        "--output", type=picture_file, metavar="FILE.png", help="file to write a chart of the latencies to"
+    )

@@ -6,6 +6,7 @@ import argparse
 import base64
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,6 +81,8 @@ def _value(text: str) -> Any:
             return json.loads(text, parse_float=_float)
         except json.JSONDecodeError:
             return text
+    if text == "@-":
+        return [sys.stdin.buffer.read()]
     path = Path(text[1:])
     if path.suffix == ".npy":
         return read_npy(path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from ladle.clients.argument_types import Parser
 from ladle.clients.drawing import inline, terminal
 from ladle.clients.json_output import print_json
 from ladle.clients.library import cards
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `ladle report`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ladle report",
         description="Show figures, training curves, confusion matrix, worst mistakes and card of a trained model.",
         epilog="examples:\n  ladle report lenet5\n  ladle report lenet5 --open",

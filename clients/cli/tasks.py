@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import time
 from collections.abc import Iterable
@@ -26,10 +27,11 @@ from ladle.clients.wire.arrays import Array
 def classify(client: Client, given: argparse.Namespace) -> None:
     """Print the most probable classes of each image."""
     version = version_of(given)
-    found: list[tuple[Path, Classification]] = []
+    found: list[tuple[Path, Path | bytes, Classification]] = []
     with terminal.Progress("classifying", len(given.images)) as progress:
         for path in given.images:
-            found.append((path, client.classify(given.name, path, **version)))
+            image = _read(path)
+            found.append((path, image, client.classify(given.name, image, **version)))
             progress.at(len(found), path.name)
     if given.json:
         print_json(
@@ -41,13 +43,13 @@ def classify(client: Client, given: argparse.Namespace) -> None:
                     "probability": answer.probability,
                     "top": [{"label": label, "probability": p} for label, p in answer.top(given.top)],
                 }
-                for path, answer in found
+                for path, _, answer in found
             ]
         )
         return
-    for path, answer in found:
+    for path, image, answer in found:
         if given.inline is not False:
-            inline.show(_open(path), given.inline)
+            inline.show(_open(image), given.inline)
         print(f"{terminal.paint(path.name, 'dim')}  {terminal.paint(answer.label, 'bold')}")
         print(terminal.bars(answer.top(given.top)))
 
@@ -83,13 +85,14 @@ def generate(client: Client, given: argparse.Namespace) -> None:
 
 def segment(client: Client, given: argparse.Namespace) -> None:
     """Write a picture of the image under the classes of its pixels."""
-    original = _open(given.image)
+    image = _read(given.image)
+    original = _open(image)
     start = time.perf_counter()
-    answer = client.segment(given.name, given.image, **version_of(given))
+    answer = client.segment(given.name, image, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     labels = cards.labels(given.repository, given.name, given.version)
     if given.mask:
-        pictures.mask(answer.class_map).save(given.mask, "PNG")  # whatever its ending: JPEG would change the ids
+        pictures.mask(answer.class_map).save(given.mask)
     facts = {
         "height": answer.class_map.shape[0],
         "width": answer.class_map.shape[1],
@@ -97,7 +100,7 @@ def segment(client: Client, given: argparse.Namespace) -> None:
         "labels": {str(class_id): _label(labels, class_id) for class_id in answer.shares},
         "mask": str(given.mask) if given.mask else None,
     }
-    output = given.output or given.image.with_name(f"{given.image.stem}-mask.png")
+    output = given.output or Path(f"{_stem(given.image)}-mask.png")
     _deliver(pictures.overlay(original, answer.class_map, given.opacity), output, facts, took_ms, given)
     if not given.json:
         largest = sorted(answer.shares.items(), key=lambda entry: -entry[1])
@@ -113,10 +116,11 @@ def reconstruct(client: Client, given: argparse.Namespace) -> None:
         raise InvalidArgument(f"{given.name}: got the outputs {', '.join(declared.outputs)}; expected a reconstruction")
     # The error is against the image as the network gets it, so it is resized here as the server would.
     info = next(iter(declared.inputs.values()))
-    original = images.pixels(given.image, info, given.name)  # [h, w, c]
+    image = _read(given.image)
+    original = images.pixels(image, info, given.name)  # [h, w, c]
     noisy = corrupted(original, given.noise, given.dropout, given.seed) if given.noise or given.dropout else None
     start = time.perf_counter()
-    copy = client.reconstruct(given.name, given.image if noisy is None else noisy, **version_of(given))
+    copy = client.reconstruct(given.name, image if noisy is None else noisy, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     facts: dict[str, Any] = {"height": copy.shape[0], "width": copy.shape[1], "mean_error": _error(original, copy)}
     shown = [original, copy]
@@ -124,7 +128,7 @@ def reconstruct(client: Client, given: argparse.Namespace) -> None:
         facts |= {"noise": given.noise, "dropout": given.dropout, "seed": given.seed}
         facts["mean_error_before"] = _error(original, noisy)
         shown.insert(1, noisy)
-    output = given.output or given.image.with_name(f"{given.image.stem}-{given.name}.png")
+    output = given.output or Path(f"{_stem(given.image)}-{given.name}.png")
     _deliver(pictures.grid(np.stack(shown), columns=len(shown)), output, facts, took_ms, given)
     if given.json:
         return
@@ -153,7 +157,8 @@ def _error(image: Array, other: Array) -> float:
 def interpolate(client: Client, given: argparse.Namespace) -> None:
     """Write the images between two as one row."""
     start = time.perf_counter()
-    images = client.interpolate(given.name, given.first, given.second, given.steps, **version_of(given))
+    first, second = _read(given.first), _read(given.second)
+    images = client.interpolate(given.name, first, second, given.steps, **version_of(given))
     took_ms = 1000 * (time.perf_counter() - start)
     count, height, width, channels = images.shape
     facts = {"steps": count, "height": height, "width": width, "channels": channels}
@@ -163,7 +168,7 @@ def interpolate(client: Client, given: argparse.Namespace) -> None:
 
 def encode(client: Client, given: argparse.Namespace) -> None:
     """Print the code of an image."""
-    code = client.encode(given.name, given.image, **version_of(given))
+    code = client.encode(given.name, _read(given.image), **version_of(given))
     if given.output:
         write_array(given.output, code)
     if given.json:
@@ -267,22 +272,40 @@ def _texts(given: argparse.Namespace) -> list[str]:
     return found
 
 
-def _open(path: Path) -> Image.Image:
+def _read(path: Path) -> Path | bytes:
+    """An image file, or for `-` the bytes on stdin. ValueError: a person sits at stdin, or it is empty."""
+    if str(path) != "-":
+        return path
+    if sys.stdin.isatty():
+        raise ValueError("got - for an image, and no image on stdin; expected one, such as: ... - < image.png")
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise ValueError("got nothing on stdin; expected a PNG or JPEG image")
+    return data
+
+
+def _stem(path: Path) -> str:
+    """What the pictures made of an image are called by default."""
+    return "stdin" if str(path) == "-" else path.stem
+
+
+def _open(image: Path | bytes) -> Image.Image:
+    name = "stdin" if isinstance(image, bytes) else str(image)
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
+            picture.load()
+            return picture
     except UnidentifiedImageError:
-        raise ValueError(f"got {path}, which is not an image; expected PNG or JPEG") from None
+        raise ValueError(f"got {name}, which is not an image; expected PNG or JPEG") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _deliver(
     picture: Image.Image, output: Path, facts: dict[str, Any], took_ms: float, given: argparse.Namespace
 ) -> None:
-    """Write the picture, show it if the terminal can, and print the facts about it."""
-    picture.save(output, "PNG")
+    """Write the picture in the format of its name's ending, show it if the terminal can, and print the facts."""
+    picture.save(output)
     if given.json:
         print_json({**facts, "output": str(output), "latency_ms": took_ms})
         return

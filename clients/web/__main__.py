@@ -16,7 +16,7 @@ from typing import Any
 
 from flask import Flask
 
-from ladle.clients.argument_types import positive, seconds
+from ladle.clients.argument_types import Parser, positive, seconds
 from ladle.clients.web.config import MIB, Config
 
 EPILOG = """examples:
@@ -156,7 +156,7 @@ def _port(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `ladle gateway`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ladle gateway",
         description="Serve the web page and its API in front of a model server.",
         epilog=EPILOG,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ladle.training import options
+from ladle.training import arguments, options
 
 ROOT = Path(__file__).resolve().parents[2]
 # Prints the heavy packages that a command imported, after its own output.
@@ -57,5 +57,5 @@ def test_a_wrong_number_of_jobs_is_refused(count: str, capsys: pytest.CaptureFix
     parser = options.parser([], dict.fromkeys(options.EXAMPLES, lambda arguments: 0))
     with pytest.raises(SystemExit) as ended:
         parser.parse_args(["train", "--all", f"--jobs={count}"])
-    assert ended.value.code == options.MISUSED
+    assert ended.value.code == arguments.MISUSED
     assert f"got '{count}'; expected an integer of 1 or more" in capsys.readouterr().err

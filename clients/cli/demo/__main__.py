@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from ladle.clients.argument_types import Parser
 from ladle.clients.cli import doctor
 from ladle.clients.cli.demo import checks
 from ladle.clients.drawing.terminal import print_error
@@ -265,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `ladle demo`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ladle demo",
         description="Start a model server, train six networks, and ask each one as soon as it is exported.",
         epilog=EPILOG,

@@ -64,8 +64,7 @@ def test_encode_prints_the_code_and_decode_takes_it(ask: Callable[..., str], tmp
     Image.new("L", (4, 4), 255).save(tmp_path / "white.png")
     assert ask("encode", "vae", tmp_path / "white.png", "--output", tmp_path / "code.npy").startswith("1,1\n")
     assert json.loads(ask("encode", "vae", tmp_path / "white.png", "--json"))["code"] == [1.0, 1.0]
-    ask("encode", "vae", tmp_path / "white.png", "--output", tmp_path / "code.data")
-    assert np.load(tmp_path / "code.data").tolist() == [1.0, 1.0]
+    assert np.load(tmp_path / "code.npy").tolist() == [1.0, 1.0]
     for code in ("1,1", f"@{tmp_path / 'code.npy'}"):
         answer = json.loads(ask("decode", "vae", code, "--output", tmp_path / "image.png", "--json"))
         assert (answer["n"], answer["channels"]) == (1, 3)

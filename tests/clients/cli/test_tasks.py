@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ladle.clients.cli.__main__ import main
-from ladle.clients.cli.options import resolve
+from ladle.clients.cli.options import resolve, with_model_first
 from ladle.clients.cli.parser import build_parser
 
 Ask = Callable[..., str]
@@ -100,15 +100,82 @@ def test_generate_writes_the_same_grid_for_the_same_seed(ask: Ask, tmp_path: Pat
     assert Image.open(one).mode == "RGB"
 
 
-def test_segment_writes_the_overlay_and_the_raw_mask(ask: Ask, image: Path, tmp_path: Path) -> None:
+def test_segment_writes_the_overlay_and_the_raw_mask(
+    ask: Ask, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     answer = json.loads(ask("segment", "unet", image, "--mask", tmp_path / "mask.png", "--json"))
     assert answer["classes"] == {"0": 0.5, "1": 0.5}
     assert answer["labels"] == {"0": "class 0", "1": "class 1"}
-    assert Path(answer["output"]) == tmp_path / "picture-mask.png"
+    assert answer["output"] == "picture-mask.png"
     assert Image.open(answer["output"]).size == (4, 4)
     assert np.unique(np.asarray(Image.open(tmp_path / "mask.png"))).tolist() == [0, 1]
-    ask("segment", "unet", image, "--mask", tmp_path / "mask.jpg")
-    assert Image.open(tmp_path / "mask.jpg").format == "PNG"  # a JPEG would change the ids
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        pytest.param(["segment", "unet", "{image}"], "picture-mask.png", id="segment"),
+        pytest.param(["reconstruct", "vae", "{image}"], "picture-vae.png", id="reconstruct"),
+        pytest.param(["reconstruct", "vae", "-"], "stdin-vae.png", id="reconstruct-stdin"),
+        pytest.param(["interpolate", "vae", "{image}", "-"], "vae-interpolation.png", id="interpolate-stdin"),
+        pytest.param(["generate", "vae", "--output", "new.jpg"], "new.jpg", id="jpeg"),
+        pytest.param(["segment", "unet", "-", "--output", "new.webp"], "new.webp", id="webp"),
+        pytest.param(["segment", "unet", "{image}", "--output", "a.png", "--mask", "new.tiff"], "new.tiff", id="mask"),
+    ],
+)
+def test_pictures_are_written_here_in_the_format_of_their_ending(
+    arguments: list[str], written: str, ask: Ask, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(image.read_bytes())))
+    assert f"wrote {written}" in ask(*(str(image) if word == "{image}" else word for word in arguments))
+    assert (here / written).exists()
+    with Image.open(here / written) as picture:
+        assert picture.format == {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".tiff": "TIFF"}[Path(written).suffix]
+    assert list(tmp_path.iterdir()) in ([here, image], [image, here])
+
+
+def test_an_image_is_read_from_stdin(ask: Ask, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pipe(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    from_file = json.loads(ask("classify", "lenet5", image, "--json"))
+    pipe(image.read_bytes())
+    assert json.loads(ask("classify", "lenet5", "-", "--json")) == [{**from_file[0], "image": "-"}]
+    pipe(image.read_bytes())
+    assert ask("encode", "vae", "-") == ask("encode", "vae", image)
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (["classify", "{image}", "--model", "lenet5"], ["classify", "lenet5", "{image}"]),
+        (["classify", "--model=lenet5", "{image}", "--json"], ["classify", "lenet5", "{image}", "--json"]),
+        (["regress", "--top", "3", "--model", "m", "-1,2"], ["regress", "m", "--top", "3", "-1,2"]),
+        (["status", "--model", "unet"], ["status", "unet"]),
+        (["sentiment", "--", "--model", "x"], ["sentiment", "--", "--model", "x"]),
+    ],
+    ids=["apart", "equals", "between", "status", "after-dashes"],
+)
+def test_the_model_may_be_named_by_an_option(given: list[str], plain: list[str]) -> None:
+    assert with_model_first(given) == plain
+
+
+def test_the_server_may_be_named_as_people_guess(server: Any, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "--model", "lenet5", str(image), "--server", f"grpc://{server.grpc}"]) == 0
+    assert "coat" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data", [b"", b"text"], ids=["empty", "no-image"])
+def test_stdin_without_an_image_is_refused(
+    data: bytes, server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert main(["segment", "unet", "-", "--address", f"grpc://{server.grpc}"]) == 1
+    assert "stdin" in capsys.readouterr().err
 
 
 def test_reconstruct_writes_the_image_and_its_copy_side_by_side(ask: Ask, image: Path, tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""The parser of a training command: its errors are one line that begins with the command."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import NoReturn
+
+MISUSED = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser; an unknown option is answered with near ones. Exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown == message:
+            self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.refuse(unknown.split(" "))
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Exit with the error for arguments that this parser does not know."""
+        option = unknown[0].partition("=")[0]
+        if not option.startswith("-"):
+            self.error(f"got {' '.join(unknown)} beside all that is expected")
+        known = [known for action in self._actions for known in action.option_strings]
+        near = difflib.get_close_matches(option, known, n=2, cutoff=0.75)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"see {self.prog} --help"
+        self.exit(MISUSED, f"{self.prog}: unknown option {option}; {hint}\n")
