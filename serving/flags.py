@@ -87,6 +87,11 @@ FLAGS = [
         ("port", 8500, "gRPC port"),
         ("grpc_socket_path", "", "path of a UNIX socket for gRPC, in addition to the port"),
         ("rest_api_port", 0, "REST port; 0: no REST"),
+        (
+            "allow_missing_rest_api",
+            False,
+            "go on with gRPC alone when the REST port cannot be opened, as TensorFlow Serving does; false: end (ours)",
+        ),
         ("rest_api_timeout_in_ms", 30000, "milliseconds that a REST inference may take from its arrival; 0: no limit"),
         ("rest_api_enable_cors_support", False, "send CORS headers with REST answers"),
         (

@@ -23,7 +23,7 @@ from ladle.serving.grpc.api import GrpcApi
 from ladle.serving.grpc.http2 import application
 from ladle.serving.grpc.reload import ReloadApi
 from ladle.serving.repository import assembly
-from ladle.serving.repository.assembly import StartError
+from ladle.serving.repository.assembly import StartError, missing_rest_api
 from ladle.serving.repository.versions import Configuration, Versions
 from ladle.serving.repository.watcher import Watcher
 from ladle.serving.rest.api import RestApi
@@ -110,9 +110,9 @@ class Server:
         raise_file_limit()
         if not await self._load():
             return
+        sockets = self._rest_sockets()
         grpc_server = await backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
         rest = HttpServer(self._rest, _http_limits(self._options), self._rest.headers)
-        sockets = self._rest_sockets()
         await rest.start(sockets)
         log.info("gRPC backend %s: %s", self._backend, self._backend_reason)
         if self._replica is not None:
@@ -177,17 +177,18 @@ class Server:
         return self._replica is not None and self._replica.may_open()
 
     def _rest_sockets(self) -> list[socket.socket]:
+        """The socket for REST, or none. StartError: it cannot be had, and --allow_missing_rest_api is not given."""
         port = self._options.rest_api_port
         if not port:
             return []
         if port == self._options.port:
-            log.error("REST is off: port %d is the gRPC port; choose another --rest_api_port", port)
+            missing_rest_api(self._options, f"port {port} is the gRPC port")
             return []
         try:
             return [listen(self._options.host, port, share=self._replica is not None)]
         except OSError as error:
-            log.error(
-                "REST is off: it cannot listen on %s: %s", show_address(self._options.host or "::", port), reason(error)
+            missing_rest_api(
+                self._options, f"it cannot listen on {show_address(self._options.host or '::', port)}: {reason(error)}"
             )
             return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 from collections.abc import Callable
@@ -16,9 +17,18 @@ from ladle.serving.repository.manager import Load, Manager
 from ladle.serving.repository.versions import L, Versions, describe
 from ladle.serving.repository.watcher import Watcher
 
+log = logging.getLogger(__name__)
+
 
 class StartError(Exception):
     """The server cannot start. The message is `<CODE>: <text>`; the process prints it and exits with status 255."""
+
+
+def missing_rest_api(options: SimpleNamespace, why: str) -> None:
+    """Says why there is no REST. StartError, unless --allow_missing_rest_api is given."""
+    if not options.allow_missing_rest_api:
+        raise StartError(f"UNKNOWN: no REST: {why}; choose another --rest_api_port, or give --allow_missing_rest_api")
+    log.error("REST is off: %s", why)
 
 
 def check(options: SimpleNamespace) -> None:

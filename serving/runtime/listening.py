@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import stat
@@ -63,10 +64,19 @@ def probe_socket(path: str) -> None:
 
 
 def remove_stale_socket(path: Path) -> None:
-    """Removes the UNIX socket that a killed server left at this path; anything but a socket stays."""
+    """Removes the UNIX socket that a killed server left at this path; anything but a socket stays.
+
+    OSError: a server listens there.
+    """
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as asking, contextlib.suppress(ConnectionRefusedError):
+            asking.setblocking(False)  # a server whose queue is full has not left either
+            with contextlib.suppress(BlockingIOError):
+                asking.connect(str(path))
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        path.unlink()
 
 
 # A classic BPF program, which sees each TCP segment from its header on: if byte 13 has the SYN bit, drop the segment,

@@ -108,7 +108,7 @@ class Supervisor:
         log.info("%d workers serve: %s", self._pool.size(), _models(self._manager.available()))
 
     def _hold_ports(self) -> list[socket.socket]:
-        """Reserves the ports. StartError when the gRPC port is in use; a used REST port only turns REST off."""
+        """Reserves the ports. StartError when one is in use; with --allow_missing_rest_api only for the gRPC port."""
         host, port, rest_port = self._options.host, self._options.port, self._options.rest_api_port
         held = []
         if port:
@@ -117,14 +117,15 @@ class Supervisor:
             except OSError as error:
                 address = show_address(host, port)
                 raise StartError(f"UNKNOWN: gRPC cannot listen on {address}: {reason(error)}") from None
-        if rest_port and rest_port != port:
+        why = f"port {port} is the gRPC port" if rest_port and rest_port == port else ""
+        if rest_port and not why:
             try:
                 held.append(_hold(host, rest_port))
             except OSError as error:
-                log.error(
-                    "REST is off: it cannot listen on %s: %s", show_address(host or "::", rest_port), reason(error)
-                )
-                self._arguments.append("--rest_api_port=0")
+                why = f"it cannot listen on {show_address(host or '::', rest_port)}: {reason(error)}"
+        if why:
+            assembly.missing_rest_api(self._options, why)
+            self._arguments.append("--rest_api_port=0")
         return held
 
     # Workers

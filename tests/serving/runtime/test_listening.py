@@ -73,3 +73,55 @@ def test_workers_give_the_systems_reason(tmp_path: Path) -> None:
     assert refusal(tmp_path, "--port=1", "--host=192.0.2.1", "--workers=2").endswith(
         "192.0.2.1:1: Cannot assign requested address"
     )
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["one-process", "two-workers"])
+def test_a_taken_rest_port_ends_the_server(tmp_path: Path, tiny_server: Any, tiny: Any, workers: int) -> None:
+    port, taken = tiny.free_port(), tiny_server.rest_port
+    said = refusal(tmp_path, f"--port={port}", f"--rest_api_port={taken}", "--host=127.0.0.1", f"--workers={workers}")
+    assert said == (
+        f"Failed to start server. Error: UNKNOWN: no REST: it cannot listen on 127.0.0.1:{taken}: "
+        "Address already in use; choose another --rest_api_port, or give --allow_missing_rest_api"
+    )
+
+
+def test_rest_on_the_grpc_port_ends_the_server(tmp_path: Path, tiny: Any) -> None:
+    port = tiny.free_port()
+    said = refusal(tmp_path, f"--port={port}", f"--rest_api_port={port}", "--host=127.0.0.1")
+    assert f"no REST: port {port} is the gRPC port; choose another --rest_api_port" in said
+
+
+@pytest.mark.parametrize(("workers", "is_same"), [(1, False), (2, True)], ids=["one-taken", "two-the-grpc-port"])
+def test_a_server_may_go_on_without_rest(
+    tiny_repository: Path, tiny_server: Any, tiny: Any, tmp_path: Path, workers: int, is_same: bool
+) -> None:
+    port, log = tiny.free_port(), tmp_path / "log"
+    rest = port if is_same else tiny_server.rest_port
+    flags = [f"--port={port}", f"--rest_api_port={rest}", "--host=127.0.0.1", f"--workers={workers}"]
+    command = [sys.executable, "-m", "ladle.serving", f"--repository={tiny_repository}", "--allow_missing_rest_api"]
+    with (
+        log.open("wb") as file,
+        subprocess.Popen([*command, *flags], cwd=ROOT, stdout=file, stderr=file) as running,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        try:
+            request = pb.GetModelStatusRequest()
+            request.model_spec.name = "half_plus_two"
+            status = grpc_stub(channel, services.MODEL).GetModelStatus(request, timeout=60, wait_for_ready=True)
+            assert len(status.model_version_status) == 1
+        finally:
+            running.terminate()
+        assert running.wait(60) == 0
+    taken = f"it cannot listen on 127.0.0.1:{rest}: Address already in use"
+    assert f"REST is off: {f'port {port} is the gRPC port' if is_same else taken}\n" in log.read_text()
+
+
+@BACKENDS
+def test_the_unix_socket_of_a_running_server_is_not_taken_over(tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "socket"
+    flags = ("--port=0", f"--grpc_socket_path={path}", f"--grpc_backend={backend}")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        assert refusal(tmp_path, *flags).endswith(f"gRPC cannot listen on {path}: Address already in use")
+        assert path.exists()
