@@ -120,7 +120,7 @@ def test_an_example_runs(
     for arguments in found:
         assert arguments[0] == verb
         if "<" in arguments:
-            monkeypatch.setattr(sys, "stdin", io.StringIO(Path(arguments.pop()).read_text()))
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(arguments.pop()).read_bytes())))
             arguments.remove("<")
         if verb == "decode":  # the code of a smaller model
             arguments[2] = ",".join(arguments[2].split(",")[: len(np.load(home / "code.npy"))])
