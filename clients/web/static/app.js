@@ -54,7 +54,9 @@ async function live() {
 async function addresses() {
   try {
     setServers(await fetchService());
-  } catch { /* the code keeps the addresses it has */ }
+  } catch {
+    setServers(); // the code keeps the addresses it has
+  }
 }
 
 // --- routes ------------------------------------------------------------------------------------

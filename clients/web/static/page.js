@@ -12,9 +12,11 @@ export function modelPage(name, view) {
   const state = el("p.row.tight.wrap");
   let views = null; // opens a view, once the model was fetched
   let whole = false; // whether the model was served when the page was built
+  let loading = false; // else the first `update`, which comes while the page is built, would build it again
   let seen = ""; // state and version that the page shows
 
   const load = async () => {
+    loading = true;
     try {
       const model = await fetchModel(name);
       const samples = model.samples ? await fetchSamples(name).catch(() => []) : [];
@@ -40,6 +42,7 @@ export function modelPage(name, view) {
       document.title = `${name} · Ladle`;
       body.replaceChildren(el("h1", {}, name), el("p.notice.bad", { role: "alert" }, error.message), error.mayPass ? el("p.hint", {}, "This page loads by itself once the model is served.") : "");
     }
+    loading = false;
   };
   load();
 
@@ -58,7 +61,7 @@ export function modelPage(name, view) {
         rail.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
       }
       const mine = models.find((model) => model.name === name);
-      if (!mine) return;
+      if (!mine || loading) return;
       if (!whole && mine.state === "AVAILABLE") load();
       else if (`${mine.state} ${mine.version}` !== seen) {
         seen = `${mine.state} ${mine.version}`;

@@ -48,6 +48,7 @@ export class Panel {
     Object.assign(this, { running, waiting: null, last: question });
     this.result.setAttribute("aria-busy", "true");
     if (question.code) this.snippets.show(question.code);
+    else this.snippets.hide();
     try {
       const { answer, roundTrip } = await post(this.model.name, question.verb, question.body,
         { query: question.query, signal: running.signal });

@@ -3,57 +3,53 @@
 import { Panel } from "./panel.js";
 import { lineChart } from "./chart.js";
 import { el } from "./dom.js";
+import { numberForm, numericInput, short } from "./numbers.js";
 import { json as jsonCode, literal } from "./snippets.js";
 
 const RANGE = [-10, 10];
 const POINTS = 41;
-const MOST_FIELDS = 24;
-
-/** The signature that takes numbers: {key, input, width}. Width 0: the input has no column axis, so a row is one number. */
-function numericInput(model) {
-  const [[input, { shape }]] = Object.entries(model.signatures.serving_default?.inputs ?? { x: { shape: [null, 1] } });
-  return { key: "serving_default", input, width: shape?.length === 2 ? shape[1] ?? 1 : 0 };
-}
+const MOST_LINES = 6;
+const MOST_SHOWN = 100;
 
 export function regress(model, samples) {
   const panel = new Panel(model);
   const { key, input, width } = numericInput(model);
-  const many = Math.min(Math.max(width, 1), MOST_FIELDS);
-  const rows = samples.filter((sample) => sample.x?.length === many);
-  const names = rows[0]?.columns ?? [];
-  const fields = Array.from({ length: many }, (_, i) => el("input", { type: "number", step: "any", id: `x${i}`, value: rows[0]?.x[i] ?? (many === 1 ? 1 : 0), oninput: () => ask() }));
   const row = (values) => (width ? values : values[0]);
-  const ask = () => {
-    const values = fields.map((field) => Number(field.value));
-    if (fields.some((field) => field.value.trim() === "" || !Number.isFinite(Number(field.value)))) return panel.clear("Every field must hold a number.");
-    const line = many === 1 ? Array.from({ length: POINTS }, (_, i) => reach(values[0])[0] + (i * (reach(values[0])[1] - reach(values[0])[0])) / (POINTS - 1)) : [];
-    const flat = (y) => (Array.isArray(y) ? flat(y[0]) : y);
+  const unit = model.card?.target?.unit ? ` ${model.card.target.unit}` : "";
+  const onvalues = (values) => {
+    const line = values.length === 1 ? Array.from({ length: POINTS }, (_, i) => reach(values[0])[0] + (i * (reach(values[0])[1] - reach(values[0])[0])) / (POINTS - 1)) : [];
     return panel.ask({
       verb: "regress", body: { x: [row(values), ...line.map((x) => row([x]))] }, stream: true,
-      say: ({ y }) => `The answer is ${flat(y[0])}`,
-      draw: ({ y: [first, ...rest] }) => [
-        el("p.answer", {}, Number(flat(first).toPrecision(7)).toString()),
-        truth(values),
-        line.length ? lineChart({ title: `Answer for inputs from ${line[0]} to ${line.at(-1)}`, x: line, series: [{ name: "answer", values: rest.map(flat) }], mark: [values[0], flat(first)], bare: true }) : "",
-      ],
+      say: ({ y }) => `The answer is ${numbersOf(y[0]).map(text).join(", ")}${unit}`,
+      draw: ({ y: [first, ...rest] }) => [...answer(numbersOf(first), unit), truth(values, unit), line.length ? chart(line, rest, values[0], first) : ""],
       code: () => jsonCode(model.name, "regress", { x: [row(values)] }, { signature_name: key, instances: [{ [input]: row(values) }] }, [
         `answer = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(row(values))}]}, signature=${literal(key)})`, "print(answer)"]),
     });
   };
-  const truth = (values) => {
-    const row = rows.find((sample) => sample.x.every((value, i) => value === values[i]));
-    return row?.y === undefined ? "" : el("p.truth", {}, `Truth: ${Number(row.y.toPrecision(7))}`);
+  const form = numberForm(model, samples, { width, onvalues, onempty: (words) => panel.clear(words) });
+  const truth = (values, unit) => {
+    const found = form.rows.find((sample) => sample.x.every((value, i) => value === values[i]));
+    return found?.y === undefined ? "" : el("p.truth", {}, `Truth: ${Number(found.y.toPrecision(7))}${unit}`);
   };
-  const use = (sample) => {
-    fields.forEach((field, i) => { field.value = sample.x[i]; });
-    ask();
-  };
-  queueMicrotask(ask);
-  return panel.frame(el("h3", {}, many === 1 ? "A number" : `${many} numbers`), el("div.fields", {}, ...fields.map((field, i) =>
-    el("div.field", {}, el("label.title", { htmlFor: field.id }, names[i] ?? `x${many === 1 ? "" : i + 1}`), field))),
-  rows.length ? el("div.row.tight.wrap", { role: "group", "aria-label": "Rows of the test set" }, ...rows.map((sample, i) =>
-    el("button", { type: "button", onclick: () => use(sample) }, `Row ${i + 1}`))) : "",
-  el("p.hint", {}, `The answer follows as you type.${rows.length ? " The rows are from the test set: the model did not see them in training." : ""}`));
+  queueMicrotask(form.ask);
+  return panel.frame(...form.nodes);
+}
+
+const numbersOf = (y) => (Array.isArray(y) ? y.flat(Infinity) : [y]);
+const text = (value) => (value === null ? "not a number" : Number(value.toPrecision(7)).toString());
+
+/** One number in large letters; of several all, each with its place. */
+function answer(numbers, unit) {
+  if (numbers.length === 1) return [el("p.answer", {}, text(numbers[0]) + unit)];
+  const shown = numbers.slice(0, MOST_SHOWN);
+  return [el("p.sure", {}, `${numbers.length} numbers`), el("ol.several", {}, ...shown.map((value, i) => el("li", {}, el("span.soft", {}, `${i + 1}`), el("b", {}, text(value))))),
+    numbers.length > shown.length ? el("p.hint", {}, `The first ${MOST_SHOWN} of ${numbers.length}; “Try it” shows all.`) : ""];
+}
+
+function chart(line, rest, x, first) {
+  const many = Math.min(numbersOf(first).length, MOST_LINES);
+  const series = Array.from({ length: many }, (_, i) => ({ name: many === 1 ? "answer" : `number ${i + 1}`, values: rest.map((y) => numbersOf(y)[i]) }));
+  return lineChart({ title: `Answer for inputs from ${short(line[0])} to ${short(line.at(-1))}`, x: line, series, mark: [x, numbersOf(first)[0]], bare: many === 1 });
 }
 
 /** The range of the chart: ±10, or twice as far as the value if it lies outside. */

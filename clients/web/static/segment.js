@@ -33,7 +33,7 @@ export function segment(model, samples) {
         return node;
       },
       say: ({ results: [answer] }) => sentence(answer),
-      code: () => imageCode(model.name, "segment", image.source, "serving_bytes", (given) => [
+      code: () => imageCode(model.name, "segment", image.source, model.signatures.serving_bytes && "serving_bytes", (given) => [
         `answer = client.segment(${JSON.stringify(model.name)}, ${given})`, "print(answer.class_map.shape, answer.class_map.mean())"]),
     });
   };

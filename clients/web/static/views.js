@@ -8,6 +8,7 @@ import { minimise } from "./minimise.js";
 import { regress } from "./regress.js";
 import { segment } from "./segment.js";
 import { sentiment } from "./sentiment.js";
+import { tryIt } from "./try.js";
 
 /** `panel(model, samples)` returns the element; `when(model)` says whether the model has the view (default: if it has the task). */
 export const VIEWS = {
@@ -20,10 +21,11 @@ export const VIEWS = {
   interpolate: { title: "Interpolate", panel: interpolate },
   regress: { title: "Regress", panel: regress },
   minimise: { title: "Minimise", panel: minimise },
+  try: { title: "Try it", panel: tryIt, when: ({ signatures, state }) => state === "AVAILABLE" && Object.keys(signatures ?? {}).length > 0 },
   card: { title: "Model card", panel: card, when: () => true },
 };
 
-/** The names of a model's views: its own task first, the card last. */
+/** The names of a model's views: its own task first, any signature and the card last. */
 export function viewsOf(model) {
   const has = Object.keys(VIEWS).filter((view) => (VIEWS[view].when ? VIEWS[view].when(model) : model.verbs.includes(view)));
   return has.sort((a, b) => (b === model.task) - (a === model.task));

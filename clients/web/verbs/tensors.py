@@ -50,10 +50,11 @@ class TensorVerbs(Verb):
         asked = ModelRequest(self.backend, name, PREDICT, request.options.get("version"))
         signature = request.json.get("signature", DEFAULT)
         inputs = {key: _value(value, key) for key, value in request.json["inputs"].items()}
-        found = asked.call(lambda model, options: asked.client.predict(name, inputs, signature, **options))
+        answer = asked.call(lambda model, options: asked.client.predict(name, inputs, signature, **options))
+        found = {key: np.asarray(answer[key]) for key in sorted(answer)}  # servers answer in any order
         return asked.result(
             signature=signature,
-            outputs={key: _json(np.asarray(array), key) for key, array in found.items()},
+            outputs={key: _json(array, key) for key, array in found.items()},
             tensors={key: {"dtype": dtype_name(array), "shape": list(array.shape)} for key, array in found.items()},
         )
 

@@ -28,6 +28,8 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
+from tests.clients.web import own_models  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[4]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 WAIT_S = 25
@@ -218,6 +220,7 @@ def fill(home: Path, tiny: Any) -> None:
     nothing: dict[str, Any] = {"labels": None, "metrics": None, "config": None}  # a regression has no labels
     describe(tiny.half_plus(2).write(home / "half_plus_two", 1), rows, task="regress", **nothing)
     describe(bowl(tiny).write(home / "bowl", 1), [{"x": [3.0, 1.0], "y": 0.0}], task="regress")
+    own_models.write_all(home, tiny)
 
 
 # Servers and browser

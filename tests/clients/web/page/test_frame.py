@@ -11,12 +11,26 @@ from typing import Any
 
 import pytest
 
+NAMES = [
+    "autoencoder",
+    "bowl",
+    "classifier",
+    "columns",
+    "flowers",
+    "half_plus_two",
+    "mood",
+    "painter",
+    "photos",
+    "threshold",
+    "triple",
+]
+
 
 def test_the_gallery_shows_each_model_with_its_state(page: Any) -> None:
     page.open()
-    page.one("#server", "7 models are served")
+    page.one("#server", f"{len(NAMES)} models are served")
     tiles = {tile.find_element("tag name", "h2").text: tile for tile in page.all(".tile")}
-    assert list(tiles) == ["autoencoder", "bowl", "classifier", "half_plus_two", "mood", "painter", "threshold"]
+    assert list(tiles) == NAMES
     assert "version 1" in tiles["classifier"].text
     assert "87.5 % accuracy test set" in tiles["classifier"].text
     assert "corners, synthetic" in tiles["classifier"].text
@@ -30,15 +44,15 @@ def test_the_gallery_shows_each_model_with_its_state(page: Any) -> None:
 
 def test_a_model_that_appears_or_goes_shows_by_itself(page: Any, site: Any, tiny: Any) -> None:
     page.open()
-    page.one("#server", "7 models are served")
+    page.one("#server", f"{len(NAMES)} models are served")
     classifier = page.one(".tile", "classifier")
     tiny.half_plus(3).write(site.repository / "newcomer", 1)
     page.one(".tile", "newcomer")
     page.one(".tile .state[data-state=AVAILABLE]")
-    page.one("#server", "8 models are served")
+    page.one("#server", f"{len(NAMES) + 1} models are served")
     shutil.rmtree(site.repository / "newcomer")
-    page.one("#server", "7 models are served")
-    page.wait(lambda: len(page.all(".tile")) == 7)
+    page.one("#server", f"{len(NAMES)} models are served")
+    page.wait(lambda: len(page.all(".tile")) == len(NAMES))
     assert classifier.is_displayed()  # still the same element: nothing else was drawn again
 
 
@@ -61,7 +75,7 @@ def test_the_card_shows_figures_data_pictures_and_signatures(page: Any) -> None:
     page.wait(lambda: not page.all("dialog"))
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "bowl", "classifier", "half_plus_two", "mood", "painter", "threshold"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_card_of_every_task_opens(page: Any, name: str) -> None:
     page.open(f"models/{name}/card")
     page.one(".cardview h2", "Signatures")

@@ -280,6 +280,63 @@ def test_a_row_of_the_test_set_is_answered_beside_its_truth(page: Any) -> None:
     assert not page.all(".truth")
 
 
+def test_numbers_are_classified_with_labels_of_ones_own(page: Any) -> None:
+    page.open("models/flowers")
+    page.one(".answer", "setosa")  # the first of equals
+    page.write(page.one("#x2"), "4")
+    page.one(".answer", "virginica")
+    assert [row.text for row in page.all(".bars .label")] == ["virginica", "setosa", "versicolor"]
+    page.write(page.one("#x0"), "")
+    page.one(".blank", "Every field must hold a number.")
+
+
+def test_every_number_of_an_answer_is_shown(page: Any) -> None:
+    page.open("models/triple")
+    page.one(".several")
+    page.write(page.one("#x0"), "5")
+    page.wait(lambda: [number.text for number in page.all(".several b")] == ["5", "10", "15"])
+    assert len(page.all("svg.chart .line")) == 3
+
+
+def test_any_signature_is_tried_in_json(page: Any) -> None:
+    page.open("models/columns")  # no task is known of it, so this is its first view
+    assert [label.text for label in page.wait(lambda: page.all(".field label"))] == [
+        "age float32 [?, 1]",
+        "rooms int64 [?, 1]",
+    ]
+    page.one(".output", "price")
+    page.write(page.all("textarea")[0], "[[1.5]]")
+    page.write(page.all("textarea")[1], "[[40]]")
+    page.wait(lambda: [output.text for output in page.all(".output pre")] == ["[\n [80]\n]", "[\n [41.5]\n]"])
+    page.write(page.all("textarea")[1], "[[4")
+    page.one(".blank", "rooms: got text that is not JSON")
+    page.forgiven.append("422")
+    page.write(page.all("textarea")[1], "[[4.5]]")
+    alert = page.one(".result [role=alert]", "expected int64 [?, 1]").text
+    assert "\n" not in alert
+    page.write(page.all("textarea")[1], '{"shape": [2, 1], "fill": 3}')
+    page.write(page.all("textarea")[0], "[[1], [2]]")
+    page.one(".output pre", "[5]")
+
+
+def test_every_signature_shows_every_output(page: Any) -> None:
+    page.open("models/classifier/try")
+    page.wait(lambda: len(page.all(".output")) == 4)
+    page.one(".choice label", "serving_bytes").click()
+    page.one(".field label", "image_bytes string [?]")
+    page.wait(
+        lambda: (
+            [each.text.split()[0] for each in page.all(".output h3")]
+            == ["class_id", "label", "logits", "probabilities"]
+        )
+    )
+    page.one(".output pre", "boot")  # the first sample
+    assert page.one(".output .bars .label").text == "boot"
+    page.forgiven.append("422")
+    page.one(".in .choice label", "classify").click()
+    page.one(".result [role=alert]")  # a text is no tf.Example
+
+
 def test_a_descent_starts_where_the_picture_is_clicked(page: Any) -> None:
     page.open("models/bowl")
     page.one(".sure", "From (3, 1) to (0, 0), where the function is 0, in 1 step.")

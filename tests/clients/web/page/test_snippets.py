@@ -1,4 +1,4 @@
-"""The code on the page runs as it stands: curl, Python over gRPC and REST give the page's answer."""
+"""The code on the page runs as it stands: curl, Python over gRPC, REST and Node give the page's answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[4]
-LANGUAGES = ("curl", "Python, gRPC", "REST")
+NODE = shutil.which("node")
+LANGUAGES = ("curl", "Python, gRPC", "REST", *(["Node"] if NODE else []))
 DEADLINE_S = 60
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
@@ -33,7 +34,8 @@ def run(page: Any, folder: Path) -> dict[str, str]:
     for language in LANGUAGES:
         page.one(".code .choice label", language).click()
         code = page.one(".code code").text
-        command = [sys.executable, "-c", code] if language.startswith("Python") else ["bash", "-c", code]
+        commands = {"Python, gRPC": [sys.executable, "-c"], "Node": [NODE or "", "--input-type=module", "-e"]}
+        command = [*commands.get(language, ["bash", "-c"]), code]
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
         )
@@ -45,7 +47,10 @@ def run(page: Any, folder: Path) -> dict[str, str]:
 def answers(page: Any, folder: Path) -> tuple[Any, str, Any]:
     """The gateway's JSON, what Python prints, the model server's JSON."""
     printed = run(page, folder)
-    return json.loads(printed["curl"]), printed["Python, gRPC"].strip(), json.loads(printed["REST"])
+    gateway = json.loads(printed["curl"])
+    if NODE:
+        assert {**json.loads(printed["Node"]), "server_ms": 0} == {**gateway, "server_ms": 0}
+    return gateway, printed["Python, gRPC"].strip(), json.loads(printed["REST"])
 
 
 def described(images: Any) -> str:
@@ -169,6 +174,44 @@ def test_of_a_number(page: Any, tmp_path: Path) -> None:
     assert gateway["y"] == [[2.5]]
     assert rest["predictions"] == [[2.5]]
     assert re.search(r"\[\[2\.5\]\]", python)
+
+
+def test_of_any_signature(page: Any, tmp_path: Path) -> None:
+    page.open("models/columns/try")
+    page.one(".output")
+    gateway, python, rest = answers(page, tmp_path)
+    assert gateway["outputs"] == rest["outputs"] == {"price": [[1.5]], "double": [[2]]}
+    assert python.splitlines() == ["double int64 (1, 1) [2]", "price float32 (1, 1) [1.5]"]
+
+
+def test_of_bytes_for_any_signature(page: Any, tmp_path: Path) -> None:
+    page.open("models/classifier/try")
+    page.one(".choice label", "serving_bytes").click()
+    page.one(".output pre", "boot")
+    gateway, python, rest = answers(page, tmp_path)
+    assert gateway["outputs"]["label"] == rest["outputs"]["label"] == ["boot"]
+    assert "class_id int64 (1,) [0]" in python
+
+
+def test_of_a_row_of_numbers(page: Any, tmp_path: Path) -> None:
+    page.open("models/flowers")
+    page.write(page.one("#x1"), "3")
+    page.one(".answer", "versicolor")
+    gateway, python, rest = answers(page, tmp_path)
+    assert gateway["results"][0]["label"] == "versicolor"
+    assert max(rest["predictions"][0]) == pytest.approx(gateway["results"][0]["probability"], abs=1e-6)
+    assert "output_0" in python
+
+
+def test_the_script_for_a_page_runs_in_a_page(page: Any) -> None:
+    page.open("models/flowers")
+    page.write(page.one("#x1"), "3")
+    page.one(".answer", "versicolor")
+    page.one(".code .choice label", "JavaScript").click()
+    code = page.one(".code code").text
+    wrapped = f"const done = arguments[0]; const console = {{ log: done }}; (async () => {{ {code} }})();"
+    said = json.loads(page.driver.execute_async_script(wrapped))
+    assert said["results"][0]["label"] == "versicolor"
 
 
 def test_the_copy_button_copies_what_is_shown(page: Any) -> None:
