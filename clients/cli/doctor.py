@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ladle.clients.argument_types import Parser
-from ladle.clients.drawing.terminal import Progress, paint, plain
+from ladle.clients.drawing.terminal import Progress, paint, plain, wrapped
 from ladle.clients.library import cards
 from ladle.clients.wire.versions import find_versions
 
@@ -242,7 +242,9 @@ def main(
         for finding in found:
             repair = f"  ->  {finding.repair}" if finding.repair else ""
             state = paint(finding.state.ljust(6), STYLES[finding.state])
-            print(f"{state}  {plain(f'{finding.what:<{width}}  {finding.detail}{repair}')}")
+            first, *more = wrapped(plain(f"{finding.detail}{repair}"), 10 + width)
+            print(f"{state}  {plain(f'{finding.what:<{width}}')}  {first}")
+            print("".join(f"{' ' * (10 + width)}{line}\n" for line in more), end="")
     return 1 if any(finding.state == "broken" for finding in found) else 0
 
 

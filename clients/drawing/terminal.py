@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -57,16 +58,37 @@ def bars(rows: Sequence[tuple[str, float]], width: int = 24, stream: TextIO | No
     return "\n".join(lines)
 
 
+NARROWEST = 20
+"""Cells in which a last column is still wrapped."""
+
+
+def columns() -> int:
+    """Cells of a line: those of the terminal, or 80 in a pipe."""
+    return shutil.get_terminal_size().columns
+
+
 def table(rows: Sequence[Sequence[str]], styles: Mapping[str, str] | None = None) -> str:
-    """Rows in columns; the first row is the heading. `styles` gives cells with a certain text a style of CODES."""
+    """Rows in columns; the first row is the heading. The last column is wrapped between words to fit the terminal.
+
+    styles  gives cells with a certain text a style of CODES
+    """
     rows = [[plain(cell) for cell in row] for row in rows]
     styles = {**dict.fromkeys(filter(None, rows[0]), "bold"), **(styles or {})}
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    before = sum(widths[:-1]) + 2 * len(widths[:-1])
     lines = []
     for row in rows:
-        padded = [(cell, cell.ljust(width)) for cell, width in zip(row, widths, strict=True)]
+        first, *more = wrapped(row[-1], before)
+        padded = [(cell, cell.ljust(width)) for cell, width in zip([*row[:-1], first], widths, strict=True)]
         lines.append("  ".join(paint(text, styles[cell]) if cell in styles else text for cell, text in padded).rstrip())
+        lines += [" " * before + line for line in more]
     return "\n".join(lines)
+
+
+def wrapped(text: str, before: int) -> list[str]:
+    """The text as lines that fit behind `before` cells, broken between words; one line at least."""
+    room = max(NARROWEST, columns() - before)
+    return textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False) or [""]
 
 
 def is_live(stream: TextIO) -> bool:
@@ -95,10 +117,10 @@ class Screen:
         self._stream.flush()
 
 
-def _cut(line: str, columns: int) -> str:
-    """The line in at most `columns` cells; a line that is cut loses its colours."""
+def _cut(line: str, width: int) -> str:
+    """The line in at most `width` cells; a line that is cut loses its colours."""
     plain = _ESCAPES.sub("", line)
-    return line if len(plain) <= columns else plain[: columns - 1] + "…"
+    return line if len(plain) <= width else plain[: width - 1] + "…"
 
 
 class Progress:
@@ -124,7 +146,7 @@ class Progress:
         self._next = now + self.PAUSE_S
         share = done / self._total if self._total else 1.0
         text = f"{self._what}  {bar(share, 24, self._stream)}  {min(share, 1):4.0%}  {plain(note)}"
-        self._stream.write("\r" + _cut(text, shutil.get_terminal_size().columns) + "\x1b[K")
+        self._stream.write("\r" + _cut(text, columns()) + "\x1b[K")
         self._stream.flush()
 
     def __enter__(self) -> Progress:

@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import json as json_format
+import shutil
 import sys
+import textwrap
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from ladle.training import data
 from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.progress import Terminal, size
 
-PIPE_WIDTH = 200
-"""Columns of the table if stdout is not a terminal."""
 HERE = {True: "yes", False: "no"}
 
 
 def list_datasets(json: bool = False, *, cache: str | Path | None = None) -> int:
-    """Print all data sets with source, size, licence, checksum and whether they are on this machine; return 0."""
+    """Print all data sets with licence, size, source, checksum and whether they are on this machine; return 0."""
     infos = [data.describe(name, cache=cache) for name in data.names()]
     if json:
         print(json_format.dumps([info.as_dict() for info in infos], indent=2))
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("data set", no_wrap=True)
-    for title in ("what", "here", "comes from", "size", "licence", "sha256"):
-        narrow = title in ("here", "sha256", "size")
-        table.add_column(title, no_wrap=narrow, justify="right" if title == "size" else "left")
+    width = max(60, shutil.get_terminal_size().columns)
+    column = max(len(info.name) for info in infos)
+    print(f"{'DATA SET':<{column}}  HERE  {'SIZE':>8}  LICENCE")
     for info in infos:
-        download = size(info.size_bytes) if info.size_bytes else ""
-        here = HERE[info.present] if info.sources else ""
-        table.add_row(info.name, info.description, here, info.source, download, info.licence, info.sha256[:12])
-    # In a pipe, rich assumes 80 columns, which breaks the rows that other programs read.
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+        download = size(info.size_bytes) if info.size_bytes else "-"
+        facts = f"{info.name:<{column}}  {HERE[info.present] if info.sources else '-':<4}  {download:>8}  "
+        print(textwrap.fill(info.licence, width, initial_indent=facts, subsequent_indent=" " * len(facts)))
+        checked = f"; sha256 {info.sha256[:12]}" if info.sha256 else ""
+        text = f"{info.description[:1].upper()}{info.description[1:]}. From: {info.source}{checked}."
+        print(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))
     return 0
 
 

@@ -9,14 +9,18 @@ from ladle.training import data
 from ladle.training.data import commands
 
 
-def test_the_list_has_a_line_for_each_set(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_list_has_each_set_in_80_columns(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert commands.list_datasets(cache=tmp_path) == 0
     out = capsys.readouterr().out
     for name in data.names():
         assert f"\n{name} " in out
-    for word in ("here", "comes from", "size", "licence", "sha256", "SYNTHETIC", "MIT"):
-        assert word in out
-    assert max(map(len, out.splitlines())) <= commands.PIPE_WIDTH
+    assert out.split("\n")[0].split() == ["DATA", "SET", "HERE", "SIZE", "LICENCE"]
+    for word in ("From: original: keras.datasets.cifar10", "sha256", "SYNTHETIC", "MIT"):
+        assert word in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_the_list_in_json_has_every_fact(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
