@@ -188,6 +188,13 @@ FLAGS = [
         ),
         ("tensorflow_inter_op_parallelism", 0, "operations that run concurrently, TensorFlow only; 0: all cores"),
         ("tensorflow_session_parallelism", 0, "sets both of these where they are not given"),
+        (
+            "max_run_bytes",
+            -1,
+            "memory that one run of a model may need, in bytes: larger batches run in parts, what does not fit is "
+            "refused; 0: no limit; -1: a quarter of the memory of the machine or its control group, less with "
+            "--workers (ours)",
+        ),
         ("max_queued_requests", 1000, "requests of all models that may wait for an engine; 0: no limit (ours)"),
         ("max_queued_requests_per_model", 500, "requests of one model that may wait for an engine; 0: no limit (ours)"),
         ("max_queued_bytes", 256 * 1024 * 1024, "bytes of inputs of all waiting requests; 0: no limit (ours)"),

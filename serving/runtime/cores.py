@@ -20,6 +20,7 @@ _SLICE_NS = 5_000_000
 """Time slice that those threads request, in nanoseconds. From Linux 6.12 on, a waking thread interrupts one whose slice
 is longer than its own. With equal slices, the computing thread keeps the core until the next timer tick, up to 4 ms."""
 _RECENT_S = 0.1
+_SPARE_SHARE = 4
 
 _sharing_processes = [1]
 
@@ -45,6 +46,20 @@ def cpu_count() -> int:
     """Cores that this process may use; with several workers, its share of them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // _sharing_processes[0])
+
+
+def process_count() -> int:
+    """Processes that share the cores and the memory."""
+    return _sharing_processes[0]
+
+
+def run_threads(threads: int | None = None) -> tuple[int, int]:
+    """Threads for runs of any length, and further ones that are kept for short runs.
+
+    threads  of the first kind; None: as many as cores, at least 2
+    """
+    any_length = threads or max(2, cpu_count())
+    return any_length, max(1, any_length // _SPARE_SHARE)
 
 
 class Cores:

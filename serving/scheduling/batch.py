@@ -14,6 +14,7 @@ import numpy as np
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
 from ladle.serving.runtime.log import log_caller_error
+from ladle.serving.runtime.stopping import Stop
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import size_of
 from ladle.serving.servables.servable import Servable
@@ -84,7 +85,12 @@ class Task:
 
 @dataclass(eq=False)
 class Batch:
-    """Tasks with one call and one merge key. Without `batching` it holds a single task, which runs unchanged."""
+    """Tasks with one call and one merge key. Without `batching` it holds a single task, which runs unchanged.
+
+    stop      ends the run when nobody waits for it any more
+    is_spare  runs on a thread that is kept for short runs
+    is_long   runs on one of the other threads, and should take long
+    """
 
     servable: Servable
     call: Call
@@ -93,6 +99,9 @@ class Batch:
     tasks: list[Task] = field(default_factory=list)
     rows: int = 0
     is_waiting: bool = True
+    is_spare: bool = False
+    is_long: bool = False
+    stop: Stop = field(default_factory=Stop)
 
     def has_room(self, rows: int) -> bool:
         return self.batching is not None and self.rows + rows <= self.batching.limit
@@ -103,6 +112,16 @@ class Batch:
             return False
         size = sum(size_of(task.inputs) for task in self.tasks)
         return self.servable.latencies[self.call.signature].is_quick(size)
+
+    def expected_s(self) -> float | None:
+        """Seconds that the batch should take; None if its signature has not been measured."""
+        size = sum(size_of(task.inputs) for task in self.tasks)
+        return self.servable.latencies[self.call.signature].expected_s(size)
+
+    def stop_if_abandoned(self) -> None:
+        """Stops the run if nobody waits for any of its answers."""
+        if all(task.future.done() for task in self.tasks):
+            self.stop.set()
 
     def pays_off(self) -> bool:
         """Whether a row takes less time in the merged run than alone; True until both sizes have been measured."""
@@ -131,8 +150,8 @@ class Batch:
         try:
             results.extend(self._run(self.tasks))
         except Exception as error:
-            if len(self.tasks) == 1:
-                results = [error]
+            if len(self.tasks) == 1 or self.stop.is_set:
+                results = [error] * len(self.tasks)
             else:
                 log_caller_error(log, "%s: a merged run failed; its requests now run one by one", self.servable.name)
                 results = [self._run_alone(task) for task in self.tasks]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 
 from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted
-from ladle.serving.runtime.cores import cpu_count, loop_activity, lower_priority
+from ladle.serving.runtime.cores import loop_activity, lower_priority, run_threads
+from ladle.serving.runtime.stopping import stoppable
 from ladle.serving.scheduling.batch import (
     Batch,
     Call,
@@ -38,19 +40,27 @@ from ladle.serving.telemetry.metrics import Metrics
 _RETRY_MERGING = 32  # requests that run alone, because merging had not paid off, before merging is tried again
 MERGED_FROM_S = 200e-6
 """Runs that take less merge only with requests of the same tick; longer ones wait for a thread, and merge there."""
+SHORT_S = 0.1
+"""A run that should take at most this long need not wait for longer ones: some threads are kept for such runs."""
+_MAX_SCANNED = 32  # batches at the head of a queue among which a short one is looked for
 
 
 class Scheduler:
     """Runs requests on their servables.
 
-    threads  batches that run at once beside the event loop; default: the number of cores, at least 2
+    threads  batches that run at once beside the event loop; default: the number of cores, at least 2. When all of them
+             are busy with long runs, a quarter as many more (at least one) run short ones
     """
 
     def __init__(
         self, threads: int | None = None, limits: Limits | None = None, metrics: Metrics | None = None
     ) -> None:
-        self._idle_threads = threads or max(2, cpu_count())
-        self._pool = ThreadPoolExecutor(self._idle_threads, thread_name_prefix="run", initializer=lower_priority)
+        self._threads, self._spare_threads = run_threads(threads)
+        self._idle_threads = self._threads
+        self._long_runs = 0
+        self._pool = ThreadPoolExecutor(
+            self._threads + self._spare_threads, thread_name_prefix="run", initializer=lower_priority
+        )
         self._limits = limits or Limits()
         self._metrics = metrics
         self._queues: dict[str, ModelQueue] = {}
@@ -189,7 +199,7 @@ class Scheduler:
             self._abandon(task)
 
     def _abandon(self, task: Task) -> None:
-        """Drops a task that nobody waits for. A waiting task leaves its queue; a running one ends by itself."""
+        """Drops a task that nobody waits for. A waiting task leaves its queue; a running one is stopped."""
         if task.timer is not None:
             task.timer.cancel()
         if not task.future.done():
@@ -206,6 +216,8 @@ class Scheduler:
                 with contextlib.suppress(ValueError):  # `_dispatch` has taken it out already
                     self._queues[batch.servable.name].batches.remove(batch)
             batch.servable.leave()
+        elif batch is not None and not batch.is_waiting:
+            batch.stop_if_abandoned()
 
     def _close(self, batch: Batch) -> None:
         """Marks a batch that starts or is empty: no task may join it any more."""
@@ -235,7 +247,29 @@ class Scheduler:
             if (chosen := self._next(queue)) is not None:
                 self._virtual_time_s = queue.engine_s
                 self._idle_threads -= 1
+                expected = chosen.expected_s()
+                chosen.is_long = expected is not None and expected > SHORT_S
+                self._long_runs += chosen.is_long
                 self._pool.submit(self._run_in_thread, chosen, asyncio.get_running_loop())
+        # Long runs may take seconds each. A short one that waited for them would answer late for no gain.
+        while self._spare_threads and self._long_runs == self._threads:
+            short = self._next_short(queue for queue in queues if queue.batches)
+            if short is None:
+                break
+            short.is_spare = True
+            self._spare_threads -= 1
+            self._pool.submit(self._run_in_thread, short, asyncio.get_running_loop())
+
+    def _next_short(self, waiting: Iterable[ModelQueue]) -> Batch | None:
+        """Takes a batch that should be short out of its queue, also from behind longer ones; None if there is none."""
+        for queue in sorted(waiting, key=lambda queue: queue.engine_s):
+            for batch in list(islice(queue.batches, _MAX_SCANNED)):
+                expected = batch.expected_s()
+                if expected is not None and expected <= SHORT_S:
+                    queue.batches.remove(batch)
+                    if self._start(batch):
+                        return batch
+        return None
 
     def _next(self, queue: ModelQueue) -> Batch | None:
         """The queue's first batch, or only its first request where merging has not paid off; None if it expired."""
@@ -278,12 +312,17 @@ class Scheduler:
             self._metrics.batch(batch.servable.name, batch.call.signature, batch.rows, padding, waited, sizes)
 
     def _run_in_thread(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
-        results, seconds = batch.run()
+        with stoppable(batch.stop):
+            results, seconds = batch.run()
         with contextlib.suppress(RuntimeError):  # the loop was closed while the batch ran
             loop.call_soon_threadsafe(self._end_run, batch, results, seconds)
 
     def _end_run(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
-        self._idle_threads += 1
+        if batch.is_spare:
+            self._spare_threads += 1
+        else:
+            self._idle_threads += 1
+            self._long_runs -= batch.is_long
         self._queues[batch.servable.name].engine_s += seconds
         self._dispatch()  # before the answers: the thread computes the next batch while they are written
         self._deliver(batch, results, seconds)

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
+from ladle.serving.runtime.cores import process_count
+from ladle.serving.runtime.memory import total_bytes
 from ladle.serving.servables.engines import tflite as tflite_engine
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.engines.savedmodel import SavedModelEngine, is_available
@@ -16,6 +18,7 @@ from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_c
 from ladle.serving.servables.servable import Engine
 from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS
 
+_LEAST_RUN_BYTES = 2**26
 KINDS = ("auto", "onnx", "tensorflow")
 
 
@@ -28,6 +31,7 @@ class EngineOptions:
     intra_op, inter_op   threads within and between operations; 0: measured (ONNX Runtime), all cores (TensorFlow)
     tflite_interpreters  interpreters of a version's model.tflite; 0: ignore that file
     max_image_pixels     largest image that a step decodes, width times height; 0: any
+    max_run_bytes        most memory that a run may need; 0: any
     """
 
     kind: str = "auto"
@@ -36,6 +40,7 @@ class EngineOptions:
     inter_op: int = 0
     tflite_interpreters: int = 0
     max_image_pixels: int = MAX_IMAGE_PIXELS
+    max_run_bytes: int = 0
 
 
 def engine_options(options: SimpleNamespace) -> EngineOptions:
@@ -54,7 +59,13 @@ def engine_options(options: SimpleNamespace) -> EngineOptions:
             else 0
         ),
         max_image_pixels=options.max_image_pixels,
+        max_run_bytes=options.max_run_bytes if options.max_run_bytes >= 0 else share_of_memory(),
     )
+
+
+def share_of_memory() -> int:
+    """Memory that a run may need by default: a quarter of the process's share."""
+    return max(_LEAST_RUN_BYTES, total_bytes() // (4 * process_count()))
 
 
 def open_version(
@@ -97,5 +108,7 @@ def open_engines(
 
 def _open_onnx(folder: Path, signatures: Mapping[str, Any], options: EngineOptions) -> OnnxEngine | None:
     card = read_card(folder)
-    engine = OnnxEngine(folder, card, signatures, options.intra_op, options.max_image_pixels) if card else None
-    return engine if engine is not None and engine.plans else None
+    if card is None:
+        return None
+    engine = OnnxEngine(folder, card, signatures, options.intra_op, options.max_image_pixels, options.max_run_bytes)
+    return engine if engine.plans else None

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import ladle
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
-from ladle.serving.servables.engines import probe
 from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
 
 log = logging.getLogger(__name__)
@@ -30,7 +25,6 @@ log = logging.getLogger(__name__)
 CRASHING = frozenset({"GRU", "LSTM", "RNN"})
 """Operations that end the process when an axis of their input has size 0."""
 _MOST_ELEMENTS = 2**16  # of the made-up row whose outputs show the sizes of an answer without rows
-_PROBE_S = 60.0
 
 
 def run(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> Sequence[Array]:
@@ -134,33 +128,19 @@ def _shaped_by_one_row(graph: Graph, names: Sequence[str], feed: Mapping[str, Ar
     return [array[:0] for array in answers]
 
 
-def find_smallest(graph: Graph, path: Path) -> int:
+def safe_size(graph: Graph, path: Path, found: Mapping[str, Any]) -> int:
     """The smallest size of free axes, other than the first, with which one row does not crash the graph.
 
-    A graph may cut steps off before a recurrent layer, so a size above 0 can crash, too. A child process runs one size
-    after the other, downwards, until one ends it. A graph without such axes needs no child.
+    A graph may cut steps off before a recurrent layer, so a size above 0 can crash, too.
+
+    found  what the probe found out: it tries one size after the other, downwards, until one ends its process
     """
     if all(isinstance(size, int) for shape in graph.inputs.values() for size in shape[1:]):
         return 0
-    environment = dict(os.environ)
-    root = Path(ladle.__file__).resolve().parents[1]
-    if root.name != "site-packages":  # not installed: the child must find this checkout
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", probe.__name__, str(path)]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PROBE_S)
-        survived, status = done.stdout.split(), done.returncode
-    except subprocess.TimeoutExpired as error:
-        output = error.stdout or b""
-        survived, status = (output if isinstance(output, str) else output.decode()).split(), -1
-    except OSError as error:  # no process to be had
-        log.warning("%s: sizes that may crash the graph were not looked for: %s", path, error.strerror)
+    smallest: int | None = found.get("smallest")
+    if smallest is None:
+        log.warning("%s: sizes that may crash the graph were not found; empty axes are refused", path)
         return 1
-    if status == 0:
-        return 0
-    if status > 0:  # the child failed by itself, and no size ended it
-        log.warning("%s: sizes that may crash the graph were not found: %s", path, done.stderr.strip()[-500:])
-        return 1
-    smallest = int(survived[-1]) if survived else probe.SIZES[0] + 1
-    log.info("%s: free axes smaller than %d may crash the graph; such requests are refused", path, smallest)
+    if smallest:
+        log.info("%s: free axes smaller than %d may crash the graph; such requests are refused", path, smallest)
     return smallest

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import mmap
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +17,14 @@ import numpy as np
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, InvalidArgument, ResourceExhausted, ServingError
-from ladle.serving.runtime import paths
+from ladle.serving.runtime import paths, stopping
 from ladle.serving.runtime.log import log_caller_error
-from ladle.serving.servables.engines import empty_inputs, onnx_file
-from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
+from ladle.serving.servables.engines import empty_inputs, large_runs, onnx_file
+from ladle.serving.servables.engines.onnx_graph import KEPT_TWICE_BYTES, NUMPY, Graph
+from ladle.serving.servables.engines.prober import prober
+from ladle.serving.servables.engines.run_memory import RunMemory
 from ladle.serving.servables.saved_model import Signature
-from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS, Step, build
+from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS, Step, Tensors, build
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ class Plan:
     """How a signature runs: steps, a graph, steps.
 
     feeds   the graph's inputs, in its order
+    images  the step that decodes the signature's one input, if it has such a step and no other input
     chosen  the graph outputs and later steps that a set of outputs needs, by that set
     """
 
@@ -39,6 +44,7 @@ class Plan:
     graph: Graph
     feeds: tuple[str, ...]
     after: tuple[Step, ...]
+    images: Step | None = None
     chosen: dict[tuple[str, ...], tuple[list[str], list[Step]]] = field(default_factory=dict)
 
 
@@ -54,11 +60,13 @@ class OnnxEngine:
         signatures: Mapping[str, Signature],
         threads: int = 0,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
+        max_run_bytes: int = 0,
     ) -> None:
         """Load the graphs that the card lists as verified; DataLoss when a file is not the one that was verified.
 
         threads           of each run; 0: `tune` measures the best number
         max_image_pixels  largest image that a step decodes, width times height; 0: any
+        max_run_bytes     most memory that a run may need; 0: any
         """
         self._graphs: dict[str, Graph] = {}
         self.plans: dict[str, Plan] = {}
@@ -69,9 +77,10 @@ class OnnxEngine:
             if signature is None or not file or not (verified.get(file) or {}).get("parity"):
                 continue
             if file not in self._graphs:
-                self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads)
+                self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads, max_run_bytes)
             if _is_fed_by_numpy(self._graphs[file]):
-                self.plans[name] = _plan(signature, entry, self._graphs[file], folder / "assets", max_image_pixels)
+                plan = _plan(signature, entry, self._graphs[file], folder / "assets", max_image_pixels)
+                self.plans[name] = _for_finite_inputs(plan) if verified[file].get("finite") else plan
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
@@ -82,26 +91,56 @@ class OnnxEngine:
                 plan.chosen.clear()
             chosen = plan.chosen[names] = _choose(plan, names)
         from_graph, after = chosen
+        if plan.images is not None and plan.images.decoding is not None and from_graph:
+            encoded = inputs[plan.images.reads[0]]
+            if encoded.ndim == 1:
+                count = large_runs.image_count(plan.graph, from_graph, plan.images.decoding, encoded)
+                if count < len(encoded):
+                    return self._run_parts(signature, inputs, names, count)
         tensors = dict(inputs)
         for step in plan.before:
             step.run(tensors)
         if from_graph:
             feed = {name: tensors[name] for name in plan.feeds}
             try:
-                if 0 in [array.size for array in feed.values()]:
+                sizes = [array.size for array in feed.values()]
+                if 0 in sizes:
                     answers = empty_inputs.run(plan.graph, from_graph, feed)
                 else:
                     if plan.graph.smallest:
                         empty_inputs.check_shapes(plan.graph, feed)
-                    answers = plan.graph.call(from_graph, feed, None)
+                    if plan.graph.count(sizes) > plan.graph.memory.free_elements:
+                        answers = large_runs.run(plan.graph, from_graph, feed)
+                    else:
+                        stop = stopping.current()
+                        answers = plan.graph.call(from_graph, feed, None if stop is None else large_runs.options(stop))
             except ServingError:
                 raise
             except Exception as error:  # ONNX Runtime's exceptions have no common base class
+                stop = stopping.current()
+                if stop is not None:
+                    stop.check()
                 raise _refusal(plan.graph, feed, error) from None
             tensors.update(zip(from_graph, answers, strict=True))
         for step in after:
             step.run(tensors)
         return {name: tensors[name] for name in names}
+
+    def _run_parts(
+        self, signature: str, inputs: Mapping[str, Array], names: tuple[str, ...], count: int
+    ) -> dict[str, Array]:
+        """The outputs for encoded images, so many of which are decoded at once."""
+        [(alias, encoded)] = inputs.items()
+        stop = stopping.current()
+        whole: dict[str, Array] = {}
+        for start in range(0, len(encoded), count):
+            if stop is not None:
+                stop.check()
+            for name, array in self.run(signature, {alias: encoded[start : start + count]}, names).items():
+                if not start:
+                    whole[name] = np.empty((len(encoded), *array.shape[1:]), array.dtype)
+                whole[name][start : start + count] = array
+        return whole
 
     def clock(self, signature: str) -> Callable[[], float]:
         # A run with one thread computes in the caller's: its own clock leaves out what other threads took of the core.
@@ -123,7 +162,7 @@ class OnnxEngine:
     def example(self, signature: str) -> dict[str, Array] | None:
         """Inputs of ones to tune a signature with; None for one with steps before its graph, or with other dtypes."""
         plan = self.plans[signature]
-        if plan.before:
+        if any(step.adds for step in plan.before):
             return None
         example: dict[str, Array] = {}
         for given in plan.graph.session.get_inputs():
@@ -142,7 +181,7 @@ def _is_fed_by_numpy(graph: Graph) -> bool:
     return all(tensor.type in NUMPY for tensor in (*graph.session.get_inputs(), *graph.session.get_outputs()))
 
 
-def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
+def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_bytes: int) -> Graph:
     if Path(file).name != file:
         raise DataLoss(f"card.json names the graph {file!r}; expected a file name in the version's folder")
     path = folder / file
@@ -160,8 +199,13 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int) -> Graph:
         raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
     try:
         graph = Graph(free or str(path), size_bytes, threads)
-        if may_crash:
-            graph.smallest = empty_inputs.find_smallest(graph, path)
+        if free is not None:
+            graph.memory = RunMemory.of_elementwise(max_run_bytes, graph.outputs)
+        elif may_crash or size_bytes <= KEPT_TWICE_BYTES:
+            found = prober.look_at(path, may_crash)
+            if may_crash:
+                graph.smallest = empty_inputs.safe_size(graph, path, found)
+            graph.memory = RunMemory(max_run_bytes, found.get("points") or (), found.get("splits", False))
         return graph
     except Exception as error:
         log.error("%s: %s", path, error)
@@ -193,7 +237,27 @@ def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: 
             f"card.json and saved_model.pb disagree on signature {signature.name}: nothing provides "
             f"{', '.join(missing)}; export the version again"
         )
-    return Plan(before, graph, feeds, after)
+    images = before[0] if len(before) == 1 and len(signature.inputs) == 1 and before[0].decoding else None
+    return Plan(before, graph, feeds, after, images)
+
+
+def _for_finite_inputs(plan: Plan) -> Plan:
+    """The plan with a last step before the graph that refuses NaN and infinities.
+
+    TensorFlow's own answers to them depend on the processor in some operations (softmax), so a graph cannot agree.
+    """
+    kinds = {given.name: np.dtype(NUMPY[given.type]).kind for given in plan.graph.session.get_inputs()}
+    floats = tuple(name for name in plan.feeds if kinds[name] == "f")
+
+    def check(tensors: Tensors) -> None:
+        for name in floats:
+            if not np.isfinite(tensors[name]).all():
+                raise InvalidArgument(
+                    f'input "{name}" holds NaN or infinity, for which the ONNX graph was not verified; send finite '
+                    "numbers, or start the server with --engine=tensorflow"
+                )
+
+    return dataclasses.replace(plan, before=(*plan.before, Step("check_finite", floats, (), check)))
 
 
 def _choose(plan: Plan, names: tuple[str, ...]) -> tuple[list[str], list[Step]]:
@@ -216,5 +280,22 @@ def _refusal(graph: Graph, feed: Mapping[str, Array], error: Exception) -> Excep
         for name, shape in graph.inputs.items():
             if not empty_inputs.fits(shape, feed[name].shape):
                 return InvalidArgument(empty_inputs.misfit(name, shape, feed[name].shape))
+    text = str(error)
+    if "Integer division by zero" in text or "Integer modulo by zero" in text:
+        return InvalidArgument("Integer division by zero")
+    outside = re.search(r"out of data bounds, idx=(-?\d+) must be within the inclusive range \[-(\d+),", text)
+    if outside:
+        return _outside_of_table(feed, *map(int, outside.groups()))
     given_inputs = ", ".join(f'"{name}" {array.dtype} {list(array.shape)}' for name, array in feed.items())
     return InvalidArgument(f"the graph cannot run inputs of these shapes: {given_inputs}")
+
+
+def _outside_of_table(feed: Mapping[str, Array], found: int, rows: int) -> InvalidArgument:
+    """TensorFlow's error for an id outside of a table: which input has it, if the id is a value of one."""
+    # Converted graphs move a negative id down by the table's length, as ONNX would count it from the end.
+    for value in (found, found + rows):
+        for array in feed.values():
+            if array.dtype.kind in "iu" and (places := np.argwhere(array == value)).size:
+                where = ",".join(map(str, places[0]))
+                return InvalidArgument(f"indices[{where}] = {value} is not in [0, {rows})")
+    return InvalidArgument(f"indices = {found if found >= 0 else found + rows} is not in [0, {rows})")

@@ -6,9 +6,10 @@ cores are free.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ import onnxruntime
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.runtime.cores import Cores, cpu_count
+from ladle.serving.servables.engines.run_memory import RunMemory
 from ladle.serving.servables.latency import Latency, size_of
 
 SLOW_S = 1e-3
@@ -60,6 +62,8 @@ class Graph:
     call    (output names, inputs by name, None) -> arrays
     smallest  for a graph that empty inputs may crash, the least safe size of free axes other than the first; such a
             graph never runs without rows. None: no input is known to crash it
+    memory  how much memory its runs need
+    count   an upper bound of `elements`, from the sizes of the inputs
     narrow  the session with few threads, usually one
     wide    a session with more threads, for runs that find cores free; None when more threads gain nothing
     """
@@ -73,6 +77,9 @@ class Graph:
         self.source, self._size_bytes = source, size_bytes
         self.tuned = threads > 0
         self.smallest: int | None = None
+        self.memory = RunMemory(0)
+        # Tensors that are broadcast make a larger one: at most the product of their sizes.
+        self.count: Callable[[list[int]], int] = math.prod if isinstance(source, bytes) else sum
         self.wide: TimedSession | None = None
         self._use(TimedSession(self._open(threads or 1), threads or 1))
         self._runs: dict[int, int] = {}
@@ -94,6 +101,25 @@ class Graph:
     def outputs(self) -> list[str]:
         """Output names, in the graph's order."""
         return [o.name for o in self.session.get_outputs()]
+
+    def row_inputs(self, feed: Mapping[str, Array]) -> list[str]:
+        """The inputs whose first axis counts the rows of the batch; none if their numbers of rows differ."""
+        if isinstance(self.source, bytes):  # takes any shape: rows are rows only if nothing is broadcast
+            names, shapes = list(feed), {array.shape for array in feed.values()}
+        else:
+            names = [name for name, shape in self.inputs.items() if shape and not isinstance(shape[0], int)]
+            shapes = {feed[name].shape[:1] for name in names}
+        return names if len(shapes) == 1 and shapes != {()} else []
+
+    def elements(self, feed: Mapping[str, Array]) -> int:
+        """Elements of these inputs, of those with rows if there are such; the most of any tensor, if they broadcast."""
+        if isinstance(self.source, bytes):
+            try:
+                return math.prod(np.broadcast_shapes(*(array.shape for array in feed.values())))
+            except ValueError:
+                return 1  # the graph refuses them
+        by_row = self.row_inputs(feed)
+        return sum(array.size for name, array in feed.items() if name in by_row or not by_row)
 
     def tune(self, feed: Mapping[str, Array]) -> None:
         """Measure a slow graph with more threads on these inputs, and keep the best; later calls do nothing."""

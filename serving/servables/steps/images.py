@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,8 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 
 _REQUEST_IMAGES = 8  # a request may have as many pixels in all as this many of the largest images
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_PNG_SIZE = struct.Struct(">II")
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -26,35 +29,67 @@ def decode_batch(encoded: Array, name: str, channels: int, size: tuple[int, int]
     """
     if encoded.ndim != 1:
         raise InvalidArgument(f'input "{name}" has shape {list(encoded.shape)}; expected [batch], one image each')
-    images, left = [], _REQUEST_IMAGES * max_pixels or math.inf
+    _check_heads(encoded, name, channels, size, max_pixels)
+    images = [_decode(data, f'input "{name}", image {i}', channels, size, max_pixels) for i, data in enumerate(encoded)]
+    return np.stack(images) if images else np.zeros((0, *(size or (0, 0)), channels), np.float32)
+
+
+def _check_heads(encoded: Array, name: str, channels: int, size: tuple[int, int] | None, max_pixels: int) -> None:
+    """InvalidArgument as for `decode_batch`, before the first image is decoded."""
+    left, first = _REQUEST_IMAGES * max_pixels or math.inf, None
     for i, data in enumerate(encoded):
-        image, pixels = _decode(data, f'input "{name}", image {i}', channels, size, max_pixels)
-        left -= pixels
+        own = _size_of(data)
+        if own is None or 0 < max_pixels < own[0] * own[1]:
+            _decode(data, f'input "{name}", image {i}', channels, size, max_pixels)  # says what is wrong with it
+            continue
+        left -= own[0] * own[1]
         if left < 0:
             raise InvalidArgument(
                 f'input "{name}" has {len(encoded)} images of more than {_REQUEST_IMAGES * max_pixels} pixels in all; '
                 "send fewer at once"
             )
-        images.append(image)
-    if not images:
-        return np.zeros((0, *(size or (0, 0)), channels), np.float32)
-    different = next((image for image in images if image.shape != images[0].shape), None)
-    if different is not None:
-        first, other = images[0].shape[:2], different.shape[:2]
-        raise InvalidArgument(
-            f'input "{name}" has images of {first[0]}×{first[1]} and of {other[0]}×{other[1]} pixels; '
-            "all images of a request must have one size"
-        )
-    return np.stack(images)
+        first = first or own
+        if size is None and own != first:
+            raise InvalidArgument(
+                f'input "{name}" has images of {first[0]}×{first[1]} and of {own[0]}×{own[1]} pixels; '
+                "all images of a request must have one size"
+            )
 
 
-def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None, max_pixels: int) -> tuple[Array, int]:
-    """An image, float32 [h, w, channels], and its number of pixels before resizing."""
+def read_sizes(encoded: Array, max_pixels: int = 0) -> list[tuple[int, int]]:
+    """Height and width of each image, from its head; [] if one cannot be read, or if `decode_batch` refuses them."""
+    sizes, left = [], _REQUEST_IMAGES * max_pixels or math.inf
+    for data in encoded:
+        size = _size_of(data)
+        if size is None:
+            return []
+        count = size[0] * size[1]
+        left -= count
+        if left < 0 or 0 < max_pixels < count:
+            return []
+        sizes.append(size)
+    return sizes
+
+
+def _size_of(data: bytes) -> tuple[int, int] | None:
+    """Height and width of an image, from its head; None if it cannot be read."""
+    # Without Pillow where that is easy, for each request comes along here: the first chunk of a PNG holds the size.
+    if data[:16] == _PNG_HEAD and len(data) >= 24:
+        width, height = _PNG_SIZE.unpack_from(data, 16)
+        return height, width
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            count = picture.width * picture.height
+            return picture.height, picture.width
+    except Exception:  # a damaged file can make Pillow raise anything
+        return None
+
+
+def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None, max_pixels: int) -> Array:
+    """An image, float32 [h, w, channels]."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             # Opening reads the header alone: refuse before a few bytes unpack into gigabytes.
-            if 0 < max_pixels < count:
+            if 0 < max_pixels < picture.width * picture.height:
                 raise InvalidArgument(
                     f"{what} has {picture.width}×{picture.height} pixels; at most {max_pixels} are decoded"
                 )
@@ -67,11 +102,11 @@ def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None,
     if channels == 1:
         image = (image * _GREY).sum(axis=-1, keepdims=True, dtype=np.float32)  # [h, w, 1]
     if size is None or image.shape[:2] == size:
-        return image, count
+        return image
     height, width = size
     planes = [Image.fromarray(image[..., channel]) for channel in range(channels)]
     planes = [plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1), count
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
 def _rgb(picture: Image.Image) -> Array:

@@ -33,12 +33,27 @@ MAX_IMAGE_PIXELS = 2**24
 
 @dataclass(frozen=True)
 class Step:
-    """A function of named tensors: `run` reads some of them and adds others."""
+    """A function of named tensors: `run` reads some of them and adds others. `decoding` is that of encoded images."""
 
     op: str
     reads: tuple[str, ...]
     adds: tuple[str, ...]
     run: Callable[[Tensors], None]
+    decoding: ImageDecoding | None = None
+
+
+@dataclass(frozen=True)
+class ImageDecoding:
+    """What encoded images become: a few bytes can hold many pixels.
+
+    channels  of the decoded images
+    size      height and width to which they are resized; None: they keep their own
+    sizes     height and width of each image of a batch, from its head; [] if one cannot be read or may not be decoded
+    """
+
+    channels: int
+    size: tuple[int, int] | None
+    sizes: Callable[[Array], list[tuple[int, int]]]
 
 
 def build(description: Mapping[str, Any], assets: Path, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Step:
@@ -62,7 +77,7 @@ def build(description: Mapping[str, Any], assets: Path, max_image_pixels: int = 
 
 
 def _decode_image(step: Mapping[str, Any], max_pixels: int) -> Step:
-    from ladle.serving.servables.steps.images import decode_batch  # imports Pillow, which most models do not need
+    from ladle.serving.servables.steps.images import decode_batch, read_sizes  # Pillow, which most models do not need
 
     source, target, channels = step["input"], step["output"], int(step["channels"])
     size = None if step["height"] is None else (int(step["height"]), int(step["width"]))
@@ -70,7 +85,8 @@ def _decode_image(step: Mapping[str, Any], max_pixels: int) -> Step:
     def run(tensors: Tensors) -> None:
         tensors[target] = decode_batch(tensors[source], source, channels, size, max_pixels)
 
-    return Step("decode_image", (source,), (target,), run)
+    decoding = ImageDecoding(channels, size, lambda encoded: read_sizes(encoded, max_pixels))
+    return Step("decode_image", (source,), (target,), run, decoding)
 
 
 def _tokenize(step: Mapping[str, Any], assets: Path) -> Step:
