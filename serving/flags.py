@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Literal
 
+from ladle.serving import unused
 from ladle.serving.repository.folders import MODEL_NAMES
 
 Value = bool | int | float | str
@@ -249,7 +250,7 @@ class FlagError(Exception):
 def parse(arguments: Sequence[str], report: bool = True) -> SimpleNamespace:
     """The value of every flag, by name. FlagError for a bad value.
 
-    report  prints unknown flags, and flags without effect, to stderr
+    report  prints unknown flags, and flags and fields of files without effect, to stderr
     """
     warnings: list[str] = []
     values: dict[str, Value] = {flag.name: flag.default for flag in FLAGS}
@@ -277,12 +278,15 @@ def parse(arguments: Sequence[str], report: bool = True) -> SimpleNamespace:
             raise FlagError(f"--{flag.name} is not supported by this server; start it without this flag")
         if flag.use == "no" and values[flag.name] != flag.default:
             warnings.append(f"--{flag.name} has no effect in this server")
-    if report and warnings:
-        print(*warnings, sep="\n", file=sys.stderr)
     if values["repository"] and "max_num_load_retries" not in given:
         # Versions are renamed into a repository when they are complete: a load that fails once will fail again.
         values["max_num_load_retries"] = 0
-    return SimpleNamespace(**values)
+    options = SimpleNamespace(**values)
+    if report:
+        warnings += unused.settings(options, {flag.name: flag.default for flag in FLAGS})
+    if report and warnings:
+        print(*warnings, sep="\n", file=sys.stderr)
+    return options
 
 
 def _read(flag: Flag, text: str) -> Value:

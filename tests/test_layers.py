@@ -27,7 +27,7 @@ ROOMS = {
 ORDER = {
     "ladle": "__main__ completion_command command doctor_command serve_command data_command version",
     "serving": """
-        __main__ command worker_command server flags config_writer workers grpc rest open_inference dataplane scheduling
+        __main__ command worker_command server flags unused config_writer workers grpc rest open_inference dataplane scheduling
         repository servables telemetry runtime errors""",
     "serving.grpc": "backend native api open_inference health reflection reload predict_request predict_response wire calls http2",
     "serving.rest": "api open_inference routes compression http json",

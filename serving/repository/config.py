@@ -25,6 +25,10 @@ def parse_models(config: Any, root: Path | None = None) -> list[ModelConfig]:
     if config.WhichOneof("config") == "custom_model_config":
         raise InvalidArgument("got a custom_model_config, which is not supported; expected a model_config_list")
     check_paths(config, root)
+    entries = config.model_config_list.config
+    for check in (check_platform, _check_logging):
+        for entry in entries:
+            check(entry)
     return [
         ModelConfig(
             entry.name,
@@ -33,8 +37,7 @@ def parse_models(config: Any, root: Path | None = None) -> list[ModelConfig]:
             dict(entry.version_labels),
             root,
         )
-        for entry in config.model_config_list.config
-        if check_platform(entry)
+        for entry in entries
     ]
 
 
@@ -72,6 +75,15 @@ def check_platform(entry: Any) -> str:
     if platform != _TENSORFLOW:
         raise InvalidArgument(f"Model {entry.name} requests unsupported platform {platform}")
     return platform
+
+
+def _check_logging(entry: Any) -> None:
+    """InvalidArgument for a logging_config, in TensorFlow Serving's words and ours: neither server logs requests."""
+    if entry.HasField("logging_config"):
+        raise InvalidArgument(
+            f"No request-logger-creator provided. Model {entry.name} has a logging_config, but this server does not "
+            "log requests; remove it"
+        )
 
 
 def read_platform(entry: Any) -> str:

@@ -11,10 +11,12 @@ from ladle.clients.wire import messages as pb
 from ladle.serving.errors import InvalidArgument
 
 
-def read_text_proto(path: Path, message: Any) -> Any:
+def read_text_proto(path: Path, message: Any, report: bool = True) -> Any:
     """Reads a text-format file into a message of this class.
 
-    InvalidArgument when it cannot be read. Line, column and reason go to stderr, as in TensorFlow Serving.
+    report  prints line, column and reason to stderr, as TensorFlow Serving does, if it cannot be read
+
+    InvalidArgument when it cannot be read.
     """
     from google.protobuf import text_format  # takes a tenth of the start-up time, and most servers have no such file
 
@@ -24,5 +26,6 @@ def read_text_proto(path: Path, message: Any) -> Any:
         raise InvalidArgument(f"Invalid protobuf file: '{path}': {error.strerror}") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         reason = re.sub(r"^(\d+:\d+) : ", r"\1: ", str(error))
-        print(f"Error parsing text-format {message.DESCRIPTOR.full_name}: {reason}", file=sys.stderr, flush=True)
+        if report:
+            print(f"Error parsing text-format {message.DESCRIPTOR.full_name}: {reason}", file=sys.stderr, flush=True)
         raise InvalidArgument(f"Invalid protobuf file: '{path}'") from None

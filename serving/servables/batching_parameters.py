@@ -54,6 +54,30 @@ class Batching:
         """The smallest allowed size that holds so many rows."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
+    def unused(self, per_version: bool) -> list[str]:
+        """A sentence for each parameter of the server's file that is set and changes nothing.
+
+        per_version  each version has its own file, and this one only sets the threads
+        """
+        if per_version:
+            same = Batching(num_batch_threads=self.num_batch_threads, thread_pool_name=self.thread_pool_name)
+            words = "with --enable_per_model_batching_parameters, only num_batch_threads and thread_pool_name count"
+            return [] if self == same else [words]
+        return self._never_used()
+
+    def unused_of_version(self) -> list[str]:
+        """A sentence for each parameter of a version's own file that is set and changes nothing."""
+        threads = "num_batch_threads counts for the whole server; set it in --batching_parameters_file"
+        return ([threads] if self.num_batch_threads else []) + self._never_used()
+
+    def _never_used(self) -> list[str]:
+        found = []
+        if self.batch_timeout_micros:
+            found.append("batch_timeout_micros has no effect: no request waits for another while an engine is idle")
+        if self.max_execution_batch_size and not self.enable_large_batch_splitting:
+            found.append("max_execution_batch_size has no effect without enable_large_batch_splitting")
+        return found
+
     def check(self) -> None:
         """InvalidArgument, in TensorFlow Serving's words, for parameters that contradict each other."""
         if self.max_batch_size < 1:

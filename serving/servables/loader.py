@@ -83,6 +83,8 @@ class Loader:
         batching = read_batching_of(folder) if self.batching and self.own_batching else self.batching
         if batching is not None:
             batching.check()
+            for sentence in batching.unused_of_version() if self.own_batching else ():
+                log.warning("%s version %d: in its batching_params.pbtxt, %s", name, version, sentence)
         definitions, engines, onnx = open_version(folder, self.options)
         servable = Servable(name, version, definitions, engines, batching)
         servable.takes_graph = onnx is None and self.options.kind == "auto" and not self.options.tflite_interpreters

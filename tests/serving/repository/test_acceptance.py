@@ -125,6 +125,12 @@ def test_a_reload_does_not_wait_for_changed_policies(reload: Reloader, refused: 
             "Model n requests unsupported platform caffe",
         ),
         (
+            ['A logging_config { log_collector_config { type: "file" } }'],
+            "INVALID_ARGUMENT",
+            "No request-logger-creator provided. Model a has a logging_config, but this server does not log requests; "
+            "remove it",
+        ),
+        (
             ['A version_labels { key: "l" value: 7 }'],
             "FAILED_PRECONDITION",
             "Request to assign label to version 7 of model a, which is not currently available for inference",
@@ -140,7 +146,18 @@ def test_a_reload_does_not_wait_for_changed_policies(reload: Reloader, refused: 
             "The base path of model n is not below the server's --config_root",
         ),
     ],
-    ids=["twice", "relative", "no platform", "both", "changed", "platform", "label", "outside", "climbs out"],
+    ids=[
+        "twice",
+        "relative",
+        "no platform",
+        "both",
+        "changed",
+        "platform",
+        "logging",
+        "label",
+        "outside",
+        "climbs out",
+    ],
 )
 def test_a_refused_config_changes_nothing(
     reload: Reloader, refused: Any, entries: list[str], code: str, message: str
