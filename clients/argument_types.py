@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ladle.clients.near_names import hint
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Wraps the lines of a description that are too long for the terminal; indented lines, as of examples, stay."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = (line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines())
+        return "\n".join(indent + line for line in lines)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's parser, whose errors are one line that begins with the verb. Exit code 2."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"formatter_class": Help, **options})
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")

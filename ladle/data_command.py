@@ -36,7 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
         "Or fetch one, or write its pictures as files, in the folders that your own pictures would have.",
         epilog="examples:\n  ladle data\n  ladle data --json\n  ladle data get fashion_mnist\n"
         "  ladle data write brain_slices slices",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("verb", nargs="?", choices=list(ACTIONS), default="list", help="default: %(default)s")
     parser.add_argument("name", nargs="?", help="data set to get or write")

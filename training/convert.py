@@ -41,7 +41,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ladle convert",
         description="Add verified ONNX graphs and a model card to a SavedModel.",
         epilog="example:\n  ladle convert /models/my_model",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("directory", type=Path, help="folder of a version, or of a model for its newest version")
     parser.add_argument("--json", action="store_true", help="print JSON")

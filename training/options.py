@@ -50,7 +50,6 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
         prog="python -m ladle.training",
         description="Train networks and export them to a model repository.",
         epilog="`COMMAND --help` shows its options and examples.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     listed = _command(commands, "list", "list the networks and their measured metrics", verbs)
@@ -172,7 +171,6 @@ def _command(commands: Any, name: str, what: str, verbs: Mapping[str, Run]) -> a
         help=what,
         description=f"{what[0].upper()}{what[1:]}.",
         epilog=EXAMPLES[name],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=verbs[name], parser=parser)
     return parser

@@ -98,7 +98,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ladle completion",
         description="Print a script with which a shell completes verbs, options, models and files.",
         epilog=f"to enable it:\n{enable}\n\nexample:\n  ladle completion bash",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", choices=list(ENABLE))
     return parser

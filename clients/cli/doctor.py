@@ -42,6 +42,8 @@ PACKAGES = {
 PYTHON, TRAINING_PYTHON = (3, 10), (3, 11)
 PORTS = {8500: "model server, gRPC", 8501: "model server, REST", 8080: "page"}
 PROBE_S = 0.5
+MODELS = ("saved_model.pb", "saved_model.pbtxt", "model.onnx", "model.tflite")
+"""Files that a server can serve a version from; each is enough."""
 PARITY = 1e-4
 """How far ONNX Runtime may differ from TensorFlow: absolute, or a hundredth of it relative to the largest value."""
 
@@ -58,6 +60,10 @@ class Finding:
     state: State
     detail: str
     repair: str | None = None
+
+
+class GraphDiffersError(ValueError):
+    """Raised by a comparison: a graph answers otherwise than TensorFlow."""
 
 
 def python() -> Iterator[Finding]:
@@ -121,18 +127,22 @@ def repository(folder: Path, compare: Compare | None = None) -> Iterator[Finding
             yield Finding(what, "note", doubt, f"ladle convert {version}")
             continue
         yield Finding(what, "broken", fault, again) if fault else Finding(what, "ok", _summary(card))
-        if compare is not None and fault is None and card:
-            yield _compared(version, compare)
+        if compare is not None and fault is None and any(version.glob("saved_model.pb*")):
+            yield _compared(version, compare, card)
 
 
-def _compared(version: Path, compare: Compare) -> Finding:
+def _compared(version: Path, compare: Compare, card: dict[str, Any]) -> Finding:
     what = f"parity {version.parent.name}/{version.name}"
     try:
         return Finding(what, "ok", compare(version))
     except ModuleNotFoundError as error:
         return Finding(what, "note", f"not run: {error.name} is not installed", "pip install 'ladle[train]'")
+    except GraphDiffersError as error:
+        # `ladle convert` keeps the graphs that a card calls verified.
+        again = f"remove {version / 'assets.extra' / 'card.json'}, then: ladle convert {version}"
+        return Finding(what, "broken", str(error), f"ladle train {version.parent.name}" if card.get("task") else again)
     except ValueError as error:
-        return Finding(what, "broken", str(error), f"ladle convert {version}")
+        return Finding(what, "broken", str(error))
 
 
 def _doubt(card: dict[str, Any]) -> str | None:
@@ -147,8 +157,8 @@ def _doubt(card: dict[str, Any]) -> str | None:
 
 
 def _fault(version: Path, card: dict[str, Any]) -> str | None:
-    if not (version / "saved_model.pb").is_file() and not (version / "model.onnx").is_file():
-        return "neither saved_model.pb nor model.onnx"
+    if not any((version / name).is_file() for name in MODELS):
+        return f"no {', '.join(MODELS[:-1])} or {MODELS[-1]}"
     for name, graph in (card.get("onnx") or {}).items():  # none: a SavedModel from elsewhere
         if not (version / name).is_file():
             return f"{name} is missing"
@@ -254,7 +264,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ladle doctor",
         description="Check Python, packages, ports, model repository and data, and say how to repair what is wrong.",
         epilog="examples:\n  ladle doctor --json\n  ladle doctor --deep",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--repository", type=Path, default=Path("model_repository"), help="folder of the models (default: %(default)s)"

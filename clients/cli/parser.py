@@ -44,7 +44,6 @@ def _verb(
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog="examples:\n  " + example.replace("\n", "\n  "),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[
             *([version_options()] if versioned else []),
             *([picture_options()] if pictures else []),

@@ -40,7 +40,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ladle report",
         description="Show figures, training curves, confusion matrix, worst mistakes and card of a trained model.",
         epilog="examples:\n  ladle report lenet5\n  ladle report lenet5 --open",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="model")
     parser.add_argument("--version", type=int, help="version of the model (default: the newest)")

@@ -160,7 +160,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ladle gateway",
         description="Serve the web page and its API in front of a model server.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--port", type=_port, default=8080, help="port of the page (default: %(default)s)")

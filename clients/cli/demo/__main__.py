@@ -270,7 +270,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ladle demo",
         description="Start a model server, train six networks, and ask each one as soon as it is exported.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--once", action="store_true", help="end after the answers")
     parser.add_argument("--retrain", action="store_true", help="train new versions even if some exist")
