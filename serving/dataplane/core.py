@@ -138,7 +138,8 @@ class Core:
         call = Call(signature.name, matching.choose_outputs(signature, output_filter), "Predict")
         # Requests that lack inputs with defaults are completed each time, and so are not cached.
         if shape_key is not None and len(inputs) == len(signature.inputs):
-            call = call._replace(summary=summarize(servable, call, inputs))
+            if servable.latencies[signature.name].by_shape:
+                call = call._replace(summary=summarize(servable, call, inputs))
             servable.cache_call(shape_key, call)
         return self._scheduler.run(servable, call, matching.complete(signature, inputs), deadline)
 

@@ -31,7 +31,7 @@ class InputSummary(NamedTuple):
     """Row count, size and merge key of a request's inputs.
 
     rows       of the first input; 1 for a scalar
-    size       elements, as `size_of` counts them
+    size       as the signature's Latency counts it
     merge_key  equal for requests that may run together; None when batching is off or there are no rows. It holds the
                id of the servable, not the servable: an unloaded version must leave memory at once
     """
@@ -60,7 +60,7 @@ def summarize(servable: Servable, call: Call, inputs: Tensors) -> InputSummary:
         rows = rows_of(inputs)
     elif rows := count_rows(inputs, batching):
         key = id(servable), call.signature, merge_key(call.outputs, inputs, batching)
-    return InputSummary(rows, size_of(inputs), key)
+    return InputSummary(rows, servable.latencies[call.signature].size_of(inputs), key)
 
 
 @dataclass(eq=False)
@@ -110,13 +110,13 @@ class Batch:
         """Whether the batch may run on the event loop."""
         if self.batching is None:  # a quick request that is never merged does not queue in the first place
             return False
-        size = sum(size_of(task.inputs) for task in self.tasks)
-        return self.servable.latencies[self.call.signature].is_quick(size)
+        latency = self.servable.latencies[self.call.signature]
+        return latency.is_quick(sum(latency.size_of(task.inputs) for task in self.tasks))
 
     def expected_s(self) -> float | None:
         """Seconds that the batch should take; None if its signature has not been measured."""
-        size = sum(size_of(task.inputs) for task in self.tasks)
-        return self.servable.latencies[self.call.signature].expected_s(size)
+        latency = self.servable.latencies[self.call.signature]
+        return latency.expected_s(sum(latency.size_of(task.inputs) for task in self.tasks))
 
     def stop_if_abandoned(self) -> None:
         """Stops the run if nobody waits for any of its answers."""
@@ -129,7 +129,8 @@ class Batch:
         # images can take longer than one after the other, because they no longer fit the processor's cache.
         if self.batching is None or self.batching.allowed_batch_sizes or len(self.tasks) < 2:
             return True
-        latency, sizes = self.servable.latencies[self.call.signature], [size_of(task.inputs) for task in self.tasks]
+        latency = self.servable.latencies[self.call.signature]
+        sizes = [latency.size_of(task.inputs) for task in self.tasks]
         alone, merged = latency.measured_s(sizes[0]), latency.measured_s(sum(sizes))
         return alone is None or merged is None or merged / self.rows <= _WORTHWHILE * alone / self.tasks[0].rows
 

@@ -89,7 +89,7 @@ class Scheduler:
         rows, size, merge_key = call.summary or summarize(servable, call, inputs)
         batching = servable.batching if merge_key is not None else None
         latency = servable.latencies[call.signature]
-        expected = latency.seconds.get(size.bit_length()) or latency.expected_s(size)
+        expected = latency.on_loop.get(size.bit_length())
         fits = batching is None or rows <= batching.limit
         # A thread costs two switches, about 50 µs on a busy machine: quick runs stay on the event loop.
         if fits and expected is not None and expected <= (MERGED_FROM_S if batching else QUICK_S):

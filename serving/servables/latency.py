@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ladle.clients.wire.arrays import Array
 
@@ -13,14 +13,29 @@ QUICK_S = 500e-6
 _RISE = 1.05
 
 
-class Latency:
-    """Seconds that an undisturbed call takes, for each power of two of input elements.
+def size_of(inputs: Mapping[str, Array]) -> int:
+    """Elements of all inputs; a string counts by its bytes."""
+    size = 0
+    for array in inputs.values():
+        size += array.size if array.dtype.kind != "O" else sum(map(len, array.ravel().tolist()))
+    return size
 
-    seconds  by `size.bit_length()`; small requests read it in place of `expected_s` and `measured_s`, which saves calls
+
+class Latency:
+    """Seconds that an undisturbed call takes, for each power of two of its size.
+
+    size_of  counts what decides the time of a call: input elements, decoded ones where images are decoded
+    seconds  by `size.bit_length()`
+    by_shape  the shapes of the inputs decide the size
+    on_loop  the same of signatures whose time depends on the size alone, and empty for others: what it has at most
+             QUICK_S for may run on the event loop. A size that was not measured never does: nobody knows its time
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[Mapping[str, Array]], int] = size_of, is_steady: bool = True) -> None:
+        self.size_of = count
         self.seconds: dict[int, float] = {}
+        self.by_shape = count is size_of
+        self.on_loop = self.seconds if is_steady else {}
 
     def record(self, size: int, seconds: float) -> None:
         """Add one measured call with `size` input elements."""
@@ -29,9 +44,9 @@ class Latency:
         self.seconds[power] = seconds if before is None else min(seconds, before * _RISE)
 
     def is_quick(self, size: int) -> bool:
-        """Whether a call of this size should take at most QUICK_S; False before the first measurement."""
-        expected = self.expected_s(size)
-        return expected is not None and expected <= QUICK_S
+        """Whether a call of this size takes at most QUICK_S; False before the first one of this size."""
+        measured = self.on_loop.get(size.bit_length())
+        return measured is not None and measured <= QUICK_S
 
     def measured_s(self, size: int) -> float | None:
         """Seconds that calls of about this size took; None before the first one."""
@@ -52,11 +67,3 @@ class Latency:
             nearest = max(smaller)
             return self.seconds[nearest] * 2.0 ** (power - nearest)
         return self.seconds[min(self.seconds)]
-
-
-def size_of(inputs: Mapping[str, Array]) -> int:
-    """Elements of all inputs; a string counts by its bytes."""
-    size = 0
-    for array in inputs.values():
-        size += array.size if array.dtype.kind != "O" else sum(map(len, array.ravel().tolist()))
-    return size

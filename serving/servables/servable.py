@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition
 from ladle.serving.servables.batching_parameters import Batching
-from ladle.serving.servables.latency import Latency, size_of
+from ladle.serving.servables.latency import Latency
 from ladle.serving.servables.saved_model import INIT_OP, Signature, parse_signature
 
 _TIMED_EVERY = 16  # runs: reading a thread's clock twice costs a small model a measurable part of its time
@@ -25,6 +25,9 @@ class Engine(Protocol):
 
     def clock(self, signature: str) -> Callable[[], float]:
         """The clock that times a run, in seconds: the thread's own if the run uses one thread, else the wall clock."""
+
+    def latency(self, signature: str) -> Latency:
+        """An empty Latency for the signature, which knows what decides the time of its runs."""
 
 
 class Servable:
@@ -55,7 +58,7 @@ class Servable:
         self.signatures: dict[str, Signature] = {key: parse_signature(key, d) for key, d in definitions.items()}
         self.engines = engines
         self.batching = batching
-        self.latencies = {key: Latency() for key in definitions}
+        self.latencies = {key: engines[key].latency(key) if key in engines else Latency() for key in definitions}
         self.takes_graph = False
         self.in_flight = 0
         self.calls: dict[Hashable, Any] = {}
@@ -76,7 +79,7 @@ class Servable:
     ) -> dict[str, Array]:
         """Run a signature and return the named outputs by alias. Names and dtypes must have been checked.
 
-        size  of the inputs (`size_of`) if the caller knows it
+        size  of the inputs, as the signature's Latency counts it, if the caller knows it
 
         FailedPrecondition when no engine can run the signature, and what the engine raises.
         """
@@ -90,7 +93,7 @@ class Servable:
                 f'Serving signature key "{signature}" of {self.name} has no verified ONNX graph and TensorFlow is not '
                 "installed where the server runs."
             )
-        size = size_of(inputs) if size is None else size
+        size = self.latencies[signature].size_of(inputs) if size is None else size
         # An answer without rows takes next to nothing and says nothing about the time of a run.
         if not size and not all(array.size for array in inputs.values()):
             return engine.run(signature, inputs, outputs)

@@ -23,7 +23,9 @@ from ladle.serving.servables.engines import empty_inputs, large_runs, onnx_file
 from ladle.serving.servables.engines.onnx_graph import KEPT_TWICE_BYTES, NUMPY, Graph
 from ladle.serving.servables.engines.prober import prober
 from ladle.serving.servables.engines.run_memory import RunMemory
+from ladle.serving.servables.latency import Latency
 from ladle.serving.servables.saved_model import Signature
+from ladle.serving.servables.steps.elements import counter
 from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS, Step, Tensors, build
 
 log = logging.getLogger(__name__)
@@ -142,6 +144,10 @@ class OnnxEngine:
                 whole[name][start : start + count] = array
         return whole
 
+    def latency(self, signature: str) -> Latency:
+        plan = self.plans[signature]
+        return Latency(counter(plan.before), is_steady=not plan.graph.has_loops)
+
     def clock(self, signature: str) -> Callable[[], float]:
         # A run with one thread computes in the caller's: its own clock leaves out what other threads took of the core.
         return time.thread_time if self.plans[signature].graph.threads == 1 else time.perf_counter
@@ -193,12 +199,14 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_byt
                 )
             with memoryview(mapped) as model:
                 free, others = _look_into(model, folder, file)
-                may_crash = bool(onnx_file.operations(model) & empty_inputs.CRASHING)
+                operations = onnx_file.operations(model)
+                may_crash = bool(operations & empty_inputs.CRASHING)
         size_bytes = sum((folder / name).stat().st_size for name in (file, *others) if (folder / name).exists())
     except (OSError, ValueError):  # ValueError: an empty file, or no protobuf message
         raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
     try:
         graph = Graph(free or str(path), size_bytes, threads)
+        graph.has_loops = not operations.isdisjoint(("Loop", "Scan"))
         if free is not None:
             graph.memory = RunMemory.of_elementwise(max_run_bytes, graph.outputs)
         elif may_crash or size_bytes <= KEPT_TWICE_BYTES:

@@ -64,6 +64,7 @@ class Graph:
             graph never runs without rows. None: no input is known to crash it
     memory  how much memory its runs need
     count   an upper bound of `elements`, from the sizes of the inputs
+    has_loops  its time depends on what is in its inputs, not only on their size
     narrow  the session with few threads, usually one
     wide    a session with more threads, for runs that find cores free; None when more threads gain nothing
     """
@@ -77,6 +78,7 @@ class Graph:
         self.source, self._size_bytes = source, size_bytes
         self.tuned = threads > 0
         self.smallest: int | None = None
+        self.has_loops = False
         self.memory = RunMemory(0)
         # Tensors that are broadcast make a larger one: at most the product of their sizes.
         self.count: Callable[[list[int]], int] = math.prod if isinstance(source, bytes) else sum

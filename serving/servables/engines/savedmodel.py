@@ -24,6 +24,7 @@ from ladle.serving.errors import CODES, DataLoss, FailedPrecondition, InvalidArg
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.servables.engines import operations
 from ladle.serving.servables.engines.max_pool import replace_max_pools
+from ladle.serving.servables.latency import Latency
 from ladle.serving.servables.saved_model import Signature
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,10 @@ class SavedModelEngine:
         except Exception as error:
             raise _refusal(error) from None
         return {alias: _fetch(answer) for alias, answer in zip(names, answers, strict=True)}
+
+    def latency(self, signature: str) -> Latency:
+        # TensorFlow's graphs decode images and have loops: their time need not follow the size of the inputs.
+        return Latency(is_steady=False)
 
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter

@@ -19,6 +19,7 @@ from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, FailedPrecondition, InvalidArgument
 from ladle.serving.runtime.log import log_caller_error
+from ladle.serving.servables.latency import Latency
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,9 @@ class TfliteEngine:
             raise InvalidArgument(f"the graph cannot run inputs of these shapes: {given}") from None
         finally:
             self._idle.put(interpreter)
+
+    def latency(self, signature: str) -> Latency:
+        return Latency(is_steady=False)  # a file may hold loops
 
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter

@@ -38,7 +38,7 @@ def _check_heads(encoded: Array, name: str, channels: int, size: tuple[int, int]
     """InvalidArgument as for `decode_batch`, before the first image is decoded."""
     left, first = _REQUEST_IMAGES * max_pixels or math.inf, None
     for i, data in enumerate(encoded):
-        own = _size_of(data)
+        own = read_size(data)
         if own is None or 0 < max_pixels < own[0] * own[1]:
             _decode(data, f'input "{name}", image {i}', channels, size, max_pixels)  # says what is wrong with it
             continue
@@ -60,7 +60,7 @@ def read_sizes(encoded: Array, max_pixels: int = 0) -> list[tuple[int, int]]:
     """Height and width of each image, from its head; [] if one cannot be read, or if `decode_batch` refuses them."""
     sizes, left = [], _REQUEST_IMAGES * max_pixels or math.inf
     for data in encoded:
-        size = _size_of(data)
+        size = read_size(data)
         if size is None:
             return []
         count = size[0] * size[1]
@@ -71,7 +71,7 @@ def read_sizes(encoded: Array, max_pixels: int = 0) -> list[tuple[int, int]]:
     return sizes
 
 
-def _size_of(data: bytes) -> tuple[int, int] | None:
+def read_size(data: bytes) -> tuple[int, int] | None:
     """Height and width of an image, from its head; None if it cannot be read."""
     # Without Pillow where that is easy, for each request comes along here: the first chunk of a PNG holds the size.
     if data[:16] == _PNG_HEAD and len(data) >= 24:

@@ -19,6 +19,7 @@ from ladle.serving.scheduling.batch import Call
 from ladle.serving.scheduling.limits import Limits
 from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables.batching_parameters import Batching
+from ladle.serving.servables.latency import Latency
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 
@@ -42,6 +43,9 @@ class Doubling:
         if (x == 13).any():
             raise InvalidArgument("thirteen")
         return {name: {"y": 2 * x, "z": -x, "scalar": np.float32(1), "one": x[:1]}[name] for name in outputs}
+
+    def latency(self, signature: str) -> Latency:
+        return Latency()
 
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter

@@ -17,6 +17,7 @@ from ladle.serving.scheduling.batch import Call
 from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.scheduling.tick import Tick
 from ladle.serving.servables.batching_parameters import Batching
+from ladle.serving.servables.latency import Latency
 from ladle.serving.servables.servable import Servable
 
 BATCHING = Batching(max_batch_size=3, max_enqueued_batches=4)
@@ -35,6 +36,9 @@ class Doubling:
         if (inputs["x"] == 13).any():
             raise InvalidArgument("thirteen")
         return {"y": 2 * inputs["x"]}
+
+    def latency(self, signature: str) -> Latency:
+        return Latency()
 
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter

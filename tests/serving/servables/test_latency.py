@@ -22,19 +22,29 @@ def test_the_estimate_follows_many_calls_and_no_single_one() -> None:
     assert not latency.is_quick(784)
 
 
-def test_larger_inputs_are_expected_to_take_longer_until_measured() -> None:
+def test_a_size_is_quick_only_once_it_is_measured() -> None:
     latency = Latency()
     latency.record(1000, QUICK_S / 3)
-    assert latency.is_quick(1500)
-    assert not latency.is_quick(100_000)
-    latency.record(100_000, QUICK_S / 2)
-    assert latency.is_quick(100_000)
+    assert latency.is_quick(600)
+    assert not latency.is_quick(2000)
+    assert not latency.is_quick(10)
+    latency.record(2000, QUICK_S / 2)
+    assert latency.is_quick(2000)
 
 
-def test_smaller_inputs_are_not_expected_to_take_longer() -> None:
+def test_nothing_is_quick_whose_time_does_not_follow_its_size() -> None:
+    latency = Latency(is_steady=False)
+    latency.record(1, QUICK_S / 100)
+    assert not latency.is_quick(1)
+    assert latency.expected_s(1) == QUICK_S / 100
+
+
+def test_larger_inputs_are_expected_to_take_longer_until_measured() -> None:
     latency = Latency()
-    latency.record(100_000, QUICK_S / 2)
-    assert latency.is_quick(10)
+    latency.record(1000, 1.0)
+    assert latency.expected_s(1500) == 2.0
+    assert latency.expected_s(100_000) == 128.0
+    assert latency.expected_s(10) == 1.0
 
 
 def test_strings_count_by_their_bytes() -> None:

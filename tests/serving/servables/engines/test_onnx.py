@@ -37,6 +37,13 @@ def test_only_the_requested_outputs_are_computed(tiny: Any, tmp_path: Path) -> N
     assert (from_graph, [step.op for step in after]) == (["class_id"], ["lookup_label"])
 
 
+def test_a_graph_with_a_loop_is_never_quick(tiny: Any, tmp_path: Path) -> None:
+    for name, model, is_quick in (("loop", tiny.looping(), False), ("plain", tiny.half_plus(2), True)):
+        latency = load(model.write(tmp_path / name)).latency("serving_default")
+        latency.record(1, 1e-6)
+        assert latency.is_quick(1) == is_quick
+
+
 def test_signatures_share_one_session_of_a_graph(tiny: Any, tmp_path: Path) -> None:
     engine = load(tiny.image_classifier().write(tmp_path))
     assert len({id(plan.graph) for plan in engine.plans.values()}) == 1
