@@ -52,7 +52,7 @@ def start(repository: Path, flags: Sequence[str] = ()) -> Start:
 def _available(port: int) -> int:
     """The number of loaded models. A server without models reports ready too, so readiness alone proves nothing."""
     index = json.loads(post(port, "/v2/repository/index", b""))
-    return sum(entry["state"] == "AVAILABLE" for entry in index)
+    return sum(entry["state"] == "READY" for entry in index)
 
 
 def _folders(repository: Path) -> int:

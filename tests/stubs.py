@@ -12,7 +12,10 @@ def grpc_stub(channel: Any, service: str) -> SimpleNamespace:
     """The methods of a service as callables of a `grpc` or `grpc.aio` channel, by name."""
     calls = {}
     for method in services.methods(service).values():
-        kind = channel.unary_stream if method.streaming else channel.unary_unary
+        if method.client_streaming:
+            kind = channel.stream_stream
+        else:
+            kind = channel.unary_stream if method.streaming else channel.unary_unary
         calls[method.name] = kind(
             method.path,
             request_serializer=method.request.SerializeToString,

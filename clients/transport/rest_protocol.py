@@ -43,6 +43,8 @@ from ladle.clients.wire import rest_json
 from ladle.clients.wire.arrays import Array
 
 _QUEUE_FULL = "The batch scheduling queue"
+_INDEX_STATES = {"READY": "AVAILABLE", "UNAVAILABLE": "END"}
+"""TensorFlow Serving's states by those of the Open Inference Protocol, where they differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class RestProtocol(Protocol):
             raise Internal(f"{self.address} sent an unreadable status of {name}: {error}") from None
 
     def _models(self, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]] | None]:
-        """From KServe's repository index. TensorFlow Serving does not implement it."""
+        """From the index of the Open Inference Protocol. TensorFlow Serving does not implement it."""
         request = self._request("POST", "/v2/repository/index", b"{}")
         try:
             rows = yield from self.send_with_retries(request, deadline, idempotent=True)
@@ -155,7 +157,8 @@ class RestProtocol(Protocol):
         found: dict[str, list[VersionStatus]] = {}
         try:
             for row in rows:
-                status = VersionStatus(int(row["version"]), row["state"], "", row.get("reason") or "")
+                state = _INDEX_STATES.get(row["state"], row["state"])
+                status = VersionStatus(int(row["version"]), state, "", row.get("reason") or "")
                 found.setdefault(row["name"], []).append(status)
         except (KeyError, TypeError, ValueError):
             return None
