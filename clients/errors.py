@@ -166,20 +166,28 @@ _NOT_SERVED = re.compile(
     r"Servable not found for request: (?:Latest\((?P<latest>.*)\)|Specific\((?P<specific>.*), (?P<version>\d+)\))"
     r"|Could not find (?:any versions of model (?P<model>.*)|version (?P<status_version>\d+) of model (?P<of>.*))"
 )
+_COUNTED = re.compile(
+    r"input size does not match signature: \d+!=\d+ len\(\{(?P<sent>[^}]*)\}\) != len\(\{(?P<expected>[^}]*)\}\)\..*",
+    re.IGNORECASE,
+)
 
 
 def from_code(code: str, message: str) -> LadleError:
     """The error that a gRPC code stands for; `message` is the server's."""
-    return _BY_CODE.get(code, LadleError)(_in_plain_words(message) if code == "NOT_FOUND" else message)
+    return _BY_CODE.get(code, LadleError)(_in_plain_words(message))
 
 
 def from_status(status: int, message: str) -> LadleError:
     """The error that an HTTP status stands for; `message` is the server's."""
-    return _BY_STATUS.get(status, Internal)(_in_plain_words(message) if status == 404 else message)
+    return _BY_STATUS.get(status, Internal)(_in_plain_words(message))
 
 
 def _in_plain_words(message: str) -> str:
-    """TensorFlow Serving says `Latest(resnet)` and `Specific(resnet, 9)`; callers should not have to know why."""
+    """TensorFlow Serving says `Latest(resnet)` and `0!=1 len({})`; callers should not have to know why."""
+    counted = _COUNTED.fullmatch(message)
+    if counted is not None:
+        sent, expected = (", ".join(filter(None, counted[part].split(","))) for part in ("sent", "expected"))
+        return f"got {f'the inputs {sent}' if sent else 'no inputs'}; expected {expected or 'none'}"
     found = _NOT_SERVED.fullmatch(message)
     if found is None:
         return message

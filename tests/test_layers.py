@@ -40,7 +40,7 @@ ORDER = {
     "clients": """
         __main__ cli web library drawing transport json_output argument_types near_names wire errors""",
     "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository http config",
-    "clients.library": "async_client client connect inference tasks images preprocess results cards",
+    "clients.library": "async_client client connect inference explained tasks images preprocess results cards",
     "clients.transport": """
         rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation address access proxies""",
     "clients.drawing": "contours inline pictures terminal",

@@ -1,44 +1,22 @@
-"""Better errors for two mistakes: the model is not served, or it does not have the verb."""
+"""A better error for one mistake: the model does not have the verb."""
 
 from __future__ import annotations
 
-from ladle.clients.errors import InvalidArgument, LadleError, NotFound, Unimplemented
+from ladle.clients.errors import InvalidArgument, LadleError
 from ladle.clients.library import tasks
 from ladle.clients.library.client import Client
-from ladle.clients.near_names import near_names
 
-SHOWN = 8
-"""Names that an error lists."""
 TIMEOUT_S = 2.0
 
 
 def sentence(client: Client, verb: str, name: str | None, error: LadleError) -> str:
-    """The error as a sentence, with a hint if `verb` or the model `name` is wrong."""
-    try:
-        if name and isinstance(error, NotFound):
-            return _not_served(client, name) or str(error)
-        if name and verb in tasks.CLI_VERBS and isinstance(error, InvalidArgument):
+    """The error as a sentence, with a hint if the model `name` does not have the verb."""
+    if name and verb in tasks.CLI_VERBS and isinstance(error, InvalidArgument):
+        try:
             return _not_answered(client, verb, name) or str(error)
-    except LadleError:  # no hint can be had; the first error is what matters
-        pass
+        except LadleError:  # no hint can be had; the first error is what matters
+            pass
     return str(error)
-
-
-def _not_served(client: Client, name: str) -> str | None:
-    """The names that are served; None if this one is, or if the server cannot list its models."""
-    try:
-        served = sorted(client.models(timeout_s=TIMEOUT_S))
-    except Unimplemented:
-        return None
-    if name in served:
-        return None  # the version is not served, but the model is
-    near = near_names(name, served)
-    if near:
-        return f"{name} is not served; did you mean {' or '.join(near)}?"
-    if not served:
-        return f"{name} is not served, and neither is any other model; train one with `ladle train {name}`"
-    more = f" and {len(served) - SHOWN} more: `ladle status`" if len(served) > SHOWN else ""
-    return f"{name} is not served; the server has {', '.join(served[:SHOWN])}{more}"
 
 
 def _not_answered(client: Client, verb: str, name: str) -> str | None:

@@ -57,7 +57,7 @@ def classify(client: Client, given: argparse.Namespace) -> None:
 def sentiment(client: Client, given: argparse.Namespace) -> None:
     """Print whether each text is positive or negative."""
     texts = _texts(given)
-    answers = client.sentiment_many(texts, given.name, **version_of(given))
+    answers = client.sentiment_many(given.name, texts, **version_of(given))
     if given.json:
         print_json(
             [

@@ -71,20 +71,24 @@ class AsyncClient(AddressedClient[AsyncTransport]):
         self, names: Sequence[str] | None = None, timeout_s: float | None = None
     ) -> dict[str, list[VersionStatus]]:
         """The models that are served, with the state of each version."""
-        return await self.transport.run(self.transport.protocol.models(names, self._deadline(timeout_s)))
+        return await self.transport.run(
+            self.transport.protocol.models(self._several(names, "names"), self._deadline(timeout_s))
+        )
 
     async def status(
         self, name: str, version: int | None = None, timeout_s: float | None = None
     ) -> list[VersionStatus]:
         """The state of every version that the server has ever loaded, or of one."""
-        return await self.transport.run(self.transport.protocol.status(name, version, self._deadline(timeout_s)))
+        return await self.transport.run(
+            self._explained(name, self.transport.protocol.status(name, version, self._deadline(timeout_s)))
+        )
 
     async def metadata(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
     ) -> Metadata:
         """The signatures of a model version: inputs and outputs with dtype and shape."""
         return await self.transport.run(
-            self.transport.protocol.metadata(name, version, label, self._deadline(timeout_s))
+            self._explained(name, self.transport.protocol.metadata(name, version, label, self._deadline(timeout_s)))
         )
 
     async def predict(
@@ -99,8 +103,17 @@ class AsyncClient(AddressedClient[AsyncTransport]):
     ) -> dict[str, Array]:
         """Run any signature: arrays by name -> arrays by name."""
         return await self.transport.run(
-            self.transport.protocol.predict(
-                name, inputs, signature, version, label, self._timeout_s(timeout_s), outputs
+            self._explained(
+                name,
+                self.transport.protocol.predict(
+                    name,
+                    inputs,
+                    signature,
+                    version,
+                    label,
+                    self._timeout_s(timeout_s),
+                    self._several(outputs, "outputs"),
+                ),
             )
         )
 
@@ -145,21 +158,21 @@ class AsyncClient(AddressedClient[AsyncTransport]):
     # Text and numbers
 
     @overload
-    async def sentiment(self, text: str, name: str | None = None, **options: Unpack[CallOptions]) -> Sentiment: ...
+    async def sentiment(self, name: str | None, text: str, **options: Unpack[CallOptions]) -> Sentiment: ...
     @overload
     async def sentiment(
-        self, text: list[str] | tuple[str, ...], name: str | None = None, **options: Unpack[CallOptions]
+        self, name: str | None, text: list[str] | tuple[str, ...] | Array, **options: Unpack[CallOptions]
     ) -> list[Sentiment]: ...
     async def sentiment(
-        self, text: str | Sequence[str], name: str | None = None, **options: Unpack[CallOptions]
+        self, name: str | None, text: str | Sequence[str] | Array, **options: Unpack[CallOptions]
     ) -> Sentiment | list[Sentiment]:
         """Whether a text is positive or negative; for several texts, a list of answers from one request."""
         if isinstance(text, str):
-            return (await self.sentiment_many([text], name, **options))[0]
-        return await self.sentiment_many(text, name, **options)
+            return (await self.sentiment_many(name, [text], **options))[0]
+        return await self.sentiment_many(name, text, **options)
 
     async def sentiment_many(
-        self, texts: Sequence[str], name: str | None = None, **options: Unpack[CallOptions]
+        self, name: str | None, texts: Sequence[str] | Array, **options: Unpack[CallOptions]
     ) -> list[Sentiment]:
         """Whether each of several texts is positive or negative, in one request; as `sentiment`."""
         return await self.transport.run(self._inference(name, **options).sentiment(texts))

@@ -116,7 +116,9 @@ class Client(AddressedClient[Transport]):
             >>> client.models(["lenet5"])["lenet5"][0].state
             'AVAILABLE'
         """
-        return self.transport.run(self.transport.protocol.models(names, self._deadline(timeout_s)))
+        return self.transport.run(
+            self.transport.protocol.models(self._several(names, "names"), self._deadline(timeout_s))
+        )
 
     def status(self, name: str, version: int | None = None, timeout_s: float | None = None) -> list[VersionStatus]:
         """The state of every version that the server has ever loaded, or of one.
@@ -127,7 +129,9 @@ class Client(AddressedClient[Transport]):
             >>> client.status("lenet5")[0].version
             1
         """
-        return self.transport.run(self.transport.protocol.status(name, version, self._deadline(timeout_s)))
+        return self.transport.run(
+            self._explained(name, self.transport.protocol.status(name, version, self._deadline(timeout_s)))
+        )
 
     def metadata(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
@@ -137,7 +141,9 @@ class Client(AddressedClient[Transport]):
         >>> print(client.metadata("lenet5").signature("serving_default").inputs["image"])
         float32 [?, 28, 28, 1]
         """
-        return self.transport.run(self.transport.protocol.metadata(name, version, label, self._deadline(timeout_s)))
+        return self.transport.run(
+            self._explained(name, self.transport.protocol.metadata(name, version, label, self._deadline(timeout_s)))
+        )
 
     def predict(
         self,
@@ -163,8 +169,17 @@ class Client(AddressedClient[Transport]):
             (2, 1)
         """
         return self.transport.run(
-            self.transport.protocol.predict(
-                name, inputs, signature, version, label, self._timeout_s(timeout_s), outputs
+            self._explained(
+                name,
+                self.transport.protocol.predict(
+                    name,
+                    inputs,
+                    signature,
+                    version,
+                    label,
+                    self._timeout_s(timeout_s),
+                    self._several(outputs, "outputs"),
+                ),
             )
         )
 
@@ -247,35 +262,38 @@ class Client(AddressedClient[Transport]):
     # Text and numbers
 
     @overload
-    def sentiment(self, text: str, name: str | None = None, **options: Unpack[CallOptions]) -> Sentiment: ...
+    def sentiment(self, name: str | None, text: str, **options: Unpack[CallOptions]) -> Sentiment: ...
     @overload
     def sentiment(
-        self, text: list[str] | tuple[str, ...], name: str | None = None, **options: Unpack[CallOptions]
+        self, name: str | None, text: list[str] | tuple[str, ...] | Array, **options: Unpack[CallOptions]
     ) -> list[Sentiment]: ...
     def sentiment(
-        self, text: str | Sequence[str], name: str | None = None, **options: Unpack[CallOptions]
+        self, name: str | None, text: str | Sequence[str] | Array, **options: Unpack[CallOptions]
     ) -> Sentiment | list[Sentiment]:
         """Whether a text is positive or negative; for several texts, a list of answers from one request.
 
-        name  the model (default: the only served model that answers this task)
+        name  the model; None: the only served model that answers this task
+        text  a str, or several texts: a list, a NumPy array, a column of a table
 
-        Returns a Sentiment: label, probability, positive.
-        Without `name`: NotFound if no served model answers, InvalidArgument if several do, Unimplemented if the server
-        cannot list its models.
+        Returns a Sentiment: label, probability, positive; or a list of them.
+        InvalidArgument names the row of a value that is no text. With None for the name: NotFound if no served model
+        answers, InvalidArgument if several do, Unimplemented if the server cannot list its models.
 
-            >>> client.sentiment("a lovely film").label
+            >>> client.sentiment("sentiment_lstm", "a lovely film").label
             'positive'
+            >>> [answer.label for answer in client.sentiment("sentiment_lstm", ["a lovely film", "a dull one"])]
+            ['positive', 'negative']
         """
         if isinstance(text, str):
-            return self.sentiment_many([text], name, **options)[0]
-        return self.sentiment_many(text, name, **options)
+            return self.sentiment_many(name, [text], **options)[0]
+        return self.sentiment_many(name, text, **options)
 
     def sentiment_many(
-        self, texts: Sequence[str], name: str | None = None, **options: Unpack[CallOptions]
+        self, name: str | None, texts: Sequence[str] | Array, **options: Unpack[CallOptions]
     ) -> list[Sentiment]:
         """Whether each of several texts is positive or negative, in one request; as `sentiment`.
 
-        >>> [answer.label for answer in client.sentiment_many(["a lovely film", "a dull one"])]
+        >>> [answer.label for answer in client.sentiment_many(None, ["a lovely film", "a dull one"])]
         ['positive', 'negative']
         """
         return self.transport.run(self._inference(name, **options).sentiment(texts))

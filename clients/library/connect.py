@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from ladle.clients.errors import InvalidArgument
+from ladle.clients.library.explained import explained
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.address import Address, parse
 from ladle.clients.transport.base import AsyncTransport, Transport
+from ladle.clients.transport.operation import Operation
 from ladle.clients.transport.protocol import MAX_MESSAGE_BYTES
 
+T = TypeVar("T")
 AnyTransport = TypeVar("AnyTransport", Transport, AsyncTransport)
 
 
@@ -24,6 +28,16 @@ class AddressedClient(Generic[AnyTransport]):
     def __repr__(self) -> str:
         address = self._target if isinstance(self._target, str) else self.transport.address
         return f"{type(self).__name__}({address!r})"
+
+    @staticmethod
+    def _several(names: Sequence[str] | None, what: str) -> Sequence[str] | None:
+        """InvalidArgument: one name came where a list is meant, and its letters would be taken for names."""
+        if isinstance(names, str):
+            raise InvalidArgument(f"got {what}={names!r}; expected a list of names: [{names!r}]")
+        return names
+
+    def _explained(self, name: str, operation: Operation[T]) -> Operation[T]:
+        return explained(self.transport.protocol, name, operation)
 
     def __getstate__(self) -> dict[str, Any]:
         if not isinstance(self._target, str):

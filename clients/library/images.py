@@ -63,6 +63,10 @@ def batch_of(images: Any) -> list[bytes] | Array:
         return images
     if isinstance(images, str | bytes | os.PathLike):
         raise InvalidArgument("got one image where several are expected; put it into a list")
+    images = list(images)
+    for row, image in enumerate(images):
+        if image is None or isinstance(image, int | float):  # a missing value of a table is None or NaN
+            raise InvalidArgument(f"row {row} is {image}; expected an image")
     data = [encoded(image) for image in images]
     found = [each for each in data if each is not None]
     if found and len(found) == len(data):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from ladle.clients.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from ladle.clients.library import images, tasks
+from ladle.clients.library.explained import explained
 from ladle.clients.library.images import Image
 from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
 from ladle.clients.transport.metadata import Metadata, Signature, TensorInfo, describe
@@ -19,6 +21,19 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _explained(
+    task: Callable[Concatenate[Inference, P], Operation[T]],
+) -> Callable[Concatenate[Inference, P], Operation[T]]:
+    """A task whose errors begin with the model's name."""
+
+    @functools.wraps(task)
+    def run(self: Inference, /, *arguments: P.args, **options: P.kwargs) -> Operation[T]:
+        return explained(self.protocol, lambda: self.name, task(self, *arguments, **options))
+
+    return run
 
 
 class Inference:
@@ -36,48 +51,62 @@ class Inference:
         label: str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self._protocol, self._name, self._version, self._label = protocol, name or "", version, label
+        self.protocol, self.name, self._version, self._label = protocol, name or "", version, label
         self._deadline = Deadline(protocol.address, timeout_s)
         self._task = ""  # the verb that errors name
         self._fitted: Metadata | None = None  # the metadata that the inputs were fitted to
 
     # Tasks
 
+    @_explained
     def classify(self, image: Image) -> Operation[Classification]:
         found = yield from self._classify(image)
         return self._one(found, "classify_many")
 
+    @_explained
     def classify_many(self, several: Sequence[Image] | Array) -> Operation[list[Classification]]:
-        return self._classify(images.batch_of(several))
+        return (yield from self._classify(images.batch_of(several)))
 
+    @_explained
     def segment(self, image: Image) -> Operation[Segmentation]:
         self._task = "segment"
         answer, _ = yield from self._run_image(image, outputs=("class_map",))
         return Segmentation(self._one(list(self._output(answer, "class_map")), "predict"))
 
+    @_explained
     def reconstruct(self, image: Image) -> Operation[Array]:
         self._task = "reconstruct"
         answer, single = yield from self._run_image(image, bytes_signature="reconstruct_bytes")
         return _unbatch(self._output(answer, "reconstruction", "image"), single)
 
+    @_explained
     def encode(self, image: Image) -> Operation[Array]:
+        return (yield from self._encode(image))
+
+    def _encode(self, image: Image) -> Operation[Array]:
         self._task = "encode"
         answer, single = yield from self._run_image(image, signature="encode", bytes_signature="encode_bytes")
         return _unbatch(self._output(answer, "code"), single)
 
+    @_explained
     def decode(self, code: Any) -> Operation[Array]:
+        return (yield from self._decode(code))
+
+    def _decode(self, code: Any) -> Operation[Array]:
         self._task = "decode"
         answer, single = yield from self.run_value(code, "decode")
         return _unbatch(self._output(answer, "images", "image"), single)
 
+    @_explained
     def interpolate(self, first: Image, second: Image, steps: int) -> Operation[Array]:
         if steps < 2:
             raise InvalidArgument(f"got steps={steps}; expected 2 or more")
-        start = yield from self.encode(first)
-        end = yield from self.encode(second)
+        start = yield from self._encode(first)
+        end = yield from self._encode(second)
         share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]  # [steps, 1]
-        return (yield from self.decode((1 - share) * start.reshape(1, -1) + share * end.reshape(1, -1)))
+        return (yield from self._decode((1 - share) * start.reshape(1, -1) + share * end.reshape(1, -1)))
 
+    @_explained
     def generate(self, n: int, seed: int) -> Operation[Array]:
         self._task = "generate"
         try:
@@ -86,17 +115,12 @@ class Inference:
             raise InvalidArgument(f"got n={n} and seed={seed}; expected at most 32 and 64 bits") from None
         return self._output((yield from self._run("generate", inputs)), "images")
 
-    def sentiment(self, texts: Sequence[str]) -> Operation[list[Sentiment]]:
+    @_explained
+    def sentiment(self, texts: Sequence[str] | Array) -> Operation[list[Sentiment]]:
         self._task = "sentiment"
-        if isinstance(texts, str):
+        if isinstance(texts, str | bytes):
             raise InvalidArgument("got one text where several are expected; put it into a list")
-        for number, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InvalidArgument(f"got {text!r} as text {number}; expected str")
-        try:
-            data = [text.encode() for text in texts]
-        except UnicodeEncodeError:
-            raise InvalidArgument("got a text that holds half a surrogate pair; expected Unicode") from None
+        data = [_encoded(text, row) for row, text in enumerate(texts)]
         yield from self._choose_model("sentiment")
         answer = yield from self._run("text", {"text": np.array(data, object)})
         results = []
@@ -106,11 +130,13 @@ class Inference:
             results.append(Sentiment(label.decode(), likely, float(positive)))
         return results
 
+    @_explained
     def regress(self, x: Any) -> Operation[Array]:
         self._task = "regress"
         answer, single = yield from self.run_value(x)
         return _unbatch(self._output(answer, "y", "outputs"), single)
 
+    @_explained
     def minimise(self, start: Any) -> Operation[Descent]:
         self._task = "minimise"
         answer, single = yield from self.run_value(start)
@@ -124,7 +150,7 @@ class Inference:
 
         def fit(metadata: Metadata) -> tuple[str, Array, bool]:
             key, info = self._single_input(metadata.signature(signature))
-            what = f'{self._name}: input "{key}"'
+            what = f'{self.name}: input "{key}"'
             try:
                 given = np.asarray(value)
             except ValueError as error:
@@ -176,9 +202,9 @@ class Inference:
             key = bytes_signature if in_bytes else signature
             declared = metadata.signature(key)
             if self._task == "classify" and "class_map" in declared.outputs:  # its probabilities are those of pixels
-                raise InvalidArgument(f"{self._name}: does not answer classify")
+                raise InvalidArgument(f"{self.name}: does not answer classify")
             alias, info = self._single_input(declared)
-            what = f'{self._name}: input "{alias}"'
+            what = f'{self.name}: input "{alias}"'
             if not isinstance(given, list):
                 array, single = images.batch(given, info, what)
             else:
@@ -193,20 +219,20 @@ class Inference:
     def _single_input(self, declared: Signature) -> tuple[str, TensorInfo]:
         if len(declared.inputs) != 1:
             names = ", ".join(declared.inputs)
-            raise InvalidArgument(f"{self._name}: has the inputs {names}; call it with `predict`")
+            raise InvalidArgument(f"{self.name}: has the inputs {names}; call it with `predict`")
         return next(iter(declared.inputs.items()))
 
     # Requests
 
     def _run(self, signature: str, inputs: Mapping[str, Array]) -> Operation[dict[str, Array]]:
-        arrays = yield from self._fit(lambda metadata: metadata.signature(signature).arrays(self._name, inputs))
+        arrays = yield from self._fit(lambda metadata: metadata.signature(signature).arrays(self.name, inputs))
         return (yield from self._run_fitted(signature, arrays))
 
     def _run_fitted(
         self, signature: str, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> Operation[dict[str, Array]]:
-        return self._protocol.run_signature(
-            self._name, arrays, signature, self._version, self._label, self._deadline, outputs
+        return self.protocol.run_signature(
+            self.name, arrays, signature, self._version, self._label, self._deadline, outputs
         )
 
     def _fit(self, prepare: Callable[[Metadata], T]) -> Operation[T]:
@@ -215,7 +241,7 @@ class Inference:
         try:
             return prepare(self._fitted)
         except InvalidArgument:
-            self._protocol.invalidate(self._name)
+            self.protocol.invalidate(self.name)
             self._fitted = yield from self._metadata()
         try:
             return prepare(self._fitted)
@@ -223,22 +249,22 @@ class Inference:
             raise self._other_task() or error from None
 
     def _metadata(self) -> Operation[Metadata]:
-        return self._protocol.cached_metadata(self._name, self._version, self._label, self._deadline)
+        return self.protocol.cached_metadata(self.name, self._version, self._label, self._deadline)
 
     def _choose_model(self, verb: str) -> Operation[None]:
         """Without a name, take the one served model whose signatures answer `verb`; remembered for METADATA_AGE_S."""
-        if self._name:
+        if self.name:
             return
-        at, self._name = self._protocol.models_by_verb.get(verb, (0.0, ""))
-        if self._name and time.monotonic() - at <= METADATA_AGE_S:
+        at, self.name = self.protocol.models_by_verb.get(verb, (0.0, ""))
+        if self.name and time.monotonic() - at <= METADATA_AGE_S:
             return
-        self._name = yield from self._only_model(verb)
-        self._protocol.models_by_verb[verb] = time.monotonic(), self._name
+        self.name = yield from self._only_model(verb)
+        self.protocol.models_by_verb[verb] = time.monotonic(), self.name
 
     def _only_model(self, verb: str) -> Operation[str]:
-        address = self._protocol.address
+        address = self.protocol.address
         try:
-            states = yield from self._protocol.models(None, self._deadline)
+            states = yield from self.protocol.models(None, self._deadline)
         except Unimplemented:
             raise Unimplemented(
                 f"{address} cannot list its models, so none was chosen for {verb}; give the model's name"
@@ -246,7 +272,7 @@ class Inference:
         found = []
         for name, versions in states.items():
             if any(status.state == "AVAILABLE" for status in versions):
-                metadata = yield from self._protocol.cached_metadata(name, None, None, self._deadline)
+                metadata = yield from self.protocol.cached_metadata(name, None, None, self._deadline)
                 found += [name] if verb in tasks.of_metadata(metadata).verbs else []
         if not found:
             raise NotFound(f"{address} serves no model that answers {verb}; `ladle networks` lists those to train")
@@ -268,18 +294,18 @@ class Inference:
         if name in answer:
             return answer[name]
         known = ", ".join(sorted(answer))
-        raise self._other_task() or InvalidArgument(f'{self._name}: has the outputs {known}, not "{name}"')
+        raise self._other_task() or InvalidArgument(f'{self.name}: has the outputs {known}, not "{name}"')
 
     def _other_task(self) -> InvalidArgument | None:
         """The error that names the tasks of the model, if it is known for others than this one."""
         answered = tasks.of_metadata(self._fitted).cli_verbs if self._fitted else []
         if not self._task or not answered or self._task in answered:
             return None
-        return InvalidArgument(f"{self._name}: does not answer {self._task}; it answers {', '.join(answered)}")
+        return InvalidArgument(f"{self.name}: does not answer {self._task}; it answers {', '.join(answered)}")
 
     def _one(self, results: list[T], several: str) -> T:
         if len(results) != 1:
-            raise InvalidArgument(f"{self._name}: got {len(results)} images; expected one (`{several}` takes several)")
+            raise InvalidArgument(f"{self.name}: got {len(results)} images; expected one (`{several}` takes several)")
         return results[0]
 
     def _labels(self) -> Operation[tuple[str, ...] | None]:
@@ -288,8 +314,8 @@ class Inference:
         Only TensorFlow Serving's `Classify` names all classes, so it classifies a black image.
         """
         assert self._fitted is not None
-        key = f"{self._name}/{self._fitted.version}"
-        cache = self._protocol.labels
+        key = f"{self.name}/{self._fitted.version}"
+        cache = self.protocol.labels
         if key not in cache:
             cache[key] = yield from self._fetch_labels(self._fitted)
         return cache[key]
@@ -306,12 +332,22 @@ class Inference:
         example.features.feature[feature].float_list.value.extend(black.ravel().tolist())
         inputs = {next(iter(declared.inputs)): np.array([example.SerializeToString()], object)}
         try:
-            answer = yield from self._protocol.run_signature(
-                self._name, inputs, "classify", metadata.version, None, self._deadline, ["classes"]
+            answer = yield from self.protocol.run_signature(
+                self.name, inputs, "classify", metadata.version, None, self._deadline, ["classes"]
             )
         except (InvalidArgument, FailedPrecondition, NotFound, Unimplemented):
             return None
         return tuple(label.decode() for label in answer["classes"][0])
+
+
+def _encoded(text: Any, row: int) -> bytes:
+    """A text in UTF-8. InvalidArgument names the row of what is no text."""
+    if not isinstance(text, str):
+        raise InvalidArgument(f"row {row} is {text!r}; expected a text")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"row {row} holds half a surrogate pair; expected Unicode") from None
 
 
 def _unbatch(array: Array, single: bool) -> Array:

@@ -68,10 +68,16 @@ def cast_values(value: Any, dtype: str) -> Array:
     return np.array([int(leaf) for leaf in leaves.ravel()], dtype).reshape(leaves.shape)
 
 
+def refuse_none(leaves: Array) -> None:
+    """ValueError names the row of the first None in an array of objects."""
+    for place in np.ndindex(leaves.shape):
+        if leaves[place] is None:
+            row = f"its row {place[0]} {'is' if leaves.ndim == 1 else 'holds'}" if place else "it is"
+            raise ValueError(f"{row} None")
+
+
 def _refuse_others(leaves: Array) -> None:
-    missing = [row for row, entry in enumerate(leaves) if entry is None] if leaves.ndim else []
-    if missing:
-        raise ValueError(f"its row {missing[0]} is None")
+    refuse_none(leaves)
     if not all(isinstance(leaf, int | float | np.number | np.bool_) for leaf in leaves.ravel()):
         raise ValueError("its rows differ in length or hold something other than numbers")
 

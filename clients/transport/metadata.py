@@ -65,7 +65,9 @@ class TensorInfo:
             if isinstance(value, np.ndarray | np.generic) and value.dtype.kind != "O":
                 return self._cast(np.asarray(value), what, rounding)
             if self.dtype == "string":
-                return np.array(value, object)
+                array = np.array(value, object)
+                casting.refuse_none(array)
+                return array
             return casting.cast_values(value, self.dtype)
         except casting.MisfitError as misfit:
             raise InvalidArgument(f"{what}: {misfit}; expected {self}, {misfit.expected}") from None

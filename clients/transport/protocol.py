@@ -106,6 +106,8 @@ class Protocol(ABC):
         # Caches of ladle.clients.library.inference. They stand here because one server has one protocol object.
         self.labels: dict[str, tuple[str, ...] | None] = {}  # by "name/version"
         self.models_by_verb: dict[str, tuple[float, str]] = {}  # when it was found, and its name
+        # Whether an error about an unknown model may name others; a gateway that hides models says no.
+        self.suggests_models = True
 
     # What differs between gRPC and REST
 

@@ -68,6 +68,8 @@ class Backend:
                         api_key=config.server_key,
                         proxy=config.server_proxy,
                     )
+                    # --models may hide some, and a wrong name must cost no further requests.
+                    self._client.transport.protocol.suggests_models = False
         return self._client
 
     @cached_property

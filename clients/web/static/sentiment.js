@@ -37,7 +37,7 @@ export function sentiment(model, samples) {
       },
       say: ({ results: [answer] }) => `${answer.label}, ${percent(answer.probability)} sure`,
       code: () => jsonCode(model.name, "sentiment", { text: given }, { signature_name: "text", instances: [given] }, [
-        `answer = client.sentiment(${JSON.stringify(given)}, ${JSON.stringify(model.name)})`, "print(answer.label, answer.positive)"]),
+        `answer = client.sentiment(${JSON.stringify(model.name)}, ${JSON.stringify(given)})`, "print(answer.label, answer.positive)"]),
     });
   };
   const later = () => { clearTimeout(timer); weighing.abort(); timer = setTimeout(ask, TYPING_MS); };

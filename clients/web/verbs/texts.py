@@ -58,7 +58,7 @@ class TextVerbs(Verb):
         # One request for all: the texts, and then each text without each of its words.
         left_out = [explained(each, self.config.max_words // len(texts)) for each in pieces]
         shorter = [without(each, position) for each, out in zip(pieces, left_out, strict=True) for position in out]
-        found = asked.call(lambda model, options: asked.client.sentiment_many(texts + shorter, name, **options))
+        found = asked.call(lambda model, options: asked.client.sentiment_many(name, texts + shorter, **options))
         rest = iter(found[len(texts) :])
         results = []
         for whole, each, out in zip(found, pieces, left_out, strict=False):

@@ -55,9 +55,9 @@ def test_every_method_answers_as_the_blocking_one_does(target: str, tmp_path: Pa
         ("decode", ("vae", [0.5, 1.5])),
         ("interpolate", ("vae", GREY, path, 5)),
         ("generate", ("vae", 2, 7)),
-        ("sentiment", ("good", "sentiment_lstm")),
-        ("sentiment", (["good", "dull"], "sentiment_lstm")),
-        ("sentiment_many", (["good", "dull"], "sentiment_lstm")),
+        ("sentiment", ("sentiment_lstm", "good")),
+        ("sentiment", ("sentiment_lstm", ["good", "dull"])),
+        ("sentiment_many", ("sentiment_lstm", ["good", "dull"])),
         ("regress", ("linear_regression", [[2.0]])),
         ("minimise", ("bowl", [0.0, 2.0])),
     ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ladle.clients.errors import InvalidArgument, NotFound, Unimplemented
+from ladle.clients.errors import InvalidArgument, NotFound, Unimplemented, from_code, from_status
 from ladle.clients.library.client import Client
 from ladle.clients.library.images import batch, decoded_batch
 from ladle.clients.library.inference import Inference
@@ -62,12 +63,12 @@ def test_labels_are_numbers_where_the_server_does_not_tell_them(client: Client) 
 
 
 def test_sentiment_gives_the_label_and_its_probability(client: Client) -> None:
-    results = client.sentiment_many(["good — très good", "dull"], "sentiment_lstm")
+    results = client.sentiment_many("sentiment_lstm", ["good — très good", "dull"])
     assert [result.label for result in results] == ["positive", "negative"]
     assert [result.probability for result in results] == pytest.approx([0.9, 0.8])
     assert [result.positive for result in results] == pytest.approx([0.9, 0.2])
-    assert client.sentiment("dull", "sentiment_lstm") == results[1]
-    assert client.sentiment(["good — très good", "dull"], "sentiment_lstm") == results
+    assert client.sentiment("sentiment_lstm", "dull") == results[1]
+    assert client.sentiment("sentiment_lstm", ["good — très good", "dull"]) == results
 
 
 def test_generated_images_repeat_with_the_seed(client: Client) -> None:
@@ -132,7 +133,7 @@ def test_an_unsuitable_image_is_refused_with_what_came_and_what_is_wanted(
 
 def test_what_a_model_cannot_do_is_said_with_what_it_can(client: Client) -> None:
     with pytest.raises(InvalidArgument, match="lenet5: does not answer sentiment; it answers classify"):
-        client.sentiment("good", name="lenet5")
+        client.sentiment("lenet5", "good")
     with pytest.raises(InvalidArgument, match="unet: does not answer classify; it answers segment"):
         client.classify("unet", GREY)
     with pytest.raises(InvalidArgument, match="unet: does not answer generate; it answers segment"):
@@ -209,7 +210,7 @@ def test_numbers_and_texts_that_no_tensor_holds_are_refused(client: Client, serv
         with pytest.raises(InvalidArgument, match="expected at most 32 and 64 bits"):
             client.generate("vae", **given)
     with pytest.raises(InvalidArgument, match="half a surrogate pair"):
-        client.sentiment("\ud800", name="sentiment_lstm")
+        client.sentiment("sentiment_lstm", "\ud800")
     assert server.predictions == 0
 
 
@@ -283,39 +284,139 @@ def test_an_input_that_is_missing_is_named(client: Client, server: Any) -> None:
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [(["good", None], "got None as text 1; expected str"), (["good", 3.5], "got 3.5 as text 1; expected str")],
-    ids=["none", "number"],
+    [
+        (["good", None], "sentiment_lstm: row 1 is None; expected a text"),
+        (["good", 3.5], "sentiment_lstm: row 1 is 3.5; expected a text"),
+        (np.array(["good", "dull", None], object), "sentiment_lstm: row 2 is None; expected a text"),
+        ([b"good"], "sentiment_lstm: row 0 is b'good'; expected a text"),
+    ],
+    ids=["none", "number", "array", "bytes"],
 )
-def test_a_text_that_is_not_text_is_named_with_its_place(client: Client, texts: Any, message: str) -> None:
+def test_a_text_that_is_not_text_is_named_with_its_row(client: Client, texts: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        client.sentiment(texts, "sentiment_lstm")
+        client.sentiment("sentiment_lstm", texts)
 
 
 def test_one_value_where_several_are_expected_is_refused(client: Client) -> None:
     texts: Any = "good"
     with pytest.raises(InvalidArgument, match="got one text where several are expected; put it into a list"):
-        client.sentiment_many(texts, "sentiment_lstm")
+        client.sentiment_many("sentiment_lstm", texts)
     image: Any = "boot.png"
-    with pytest.raises(InvalidArgument, match="got one image where several are expected; put it into a list"):
+    with pytest.raises(InvalidArgument, match="lenet5: got one image where several are expected; put it into a list"):
         client.classify_many("lenet5", image)
+    names: Any = "lenet5"
+    with pytest.raises(InvalidArgument, match=r"got names='lenet5'; expected a list of names: \['lenet5'\]"):
+        client.models(names)
+    outputs: Any = "y"
+    with pytest.raises(InvalidArgument, match=r"got outputs='y'; expected a list of names: \['y'\]"):
+        client.predict("linear_regression", [[1.0]], outputs=outputs)
+
+
+class Column:
+    """A column of a table, as far as pandas' Series differs from a list: no truth value, and no item by position."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values = values
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, label: Any) -> Any:
+        raise KeyError(label)
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value of a column is ambiguous")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        kind = object if any(isinstance(value, str | None) for value in self.values) else None
+        return np.array(self.values, dtype or kind)
+
+
+def test_columns_of_a_table_are_taken_as_lists_are(client: Client, tmp_path: Path) -> None:
+    column: Any = Column("good", "dull")
+    assert client.sentiment("sentiment_lstm", column) == client.sentiment("sentiment_lstm", ["good", "dull"])
+    assert client.predict("echo_DT_STRING", {"x": column})["y"].tolist() == [b"good", b"dull"]
+    assert (
+        client.regress("linear_regression", Column(2.0)).tolist() == client.regress("linear_regression", [2.0]).tolist()
+    )
+    path = tmp_path / "grey.png"
+    path.write_bytes(png(GREY))
+    paths: Any = Column(path, path)
+    assert [answer.label for answer in client.classify_many("lenet5", paths)] == ["coat", "coat"]
+    for broken, ask, said in (
+        (Column("good", None), lambda x: client.sentiment("sentiment_lstm", x), "sentiment_lstm: row 1 is None"),
+        (Column("a", None), lambda x: client.predict("echo_DT_STRING", x), "echo_DT_STRING: .*its row 1 is None"),
+        (Column(path, None), lambda x: client.classify_many("lenet5", x), "lenet5: row 1 is None; expected an image"),
+        (Column(path, float("nan")), lambda x: client.classify_many("lenet5", x), "lenet5: row 1 is nan"),
+        (
+            [[1.0], [None]],
+            lambda x: client.regress("linear_regression", x),
+            "linear_regression: .*its row 1 holds None",
+        ),
+    ):
+        with pytest.raises(InvalidArgument, match=said):
+            ask(broken)
+
+
+def test_an_unknown_model_or_version_is_answered_with_what_is_served(client: Client, server: Any) -> None:
+    server.listing = ["lenet5", "unet", "vae"]
+    for ask in (
+        lambda name: client.classify(name, GREY),
+        lambda name: client.predict(name, {"x": [1.0]}),
+        client.status,
+        client.metadata,
+    ):
+        with pytest.raises(NotFound, match=r"^lenet55 is not served; did you mean lenet5\?$"):
+            ask("lenet55")
+        with pytest.raises(NotFound, match=r"^nobody is not served; the server has lenet5, unet, vae$"):
+            ask("nobody")
+    with pytest.raises(NotFound, match=r"^lenet5: version 4 is not served; expected 3$"):
+        client.metadata("lenet5", 4)
+    server.listing = []
+    with pytest.raises(NotFound, match=r"^nobody is not served; neither is any other model; train one with"):
+        client.metadata("nobody")
+    server.listing = None  # as TensorFlow Serving, which cannot list its models
+    with pytest.raises(NotFound, match=r"^nobody: not served: the server lacks this model or has not loaded it yet$"):
+        client.metadata("nobody")
+
+
+def test_no_error_shows_the_words_of_the_wire() -> None:
+    for said, plain in (
+        ("Servable not found for request: Latest(m)", "m: not served: the server lacks"),
+        ("Servable not found for request: Specific(m, 9)", "m: version 9 is not served"),
+        ("Could not find any versions of model m", "m: no such model is served"),
+        (
+            "input size does not match signature: 0!=1 len({}) != len({x}). Sent extra: {}. Missing but required: {x}.",
+            "got no inputs; expected x",
+        ),
+        (
+            "Input size does not match signature: 2!=1 len({x,z}) != len({x}). Sent extra: {z}. Missing: .",
+            "got the inputs x, z; expected x",
+        ),
+    ):
+        for error in (from_code("INVALID_ARGUMENT", said), from_status(400, said), from_code("UNAVAILABLE", said)):
+            assert str(error).startswith(plain)
 
 
 def test_sentiment_without_a_name_asks_the_only_model_that_answers_it(client: Client, server: Any) -> None:
     server.listing = ["lenet5", "vae", "sentiment_lstm"]
-    assert client.sentiment("good").label == "positive"
+    assert client.sentiment(None, "good").label == "positive"
     server.listing = None  # the choice is kept for a while: no second listing
-    assert client.sentiment("dull").label == "negative"
+    assert client.sentiment(None, "dull").label == "negative"
 
 
 def test_sentiment_without_a_name_says_why_no_model_was_chosen(client: Client, server: Any) -> None:
     with pytest.raises(Unimplemented, match="cannot list its models, so none was chosen for sentiment; give the model"):
-        client.sentiment("good")
+        client.sentiment(None, "good")
     server.listing = ["lenet5"]
     with pytest.raises(NotFound, match="serves no model that answers sentiment"):
-        client.sentiment("good")
+        client.sentiment(None, "good")
     server.listing = ["sentiment_lstm", "second_opinion"]
     with pytest.raises(InvalidArgument, match=r"serves se.*, se.*, which all answer sentiment; give the name of one"):
-        client.sentiment("good")
+        client.sentiment(None, "good")
 
 
 def test_a_client_shows_its_address_and_survives_pickling(steady_server: Any) -> None:
@@ -341,7 +442,7 @@ def test_a_signatures_only_input_needs_no_name(client: Client) -> None:
     ("name", "value", "message"),
     [
         ("echo_DT_FLOAT", [1.0, None], "its row 1 is None"),
-        ("echo_DT_STRING", ["a", None], "got NoneType"),
+        ("echo_DT_STRING", ["a", None], "its row 1 is None"),
         ("linear_regression", "2", r"got a value that is not a tensor|got string"),
     ],
     ids=["number", "text", "str"],
@@ -356,7 +457,7 @@ def test_a_value_that_is_missing_or_of_another_type_is_refused(
 def test_results_show_themselves_in_notebooks(client: Client) -> None:
     shown = client.classify("lenet5", GREY)._repr_html_()
     assert shown.startswith("<table><tr><td>coat</td><td><meter value='0.8000'></meter></td><td>80.0%</td></tr>")
-    assert "<td>negative</td>" in client.sentiment("dull", "sentiment_lstm")._repr_html_()
+    assert "<td>negative</td>" in client.sentiment("sentiment_lstm", "dull")._repr_html_()
     image = np.zeros((5, 7), np.uint8)
     image[:, :2] = 255
     mask = Image.open(io.BytesIO(client.segment("unet", image)._repr_png_())).convert("RGBA")
