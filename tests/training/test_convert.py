@@ -72,7 +72,7 @@ def test_a_graph_that_agrees_is_added_with_a_card(saved: Path) -> None:
     content = card.read(saved)
     assert content is not None
     assert (content["network"], content["version"], content["task"]) == ("theirs", 3, None)
-    assert content["onnx"]["model.onnx"]["parity"]["inputs"] == 68  # random and hard ones
+    assert content["onnx"]["model.onnx"]["parity"]["inputs"] == 109  # random and hard ones
     x = np.random.default_rng(0).random((5, 3), np.float32)
     session = onnxruntime.InferenceSession(saved / "model.onnx", providers=["CPUExecutionProvider"])
     (scores,) = session.run(["scores"], {"x": x})
@@ -267,6 +267,45 @@ def test_first_axes_of_several_inputs_are_compared_at_different_lengths() -> Non
         compare_hard(lambda a: {"y": np.zeros((len(a["query"]), len(a["documents"])))}, wrong, specs, 32)
 
 
+def saved_function(folder: Path, function: Any, *specs: tf.TensorSpec) -> Path:
+    module = tf.Module()
+    traced = tf.function(lambda *tensors: {"y": function(*tensors)}, input_signature=specs)
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": traced.get_concrete_function()})
+    return folder
+
+
+X = tf.TensorSpec([None, 4], tf.float32, name="x")
+W = tf.TensorSpec([None, None], tf.float32, name="x")
+N = tf.TensorSpec([None], tf.int64, name="n")
+
+
+@pytest.mark.parametrize(
+    ("function", "spec", "words"),
+    [
+        (lambda x: tf.cast(x, tf.uint8), X, "it casts floats to uint8, which is undefined outside 0..255"),
+        (lambda x: tf.slice(x, [0, 0], [-1, 3]), X, None),
+        (lambda x: tf.slice(x, [0, 0], [-1, 9]), W, "it answers inputs that TensorFlow refuses: Expected size[1]"),
+        (lambda n: tf.reduce_sum(n, keepdims=True), N, 'output "y" differs in '),
+        (lambda n: n * 3, N, None),
+    ],
+    ids=["cast", "slice", "slice outside", "sum of large integers", "product"],
+)
+def test_a_graph_is_compared_where_engines_differ(function: Any, spec: Any, words: str | None, tmp_path: Path) -> None:
+    reasons = convert(saved_function(tmp_path / "1", function, spec)).reasons
+    assert (not reasons) if words is None else reasons["serving_default"].startswith(words)
+
+
+def test_a_softmax_is_verified_for_finite_numbers_alone(tmp_path: Path) -> None:
+    """TensorFlow's own answer to NaN depends on the processor, and on where in a vector it stands."""
+    folder = saved_function(tmp_path / "1", tf.nn.softmax, X)
+    assert convert(folder).done
+    content = card.read(folder)
+    assert content is not None
+    assert content["onnx"]["model.onnx"]["finite"] is True
+    assert convert(saved_function(tmp_path / "2", tf.nn.relu, X)).done
+    assert "finite" not in card.read(tmp_path / "2")["onnx"]["model.onnx"]  # type: ignore[index]
+
+
 def test_values_that_tensorflow_refuses_are_left_out(tmp_path: Path) -> None:
     class Table(tf.Module):
         def __init__(self) -> None:
@@ -316,16 +355,17 @@ def test_a_folder_without_a_saved_model_is_refused_in_one_sentence(
     assert main([str(tmp_path / "given")]) == 1
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith("convert: ")
-    assert words in told.err
-    assert told.err.count("\n") == 1
+    *_, line = told.err.splitlines()
+    assert line.startswith("ladle convert: ")
+    assert words in line
+    assert told.err.count("\n") == 2  # after "loading TensorFlow ..."
 
 
 def test_the_command_prints_each_signature(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(saved)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(saved)
-    assert lines[1].startswith("  serving_default  model.onnx: 68 inputs, largest difference ")
+    assert lines[1].startswith("  serving_default  model.onnx: 109 inputs, largest difference ")
     assert "  digits           not converted: ONNX has no StringLength" in lines
 
 

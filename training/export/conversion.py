@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ import tensorflow as tf
 from google.protobuf import message, text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from ladle.training.onnx import effects
+from ladle.training.onnx import effects, ranges
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
 from ladle.training.onnx.graphs import batches
-from ladle.training.onnx.noise import hard, noise
+from ladle.training.onnx.noise import hard, noise, not_finite
 from ladle.training.onnx.parity import MismatchError, Parity, Run, compare
 from ladle.training.store import card, publish, savedmodel, warmup
 
@@ -34,10 +35,18 @@ _LENGTHS = (32, 64, 224, 16, 8, 1)
 """Lengths of free axes other than the batch, tried in turn: a SavedModel does not say which lengths it accepts."""
 _LONGER = ((1, 8), (15, 3))
 """Added to an accepted length, in turn over the free axes: a shape that a graph computes can be right only at powers of
-two. Shorter lengths can crash TensorFlow."""
+two."""
+_SHORTER = (3, 2)
+"""The same, of short inputs. They can crash TensorFlow's pooling."""
+_MANY = 40
+"""Rows at which a kernel computes several values at once."""
+_FEW_ELEMENTS = 2**12
+"""Most elements of a row that is repeated so often."""
 _LIMITS = (7, 128, 100_000, 2**25)
 """Bounds of the integers in hard inputs. TensorFlow refuses a whole request for one id beyond a table, so small ids are
 tried by themselves."""
+_ALL_INTEGERS = 2**64
+"""The bound where no integer can be the size of a tensor: a huge one would use up the memory."""
 
 Arrays = dict[str, np.ndarray]
 Specs = Mapping[str, tf.TensorSpec]
@@ -100,17 +109,18 @@ def convert(directory: Path) -> Conversion:
         try:
             if name in stay:
                 raise NotConvertibleError(stay[name])
-            model, parity = _converted(function, specs, [w.inputs for w in warm if w.signature == name])
+            made = _converted(function, specs, [w.inputs for w in warm if w.signature == name])
         except (NotConvertibleError, MismatchError) as error:
             result.reasons[name] = str(error)
             entries.setdefault(name, entry(reason=str(error)))
             continue
-        same = [file for file, written in files.items() if written == model]
+        same = [file for file, written in files.items() if written == made.model]
         file = same[0] if same else _file_name(name, graphs)
-        files[file] = model
-        graphs[file] = card.graph(model, OPSET, parity.as_dict())
+        files[file] = made.model
+        finite = {"finite": True} if made.is_finite_only else {}
+        graphs[file] = {**card.graph(made.model, OPSET, made.parity.as_dict()), **finite}
         entries[name] = entry(graph=file)
-        result.graphs[name], result.parity[name] = file, parity.as_dict()
+        result.graphs[name], result.parity[name] = file, made.parity.as_dict()
     if files or stale:
         content |= {"signatures": entries, "onnx": graphs, "saved_model": {"sha256": checksum}}
         _write(folder, files, content, obsolete=set(old["onnx"]) - set(files) if stale and old else set())
@@ -132,12 +142,26 @@ def version_folder(directory: Path) -> Path:
     raise ConvertError(f"{directory} holds neither saved_model.pb nor a version; give a SavedModel")
 
 
-def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> tuple[bytes, Parity]:
+@dataclass(frozen=True)
+class _Converted:
+    """The graph of a signature, how closely it agrees, and whether that holds for finite numbers alone."""
+
+    model: bytes
+    parity: Parity
+    is_finite_only: bool
+
+
+def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> _Converted:
     """The graph of a signature and its parity; NotConvertibleError or MismatchError if it has none."""
     if not specs:
         raise NotConvertibleError("it takes no inputs")
-    model = to_onnx(function, specs).SerializeToString()
+    graph = to_onnx(function, specs)
+    unsafe = ranges.unsafe_cast(graph)
+    if unsafe:
+        raise NotConvertibleError(unsafe)
+    model = graph.SerializeToString()
     run, reference = session(model), functools.partial(savedmodel.run, function)
+    most = _LIMITS[-1] if ranges.sizes_from_values(graph) else _ALL_INTEGERS
 
     refusal: Exception | None = None
     for length in _LENGTHS:
@@ -149,37 +173,72 @@ def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> tuple[byt
         except (tf.errors.OpError, ValueError, TypeError) as error:
             refusal = refusal or error
         else:
-            return model, found.joined(compare_hard(reference, run, specs, length))
+            found = found.joined(compare_hard(reference, run, specs, length, most))
+            return _Converted(model, found, _is_finite_only(reference, run, specs, length))
     raise NotConvertibleError(
         f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
     )
 
 
-def compare_hard(reference: Run, run: Run, specs: Specs, length: int) -> Parity:
+def compare_hard(reference: Run, run: Run, specs: Specs, length: int, most: int = _LIMITS[-1]) -> Parity:
     """Compare the engines on values and sizes at which they tend to differ; MismatchError as `compare`.
 
-    Requests that TensorFlow refuses are left out.
+    most  largest integer in the inputs
+
+    What TensorFlow refuses, the graph has to refuse, too.
     """
-    accepted = [request for request in _hard(specs, length) if _accepts(reference, request)]
+    return _compare_outcomes(reference, run, _hard(specs, length, most))
+
+
+def _compare_outcomes(reference: Run, run: Run, requests: Iterable[Arrays]) -> Parity:
+    accepted = []
+    for request in requests:
+        try:
+            reference(request)
+        except tf.errors.ResourceExhaustedError:
+            continue
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            if _accepts(run, request):
+                raise MismatchError(f"it answers inputs that TensorFlow refuses: {first_line(error)}") from error
+        else:
+            accepted.append(request)
     return compare(reference, run, accepted, sum(map(_rows, accepted)))
 
 
-def _accepts(reference: Run, request: Arrays) -> bool:
+def _is_finite_only(reference: Run, run: Run, specs: Specs, length: int) -> bool:
+    """Whether the engines differ on NaN or infinities, as in a softmax. Servers refuse such values then."""
+    if not any(spec.dtype.is_floating for spec in specs.values()):
+        return False
+    random = np.random.default_rng(2)
+    requests = [
+        {name: not_finite(random, spec, _free_rows(spec, rows), (length,), share) for name, spec in specs.items()}
+        for rows, share in ((8, 0.02), (8, 0.5), (1, 0.9))
+    ]
     try:
-        reference(request)
-    except (tf.errors.OpError, ValueError, TypeError):
+        _compare_outcomes(reference, run, requests)
+    except MismatchError:
+        return True
+    return False
+
+
+def _accepts(run: Run, request: Arrays) -> bool:
+    try:
+        run(request)
+    except Exception:  # ONNX Runtime's exceptions have no common base class
         return False
     return True
 
 
-def _hard(specs: Specs, length: int) -> Iterator[Arrays]:
+def _hard(specs: Specs, length: int, largest: int) -> Iterator[Arrays]:
     """Zeros, negative and large values; other lengths of free axes, odd ones among them; first axes that differ."""
     random = np.random.default_rng(1)
-    for most in _LIMITS if any(spec.dtype.is_integer for spec in specs.values()) else _LIMITS[:1]:
-        yield {name: hard(random, spec, _free_rows(spec, 4), (length,), most) for name, spec in specs.items()}
+    limits = [*(most for most in _LIMITS if most < largest), largest]
+    for most in limits if any(spec.dtype.is_integer for spec in specs.values()) else limits[-1:]:
+        # Values of a vector are computed otherwise than those that remain at its end: few rows and many.
+        for count in (4, 1, _many(specs, length)) if most == largest else (4,):
+            yield {name: hard(random, spec, _free_rows(spec, count), (length,), most) for name, spec in specs.items()}
     if any(None in spec.shape[1:] for spec in specs.values() if spec.shape.rank):
-        for more in _LONGER:
-            lengths = [length + n for n in more]
+        for lengths in (*(tuple(length + n for n in more) for more in _LONGER), _SHORTER):
             yield {name: noise(random, spec, _free_rows(spec, 2), lengths) for name, spec in specs.items()}
     if len(specs) > 1:
         for rows in ((1, 5), (3, 2)):
@@ -187,6 +246,13 @@ def _hard(specs: Specs, length: int) -> Iterator[Arrays]:
                 name: noise(random, spec, _free_rows(spec, rows[n % 2]), (length,))
                 for n, (name, spec) in enumerate(specs.items())
             }
+
+
+def _many(specs: Specs, length: int) -> int:
+    """_MANY rows, or fewer of large inputs: TensorFlow and ONNX Runtime take seconds for those."""
+    shapes = [spec.shape[1:].as_list() for spec in specs.values() if spec.shape.rank]
+    elements = sum(math.prod(length if size is None else size for size in shape) for shape in shapes)
+    return max(4, min(_MANY, _MANY * _FEW_ELEMENTS // max(1, elements)))
 
 
 def _free_rows(spec: tf.TensorSpec, rows: int) -> int | None:

@@ -10,9 +10,10 @@ import tensorflow as tf
 LENGTH = 32
 """Default length of a free axis other than the batch."""
 HARD_FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, -1.5, 10.0, -10.0)
-HARD_INTEGERS = (0, 1, -1, 2, -2, 7, -7, 127, -128, 86_401, -86_401, 2**24 + 1, -(2**24) - 1)
-"""Zeros, both signs, halves that round to even, numbers beyond a byte or a table, and the first integer that float32
-cannot hold. Numbers near the limits of int32 are left out: an input that is a size would use up the memory."""
+HARD_INTEGERS = (0, 1, -1, 2, -2, 7, -7, 127, -128, 86_401, -86_401, 2**24 + 1, -(2**24) - 1, 2**53 + 1, -(2**53) - 1)
+"""Zeros, both signs, halves that round to even, numbers beyond a byte or a table, and the first integers that float32
+and float64 cannot hold."""
+NOT_FINITE = (np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 1.0, -1.0)
 
 
 def noise(
@@ -40,6 +41,17 @@ def noise(
     return random.integers(low, high, shape, endpoint=True).astype(dtype)
 
 
+def not_finite(
+    random: np.random.Generator, spec: tf.TensorSpec, rows: int | None, lengths: Sequence[int], share: float
+) -> np.ndarray:
+    """An array as `noise` makes it, in which a share of the floats is of NOT_FINITE."""
+    array = noise(random, spec, rows, lengths)
+    if spec.dtype.is_floating:
+        chosen = random.random(array.shape) < share
+        array = np.where(chosen, random.choice(NOT_FINITE, array.shape).astype(array.dtype), array)
+    return array
+
+
 def hard(
     random: np.random.Generator, spec: tf.TensorSpec, rows: int | None, lengths: Sequence[int], most: int
 ) -> np.ndarray:
@@ -53,7 +65,11 @@ def hard(
     if spec.dtype == tf.bool:
         return random.integers(0, 2, shape).astype(dtype)
     limits = np.iinfo(dtype)
-    values = [n for n in (*HARD_INTEGERS, int(limits.max)) if abs(n) <= most and limits.min <= n <= limits.max]
+    values = [
+        n
+        for n in (*HARD_INTEGERS, int(limits.max), int(limits.min))
+        if abs(n) <= most and limits.min <= n <= limits.max
+    ]
     return random.choice(np.array(values, dtype), shape)
 
 

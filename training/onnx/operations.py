@@ -14,6 +14,8 @@ import numpy as np
 import onnx.helper
 import tf2onnx.onnx_opset.math
 
+from ladle.training.onnx.exact import EXACT
+
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
 
@@ -25,7 +27,7 @@ def _floor_div(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> No
         return
     inputs, outputs, shapes = list(node.input), list(node.output), node.output_shapes
     graph.remove_node(name)
-    quotient = graph.make_node("Div", inputs, dtypes=[dtype], shapes=shapes).output[0]
+    quotient = _quotient(graph, inputs, dtype, shapes)
     # The two remainders differ exactly where the quotient was rounded up: one has the divisor's sign, the other the
     # dividend's. (x - x % y) / y would need fewer operations, but overflows at the smallest integers.
     remainders = [
@@ -37,14 +39,60 @@ def _floor_div(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> No
     graph.make_node("Sub", [quotient, one], name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
 
 
+def _truncate_div(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """x / y towards zero."""
+    inputs, outputs, shapes, dtype = (
+        list(node.input),
+        list(node.output),
+        node.output_shapes,
+        graph.get_dtype(node.input[0]),
+    )
+    graph.remove_node(name)
+    quotient = inputs if dtype in _FLOATS else [_quotient(graph, inputs, dtype, shapes)]
+    operation = "Div" if dtype in _FLOATS else "Identity"
+    graph.make_node(operation, quotient, name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
+
+
+def _quotient(graph: Any, inputs: Sequence[str], dtype: int, shapes: Any) -> str:
+    """x / y towards zero for integers.
+
+    The smallest integer divided by -1 overflows, and the processor ends the process. So -x stands in for x / -1.
+    """
+    x, y = inputs
+    divisor = graph.get_node_by_output(y)
+    if dtype not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64) or (
+        divisor is not None and divisor.is_const() and (divisor.get_tensor_value(as_list=False) != -1).all()
+    ):
+        return str(graph.make_node("Div", inputs, dtypes=[dtype], shapes=shapes).output[0])
+    name, numpy = tf2onnx.utils.make_name("quotient"), onnx.helper.tensor_dtype_to_np_dtype(dtype)
+    one, minus = (graph.make_const(f"{name}/{n}", np.array(value, numpy)).output[0] for n, value in enumerate((1, -1)))
+    is_minus = graph.make_node("Equal", [y, minus], dtypes=[onnx.TensorProto.BOOL]).output[0]
+    y = graph.make_node("Where", [is_minus, one, y], dtypes=[dtype]).output[0]
+    quotient = graph.make_node("Div", [x, y], dtypes=[dtype], shapes=shapes).output[0]
+    negative = graph.make_node("Neg", [quotient], dtypes=[dtype], shapes=shapes).output[0]
+    return str(graph.make_node("Where", [is_minus, negative, quotient], dtypes=[dtype], shapes=shapes).output[0])
+
+
 def _floor_mod(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
-    """x % y with the sign of y: for integers this is ONNX's Mod."""
+    """x % y with the sign of y: for integers this is ONNX's Mod.
+
+    x - floor(x / y) * y, which tf2onnx makes of floats, has no correct digit left where x / y is large.
+    """
     dtype = graph.get_dtype(node.input[0])
-    if dtype in _FLOATS:
-        tf2onnx.onnx_opset.math.FloorMod.version_7(graph, node)
-        return
     inputs, outputs, shapes = list(node.input), list(node.output), node.output_shapes
     graph.remove_node(name)
+    if dtype in _FLOATS:
+        (_, y), boolean = inputs, {"dtypes": [onnx.TensorProto.BOOL], "shapes": shapes}
+        rest = graph.make_node("Mod", inputs, attr={"fmod": 1}, dtypes=[dtype], shapes=shapes).output[0]
+        zero = graph.make_const(f"{name}/zero", np.array(0, onnx.helper.tensor_dtype_to_np_dtype(dtype))).output[0]
+        negative = [graph.make_node("Less", [value, zero], **boolean).output[0] for value in (y, rest)]
+        signs_differ = graph.make_node("Xor", negative, **boolean).output[0]
+        is_zero = graph.make_node("Equal", [rest, zero], **boolean).output[0]
+        is_other = graph.make_node("Not", [is_zero], **boolean).output[0]
+        moves = graph.make_node("And", [signs_differ, is_other], **boolean).output[0]
+        moved = graph.make_node("Add", [rest, y], dtypes=[dtype], shapes=shapes).output[0]
+        graph.make_node("Where", [moves, moved, rest], name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
+        return
     graph.make_node("Mod", inputs, name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
 
 
@@ -102,11 +150,14 @@ def _with_one(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> Non
 CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
     "FloorDiv": (_floor_div, []),
     "FloorMod": (_floor_mod, []),
+    "TruncateDiv": (_truncate_div, []),
+    "Div": (_truncate_div, []),
     "OneHot": (_one_hot, []),
     "TruncateMod": (_truncate_mod, []),
     # The first argument is for tf2onnx: the type that it gives the node before it calls the converter.
     "Erfc": (_with_one, ["Erfc", "Erf"]),
     "Expm1": (_with_one, ["Expm1", "Exp"]),
     "Log1p": (_with_one, ["Log1p", "Log"]),
+    **EXACT,
 }
 """TensorFlow operation -> (converter, its arguments), as `custom_op_handlers` of tf2onnx takes them."""

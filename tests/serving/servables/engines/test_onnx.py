@@ -98,6 +98,50 @@ def test_the_error_for_a_wrong_shape_leaves_out_the_librarys_words(tiny: Any, tm
     assert "onnx" not in str(caught.value).lower()
 
 
+def test_a_graph_verified_for_finite_numbers_refuses_others(tiny: Any, tmp_path: Path) -> None:
+    folder = tiny.half_plus(1).write(tmp_path)
+    x = {"x": np.array([1, np.nan, np.inf], np.float32)}
+    assert np.isnan(load(folder).run("serving_default", x, ["y"])["y"][1])
+    change_card(folder, lambda card: card["onnx"]["model.onnx"].update(finite=True))
+    engine = load(folder)
+    engine.tune("serving_default", engine.example("serving_default") or {})
+    np.testing.assert_array_equal(
+        engine.run("serving_default", {"x": np.array([3e38, 3e38], np.float32)}, ["y"])["y"], np.float32(3e38) / 2 + 1
+    )
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(InvalidArgument, match='input "x" holds NaN or infinity, for which the ONNX graph was not'):
+            engine.run("serving_default", {"x": np.array([1, value], np.float32)}, ["y"])
+
+
+@pytest.mark.parametrize(
+    ("operation", "inputs", "message"),
+    [
+        ("Div", [[1, 2], [1, 0]], "Integer division by zero"),
+        ("Mod", [[1, 2], [1, 0]], "Integer division by zero"),
+        ("Gather", [[5, 6, 7], [0, 9]], "indices[1] = 9 is not in [0, 3)"),
+        ("Gather", [[5, 6, 7], [0, -9]], "indices[1] = -9 is not in [0, 3)"),
+    ],
+)
+def test_a_refused_value_has_tensorflows_words(
+    operation: str, inputs: list[list[int]], message: str, tmp_path: Path
+) -> None:
+    from onnx import TensorProto, helper
+
+    from ladle.serving.servables.engines.onnx import _refusal
+    from ladle.serving.servables.engines.onnx_graph import Graph
+
+    tensors = [helper.make_tensor_value_info(name, TensorProto.INT64, [name]) for name in "xyz"]
+    graph = helper.make_graph([helper.make_node(operation, ["x", "y"], ["z"])], "g", tensors[:2], tensors[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    path = tmp_path / "g.onnx"
+    path.write_bytes(model.SerializeToString())
+    loaded = Graph(str(path), 0, threads=1)
+    feed = {name: np.array(values) for name, values in zip("xy", inputs, strict=True)}
+    with pytest.raises(Exception, match="Non-zero status") as caught:
+        loaded.call(["z"], feed, None)
+    assert str(_refusal(loaded, feed, caught.value)) == message
+
+
 def test_a_slow_graph_gets_the_quickest_number_of_threads(tiny: Any, tmp_path: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,0 +1,153 @@
+"""Looks for what a comparison on a few inputs cannot show: casts out of range, and sizes that are values of inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx.shape_inference
+
+from ladle.training.onnx.simplify import subgraphs
+
+_T = onnx.TensorProto
+_FLOATS = (_T.FLOAT, _T.FLOAT16, _T.DOUBLE, _T.BFLOAT16)
+_NARROW = (_T.UINT8, _T.INT8, _T.UINT16, _T.INT16, _T.UINT32, _T.UINT64)
+_KEEP_VALUES = frozenset(
+    {"AveragePool", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalAveragePool", "GlobalMaxPool"}
+    | {"Identity", "MaxPool", "ReduceMax", "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze"}
+    | {"Tile", "Transpose", "Unsqueeze", "Where"}
+)
+_RANGES: dict[str, tuple[float, float]] = {
+    "Sigmoid": (0, 1), "HardSigmoid": (0, 1), "Softmax": (0, 1), "Tanh": (-1, 1), "Erf": (-1, 1), "Sin": (-1, 1),
+    "Cos": (-1, 1), "Sign": (-1, 1),
+}  # fmt: skip
+_SIZES = {
+    "ConstantOfShape": (0,), "Expand": (1,), "OneHot": (1,), "Pad": (1,), "Range": (0, 1, 2), "Reshape": (1,),
+    "Resize": (2, 3), "Tile": (1,), "TopK": (1,), "Upsample": (1,), "EyeLike": (0,), "Loop": (0, 1), "Scan": (0,),
+}  # fmt: skip
+"""Operations and those of their inputs that decide how large an output is, or how long they run."""
+
+
+def unsafe_cast(model: onnx.ModelProto) -> str | None:
+    """Why a cast from floats to small integers may differ from TensorFlow's; None if every value fits for certain.
+
+    Beyond the range of the integers, TensorFlow's own answer depends on the processor and on the number of values.
+    """
+    if not any(_narrows(node) for graph in subgraphs(model.graph) for node in graph.node):
+        return None
+    for graph in subgraphs(model.graph):
+        known = _Intervals(graph)
+        types = _types(model, graph)
+        for node in graph.node:
+            if not _narrows(node) or types.get(node.input[0], _T.FLOAT) not in _FLOATS:
+                continue
+            name = _T.DataType.Name(next(a.i for a in node.attribute if a.name == "to")).lower()
+            limits = np.iinfo(name)
+            low, high = known.of(node.input[0])
+            if not (low > limits.min - 1 and high < limits.max + 1):
+                return (
+                    f"it casts floats to {name}, which is undefined outside {limits.min}..{limits.max}; clip them "
+                    "before (tf.saturate_cast)"
+                )
+    return None
+
+
+def _narrows(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i in _NARROW for a in node.attribute)
+
+
+class _Intervals:
+    """Bounds of the tensors of a graph, as far as its operations tell them."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._made_by = {output: node for node in graph.node for output in node.output}
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._known: dict[str, tuple[float, float]] = {}
+
+    def of(self, name: str, depth: int = 64) -> tuple[float, float]:
+        """The least and the greatest value of a tensor; infinite where they are unknown."""
+        if name not in self._known:
+            self._known[name] = (-math.inf, math.inf)  # while it is sought
+            self._known[name] = self._find(name, depth)
+        return self._known[name]
+
+    def _find(self, name: str, depth: int) -> tuple[float, float]:
+        node = self._made_by.get(name)
+        tensor = self._constants.get(name)
+        if node is not None and node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            tensor = node.attribute[0].t
+        if tensor is not None and tensor.data_type != _T.STRING:
+            array = onnx.numpy_helper.to_array(tensor)
+            return (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+        if node is None or depth == 0:
+            return -math.inf, math.inf
+        inputs = [self.of(each, depth - 1) if each else (-math.inf, math.inf) for each in node.input]
+        op = node.op_type
+        if op in _RANGES:
+            return _RANGES[op]
+        if op == "Clip":
+            low = max(inputs[0][0], inputs[1][0] if len(node.input) > 1 and node.input[1] else -math.inf)
+            high = min(inputs[0][1], inputs[2][1] if len(node.input) > 2 and node.input[2] else math.inf)
+            return low, high
+        if op in ("Max", "Min"):
+            by = max if op == "Max" else min
+            return by(low for low, _ in inputs), by(high for _, high in inputs)
+        if op == "Relu":
+            return max(0.0, inputs[0][0]), max(0.0, inputs[0][1])
+        if op in ("Round", "Floor", "Ceil"):
+            low, high = inputs[0]
+            return low if math.isinf(low) else math.floor(low), high if math.isinf(high) else math.ceil(high)
+        if op in ("Add", "Sub", "Mul", "Div"):
+            return _combined(op, *inputs)
+        if op == "Cast":
+            return inputs[0]
+        if op in _KEEP_VALUES:
+            values = inputs[1:] if op == "Where" else inputs if op == "Concat" else inputs[:1]
+            return min(low for low, _ in values), max(high for _, high in values)
+        return -math.inf, math.inf
+
+
+def _combined(op: str, a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    if op == "Add":
+        return a[0] + b[0], a[1] + b[1]
+    if op == "Sub":
+        return a[0] - b[1], a[1] - b[0]
+    if any(math.isinf(bound) for bound in (*a, *b)) or (op == "Div" and b[0] <= 0 <= b[1]):
+        return -math.inf, math.inf
+    ends = [x * y if op == "Mul" else x / y for x in a for y in b]
+    return min(ends), max(ends)
+
+
+def _types(model: onnx.ModelProto, graph: onnx.GraphProto) -> Mapping[str, int]:
+    """Element types by tensor, as far as they are known."""
+    try:
+        model = onnx.shape_inference.infer_shapes(model)
+    except Exception:  # a graph of more than 2 GB, or an operation without rules
+        model = onnx.ModelProto.FromString(b"")
+    values = [*model.graph.input, *model.graph.value_info, *graph.input, *graph.value_info, *graph.output]
+    found = {value.name: value.type.tensor_type.elem_type for value in values}
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    return found | {node.output[0]: a.i for node in casts for a in node.attribute if a.name == "to"}
+
+
+def sizes_from_values(model: onnx.ModelProto) -> bool:
+    """Whether a value of an input may decide how large a tensor is: a huge one would use up the memory."""
+    values = {value.name for value in model.graph.input if value.type.tensor_type.elem_type not in (*_FLOATS, _T.BOOL)}
+    for node in model.graph.node:
+        if any(node.input[n] in values for n in _SIZES.get(node.op_type, ()) if n < len(node.input)):
+            return True
+        inner = {name for graph in subgraphs_of(node) for each in graph.node for name in each.input}
+        if inner & values:
+            return True
+        if node.op_type not in ("Shape", "Size") and not values.isdisjoint(node.input):
+            values.update(node.output)
+    return False
+
+
+def subgraphs_of(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The bodies of a node's loops and branches, at any depth."""
+    bodies = [body for a in node.attribute for body in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+    return [inner for body in bodies for inner in subgraphs(body)]
