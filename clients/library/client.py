@@ -123,6 +123,9 @@ class Client(AddressedClient[Transport]):
     def status(self, name: str, version: int | None = None, timeout_s: float | None = None) -> list[VersionStatus]:
         """The state of every version that the server has ever loaded, or of one.
 
+        name     the model
+        version  only this one
+
         Returns [VersionStatus(version, state, error_code, error_message), ...], the highest version first.
         NotFound: no such model or version.
 
@@ -138,8 +141,14 @@ class Client(AddressedClient[Transport]):
     ) -> Metadata:
         """The signatures of a model version: inputs and outputs with dtype and shape.
 
-        >>> print(client.metadata("lenet5").signature("serving_default").inputs["image"])
-        float32 [?, 28, 28, 1]
+        name     the model
+        version  the version (default: the latest), or `label`, a version label
+
+        Returns Metadata: name, version, signatures, `signature(key)` with inputs and outputs by name; in a shape, None
+        is a free axis. NotFound: no such model or version.
+
+            >>> print(client.metadata("lenet5").signature("serving_default").inputs["image"])
+            float32 [?, 28, 28, 1]
         """
         return self.transport.run(
             self._explained(name, self.transport.protocol.metadata(name, version, label, self._deadline(timeout_s)))
@@ -157,13 +166,15 @@ class Client(AddressedClient[Transport]):
     ) -> dict[str, Array]:
         """Run any signature: arrays by name -> arrays by name.
 
+        name       the model
         inputs     by name, or the value of the signature's only input; arrays keep their dtype (float64 becomes
                    float32 where no value changes), lists, numbers, bytes and str get the signature's
         signature  name of the signature
         version    version that answers (default: the latest), or `label`, a version label
         outputs    names of the outputs to return (default: all); over gRPC no others are sent
 
-        Returns NumPy arrays; strings are object arrays of bytes.
+        Returns NumPy arrays by name; strings are object arrays of bytes.
+        InvalidArgument: an input is missing, unknown or does not fit, or there is no such signature or output.
 
             >>> client.predict("linear_regression", {"x": [[1.0], [2.0]]})["y"].shape
             (2, 1)
@@ -188,7 +199,11 @@ class Client(AddressedClient[Transport]):
     def classify(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Classification:
         """The class of one image.
 
+        name   the model
+        image  a path, encoded bytes, an open file, a Pillow image or an array; the server resizes what is encoded
+
         Returns a Classification: label, probability, class_id, labels, probabilities, `top(k)`.
+        InvalidArgument: the image does not fit the model, or the model does not classify.
 
             >>> client.classify("lenet5", "boot.png").label
             'Ankle boot'
@@ -200,7 +215,10 @@ class Client(AddressedClient[Transport]):
     ) -> list[Classification]:
         """The classes of several images, in one request.
 
+        name    the model
         images  all encoded (paths, bytes, files, Pillow images), or all arrays of one shape, or one array [b, ...]
+
+        Returns a Classification for each image, in order. InvalidArgument: as `classify`, or one image came alone.
 
             >>> [answer.label for answer in client.classify_many("lenet5", ["boot.png", "bag.png"])]
             ['Ankle boot', 'Bag']
@@ -210,7 +228,11 @@ class Client(AddressedClient[Transport]):
     def segment(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Segmentation:
         """The class of every pixel of one image.
 
+        name   the model
+        image  as for `classify`
+
         Returns a Segmentation: class_map, int64 [h, w], and shares, the share of the image that each class covers.
+        InvalidArgument: the image does not fit the model, or the model does not segment.
 
             >>> client.segment("unet", "cells.png").shares
             {0: 0.83, 1: 0.17}
@@ -218,44 +240,75 @@ class Client(AddressedClient[Transport]):
         return self.transport.run(self._inference(name, **options).segment(image))
 
     def reconstruct(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Array:
-        """An auto-encoder's copy of an image: float32 [h, w, c], or [b, h, w, c] for a batch.
+        """An auto-encoder's copy of an image.
 
-        >>> client.reconstruct("vae", "boot.png").shape
-        (28, 28, 1)
+        name   the model
+        image  as for `classify`, or a batch of arrays [b, h, w, c]
+
+        Returns float32 [h, w, c] in [0, 1], or [b, h, w, c] for a batch.
+        InvalidArgument: the image does not fit the model, or the model is no auto-encoder.
+
+            >>> client.reconstruct("vae", "boot.png").shape
+            (28, 28, 1)
         """
         return self.transport.run(self._inference(name, **options).reconstruct(image))
 
     def encode(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Array:
-        """An auto-encoder's code of an image: float32 [latent_dim], or [b, latent_dim] for a batch of arrays.
+        """An auto-encoder's code of an image.
 
-        >>> client.encode("vae", "boot.png").shape
-        (10,)
+        name   the model
+        image  as for `reconstruct`
+
+        Returns float32 [latent_dim], or [b, latent_dim] for a batch.
+        InvalidArgument: the image does not fit the model, or the model does not encode.
+
+            >>> client.encode("vae", "boot.png").shape
+            (10,)
         """
         return self.transport.run(self._inference(name, **options).encode(image))
 
     def decode(self, name: str, code: Any, **options: Unpack[CallOptions]) -> Array:
-        """An auto-encoder's image of a code, [latent_dim] or [b, latent_dim]: uint8 [h, w, c] or [b, h, w, c].
+        """An auto-encoder's image of a code.
 
-        >>> client.decode("vae", client.encode("vae", "boot.png")).shape
-        (28, 28, 1)
+        name  the model
+        code  float [latent_dim], or several, [b, latent_dim]
+
+        Returns uint8 [h, w, c], or [b, h, w, c] for several codes.
+        InvalidArgument: the code has another length, or the model does not decode.
+
+            >>> client.decode("vae", client.encode("vae", "boot.png")).shape
+            (28, 28, 1)
         """
         return self.transport.run(self._inference(name, **options).decode(code))
 
     def interpolate(
         self, name: str, first: Image, second: Image, steps: int = 8, **options: Unpack[CallOptions]
     ) -> Array:
-        """Images between two, along the line between their codes: uint8 [steps, h, w, c], both ends included.
+        """Images between two, along the line between their codes.
 
-        >>> client.interpolate("vae", "boot.png", "bag.png", steps=5).shape
-        (5, 28, 28, 1)
+        name           the model
+        first, second  as for `classify`
+        steps          number of images, both ends included
+
+        Returns uint8 [steps, h, w, c].
+        InvalidArgument: an image does not fit the model, `steps` is below 2, or the model has no codes.
+
+            >>> client.interpolate("vae", "boot.png", "bag.png", steps=5).shape
+            (5, 28, 28, 1)
         """
         return self.transport.run(self._inference(name, **options).interpolate(first, second, steps))
 
     def generate(self, name: str, n: int = 1, seed: int = 0, **options: Unpack[CallOptions]) -> Array:
-        """`n` new images, uint8 [n, h, w, c]. The same seed gives the same images.
+        """New images from a seed. The same seed gives the same images.
 
-        >>> client.generate("vae", 4, seed=7).shape
-        (4, 28, 28, 1)
+        name  the model
+        n     number of images
+        seed  an integer of 64 bits
+
+        Returns uint8 [n, h, w, c]. InvalidArgument: the model generates nothing, or fewer images at once.
+
+            >>> client.generate("vae", 4, seed=7).shape
+            (4, 28, 28, 1)
         """
         return self.transport.run(self._inference(name, **options).generate(n, seed))
 
@@ -291,25 +344,40 @@ class Client(AddressedClient[Transport]):
     def sentiment_many(
         self, name: str | None, texts: Sequence[str] | Array, **options: Unpack[CallOptions]
     ) -> list[Sentiment]:
-        """Whether each of several texts is positive or negative, in one request; as `sentiment`.
+        """Whether each of several texts is positive or negative, in one request.
 
-        >>> [answer.label for answer in client.sentiment_many(None, ["a lovely film", "a dull one"])]
-        ['positive', 'negative']
+        name   as for `sentiment`
+        texts  a list, a NumPy array or a column of a table; one text alone is refused
+
+        Returns a Sentiment for each text, in order. Errors as for `sentiment`.
+
+            >>> [answer.label for answer in client.sentiment_many(None, ["a lovely film", "a dull one"])]
+            ['positive', 'negative']
         """
         return self.transport.run(self._inference(name, **options).sentiment(texts))
 
     def regress(self, name: str, x: Any, **options: Unpack[CallOptions]) -> Array:
-        """The single output of a model for its single input, with or without a batch axis.
+        """The single output of a model for its single input.
 
-        >>> client.regress("linear_regression", [2.0]).tolist()
-        [5.0]
+        name  the model
+        x     the features of one row, or of several with a batch axis: an array, a list, a table
+
+        Returns an array, with a batch axis if `x` has one.
+        InvalidArgument: `x` does not fit the model, or the model has several inputs.
+
+            >>> client.regress("linear_regression", [2.0]).tolist()
+            [5.0]
         """
         return self.transport.run(self._inference(name, **options).regress(x))
 
     def minimise(self, name: str, start: Any, **options: Unpack[CallOptions]) -> Descent:
-        """The gradient descent from a start [d], or from each of several [b, d], to a minimum of a function.
+        """The gradient descent from a start to a minimum of a function.
 
-        Returns a Descent: minimum, value, path.
+        name   the model
+        start  a point [d], or several, [b, d]
+
+        Returns a Descent: minimum, value, path; with a batch axis for several starts.
+        InvalidArgument: the start does not fit the model, or the model minimises nothing.
 
             >>> client.minimise("himmelblau", [1.0, 0.0]).minimum.round(2).tolist()
             [3.0, 2.0]
