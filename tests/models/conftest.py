@@ -50,8 +50,10 @@ def batch() -> Callable[..., Any]:
 def losses() -> Callable[..., list[float]]:
     """The first metric that `train_step` returns, after each step on one batch: `losses(model, batch, steps)`."""
 
+    made: dict[Any, Any] = {}  # the step of a model is traced once, however often it trains on
+
     def trained(model: Any, batch: Any, steps: int = 30) -> list[float]:
-        step = tf.function(model.train_step)
+        step = made.setdefault(model, tf.function(model.train_step))
         values = []
         for _ in range(steps):
             for metric in model.metrics:
