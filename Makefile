@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
 
-.PHONY: help demo test slow bench check-deploy docs lint format lock clean browser
+.PHONY: help demo test slow bench interop check-deploy docs lint format lock clean browser
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,16 @@ slow: $(READY)  ## the tests that really train, up to an hour
 bench: $(READY)  ## servers under load beside others, training beside Keras; QUICK=1 takes some minutes
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 	@$(BIN)/python -m benchmarks.training $(if $(QUICK),mlp lenet5 --rounds 1 --output /dev/null)
+
+# Node, nginx and HAProxy come from Debian, which starts both as services; npm and pip install the clients into build/interop.
+interop: $(READY)  ## run clients and proxies written by others against the server
+ifeq ($(APT_ROOT),yes)
+	@for tool in node npm nginx haproxy curl; do command -v $$tool >/dev/null || echo $$tool; done | grep -q . || exit 0; \
+	    echo "installing Debian's nodejs, npm, nginx, haproxy and curl" >&2; apt-get update -qq >/dev/null && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    $$(command -v npm >/dev/null || echo nodejs npm) nginx haproxy curl >/dev/null
+endif
+	@$(BIN)/python -m pytest -q -m interop
 
 # As root: it builds the images in clean Debian root file systems, which Debian's debootstrap and buildah make.
 check-deploy: $(READY)  ## build the container images, start them and ask them; watch them with Prometheus
