@@ -22,11 +22,14 @@ def _datasets() -> dict[str, bool]:
 
 
 def _compare_engines(version: Path) -> str:
-    """How far TensorFlow and ONNX Runtime are apart on the inputs that a version came with.
+    """How far TensorFlow and ONNX Runtime are apart on the inputs that a version came with, or that nothing was run.
 
-    ValueError: too far, or they cannot be compared. ModuleNotFoundError: a package is not installed.
+    GraphDiffersError: too far. ValueError: it cannot be loaded or run. ModuleNotFoundError: a package is not installed.
     """
-    from ladle.serving.servables.engines.compare import compare_engines
+    from ladle.serving.servables.engines.compare import EnginesDifferError, compare_engines
     from ladle.training.onnx.parity import compare
 
-    return compare_engines(version, compare)
+    try:
+        return compare_engines(version, compare)
+    except EnginesDifferError as error:
+        raise doctor.GraphDiffersError(str(error)) from None

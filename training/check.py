@@ -6,7 +6,6 @@ are loaded as graphs into a session, never as Python objects.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -25,11 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 if every version can be served, 1 if one cannot."""
     parser = Parser(
         prog="python -m ladle.training.check",
-        description="Load every version of a model repository as TensorFlow Serving does, list its operations and run "
-        "each signature on its warm-up request.",
+        description="Load every version of a model repository as TensorFlow Serving does, list its operations and "
+        "answer its warm-up requests. Made-up inputs are never run.",
         epilog="examples:\n  python -m ladle.training.check model_repository\n"
         "  python -m ladle.training.check /models --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("repository", type=Path, help="model repository: holds <name>/<version>/")
     parser.add_argument("--list", action="store_true", help="print the name of every operation")
@@ -41,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with without_stderr():
         from ladle.training.export.tfserving_check import check
 
-    versions = sorted(path.parent for path in arguments.repository.glob("*/*/saved_model.pb"))
+    versions = sorted({path.parent for path in arguments.repository.glob("*/*/saved_model.pb*")})
     if not versions:
         print(f"check: {arguments.repository} holds no <name>/<version>/saved_model.pb", file=sys.stderr)
         return 1

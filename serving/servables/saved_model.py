@@ -136,7 +136,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         card = json.loads((folder / "assets.extra" / "card.json").read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataLoss("the version's card.json is not JSON; export it again") from None
     if not isinstance(card, dict) or not isinstance(card.get("signatures", {}), dict):
         raise DataLoss("the version's card.json is not a model card; export it again")

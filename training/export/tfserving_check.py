@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.framework import op_def_registry
@@ -28,8 +29,9 @@ class Check:
     tensorflow  version of TensorFlow that exported it
     operations  names of all operations in its graph and functions, sorted
     cpu_only    operations without a GPU kernel
-    signatures  number of signatures that ran on their warm-up request
+    signatures  number of signatures that ran on their warm-up requests
     faults      why TensorFlow Serving cannot serve it, one sentence each
+    not_run     why no signature ran, although nothing is wrong; empty if one did
     """
 
     tensorflow: str = ""
@@ -37,10 +39,12 @@ class Check:
     cpu_only: tuple[str, ...] = ()
     signatures: int = 0
     faults: list[str] = field(default_factory=list)
+    not_run: str = ""
 
     def __str__(self) -> str:
+        sound = f"loads, nothing run: {self.not_run}" if self.not_run else "can be served"
         return (
-            f"{'cannot be served' if self.faults else 'can be served'}; {len(self.operations)} operations, "
+            f"{'cannot be served' if self.faults else sound}; {len(self.operations)} operations, "
             f"{len(self.cpu_only)} of them on the CPU only; signatures that ran: {self.signatures}; "
             f"exported by TensorFlow {self.tensorflow or 'unknown'}"
         )
@@ -50,8 +54,10 @@ def check(folder: Path) -> Check:
     """Read the operations of a version. If TensorFlow Serving has all of them, also run the signatures."""
     try:
         graph = read(folder)
-    except (ValueError, DecodeError) as error:
+    except (ValueError, DecodeError, text_format.ParseError) as error:
         return Check(faults=[f"saved_model.pb cannot be read: {error}"])
+    except OSError as error:
+        return Check(faults=[f"saved_model.pb cannot be read: {error.strerror}"])
     result = operations(graph)
     if not result.faults:
         _run(folder, graph, result)
@@ -59,8 +65,11 @@ def check(folder: Path) -> Check:
 
 
 def read(folder: Path) -> meta_graph_pb2.MetaGraphDef:
-    """The MetaGraph that servers load. ValueError if there is none, DecodeError if the file is damaged."""
-    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    """The MetaGraph that servers load. ValueError if there is none, DecodeError or ParseError if it is damaged."""
+    if (folder / "saved_model.pb").exists():
+        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    else:
+        saved = text_format.Parse((folder / "saved_model.pbtxt").read_bytes(), saved_model_pb2.SavedModel())
     for graph in saved.meta_graphs:
         if list(graph.meta_info_def.tags) == ["serve"]:
             return graph
@@ -91,26 +100,53 @@ def _nodes(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Any]:
 
 
 def _run(folder: Path, graph: meta_graph_pb2.MetaGraphDef, result: Check) -> None:
-    """Run every signature that has a warm-up request, in a session, as TensorFlow Serving does."""
+    """Load a version into a session and answer its warm-up requests, as TensorFlow Serving does before it serves it."""
     try:
-        requests = {request.signature: request.inputs for request in warmup.read(folder / warmup.FILE)}
-    except ValueError:
-        requests = {}
+        requests = warmup.read(folder / warmup.FILE) if (folder / warmup.FILE).exists() else []
+    except (ValueError, OSError) as error:
+        result.faults.append(f"its warm-up requests cannot be read: {error}")
+        return
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         try:
             tf.compat.v1.saved_model.loader.load(session, ["serve"], str(folder))
-        except (tf.errors.OpError, ValueError, OSError) as error:
-            result.faults.append(f"it cannot be loaded: {str(error).splitlines()[0]}")
+        except Exception as error:  # besides TensorFlow's own errors, its importer raises several of Python's
+            result.faults.append(f"it cannot be loaded: {_first_line(error)}")
             return
-        for name, signature in graph.signature_def.items():
-            if name not in requests:
+        ran = set()
+        for request in requests:
+            name, signature = request.signature, graph.signature_def.get(request.signature)
+            if signature is None:
+                result.faults.append(f'a warm-up request asks the signature "{name}", which it does not have')
                 continue
-            fed = {signature.inputs[alias].name: value for alias, value in requests[name].items()}
-            try:
-                session.run({alias: info.name for alias, info in signature.outputs.items()}, fed)
-            except (tf.errors.OpError, ValueError) as error:
-                result.faults.append(f"{name} failed on its warm-up request: {str(error).splitlines()[0]}")
+            fault = _fault_of(session, signature, request.inputs)
+            if fault:
+                result.faults.append(f"{name} failed on its warm-up request: {fault}")
             else:
-                result.signatures += 1
-    if not result.signatures and not result.faults:
-        result.faults.append(f"no signature has a warm-up request in {warmup.FILE}, so none was run")
+                ran.add(name)
+    result.signatures = len(ran)
+    if not ran and not result.faults:
+        result.not_run = "it has no signatures" if not _served(graph) else "it has no warm-up requests"
+
+
+def _fault_of(session: Any, signature: Any, inputs: Mapping[str, Any]) -> str | None:
+    """Why a signature fails on a request; None: it does not."""
+    if sorted(inputs) != sorted(signature.inputs):
+        return f"got the inputs {_names(inputs)}; expected {_names(signature.inputs)}"
+    fed = {signature.inputs[alias].name: value for alias, value in inputs.items()}
+    try:
+        session.run({alias: info.name for alias, info in signature.outputs.items()}, fed)
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        return _first_line(error)
+    return None
+
+
+def _served(graph: meta_graph_pb2.MetaGraphDef) -> list[str]:
+    return [name for name in graph.signature_def if name != "__saved_model_init_op"]
+
+
+def _names(tensors: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(tensors)) or "none"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

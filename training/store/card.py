@@ -54,8 +54,10 @@ def read(version: Path) -> dict[str, Any] | None:
     try:
         card = json.loads(path.read_bytes())
         validate(card)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a model card: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     return dict(card)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ladle.models import Signature
+from ladle.training.errors import TrainingError
 from ladle.training.quiet import quiet
 
 
@@ -46,10 +48,28 @@ def read_by(functions: Mapping[str, Any]) -> list[tf.Variable]:
     return list({id(v): v for f in functions.values() for v in f.variables}.values())
 
 
+class LoadError(TrainingError, ValueError):
+    """A SavedModel cannot be loaded; the text names its folder and the cause."""
+
+
 def load(folder: Path) -> Any:
-    """Load a SavedModel. Keep the result while its `signatures` are in use: they hold no reference to its variables."""
-    with quiet():
-        return tf.saved_model.load(str(folder))
+    """Load a SavedModel. Keep the result while its `signatures` are in use: they hold no reference to its variables.
+
+    LoadError: a file is missing or damaged, or TensorFlow lacks one of its operations.
+    """
+    try:
+        with quiet():
+            return tf.saved_model.load(str(folder))
+    except Exception as error:  # TensorFlow raises its own errors, and KeyError, RuntimeError and others of Python's
+        raise LoadError(f"{folder} cannot be loaded: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    text = str(error).strip()
+    lacking = re.search(r"Op type not registered '(\w+)'", text)
+    if lacking:
+        return f"TensorFlow lacks its operation {lacking[1]}; export the model without it, or from TensorFlow's own"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def checksum(folder: Path) -> str:

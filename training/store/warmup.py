@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.framework import tensor_pb2
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -48,7 +49,7 @@ def read(path: Path) -> list[WarmUp]:
     try:
         records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
         return [request for record in records if (request := _decode(record)) is not None]
-    except (tf.errors.OpError, IndexError, UnicodeDecodeError) as error:
+    except (tf.errors.OpError, DecodeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a TFRecord of PredictionLog") from error
 
 

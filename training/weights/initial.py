@@ -73,7 +73,9 @@ def assign(initial: Initial, network: Network, model: keras.Model, config: Confi
 def _from_version(path: Path, network: Network, model: keras.Model, config: Config, assets: Assets) -> None:
     """Assign the variables of a SavedModel, matched by name and shape: it stores them in no fixed order."""
     functions = savedmodel.trace(graphs.share_cores(network.signatures(model, config, assets)))
-    targets, loaded = savedmodel.read_by(functions), savedmodel.load(path).variables_read
+    targets, loaded = savedmodel.read_by(functions), getattr(savedmodel.load(path), "variables_read", None)
+    if loaded is None:
+        raise UsageError(f"{path} is a SavedModel from elsewhere; expected a version that Ladle exported")
 
     def key(variable: tf.Variable) -> tuple[str, tuple[int, ...]]:
         return variable.name, tuple(variable.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,46 +17,78 @@ from ladle.serving.errors import ServingError
 from ladle.serving.servables import matching, warmup
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.engines.savedmodel import SavedModelEngine, is_available
-from ladle.serving.servables.saved_model import Signature, parse_signature, read_card, read_signature_defs
+from ladle.serving.servables.saved_model import INIT_OP, Signature, parse_signature, read_card, read_signature_defs
 
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 Compare = Callable[[Run, Run, Iterable[Mapping[str, Array]], int], Any]
 """(reference, other, requests, rows) -> their differences, with `max_abs`; ValueError when they are too large."""
 
 
+class EnginesDifferError(ValueError):
+    """A graph answers a request otherwise than TensorFlow; the text names the signature and the difference."""
+
+
 def compare_engines(folder: Path, compare: Compare) -> str:
-    """Run every signature that has a graph on both engines; a sentence that says what was compared.
+    """Load a version and run its warm-up requests and samples: on TensorFlow, and on ONNX Runtime where it has a graph.
 
     compare  training's parity check, passed in because serving imports nothing of training
 
-    ValueError names the signature that differs, or says why nothing can be compared; ModuleNotFoundError when
-    TensorFlow is not installed.
+    Returns a sentence that says what ran; made-up inputs are never run. EnginesDifferError: a graph is wrong.
+    ValueError: the version cannot be loaded, or fails on its own requests. ModuleNotFoundError: no TensorFlow.
     """
     if not is_available():
         raise ModuleNotFoundError("TensorFlow is not installed", name="tensorflow")
     try:
-        signatures = {name: parse_signature(name, made) for name, made in read_signature_defs(folder).items()}
-        onnx = OnnxEngine(folder, read_card(folder) or {}, signatures)
-        tensorflow = SavedModelEngine(folder, ("serve",), signatures)
-        tensorflow.load()
-        requests: dict[str, list[dict[str, Array]]] = {}
-        for name, inputs in (*warmup.read_requests(folder), *_samples(folder, signatures)):
-            if name in onnx.plans:
-                requests.setdefault(name, []).append(dict(matching.complete(signatures[name], inputs)))
-        if not requests:
-            raise ValueError("it has no graph, or came with no inputs to compare on")
-        farthest = 0.0
-        for name, asked in sorted(requests.items()):
-            outputs = tuple(signatures[name].outputs)
-            runs = [partial(_run, engine, name, outputs) for engine in (tensorflow, onnx)]
-            try:
-                farthest = max(farthest, float(compare(runs[0], runs[1], asked, len(asked)).max_abs))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+        return _compare_engines(folder, compare)
     except ServingError as error:
         raise ValueError(error.message) from None
-    count = sum(map(len, requests.values()))
-    return f"TensorFlow and ONNX Runtime agree on {count} requests of {len(requests)} signatures within {farthest:.1e}"
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def _compare_engines(folder: Path, compare: Compare) -> str:
+    definitions = {name: made for name, made in read_signature_defs(folder).items() if name != INIT_OP}
+    signatures = {name: parse_signature(name, made) for name, made in definitions.items()}
+    onnx = OnnxEngine(folder, read_card(folder) or {}, signatures)
+    tensorflow = SavedModelEngine(folder, ("serve",), signatures)
+    tensorflow.load()
+    if not signatures:
+        return "loads in TensorFlow, nothing run: it has no signatures"
+    requests: dict[str, list[dict[str, Array]]] = {}
+    for name, inputs in (*warmup.read_requests(folder), *_samples(folder, signatures)):
+        if name not in signatures:
+            raise ValueError(f'a warm-up request asks the signature "{name}"; expected one of {", ".join(signatures)}')
+        matching.check_names(signatures[name], inputs)
+        matching.check_dtypes(signatures[name], inputs)
+        requests.setdefault(name, []).append(dict(matching.complete(signatures[name], inputs)))
+    if not requests:
+        engines = "TensorFlow and ONNX Runtime" if onnx.plans else "TensorFlow"
+        return f"loads in {engines}, nothing run: it has no warm-up requests and no samples"
+    farthest = 0.0
+    for name, asked in sorted(requests.items()):
+        outputs = tuple(signatures[name].outputs)
+        reference = partial(_run, tensorflow, name, outputs)
+        try:
+            if name not in onnx.plans:
+                for inputs in asked:
+                    reference(inputs)
+                continue
+            farthest = max(
+                farthest, float(compare(reference, partial(_run, onnx, name, outputs), asked, len(asked)).max_abs)
+            )
+        except ServingError as error:
+            raise ValueError(f"{name} fails on its own requests: {error.message}") from None
+        except ValueError as error:
+            raise EnginesDifferError(f"{name}: {error}") from None
+    compared = [name for name in requests if name in onnx.plans]
+    if not compared:
+        return f"TensorFlow answers {_counted(requests, requests)}; there is no graph to compare it with"
+    return f"TensorFlow and ONNX Runtime agree on {_counted(requests, compared)} within {farthest:.1e}"
+
+
+def _counted(requests: Mapping[str, Sequence[Any]], names: Collection[str]) -> str:
+    count = sum(len(requests[name]) for name in names)
+    return f"{count} request{'s' * (count != 1)} of {len(names)} signature{'s' * (len(names) != 1)}"
 
 
 def _run(engine: Any, name: str, outputs: tuple[str, ...], inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -83,7 +115,7 @@ def _samples(folder: Path, signatures: Mapping[str, Signature]) -> Iterator[tupl
         entries = json.loads((home / "samples.json").read_bytes())
         texts = [entry["text"].encode() for entry in entries if "text" in entry]
         images = [(home / entry["file"]).read_bytes() for entry in entries if "file" in entry]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return
     for name, signature in signatures.items():
         if len(signature.inputs) != 1:

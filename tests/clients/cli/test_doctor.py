@@ -83,18 +83,31 @@ def test_deep_runs_both_engines_on_what_the_version_came_with(version: Path) -> 
         raise ModuleNotFoundError("no TensorFlow", name="tensorflow")
 
     def differing(folder: Path) -> str:
-        raise ValueError("they differ")
+        raise doctor.GraphDiffersError("they differ")
+
+    def failing(folder: Path) -> str:
+        raise ValueError("it does not load")
 
     looked = {}
-    for name, compare in (("agree", str), ("missing", missing), ("differ", differing)):
+    for name, compare in (("agree", str), ("missing", missing), ("differ", differing), ("fail", failing)):
         _, finding = doctor.repository(version.parent.parent, compare)
         assert finding.what == "parity lenet5/1"
-        looked[name] = (finding.state, finding.detail)
+        looked[name] = (finding.state, finding.detail, finding.repair)
     assert looked == {
-        "agree": ("ok", str(version)),
-        "missing": ("note", "not run: tensorflow is not installed"),
-        "differ": ("broken", "they differ"),
+        "agree": ("ok", str(version), None),
+        "missing": ("note", "not run: tensorflow is not installed", "pip install 'ladle[train]'"),
+        "differ": ("broken", "they differ", "ladle train lenet5"),
+        "fail": ("broken", "it does not load", None),
     }
+
+
+@pytest.mark.parametrize("file", ["saved_model.pbtxt", "model.tflite"])
+def test_a_version_in_another_form_that_servers_take_is_well(version: Path, file: str) -> None:
+    for path in (version / "saved_model.pb", version / "model.onnx", version / "assets.extra" / "card.json"):
+        path.unlink()
+    (version / file).write_bytes(b"saved")
+    [finding] = doctor.repository(version.parent.parent)
+    assert finding.state == "ok"
 
 
 def test_a_broken_version_is_exit_1_and_in_the_json(version: Path, capsys: pytest.CaptureFixture[str]) -> None:
