@@ -75,11 +75,11 @@ class Server:
         self._sockets: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def listen(self, listening: socket.socket) -> None:
-        """Accepts connections on a listening socket."""
+    async def listen(self, listening: socket.socket | str) -> None:
+        """Accepts connections on a listening socket, or on a new UNIX socket at this path."""
         loop = asyncio.get_running_loop()
-        if listening.family == socket.AF_UNIX:
-            self._servers.append(await loop.create_unix_server(self._connect, sock=listening, backlog=2048))
+        if isinstance(listening, str):
+            self._servers.append(await loop.create_unix_server(self._connect, listening, backlog=2048))
         else:
             self._sockets.append(listening)
             self._servers.append(await loop.create_server(self._connect, sock=listening, backlog=2048))
