@@ -199,6 +199,11 @@ FLAGS = [
         ("max_queued_requests", 1000, "requests of all models that may wait for an engine; 0: no limit (ours)"),
         ("max_queued_requests_per_model", 500, "requests of one model that may wait for an engine; 0: no limit (ours)"),
         ("max_queued_bytes", 256 * 1024 * 1024, "bytes of inputs of all waiting requests; 0: no limit (ours)"),
+        (
+            "max_queued_seconds",
+            5.0,
+            "seconds: a request that would wait longer for an engine is refused at once; 0: no limit (ours)",
+        ),
     ),
     *_group(
         "Metrics and log",

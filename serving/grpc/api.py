@@ -16,7 +16,7 @@ from ladle.clients.wire import services, tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import Core, ModelSpec
 from ladle.serving.dataplane.multi_inference import Inference
-from ladle.serving.errors import NUMBERS, InvalidArgument, ServingError
+from ladle.serving.errors import NUMBERS, DeadlineExceeded, InvalidArgument, ServingError
 from ladle.serving.grpc.calls import Answer, CallContext, Method, StatusError
 from ladle.serving.grpc.health import Health
 from ladle.serving.grpc.open_inference import OpenInferenceApi
@@ -24,6 +24,7 @@ from ladle.serving.grpc.predict_request import MatchedRequest, PredictRequestPar
 from ladle.serving.grpc.predict_response import encode_response
 from ladle.serving.grpc.reload import ReloadApi
 from ladle.serving.runtime.log import log_caller_error
+from ladle.serving.scheduling.tick import LATE
 from ladle.serving.servables import matching
 from ladle.serving.servables.examples import pair_classes, serialize_input
 from ladle.serving.servables.saved_model import Signature
@@ -241,6 +242,8 @@ def _handler(
         try:
             request = read(payload)
             message, model, signature = await method(request, context)
+            if context.deadline is not None and time.monotonic() >= context.deadline:
+                raise DeadlineExceeded(LATE)
             seconds = time.perf_counter() - start
             if metrics is not None:
                 metrics.request(model, api, "GRPC", "OK", seconds, signature)

@@ -29,6 +29,7 @@ _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1
 _MAX_QUEUED_BYTES = 2**20  # of the messages of one stream, each way
 _MAX_QUEUED_MESSAGES = 1024
 _THREAD_FROM_BYTES = 2**12  # compressed; deflate expands by up to 1,032, and 4 MiB hold up the event loop
+_MAY_WAIT_S = 0.01  # between the arrival of a request and its run, whatever its deadline
 _CHECK_EVERY_S = 0.25
 _GOAWAY_DELAY_S = 0.2  # calls that were on their way when the client read the first GOAWAY arrive within this time
 
@@ -209,6 +210,13 @@ class Server:
         body, call.body = call.body, b""
         self._buffered_bytes -= len(body)
         method = call.handler.unary_unary
+        if call.deadline is not None:
+            # A server that falls behind and answers whatever is not late yet answers everything at the brink, and so
+            # too late. What has waited for half the time that it had is refused before its message is read.
+            now, arrived = time.monotonic(), connection.arrived
+            if now - arrived > _MAY_WAIT_S and now > (arrived + call.deadline) / 2:
+                self._refuse_late(connection, stream, now >= call.deadline)
+                return
         try:
             if method is None:
                 self._run_stream(connection, stream, call, read_message(body, call.encoding, self._max_bytes))
@@ -231,6 +239,12 @@ class Server:
             task.add_done_callback(functools.partial(self._finish, connection, stream))
             return
         connection.respond(stream, _HEADERS, b"\0" + len(answer).to_bytes(4, "big") + answer, _OK)
+
+    def _refuse_late(self, connection: Connection, stream: Stream, is_late: bool) -> None:
+        if is_late:
+            self._fail(connection, stream, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        else:
+            self._fail(connection, stream, grpc.StatusCode.UNAVAILABLE, "the server is overloaded; retry later")
 
     async def _run_compressed(self, call: _Call, body: bytes | bytearray) -> bytes:
         message = await asyncio.to_thread(read_message, body, call.encoding, self._max_bytes)

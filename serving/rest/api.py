@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 
 from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
-from ladle.serving.errors import InvalidArgument, ServingError
+from ladle.serving.errors import DeadlineExceeded, InvalidArgument, ServingError
 from ladle.serving.rest.compression import MAX_EXPANSION, BodyTooLargeError, decompress
 from ladle.serving.rest.http.messages import JSON, Answer, Request
 from ladle.serving.rest.json.examples import ExamplesBody, read_examples
@@ -23,6 +23,7 @@ from ladle.serving.rest.open_inference import OpenInference
 from ladle.serving.rest.routes import MAX_CACHED_PATH, UNCOUNTED, Route, cached_route, find_route
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.scheduling.batch import RowView
+from ladle.serving.scheduling.tick import LATE
 from ladle.serving.servables.examples import pair_classes
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
@@ -105,9 +106,11 @@ class RestApi:
             if verb is not None:
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
                 signature, content = await verb(route, request, deadline)
+                _check_deadline(deadline)
             elif route.operation == "infer":
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
                 signature, content, kind = await self._open_inference.infer(route, request, deadline)
+                _check_deadline(deadline)
                 headers = kind + self._cors
             elif route.operation == "unknown" and not _is_below_v2(path):
                 return await self._answer_unknown(method, path)
@@ -273,6 +276,12 @@ class RestApi:
         spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
         answer = {"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}
         return 200, json.dumps(answer, indent=1).encode() + b"\n"
+
+
+def _check_deadline(deadline: float | None) -> None:
+    """DeadlineExceeded when an answer is there too late."""
+    if deadline is not None and time.monotonic() >= deadline:
+        raise DeadlineExceeded(LATE)
 
 
 def _is_gzip(request: Request) -> bool:

@@ -68,6 +68,7 @@ class Task:
     """A request, or one part of a large request, that waits or runs.
 
     rows               of its inputs
+    size, expected_s   of its inputs, as the signature's Latency counts them; seconds that it should run
     size_bytes         memory that its inputs take
     deadline, arrived  `time.monotonic()` seconds
     batch              holds the task, until the task is answered
@@ -81,6 +82,8 @@ class Task:
     batch: Batch | None = None
     arrived: float = field(default_factory=time.monotonic)
     timer: asyncio.TimerHandle | None = None
+    size: int = 0
+    expected_s: float = 0.0
 
 
 @dataclass(eq=False)

@@ -19,6 +19,7 @@ class ModelQueue:
     batch_counts  by merge key: waiting batches
     waiting       tasks in all batches
     unmerged      requests that ran alone because merging had not paid off
+    waiting_s     seconds that the tasks should run, one after the other
     engine_s      engine time that the model has had, in seconds
     """
 
@@ -27,6 +28,7 @@ class ModelQueue:
     batch_counts: dict[Hashable, int] = field(default_factory=dict)
     waiting: int = 0
     unmerged: int = 0
+    waiting_s: float = 0.0
     engine_s: float = 0.0
 
 
@@ -37,11 +39,13 @@ class Limits:
     requests        of all models
     model_requests  of one model
     size_bytes      inputs of all waiting requests
+    wait_s          seconds that a request should wait
     """
 
     requests: int = 1000
     model_requests: int = 500
     size_bytes: int = 2**28
+    wait_s: float = 5.0
 
     def check(
         self, batch: Batch, tasks: Sequence[Task], queue: ModelQueue | None, waiting: int, waiting_bytes: int
@@ -78,4 +82,9 @@ class Limits:
 
 def queue_limits(options: SimpleNamespace) -> Limits:
     """The limits that the flags set."""
-    return Limits(options.max_queued_requests, options.max_queued_requests_per_model, options.max_queued_bytes)
+    return Limits(
+        options.max_queued_requests,
+        options.max_queued_requests_per_model,
+        options.max_queued_bytes,
+        options.max_queued_seconds,
+    )

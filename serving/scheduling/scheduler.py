@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 
-from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted
+from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
 from ladle.serving.runtime.cores import loop_activity, lower_priority, run_threads
 from ladle.serving.runtime.stopping import stoppable
 from ladle.serving.scheduling.batch import (
@@ -33,7 +34,7 @@ from ladle.serving.scheduling.batch import (
 from ladle.serving.scheduling.limits import Limits, ModelQueue
 from ladle.serving.scheduling.tick import LATE, LATE_IN_QUEUE, Tick
 from ladle.serving.servables.batching_parameters import Batching
-from ladle.serving.servables.latency import QUICK_S
+from ladle.serving.servables.latency import QUICK_S, Latency
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 
@@ -43,6 +44,9 @@ MERGED_FROM_S = 200e-6
 SHORT_S = 0.1
 """A run that should take at most this long need not wait for longer ones: some threads are kept for such runs."""
 _MAX_SCANNED = 32  # batches at the head of a queue among which a short one is looked for
+_WAIT_MARGIN = 1.5  # times the expected wait must fit a deadline: what is admitted at the brink is answered too late
+_DOUBT = 0.97  # factor of an expected time for which a request was refused: refusals alone would never correct it
+_PER_ROW = -1  # key of merged runs in `Latency.wall`; others have the number of bits of their size
 
 
 class Scheduler:
@@ -66,6 +70,7 @@ class Scheduler:
         self._queues: dict[str, ModelQueue] = {}
         self._waiting = 0
         self._waiting_bytes = 0
+        self._running: dict[Batch, float] = {}  # on the threads, and when each should end
         self._virtual_time_s = 0.0  # engine_s of the model that ran last
         self._dispatch_is_scheduled = False
         self._tick = Tick(self._run_on_loop)
@@ -81,8 +86,8 @@ class Scheduler:
         deadline  `time.monotonic()` seconds: a request that still waits then never runs
 
         DeadlineExceeded then, or ResourceExhausted where requests are merged, as in TensorFlow Serving; Unavailable or
-        ResourceExhausted when the queue is full; InvalidArgument for inputs that cannot be batched; and what the graph
-        raises.
+        ResourceExhausted when the queue is full or too long for the deadline; InvalidArgument for inputs that cannot be
+        batched; and what the graph raises.
         """
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlineExceeded(LATE)
@@ -142,6 +147,7 @@ class Scheduler:
         tasks = [Task(part, rows_of(part), bytes_of(part), loop.create_future(), deadline) for part in parts]
         queue = self._queues.get(batch.servable.name)
         self._limits.check(batch, tasks, queue, self._waiting, self._waiting_bytes)
+        self._check_wait(batch, tasks, queue, deadline)
         for task in tasks:
             self._enqueue(task, batch)
             if deadline is not None:
@@ -161,6 +167,38 @@ class Scheduler:
             return join(outputs)
         except ValueError:
             raise FailedPrecondition("the parts of the split request have outputs of different inner sizes") from None
+
+    def _check_wait(
+        self, batch: Batch, tasks: Sequence[Task], queue: ModelQueue | None, deadline: float | None
+    ) -> None:
+        """Refuses at once what would be answered too late: DeadlineExceeded, or Unavailable because of the queue."""
+        latency = batch.servable.latencies[batch.call.signature]
+        for task in tasks:
+            task.size = latency.size_of(task.inputs)
+            task.expected_s = _expected_s(latency, batch.batching, task)
+        now = time.monotonic()
+        left = math.inf if deadline is None else deadline - now
+        run_s = max(task.expected_s for task in tasks)
+        if run_s > left:
+            _doubt(latency, batch.batching, tasks[0])
+            raise DeadlineExceeded(f"{LATE}: a run takes about {run_s:.2g} s, and {max(0.0, left):.2g} s are left")
+        wait_s = self._expected_wait_s(queue, now)
+        if self._limits.wait_s and wait_s > self._limits.wait_s:
+            raise Unavailable(f"the queue of {batch.servable.name} takes about {wait_s:.2g} s; retry later")
+        if _WAIT_MARGIN * wait_s + run_s > left:
+            raise Unavailable(
+                f"the queue of {batch.servable.name} takes about {wait_s:.2g} s, too long for a deadline in "
+                f"{left:.2g} s; retry later"
+            )
+
+    def _expected_wait_s(self, queue: ModelQueue | None, now: float) -> float:
+        """Seconds that a request should wait behind those in its model's queue and its turns with other models."""
+        if self._idle_threads:
+            return 0.0
+        own_s = queue.waiting_s if queue is not None else 0.0
+        others_s = sum([min(other.waiting_s, own_s) for other in self._queues.values() if other is not queue])
+        running_s = sum([max(0.0, ends - now) for ends in self._running.values()])
+        return (own_s + others_s + running_s) / self._threads
 
     def _enqueue(self, task: Task, new: Batch) -> None:
         """Puts the task into the open batch of its merge key, or else into a batch like `new`."""
@@ -185,7 +223,11 @@ class Scheduler:
 
     def _count(self, batch: Batch, tasks: Sequence[Task], sign: int) -> None:
         name = batch.servable.name
-        self._queues[name].waiting += sign * len(tasks)
+        queue = self._queues[name]
+        queue.waiting += sign * len(tasks)
+        queue.waiting_s += sign * sum([task.expected_s for task in tasks])
+        if not queue.waiting:
+            queue.waiting_s = 0.0  # without what rounding has left
         self._waiting += sign * len(tasks)
         self._waiting_bytes += sign * sum(task.size_bytes for task in tasks)
         if self._metrics is not None:
@@ -250,6 +292,7 @@ class Scheduler:
                 expected = chosen.expected_s()
                 chosen.is_long = expected is not None and expected > SHORT_S
                 self._long_runs += chosen.is_long
+                self._running[chosen] = time.monotonic() + sum([task.expected_s for task in chosen.tasks])
                 self._pool.submit(self._run_in_thread, chosen, asyncio.get_running_loop())
         # Long runs may take seconds each. A short one that waited for them would answer late for no gain.
         while self._spare_threads and self._long_runs == self._threads:
@@ -299,9 +342,13 @@ class Scheduler:
         return True
 
     def _expire_late(self, batch: Batch) -> None:
+        """Fails the tasks whose deadline has passed, or will have passed when the run ends."""
         # A task's timer may be late itself, when the event loop is busy.
-        now = time.monotonic()
-        for task in [task for task in batch.tasks if task.deadline is not None and now >= task.deadline]:
+        ends = time.monotonic() + sum([task.expected_s for task in batch.tasks])
+        late = [task for task in batch.tasks if task.deadline is not None and ends >= task.deadline]
+        if late:
+            _doubt(batch.servable.latencies[batch.call.signature], batch.batching, late[0])
+        for task in late:
             self._expire(task)
 
     def _record_batch(self, batch: Batch) -> None:
@@ -324,22 +371,44 @@ class Scheduler:
             self._idle_threads += 1
             self._long_runs -= batch.is_long
         self._queues[batch.servable.name].engine_s += seconds
+        self._running.pop(batch, None)
+        if batch.tasks and not batch.stop.is_set and not any(isinstance(result, Exception) for result in results):
+            latency = batch.servable.latencies[batch.call.signature]
+            if batch.batching is None:
+                latency.record_wall(batch.tasks[0].size.bit_length(), seconds)
+            else:
+                latency.record_wall(_PER_ROW, seconds / max(1, batch.rows))
         self._dispatch()  # before the answers: the thread computes the next batch while they are written
         self._deliver(batch, results, seconds)
 
     def _deliver(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
-        servable, call = batch.servable, batch.call
+        servable, call, now = batch.servable, batch.call, time.monotonic()
         if self._metrics is not None:
-            now = time.monotonic()
             request_s = [now - task.arrived for task in batch.tasks]
             self._metrics.runtime(servable.name, call.signature, seconds, batch.rows, call.api, request_s)
         for task, result in zip(batch.tasks, results, strict=True):
             if not task.future.done():
                 if isinstance(result, Exception):
                     task.future.set_exception(result)
+                elif task.deadline is not None and now >= task.deadline:  # its timer is late, too
+                    task.future.set_exception(DeadlineExceeded(LATE))
                 else:
                     task.future.set_result(result)
             # Task and batch refer to each other. Cut here, so that an unloaded version's memory is free as soon as
             # its last answer is out, not at the next garbage collection.
             task.batch = None
             servable.leave()
+
+
+def _expected_s(latency: Latency, batching: Batching | None, task: Task) -> float:
+    """Seconds that a task should run; 0 before one like it has run."""
+    if batching is not None:
+        return task.rows * latency.wall.get(_PER_ROW, 0.0)
+    power = task.size.bit_length()
+    return latency.wall.get(power) or latency.seconds.get(power, 0.0)
+
+
+def _doubt(latency: Latency, batching: Batching | None, task: Task) -> None:
+    """Lowers a little what made a request too late, so that one like it runs again some day and is measured."""
+    key, share = (task.size.bit_length(), 1) if batching is None else (_PER_ROW, task.rows)
+    latency.wall[key] = _DOUBT * (latency.wall.get(key) or task.expected_s / share)

@@ -11,6 +11,7 @@ QUICK_S = 500e-6
 # The minimum over calls is what a call takes by itself: another process can only add to it. Letting the estimate rise
 # slowly follows a model that has become slower, without believing one call that was held up.
 _RISE = 1.05
+_NEW_SHARE = 0.2
 
 
 def size_of(inputs: Mapping[str, Array]) -> int:
@@ -27,6 +28,7 @@ class Latency:
     size_of  counts what decides the time of a call: input elements, decoded ones where images are decoded
     seconds  by `size.bit_length()`
     by_shape  the shapes of the inputs decide the size
+    wall     seconds of threads' runs beside everything else that runs, by the key that the scheduler gives them
     on_loop  the same of signatures whose time depends on the size alone, and empty for others: what it has at most
              QUICK_S for may run on the event loop. A size that was not measured never does: nobody knows its time
     """
@@ -34,6 +36,7 @@ class Latency:
     def __init__(self, count: Callable[[Mapping[str, Array]], int] = size_of, is_steady: bool = True) -> None:
         self.size_of = count
         self.seconds: dict[int, float] = {}
+        self.wall: dict[int, float] = {}
         self.by_shape = count is size_of
         self.on_loop = self.seconds if is_steady else {}
 
@@ -42,6 +45,11 @@ class Latency:
         power = size.bit_length()
         before = self.seconds.get(power)
         self.seconds[power] = seconds if before is None else min(seconds, before * _RISE)
+
+    def record_wall(self, key: int, seconds: float) -> None:
+        """Add the seconds from a run's start to its end: a moving average, since the queue needs what is usual."""
+        before = self.wall.get(key, seconds)
+        self.wall[key] = before + _NEW_SHARE * (seconds - before)
 
     def is_quick(self, size: int) -> bool:
         """Whether a call of this size takes at most QUICK_S; False before the first one of this size."""

@@ -15,6 +15,7 @@ from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME
 from ladle.serving.grpc.http2.hpack import Decoder, Headers
 from ladle.serving.grpc.http2.reader import MAX_FRAME_BYTES, Frame, FrameReader
 from ladle.serving.grpc.http2.streams import MAX_REMEMBERED, Stream
+from ladle.serving.runtime.arrivals import LAG_S, MUCH_BYTES, Arrivals
 from ladle.serving.runtime.turns import TURN_S, Turns
 
 _STREAM_WINDOW = 2**20  # bytes that a client may send on a stream before we credit them
@@ -30,13 +31,16 @@ _PING_TIMEOUT_S = 20.0
 class Connection(asyncio.Protocol):
     """One client's connection. It is a member of `connections` while it is open.
 
-    turns  connections that have sent more than fits a turn of the event loop
+    turns    connections that have sent more than fits a turn of the event loop
+    arrived  `time.monotonic()` seconds at which the frames that are handled now had arrived
     """
 
     def __init__(
         self, application: Application, limits: Limits, connections: set[Connection], turns: Turns | None = None
     ) -> None:
         self.transport: Any = None
+        self.arrived = 0.0
+        self._arrivals: Any = None
         self.streams: dict[int, Stream] = {}
         self._application, self._limits, self._connections = application, limits, connections
         # Receiving
@@ -66,6 +70,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self._arrivals = Arrivals(transport)
         settings = frames.settings(
             (frames.MAX_CONCURRENT_STREAMS, self._limits.streams),
             (frames.INITIAL_WINDOW_SIZE, _STREAM_WINDOW),
@@ -98,8 +103,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return
-        self._last_heard, self._is_ping_pending = time.monotonic(), False
-        if not self._handle_all(data, self._last_heard + TURN_S) and not self._is_closing:
+        self._last_heard = self.arrived = now = time.monotonic()
+        self._is_ping_pending = False
+        arrivals = self._arrivals
+        if now - arrivals.polled_at() > LAG_S or len(data) >= MUCH_BYTES or arrivals.is_behind:
+            self.arrived = arrivals.of(len(data), now)
+        if not self._handle_all(data, now + TURN_S) and not self._is_closing:
             self.transport.pause_reading()
             self._await_turn()
 
@@ -210,7 +219,9 @@ class Connection(asyncio.Protocol):
                     self._fail(stream_id, errors.PROTOCOL_ERROR)
                     return
                 self._checked_headers, self._checked_length = headers, length
-        stream = self.streams[stream_id] = Stream(stream_id, self._initial_send_window, length)
+        stream = self.streams[stream_id] = Stream(
+            stream_id, self._initial_send_window, length, last_progress=self.arrived
+        )
         self._application.on_headers(self, stream, headers)
         if flags & END_STREAM and stream_id in self.streams:
             self._complete(stream)

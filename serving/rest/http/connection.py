@@ -16,13 +16,13 @@ import httptools
 from ladle.serving.rest.http.messages import Answer, Application, Limits, Request, origin_form, response_head
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.runtime import eager_task
+from ladle.serving.runtime.arrivals import LAG_S, MUCH_BYTES, Arrivals
 from ladle.serving.runtime.turns import TURN_S, Turns
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")  # RFC 9112 §3.2
 _MAX_HEADERS = 128
 _MAX_CHUNK_OVERHEAD = 2**24  # bytes of chunk sizes and extensions in one request
-_PART_BYTES = 2**12  # parsed at once, of input with more lines than _PART_LINES
-_PART_LINES = 128  # of heads, or of chunk sizes: a line is the least that costs more than copying it
+_PART_BYTES = 2**12  # parsed at once, of input with lines beyond them
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_S = 2.0  # after refusing a client, its input is drained this long, so that it can read the answer
 _DRAIN_IDLE_S = 0.25  # while the server drains, a connection that has been idle this long is closed
@@ -70,6 +70,8 @@ class Connection(asyncio.Protocol):
         self._is_read_paused = False
         self._unparsed = b""  # reading is paused while there is any
         self._turn_ends = 0.0
+        self._arrivals: Any = None
+        self._arrived = 0.0  # when what is parsed now had arrived
         self._has_turn_coming = False
         self._since = time.monotonic()  # of the last change between idle, reading, running and blocked
         self._late_since: float | None = None  # `_since`, if it was found too long ago
@@ -77,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         self._wire_bytes = 0
         self._size = 0  # of the head; then of the body
+        self._length = 0  # of the body, where the head says it
         self._path, self._body = b"", b""
         self._body_parts: bytearray | None = None
         self._headers: dict[bytes, bytes] = {}
@@ -91,6 +94,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._arrivals = Arrivals(transport)
         connections = self._server.connections
         limit = self._limits.connections
         self._server.accepted += 1
@@ -112,8 +116,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        self._turn_ends = time.monotonic() + TURN_S
-        if len(data) <= _PART_BYTES or data.count(b"\n") <= _PART_LINES:
+        self._arrived = now = time.monotonic()
+        self._turn_ends = now + TURN_S
+        arrivals = self._arrivals
+        if now - arrivals.polled_at() > LAG_S or len(data) >= MUCH_BYTES or arrivals.is_behind:
+            self._arrived = arrivals.of(len(data), now)
+        # A line is the least that costs more than copying it: of a head, or of a chunk's size.
+        if len(data) <= _PART_BYTES or data.find(b"\n", _PART_BYTES) < 0:
             self._parse(data)
             return
         self._unparsed += data
@@ -125,7 +134,10 @@ class Connection(asyncio.Protocol):
     def _parse_in_parts(self) -> None:
         """Parses what waits, until the turn's time is up or a request waits for its answer."""
         while self._unparsed:
-            part, self._unparsed = self._unparsed[:_PART_BYTES], self._unparsed[_PART_BYTES:]
+            size = _PART_BYTES
+            if self._is_reading and not self._in_head:
+                size = max(size, self._length - self._size)  # the rest of a body is only copied
+            part, self._unparsed = self._unparsed[:size], self._unparsed[size:]
             self._parse(part)
             if self._is_refused:
                 self._unparsed = b""
@@ -230,8 +242,8 @@ class Connection(asyncio.Protocol):
         if host is None or self._has_two_hosts or not _HOST.match(host):
             self._refuse(400, "got no Host header, several, or a malformed one; expected exactly one")
             return
-        length = self._headers.get(b"content-length", b"0")
-        if int(length) > self._limits.body_bytes:
+        self._length = int(self._headers.get(b"content-length", b"0"))
+        if self._length > self._limits.body_bytes:
             self._too_large()
         elif b"expect" in self._headers and not self._is_http_1_0 and not self._parser.should_upgrade():
             self._owes_continue = self._headers[b"expect"].lower() == b"100-continue"
@@ -262,7 +274,7 @@ class Connection(asyncio.Protocol):
         body = self._body if self._body_parts is None else bytes(self._body_parts)
         method = self._parser.get_method().decode()
         path = self._path if self._path.startswith(b"/") else origin_form(self._path)
-        request = Request(method, path, self._headers, body, now)
+        request = Request(method, path, self._headers, body, self._arrived)
         keep_alive = self._parser.should_keep_alive() and not self._is_http_1_0
         self._is_reading, self._wire_bytes, self._since = False, 0, now
         self._unanswered_bytes += self._arriving_bytes

@@ -302,6 +302,88 @@ def test_expired_requests_leave_the_queue_while_a_long_run_goes_on() -> None:
     assert engine.runs == [("s", [0])]
 
 
+def test_a_run_that_should_outlast_its_deadline_is_refused_at_once() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    of = servable(engine)
+    of.latencies["s"].wall[1] = 60.0
+
+    async def ask_in_time() -> dict[str, Array]:
+        with pytest.raises(DeadlineExceeded, match=r"a run takes about 6. s"):
+            await scheduler.run(*ask(of), x(1), time.monotonic() + 30)
+        assert not engine.runs
+        return await scheduler.run(*ask(of), x(1), time.monotonic() + 90)
+
+    assert asyncio.run(ask_in_time())["y"].tolist() == [2]
+
+
+def test_a_refused_time_is_doubted_until_it_is_measured_again() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    of = servable(engine)
+    of.latencies["s"].record(1, 40.0)
+
+    async def ask_on_and_on() -> int:
+        for refused in range(100):
+            try:
+                await scheduler.run(*ask(of), x(1), time.monotonic() + 30)
+            except DeadlineExceeded:
+                continue
+            return refused
+        return 100
+
+    assert 5 < asyncio.run(ask_on_and_on()) < 50
+
+
+@pytest.mark.parametrize(
+    ("limits", "left_s", "message"),
+    [
+        (Limits(), 30.0, "takes about 20 s, too long for a deadline in 30 s"),
+        (Limits(wait_s=15), None, "takes about 20 s; retry later"),
+    ],
+)
+def test_a_request_that_would_wait_too_long_is_refused_at_once(
+    limits: Limits, left_s: float | None, message: str
+) -> None:
+    engine, scheduler = Doubling(), Scheduler(1, Limits(wait_s=limits.wait_s if left_s is None else 0))
+    m, n = ask(servable(engine)), ask(servable(engine, "n"))
+    for of, _ in (m, n):
+        of.latencies["s"].wall[1] = 10.0
+
+    async def act() -> None:
+        waiting = asyncio.ensure_future(scheduler.run(*m, x(1)))
+        await asyncio.sleep(0)
+        deadline = None if left_s is None else time.monotonic() + left_s
+        with pytest.raises(Unavailable, match=message):
+            await scheduler.run(*m, x(2), deadline)
+        other = asyncio.ensure_future(scheduler.run(*n, x(3), deadline))  # its own queue is empty: it runs next
+        await asyncio.sleep(0)
+        assert not other.done() and scheduler.waiting == 2
+        engine.gate.set()
+        await asyncio.gather(waiting, other)
+
+    behind_a_shut_gate(engine, scheduler, m, act)
+    assert [2] not in [values for _, values in engine.runs]
+    assert scheduler.waiting == 0
+
+
+def test_an_answer_that_comes_too_late_is_an_error() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    m = ask(servable(engine))
+
+    async def act() -> None:
+        late = asyncio.ensure_future(scheduler.run(*m, x(1), time.monotonic() + 0.2))
+        await asyncio.to_thread(engine.running.acquire)
+        engine.gate.set()
+        time.sleep(0.3)  # the event loop is held up, and with it the timer of the deadline
+        with pytest.raises(DeadlineExceeded):
+            await late
+
+    async def main() -> None:
+        engine.gate.clear()
+        await act()
+
+    asyncio.run(main())
+
+
 def test_a_busy_model_does_not_delay_another() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     busy, other = servable(engine, "busy"), servable(engine, "other")

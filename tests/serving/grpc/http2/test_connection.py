@@ -64,6 +64,8 @@ class Transport:
 
     def write(self, data: bytes) -> None: ...
 
+    def get_extra_info(self, name: str) -> None: ...
+
     def is_closing(self) -> bool:
         return False
 
