@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 
 from ladle.serving.servables import saved_model
-from ladle.training.convert import main
+from ladle.training.convert import main, run
+from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempt, Attempts
 from ladle.training.export.conversion import ConvertError, compare_hard, convert
 from ladle.training.onnx.parity import MismatchError
 from ladle.training.store import card, warmup
@@ -115,7 +116,7 @@ def test_a_signature_with_state_stays_on_tensorflow(tmp_path: Path, capsys: pyte
     model = Alarm()
     signatures = {"serving_default": model.ask, "set": model.set, "double": model.double}
     tf.saved_model.save(model, str(tmp_path / "1"), signatures=signatures)
-    assert main([str(tmp_path / "1")]) == 1
+    assert run([str(tmp_path / "1")]) == 1
     because = 'it reads the variable threshold, which "set" changes; an ONNX graph would keep its present value'
     assert f"  serving_default  not converted: {because}" in capsys.readouterr().out.splitlines()
     content = card.read(tmp_path / "1")
@@ -306,6 +307,38 @@ def test_a_softmax_is_verified_for_finite_numbers_alone(tmp_path: Path) -> None:
     assert "finite" not in card.read(tmp_path / "2")["onnx"]["model.onnx"]  # type: ignore[index]
 
 
+class Pools(tf.Module):
+    """Five times a convolution and a pool: TensorFlow's pooling divides by zero where its window does not fit."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="x")])
+    def pooled(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        for _ in range(5):
+            x = tf.nn.max_pool2d(tf.nn.conv2d(x, tf.ones([3, 3, 3, 3]) / 9.0, 1, "SAME"), 3, 2, "VALID")
+        return {"y": tf.reduce_mean(x, [1, 2])}
+
+
+def test_inputs_that_crash_tensorflow_are_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = Pools()
+    tf.saved_model.save(model, str(tmp_path / "1"), signatures={"serving_default": model.pooled})
+    assert main([str(tmp_path / "1"), "--json"]) == 0
+    told = capfd.readouterr()
+    assert json.loads(told.out)["graphs"] == {"serving_default": "model.onnx"}
+    assert "TensorFlow crashed (SIGFPE) on x float32 [1, 32, 32, 3]; trying others ..." in told.err.splitlines()
+
+
+def test_a_model_that_tensorflow_crashes_on_at_every_size_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    model = Pools()
+    tf.saved_model.save(model, str(tmp_path / "1"), signatures={"serving_default": model.pooled})
+    sizes = [Attempt("serving_default", TENSORFLOW, f"x float32 [1, {n}, {n}, 3]") for n in (32, 64, 224, 16, 8, 1)]
+    reasons = convert(tmp_path / "1", Attempts(sizes)).reasons
+    assert reasons["serving_default"].startswith(
+        "TensorFlow crashes on random inputs of every size; add warm-up requests"
+    )
+    onnx_crashes = [Attempt("serving_default", ONNX_RUNTIME, "x float32 [1, 64, 64, 3]"), sizes[0]]
+    reasons = convert(tmp_path / "1", Attempts(onnx_crashes)).reasons
+    assert "ONNX Runtime crashes on x float32 [1, 64, 64, 3]" in reasons["serving_default"]
+
+
 def test_values_that_tensorflow_refuses_are_left_out(tmp_path: Path) -> None:
     class Table(tf.Module):
         def __init__(self) -> None:
@@ -352,7 +385,7 @@ def test_a_folder_without_a_saved_model_is_refused_in_one_sentence(
     prepare: Any, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(tmp_path / "given")
-    assert main([str(tmp_path / "given")]) == 1
+    assert run([str(tmp_path / "given")]) == 1
     told = capsys.readouterr()
     assert told.out == ""
     *_, line = told.err.splitlines()
@@ -362,7 +395,7 @@ def test_a_folder_without_a_saved_model_is_refused_in_one_sentence(
 
 
 def test_the_command_prints_each_signature(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(saved)]) == 0
+    assert run([str(saved)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(saved)
     assert lines[1].startswith("  serving_default  model.onnx: 109 inputs, largest difference ")
@@ -370,7 +403,7 @@ def test_the_command_prints_each_signature(saved: Path, capsys: pytest.CaptureFi
 
 
 def test_the_command_answers_in_json(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(saved), "--json"]) == 0
+    assert run([str(saved), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["folder"] == str(saved)
     assert told["done"] is True

@@ -22,6 +22,7 @@ import tensorflow as tf
 from google.protobuf import message, text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts, CrashError
 from ladle.training.onnx import effects, ranges
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
 from ladle.training.onnx.graphs import batches
@@ -37,7 +38,7 @@ _LONGER = ((1, 8), (15, 3))
 """Added to an accepted length, in turn over the free axes: a shape that a graph computes can be right only at powers of
 two."""
 _SHORTER = (3, 2)
-"""The same, of short inputs. They can crash TensorFlow's pooling."""
+"""The same, of short inputs, except to pooling: TensorFlow crashes where its window does not fit."""
 _MANY = 40
 """Rows at which a kernel computes several values at once."""
 _FEW_ELEMENTS = 2**12
@@ -47,6 +48,9 @@ _LIMITS = (7, 128, 100_000, 2**25)
 tried by themselves."""
 _ALL_INTEGERS = 2**64
 """The bound where no integer can be the size of a tensor: a huge one would use up the memory."""
+
+ALONE = Attempts()
+"""Runs that no other process watches."""
 
 Arrays = dict[str, np.ndarray]
 Specs = Mapping[str, tf.TensorSpec]
@@ -76,8 +80,10 @@ class Conversion:
         return "serving_default" in self.graphs or (bool(self.graphs) and "serving_default" not in self.reasons)
 
 
-def convert(directory: Path) -> Conversion:
+def convert(directory: Path, attempts: Attempts = ALONE) -> Conversion:
     """Add ONNX graphs and a card to a version folder, or to the newest version in a model's folder.
+
+    attempts  watches the runs. On some inputs TensorFlow ends the process; `ladle convert` runs this in a child
 
     Signatures with a graph are skipped, unless another SavedModel was exported to the folder since.
 
@@ -109,7 +115,7 @@ def convert(directory: Path) -> Conversion:
         try:
             if name in stay:
                 raise NotConvertibleError(stay[name])
-            made = _converted(function, specs, [w.inputs for w in warm if w.signature == name])
+            made = _converted(function, specs, [w.inputs for w in warm if w.signature == name], name, attempts)
         except (NotConvertibleError, MismatchError) as error:
             result.reasons[name] = str(error)
             entries.setdefault(name, entry(reason=str(error)))
@@ -151,7 +157,7 @@ class _Converted:
     is_finite_only: bool
 
 
-def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> _Converted:
+def _converted(function: Any, specs: Specs, warm: Sequence[Arrays], name: str, attempts: Attempts) -> _Converted:
     """The graph of a signature and its parity; NotConvertibleError or MismatchError if it has none."""
     if not specs:
         raise NotConvertibleError("it takes no inputs")
@@ -160,7 +166,9 @@ def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> _Converte
     if unsafe:
         raise NotConvertibleError(unsafe)
     model = graph.SerializeToString()
-    run, reference = session(model), functools.partial(savedmodel.run, function)
+    run = attempts.watched(session(model), name, ONNX_RUNTIME)
+    reference = attempts.watched(functools.partial(savedmodel.run, function), name, TENSORFLOW)
+    pools = any(node.op_type in ("AveragePool", "MaxPool") for node in graph.graph.node)
     most = _LIMITS[-1] if ranges.sizes_from_values(graph) else _ALL_INTEGERS
 
     refusal: Exception | None = None
@@ -170,24 +178,32 @@ def _converted(function: Any, specs: Specs, warm: Sequence[Arrays]) -> _Converte
             found = compare(reference, run, accepted, ROWS + sum(map(_rows, warm)))
         except MismatchError:
             raise
-        except (tf.errors.OpError, ValueError, TypeError) as error:
-            refusal = refusal or error
+        except (tf.errors.OpError, ValueError, TypeError, CrashError) as error:
+            # A refusal says more about the inputs that it wants than a crash.
+            refusal = error if refusal is None or isinstance(refusal, CrashError) else refusal
         else:
-            found = found.joined(compare_hard(reference, run, specs, length, most))
+            found = found.joined(compare_hard(reference, run, specs, length, most, with_short=not pools))
             return _Converted(model, found, _is_finite_only(reference, run, specs, length))
+    if isinstance(refusal, CrashError):
+        raise NotConvertibleError(
+            "TensorFlow crashes on random inputs of every size; add warm-up requests with real inputs"
+        )
     raise NotConvertibleError(
         f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
     )
 
 
-def compare_hard(reference: Run, run: Run, specs: Specs, length: int, most: int = _LIMITS[-1]) -> Parity:
+def compare_hard(
+    reference: Run, run: Run, specs: Specs, length: int, most: int = _LIMITS[-1], *, with_short: bool = True
+) -> Parity:
     """Compare the engines on values and sizes at which they tend to differ; MismatchError as `compare`.
 
-    most  largest integer in the inputs
+    most        largest integer in the inputs
+    with_short  whether free axes are short, too
 
     What TensorFlow refuses, the graph has to refuse, too.
     """
-    return _compare_outcomes(reference, run, _hard(specs, length, most))
+    return _compare_outcomes(reference, run, _hard(specs, length, most, with_short))
 
 
 def _compare_outcomes(reference: Run, run: Run, requests: Iterable[Arrays]) -> Parity:
@@ -195,7 +211,7 @@ def _compare_outcomes(reference: Run, run: Run, requests: Iterable[Arrays]) -> P
     for request in requests:
         try:
             reference(request)
-        except tf.errors.ResourceExhaustedError:
+        except (tf.errors.ResourceExhaustedError, CrashError):
             continue
         except (tf.errors.OpError, ValueError, TypeError) as error:
             if _accepts(run, request):
@@ -224,12 +240,14 @@ def _is_finite_only(reference: Run, run: Run, specs: Specs, length: int) -> bool
 def _accepts(run: Run, request: Arrays) -> bool:
     try:
         run(request)
+    except CrashError:
+        return True
     except Exception:  # ONNX Runtime's exceptions have no common base class
         return False
     return True
 
 
-def _hard(specs: Specs, length: int, largest: int) -> Iterator[Arrays]:
+def _hard(specs: Specs, length: int, largest: int, with_short: bool) -> Iterator[Arrays]:
     """Zeros, negative and large values; other lengths of free axes, odd ones among them; first axes that differ."""
     random = np.random.default_rng(1)
     limits = [*(most for most in _LIMITS if most < largest), largest]
@@ -238,7 +256,7 @@ def _hard(specs: Specs, length: int, largest: int) -> Iterator[Arrays]:
         for count in (4, 1, _many(specs, length)) if most == largest else (4,):
             yield {name: hard(random, spec, _free_rows(spec, count), (length,), most) for name, spec in specs.items()}
     if any(None in spec.shape[1:] for spec in specs.values() if spec.shape.rank):
-        for lengths in (*(tuple(length + n for n in more) for more in _LONGER), _SHORTER):
+        for lengths in (*(tuple(length + n for n in more) for more in _LONGER), *([_SHORTER] if with_short else [])):
             yield {name: noise(random, spec, _free_rows(spec, 2), lengths) for name, spec in specs.items()}
     if len(specs) > 1:
         for rows in ((1, 5), (3, 2)):
