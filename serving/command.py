@@ -1,12 +1,18 @@
-"""The server's command line: runs one process, or a supervisor with workers."""
+"""The server's command line: runs a server with its guardian, or a supervisor with workers."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from ladle.serving import flags
-from ladle.serving.repository.assembly import StartError
+from ladle.serving.errors import StartError
 from ladle.serving.runtime.log import set_up_log
+
+if TYPE_CHECKING:
+    from ladle.serving.workers.guardian import Link
 
 
 def main(arguments: list[str]) -> int:
@@ -20,15 +26,18 @@ def main(arguments: list[str]) -> int:
     set_up_log()
     try:
         options = flags.parse(arguments)
+        # Neither a supervisor nor a guardian answers requests: they do not import the engines, which take most of the
+        # start-up time and memory.
         if options.workers > 1:
-            # A supervisor answers no requests: it does not import the engines, which take most of the start-up time.
             from ladle.serving.workers.supervisor import Supervisor
 
             Supervisor(options, arguments).run()
-        else:
-            from ladle.serving.server import Server, run
+        elif options.supervise and hasattr(os, "fork"):
+            from ladle.serving.workers.guardian import Guardian
 
-            run(Server(options))
+            return Guardian(lambda link: _serve(options, link)).run()
+        else:
+            return _serve(options)
     except flags.FlagError as error:
         print(error)
         print(flags.usage())
@@ -36,6 +45,13 @@ def main(arguments: list[str]) -> int:
     except StartError as error:
         print(f"Failed to start server. Error: {error}", flush=True)
         return 255
+    return 0
+
+
+def _serve(options: SimpleNamespace, link: Link | None = None) -> int:
+    from ladle.serving.server import Server, run
+
+    run(Server(options, link=link))
     return 0
 
 

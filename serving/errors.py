@@ -64,6 +64,10 @@ class ServingError(Exception):
         return HTTP.get(self.code, 500)
 
 
+class StartError(Exception):
+    """The server cannot start. The message is `<CODE>: <text>`; the process prints it and exits with status 255."""
+
+
 class Unknown(ServingError):
     """A model that a reload adds did not load. Raised by `replace_models`. gRPC UNKNOWN, HTTP 500."""
 

@@ -85,6 +85,12 @@ FLAGS = [
             1,
             "processes that share the ports; each loads all models, and each has its own queues and limits (ours)",
         ),
+        (
+            "supervise",
+            True,
+            "with one worker: start the server again when a crash ends it or when it hangs; false: one process, which "
+            "a debugger can follow (ours)",
+        ),
         ("port", 8500, "gRPC port"),
         ("grpc_socket_path", "", "path of a UNIX socket for gRPC, in addition to the port"),
         ("rest_api_port", 0, "REST port; 0: no REST"),

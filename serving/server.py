@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +18,13 @@ import onnxruntime
 
 from ladle.clients.wire import messages as pb
 from ladle.serving.dataplane.core import Core
-from ladle.serving.errors import InvalidArgument, ServingError
+from ladle.serving.errors import InvalidArgument, ServingError, StartError
 from ladle.serving.grpc import backend
 from ladle.serving.grpc.api import GrpcApi
 from ladle.serving.grpc.http2 import application
 from ladle.serving.grpc.reload import ReloadApi
 from ladle.serving.repository import assembly
-from ladle.serving.repository.assembly import StartError, missing_rest_api
+from ladle.serving.repository.assembly import missing_rest_api
 from ladle.serving.repository.versions import Configuration, Versions
 from ladle.serving.repository.watcher import Watcher
 from ladle.serving.rest.api import RestApi
@@ -31,7 +32,8 @@ from ladle.serving.rest.http.messages import Limits
 from ladle.serving.rest.http.server import HttpServer
 from ladle.serving.runtime import tls
 from ladle.serving.runtime.cores import cpu_count
-from ladle.serving.runtime.listening import listen, raise_file_limit, reason, show_address
+from ladle.serving.runtime.listening import Keep, listen, make_now, raise_file_limit, reason, show_address
+from ladle.serving.runtime.native_calls import native_calls
 from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.scheduling.limits import queue_limits
@@ -39,9 +41,13 @@ from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables.loader import make_loader
 from ladle.serving.telemetry import prometheus
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
+from ladle.serving.workers.guardian import Link
 from ladle.serving.workers.worker import Replica
 
 log = logging.getLogger(__name__)
+
+_BEAT_EVERY_S = 1.0
+_RESTORE_S = 5.0  # after a crash, new connections wait this long for the models that were served
 
 
 class Server:
@@ -49,12 +55,15 @@ class Server:
 
     options  the values of its flags (`flags.parse`)
     replica  in a worker: the versions that the supervisor decides on; the ports are then shared
+    link     to the guardian, which keeps the ports and starts the server again after a crash
     """
 
-    def __init__(self, options: SimpleNamespace, replica: Replica | None = None) -> None:
+    def __init__(self, options: SimpleNamespace, replica: Replica | None = None, link: Link | None = None) -> None:
         """StartError when flags contradict each other or the configuration is refused."""
         self._options = options
         self._replica = replica
+        self._link = link
+        self._keep = make_now if link is None else link.keep
         self._metrics = Metrics()
         try:
             self._metrics_path = _metrics_path(options)
@@ -69,7 +78,7 @@ class Server:
                 repository = assembly.make_repository(options)
                 self._manager = manager = assembly.make_manager(options, self._loader, cpu_count())
                 configuration = self._watcher = assembly.make_watcher(options, repository, manager)
-            self._settings = _grpc_settings(options, share=replica is not None)
+            self._settings = _grpc_settings(options, replica is not None, self._keep)
             self._backend, self._backend_reason = backend.choose(self._settings)
             self._credentials = tls.read_credentials(Path(options.ssl_config_file)) if options.ssl_config_file else None
         except ServingError as error:
@@ -107,6 +116,10 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if self._link is not None:
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(signal.SIGHUP, self._on_signal)
+            loop.add_reader(self._link.fileno(), self._on_guardian_ended, self._link.fileno())
         raise_file_limit()
         if not await self._load():
             return
@@ -119,6 +132,9 @@ class Server:
             self._replica.report_open()
         else:
             log.info("%s", self._ready_line(bool(sockets)))
+        if self._link is not None:
+            self._link.report_ready()
+            self._beat()
         await self._stop.wait()
         log.info("stopping: answering the requests in flight")
         self._grpc.drain()
@@ -152,10 +168,22 @@ class Server:
 
     def _on_signal(self) -> None:
         """Starts the shutdown; at the second signal, exits at once."""
-        if self._stop.is_set():
+        # A terminal or a service manager may signal all processes of a server, so that a worker gets the first signal
+        # twice. Its supervisor ends it at the second one.
+        is_alone = self._replica is None and self._link is None
+        if self._stop.is_set() and is_alone:
             log.info("second signal: exiting without waiting for the requests in flight")
             exit_now(1)
         self._stop.set()
+
+    def _on_guardian_ended(self, descriptor: int) -> None:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        self._stop.set()
+
+    def _beat(self) -> None:
+        """Shows the guardian every second that the event loop runs."""
+        native_calls.beat()
+        asyncio.get_running_loop().call_later(_BEAT_EVERY_S, self._beat)
 
     async def _load(self) -> bool:
         """Waits until the ports may open; False when the server is stopped before that."""
@@ -165,11 +193,16 @@ class Server:
             assert self._replica is not None
             loop = asyncio.get_running_loop()
             self._replica.start(self._loader, self._snapshot, lambda: _set_in_loop(loop, self._stop))
-        while not self._may_open():
+        began = time.monotonic()
+        while not self._may_open() or (self._is_restoring() and time.monotonic() - began < _RESTORE_S):
             if self._stop.is_set():
                 return False
             await asyncio.sleep(0.005)
         return True
+
+    def _is_restoring(self) -> bool:
+        """Whether a server before this one has crashed, and models that were there have not been loaded again."""
+        return self._link is not None and self._link.is_restart and bool(self._watcher and self._watcher.starting())
 
     def _may_open(self) -> bool:
         if self._watcher is not None:
@@ -185,7 +218,8 @@ class Server:
             missing_rest_api(self._options, f"port {port} is the gRPC port")
             return []
         try:
-            return [listen(self._options.host, port, share=self._replica is not None)]
+            address = show_address(self._options.host or "::", port)
+            return [self._keep(address, lambda: listen(self._options.host, port, share=self._replica is not None))]
         except OSError as error:
             missing_rest_api(
                 self._options, f"it cannot listen on {show_address(self._options.host or '::', port)}: {reason(error)}"
@@ -217,7 +251,7 @@ def _metrics_path(options: SimpleNamespace) -> str:
     return path if prometheus_config.enable else ""
 
 
-def _grpc_settings(options: SimpleNamespace, share: bool) -> backend.Settings:
+def _grpc_settings(options: SimpleNamespace, share: bool, keep: Keep) -> backend.Settings:
     return backend.Settings(
         backend=options.grpc_backend,
         host=options.host,
@@ -227,6 +261,7 @@ def _grpc_settings(options: SimpleNamespace, share: bool) -> backend.Settings:
         arguments=options.grpc_channel_arguments,
         max_bytes=options.max_request_bytes,
         share=share,
+        keep=keep,
         max_buffered_bytes=options.max_buffered_bytes,
         limits=application.Limits(
             header_bytes=options.max_header_bytes,

@@ -11,12 +11,21 @@ from typing import Any, NamedTuple
 import grpc
 
 from ladle.clients.wire import services
-from ladle.serving.errors import InvalidArgument
+from ladle.serving.errors import InvalidArgument, StartError
 from ladle.serving.grpc import reflection
 from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.application import Limits
-from ladle.serving.repository.assembly import StartError
-from ladle.serving.runtime.listening import listen, probe_socket, reason, remove_stale_socket, settle, show_address
+from ladle.serving.runtime.listening import (
+    Keep,
+    listen,
+    listen_unix,
+    make_now,
+    probe_socket,
+    reason,
+    remove_stale_socket,
+    settle,
+    show_address,
+)
 from ladle.serving.telemetry.access_log import HEADER
 
 MAX_BYTES = 2**31 - 1
@@ -44,6 +53,7 @@ class Settings:
     max_buffered_bytes  of the requests that are arriving (native only)
     limits              of each connection
     share               lets other processes listen on the same port
+    keep                makes listening sockets, or has those of an earlier server (native only)
     """
 
     backend: str = "auto"
@@ -56,6 +66,7 @@ class Settings:
     max_buffered_bytes: int = 2**30
     limits: Limits = field(default_factory=Limits)
     share: bool = False
+    keep: Keep = make_now
 
 
 def choose(settings: Settings) -> tuple[str, str]:
@@ -107,13 +118,13 @@ async def start(settings: Settings, backend: str, methods: Methods, credentials:
         info = reflection.Reflection(list(methods)).info
         handler = grpc.stream_stream_rpc_method_handler(info)
         table |= {name: {"ServerReflectionInfo": handler} for name in reflection.NAMES}
+    if backend == "native":
+        return await _start_native(settings, table)
     if settings.socket_path:
         try:
             remove_stale_socket(Path(settings.socket_path))
         except OSError as error:
             raise _cannot_listen(settings.socket_path, error) from None
-    if backend == "native":
-        return await _start_native(settings, table)
     return await _start_grpcio(settings, table, credentials)
 
 
@@ -141,10 +152,11 @@ async def _start_native(settings: Settings, table: Methods) -> Any:
     try:
         if settings.port:
             where = show_address(settings.host, settings.port)
-            await server.listen(listen(settings.host or "0.0.0.0", settings.port, settings.share))  # noqa: S104
+            host = settings.host or "0.0.0.0"  # noqa: S104
+            await server.listen(settings.keep(where, lambda: listen(host, settings.port, settings.share)))
         if settings.socket_path:
             where = settings.socket_path
-            await server.listen(settings.socket_path)
+            await server.listen(settings.keep(where, lambda: listen_unix(settings.socket_path)))
     except OSError as error:
         raise _cannot_listen(where, error) from None
     return server

@@ -76,11 +76,11 @@ class Server:
         self._sockets: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def listen(self, listening: socket.socket | str) -> None:
-        """Accepts connections on a listening socket, or on a new UNIX socket at this path."""
+    async def listen(self, listening: socket.socket) -> None:
+        """Accepts connections on a listening socket."""
         loop = asyncio.get_running_loop()
-        if isinstance(listening, str):
-            self._servers.append(await loop.create_unix_server(self._connect, listening, backlog=2048))
+        if listening.family not in (socket.AF_INET, socket.AF_INET6):
+            self._servers.append(await loop.create_unix_server(self._connect, sock=listening, backlog=2048))
         else:
             self._sockets.append(listening)
             self._servers.append(await loop.create_server(self._connect, sock=listening, backlog=2048))

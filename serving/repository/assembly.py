@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ladle.serving.errors import InvalidArgument
+from ladle.serving.errors import InvalidArgument, StartError
 from ladle.serving.repository import config
 from ladle.serving.repository.folders import ConfiguredRepository, FolderRepository, ModelConfig, Repository
 from ladle.serving.repository.manager import Load, Manager
@@ -18,10 +18,6 @@ from ladle.serving.repository.versions import L, Versions, describe
 from ladle.serving.repository.watcher import Watcher
 
 log = logging.getLogger(__name__)
-
-
-class StartError(Exception):
-    """The server cannot start. The message is `<CODE>: <text>`; the process prints it and exits with status 255."""
 
 
 def missing_rest_api(options: SimpleNamespace, why: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import errno
@@ -36,6 +35,28 @@ def listen(host: str, port: int, share: bool = False) -> socket.socket:
                 ("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True, reuse_port=share
             )
     return socket.create_server(("", port), backlog=_BACKLOG, reuse_port=share)
+
+
+def listen_unix(path: str) -> socket.socket:
+    """A listening UNIX socket in place of one that a killed server left. OSError if it fails."""
+    remove_stale_socket(Path(path))
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(path)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+Keep = Callable[[str, Callable[[], socket.socket]], socket.socket]
+"""Returns the listening socket of an address, or one that the function makes; `guardian.Link.keep` remembers it."""
+
+
+def make_now(address: str, make: Callable[[], socket.socket]) -> socket.socket:
+    """A `Keep` that remembers nothing."""
+    return make()
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -105,6 +126,8 @@ async def settle(count: Callable[[], int], limit_s: float) -> None:
 
     Connections still in the kernel's accept queue are lost if the server stops before accepting them.
     """
+    import asyncio  # here: the guardian's process imports this module, and has no event loop
+
     end = time.monotonic() + min(limit_s, _SETTLE_S)
     last, quiet_looks = count(), 0
     while quiet_looks < _QUIET_LOOKS and time.monotonic() < end:

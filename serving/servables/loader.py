@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition, ServingError, Unavailable, of_code
 from ladle.serving.runtime.memory import trim_memory
+from ladle.serving.runtime.native_calls import digest, native_calls
 from ladle.serving.runtime.paths import check_version
 from ladle.serving.servables import matching, warmup
 from ladle.serving.servables.batching_parameters import Batching, read_batching, read_batching_of
@@ -60,7 +61,9 @@ class Loader:
         start = time.perf_counter()
         code = "UNKNOWN"
         try:
-            servable = self._load(name, version, folder)
+            identity = _identity(folder)
+            with native_calls.loading(digest(name, version, identity)):
+                servable = self._load(name, version, folder, identity)
             code = "OK"
         except ServingError as error:
             code = error.code
@@ -76,7 +79,7 @@ class Loader:
         log.info("%s version %d: %s, loaded in %.0f ms", name, version, servable.engine_names, milliseconds)
         return servable
 
-    def _load(self, name: str, version: int, folder: Path) -> Servable:
+    def _load(self, name: str, version: int, folder: Path, identity: int) -> Servable:
         if not self.allow_symlinks:
             check_version(folder, self.root or folder.parent)
         check_files(folder)
@@ -86,7 +89,7 @@ class Loader:
             for sentence in batching.unused_of_version() if self.own_batching else ():
                 log.warning("%s version %d: in its batching_params.pbtxt, %s", name, version, sentence)
         definitions, engines, onnx = open_version(folder, self.options)
-        servable = Servable(name, version, definitions, engines, batching)
+        servable = Servable(name, version, definitions, engines, batching, identity)
         servable.takes_graph = onnx is None and self.options.kind == "auto" and not self.options.tflite_interpreters
         if servable.takes_graph:
             log.warning(
@@ -161,6 +164,15 @@ def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
         allow_symlinks=options.allow_symlinks,
         root=Path(options.repository).absolute() if options.repository else None,
     )
+
+
+def _identity(folder: Path) -> int:
+    """A number that changes when a file of the version does."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        found = path.lstat()
+        files.append((path.relative_to(folder).as_posix(), found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return digest(files)
 
 
 def _tune(onnx: OnnxEngine, signature: str, inputs: Mapping[str, Array]) -> None:

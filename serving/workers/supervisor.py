@@ -23,19 +23,18 @@ from typing import Any
 
 import ladle
 from ladle.clients.wire import messages as pb
-from ladle.serving.errors import ServingError
+from ladle.serving.errors import ServingError, StartError
 from ladle.serving.repository import assembly
-from ladle.serving.repository.assembly import StartError
 from ladle.serving.repository.versions import View
 from ladle.serving.runtime.cores import cpu_count
 from ladle.serving.runtime.listening import listen, reason, show_address
 from ladle.serving.workers.channel import Channel, ChannelClosed
+from ladle.serving.workers.crashes import Crashes, describe
 from ladle.serving.workers.pool import Worker, WorkerPool
 
 log = logging.getLogger(__name__)
 
-_RESTART_DELAY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # after the first, second, ... early end of a worker
-_EARLY_S = 30.0  # a worker that ran longer starts again without delay
+_RESTART_DELAY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # after workers that ended before they served
 _PING_EVERY_S = 1.0
 _PING_S = 10.0  # a worker that does not answer for longer is replaced
 _EXTRA_GRACE_S = 5.0  # beyond --shutdown_grace_seconds, which the workers keep themselves
@@ -53,6 +52,7 @@ class Supervisor:
         self._options = options
         self._arguments = list(arguments)
         self._pool = WorkerPool()
+        self._crashes = Crashes(self._count)
         self._stop = threading.Event()
         self._cannot_start = threading.Event()
         self._signals = 0
@@ -134,10 +134,10 @@ class Supervisor:
         """Runs a worker, and starts another each time it ends."""
         early_ends = 0
         while not self._stop.is_set():
-            began = time.monotonic()
+            has_served = False
             try:
-                status = self._run_worker(slot)
-                cause = _cause(status)
+                status, has_served = self._run_worker(slot)
+                cause = describe(status)
             except OSError as error:  # no memory or process id is free right now
                 status, cause = 0, f"it could not be started: {error.strerror}"
             except Exception as error:  # an unknown error must not leave the slot empty for good
@@ -147,18 +147,23 @@ class Supervisor:
             if self._pool.size() == 0 and not self._manager.available() and status == 255:
                 self._cannot_start.set()
                 return
-            early_ends = 1 if time.monotonic() - began > _EARLY_S else early_ends + 1
-            delay = _RESTART_DELAY_S[min(early_ends - 1, len(_RESTART_DELAY_S) - 1)]
-            log.error("worker %d ended (%s); starting another in %g s", slot, cause, delay)
+            blamed = self._crashes.ended(slot - 1, -status if status < 0 else 0)
+            delay = _RESTART_DELAY_S[min(early_ends, len(_RESTART_DELAY_S) - 1)]
+            early_ends = 0 if has_served else early_ends + 1
+            log.error(
+                "worker %d ended (%s)%s; starting another in %g s", slot, cause, f": {blamed}" if blamed else "", delay
+            )
             self._stop.wait(delay)
 
-    def _run_worker(self, slot: int) -> int:
-        """Starts a worker, lets it serve, and returns its exit status when it has ended."""
+    def _run_worker(self, slot: int) -> tuple[int, bool]:
+        """Starts a worker and lets it serve; its exit status when it has ended, and whether it served."""
+        has_served = False
         own_end, worker_end = socket.socketpair()
         with own_end, worker_end:
-            command = [sys.executable, "-m", "ladle.serving.worker_command", str(worker_end.fileno()), str(slot)]
+            inherited = [worker_end.fileno(), self._crashes.descriptor]
+            command = [sys.executable, "-m", "ladle.serving.worker_command", *map(str, inherited), str(slot)]
             process = subprocess.Popen(
-                [*command, *self._arguments], pass_fds=[worker_end.fileno()], start_new_session=True, env=_environment()
+                [*command, *self._arguments], pass_fds=inherited, start_new_session=True, env=_environment()
             )
             connection = Connection(own_end.detach())
         operations: dict[str, Callable[..., Any]] = {"reload": self._reload, "scrape": self._pool.snapshots}
@@ -171,6 +176,7 @@ class Supervisor:
         try:
             channel.start()
             self._pool.join(worker)
+            has_served = True
         except ChannelClosed:
             pass
         except Exception as error:
@@ -179,7 +185,7 @@ class Supervisor:
             process.kill()
         status = process.wait()
         self._pool.remove(worker)
-        return status
+        return status, has_served
 
     def _ping(self, slot: int) -> None:
         """Kills the worker of a slot when it hangs; `_keep` then starts another."""
@@ -261,10 +267,6 @@ def _hold(host: str, port: int) -> socket.socket:
         holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     holder.bind((host, port))
     return holder
-
-
-def _cause(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
 def _models(available: dict[str, list[int]]) -> str:

@@ -39,9 +39,10 @@ def server(request: pytest.FixtureRequest, serve: Any, tiny_repository: Path) ->
 @pytest.fixture(autouse=True)
 def unharmed(server: Any) -> Iterator[None]:
     """After each test the server is the same process, still answers, and has not grown by 400 MB."""
-    before = memory(server)
+    before, pid = memory(server), server.pid
     yield
     assert server.process.poll() is None, server.log.read_text()[-3000:]
+    assert server.pid == pid, server.log.read_text()[-3000:]
     status, body = server.send("POST", "/v1/models/half_plus_two:predict", json.dumps(ONE).encode())
     assert (status, json.loads(body)) == (200, {"predictions": [[2.5]]})
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
@@ -53,7 +54,7 @@ def unharmed(server: Any) -> Iterator[None]:
 
 def memory(server: Any) -> float:
     """Resident memory in MB; 0 where /proc is missing."""
-    statm = Path(f"/proc/{server.process.pid}/statm")
+    statm = Path(f"/proc/{server.pid}/statm")
     return int(statm.read_text().split()[1]) * 4096 / 1e6 if statm.exists() else 0.0
 
 

@@ -190,7 +190,7 @@ def test_small_requests_are_answered_while_a_long_one_runs(serve: Any, tiny: Any
 
 def test_tensorflow_is_never_loaded_for_onnx_models(tiny_server: Any, ask: Any) -> None:
     ask.predict("classifier", {"image": np.zeros((1, 2, 2, 1), np.float32)})
-    maps = Path(f"/proc/{tiny_server.process.pid}/maps")
+    maps = Path(f"/proc/{tiny_server.pid}/maps")
     if not maps.exists():
         pytest.skip("this system does not show a process's libraries")
     assert "onnxruntime" in maps.read_text()

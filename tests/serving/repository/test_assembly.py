@@ -212,7 +212,7 @@ def test_memory_is_flat_over_200_versions(serve: Any, tiny: Any, repository: Pat
     server = serve("--repository", repository, models=["m"])
 
     def memory() -> int:
-        lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024
 
     early = 0

@@ -22,7 +22,7 @@ CONNECTIONS = 8
 
 
 def resident_mb(server: Any) -> float:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    status = Path(f"/proc/{server.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
 
