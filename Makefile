@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
 
-.PHONY: help demo test slow bench interop check-deploy docs lint format lock clean browser
+.PHONY: help demo test slow bench interop audit check-deploy docs lint format lock clean browser
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,10 +58,13 @@ LOCK := uv pip compile -q --universal --no-emit-package ladle --generate-hashes 
 IMAGE_LOCK := $(LOCK) --python-version 3.11 --constraint requirements.lock
 
 lock: $(READY)  ## resolve requirements.lock, and those of the images, anew from pyproject.toml
-	@$(BIN)/$(LOCK) --python-version 3.10 --extra dev -o requirements.lock
+	@$(BIN)/$(LOCK) --python-version 3.11 --extra dev -o requirements.lock
 	@$(BIN)/$(IMAGE_LOCK) --extra serve -o requirements/server.lock
 	@$(BIN)/$(IMAGE_LOCK) --extra web -o requirements/gateway.lock
 	@$(BIN)/$(IMAGE_LOCK) --extra cuda -o requirements/train.lock
+
+audit: $(READY)  ## check the locked packages against known holes: floors in the repository, then today's advisories
+	@$(BIN)/python -m tools.audit
 
 clean:  ## remove what the targets made, trained models included; downloads stay in the cache
 	@rm -rf .venv model_repository runs demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ PACKAGES = ("onnxruntime", "tensorflow", "grpcio", "pygrpc-native", "uvicorn", "
 def describe() -> dict[str, Any]:
     """Processor, cores, memory in GB of 10^9 bytes, versions, time in UTC, and load average."""
     return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        "time": datetime.now(UTC).isoformat(timespec="minutes"),
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(int((_field("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) * 1024 / 1e9, 1),

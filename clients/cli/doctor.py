@@ -39,7 +39,7 @@ PACKAGES = {
     "prometheus_client": "prometheus-client",
 }
 """Names of packages that differ from their module's."""
-PYTHON, TRAINING_PYTHON = (3, 10), (3, 11)
+PYTHON = (3, 11)
 PORTS = {8500: "model server, gRPC", 8501: "model server, REST", 8080: "page"}
 PROBE_S = 0.5
 MODELS = ("saved_model.pb", "saved_model.pbtxt", "model.onnx", "model.tflite")
@@ -70,9 +70,7 @@ def python() -> Iterator[Finding]:
     """The interpreter, and the packages of each extra."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < PYTHON:
-        yield Finding("python", "broken", version, "use Python 3.10 or later")
-    elif sys.version_info < TRAINING_PYTHON:
-        yield Finding("python", "note", f"{version}: too old for training", "use Python 3.11 or later to train")
+        yield Finding("python", "broken", version, "use Python 3.11 or later")
     else:
         yield Finding("python", "ok", version)
     for extra, modules in EXTRAS.items():

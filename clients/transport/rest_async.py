@@ -54,7 +54,7 @@ class AsyncRestTransport(AsyncTransport):
             raise ClosedError
         try:
             return await asyncio.wait_for(self._exchange(step.request, step.headers), step.timeout_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise TimeoutError from None
 
     async def close(self) -> None:

@@ -7,11 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
 from ladle.serving.config_writer import command as config_command
 from ladle.serving.repository.config import read_models

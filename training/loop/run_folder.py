@@ -133,7 +133,7 @@ def _interrupted(home: Path, what: Mapping[str, Any], holds: str) -> RunFolder |
 
 
 def _new(home: Path, what: Mapping[str, Any]) -> RunFolder:
-    start = datetime.datetime.now(datetime.timezone.utc)
+    start = datetime.datetime.now(datetime.UTC)
     try:
         home.mkdir(parents=True, exist_ok=True)
         # Two runs may start in one second: the later one takes the next second that is free.

@@ -142,7 +142,7 @@ def graph(content: bytes, opset: int, parity: Mapping[str, Any]) -> dict[str, An
 
 def now() -> str:
     """The current time in UTC as ISO 8601, to the second."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def size_bytes(folder: Path) -> int:

@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Container
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from flask import Flask, Response, g, request
 
@@ -74,7 +74,7 @@ def install(app: Flask, metrics: GatewayMetrics, known_models: Container[str], a
 
 def _line(response: Response, seconds: float) -> dict[str, object]:
     return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "request_id": g.request_id,
         "client": request.remote_addr,
         "key": g.get("key") or None,
