@@ -18,7 +18,7 @@ import simdjson
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, ServingError
 from ladle.serving.rest.json import values
-from ladle.serving.rest.json.text import parse_object, quote, read_signature_name
+from ladle.serving.rest.json.text import LARGE_EXPONENT, parse_object, quote, read_signature_name
 from ladle.serving.servables.saved_model import Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
 
@@ -27,6 +27,7 @@ _NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
 _BUFFERS = {"float": ("d", "<f8"), "double": ("d", "<f8"), **dict.fromkeys(values.INTEGERS, ("i", "<i8"))}
 """simdjson's code and NumPy's dtype of the buffer that holds the numbers, by the input's dtype."""
 _MAX_KEPT_BODY = 2**20  # bytes; simdjson's parser keeps six times the largest body that it has read
+_LARGE_BODY = 2**12  # bytes; in smaller ones, NumPy's calls take longer than a regular expression
 _MAX_SKELETON = 2**16
 _MAX_SHAPES = 256
 _ROWS_AT_ONCE = 256  # read as one tensor while the row at fault is looked for
@@ -83,6 +84,9 @@ def _read_numbers(body: bytes, head: re.Match[bytes], find: Find, max_depth: int
     document = _parse(body)
     if document is None:
         return None
+    start = head.end()  # most bodies have no exponents, and one byte is found fast
+    if (body.find(b"e", start) > 0 or body.find(b"E", start) > 0) and _has_large_exponent(body, start):
+        return None
     servable, signature = find((head[1] or b"").decode())
     if len(signature.inputs) != 1:
         return None
@@ -90,6 +94,17 @@ def _read_numbers(body: bytes, head: re.Match[bytes], find: Find, max_depth: int
     ((alias, info),) = signature.inputs.items()
     array = _to_array(document[key], info, shape)
     return None if array is None else PredictBody(servable, signature, {alias: array}, key == "instances", shape)
+
+
+def _has_large_exponent(body: bytes, start: int) -> bool:
+    """LARGE_EXPONENT in valid JSON, from `start` on; in a large body by NumPy, in a tenth of the time."""
+    if len(body) < _LARGE_BODY:
+        return LARGE_EXPONENT.search(body, start) is not None
+    characters = np.frombuffer(body, np.uint8)[start:]
+    at = np.flatnonzero((characters | 32) == ord("e"))
+    at = at[(characters[at - 1] == ord("0")) & (characters[at + 1] != ord("-"))]
+    third = characters[at + 3 + (characters[at + 1] == ord("+"))]  # digit of the exponent, if it has three
+    return bool(((third >= ord("0")) & (third <= ord("9"))).any())
 
 
 def _find_shape(body: bytes, start: int) -> tuple[int, ...] | None:

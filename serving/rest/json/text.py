@@ -28,6 +28,8 @@ _STRING_OR_INF = re.compile(_STRING + r"|\bInf\b", re.DOTALL)
 _NOT_FINITE = re.compile(_STRING + r"|(-?)(NaN|(?:Na?)?Inf(?:inity)?)((?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)", re.DOTALL)
 _LOW_HALF = re.compile(rb"\\u[dD][c-fC-F]")
 _HALVES = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u([dD][c-fC-F]..)|.)", re.DOTALL)
+LARGE_EXPONENT = re.compile(rb"0[eE]\+?[0-9]{3}")
+"""May be a zero with an exponent beyond 308. RapidJSON refuses it for the exponent alone; other parsers read 0."""
 _KEYS = [b'"%b"' % key for key in (b"instances", b"inputs", b"signature_name", b"examples", b"context")]
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _DEPTH_STEPS = np.zeros(256, np.int8)
@@ -46,7 +48,7 @@ def parse_object(body: bytes, max_depth: int = 0) -> dict[str, Any]:
     try:
         # orjson is several times as fast as Python's parser, but keeps the last of two equal keys, and knows no NaN.
         # So Python's parser reads what repeats a key or what orjson refuses, and words the errors.
-        value = _parse_leniently(body) if _repeats_key(body) else orjson.loads(body)
+        value = _parse_leniently(body) if _repeats_key(body) or LARGE_EXPONENT.search(body) else orjson.loads(body)
     except (ValueError, RuntimeError):  # simdjson raises RuntimeError for an integer beyond 64 bits
         value = _parse_leniently(body)
     if not isinstance(value, dict):
@@ -95,7 +97,7 @@ def _parse_leniently(body: bytes) -> Any:
         # Bytes that are not UTF-8 are surrogates here, and so are single halves of `\u` pairs. Most of the latter
         # cannot be encoded back to bytes; those that could be taken for bytes are found in the text.
         json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
-        if _LOW_HALF.search(body) is None:
+        if _LOW_HALF.search(body) is None and LARGE_EXPONENT.search(body) is None:
             return value
     except RecursionError as error:
         if find_fault(body) is None:

@@ -42,6 +42,12 @@ FAULTS = {
     b'{"a": "\\ud800\\u0041"}': ("The surrogate pair in string is invalid.", 7),
     b'{"a": "\\ud800\\u00x1"}': ("Incorrect hex digit after \\u escape in string.", 7),
     b'{"a": 1e309}': ("Number too big to be stored in double.", 6),
+    b'{"instances": [[1], [0e400]]}': ("Number too big to be stored in double.", 21),
+    b'{"instances": [-0.00E+311]}': ("Number too big to be stored in double.", 15),
+    b'{"instances": [{"x": 0e309}]}': ("Number too big to be stored in double.", 21),
+    b'{"a": NaN, "b": 0e309}': ("Number too big to be stored in double.", 16),
+    b'{"instances": [%b0.0e+400]}' % (b"1.0e-05,0.0e+00," * 1000): ("Number too big to be stored in double.", 16015),
+    b'{"instances": [%b0E400]}' % (b"0e1,1e+02," * 1000): ("Number too big to be stored in double.", 10015),
     b'{"a": 1.25e311}': ("Number too big to be stored in double.", 6),
     b'{"a": %b}' % (b"9" * 310): ("Number too big to be stored in double.", 6),
     '{"ä": "€\xff" 1}'.encode(): ("Missing a comma or '}' after an object member.", 15),
@@ -81,8 +87,15 @@ def test_the_second_half_of_a_pair_alone_is_three_bytes() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{}", b' {"a": [1, {"b": []}, "c\\n\\u00e9"]} and more', b'{"a": NInf}', b'{"a": NaN.5}', b'{"a": 0e308}'],
-    ids=["empty", "text after it", "N and Inf", "NaN with a fraction", "largest exponent"],
+    [
+        b"{}",
+        b' {"a": [1, {"b": []}, "c\\n\\u00e9"]} and more',
+        b'{"a": NInf}',
+        b'{"a": NaN.5}',
+        b'{"a": [0e308, 0.0e309]}',
+        b'{"a": "0e400"}',
+    ],
+    ids=["empty", "text after it", "N and Inf", "NaN with a fraction", "largest exponents", "a string"],
 )
 def test_what_rapidjson_accepts_has_no_fault(body: bytes) -> None:
     assert find_fault(body) is None
