@@ -9,7 +9,7 @@ cd "$1"
     echo "model_config_list {"
     for model in */; do
         name=${model%/}
-        versions=("$name"/[0-9]*/saved_model.pb)
+        versions=("$name"/[0-9]*/saved_model.pb "$name"/[0-9]*/saved_model.pbtxt)
         # The names that the embedded server takes for models; they need no quoting in the file.
         if [[ ${#versions[@]} -gt 0 && $name =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*$ ]]; then
             printf '  config { name: "%s" base_path: "%s/%s" model_platform: "tensorflow" }\n' "$name" "$PWD" "$name"

@@ -23,6 +23,8 @@ from ladle.serving.repository.folders import MODEL_NAMES, ModelConfig
 from ladle.serving.runtime.text_proto import read_text_proto
 
 MODELS, BATCHING, MONITORING = "models.config", "batching.config", "monitoring.config"
+SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+"""A version holds one of these files."""
 DESCRIPTION = f"""\
 Write {MODELS} for every model of a repository, with the labels stable and canary. Also write {BATCHING} and
 {MONITORING}, unless they exist. A running server reads {MODELS} again.
@@ -108,11 +110,13 @@ def _models(repository: Path) -> dict[str, dict[int, Path]]:
         if not folder.is_dir() or not re.fullmatch(MODEL_NAMES, folder.name):
             continue
         versions = find_versions(folder).items()
-        whole = {number: path for number, path in versions if (path / "saved_model.pb").is_file()}
+        whole = {n: path for n, path in versions if any((path / name).is_file() for name in SAVED_MODELS)}
         if whole:
             found[folder.name] = whole
     if not found:
-        raise ValueError(f"{repository} has no <name>/<version>/saved_model.pb; `ladle train lenet5` makes one")
+        raise ValueError(
+            f"{repository} has no <name>/<version>/saved_model.pb or .pbtxt; `ladle train lenet5` makes one"
+        )
     return found
 
 

@@ -99,7 +99,8 @@ def test_the_image_has_the_models_of_the_repository_beside_the_dockerfile(
 ) -> None:
     home = context / "model_repository"
     tiny.half_plus(2).write(home / "half_plus_two", 3)
-    tiny.half_plus(3).write(home / "half_plus_three", 1)
+    text = tiny.half_plus(3).write(home / "half_plus_three", 1)
+    (text / "saved_model.pb").rename(text / "saved_model.pbtxt")  # a model's text form has another name
     (home / "empty" / "1").mkdir(parents=True)
     (home / "not a name" / "1").mkdir(parents=True)
     copy_models(stages["tensorflow-serving"], context, tmp_path / "models")

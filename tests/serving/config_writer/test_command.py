@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from ladle import command as ladle_command
@@ -38,6 +39,16 @@ def test_the_file_is_what_tensorflow_servings_own_message_reads(home: Path) -> N
     assert (entry.base_path, entry.model_platform) == ("/models/classifier", "tensorflow")
     assert list(entry.model_version_policy.specific.versions) == [1]
     assert dict(entry.version_labels) == {"stable": 1, "canary": 1}
+
+
+def test_a_model_in_text_form_is_in_the_file_and_is_batched(home: Path) -> None:
+    version = home / "half_plus_two" / "1"
+    saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    (version / "saved_model.pbtxt").write_text(text_format.MessageToString(saved))
+    (version / "saved_model.pb").unlink()
+    assert config(home) == 0
+    assert 'name: "half_plus_two"' in (home / "models.config").read_text()
+    assert (version / "batching_params.pbtxt").is_file()
 
 
 def test_files_that_were_changed_by_hand_are_kept(home: Path) -> None:
