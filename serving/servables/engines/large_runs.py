@@ -80,9 +80,22 @@ def run(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> Sequen
             for whole, array in zip(outputs, answers, strict=True):
                 whole[start : start + part] = array
         return outputs
+    except Exception:
+        if needed >= FREE_BYTES:
+            _shrink(graph)
+        raise
     finally:
         if needed >= FREE_BYTES:
             trim_memory()
+
+
+def _shrink(graph: Graph) -> None:
+    """Gives back what a run that did not end has left in the arenas: only the end of a run does that, so run a row."""
+    row = graph.made_up_row()
+    for session in (graph.narrow, graph.wide):
+        if row is not None and session is not None:
+            with contextlib.suppress(Exception):  # the graph need not accept a made-up row
+                session.call(graph.outputs, row, options(None, shrink=True))
 
 
 class _Reserved:

@@ -168,18 +168,7 @@ class OnnxEngine:
     def example(self, signature: str) -> dict[str, Array] | None:
         """Inputs of ones to tune a signature with; None for one with steps before its graph, or with other dtypes."""
         plan = self.plans[signature]
-        if any(step.adds for step in plan.before):
-            return None
-        example: dict[str, Array] = {}
-        for given in plan.graph.session.get_inputs():
-            dtype = NUMPY.get(given.type)
-            if dtype is None:
-                return None
-            # One row; at least 64 for a free side of an image or length of a text.
-            size = max(64, plan.graph.smallest or 0)
-            shape = [d if isinstance(d, int) else 1 if axis == 0 else size for axis, d in enumerate(given.shape)]
-            example[given.name] = np.ones(shape, dtype)
-        return example
+        return None if any(step.adds for step in plan.before) else plan.graph.made_up_row()
 
 
 def _is_fed_by_numpy(graph: Graph) -> bool:
@@ -245,7 +234,8 @@ def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: 
             f"card.json and saved_model.pb disagree on signature {signature.name}: nothing provides "
             f"{', '.join(missing)}; export the version again"
         )
-    images = before[0] if len(before) == 1 and len(signature.inputs) == 1 and before[0].decoding else None
+    adding = [step for step in before if step.adds]
+    images = adding[0] if len(adding) == len(signature.inputs) == 1 and adding[0].decoding else None
     return Plan(before, graph, feeds, after, images)
 
 

@@ -123,6 +123,18 @@ class Graph:
         by_row = self.row_inputs(feed)
         return sum(array.size for name, array in feed.items() if name in by_row or not by_row)
 
+    def made_up_row(self) -> dict[str, Array] | None:
+        """A row of ones, with at least 64 for a free side of an image or length of a text; None for other dtypes."""
+        row: dict[str, Array] = {}
+        for given in self.session.get_inputs():
+            dtype = NUMPY.get(given.type)
+            if dtype is None:
+                return None
+            size = max(64, self.smallest or 0)
+            shape = [d if isinstance(d, int) else 1 if axis == 0 else size for axis, d in enumerate(given.shape)]
+            row[given.name] = np.ones(shape, dtype)
+        return row
+
     def tune(self, feed: Mapping[str, Array]) -> None:
         """Measure a slow graph with more threads on these inputs, and keep the best; later calls do nothing."""
         if self.tuned:

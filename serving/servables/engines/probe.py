@@ -29,14 +29,15 @@ from ladle.serving.runtime.memory import trim_memory
 from ladle.serving.servables.engines.onnx_graph import NUMPY
 
 # From a size that most graphs take down to none. The step between sizes is how much too large the answer may be.
-SIZES = (256, 128, 96, 64, 48, 32, 24, 16, 12, *range(10, -1, -1))
+SIZES: tuple[int, ...] = (256, 128, 96, 64, 48, 32, 24, 16, 12, *range(10, -1, -1))
 SIDE = 64
 """Size of free axes other than the first, in the smaller inputs that memory is measured with."""
 _CHILD_S = 60.0
 _ROWS_S = 0.04  # the rows of the larger input should take this long
 _MOST_ROWS = 32
 _MOST_ELEMENTS = 2**22  # of the larger input
-_WIDE_BELOW_S = 0.1  # inputs of twice the size are tried if those of the first size took less
+_WIDE_S = 0.1  # a row with larger sides should take at most this long,
+_UNCLEAR_S = 0.4  # or this long
 
 
 def main() -> None:
@@ -157,13 +158,35 @@ def _measure(session: Any, side: int) -> dict[str, Any]:
         if merged is not None:
             points.append(_point(rows, batch, by_row, idle, merged))
             splits = merged.answers
-    has_free_sides = any(not isinstance(size, int) for i in given for size in i.shape[1:])
-    if has_free_sides and alone.seconds < _WIDE_BELOW_S:
-        feed = _feed(session, 1, 2 * side, draw)
-        wide: Run | None = in_child(lambda: _run(session, feed))
-        if wide is not None:
-            points.append(_point(1, feed, by_row, idle, wide))
+    if any(not isinstance(size, int) for i in given for size in i.shape[1:]):
+        points += _widen(session, draw, side, by_row, idle, points)
     return {"points": points, "splits": splits}
+
+
+def _widen(
+    session: Any, draw: Any, side: int, by_row: list[str], idle_bytes: int, points: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The point of the largest row with sides of 2, 4, 8, ... times the size that is worth its time; or none."""
+    one = points[0]
+    found: list[dict[str, Any]] = []
+    row_bytes = (points[1]["bytes"] - one["bytes"]) / (points[1]["rows"] - 1) if len(points) > 1 else one["bytes"]
+    before, last_s, most_s = one["elements"], one["seconds"], _WIDE_S
+    while True:
+        side *= 2
+        feed = _feed(session, 1, side, draw)
+        point_elements = sum(array.size for array in feed.values())
+        times = point_elements / before
+        if times <= 1 or last_s * times > most_s or point_elements > _MOST_ELEMENTS:
+            return found
+        run: Run | None = in_child(lambda feed=feed: _run(session, feed, once=True))  # type: ignore[misc]
+        if run is None:
+            return found
+        found = [_point(1, feed, by_row, idle_bytes, run)]
+        before, last_s = point_elements, run.seconds
+        # What a row needs grows with its elements, or faster. Where that is not clear yet, more time is well spent.
+        grown = (found[0]["bytes"] - one["bytes"] + row_bytes) / max(1.0, row_bytes)
+        linear = found[0]["elements"] / one["elements"]
+        most_s = _UNCLEAR_S if 1.2 * linear < grown < linear**1.7 else _WIDE_S
 
 
 def _point(rows: int, feed: dict[str, Any], by_row: list[str], idle_bytes: int, run: Run) -> dict[str, Any]:
@@ -172,11 +195,11 @@ def _point(rows: int, feed: dict[str, Any], by_row: list[str], idle_bytes: int, 
     return {"rows": rows, "elements": elements, "bytes": grown, "seconds": run.seconds, "outputs": run.sizes}
 
 
-def _run(session: Any, feed: dict[str, Any], alone: Any = None) -> Run:
+def _run(session: Any, feed: dict[str, Any], alone: Any = None, once: bool = False) -> Run:
     start = time.thread_time()  # not the wall clock: other models load at the same time
     answers = session.run(None, feed)
     seconds, peak = time.thread_time() - start, _peak_bytes()
-    if alone is None and seconds < _WIDE_BELOW_S:  # the first run also touches what later ones find in memory
+    if alone is None and not once and seconds < _WIDE_S:  # the first run also touches what later ones find in memory
         start = time.thread_time()
         session.run(None, feed)
         seconds = min(seconds, time.thread_time() - start)

@@ -19,7 +19,9 @@ PART_S = 0.5
 """Parts of a run should take at most this long: between two parts, a run can be stopped."""
 _MARGIN = 1.3  # of the estimate; measurements at small sizes were up to a quarter too low at large ones
 _ANSWER_COPIES = 4  # outputs are held once as arrays, and up to three times while an answer is written
+_SURPRISE = 1.25  # so many times the estimate raise it: less may be what other requests took at the time
 _FORGET = 0.9
+_LEAST_POWER = 1.15  # less is the arena's rounding
 _MAX_POWER = 2.0  # attention grows with the square of a sequence's length
 _GUESSED_FREE_ELEMENTS = 2**16  # for a graph that could not be measured
 _GUESSED_GROWTH = 8  # bytes for each byte of its inputs, before the first run
@@ -34,7 +36,7 @@ class RunMemory:
     """
 
     def __init__(self, limit: int, points: Sequence[Mapping[str, Any]] = (), splits: bool = False) -> None:
-        """`points` are the measurements of `probe.py`: one row, several rows, and one row of twice the side."""
+        """`points` are the measurements of `probe.py`: one row, several rows, and one row with larger sides."""
         self.limit = limit
         self.splits = splits
         self._lock = threading.Lock()
@@ -67,28 +69,25 @@ class RunMemory:
         self._row_elements = max(1, one["elements"])
         least = 4.0 * one["elements"] + sum(one["outputs"].values())
         if many is not None:
-            grown = (many["bytes"] - one["bytes"]) / (many["rows"] - 1)
-            if wide is not None:  # the larger the inputs, the less does the arena's rounding matter
-                grown = max(grown / _MARGIN, (wide["bytes"] - one["bytes"]) * _share(one, wide))
-            self._row_bytes = max(least, grown)
-            self._fixed = max(0.0, one["bytes"] - self._row_bytes)
+            self._row_bytes = max(least, (many["bytes"] - one["bytes"]) / (many["rows"] - 1))
             self._row_s = max(0.0, (many["seconds"] - one["seconds"]) / (many["rows"] - 1))
         elif wide is not None:
-            self._row_bytes = max(least, (wide["bytes"] - one["bytes"]) * _share(one, wide))
-            self._fixed = max(0.0, one["bytes"] - self._row_bytes)
+            self._row_bytes = max(least, (wide["bytes"] - one["bytes"]) / (_times(one, wide) - 1))
             self._row_s = one["seconds"]
         else:
             self._row_bytes, self._row_s = max(least, float(one["bytes"])), one["seconds"]
+        self._fixed = max(0.0, one["bytes"] - self._row_bytes)
         self._outputs = {name: size / one["rows"] for name, size in one["outputs"].items()}
         if wide is None:
             return
-        ratio = math.log(wide["elements"] / one["elements"])
-        self._power = _power((wide["bytes"] - self._fixed) / self._row_bytes, ratio)
-        self._time_power = _power(wide["seconds"] / max(one["seconds"], 1e-6), ratio)
+        times = _times(one, wide)
+        grown = (wide["bytes"] - self._fixed) / self._row_bytes
+        self._power = _power(grown, times)
+        self._time_power = _power(wide["seconds"] / max(one["seconds"], 1e-6), times)
+        if self._power < _LEAST_POWER:
+            self._power, self._row_bytes = 1.0, self._row_bytes * max(1.0, grown / times)
         for name, size in self._outputs.items():
-            self._output_powers[name] = min(
-                _MAX_POWER, math.log(max(1.0, wide["outputs"][name] / max(1, size))) / ratio
-            )
+            self._output_powers[name] = max(0.0, _exponent(wide["outputs"][name] / max(1, size), times))
 
     def _find_free_elements(self) -> int:
         """The most elements that need no estimate, however they are spread over rows and sides."""
@@ -139,18 +138,23 @@ class RunMemory:
     def learn(self, rows: int, elements: int, seen_bytes: int) -> None:
         """Raises the estimate if a run needed more, and lowers it again, step by step, if later ones do not."""
         # `seen_bytes` counts what else the process did at the time: without a way back, the estimate would creep up.
-        needed = self.needed(rows, elements)
+        ratio = seen_bytes / max(1, self.needed(rows, elements))
         with self._lock:
-            self._factor = max(1.0, self._factor * max(_FORGET, seen_bytes / max(1, needed)))
+            self._factor = max(1.0, self._factor * (ratio if ratio > _SURPRISE else _FORGET))
             self.free_elements = min(self.free_elements, self._find_free_elements())
 
 
-def _share(one: Mapping[str, Any], wide: Mapping[str, Any]) -> float:
-    return float(one["elements"] / (wide["elements"] - one["elements"]))
+def _times(one: Mapping[str, Any], wide: Mapping[str, Any]) -> float:
+    return float(wide["elements"] / max(1, one["elements"]))
 
 
-def _power(growth: float, ratio: float) -> float:
-    return min(_MAX_POWER, max(1.0, math.log(max(growth, 1.0)) / ratio))
+def _exponent(growth: float, times: float) -> float:
+    """The power with which something grows that becomes `growth` times as large with `times` as many elements."""
+    return min(_MAX_POWER, math.log(max(growth, 1.0)) / math.log(times))
+
+
+def _power(growth: float, times: float) -> float:
+    return max(1.0, _exponent(growth, times))
 
 
 def show_bytes(size: int) -> str:

@@ -15,6 +15,7 @@ import pytest
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
+from ladle.serving.runtime import stopping
 from ladle.serving.scheduling.batch import Call
 from ladle.serving.scheduling.limits import Limits
 from ladle.serving.scheduling.scheduler import Scheduler
@@ -454,3 +455,73 @@ def test_batches_and_queue_depth_are_counted() -> None:
     assert (sum(cells[:-1]), cells[-1]) == (2, 4)  # two runs of 1 and 3 rows
     ((_, processed),) = found["processed_batch_size"]
     assert processed[-1] == 8
+
+
+class Endless(Doubling):
+    """An engine whose runs of long inputs end only when they are stopped."""
+
+    def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        if len(inputs["x"]) < LONG:
+            return super().run(signature, inputs, outputs)
+        stop, stopped = stopping.current(), threading.Event()
+        assert stop is not None
+        self.running.release()
+        stop.call(stopped.set)
+        assert stopped.wait(30)
+        stop.check()
+        raise AssertionError
+
+
+LONG = 2**12
+
+
+def endless() -> tuple[Endless, Scheduler, tuple[Servable, Call]]:
+    engine, scheduler = Endless(), Scheduler(2)
+    to = ask(servable(engine))
+    to[0].latencies["s"].record(1, 2e-3)  # neither may run on the event loop, and only the long ones take long
+    to[0].latencies["s"].record(LONG, 0.2)
+    return engine, scheduler, to
+
+
+@pytest.mark.parametrize("leave", ["deadline", "cancelled"])
+def test_a_run_that_nobody_waits_for_is_stopped(leave: str) -> None:
+    engine, scheduler, to = endless()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + 2 if leave == "deadline" else None
+        runs = [loop.create_task(scheduler.run(*to, x(*range(LONG)), deadline)) for _ in range(2)]
+        for _ in runs:
+            assert await asyncio.to_thread(engine.running.acquire, timeout=30)
+        if leave == "cancelled":
+            for run in runs:
+                run.cancel()
+        for error in await asyncio.gather(*runs, return_exceptions=True):
+            assert isinstance(error, DeadlineExceeded if leave == "deadline" else asyncio.CancelledError)
+        # Both threads are free again: two more runs begin.
+        again = [loop.create_task(scheduler.run(*to, x(*range(LONG)))) for _ in range(2)]
+        for _ in again:
+            assert await asyncio.to_thread(engine.running.acquire, timeout=30)
+        for run in again:
+            run.cancel()
+        await asyncio.gather(*again, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_a_short_run_does_not_wait_for_long_ones() -> None:
+    engine, scheduler, to = endless()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        long = [loop.create_task(scheduler.run(*to, x(*range(LONG)))) for _ in range(3)]
+        for _ in range(2):
+            assert await asyncio.to_thread(engine.running.acquire, timeout=30)
+        for value in range(3):  # the third long one waits in the queue before them
+            assert (await asyncio.wait_for(scheduler.run(*to, x(value)), 30))["y"].tolist() == [2 * value]
+        assert not any(run.done() for run in long)
+        for run in long:
+            run.cancel()
+        await asyncio.gather(*long, return_exceptions=True)
+
+    asyncio.run(main())
