@@ -43,7 +43,11 @@ WRONG = {
     "train": (["train", "lenet55"], 2, "unknown network 'lenet55'; did you mean lenet5?"),
     "train-options": (["train", "lenet55", "--epochs", "3"], 2, "unknown network 'lenet55'; did you mean lenet5?"),
     "train-nothing": (["train"], 2, "got no network"),
-    "train-preset": (["train", "lenet5", "--preset", "fast"], 2, "'quick', 'full', 'mnist', 'none'"),
+    "train-preset": (
+        ["train", "lenet5", "--preset", "fast"],
+        2,
+        "expected one of quick, full, mnist, none",
+    ),
     "train-config": (["train", "lenet5", "--config", "no.json"], 2, "no.json: cannot be read"),
     "evaluate": (["evaluate", "lenet55"], 2, "did you mean lenet5?"),
     "export": (["export", "lenet55"], 2, "did you mean lenet5?"),

@@ -65,14 +65,17 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     train = _command(commands, "train", "train networks and export each one", verbs)
     train.add_argument("names", nargs="*", metavar="NAME", help="names of networks; `ladle networks` lists them")
     train.add_argument("--all", action="store_true", help="train all networks")
-    presets = dict.fromkeys(preset for network in chosen for preset in network.presets)
-    train.add_argument(
+    preset = train.add_argument(
         "--preset",
-        choices=[*presets, NO_PRESET] if chosen else None,
         metavar="NAME",
         help=f"quick: minutes on two cores; full: the published recipe; {NO_PRESET}: the defaults of the options "
         f"(default: quick; with --config: {NO_PRESET})",
     )
+    # For completion. As argparse's choices, they would be refused without the name of the network that lacks one.
+    preset.values = [  # type: ignore[attr-defined]
+        *dict.fromkeys(each for network in chosen for each in network.presets),
+        NO_PRESET,
+    ]
     train.add_argument("--config", type=Path, metavar="FILE", help="read options from a card.json or a JSON object")
     data = train.add_argument_group("data")
     data.add_argument("--data", metavar="NAME|PATH", help="data set (`ladle data` lists them), or your own files")

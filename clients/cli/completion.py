@@ -58,6 +58,7 @@ def script(
     for name, (summary, parser) in verbs.items():
         options = added.add_parser(name, help=summary, parents=[parser] if parser else [], add_help=parser is None)
         for action in _leaves(options):
+            action.choices = getattr(action, "values", action.choices)
             if action.metavar == "NAME" and (not action.option_strings or action.dest == "model"):
                 if networks and name in TRAINED:
                     action.choices = networks

@@ -20,7 +20,7 @@ from ladle.training.data.pipeline import Prepared
 from ladle.training.errors import InterruptedRunError, TrainingError
 from ladle.training.loop import checkpoint, fused, hosts, schedule, target
 from ladle.training.loop.checkpoint import Figures, State
-from ladle.training.loop.progress import Meter, Silent, clock, shown
+from ladle.training.loop.progress import Meter, Silent, epoch_line
 
 CALL_SECONDS = 0.5
 """Target duration of one call of the compiled loop. Python runs only between calls: it reports progress and checks for
@@ -103,18 +103,35 @@ class _Loop:
             state.history.append({"epoch": state.epoch, **figures, "seconds": state.seconds})
             self._keep_best(figures)
             self._save()
-            mark = " *" if state.best == state.epoch else ""
-            logged = {name: value for name, value in figures.items() if name != "learning_rate"}
-            self.meter.say(f"  epoch {state.epoch}/{self.config.epochs}  {shown(logged)}  {clock(state.seconds)}{mark}")
+            self.meter.epoch(state.epoch, self._line(figures))
             self.after_epoch(state.epoch, figures)
             if hosts.agree([self.stop()], [])[0]:
                 raise self._interrupted()
+        monitor = self.config.monitor
+        if self._out_of_patience() and state.epoch < self.config.epochs:
+            self.meter.say(
+                f"  stopped   early, after {state.epoch} of {self.config.epochs} epochs: {monitor} was not better for "
+                f"{self.config.patience} (--patience)"
+            )
+        if monitor and state.best and state.epoch > 1:
+            value = state.history[state.best - 1][monitor]
+            self.meter.say(
+                f"  best      epoch {state.best} of {state.epoch}, {monitor} {value:.4g}; its weights are kept"
+            )
         if self.target and self._reached():
             name, value = self.target.measured(state.history[-1])
             self.meter.say(f"  reached   {name} {value:.4g} at epoch {state.epoch}, asked for by --until {self.target}")
         if state.weights and state.best != state.epoch:
             checkpoint.assign(self.model, state.weights)
         return state
+
+    def _line(self, figures: Figures) -> str:
+        """The last epoch in a line: the loss and the monitored metric first."""
+        state, monitor = self.state, self.config.monitor
+        logged = {name: value for name, value in figures.items() if name != "learning_rate"}
+        first = [*list(logged)[:1], *([monitor] if monitor else [])]
+        is_best = bool(monitor) and state.best == state.epoch
+        return epoch_line(state.epoch, self.config.epochs, logged, first, state.seconds, is_best)
 
     def _load(self) -> None:
         """Continue from the checkpoint. Hosts that train together all take the chief's: the others have none."""

@@ -1,10 +1,17 @@
-"""Progress output of a training run on stderr: a live line on a terminal, a line every 15 seconds elsewhere."""
+"""Progress output of a training run on stderr.
+
+A terminal gets a line for each epoch and below it a live line. A file gets the first and the last epoch, and between
+them a line every 15 seconds.
+"""
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -21,6 +28,9 @@ class Meter(Protocol):
     def say(self, text: str) -> None:
         """Print a line."""
 
+    def epoch(self, number: int, line: str) -> None:
+        """Report a complete epoch (from 1) in a line; a meter may leave some out."""
+
     def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
         """Report the epoch (from 1), the steps done of it, examples a second, and the run's remaining time."""
 
@@ -29,6 +39,9 @@ class Silent:
     """Prints nothing."""
 
     def say(self, text: str) -> None:
+        pass
+
+    def epoch(self, number: int, line: str) -> None:
         pass
 
     def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
@@ -49,6 +62,11 @@ class Lines:
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+    def epoch(self, number: int, line: str) -> None:
+        if number in (1, self.epochs) or time.monotonic() - self._last >= EVERY_SECONDS:
+            self._last = time.monotonic()
+            self.say(line)
 
     def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
         if time.monotonic() - self._last < EVERY_SECONDS:
@@ -81,6 +99,9 @@ class Bar(Lines):
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False, soft_wrap=True)
 
+    def epoch(self, number: int, line: str) -> None:
+        self.say(line)
+
     def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
         done = (epoch - 1) * self.steps + step
         room = 2 if self._progress.console.width >= WIDE else 1
@@ -94,8 +115,38 @@ def meter(epochs: int, steps: int) -> Lines:
 
 
 def shown(figures: Mapping[str, float]) -> str:
-    """{"loss": 0.41234} -> 'loss 0.4123'."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    """{"loss": 0.41234} -> 'loss 0.4123'. Values that are not finite say nothing, and are left out."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if math.isfinite(value))
+
+
+def epoch_line(
+    number: int, epochs: int, figures: Mapping[str, float], first: Sequence[str], seconds: float, is_best: bool
+) -> str:
+    """An epoch in a line of the terminal's width: its time, the figures `first`, and others as far as there is room."""
+    order = [name for name in dict.fromkeys((*first, *figures)) if name in figures]
+    line = f"  epoch {number:>{len(str(epochs))}}/{epochs}  {clock(seconds):>7}"
+    for text in (shown({name: figures[name]}) for name in order):
+        if text and len(line) + len(text) + 8 <= columns():  # 8: room for the mark
+            line += f"  {text}"
+    return line + ("  best" if is_best else "")
+
+
+def columns() -> int:
+    """The width of the terminal; 80 in a file."""
+    return shutil.get_terminal_size().columns
+
+
+def fact(name: str, text: str) -> str:
+    """`  data      text`, with the text wrapped between words."""
+    indent = " " * 12
+    return textwrap.fill(
+        text,
+        max(60, columns()),
+        initial_indent=f"  {name:<10}",
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def speed(rate: float, left_seconds: float) -> str:

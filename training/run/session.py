@@ -24,7 +24,7 @@ from ladle.training.export.export import Run, export
 from ladle.training.export.inputs import parity_inputs, samples
 from ladle.training.loop import checkpoint, config, devices, fit, hosts, run_folder, stages
 from ladle.training.loop.checkpoint import Figures, State
-from ladle.training.loop.progress import Phases, meter, shown
+from ladle.training.loop.progress import Phases, fact, meter, shown
 from ladle.training.loop.signals import stopping
 from ladle.training.report import report
 from ladle.training.run import folds
@@ -253,7 +253,7 @@ def say(text: str) -> None:
 def print_metrics(result: Evaluation) -> None:
     """Print the metrics of an evaluation, and what could not be measured."""
     numbers = {name: value for name, value in result.metrics.items() if isinstance(value, int | float)}
-    say(f"  test      {shown(numbers)}")
+    say(fact("test", shown(numbers)))
     for name, words in result.metrics.items():
         if isinstance(words, str):
             say(f"            {name}: {words}")
@@ -276,16 +276,27 @@ def _provenance(prepared: Prepared) -> dict[str, Any]:
 def _introduce(request: Request, prepared: Prepared, model: keras.Model, what: Mapping[str, Any]) -> None:
     """Print what is about to be trained: data, config, size, duration and device."""
     source = what["data"]
-    settings = " ".join(f"{k}={v}" for k, v in what["config"].items())
+    own = config.as_dict(request.network.config)
+    changed = {name: value for name, value in what["config"].items() if value != own.get(name)}
+    settings = " ".join(f"{name}={_option(value)}" for name, value in changed.items())
     sizes = ", ".join(f"{count:,} {split}" for split, count in source["splits"].items())
     marked = "SYNTHETIC, not real data: " if source["synthetic"] else ""
-    say(f"  data      {marked}{source['name']} from {source['source']}; {sizes}")
-    say(f"  config    {f'preset {request.preset}: ' if request.preset else ''}{settings}")
+    say(fact("data", f"{marked}{source['name']} from {source['source']}; {sizes}"))
+    preset = f"preset {request.preset}: " if request.preset else ""
+    say(fact("config", f"{preset}{settings or 'no option changed'}; all others at the network's defaults"))
     epochs = sum(stage.epochs for stage in request.network.stages(prepared.config)) or prepared.config.epochs
     say(
-        f"  model     {model.count_params():,} parameters; {epochs} epochs of {prepared.steps} steps, batch size "
-        f"{prepared.batch_size}; {request.precision}{' with XLA' if request.xla else ''} on {devices.machine()}"
+        fact(
+            "model",
+            f"{model.count_params():,} parameters; {epochs} epochs of {prepared.steps} steps, batch size "
+            f"{prepared.batch_size}; {request.precision}{' with XLA' if request.xla else ''} on {devices.machine()}",
+        )
     )
+
+
+def _option(value: Any) -> str:
+    """The value of an option as the command line takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _build(network: Network, settings: Config, precision: str) -> keras.Model:

@@ -33,6 +33,9 @@ class Recorder:
     def say(self, text: str) -> None:
         self.lines.append(text)
 
+    def epoch(self, number: int, line: str) -> None:
+        self.lines.append(line)
+
     def step(self, epoch: int, step: int, figures: Mapping[str, float], rate: float, left_seconds: float) -> None:
         self.steps.append((epoch, step))
 
@@ -112,6 +115,7 @@ prepared = prepare(network, config, data.load("fashion_mnist", synthetic=True, c
 
 class Meter:
     def say(self, text): pass
+    def epoch(self, number, line): pass
     def step(self, epoch, step, figures, rate, left_seconds):
         if (epoch, step) == (2, 3):
             print("in the middle", flush=True)
@@ -170,11 +174,16 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(ready: Ready, tmp_path
         model,
         prepared,
         tmp_path / "checkpoint.npz",
+        meter=(meter := Recorder()),
         after_epoch=lambda epoch, figures: seen.update({epoch: checkpoint.values(model)}),
     )
     losses = [row["val_loss"] for row in state.history]
     assert state.best == int(np.argmin(losses)) + 1
     assert state.epoch == min(30, state.best + 2)
+    assert meter.lines[-2:] == [
+        f"  stopped   early, after {state.epoch} of 30 epochs: val_loss was not better for 2 (--patience)",
+        f"  best      epoch {state.best} of {state.epoch}, val_loss {min(losses):.4g}; its weights are kept",
+    ]
     assert_equal(checkpoint.values(model), seen[state.best])
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 
 import pytest
@@ -43,3 +44,30 @@ def test_a_file_gets_plain_lines_at_intervals(
         monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
         lines.step(1, 5, {"loss": 0.5}, 10.0, 5.0)
     assert capsys.readouterr().err == "  epoch 1/2  step 5/10  loss 0.5  10 examples/s  5.0 s left\n"
+
+
+def test_an_epoch_is_a_line_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    figures = {"loss": 0.5, "accuracy": 0.75, "r_squared": math.nan, "val_loss": 0.25, "val_accuracy": 0.8}
+    figures |= {f"val_metric_{n}": float(n) for n in range(9)}
+    line = progress.epoch_line(3, 12, figures, ["loss", "val_accuracy"], 65.0, is_best=True)
+    assert line == "  epoch  3/12     1:05  loss 0.5  val_accuracy 0.8  accuracy 0.75  best"
+    monkeypatch.setenv("COLUMNS", "120")
+    line = progress.epoch_line(3, 12, figures, ["loss", "val_accuracy"], 65.0, is_best=False)
+    assert "accuracy 0.75  val_loss 0.25  val_metric_0 0" in line  # and no r_squared
+    assert 100 < len(line) <= 120
+
+
+def test_a_file_gets_few_epochs_and_a_terminal_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress.meter(100, 10) as lines:
+        for number in range(1, 101):
+            lines.epoch(number, f"epoch {number}")
+    assert capsys.readouterr().err.split("\n") == ["epoch 1", "epoch 100", ""]
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with progress.meter(100, 10) as bar:
+        for number in range(1, 101):
+            bar.epoch(number, f"epoch {number}.")
+    assert all(f"epoch {number}." in screen.getvalue() for number in range(1, 101))

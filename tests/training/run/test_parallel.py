@@ -24,10 +24,10 @@ order = pathlib.Path("order")
 with order.open("a") as file:
     file.write(f"{name} {os.environ['TF_NUM_INTRAOP_THREADS']}\\n")
 def stopped(*_):
-    sys.exit("training: stopped at epoch 1 of 2, step 3 of 4")
+    sys.exit("ladle train: stopped at epoch 1 of 2, step 3 of 4")
 signal.signal(signal.SIGTERM, stopped)
 if "--fail" in rest:
-    sys.exit("training: the data cannot be had")
+    sys.exit("ladle train: the data cannot be had")
 if "--wait" in rest and not pathlib.Path("go").exists():
     print("epoch 1", file=sys.stderr, flush=True)
     os.kill(os.getppid(), signal.SIGTERM)
@@ -108,7 +108,10 @@ def test_sigterm_stops_all_and_the_same_command_continues(capsys: pytest.Capture
 def test_each_log_starts_with_its_command() -> None:
     train([Job("a", ["--data=x y", "--fail"]), Job("b", [])])
     (log,) = Path("runs/all").glob("*/a.log")
-    assert log.read_text().splitlines() == ["$ ladle train a '--data=x y' --fail", "training: the data cannot be had"]
+    assert log.read_text().splitlines() == [
+        "$ ladle train a '--data=x y' --fail",
+        "ladle train: the data cannot be had",
+    ]
 
 
 def test_cores_and_memory_limit_how_many_run_at_once_and_a_gpu_runs_one() -> None:
@@ -168,6 +171,6 @@ def test_each_network_is_trained_by_its_own_process(tmp_path: Path) -> None:
     assert json.loads(line)["version"] == str(Path("model_repository/lenet5/1"))
     wrong = "synthetic_digits holds images; expected text for sentiment_lstm: choose another --data"
     assert wrong in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("training: 1 of 2 not trained: sentiment_lstm; ")
+    assert ended.stderr.splitlines()[-1].startswith("ladle train: 1 of 2 not trained: sentiment_lstm; ")
     card = json.loads((tmp_path / "model_repository/lenet5/1/assets.extra/card.json").read_text())
     assert (", 1 of them used" in card["machine"]) == (parallel.cores() > 1)
