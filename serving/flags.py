@@ -207,8 +207,9 @@ FLAGS = [
         ("max_queued_bytes", 256 * 1024 * 1024, "bytes of inputs of all waiting requests; 0: no limit (ours)"),
         (
             "max_queued_seconds",
-            5.0,
-            "seconds: a request that would wait longer for an engine is refused at once; 0: no limit (ours)",
+            1.5,
+            "seconds: a request that would wait longer for an engine, and longer than four runs, is refused at once; "
+            "0: no limit (ours)",
         ),
     ),
     *_group(

@@ -10,6 +10,9 @@ from types import SimpleNamespace
 from ladle.serving.errors import ResourceExhausted, Unavailable
 from ladle.serving.scheduling.batch import Batch, Task
 
+MIN_RUNS = 4
+"""Runs of its own length that a request may wait for, however long they take: the caller of a slow model expects it."""
+
 
 @dataclass(eq=False)
 class ModelQueue:
@@ -39,13 +42,13 @@ class Limits:
     requests        of all models
     model_requests  of one model
     size_bytes      inputs of all waiting requests
-    wait_s          seconds that a request should wait
+    wait_s          seconds that a request should wait, or the time of MIN_RUNS runs if that is longer
     """
 
     requests: int = 1000
     model_requests: int = 500
     size_bytes: int = 2**28
-    wait_s: float = 5.0
+    wait_s: float = 1.5
 
     def check(
         self, batch: Batch, tasks: Sequence[Task], queue: ModelQueue | None, waiting: int, waiting_bytes: int

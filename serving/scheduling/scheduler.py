@@ -31,7 +31,7 @@ from ladle.serving.scheduling.batch import (
     run_merged,
     summarize,
 )
-from ladle.serving.scheduling.limits import Limits, ModelQueue
+from ladle.serving.scheduling.limits import MIN_RUNS, Limits, ModelQueue
 from ladle.serving.scheduling.tick import LATE, LATE_IN_QUEUE, Tick
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import QUICK_S, Latency
@@ -183,7 +183,7 @@ class Scheduler:
             _doubt(latency, batch.batching, tasks[0])
             raise DeadlineExceeded(f"{LATE}: a run takes about {run_s:.2g} s, and {max(0.0, left):.2g} s are left")
         wait_s = self._expected_wait_s(queue, now)
-        if self._limits.wait_s and wait_s > self._limits.wait_s:
+        if self._limits.wait_s and wait_s > max(self._limits.wait_s, MIN_RUNS * run_s):
             raise Unavailable(f"the queue of {batch.servable.name} takes about {wait_s:.2g} s; retry later")
         if _WAIT_MARGIN * wait_s + run_s > left:
             raise Unavailable(

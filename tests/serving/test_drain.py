@@ -34,7 +34,7 @@ def request_of(iterations: int) -> Any:
 @pytest.mark.parametrize("backend", ["native", "grpcio"])
 def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: Path, backend: str) -> None:
     tiny.looping().write(repository / "m", 1)
-    flags = [f"--grpc_backend={backend}", "--max_queued_requests=1000", "--file_system_poll_wait_seconds=1"]
+    flags = [f"--grpc_backend={backend}", "--max_queued_requests=1000", "--max_queued_seconds=0", "--file_system_poll_wait_seconds=1"]
     server = serve("--repository", repository, *flags, models=["m"])
     begun = threading.Semaphore(0)
     answers: list[Any] = []

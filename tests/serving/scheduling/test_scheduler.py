@@ -335,31 +335,31 @@ def test_a_refused_time_is_doubted_until_it_is_measured_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "left_s", "message"),
+    ("waiting", "left_s", "message"),
     [
-        (Limits(), 30.0, "takes about 20 s, too long for a deadline in 30 s"),
-        (Limits(wait_s=15), None, "takes about 20 s; retry later"),
+        (1, 30.0, "takes about 20 s, too long for a deadline in 30 s"),
+        (4, None, "takes about 50 s; retry later"),
     ],
 )
 def test_a_request_that_would_wait_too_long_is_refused_at_once(
-    limits: Limits, left_s: float | None, message: str
+    waiting: int, left_s: float | None, message: str
 ) -> None:
-    engine, scheduler = Doubling(), Scheduler(1, Limits(wait_s=limits.wait_s if left_s is None else 0))
+    engine, scheduler = Doubling(), Scheduler(1)
     m, n = ask(servable(engine)), ask(servable(engine, "n"))
     for of, _ in (m, n):
         of.latencies["s"].wall[1] = 10.0
 
     async def act() -> None:
-        waiting = asyncio.ensure_future(scheduler.run(*m, x(1)))
+        calls = [asyncio.ensure_future(scheduler.run(*m, x(1))) for _ in range(waiting)]
         await asyncio.sleep(0)
         deadline = None if left_s is None else time.monotonic() + left_s
         with pytest.raises(Unavailable, match=message):
             await scheduler.run(*m, x(2), deadline)
         other = asyncio.ensure_future(scheduler.run(*n, x(3), deadline))  # its own queue is empty: it runs next
         await asyncio.sleep(0)
-        assert not other.done() and scheduler.waiting == 2
+        assert scheduler.waiting == waiting + 1
         engine.gate.set()
-        await asyncio.gather(waiting, other)
+        await asyncio.gather(*calls, other)
 
     behind_a_shut_gate(engine, scheduler, m, act)
     assert [2] not in [values for _, values in engine.runs]
