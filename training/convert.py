@@ -85,7 +85,7 @@ def run(argv: Sequence[str], attempts: Any = None) -> int:
         from ladle.training.export.conversion import ConvertError, convert
 
     try:
-        result = convert(arguments.directory, attempts or Attempts())
+        result = convert(arguments.directory, attempts or Attempts(), _progress)
     except ConvertError as error:
         print(f"ladle convert: {error}", file=sys.stderr)
         return 1
@@ -114,6 +114,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("directory", type=Path, help="folder of a version, or of a model for its newest version")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _print(result: Conversion) -> None:

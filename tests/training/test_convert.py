@@ -200,6 +200,44 @@ def test_a_saved_model_of_tensorflow_1_is_converted(tmp_path: Path) -> None:
     assert convert(tmp_path / "half").graphs == {"serving_default": "model.onnx"}
 
 
+@pytest.mark.parametrize("with_shape", [False, True], ids=["number", "mask"])
+def test_a_default_of_tensorflow_1_is_used_unless_the_signature_takes_it(with_shape: bool, tmp_path: Path) -> None:
+    graph, v1 = tf.Graph(), tf.compat.v1
+    with graph.as_default(), v1.Session(graph=graph) as session:
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        mask = v1.placeholder_with_default(np.full((1, 4), 2, np.float32), [None, 4], name="mask")
+        training = v1.placeholder_with_default(False, [], name="training")
+        y = tf.cond(training, lambda: tf.nn.dropout(x, 0.5), lambda: x) * mask
+        inputs = {"x": x, "mask": mask} if with_shape else {"x": x}
+        v1.saved_model.simple_save(session, str(tmp_path / "1"), inputs, {"y": y})
+    assert convert(tmp_path / "1").graphs == {"serving_default": "model.onnx"}
+    loaded = onnxruntime.InferenceSession(tmp_path / "1" / "model.onnx", providers=["CPUExecutionProvider"])
+    given = {"x": np.ones((3, 4), np.float32)} | ({"mask": np.full((3, 4), 5, np.float32)} if with_shape else {})
+    np.testing.assert_array_equal(loaded.run(["y"], given)[0], np.full((3, 4), 5 if with_shape else 2))
+
+
+def test_signatures_that_compute_the_same_share_a_graph(tmp_path: Path) -> None:
+    """Keras exports each network as `serve` and as `serving_default`."""
+    inputs = keras.Input((3,), name="x")
+    keras.Model(inputs, keras.layers.Dense(2)(inputs)).export(tmp_path / "net", verbose=False)
+    said: list[str] = []
+    result = convert(tmp_path / "net", tell=said.append)
+    assert result.graphs == {"serving_default": "model.onnx", "serve": "model.onnx"}
+    assert [line.partition(":")[0] for line in said] == ["serving_default"] * 3
+    content = card.read(tmp_path / "net")
+    assert content is not None
+    assert content["signatures"]["serve"]["graph"] == "model.onnx"
+    assert convert(tmp_path / "net") == result
+
+
+def test_half_precision_is_compared_within_its_own_digits(tmp_path: Path) -> None:
+    inputs = keras.Input((16,), name="x")
+    hidden = keras.layers.Dense(64, activation="relu", dtype="mixed_float16")(inputs)
+    keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(hidden)).export(tmp_path / "net", verbose=False)
+    result = convert(tmp_path / "net")
+    assert 1e-6 < result.parity["serving_default"]["max_rel"] < result.parity["serving_default"]["relative"] < 0.01
+
+
 def test_inputs_without_a_batch_are_compared_one_by_one(tmp_path: Path) -> None:
     class Fixed(tf.Module):
         @tf.function(

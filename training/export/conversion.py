@@ -7,11 +7,13 @@ comparison runs it: convert only models that you would serve.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,16 @@ from tensorflow.core.protobuf import saved_model_pb2
 from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts, CrashError
 from ladle.training.onnx import effects, ranges
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
-from ladle.training.onnx.graphs import batches
+from ladle.training.onnx.graphs import BATCHES
 from ladle.training.onnx.noise import hard, noise, not_finite
-from ladle.training.onnx.parity import MismatchError, Parity, Run, compare
+from ladle.training.onnx.parity import HALF, RELATIVE, MismatchError, Parity, Run, compare
+from ladle.training.onnx.same import fingerprints
 from ladle.training.store import card, publish, savedmodel, warmup
 
 ROWS = 64
 """Random rows in the comparison, besides those of the warm-up requests."""
+_FEWEST_ROWS, _SECONDS = 16, 10.0
+"""A model that takes longer for ROWS rows is compared on fewer."""
 _LENGTHS = (32, 64, 224, 16, 8, 1)
 """Lengths of free axes other than the batch, tried in turn: a SavedModel does not say which lengths it accepts."""
 _LONGER = ((1, 8), (15, 3))
@@ -52,6 +57,7 @@ _ALL_INTEGERS = 2**64
 ALONE = Attempts()
 """Runs that no other process watches."""
 
+Tell = Callable[[str], None]
 Arrays = dict[str, np.ndarray]
 Specs = Mapping[str, tf.TensorSpec]
 
@@ -80,10 +86,11 @@ class Conversion:
         return "serving_default" in self.graphs or (bool(self.graphs) and "serving_default" not in self.reasons)
 
 
-def convert(directory: Path, attempts: Attempts = ALONE) -> Conversion:
+def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda line: None) -> Conversion:
     """Add ONNX graphs and a card to a version folder, or to the newest version in a model's folder.
 
     attempts  watches the runs. On some inputs TensorFlow ends the process; `ladle convert` runs this in a child
+    tell      gets lines that say how far the conversion is
 
     Signatures with a graph are skipped, unless another SavedModel was exported to the folder since.
 
@@ -105,7 +112,11 @@ def convert(directory: Path, attempts: Attempts = ALONE) -> Conversion:
     entries, graphs = dict(content["signatures"]), dict(content["onnx"])
     result = Conversion(folder)
     files: dict[str, bytes] = {}
+    prints = {name: text for graph in saved.meta_graphs for name, text in fingerprints(graph).items()}
+    twins: dict[str, str] = {}  # the first signature of each fingerprint
+    is_changed = stale
     for name, function in sorted(loaded.signatures.items(), key=lambda item: (item[0] != "serving_default", item[0])):
+        twin = twins.setdefault(prints.get(name, name), name)
         if entries.get(name, {}).get("graph"):
             result.graphs[name] = entries[name]["graph"]
             result.parity[name] = graphs[entries[name]["graph"]]["parity"]
@@ -115,19 +126,25 @@ def convert(directory: Path, attempts: Attempts = ALONE) -> Conversion:
         try:
             if name in stay:
                 raise NotConvertibleError(stay[name])
-            made = _converted(function, specs, [w.inputs for w in warm if w.signature == name], name, attempts)
+            if twin in result.reasons:
+                raise NotConvertibleError(result.reasons[twin])
+            if twin in result.graphs:
+                entries[name] = entry(graph=result.graphs[twin])
+                result.graphs[name], result.parity[name], is_changed = result.graphs[twin], result.parity[twin], True
+                continue
+            made = _Conversion(name, function, [w.inputs for w in warm if w.signature == name], attempts, tell).make()
         except (NotConvertibleError, MismatchError) as error:
             result.reasons[name] = str(error)
             entries.setdefault(name, entry(reason=str(error)))
             continue
-        same = [file for file, written in files.items() if written == made.model]
-        file = same[0] if same else _file_name(name, graphs)
-        files[file] = made.model
+        equal = [file for file, written in files.items() if written == made.model]
+        file = equal[0] if equal else _file_name(name, graphs)
+        files[file], is_changed = made.model, True
         finite = {"finite": True} if made.is_finite_only else {}
-        graphs[file] = {**card.graph(made.model, OPSET, made.parity.as_dict()), **finite}
+        graphs[file] = {**card.graph(made.model, OPSET, made.as_dict), **finite}
         entries[name] = entry(graph=file)
-        result.graphs[name], result.parity[name] = file, made.parity.as_dict()
-    if files or stale:
+        result.graphs[name], result.parity[name] = file, made.as_dict
+    if is_changed:
         content |= {"signatures": entries, "onnx": graphs, "saved_model": {"sha256": checksum}}
         _write(folder, files, content, obsolete=set(old["onnx"]) - set(files) if stale and old else set())
     return result
@@ -150,63 +167,102 @@ def version_folder(directory: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Converted:
-    """The graph of a signature, how closely it agrees, and whether that holds for finite numbers alone."""
+    """The graph of a signature, how closely it agrees, and whether that holds for finite numbers alone.
+
+    relative  difference that was allowed, relative to the largest magnitude of an output
+    """
 
     model: bytes
     parity: Parity
     is_finite_only: bool
+    relative: float
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """The parity as the card keeps it; `relative` only if more was allowed than for float32."""
+        return self.parity.as_dict() | ({"relative": self.relative} if self.relative > RELATIVE else {})
 
 
-def _converted(function: Any, specs: Specs, warm: Sequence[Arrays], name: str, attempts: Attempts) -> _Converted:
-    """The graph of a signature and its parity; NotConvertibleError or MismatchError if it has none."""
-    if not specs:
-        raise NotConvertibleError("it takes no inputs")
-    graph = to_onnx(function, specs)
-    unsafe = ranges.unsafe_cast(graph)
-    if unsafe:
-        raise NotConvertibleError(unsafe)
-    model = graph.SerializeToString()
-    run = attempts.watched(session(model), name, ONNX_RUNTIME)
-    reference = attempts.watched(functools.partial(savedmodel.run, function), name, TENSORFLOW)
-    pools = any(node.op_type in ("AveragePool", "MaxPool") for node in graph.graph.node)
-    most = _LIMITS[-1] if ranges.sizes_from_values(graph) else _ALL_INTEGERS
+@dataclass(frozen=True)
+class _Conversion:
+    """One signature on its way to a verified graph."""
 
-    refusal: Exception | None = None
-    for length in _LENGTHS:
-        accepted: Sequence[Arrays] = [*warm, *_random(specs, warm, length)]
-        try:
-            found = compare(reference, run, accepted, ROWS + sum(map(_rows, warm)))
-        except MismatchError:
-            raise
-        except (tf.errors.OpError, ValueError, TypeError, CrashError) as error:
-            # A refusal says more about the inputs that it wants than a crash.
-            refusal = error if refusal is None or isinstance(refusal, CrashError) else refusal
-        else:
-            found = found.joined(compare_hard(reference, run, specs, length, most, with_short=not pools))
-            return _Converted(model, found, _is_finite_only(reference, run, specs, length))
-    if isinstance(refusal, CrashError):
-        raise NotConvertibleError(
-            "TensorFlow crashes on random inputs of every size; add warm-up requests with real inputs"
+    name: str
+    function: Any
+    warm: Sequence[Arrays]
+    attempts: Attempts
+    tell: Tell
+
+    def make(self) -> _Converted:
+        """The graph of the signature and its parity; NotConvertibleError or MismatchError if it has none."""
+        specs = self.function.structured_input_signature[1]
+        if not specs:
+            raise NotConvertibleError("it takes no inputs")
+        start = time.monotonic()
+        self.tell(f"{self.name}: converting ...")
+        graph = to_onnx(self.function, specs)
+        unsafe = ranges.unsafe_cast(graph)
+        if unsafe:
+            raise NotConvertibleError(unsafe)
+        model = graph.SerializeToString()
+        self.tell(
+            f"{self.name}: {len(graph.graph.node)} operations after {time.monotonic() - start:.0f} s; comparing ..."
         )
-    raise NotConvertibleError(
-        f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
-    )
+        run = self.attempts.watched(session(model), self.name, ONNX_RUNTIME)
+        reference = self.attempts.watched(functools.partial(savedmodel.run, self.function), self.name, TENSORFLOW)
+        relative = HALF if ranges.computes_in_half(graph) else RELATIVE
+        pools = any(node.op_type in ("AveragePool", "MaxPool") for node in graph.graph.node)
+        most = _LIMITS[-1] if ranges.sizes_from_values(graph) else _ALL_INTEGERS
+        found, length = self._compare(reference, run, specs, relative)
+        found = found.joined(compare_hard(reference, run, specs, length, most, relative, with_short=not pools))
+        self.tell(f"{self.name}: compared on {found.inputs} inputs after {time.monotonic() - start:.0f} s")
+        return _Converted(model, found, _is_finite_only(reference, run, specs, length, relative), relative)
+
+    def _compare(self, reference: Run, run: Run, specs: Specs, relative: float) -> tuple[Parity, int]:
+        """The parity on warm-up requests and random inputs, and the length of free axes that TensorFlow accepted."""
+        refusal: Exception | None = None
+        for length in _LENGTHS:
+            requests = _Random(specs, self.warm, length)
+            try:
+                found = compare(reference, run, requests, 0, relative)
+            except MismatchError:
+                raise
+            except (tf.errors.OpError, ValueError, TypeError, CrashError) as error:
+                # A refusal says more about the inputs that it wants than a crash.
+                refusal = error if refusal is None or isinstance(refusal, CrashError) else refusal
+            else:
+                return dataclasses.replace(found, inputs=requests.rows + sum(map(_rows, self.warm))), length
+        if isinstance(refusal, CrashError):
+            raise NotConvertibleError(
+                "TensorFlow crashes on random inputs of every size; add warm-up requests with real inputs"
+            )
+        raise NotConvertibleError(
+            f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
+        )
 
 
 def compare_hard(
-    reference: Run, run: Run, specs: Specs, length: int, most: int = _LIMITS[-1], *, with_short: bool = True
+    reference: Run,
+    run: Run,
+    specs: Specs,
+    length: int,
+    most: int = _LIMITS[-1],
+    relative: float = RELATIVE,
+    *,
+    with_short: bool = True,
 ) -> Parity:
     """Compare the engines on values and sizes at which they tend to differ; MismatchError as `compare`.
 
     most        largest integer in the inputs
+    relative    allowed difference of float outputs, relative to their largest magnitude
     with_short  whether free axes are short, too
 
     What TensorFlow refuses, the graph has to refuse, too.
     """
-    return _compare_outcomes(reference, run, _hard(specs, length, most, with_short))
+    return _compare_outcomes(reference, run, _hard(specs, length, most, with_short), relative)
 
 
-def _compare_outcomes(reference: Run, run: Run, requests: Iterable[Arrays]) -> Parity:
+def _compare_outcomes(reference: Run, run: Run, requests: Iterable[Arrays], relative: float) -> Parity:
     accepted = []
     for request in requests:
         try:
@@ -218,10 +274,10 @@ def _compare_outcomes(reference: Run, run: Run, requests: Iterable[Arrays]) -> P
                 raise MismatchError(f"it answers inputs that TensorFlow refuses: {first_line(error)}") from error
         else:
             accepted.append(request)
-    return compare(reference, run, accepted, sum(map(_rows, accepted)))
+    return compare(reference, run, accepted, sum(map(_rows, accepted)), relative)
 
 
-def _is_finite_only(reference: Run, run: Run, specs: Specs, length: int) -> bool:
+def _is_finite_only(reference: Run, run: Run, specs: Specs, length: int, relative: float) -> bool:
     """Whether the engines differ on NaN or infinities, as in a softmax. Servers refuse such values then."""
     if not any(spec.dtype.is_floating for spec in specs.values()):
         return False
@@ -231,7 +287,7 @@ def _is_finite_only(reference: Run, run: Run, specs: Specs, length: int) -> bool
         for rows, share in ((8, 0.02), (8, 0.5), (1, 0.9))
     ]
     try:
-        _compare_outcomes(reference, run, requests)
+        _compare_outcomes(reference, run, requests, relative)
     except MismatchError:
         return True
     return False
@@ -284,18 +340,38 @@ def _rows(request: Arrays) -> int:
     return first.shape[0] if first.ndim else 1
 
 
-def _random(specs: Specs, warm: Sequence[Arrays], length: int) -> Iterator[Arrays]:
-    """ROWS random rows like the first warm-up request, in several batch sizes if every input has a free first axis."""
-    random, example = np.random.default_rng(0), warm[0] if warm else {}
-    free = all(spec.shape.rank is None or (spec.shape.rank and spec.shape[0] is None) for spec in specs.values())
+class _Random:
+    """The warm-up requests, then ROWS random rows like the first of them: fewer of a model that takes seconds for one.
 
-    def one(rows: int | None) -> Arrays:
-        return {name: noise(random, spec, rows, (length,), example.get(name)) for name, spec in specs.items()}
+    rows  how many random rows there were
+    """
 
-    if free:
-        yield from batches(one(ROWS), ROWS)
-    else:
-        yield from (one(None) for _ in range(ROWS))
+    def __init__(self, specs: Specs, warm: Sequence[Arrays], length: int) -> None:
+        self._specs, self._warm, self._length, self.rows = specs, warm, length, 0
+        self._random = np.random.default_rng(0)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        yield from self._warm
+        free = all(_free_rows(spec, 1) for spec in self._specs.values())
+        if not free:
+            start = time.monotonic()
+            while self.rows < ROWS and (self.rows < _FEWEST_ROWS or time.monotonic() - start < _SECONDS):
+                yield self._rows(None)
+                self.rows += 1
+            return
+        # Several batch sizes. The first run also prepares the engines, so the second shows what a row takes.
+        every = self._rows(ROWS)
+        few, some, _ = BATCHES
+        yield {name: array[:few] for name, array in every.items()}
+        start = time.monotonic()
+        yield {name: array[:some] for name, array in every.items()}
+        row_s = (time.monotonic() - start) / some
+        self.rows = int(max(_FEWEST_ROWS, min(ROWS, _SECONDS / max(row_s, 1e-9))))
+        yield {name: array[: self.rows] for name, array in every.items()}
+
+    def _rows(self, count: int | None) -> Arrays:
+        like = self._warm[0] if self._warm else {}
+        return {n: noise(self._random, spec, count, (self._length,), like.get(n)) for n, spec in self._specs.items()}
 
 
 def _saved_model(folder: Path) -> saved_model_pb2.SavedModel:

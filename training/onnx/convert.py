@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import onnx.shape_inference
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from ladle.training.onnx import parity
 from ladle.training.onnx.noise import noise
@@ -129,41 +130,73 @@ def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) 
 
 
 def _converted(traced: Any, specs: Sequence[tf.TensorSpec]) -> onnx.ModelProto:
-    """The graph as tf2onnx makes it, with the constants that the function captured as initializers."""
+    """The graph as tf2onnx makes it, with variables and captured constants as initializers."""
     concrete = traced.get_concrete_function()
     constants = {
         inner.op.name: value.numpy()
         for value, inner in concrete.graph.captures
         if value.dtype not in (tf.resource, tf.variant)
     }
-    if not constants:
-        model, _ = tf2onnx.convert.from_function(
-            traced, input_signature=specs, opset=OPSET, custom_op_handlers=CONVERTERS
-        )
-        return model
-    # from_function freezes captured variables, but would make an input of every other captured tensor: the statistics
-    # of a Normalization layer, or a tf.constant made outside the function.
-    inputs = [tensor.name for tensor in concrete.inputs if tensor.dtype != tf.resource]
-    outputs = [tensor.name for tensor in concrete.outputs]
+    every = [tensor.name for tensor in concrete.inputs if tensor.dtype != tf.resource]
+    given, outputs = every[: len(specs)], [tensor.name for tensor in concrete.outputs]
     with tf.device("/cpu:0"):
-        frozen = tf2onnx.tf_loader.from_function(concrete, inputs, outputs)
+        frozen = tf2onnx.tf_loader.fix_freezing_errors_part2(_frozen(concrete))
+        _fix_nodes(frozen, constants, {name.partition(":")[0] for name in given})
+        with tf.Graph().as_default():
+            tf.import_graph_def(frozen, name="")
+            frozen = tf2onnx.tf_loader.tf_optimize(given, outputs, frozen)
+        names = dict(zip(given, (spec.name for spec in specs), strict=True))
+        names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
+        # What tf2onnx.convert.from_graph_def does, without a second optimization.
+        model, _ = tf2onnx.convert._convert_common(
+            frozen,
+            name="core",
+            continue_on_error=True,
+            target=None,
+            opset=OPSET,
+            custom_op_handlers=CONVERTERS,
+            input_names=given,
+            output_names=outputs,
+            tensors_to_rename=names,
+        )
+    return model
+
+
+def _frozen(concrete: Any) -> Any:
+    """The GraphDef of a function, with its variables as constants.
+
+    TensorFlow's own function for it builds another function from the GraphDef, node by node. For a network of thousands
+    of operations that takes most of the time, and the GraphDef is all that is needed.
+    """
+    try:
+        return tf2onnx.tf_loader.convert_variables_to_constants_large_model(concrete)
+    except Exception:  # TensorFlow's own modules, which another version may have moved
+        frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
+        return frozen.graph.as_graph_def(add_shapes=True)
+
+
+def _fix_nodes(frozen: Any, constants: Mapping[str, np.ndarray], given: Collection[str]) -> None:
+    """Make constants of captured tensors and of defaults that no request sets, and let every function be inlined."""
+    functions = [node for function in frozen.library.function for node in function.node_def]
+    for node in (*frozen.node, *functions):
+        # Keras compiles grouped convolutions with XLA on the CPU. Such a function is not inlined.
+        for attribute in ("_XlaMustCompile", "_noinline"):
+            if attribute in node.attr:
+                del node.attr[attribute]
+    for function in frozen.library.function:
+        for attribute in ("_XlaMustCompile", "_noinline"):
+            if attribute in function.attr:
+                del function.attr[attribute]
     for node in frozen.node:
         if node.op == "Placeholder" and node.name in constants:
             node.op = "Const"
             node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(constants[node.name]))
             del node.attr["shape"]
-    given = inputs[: len(specs)]
-    names = dict(zip(given, (spec.name for spec in specs), strict=True))
-    names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
-    model, _ = tf2onnx.convert.from_graph_def(
-        frozen,
-        input_names=given,
-        output_names=outputs,
-        tensors_to_rename=names,
-        opset=OPSET,
-        custom_op_handlers=CONVERTERS,
-    )
-    return model
+        elif node.op == "PlaceholderWithDefault" and node.name not in given:
+            dtype = node.attr["dtype"].type
+            node.op = "Identity"
+            node.attr.clear()
+            node.attr["T"].type = dtype
 
 
 @contextlib.contextmanager

@@ -91,38 +91,38 @@ class _Graph:
         given   variables by name of a function's argument
         shapes  shapes of a function's arguments
         """
-        needed = _needed(nodes, outputs)
+        order = needed(nodes, outputs)
         holds: dict[str, frozenset[str]] = dict(given)
         effects = _Effects()
         # In a loop of TensorFlow 1, a node comes before one that feeds it: walk twice.
-        for _ in range(2 if any(nodes[name].op.endswith("NextIteration") for name in needed) else 1):
-            for name in needed:
+        for _ in range(2 if any(nodes[name].op.endswith("NextIteration") for name in order) else 1):
+            for name in order:
                 node = nodes[name]
-                variables = [holds.get(_node_of(text), frozenset()) for text in _data(node)]
+                variables = [holds.get(node_of(text), frozenset()) for text in data_of(node)]
                 # An assertion is a branch that refuses where its condition is false.
-                holding = node.op in ("If", "StatelessIf") and _is_true(nodes.get(_node_of(node.input[0])))
-                called = [node.attr["then_branch"].func.name] if holding else list(_called(node))
-                made, holds[name] = self._run(node, variables, [name for name in called if name in self.functions])
+                holding = node.op in ("If", "StatelessIf") and _is_true(nodes.get(node_of(node.input[0])))
+                names = [node.attr["then_branch"].func.name] if holding else list(called(node))
+                made, holds[name] = self._run(node, variables, [each for each in names if each in self.functions])
                 effects.update(made)
-        for name in needed:
+        for name in order:
             node = nodes[name]
-            if node.op in _CHECKS and not (node.op == "Assert" and _is_true(nodes.get(_node_of(node.input[0])))):
+            if node.op in _CHECKS and not (node.op == "Assert" and _is_true(nodes.get(node_of(node.input[0])))):
                 effects.checks.add(_CHECKS[node.op])
             if node.op == "EnsureShape" and not _has_shape(node, nodes, shapes):
                 effects.checks.add("ensure_shape")
         return effects, holds
 
     def _run(
-        self, node: Any, variables: Sequence[frozenset[str]], called: Sequence[str]
+        self, node: Any, variables: Sequence[frozenset[str]], functions: Sequence[str]
     ) -> tuple[_Effects, frozenset[str]]:
         """The effects of a node with these variables in its inputs, and the variables that its outputs hold.
 
-        called  functions that it calls
+        functions  that it calls
         """
         if node.op in _VARIABLES:
             return _Effects(), frozenset([_name_of(node)])
-        if called:
-            return self._call(node, called, variables)
+        if functions:
+            return self._call(node, functions, variables)
         every = frozenset[str]().union(*variables)
         if not every or node.op in _READS_NOTHING:
             return _Effects(), frozenset()
@@ -135,12 +135,12 @@ class _Graph:
         return _Effects(reads=set(every), changes=set(changed)), changed
 
     def _call(
-        self, node: Any, called: Sequence[str], variables: Sequence[frozenset[str]]
+        self, node: Any, functions: Sequence[str], variables: Sequence[frozenset[str]]
     ) -> tuple[_Effects, frozenset[str]]:
         given = list(variables[1:] if node.op in _BRANCHES else variables)
         effects, every = _Effects(), frozenset[str]().union(*variables)
         returned = every if node.op in ("While", "StatelessWhile") else frozenset[str]()
-        for name in called:
+        for name in functions:
             count = len(self.functions[name].signature.input_arg)
             # Operations such as MapDefun pass other arguments than their inputs: any may hold any variable.
             fitting = tuple(given if count == len(given) else [every] * count)
@@ -167,16 +167,16 @@ class _Graph:
                 dict(zip(arguments, variables, strict=True)),
                 shapes,
             )
-            returned = frozenset[str]().union(*(holds.get(_node_of(end), frozenset()) for end in function.ret.values()))
+            returned = frozenset[str]().union(*(holds.get(node_of(end), frozenset()) for end in function.ret.values()))
             self._known[name, variables] = effects, returned
         return self._known[name, variables]
 
 
-def _needed(nodes: Mapping[str, Any], outputs: Iterable[str]) -> list[str]:
+def needed(nodes: Mapping[str, Any], outputs: Iterable[str]) -> list[str]:
     """The nodes that these outputs need, each after those that it needs itself."""
     ordered: dict[str, None] = {}
     seen: set[str] = set()
-    waiting = [(_node_of(output), False) for output in outputs]
+    waiting = [(node_of(output), False) for output in outputs]
     while waiting:
         name, is_done = waiting.pop()
         if is_done:
@@ -184,16 +184,17 @@ def _needed(nodes: Mapping[str, Any], outputs: Iterable[str]) -> list[str]:
         elif name in nodes and name not in seen:
             seen.add(name)
             waiting.append((name, True))
-            waiting += [(_node_of(text), False) for text in nodes[name].input]
+            waiting += [(node_of(text), False) for text in nodes[name].input]
     return list(ordered)
 
 
-def _node_of(text: str) -> str:
+def node_of(text: str) -> str:
     """The node in a reference to its output: `^node`, `node`, `node:1`, `node:output:0`."""
     return text.removeprefix("^").partition(":")[0]
 
 
-def _data(node: Any) -> list[str]:
+def data_of(node: Any) -> list[str]:
+    """The inputs of a node that are tensors."""
     return [text for text in node.input if not text.startswith("^")]
 
 
@@ -202,7 +203,8 @@ def _name_of(variable: Any) -> str:
     return shared or str(variable.name)
 
 
-def _called(node: Any) -> Iterator[str]:
+def called(node: Any) -> Iterator[str]:
+    """The functions that a node calls."""
     for value in node.attr.values():
         if value.HasField("func"):
             yield value.func.name
@@ -218,7 +220,7 @@ def _changes(node: Any) -> list[bool]:
 
     It may change one that it takes as a reference (TensorFlow 1) or as a resource. Other operations take its value.
     """
-    count, definition = len(_data(node)), op_def_registry.get(node.op)
+    count, definition = len(data_of(node)), op_def_registry.get(node.op)
     if definition is None:
         return [True] * count
     may = [argument.is_ref or argument.type == tf.resource.as_datatype_enum for argument in definition.input_arg]
@@ -240,8 +242,8 @@ def _shapes(attributes: Any) -> list[tf.TensorShape]:
 
 def _has_shape(node: Any, nodes: Mapping[str, Any], arguments: Mapping[str, tf.TensorShape]) -> bool:
     """Whether the input of an EnsureShape always has the shape that it demands."""
-    demanded, [text] = tf.TensorShape(node.attr["shape"].shape), _data(node)
-    source = _node_of(text)
+    demanded, [text] = tf.TensorShape(node.attr["shape"].shape), data_of(node)
+    source = node_of(text)
     index = int(text.rpartition(":")[2]) if ":" in text else 0
     known = _shapes(nodes[source].attr) if source in nodes else [arguments[source]] if source in arguments else []
     if demanded.rank is None:

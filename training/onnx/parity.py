@@ -15,6 +15,8 @@ ABSOLUTE = 1e-4
 """Largest allowed difference of a float output."""
 RELATIVE = 1e-6
 """The same, relative to the largest magnitude in the output. The larger bound counts: float32 has seven digits."""
+HALF = 2**-9
+"""The same for a graph that computes in float16, which has three digits."""
 LEVELS = 1
 """Largest allowed difference of a uint8 output: a pixel may round either way."""
 
@@ -56,10 +58,11 @@ class Parity:
         return {**entry, "argmax_equal": self.argmax_equal, **({"ties": self.ties} if self.ties else {})}
 
 
-def compare(reference: Run, other: Run, requests: Iterable[Arrays], rows: int) -> Parity:
+def compare(reference: Run, other: Run, requests: Iterable[Arrays], rows: int, relative: float = RELATIVE) -> Parity:
     """Run both engines on every request and measure the differences.
 
-    rows  number of rows in the requests, for the result
+    rows      number of rows in the requests, for the result
+    relative  allowed difference of float outputs, relative to their largest magnitude
 
     MismatchError if an output differs in name, dtype or shape, or by more than is allowed: float outputs by
     `tolerance`, uint8 images by LEVELS, everything else not at all. In maps of class ids (rank > 1) a class may be
@@ -80,22 +83,22 @@ def compare(reference: Run, other: Run, requests: Iterable[Arrays], rows: int) -
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise MismatchError(f'output "{name}" is {_type(b)}; expected {_type(a)}')
             if np.issubdtype(a.dtype, np.floating):
-                difference, scale = _difference(name, a, b)
+                difference, scale = _difference(name, a, b, relative)
                 max_abs = max(max_abs, difference)
                 max_rel = max(max_rel, difference / scale if scale else 0.0)
             elif a.dtype == np.uint8:
                 _same_pixels(name, a, b)
             elif not np.array_equal(a, b):
-                ties += _ties(name, a, b, expected)
+                ties += _ties(name, a, b, expected, relative)
     return Parity(rows, max_abs, max_rel, argmax_equal=ties == 0, ties=ties)
 
 
-def tolerance(scale: float) -> float:
+def tolerance(scale: float, relative: float = RELATIVE) -> float:
     """Largest allowed difference of a float output whose largest magnitude is `scale`."""
-    return max(ABSOLUTE, RELATIVE * scale)
+    return max(ABSOLUTE, relative * scale)
 
 
-def _difference(name: str, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+def _difference(name: str, a: np.ndarray, b: np.ndarray, relative: float) -> tuple[float, float]:
     """Largest difference and largest magnitude of a float output; MismatchError if the difference is too large."""
     finite = np.isfinite(a)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(b[finite]).all():
@@ -104,8 +107,9 @@ def _difference(name: str, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
         return 0.0, 0.0
     a, b = a[finite].astype(np.float64), b[finite].astype(np.float64)
     difference, scale = float(np.abs(a - b).max()), float(np.abs(a).max())
-    if difference > tolerance(scale):
-        raise MismatchError(f'output "{name}" differs by {difference:.2g}; at most {tolerance(scale):.2g} is allowed')
+    allowed = tolerance(scale, relative)
+    if difference > allowed:
+        raise MismatchError(f'output "{name}" differs by {difference:.2g}; at most {allowed:.2g} is allowed')
     return difference, scale
 
 
@@ -115,7 +119,7 @@ def _same_pixels(name: str, a: np.ndarray, b: np.ndarray) -> None:
         raise MismatchError(f'output "{name}" differs by {levels} levels of 255; at most {LEVELS} is allowed')
 
 
-def _ties(name: str, a: np.ndarray, b: np.ndarray, outputs: Arrays) -> int:
+def _ties(name: str, a: np.ndarray, b: np.ndarray, outputs: Arrays, relative: float) -> int:
     """Number of entries of a class map that differ; MismatchError unless tied scores in another output explain all."""
     differ = a != b
     if a.ndim > 1 and np.issubdtype(a.dtype, np.integer):
@@ -127,7 +131,7 @@ def _ties(name: str, a: np.ndarray, b: np.ndarray, outputs: Arrays) -> int:
             ours = np.take_along_axis(scores, a[..., np.newaxis].astype(np.int64), axis=-1)[..., 0]
             theirs = np.take_along_axis(scores, b[..., np.newaxis].astype(np.int64), axis=-1)[..., 0]
             # Each score may be off by the tolerance, so two that are up to twice that apart can change places.
-            if (np.abs(ours - theirs)[differ] <= 2 * tolerance(float(np.abs(scores).max()))).all():
+            if (np.abs(ours - theirs)[differ] <= 2 * tolerance(float(np.abs(scores).max()), relative)).all():
                 return int(differ.sum())
     raise MismatchError(f'output "{name}" differs in {differ.sum()} of {differ.size} entries')
 

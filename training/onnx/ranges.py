@@ -1,4 +1,4 @@
-"""Looks for what a comparison on a few inputs cannot show: casts out of range, and sizes that are values of inputs."""
+"""Looks for what a comparison on a few inputs cannot show: casts out of range, sizes that are values, float16."""
 
 from __future__ import annotations
 
@@ -57,6 +57,17 @@ def unsafe_cast(model: onnx.ModelProto) -> str | None:
 
 def _narrows(node: onnx.NodeProto) -> bool:
     return node.op_type == "Cast" and any(a.name == "to" and a.i in _NARROW for a in node.attribute)
+
+
+def computes_in_half(model: onnx.ModelProto) -> bool:
+    """Whether a graph computes in float16 or bfloat16."""
+    halves = (_T.FLOAT16, _T.BFLOAT16)
+    tensors = (*model.graph.input, *model.graph.output, *model.graph.value_info)
+    return (
+        any(value.type.tensor_type.elem_type in halves for value in tensors)
+        or any(tensor.data_type in halves for tensor in model.graph.initializer)
+        or any(a.name == "to" and a.i in halves for node in model.graph.node for a in node.attribute)
+    )
 
 
 class _Intervals:

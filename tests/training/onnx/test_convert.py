@@ -155,6 +155,16 @@ def test_a_pass_of_tf2onnx_that_fails_is_skipped() -> None:
     np.testing.assert_allclose(run(converted, x=x)["y"], model(x), atol=1e-5)
 
 
+def test_a_convolution_in_groups_is_converted() -> None:
+    """Keras compiles it with XLA on the CPU, in a function of its own."""
+    inputs = keras.Input((None, None, 4))
+    layer = keras.layers.Conv2D(8, 3, groups=2, strides=2, padding="same", activation="relu")
+    model = keras.Model(inputs, layer(inputs))
+    converted = convert.to_onnx(lambda x: {"y": model(x, training=False)}, {"x": spec(None, None, None, 4)})
+    x = np.random.default_rng(0).random((2, 9, 8, 4), np.float32)
+    np.testing.assert_allclose(run(converted, x=x)["y"], model(x), atol=1e-5)
+
+
 @pytest.mark.parametrize("columns", [2, 300], ids=["small", "large"])
 def test_constants_from_outside_the_function_become_part_of_the_graph(columns: int) -> None:
     outside = tf.constant(np.random.default_rng(0).random((3, columns), np.float32))
