@@ -114,6 +114,9 @@ def _train(arguments: argparse.Namespace) -> int:
     from ladle.training.loop import devices, hosts
     from ladle.training.run import parallel, request, session
 
+    if arguments.name and len(names) > 1:
+        raise UsageError(f"--name: got {len(names)} networks; expected one, as a name belongs to one model")
+    request.check_name(arguments.name)
     networks = [request.get(name) for name in names]
     # All of them before the first is trained: a wrong option must not show up hours later.
     requests = [_request(network, arguments) for network in networks]
@@ -130,7 +133,7 @@ def _train(arguments: argparse.Namespace) -> int:
             code = _fail(arguments, error, FAILED)
             continue
         if hosts.chief():
-            answer = {"network": each.network.name, "version": str(version.folder)}
+            answer = {"network": each.network.name, "model": each.model, "version": str(version.folder)}
             _print({**answer, "metrics": version.metrics}, arguments.json)
     return code
 
@@ -155,13 +158,14 @@ def _train_in_parallel(arguments: argparse.Namespace, networks: Sequence[Network
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    _described(arguments.name)
+    if not (arguments.repository / arguments.name).is_dir():  # a name of the user's own, with --name
+        _described(arguments.name)
     _start_tensorflow()
     from ladle.training.evaluate import evaluate, functions
     from ladle.training.run import request, session
 
     version = functions.newest(arguments.repository, arguments.name)
-    prepared = request.of_version(version, arguments.data_path, arguments.synthetic)
+    prepared = request.of_version(version, arguments.data_path, arguments.synthetic, arguments.skip_broken)
     result = evaluate.evaluate(functions.exported(version), prepared, arguments.repository, arguments.split)
     for note in result.notes:
         session.say(f"{arguments.name}: {note}")
@@ -172,7 +176,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    _described(arguments.name)
+    if not (arguments.runs / arguments.name).is_dir() and not arguments.run_folder:
+        _described(arguments.name)
     files = _keras_files(arguments)
     _start_tensorflow()
     from ladle.training.loop import run_folder
@@ -186,7 +191,9 @@ def _export(arguments: argparse.Namespace) -> int:
         else:
             print("\n".join(map(str, files)), flush=True)
         return DONE
-    version = session.export_run(arguments.name, folder, arguments.repository, arguments.data_path)
+    version = session.export_run(
+        arguments.name, folder, arguments.repository, arguments.data_path, arguments.skip_broken
+    )
     _print({"network": arguments.name, "version": str(version.folder)}, arguments.json)
     return DONE
 
@@ -222,7 +229,7 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
         given["data"] = name
     # Options of the other named networks do not apply to this one.
     fields = config.types(network.config)
-    return request.compose(
+    return request.compose_own(
         network,
         config.preset_of(network, arguments.preset, arguments.config),
         {k: v for k, v in given.items() if k in fields},
@@ -238,6 +245,8 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
         precision=arguments.precision,
         xla=arguments.xla,
         report=arguments.report,
+        name=arguments.name,
+        skip_broken=arguments.skip_broken,
     )
 
 

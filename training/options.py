@@ -20,7 +20,7 @@ examples:
   ladle train lenet5 --preset quick
   ladle train lenet5 vae --epochs 3 --learning-rate 2e-3
   ladle train --all --preset quick     # after an interruption, the same command continues
-  ladle train wgan_gp --data image_folder --data-path faces/ --height 64 --width 64 --channels 3
+  ladle train resnet18 --data photos/ --height 64 --width 64 --name animals
   ladle train resnet18 --initial-weights resnet18.keras""",
     "evaluate": """examples:
   ladle evaluate lenet5
@@ -78,7 +78,11 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     ]
     train.add_argument("--config", type=Path, metavar="FILE", help="read options from a card.json or a JSON object")
     data = train.add_argument_group("data")
-    data.add_argument("--data", metavar="NAME|PATH", help="data set (`ladle data` lists them), or your own files")
+    data.add_argument(
+        "--data",
+        metavar="NAME|PATH",
+        help="data set (`ladle data` lists them), or your own files: a folder of pictures, a CSV of names and classes",
+    )
     _data_path(data)
     _synthetic(data)
     data.add_argument(
@@ -123,6 +127,11 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
         "--xla", action=argparse.BooleanOptionalAction, default=False, help="compile with XLA (default: off)"
     )
     output = train.add_argument_group("output")
+    output.add_argument(
+        "--name",
+        metavar="MODEL",
+        help="name of the model in the repository (default: the network's; with your own files, NETWORK_FILES)",
+    )
     _places(output)
     _runs(output)
     output.add_argument(
@@ -181,6 +190,11 @@ def _command(commands: Any, name: str, what: str, verbs: Mapping[str, Run]) -> a
 
 def _data_path(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--data-path", type=Path, metavar="PATH", help="your own files, in the layout of the data set")
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out your pictures that cannot be read, instead of refusing them",
+    )
 
 
 def _places(parser: argparse._ActionsContainer) -> None:

@@ -19,6 +19,7 @@ from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.cache import root
 from ladle.training.data.fetch.progress import Progress, Silent, Terminal
 from ladle.training.data.fetch.sources import digest
+from ladle.training.data.recognise import recognise
 from ladle.training.data.registry import OWN, own_name
 from ladle.training.data.sets import (
     boston_housing,
@@ -51,6 +52,7 @@ __all__ = [
     "names",
     "options",
     "own_name",
+    "recognise",
 ]
 
 _REGISTRY = registry.Registry(

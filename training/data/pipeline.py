@@ -180,6 +180,9 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
             raise DataError(
                 f"{network.name}: --{name} changes images, but {dataset.name} holds {kind}; leave --{name} out"
             )
+    if network.task == "classify" and len(dataset.labels or ()) < 2:
+        found = "one class" if dataset.labels else "pictures without classes"
+        raise DataError(f"{dataset.name} holds {found}; expected two or more: put the pictures of each into a folder")
     if chosen := getattr(config, "classes", ()):
         dataset = only(dataset, chosen)
     # After the choice of classes, which can leave a split empty.

@@ -63,13 +63,15 @@ def export(
     run: Run,
     *,
     repository: Path,
+    name: str | None = None,
     parity_inputs: Arrays,
     samples: Samples,
     report: Path | None = None,
 ) -> Path:
-    """Write the next version to `repository`/<network>/ and return its folder.
+    """Write the next version to `repository`/<name>/ and return its folder.
 
     model          the trained keras.Model
+    name           the model's name; None: the network's
     parity_inputs  at least PARITY_INPUTS real inputs of serving_default by name, batch first; small images are enough
                    for a network that takes any height and width
     samples        real test inputs with their true answers
@@ -82,7 +84,7 @@ def export(
         signatures = graphs.share_cores(network.signatures(model, config, assets))
         _check_inputs(signatures["serving_default"], parity_inputs)
         functions = savedmodel.trace(signatures)
-        with publish.draft(repository / network.name) as folder:
+        with publish.draft(repository / (name or network.name)) as folder:
             savedmodel.write(folder, signatures, functions)
             chosen = graphs.inputs(signatures, parity_inputs)
             entries, reasons = graphs.write(folder, signatures, chosen)
@@ -93,7 +95,7 @@ def export(
             write_samples(folder / SAMPLES, samples)
             _copy_pictures(report, folder / "assets.extra" / "report")
             warm = [warmup.WarmUp(name, requests[name], s.method) for name, s in signatures.items()]
-            warmup.write(folder / warmup.FILE, network.name, warm)
+            warmup.write(folder / warmup.FILE, name or network.name, warm)
             entry = _card(network, model, config, assets, run) | {
                 "signatures": {name: _signature(s, functions[name], reasons) for name, s in signatures.items()},
                 "onnx": entries,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ladle import models
 from ladle.models import Config, Network
 from ladle.training import data
-from ladle.training.data.pipeline import Prepared, prepare
+from ladle.training.data.pipeline import KIND_OF_TASK, Prepared, prepare
 from ladle.training.errors import UsageError
 from ladle.training.evaluate import functions
 from ladle.training.loop import config
@@ -32,6 +33,8 @@ class Request:
     resume                continue an interrupted run of the same description
     xla                   compile the steps with XLA
     report                draw the pictures of the run
+    name                  the model's name in the repository; None: the network's, with the name of the user's own files
+    skip_broken           leave out pictures of the user that cannot be read
     """
 
     network: Network
@@ -49,6 +52,33 @@ class Request:
     precision: str = "float32"
     xla: bool = False
     report: bool = True
+    name: str | None = None
+    skip_broken: bool = False
+
+    @property
+    def model(self) -> str:
+        """The model's name in the repository and of its runs: own data never become a version of the stock model."""
+        if self.name is not None or self.data_path is None:
+            return self.name or self.network.name
+        return f"{self.network.name}_{stem(self.data_path)}"
+
+
+def stem(path: Path) -> str:
+    """The last name of a path, without endings, in letters that a model's name may have. UsageError: none is left."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", path.expanduser().resolve().name.partition(".")[0]).strip("_")
+    if not name:
+        raise UsageError(f"{path}: its name has no Latin letter or digit to call the model after; give --name")
+    return name.lower()
+
+
+def check_name(name: str | None) -> None:
+    """UsageError: the name is a network's own, or none that a model can have."""
+    if name is None:
+        return
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.isdigit():
+        raise UsageError(f"--name: got {name!r}; expected letters, digits, '.', '_' and '-', beginning with no sign")
+    if name in models.names():
+        raise UsageError(f"--name: {name} is the name of a network; give another, such as my_{name}")
 
 
 def compose(
@@ -70,6 +100,24 @@ def compose(
     composed = config.compose(network, preset, read, overrides)
     given = {*(network.presets[preset] if preset else ()), *read, *(overrides or ())}
     return Request(network, composed, frozenset(given), preset, **settings)
+
+
+def compose_own(
+    network: Network,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    **settings: Any,
+) -> Request:
+    """As `compose`; if no option names the data set, it is the one whose layout the user's files have.
+
+    Raises DataError: the files are of another kind than the network takes.
+    """
+    request = compose(network, preset, overrides, file, **settings)
+    if request.data_path is None or "data" in (overrides or {}):
+        return request
+    found = data.recognise(request.data_path.expanduser(), KIND_OF_TASK[network.task], request.config.data)
+    return replace(request, config=replace(request.config, data=found))
 
 
 def get(name: str) -> Network:
@@ -95,6 +143,7 @@ def load(request: Request, assets: models.Assets | None = None) -> Prepared:
     shape = {name: getattr(config, name) for name in SHAPE if name in request.given}
     # Some networks scale images themselves. They set the size to which pictures of differing sizes are brought.
     size = {"size": getattr(config, "size", None)} if "size" in options else {}
+    more: dict[str, Any] = {"skip_broken": True} if request.skip_broken and "skip_broken" in options else {}
     dataset = data.load(
         config.data,
         path=request.data_path,
@@ -104,6 +153,7 @@ def load(request: Request, assets: models.Assets | None = None) -> Prepared:
         progress=data.Terminal(),
         **{name: value for name, value in shape.items() if name in options},
         **size,
+        **more,
     )
     prepared = prepare(network, config, dataset, assets)
     for name, value in shape.items():
@@ -115,7 +165,7 @@ def load(request: Request, assets: models.Assets | None = None) -> Prepared:
     return prepared
 
 
-def of_version(version: Path, data_path: Path | None, synthetic: bool) -> Prepared:
+def of_version(version: Path, data_path: Path | None, synthetic: bool, skip_broken: bool = False) -> Prepared:
     """The data set that an exported version was trained on, prepared for that version.
 
     A model trained on generated data is measured on generated data. UsageError: it was trained on the user's own files,
@@ -128,7 +178,8 @@ def of_version(version: Path, data_path: Path | None, synthetic: bool) -> Prepar
         require_own_files(str(version), card["data"], data_path)
     values = config.checked(network, config.recorded(network, card["config"]), str(version))
     return load(
-        compose(network, overrides=values, data_path=data_path, synthetic=synthetic), functions.read_assets(version)
+        compose(network, overrides=values, data_path=data_path, synthetic=synthetic, skip_broken=skip_broken),
+        functions.read_assets(version),
     )
 
 

@@ -82,6 +82,8 @@ def train(request: Request) -> Exported:
         run_folder.check_writable(request.repository, "--repository")
     phases = Phases()
     say(f"{network.name}: {network.summary}")
+    if is_chief and request.model != network.name:
+        say(fact("model", f"{request.model}, a name of its own in {request.repository}"))
     phases.begin("data")
     prepared = load(request)
     settings = prepared.config
@@ -96,6 +98,7 @@ def train(request: Request) -> Exported:
     start |= {"initial": first.provenance} if first else {}
     what = {"network": network.name, "preset": request.preset, "config": config.as_dict(settings)}
     what |= {"data": _provenance(prepared), **start}
+    what |= {"name": request.model} if request.model != network.name else {}
 
     def built(ready: Prepared) -> tuple[keras.Model, functions.Functions]:
         model = _build(network, ready.config, request.precision)
@@ -115,7 +118,7 @@ def train(request: Request) -> Exported:
     holds = run_folder.DESCRIPTION if settings.folds else "*.npz" if is_staged else run_folder.CHECKPOINT
     with (
         hosts.runs_folder(request.runs) as runs,
-        run_folder.opened(runs, network.name, what, request.resume, holds) as folder,
+        run_folder.opened(runs, request.model, what, request.resume, holds) as folder,
     ):
         phases.begin("build")
         model, live = built(prepared)
@@ -190,6 +193,7 @@ def finish(
         prepared.assets,
         card,
         repository=request.repository,
+        name=request.model,
         parity_inputs=parity_inputs(network, fitted.model, prepared),
         samples=samples(prepared),
         report=folder / "report" if request.report else None,
@@ -198,14 +202,16 @@ def finish(
     return Exported(version, test)
 
 
-def export_run(name: str, folder: Path, repository: Path, data_path: Path | None = None) -> Exported:
+def export_run(
+    name: str, folder: Path, repository: Path, data_path: Path | None = None, skip_broken: bool = False
+) -> Exported:
     """Evaluate and export the checkpoint of a run: the weights of its best epoch, else the last ones.
 
     Raises UsageError: the run is another network's, or the data are not the run's. Raises TrainingError or ExportError
     if the work fails.
     """
-    network, entries = get(name), run_folder.read(folder)
-    what = _described(network, folder, entries)
+    entries = run_folder.read(folder)
+    network, what = _described(name, folder, entries)
     require_own_files(str(folder), what["data"], data_path)
     request = compose(
         network,
@@ -214,6 +220,8 @@ def export_run(name: str, folder: Path, repository: Path, data_path: Path | None
         data_path=data_path,
         synthetic=is_generated(what["data"]),
         repository=repository,
+        name=what.get("name"),
+        skip_broken=skip_broken,
     )
     run_folder.check_writable(repository, "--repository")
     prepared = load(request)
@@ -233,8 +241,7 @@ def save_keras(name: str, folder: Path, files: Sequence[Path]) -> None:
     `.keras` and `.h5` hold the whole model; `.weights.h5` holds the weights alone. Raises UsageError: the run is
     another network's, or a file cannot be written. Raises TrainingError: the run has no checkpoint that can be read.
     """
-    network = get(name)
-    what = _described(network, folder, run_folder.read(folder))
+    network, what = _described(name, folder, run_folder.read(folder))
     values = config.checked(network, config.recorded(network, what["config"]), str(folder))
     model = _build(network, config.compose(network, options=values), "float32")
     checkpoint.load_best(folder / run_folder.CHECKPOINT, model)
@@ -261,12 +268,12 @@ def print_metrics(result: Evaluation) -> None:
         say(f"            {note}")
 
 
-def _described(network: Network, folder: Path, entries: Mapping[str, Any]) -> Any:
-    """What a run was asked for. UsageError: it is a run of another network."""
+def _described(name: str, folder: Path, entries: Mapping[str, Any]) -> tuple[Network, Any]:
+    """The network of a run, and what it was asked for. UsageError: it is a run of another network or model."""
     what = entries["what"]
-    if what.get("network") != network.name:
-        raise UsageError(f"{folder}: got a run of {what.get('network')}; expected a run of {network.name}")
-    return what
+    if name not in (what.get("network"), what.get("name")):
+        raise UsageError(f"{folder}: got a run of {what.get('name', what.get('network'))}; expected a run of {name}")
+    return get(what["network"]), what
 
 
 def _provenance(prepared: Prepared) -> dict[str, Any]:

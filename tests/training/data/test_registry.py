@@ -106,7 +106,9 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_an_unknown_option_is_answered_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match='image_folder: unknown option "hight"; expected channels, height, size, width'):
+    with pytest.raises(
+        DataError, match='image_folder: unknown option "hight"; expected channels, height, size, skip_broken, width'
+    ):
         data.load("image_folder", path=tmp_path, hight=3)
 
 

@@ -164,12 +164,13 @@ def test_the_weights_of_a_run_are_those_of_its_best_epoch(home: Path) -> None:
 def test_own_files_are_trained_on_and_named(own_files: Path, tmp_path: Path) -> None:
     places = ["--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
     assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places]) == 0
-    told = card(tmp_path / "models" / "lenet5" / "1")["data"]
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["lenet5_mnist"]
+    told = card(tmp_path / "models" / "lenet5_mnist" / "1")["data"]
     assert told["synthetic"] is False
     assert (told["name"], told["source"]) == ("own_fashion_mnist", "user's path: mnist.npz")
     assert (told["origin"], told["licence"]) == ("the user", "the user's")
     assert str(tmp_path) not in json.dumps(told)
-    assert command.main(["evaluate", "lenet5", "--data-path", str(own_files), "--repository", places[1]]) == 0
+    assert command.main(["evaluate", "lenet5_mnist", "--data-path", str(own_files), "--repository", places[1]]) == 0
 
 
 def test_a_run_on_own_files_is_measured_and_exported_with_the_same_files_only(
@@ -178,11 +179,11 @@ def test_a_run_on_own_files_is_measured_and_exported_with_the_same_files_only(
     places = ["--repository", str(tmp_path / "models")]
     run = ["--runs", str(tmp_path / "runs")]
     assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places, *run]) == 0
-    for arguments in (["evaluate", "lenet5", *places], ["export", "lenet5", *places, *run]):
+    for arguments in (["evaluate", "lenet5_mnist", *places], ["export", "lenet5_mnist", *places, *run]):
         assert command.main(arguments) == 2
         said = capsys.readouterr().err.splitlines()[-1]
         assert said.endswith("was trained on your own mnist.npz; give it with --data-path")
-    export = ["export", "lenet5", *places, *run, "--data-path", str(own_files)]
+    export = ["export", "lenet5_mnist", *places, *run, "--data-path", str(own_files)]
     assert command.main(export) == 0
 
     with np.load(own_files) as arrays:
@@ -201,13 +202,13 @@ def test_generated_data_written_to_files_stays_synthetic(
     to_folder.write(data.load("synthetic_digits", count=80), tmp_path / "digits")
     given = ["--data", "image_folder", "--data-path", "digits", "--channels", "1"]
     assert command.main(["train", "lenet5", *TINY, "--epochs", "1", *given]) == 0
-    told = card(tmp_path / "model_repository" / "lenet5" / "1")["data"]
+    told = card(tmp_path / "model_repository" / "lenet5_digits" / "1")["data"]
     assert (told["synthetic"], told["source"]) == (True, "user's path: digits")
     capsys.readouterr()
-    assert command.main(["evaluate", "lenet5", "--data-path", "digits"]) == 0
-    assert command.main(["export", "lenet5", "--data-path", "digits"]) == 0
+    assert command.main(["evaluate", "lenet5_digits", "--data-path", "digits"]) == 0
+    assert command.main(["export", "lenet5_digits", "--data-path", "digits"]) == 0
     capsys.readouterr()
-    assert command.main(["evaluate", "lenet5"]) == 2
+    assert command.main(["evaluate", "lenet5_digits"]) == 2
     assert "was trained on your own digits; give it with --data-path" in capsys.readouterr().err
 
 
@@ -302,8 +303,16 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     ("arguments", "said"),
     [
         pytest.param(["train", "lenet5", "--epochs", "x"], "got 'x'; expected an integer", id="wrong type"),
-        pytest.param(["train", "lenet5", "--latent-dim", "3"], "unknown option --latent-dim; see", id="not its own"),
-        pytest.param(["export", "lenet5", "--synthetic"], "unknown option --synthetic; see", id="not of export"),
+        pytest.param(
+            ["train", "lenet5", "--latent-dim", "3"],
+            "unknown option --latent-dim; see",
+            id="not its own",
+        ),
+        pytest.param(
+            ["export", "lenet5", "--synthetic"],
+            "unknown option --synthetic; see",
+            id="not of export",
+        ),
         pytest.param(["tain"], "invalid choice: 'tain'", id="unknown command"),
     ],
 )

@@ -6,7 +6,7 @@ import io
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,18 +15,33 @@ from PIL import Image, ImageOps
 from ladle.training.data.dataset import Array
 from ladle.training.data.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jp2")
+OTHERS = (".avif", ".heic", ".heif", ".svg", ".psd", ".cr2", ".nef", ".arw", ".dng")
+"""Pictures that Pillow may not read. They are named with the broken ones, not passed over in silence."""
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by number of channels."""
 
-Read = Callable[[], bytes]
+NAMED = 5
+"""Broken files that an error or a note names; it counts the others."""
+ORIENTATION = 0x0112
+"""EXIF tag."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The operation that makes a picture of each EXIF orientation upright, as in the gateway."""
 
 
 def is_picture(name: str) -> bool:
     """Whether a file name has a known suffix; hidden files are left out."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in (*SUFFIXES, *OTHERS) and not path.name.startswith(".")
 
 
 def pictures(path: Path) -> dict[str, bytes | Path]:
@@ -63,19 +78,52 @@ def _archive(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def decode(name: str, data: bytes | Path, mode: str | None) -> Image.Image:
-    """Decode a picture and convert it to Pillow's `mode` ("L" for grey, "RGB"); None keeps its mode."""
+    """Decode a picture, turn it upright as its EXIF data say, and convert it to Pillow's `mode`; None keeps its mode.
+
+    mode  "L" for grey, "RGB"; of 16-bit greys the upper 8 bits count, as in the servers
+    """
     try:
-        with warnings.catch_warnings():
-            # A small file can unpack to gigabytes of pixels. Pillow only warns about it.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
-            image.load()  # open() reads only the header; damaged data show here
-        if mode and image.mode.startswith("I") and np.asarray(image).max() > 255:
-            # Pillow's conversion clips 16-bit grey values at 255; they must be scaled.
-            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-        return image.convert(mode) if mode else image
+        return _decode(data, mode)
     except Exception as error:  # a broken picture can raise nearly anything
-        raise DataError(f"{name}: cannot be read as a picture ({error}); remove or replace it") from error
+        raise DataError(
+            f"{name}: cannot be read as a picture ({_cause(data, error)}); remove or replace it, or give --skip-broken"
+        ) from error
+
+
+def _decode(data: bytes | Path, mode: str | None) -> Image.Image:
+    with warnings.catch_warnings():
+        # A small file can unpack to gigabytes of pixels. Pillow only warns about it.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image: Image.Image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+        image.load()  # open() reads only the header; damaged data show here
+    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    image = image if turn is None else image.transpose(turn)
+    if mode and image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError("its pixels have 32 bits; expected 8 or 16")
+        # All alike, however dark: a scale for each picture would change what the pictures say of each other.
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    if mode and image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; expected 8 or 16 bits")
+    return image.convert(mode) if mode else image
+
+
+def _cause(data: bytes | Path, error: Exception) -> str:
+    size = len(data) if isinstance(data, bytes) else data.stat().st_size if data.is_file() else 1
+    return "it is empty" if not size else str(error) or type(error).__name__
+
+
+def grey(files: Iterable[bytes | Path]) -> bool:
+    """Whether all pictures that can be read are grey. Only their headers are read."""
+    for data in files:
+        try:
+            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+                if image.mode not in ("1", "L", "LA", "La", "F") and not image.mode.startswith("I"):
+                    return False
+        except Exception:  # noqa: S112  (it is named when it is decoded)
+            continue
+    return True
 
 
 def sized(image: Image.Image, height: int | None, width: int | None) -> Image.Image:
@@ -85,31 +133,70 @@ def sized(image: Image.Image, height: int | None, width: int | None) -> Image.Im
     return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
 
 
-def differ(path: Path, files: dict[str, bytes | Path]) -> bool:
+def differ(files: Iterable[bytes | Path]) -> bool:
     """Whether the pictures have different sizes. Only their headers are read."""
     sizes: set[tuple[int, int]] = set()
-    for name, data in files.items():
+    for data in files:
         try:
             with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-                sizes.add(image.size)
-        except Exception as error:  # a broken picture can raise nearly anything
-            raise DataError(f"{path}/{name}: cannot be read as a picture ({error}); remove or replace it") from error
+                turned = image.getexif().get(ORIENTATION, 1) >= 5  # a quarter turn
+                sizes.add(image.size[::-1] if turned else image.size)
+        except Exception:  # noqa: S112  (it is named when it is decoded)
+            continue
     return len(sizes) > 1
 
 
-def stack(path: Path, files: dict[str, bytes | Path], mode: str, height: int | None, width: int | None) -> Array:
-    """Decode the pictures of `path` into one array, uint8 [n, h, w, c]; DataError when their sizes differ."""
+def stack(
+    path: Path,
+    files: Mapping[str, bytes | Path],
+    mode: str,
+    height: int | None,
+    width: int | None,
+    skip_broken: bool = False,
+) -> tuple[Array, list[str]]:
+    """Decode the pictures of `path` into one array, uint8 [n, h, w, c]; and the names of those left out as broken.
+
+    DataError: pictures are broken and `skip_broken` is not set, none can be read, or their sizes differ.
+    """
     x: Array | None = None
-    for i, (name, data) in enumerate(files.items()):
-        pixels = np.asarray(sized(decode(f"{path}/{name}", data, mode), height, width))
+    broken: dict[str, DataError] = {}
+    for name, data in files.items():
+        try:
+            image = decode(f"{path}/{name}", data, mode)
+        except DataError as error:
+            broken[name] = error
+            continue
+        pixels = np.asarray(sized(image, height, width))
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels  # [h, w, c]
         if x is None:
-            x = np.empty((len(files), *pixels.shape), np.uint8)
+            x, count = np.empty((len(files), *pixels.shape), np.uint8), 0
         if pixels.shape != x.shape[1:]:
             raise DataError(
                 f"{path}/{name}: is {pixels.shape[0]}x{pixels.shape[1]}; expected {x.shape[1]}x{x.shape[2]} (height x "
-                "width), the size of the first picture: give height and width to scale them all"
+                "width), the size of the first picture: give --height and --width to scale them all"
             )
-        x[i] = pixels
+        x[count] = pixels
+        count += 1
+    refuse_broken(path, broken, len(files), skip_broken)
     assert x is not None
-    return x
+    return x[:count], list(broken)
+
+
+def refuse_broken(path: Path, broken: Mapping[str, DataError], count: int, skip: bool) -> None:
+    """DataError unless all of `count` files can be read, or the broken ones are to be skipped and others remain."""
+    if not broken or (skip and len(broken) < count):
+        return
+    if len(broken) == 1 and not skip:
+        raise next(iter(broken.values()))
+    names = ", ".join(list(broken)[:NAMED]) + (", ..." if len(broken) > NAMED else "")
+    cause = str(next(iter(broken.values()))).partition("(")[2].rpartition(")")[0]
+    advice = "add some that can" if len(broken) == count else "remove or replace them, or give --skip-broken"
+    raise DataError(f"{path}: {len(broken)} of {count} pictures cannot be read: {names} (the first: {cause}); {advice}")
+
+
+def left_out(broken: Sequence[str]) -> str:
+    """A note for the card on the broken files that were left out; empty if there are none."""
+    if not broken:
+        return ""
+    names = ", ".join(broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")
+    return f"; {len(broken)} broken picture{'s' * (len(broken) > 1)} left out: {names}"

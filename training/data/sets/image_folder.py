@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from ladle.training.data.dataset import Array, Contents, deal, distinct, take
 from ladle.training.data.errors import DataError
-from ladle.training.data.readers import folders, images
+from ladle.training.data.readers import folders, images, name_tables
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
 LAYOUT = (
     "a folder (or .tar, .zip) of pictures without labels, one folder per class, "
-    "or train/ and test/ (and validation/) with one folder per class"
+    "train/ with val/ or test/ and one folder per class in each, or a CSV of file names and classes"
 )
 
 
@@ -27,16 +28,18 @@ def read(
     width: int | None = None,
     channels: int = 3,
     size: int | None = None,
+    skip_broken: bool = False,
 ) -> Contents:
-    """Images uint8 [n, height, width, channels]; labels int64 [n] if folders name classes, else None.
+    """Images uint8 [n, height, width, channels]; labels int64 [n] if folders or a CSV name classes, else None.
 
     height, width  pixels; pictures are scaled to cover this size and cropped at the centre. Without them, all pictures
                    must have the same size
     channels       3 for colour, 1 for grey
     size           height and width in pixels, used only if the pictures differ in size and neither is given
+    skip_broken    leave out files that cannot be read as pictures
 
-    Without split folders, the seed draws a tenth for validation and a tenth for test. Of equal pictures one is kept:
-    that in test/ before those in validation/ and train/.
+    Without splits, the seed draws a tenth for validation and a tenth for test. Of equal pictures one is kept: that in
+    test/ before those in validation/ and train/.
 
     DataError: no pictures, a class without training pictures, different sizes, or a file that is not a picture.
     """
@@ -44,20 +47,21 @@ def read(
         raise DataError(f"image_folder: channels is {channels}; expected 1 (grey) or 3 (colour)")
     if (height is None) != (width is None):
         raise DataError("image_folder: got only one of height and width; expected both or neither")
-    files = images.pictures(path)
+    table = name_tables.find(path)
+    home = path.parent if table == path else path
+    files = images.pictures(home)
     if not files:
         raise DataError(f"{path}: holds no pictures ({', '.join(images.SUFFIXES)}); expected {LAYOUT}")
-    if height is None and size is not None and images.differ(path, files):
+    if height is None and size is not None and images.differ(files.values()):
         height = width = size
-    x = images.stack(path, files, images.MODES[channels], height, width)
-    parents = _parents(files)
-    given = {parent[0].lower() for parent in parents if parent}
-    if folders.complete(given) and all(parents):
-        given_split = np.array([folders.NAMES[parent[0].lower()] for parent in parents])
-        parents = [parent[1:] for parent in parents]
-    else:
-        given_split = None
-    labels, y = _classes(path, parents)
+    parents, given_split = _arranged(path, files, table)
+    names = _classes(path, parents)
+    x, broken = images.stack(home, files, images.MODES[channels], height, width, skip_broken)
+    if broken:
+        left = [i for i, name in enumerate(files) if name not in set(broken)]
+        parents = [parents[i] for i in left]
+        given_split = None if given_split is None else given_split[left]
+    labels, y = names, None if names is None else np.array([names.index(p[0]) for p in parents], np.int64)
     # Duplicates across splits would let a network score on pictures that it was trained on.
     order = None if given_split is None else folders.first_kept(given_split)
     kept = distinct(x, order)
@@ -66,16 +70,55 @@ def read(
         x, y = x[kept], None if y is None else y[kept]
         given_split = None if given_split is None else given_split[kept]
     if given_split is None:
-        note = f"a tenth for validation and a tenth for test, drawn by seed {seed}{doubles}"
-        return Contents(*deal(x, y, seed, 0.1, 0.1), labels, note)
-    train, validation, test, note = folders.indices(given_split, seed)
-    if y is not None and labels is not None:
-        for held in np.setdiff1d(y, y[train]):
+        note = f"a tenth for validation and a tenth for test, drawn by seed {seed}"
+        splits = deal(x, y, seed, 0.1, 0.1)
+    else:
+        train, validation, test, note = folders.indices(given_split, seed)
+        splits = take(x, y, train), take(x, y, validation), take(x, y, test)
+    _check_classes(path, labels, y, splits[0].y, given_split is not None)
+    return Contents(*splits, labels, note + doubles + images.left_out(broken))
+
+
+def has_pictures(path: Path) -> bool:
+    """Whether there is a picture in a folder, in an archive, or beside a CSV."""
+    table = name_tables.find(path)
+    home = path.parent if table == path else path
+    return (home.is_dir() or home.name.lower().endswith(images.ARCHIVES)) and bool(images.pictures(home))
+
+
+def _arranged(path: Path, files: Mapping[str, Any], table: Path | None) -> tuple[list[tuple[str, ...]], Array | None]:
+    """The folders of each picture below those of the splits, or its class in the CSV; and its split, if it is given."""
+    named = name_tables.read(table, files) if table else None
+    if named is not None:
+        splits = None if named.splits is None else np.array([named.splits[name] for name in files])
+        if splits is None or folders.are_splits(path, set(splits)):
+            return [(named.classes[name],) for name in files], splits
+        return [(named.classes[name],) for name in files], None
+    if table == path:
+        raise DataError(f"{path}: names no picture of its folder; expected a column of file names and one of classes")
+    parents = _parents(files)
+    given = {parent[0].lower() for parent in parents if parent}
+    if all(parents) and folders.are_splits(path, given):
+        return [parent[1:] for parent in parents], np.array([folders.NAMES[parent[0].lower()] for parent in parents])
+    return parents, None
+
+
+def _check_classes(
+    path: Path, labels: tuple[str, ...] | None, y: Array | None, trained: Array | None, split: bool
+) -> None:
+    """DataError for a class without training pictures: a network would be asked for what it never saw."""
+    if labels is None or y is None or trained is None:
+        return
+    for missing in np.setdiff1d(np.arange(len(labels)), trained):
+        count = int((y == missing).sum())
+        if split:
             raise DataError(
-                f"{path}: class {labels[held]} has test pictures but none in train/; add some or remove the class"
+                f"{path}: class {labels[missing]} has test pictures but none in train/; add some or remove the class"
             )
-    splits = take(x, y, train), take(x, y, validation), take(x, y, test)
-    return Contents(*splits, labels, note + doubles)
+        raise DataError(
+            f"{path}: class {labels[missing]} has {count} picture{'s' * (count != 1)}, too few to train on and to "
+            "test; add some or remove the class"
+        )
 
 
 def _parents(files: Iterable[str]) -> list[tuple[str, ...]]:
@@ -87,15 +130,15 @@ def _parents(files: Iterable[str]) -> list[tuple[str, ...]]:
     return [parts[depth:] for parts in parents]
 
 
-def _classes(path: Path, parents: list[tuple[str, ...]]) -> tuple[tuple[str, ...] | None, Array | None]:
+def _classes(path: Path, parents: list[tuple[str, ...]]) -> tuple[str, ...] | None:
     names = sorted({parent[0] for parent in parents if parent})
     if not names:
-        return None, None
+        return None
     if not all(parents):
         raise DataError(
             f"{path}: has pictures both in class folders ({names[0]}, ...) and outside of them; move the latter"
         )
-    return tuple(names), np.array([names.index(parent[0]) for parent in parents], np.int64)
+    return tuple(names)
 
 
 DATASETS = [

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ladle.training.data.dataset import Array, Contents, Split, distinct, part, split_indices
 from ladle.training.data.errors import DataError
+from ladle.training.data.readers import files as files_
 from ladle.training.data.readers import folders, images
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
@@ -17,7 +19,7 @@ MASKS = ("mask", "masks", "label", "labels")
 MOST_CLASSES = 64
 LAYOUT = (
     "a folder with image/ and mask/ (or label/), files paired by name; masks 0 and 255 or class ids; labels.txt; "
-    "or train/ and test/ (and validation/) with an image/ and a mask/ each"
+    "or train/ with val/ or test/, with an image/ and a mask/ each"
 )
 
 
@@ -28,30 +30,38 @@ def read(
     channels: int | None = None,
     tile: int | None = None,
     in_order: bool = False,
+    skip_broken: bool = False,
 ) -> Contents:
     """Images uint8 [n, h, w, c], masks uint8 [n, h, w] of class ids.
 
-    channels  1 for grey, 3 for colour; None: as in the first picture
-    tile      side in pixels of square tiles, without overlap, into which pictures are cut; None: not cut
-    in_order  take the last pictures by name for test and those before them for validation, instead of drawing them by
-              the seed: for slices of a stack, whose neighbours look alike
+    channels     1 for grey, 3 for colour; None: grey if all pictures are
+    tile         side in pixels of square tiles, without overlap, into which pictures are cut; None: not cut
+    skip_broken  leave out pictures that cannot be read or whose mask cannot
+    in_order     take the last pictures by name for test and those before them for validation, instead of drawing them
+                 by the seed: for slices of a stack, whose neighbours look alike
 
     Masks with the values 0 and one other, such as 255, become 0 and 1. `labels.txt` has the class names, one per line.
     Without split folders, a tenth of the pictures is validation and a fifth test; tiles of one picture stay in one
     split. Of equal pictures the first by name is kept: that in test/ before those in validation/ and train/.
 
-    DataError: no pairs, a picture without a mask, different sizes, or a colour mask.
+    DataError: no pairs, a picture without a mask, different sizes, a colour mask, or masks that show nothing.
     """
     split_of = _split_of(path)
     found = [(split, pair) for folder, split in split_of.items() for pair in _pairs(folder)]
+    x, y, broken = _load(path, [pair for _, pair in found], channels, tile, skip_broken)
+    found = [entry for entry in found if entry[1][0] not in broken]
     given, pairs = [split for split, _ in found], [pair for _, pair in found]
-    x, y = _load(pairs, channels, tile)
     per = len(x) // len(pairs)
     kept = distinct(x.reshape(len(pairs), -1), folders.first_kept(given) if len(split_of) > 1 else None)
     if len(kept) < len(pairs):
         pieces = (kept[:, None] * per + np.arange(per)).ravel()
         x, y = x[pieces], y[pieces]
     ids = np.unique(y)
+    if len(ids) == 1:
+        what = "are empty" if not ids[0] else f"have the value {ids[0]} everywhere"
+        raise DataError(
+            f"{path}: all {len(pairs)} masks {what}; expected objects with other values than the background"
+        )
     if len(ids) == 2 and ids[0] == 0:  # 0 and 255, as drawing programs save masks
         np.minimum(y, 1, out=y)
         ids = np.array([0, 1])
@@ -70,10 +80,16 @@ def read(
     for indices in dealt:  # whole pictures are split, then expanded to their tiles
         pieces = (indices[:, None] * per + np.arange(per)).ravel()
         splits.append(Split(x[pieces], y[pieces]))
+    trained = splits[0].y
+    if trained is not None and trained.size and trained.min() == trained.max():
+        raise DataError(
+            f"{path}: the masks of all {len(dealt[0])} training pictures are empty; add pictures with objects"
+        )
     note = f"{count} pictures, {how}"
     note += f"; each cut into {per} tiles of {tile}x{tile}" if tile else ""
     doubles = len(pairs) - count
     note += f"; {doubles} duplicate pictures left out" if doubles else ""
+    note += images.left_out([file.name for file in broken])
     files = tuple(file for pair in pairs for file in pair)
     return Contents(splits[0], splits[1], splits[2], labels, note, files=files, name="mask_folder")
 
@@ -92,13 +108,19 @@ def is_folder(path: Path) -> bool:
     return len(_split_of(path)) > 1 or (_sub(path, IMAGES) is not None and _sub(path, MASKS) is not None)
 
 
+def holds_masks(path: Path) -> bool:
+    """Whether a folder, or one of its splits, has pictures and masks in folders of their own."""
+    return any(_sub(folder, IMAGES) and _sub(folder, MASKS) for folder in _split_of(path))
+
+
 def _split_of(path: Path) -> dict[Path, str]:
     """Folders with image/ and mask/ -> their split: train/, test/ and perhaps validation/, or only `path` -> ''."""
     if _sub(path, IMAGES) is None and path.is_dir():
         named = {folder: folder.name.lower() for folder in sorted(path.iterdir()) if folder.is_dir()}
-        splits = {folder: name for folder, name in named.items() if name in folders.NAMES}
-        if folders.complete(set(splits.values())):
-            return {folder: folders.NAMES[name] for folder, name in splits.items()}
+        if folders.are_splits(
+            path, {name for folder, name in named.items() if name in folders.NAMES or _sub(folder, IMAGES)}
+        ):
+            return {folder: folders.NAMES[name] for folder, name in named.items() if name in folders.NAMES}
     return {path: ""}
 
 
@@ -126,19 +148,31 @@ def _pairs(path: Path) -> list[tuple[Path, Path]]:
     return [(by_stem[0][stem], by_stem[1][stem]) for stem in sorted(by_stem[0])]
 
 
-def _load(pairs: list[tuple[Path, Path]], channels: int | None, tile: int | None) -> tuple[Array, Array]:
+def _load(
+    path: Path, pairs: list[tuple[Path, Path]], channels: int | None, tile: int | None, skip_broken: bool
+) -> tuple[Array, Array, list[Path]]:
+    """Pictures and masks, cut into tiles; and the pictures left out because they or their masks are broken."""
     x: Array | None = None
     y: Array | None = None
     mode = images.MODES.get(channels) if channels else None
     if channels and mode is None:
         raise DataError(f"mask_folder: channels is {channels}; expected 1 (grey) or 3 (colour)")
-    for i, (image_file, mask_file) in enumerate(pairs):
-        image = images.decode(str(image_file), image_file, mode)
-        if mode is None:
-            mode = "L" if image.mode in ("1", "L", "LA", "I;16", "I") else "RGB"
-        pixels = np.asarray(image.convert(mode))
+    if mode is None:
+        mode = images.MODES[1 if images.grey(image for image, _ in pairs) else 3]
+    broken: dict[str, DataError] = {}
+    left_out: list[Path] = []
+    i = 0
+    for image_file, mask_file in pairs:
+        try:
+            image = images.decode(str(image_file), image_file, mode)
+            picture_of_mask = images.decode(str(mask_file), mask_file, None)
+        except DataError as error:
+            broken[image_file.name] = error
+            left_out.append(image_file)
+            continue
+        pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels  # [h, w, c]
-        mask = _mask(mask_file)
+        mask = _mask(mask_file, picture_of_mask)
         if mask.shape != pixels.shape[:2]:
             raise DataError(
                 f"{mask_file}: is {mask.shape[0]}x{mask.shape[1]}, its picture {pixels.shape[0]}x{pixels.shape[1]} "
@@ -155,19 +189,37 @@ def _load(pairs: list[tuple[Path, Path]], channels: int | None, tile: int | None
                 f"{pairs[0][0].name}: resize one of them"
             )
         x[i * per : (i + 1) * per], y[i * per : (i + 1) * per] = image_tiles, mask_tiles
+        i += 1
+    images.refuse_broken(path, broken, len(pairs), skip_broken)
     assert x is not None
     assert y is not None
-    return x, y
+    filled = i * (len(x) // len(pairs))
+    return x[:filled], y[:filled], left_out
 
 
-def _mask(path: Path) -> Array:
-    """Class ids uint8 [h, w] from grey values, palette indices or bits. A colour mask must have equal channels."""
-    image = images.decode(str(path), path, None)
+def _mask(path: Path, image: Image.Image) -> Array:
+    """Class ids uint8 [h, w] from grey values, palette indices, bits or the alpha channel.
+
+    A colour mask must have equal channels. Alpha counts if the colours say nothing.
+    """
     if image.mode in ("L", "P"):
         return np.array(image)
     if image.mode == "1":
         return np.array(image, np.uint8)
     values = np.asarray(image)
+    if image.mode in ("LA", "RGBA"):
+        colours, alpha = values[..., :-1], values[..., -1]
+        if alpha.min() != alpha.max():
+            if all(colours[..., k].min() == colours[..., k].max() for k in range(colours.shape[-1])):
+                return np.array(alpha)
+            if (
+                len(np.unique(np.concatenate([colours, alpha[..., None]], -1).reshape(-1, values.shape[-1]), axis=0))
+                > 2
+            ):
+                raise DataError(
+                    f"{path}: has one mask in its colours and another in its alpha channel; keep one of them"
+                )
+        values = colours
     if values.ndim == 3:
         if (values[..., :1] != values[..., :3]).any():
             raise DataError(f"{path}: is a colour picture; expected a grey mask with class ids or 0 and 255")
@@ -194,7 +246,7 @@ def tiles(name: str, pixels: Array, size: int | None) -> Array:
 def _labels(path: Path, count: int) -> tuple[str, ...]:
     file = path / "labels.txt"
     if file.is_file():
-        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in files_.text(file).splitlines() if line.strip())
         if len(names) < count:
             raise DataError(f"{file}: names {len(names)} classes; expected {count}, as a mask has class {count - 1}")
         return names

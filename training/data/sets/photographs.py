@@ -29,7 +29,7 @@ def read(path: Path, seed: int, *, height: int = 224, width: int = 224, channels
     missing = [name for name in (*TRUTH, NAMES) if not (path / name).is_file()]
     if missing:
         raise DataError(f"{path}: has no {', '.join(missing)}; expected {', '.join(TRUTH)} and {NAMES}")
-    x = images.stack(path, files, images.MODES[channels], height, width)
+    x, _ = images.stack(path, files, images.MODES[channels], height, width)
     y = np.array(list(TRUTH.values()), np.int64)
     mirrored = Split(np.ascontiguousarray(x[:, :, ::-1]), y)
     note = "not for training: train and validation are the same photographs, mirrored"

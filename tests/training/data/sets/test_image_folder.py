@@ -148,7 +148,7 @@ def test_a_picture_that_would_fill_memory_is_refused(
 def test_sizes_that_differ_are_named(tmp_path: Path, write_picture: Write) -> None:
     write_picture(tmp_path / "a.png", colour(1))
     write_picture(tmp_path / "b.png", colour(1, 9, 8))
-    with pytest.raises(DataError, match=r"b\.png: is 9x8; expected 8x8 .*give height and width"):
+    with pytest.raises(DataError, match=r"b\.png: is 9x8; expected 8x8 .*give --height and --width"):
         data.load("image_folder", path=tmp_path)
 
 

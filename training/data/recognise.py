@@ -1,0 +1,50 @@
+"""Recognises what the user's own files are, so that `--data PATH` needs no name of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ladle.training.data.dataset import Kind
+from ladle.training.data.errors import DataError
+from ladle.training.data.readers import idx, images
+from ladle.training.data.sets import image_folder, mask_folder
+
+PACKED = (".gz", ".npz", ".json", ".bin", ".pkl", ".mat", ".tar", ".tgz", ".zip", ".nii")
+"""Endings of the files that published data sets come in, besides files without an ending."""
+NAMED = 3
+
+
+def recognise(path: Path, kind: Kind, default: str) -> str:
+    """The name of the data set whose layout the files at `path` have.
+
+    kind     what the network takes
+    default  the network's own data set, whose files the user may have too, such as MNIST's IDX files
+
+    DataError: they are of another kind, or of none that is known; it names what was looked for.
+    """
+    if not path.exists() or kind not in ("images", "masks"):
+        return default  # its reader says what it expects
+    masks = path.is_dir() and mask_folder.holds_masks(path)
+    if kind == "masks":
+        return "mask_folder" if masks else default
+    if masks:
+        raise DataError(
+            f"{path}: holds pictures with masks (image/ and mask/); expected pictures with classes: train a network "
+            "that segments, such as unet"
+        )
+    if image_folder.has_pictures(path):
+        return "image_folder"
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if any(not file.suffix or file.suffix.lower() in PACKED for file in files):
+        return default
+    raise DataError(
+        f"{path}: holds {_named(files)}; looked for pictures ({', '.join(images.SUFFIXES)}) in a folder per class, in "
+        "train/ with val/ or test/, or named with their classes in a CSV; for pictures with masks in image/ and mask/; "
+        f"and for IDX files ({idx.LAYOUT})"
+    )
+
+
+def _named(files: Iterable[Path]) -> str:
+    names = [file.name for file in files]
+    return f"{len(names)} files ({', '.join(names[:NAMED])}{', ...' * (len(names) > NAMED)})" if names else "no files"
