@@ -324,9 +324,13 @@ def grpc_health(port: int) -> Iterator[Callable[[], None]]:
             message = frame(frames.DATA, END_STREAM, number, _EMPTY_MESSAGE)
             client.sendall(frame(frames.HEADERS, END_HEADERS, number, _CHECK) + message)
             while True:
-                head, flags, stream = frames.FRAME_HEAD.unpack(answers.read(frames.HEAD_BYTES))
-                answers.read(head >> 8)
-                if head & 255 == frames.GOAWAY:
+                found = answers.read(frames.HEAD_BYTES)
+                if len(found) < frames.HEAD_BYTES:
+                    raise ConnectionError("the server has closed the connection of the watching client")
+                head, flags, stream = frames.FRAME_HEAD.unpack(found)
+                content = answers.read(head >> 8)
+                # A draining server names the last stream that it answers, the largest number for now.
+                if head & 255 == frames.GOAWAY and int.from_bytes(content[:4], "big") < number:
                     raise ConnectionError("the server ends the connection of the watching client")
                 if stream == number and head & 255 == frames.HEADERS and flags & END_STREAM:
                     return

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 
+from benchmarks.chaos import floods
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
 from tests.stubs import grpc_stub
@@ -34,7 +36,8 @@ def request_of(iterations: int) -> Any:
 @pytest.mark.parametrize("backend", ["native", "grpcio"])
 def test_requests_in_flight_are_all_answered(serve: Any, tiny: Any, repository: Path, backend: str) -> None:
     tiny.looping().write(repository / "m", 1)
-    flags = [f"--grpc_backend={backend}", "--max_queued_requests=1000", "--max_queued_seconds=0", "--file_system_poll_wait_seconds=1"]
+    flags = [f"--grpc_backend={backend}", "--max_queued_requests=1000", "--max_queued_seconds=0"]
+    flags.append("--file_system_poll_wait_seconds=1")
     server = serve("--repository", repository, *flags, models=["m"])
     begun = threading.Semaphore(0)
     answers: list[Any] = []
@@ -80,31 +83,39 @@ def test_clients_that_reconnect_lose_no_request(serve: Any, tiny_repository: Pat
     body = b'{"instances": [[1.0]]}'
     request = b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
     request += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-    answered = threading.Semaphore(0)
+    answered = {port: threading.Semaphore(0) for port in (server.rest_port, server.grpc_port)}
     lost: list[Any] = []
 
-    def ask_again_and_again() -> None:
+    def ask_rest() -> None:
+        connection = socket.create_connection(("127.0.0.1", server.rest_port), timeout=60)
+        with connection, connection.makefile("rb") as answers:
+            connection.sendall(request)
+            answer = answers.read()
+        if not answer.startswith(b"HTTP/1.1 200"):
+            lost.append(answer)
+
+    def ask_grpc() -> None:
+        with floods.grpc_health(server.grpc_port) as ask:
+            ask()
+
+    def ask_again_and_again(ask: Callable[[], None], port: int) -> None:
         while True:
             try:
-                connection = socket.create_connection(("127.0.0.1", server.rest_port), timeout=60)
+                ask()
             except ConnectionRefusedError:
                 return  # the server is gone, and the client knows that it got nothing
-            try:
-                with connection, connection.makefile("rb") as answers:
-                    connection.sendall(request)
-                    answer = answers.read()
             except OSError as error:
                 lost.append(error)
                 return
-            if not answer.startswith(b"HTTP/1.1 200"):
-                lost.append(answer)
-            answered.release()
+            answered[port].release()
 
-    clients = [threading.Thread(target=ask_again_and_again) for _ in range(16)]
+    asked = ((ask_rest, server.rest_port), (ask_grpc, server.grpc_port))
+    clients = [threading.Thread(target=ask_again_and_again, args=one) for one in asked for _ in range(8)]
     for client in clients:
         client.start()
-    for _ in range(200):
-        assert answered.acquire(timeout=60)
+    for seen in answered.values():
+        for _ in range(100):
+            assert seen.acquire(timeout=60)
     assert server.stop() == 0
     for client in clients:
         client.join()
