@@ -64,6 +64,7 @@ class Health:
         except DecodeError:
             text = "the request is not a grpc.health.v1.HealthCheckRequest"
             raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
+        del payload  # a call that watches may last for days, and a request may have megabytes of unknown fields
         if self._watchers >= _MAX_WATCHERS:
             raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHERS} clients watch already")
         self._watchers += 1

@@ -16,7 +16,8 @@ from ladle.serving.grpc.http2.application import Limits
 from ladle.serving.grpc.http2.connection import Connection
 from ladle.serving.grpc.http2.hpack import Headers, encode
 from ladle.serving.grpc.http2.streams import Stream
-from ladle.serving.grpc.wire import encode_trailers, read_message, status_of
+from ladle.serving.grpc.unpacking import Held, Room, unpack_small
+from ladle.serving.grpc.wire import check_message, encode_trailers, read_message, status_of
 from ladle.serving.runtime import eager_task
 from ladle.serving.runtime.listening import block_new_connections, settle
 from ladle.serving.runtime.turns import Turns
@@ -28,7 +29,7 @@ _OK = encode([(b"grpc-status", b"0")])
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MAX_QUEUED_BYTES = 2**20  # of the messages of one stream, each way
 _MAX_QUEUED_MESSAGES = 1024
-_THREAD_FROM_BYTES = 2**12  # compressed; deflate expands by up to 1,032, and 4 MiB hold up the event loop
+_MAX_SMALL_BYTES = 2**15  # compressed messages that are larger are not tried on the event loop
 _MAY_WAIT_S = 0.01  # between the arrival of a request and its run, whatever its deadline
 _CHECK_EVERY_S = 0.25
 _GOAWAY_DELAY_S = 0.2  # calls that were on their way when the client read the first GOAWAY arrive within this time
@@ -60,7 +61,8 @@ class Server:
 
     handlers            grpc.RpcMethodHandler by path, without serializers: unary, or with a stream of answers
     max_bytes           of one message, compressed and decompressed
-    max_buffered_bytes  of the requests that are arriving, on all connections together
+    max_buffered_bytes  of the requests that are arriving, on all connections together, and of those that came
+                        compressed, once unpacked, until they are answered
     """
 
     def __init__(self, handlers: Mapping[bytes, Any], limits: Limits, max_bytes: int, max_buffered_bytes: int) -> None:
@@ -69,6 +71,7 @@ class Server:
         self._max_bytes = max_bytes
         self._max_buffered_bytes = max_buffered_bytes
         self._buffered_bytes = 0
+        self._room = Room(max_buffered_bytes, lambda: self._buffered_bytes)
         self._accepted = 0
         self._connections: set[Connection] = set()
         self._turns = Turns()
@@ -192,7 +195,7 @@ class Server:
             body, call.body = bytes(call.body[:end]), call.body[end:]
             self._buffered_bytes -= end
             try:
-                message = read_message(body, call.encoding, self._max_bytes)
+                message = read_message(body, call.encoding, min(self._max_bytes, _MAX_QUEUED_BYTES))
             except StatusError as error:
                 self._fail(connection, stream, error.code, error.details)
                 return
@@ -219,12 +222,14 @@ class Server:
                 return
         try:
             if method is None:
-                self._run_stream(connection, stream, call, read_message(body, call.encoding, self._max_bytes))
+                # The request of a call that streams its answers may stay in memory as long as the call.
+                limit = min(self._max_bytes, _MAX_QUEUED_BYTES)
+                self._run_stream(connection, stream, call, read_message(body, call.encoding, limit))
                 return
             # The method runs right here, inside the callback that read its request, until it waits for something. Most
             # calls of small models never wait: as tasks they would start and end one tick of the event loop later.
-            if body[:1] == b"\1" and len(body) > _THREAD_FROM_BYTES:
-                coroutine = self._run_compressed(call, body)
+            if body[:1] == b"\1" and len(body) > 5:
+                coroutine = self._run_compressed(connection, call, body)
             else:
                 coroutine = method(read_message(body, call.encoding, self._max_bytes), call)
             awaited = coroutine.send(None)
@@ -246,9 +251,21 @@ class Server:
         else:
             self._fail(connection, stream, grpc.StatusCode.UNAVAILABLE, "the server is overloaded; retry later")
 
-    async def _run_compressed(self, call: _Call, body: bytes | bytearray) -> bytes:
-        message = await asyncio.to_thread(read_message, body, call.encoding, self._max_bytes)
-        answer: bytes = await call.handler.unary_unary(message, call)
+    async def _run_compressed(self, connection: Connection, call: _Call, body: bytes | bytearray) -> bytes:
+        check_message(body, call.encoding)
+        data = bytes(body[5:])
+        held = Held(connection)
+        message = unpack_small(data, call.encoding, self._max_bytes) if len(data) <= _MAX_SMALL_BYTES else None
+        if message is None or not self._room.take_now(held, len(message)):
+            self._buffered_bytes += len(data)  # as long as it waits
+            try:
+                message = await self._room.unpack(held, data, call.encoding, self._max_bytes)
+            finally:
+                self._buffered_bytes -= len(data)
+        try:
+            answer: bytes = await call.handler.unary_unary(message, call)
+        finally:
+            self._room.give(held)
         return answer
 
     def _follow(self, connection: Connection, stream: Stream, call: _Call, task: eager_task.Pending) -> None:

@@ -35,17 +35,26 @@ def read_message(body: bytes | bytearray, encoding: bytes, max_bytes: int) -> by
 
     StatusError when the body is not exactly one message, or the message is damaged or too large once decompressed.
     """
-    if len(body) < 5 or len(body) != 5 + int.from_bytes(body[1:5], "big") or body[0] > 1:
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "the request is not one whole message")
+    check_message(body, encoding)
+    if len(body) > max_bytes + 5:
+        text = f"Received message larger than max ({len(body) - 5} vs. {max_bytes})"
+        raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
     if not body[0]:
         return bytes(body[5:])
-    return _decompress(bytes(body[5:]), encoding, max_bytes)
+    return decompress(bytes(body[5:]), encoding, max_bytes)
 
 
-def _decompress(data: bytes, encoding: bytes, max_bytes: int) -> bytes:
-    if encoding not in (b"gzip", b"deflate"):
+def check_message(body: bytes | bytearray, encoding: bytes) -> None:
+    """StatusError when a body is not exactly one message, or is compressed in a way that is not known."""
+    if len(body) < 5 or len(body) != 5 + int.from_bytes(body[1:5], "big") or body[0] > 1:
+        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "the request is not one whole message")
+    if body[0] and encoding not in (b"gzip", b"deflate"):
         name = encoding.decode("latin-1")
         raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Compression algorithm '{name}' is not known; use gzip")
+
+
+def decompress(data: bytes, encoding: bytes, max_bytes: int) -> bytes:
+    """The message that was compressed. StatusError when it is damaged or has more than `max_bytes`."""
     decompressor = zlib.decompressobj(wbits=31 if encoding == b"gzip" else 15)
     try:
         # The bound goes into zlib: a few kilobytes can hold gigabytes, which must not be made before they are refused.

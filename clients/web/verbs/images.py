@@ -28,6 +28,7 @@ from ladle.clients.wire.arrays import Array
 NUMBERS = numbers(number(-1e30, 1e30))
 TOP = {"top": integer(1, 1000, 10, "number of classes, the most probable first")}
 SEEN_OPTION = {"seen": boolean(False, "also the preprocessed image, as the network sees it")}
+_GROUP_PIXELS = 2**20  # of images in one request to the model server: a pixel takes it about a kilobyte
 CODES = {"with_codes": boolean(False, "also the codes of the images")}
 PICTURE = {
     "picture": one_of("overlay", "mask", "truth", default="overlay", about="what a PNG shows"),
@@ -236,7 +237,7 @@ def _shares(asked: ModelRequest, model: Model, options: CallOptions, inputs: Arr
 
 
 def _maps(asked: ModelRequest, images: Sequence[Upload]) -> list[Array]:
-    """The class map [h, w] of each image. Images of one size are one request, since a tensor has one size."""
+    """The class map [h, w] of each image. Small images of one size are one request; a tensor has one size."""
 
     def predict(group: Sequence[Upload], model: Model, options: CallOptions) -> Array:
         if "serving_bytes" in model.signatures.described:
@@ -246,9 +247,17 @@ def _maps(asked: ModelRequest, images: Sequence[Upload]) -> list[Array]:
             inputs, signature = {key: _arrays(model, group)}, "serving_default"
         return asked.client.predict(model.name, inputs, signature, outputs=["class_map"], **options)["class_map"]
 
-    same = len({image.picture.size for image in images}) == 1
-    groups = [images] if same else [[image] for image in images]
-    return [class_map for group in groups for class_map in asked.call(partial(predict, group))]
+    return [class_map for group in request_groups(images) for class_map in asked.call(partial(predict, group))]
+
+
+def request_groups(images: Sequence[Upload]) -> list[Sequence[Upload]]:
+    """The images of each request: those of one size, as many as have `_GROUP_PIXELS` in all, but at least one."""
+    sizes = {image.picture.size for image in images}
+    if len(sizes) > 1:
+        return [[image] for image in images]
+    [(width, height)] = sizes
+    count = max(1, _GROUP_PIXELS // (width * height))
+    return [images[start : start + count] for start in range(0, len(images), count)]
 
 
 def _drawn(options: Mapping[str, Any], image: Image.Image, class_map: Array, truth: Array | None) -> Image.Image:

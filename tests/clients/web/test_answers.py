@@ -19,8 +19,10 @@ from ladle.clients.drawing.pictures import png
 from ladle.clients.library.preprocess import pixels
 from ladle.clients.transport import base
 from ladle.clients.web import Config, create_app
+from ladle.clients.web.uploads import Upload
 from ladle.clients.web.verbs import masks, texts
 from ladle.clients.web.verbs.codes import between
+from ladle.clients.web.verbs.images import request_groups
 from ladle.clients.wire.philox import stateless_normal
 from ladle.serving.servables.steps.images import decode_batch
 
@@ -165,6 +167,13 @@ def test_masks_of_one_size_are_one_request(web: FlaskClient, server: Any) -> Non
     assert len(ask(web, "unet:segment", {"images": [grey(LEFT)] * 3})["results"]) == 3
     assert server.predictions == before + 1
     assert len(ask(web, "unet:segment", {"images": [grey(LEFT), grey(LEFT[:4])]})["results"]) == 2
+
+
+def test_large_images_are_segmented_one_by_one() -> None:
+    uploads = {side: Upload(b"", Image.new("L", (side, side))) for side in (1024, 512, 8)}
+    counts = {side: [len(group) for group in request_groups([upload] * 15)] for side, upload in uploads.items()}
+    assert counts == {1024: [1] * 15, 512: [4, 4, 4, 3], 8: [15]}
+    assert [len(group) for group in request_groups(list(uploads.values()))] == [1, 1, 1]
 
 
 # Words
