@@ -26,6 +26,10 @@ from hypothesis import HealthCheck, settings
 
 from tests.tiny_models import Model, Signature, half_plus, identities, image_classifier, looping, onnx_model, record
 
+# Tests ask servers of this machine. Where Docker or a shell sets a proxy, some libraries would send that to the proxy.
+for _name in ("no_proxy", "NO_PROXY"):
+    os.environ[_name] = ",".join(filter(None, ("127.0.0.1,localhost", os.environ.get(_name))))
+
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 60.0
 
