@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(arguments, error, MISUSED)
     except (TrainingError, DataError) as error:
         return _fail(arguments, error, FAILED)
+    except OSError as error:  # of a disk that is full or a file that went away meanwhile
+        return _fail(arguments, f"{error.filename or 'a file'}: {error.strerror or error}", FAILED)
     except KeyboardInterrupt:
         return _fail(arguments, "stopped", FAILED)
     finally:

@@ -294,7 +294,7 @@ def _open(image: Path | bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
             picture.load()
-            return picture
+            return images.upright(picture)  # as it is asked
     except UnidentifiedImageError:
         raise ValueError(f"got {name}, which is not an image; expected PNG or JPEG") from None
     except Image.DecompressionBombError as error:

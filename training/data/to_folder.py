@@ -61,7 +61,7 @@ def provenance(path: Path) -> Provenance | None:
         return None
     try:
         found = Provenance(**json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(
             f"{file}: cannot be read as `ladle data write` writes it; remove it or write the set again"
         ) from error

@@ -83,11 +83,16 @@ def read_card(version: Path) -> dict[str, Any]:
 
 
 def read_assets(version: Path) -> Assets:
-    """Labels and vocabulary of an exported version; empty where it has no such file."""
+    """Labels and vocabulary of an exported version; empty where it has no such file. TrainingError: it is no text."""
 
     def lines(name: str) -> tuple[str, ...]:
         path = version / "assets" / name
-        return tuple(path.read_text(encoding="utf-8").split("\n")[:-1]) if path.is_file() else ()
+        try:
+            return tuple(path.read_text(encoding="utf-8").split("\n")[:-1]) if path.is_file() else ()
+        except UnicodeDecodeError as error:
+            raise TrainingError(f"{path} is not UTF-8 text (byte {error.start}); export the model again") from error
+        except OSError as error:
+            raise TrainingError(f"{path} cannot be read: {error.strerror}") from error
 
     return Assets(lines("labels.txt"), lines("vocabulary.txt"))
 

@@ -89,7 +89,7 @@ def read(path: Path, network: Network) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: is not JSON ({error}); {advice}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: got a JSON {type(content).__name__}; expected an object; {advice}")

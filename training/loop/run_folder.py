@@ -118,7 +118,7 @@ def read(path: Path) -> dict[str, Any]:
     """The entries of a run's run.json. TrainingError: the folder has none."""
     entries = _entries(path)
     if not entries:
-        raise TrainingError(f"{path} is not a run: it has no {DESCRIPTION}; give a folder of runs/NAME/")
+        raise TrainingError(f"{path} is not a run: it has no {DESCRIPTION} of Ladle; give a folder of runs/NAME/")
     return entries
 
 
@@ -169,9 +169,9 @@ def _lock(path: Path) -> int | None:
 def _entries(path: Path) -> dict[str, Any]:
     try:
         content = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) and isinstance(content.get("what"), dict) else {}
 
 
 def _write_json(path: Path, content: Any) -> None:

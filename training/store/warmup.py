@@ -48,6 +48,8 @@ def read(path: Path) -> list[WarmUp]:
     """The predict, classify and regress requests in a warm-up file; ValueError when the file is not one."""
     try:
         records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+        if not records and path.stat().st_size:  # too short for a record: TensorFlow takes it for the end
+            raise ValueError("no record")
         return [request for record in records if (request := _decode(record)) is not None]
     except (tf.errors.OpError, DecodeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a TFRecord of PredictionLog") from error

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ladle.clients.errors import InvalidArgument, NotFound, Unimplemented, from_code, from_status
 from ladle.clients.library.client import Client
-from ladle.clients.library.images import batch, decoded_batch
+from ladle.clients.library.images import batch, decoded_batch, encoded
 from ladle.clients.library.inference import Inference
 from ladle.clients.transport.base import Transport
 from ladle.clients.transport.metadata import TensorInfo
@@ -263,6 +263,26 @@ def test_float64_is_sent_as_float32_where_no_value_changes(client: Client) -> No
     ):
         client.predict("echo_DT_FLOAT", {"x": np.array([1e300])})
     assert client.predict("echo_DT_DOUBLE", {"x": np.array([0.1])})["y"].dtype == np.float64
+
+
+@pytest.mark.parametrize("way", ["path", "bytes", "file", "pillow"])
+def test_a_photograph_that_its_exif_data_turn_is_sent_upright(way: str, tmp_path: Path) -> None:
+    pixels = np.zeros((16, 24), np.uint8)
+    pixels[:8, :8] = 255  # in the corner at the top, on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: to be shown, the picture turns by 90° to the right
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(pixels).save(path, exif=exif, quality=95)
+    with path.open("rb") as file, Image.open(path) as picture:
+        ways = {"path": path, "bytes": path.read_bytes(), "file": file, "pillow": picture}
+        data = encoded(ways[way])
+    assert data is not None
+    with Image.open(io.BytesIO(data)) as shown:
+        found = np.asarray(shown.convert("L"))
+    assert found.shape == (24, 16)
+    np.testing.assert_allclose(found, np.rot90(pixels, -1), atol=12)
+    Image.fromarray(pixels).save(path, quality=95)
+    assert encoded(path) == path.read_bytes()
 
 
 def test_a_model_of_uint8_images_gets_pixels_of_files_and_arrays_as_they_are() -> None:

@@ -70,8 +70,8 @@ def intact(path: Path) -> bool:
     """Whether every file is unchanged since the folder was sealed."""
     if not present(path):
         return False
-    for line in (path / SUMS).read_text().splitlines():
-        digest, name = line.split("  ", 1)
+    for line in (path / SUMS).read_text(errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
         if not (path / name).is_file() or sha256(path / name) != digest:
             return False
     return True

@@ -96,7 +96,7 @@ def _decode(data: bytes | Path, mode: str | None) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image: Image.Image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
         image.load()  # open() reads only the header; damaged data show here
-    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    turn = UPRIGHT.get(_orientation(image))
     image = image if turn is None else image.transpose(turn)
     if mode and image.mode.startswith("I"):
         values = np.asarray(image)
@@ -107,6 +107,14 @@ def _decode(data: bytes | Path, mode: str | None) -> Image.Image:
     if mode and image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; expected 8 or 16 bits")
     return image.convert(mode) if mode else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 without one, or where the EXIF data break their rules, as some cameras' do."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow's reader of EXIF lets through nearly anything
+        return 1
 
 
 def _cause(data: bytes | Path, error: Exception) -> str:
@@ -139,7 +147,7 @@ def differ(files: Iterable[bytes | Path]) -> bool:
     for data in files:
         try:
             with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
-                turned = image.getexif().get(ORIENTATION, 1) >= 5  # a quarter turn
+                turned = _orientation(image) >= 5  # a quarter turn
                 sizes.add(image.size[::-1] if turned else image.size)
         except Exception:  # noqa: S112  (it is named when it is decoded)
             continue

@@ -40,7 +40,7 @@ def labels(path: Path) -> tuple[str, ...]:
     """The names of the 1000 classes; a number follows a name that already occurred."""
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as a JSON list of names ({error}); fetch it again") from error
     return tuple(f"{name} ({names[:i].count(name) + 1})" if name in names[:i] else name for i, name in enumerate(names))
 
