@@ -33,6 +33,7 @@ CONDITIONS: list[_Row] = [
     ),
     (
         (
+            "allow_missing_rest_api",
             "rest_api_timeout_in_ms",
             "rest_api_enable_cors_support",
             "max_json_depth",
@@ -44,6 +45,7 @@ CONDITIONS: list[_Row] = [
         "without --rest_api_port",
     ),
     (("enable_metrics",), lambda o: bool(o.monitoring_config_file), "beside --monitoring_config_file, which decides"),
+    (("supervise",), lambda o: o.workers > 1, "with --workers above 1, which are supervised"),
     (("enable_per_model_batching_parameters",), lambda o: not o.enable_batching, "without --enable_batching"),
     (
         ("num_tflite_pools", "num_tflite_interpreters_per_pool"),

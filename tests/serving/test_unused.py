@@ -88,6 +88,9 @@ IDLE: dict[str, tuple[list[str], list[str]]] = {
         [REPOSITORY, "--enable_per_model_batching_parameters"],
         ["enable_per_model_batching_parameters"],
     ),
+    "workers": ([REPOSITORY, "--workers=2", "--supervise=false"], ["supervise"]),
+    "one worker": ([REPOSITORY, "--supervise=false"], []),
+    "REST that may be missing": ([REPOSITORY, "--allow_missing_rest_api"], ["allow_missing_rest_api"]),
     "TensorFlow Lite": ([REPOSITORY, "--num_tflite_pools=99"], ["num_tflite_pools"]),
     "onnx": (
         [REPOSITORY, "--engine=onnx", "--prefer_tflite_model", "--tensorflow_inter_op_parallelism=2"],
