@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, render_template, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from ladle.clients.errors import InvalidArgument
 from ladle.clients.library.tasks import VERBS
 from ladle.clients.web.api import ReadRoutes
 from ladle.clients.web.backend import PREDICT, Backend
@@ -31,7 +32,7 @@ FORM_MEMORY_BYTES = 2**20
 def create_app(config: Config | None = None) -> Flask:
     """The gateway as a WSGI application; by default with the settings of the environment (`config.from_environment`).
 
-    It connects at the first request. ValueError: a wrong key, rate, origin or variable.
+    It connects at the first request. ValueError: a wrong address, proxy, key, rate, origin or variable.
     """
     config = config or from_environment()
     app = Flask(__name__, static_url_path="/static")
@@ -41,6 +42,10 @@ def create_app(config: Config | None = None) -> Flask:
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0  # browsers must not mix scripts of two versions
     app.url_map.converters["model"] = routes.ModelConverter
     backend = app.extensions["ladle"] = Backend(config)
+    try:
+        backend.check()
+    except InvalidArgument as error:
+        raise ValueError(f"the model server: {error}") from None
     known = [
         *ReadRoutes(backend).routes(),
         *ImageVerbs(backend).routes(),

@@ -60,17 +60,24 @@ class Backend:
         if self._client is None:
             with self._opening:
                 if self._client is None:
-                    config = self.config
-                    self._client = Client(
-                        config.server,
-                        timeout_s=config.timeout_s,
-                        ca=config.ca,
-                        api_key=config.server_key,
-                        proxy=config.server_proxy,
-                    )
+                    self._client = self._make_client()
                     # --models may hide some, and a wrong name must cost no further requests.
                     self._client.transport.protocol.suggests_models = False
         return self._client
+
+    def check(self) -> None:
+        """InvalidArgument: the settings name no address or proxy, or TLS files that cannot be used."""
+        self._make_client().close()
+
+    def _make_client(self) -> Client:
+        config = self.config
+        return Client(
+            config.server,
+            timeout_s=config.timeout_s,
+            ca=config.ca,
+            api_key=config.server_key,
+            proxy=config.server_proxy,
+        )
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -41,6 +41,22 @@ def test_a_number_that_means_nothing_is_misuse(option: str, capsys: pytest.Captu
     assert option.partition("=")[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--server", "nonsense"], 'got "nonsense", which is not an address'),
+        (["--server-proxy", "socks5://p:1"], "got the proxy 'socks5://p:1'; expected http://HOST:PORT"),
+        (["--server", "grpcs://a:1", "--ca", "no-such-file"], "cannot read no-such-file"),
+    ],
+    ids=["address", "proxy", "CA"],
+)
+def test_a_model_server_that_cannot_be_asked_is_misuse(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--port", "0", *options]) == 2
+    assert f"ladle gateway: the model server: {said}" in capsys.readouterr().err
+
+
 def test_the_environment_says_what_options_say() -> None:
     variables = {
         "LADLE_ADDRESS": "grpc://there:8500",
