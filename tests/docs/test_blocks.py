@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -118,9 +119,10 @@ def test_a_command_that_is_not_run_is_understood(
     where: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     if words[:3] == ["python", "-m", "ladle.serving"] or words[:2] == ["ladle", "serve"]:
+        from ladle import serve_command
         from ladle.serving import flags
 
-        flags.parse(words[3 if words[0] == "python" else 2 :])
+        flags.parse(words[3:] if words[0] == "python" else serve_command.server_flags(words[2:]))
         assert "unknown argument" not in capsys.readouterr().err
     elif words[0] == "ladle" and "--help" not in words:
         assert parser(words[1], words[2:]).parse_args(words[2:])
@@ -139,12 +141,12 @@ def parser(verb: str, arguments: list[str]) -> argparse.ArgumentParser:
     return completion.of_verb(build_parser(["train", *named]), "train")
 
 
-def test_the_example_network_has_the_weights_that_it_says_and_answers_its_example(tmp_path: Path) -> None:
+def test_the_example_network_is_built_trained_served_and_asked(tmp_path: Path, serve: Callable[..., Any]) -> None:
     [block] = [block for block in BLOCKS if block.reason == "network"]
     (tmp_path / "small_cnn.py").write_text(block.code)
     program = """if True:
         import sys
-        from ladle import models
+        from ladle import command, models
         models.__path__.append(sys.argv[1])
         network = models.get("small_cnn")
         config = network.configured()
@@ -152,12 +154,22 @@ def test_the_example_network_has_the_weights_that_it_says_and_answers_its_exampl
         assert model.count_params() == network.parameters
         assets = models.Assets(labels=tuple("0123456789"))
         answers = network.signatures(model, config, assets)["serving_default"](**network.example(config))
-        print(answers["probabilities"].shape)
+        assert answers["probabilities"].shape == (4, 10)
+        assert command.main(["networks"]) == 0
+        few = ["--synthetic", "--train-limit", "200", "--epochs", "1", "--no-report"]
+        sys.exit(command.main(["train", "small_cnn", *few]))
     """
     command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "(4, 10)\n"
+    assert "\nsmall_cnn " in done.stdout
+    server = serve("--repository", tmp_path / "model_repository", models=["small_cnn"])
+    [asking] = [block for block in BLOCKS if "ladle classify small_cnn" in block.code]
+    ask = dataclasses.replace(asking, code=asking.code.replace("ladle serve\n", ""))
+    done = blocks.run(ask, tmp_path, {"8500": server.grpc_port, "8501": server.rest_port})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0.png  ")
 
 
 def test_the_signature_on_the_page_of_the_card_is_one_of_a_real_card(zoo: Path) -> None:
