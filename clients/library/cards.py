@@ -26,6 +26,7 @@ _ANY = object()
 _NUMBER, _LABEL = (int, float), (str, int, float)
 _TENSORS = {_ANY: {"dtype": str, "shape": [(int, type(None))]}}
 _PARITY = {"inputs": int, "max_abs": _NUMBER, "max_rel": _NUMBER, "argmax_equal": bool}
+_COLUMN = {**dict.fromkeys(("name", "about", "unit"), str), "low": _NUMBER, "high": _NUMBER}
 _CARD: dict[Any, Any] = {
     "network": str,
     "task": str,
@@ -37,6 +38,8 @@ _CARD: dict[Any, Any] = {
         **dict.fromkeys(("name", "source", "origin", "licence", "notes", "sha256"), str),
         "synthetic": bool,
         "splits": {_ANY: int},
+        "columns": [_COLUMN],
+        "target": _COLUMN,
     },
     "labels": [_LABEL],
     "metrics": {_ANY: {}},

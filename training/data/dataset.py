@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from ladle.training.data.errors import DataError
 
 Kind = Literal["images", "text", "masks", "table"]
 Array = npt.NDArray[Any]
+TARGET = "y"
+"""The name of what a table's rows predict, in `Contents.meanings`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Contents:
 
     notes    how the splits were made, for the model card
     columns  names of the columns of a table
+    meanings what columns hold, each with its unit ("" for none), by their names; TARGET is what is predicted
     files    the files that were read, for the checksum; empty means all files of the folder
     name     name of the data set whose layout the files have, if it is not the requested one
     """
@@ -52,6 +55,7 @@ class Contents:
     columns: tuple[str, ...] | None = None
     files: tuple[Path, ...] = ()
     name: str = ""
+    meanings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,20 @@ class Dataset:
     labels: tuple[str, ...] | None
     provenance: Provenance
     columns: tuple[str, ...] | None = None
+    meanings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def table(self) -> dict[str, Any]:
+        """For the card of a table: name, meaning, unit and range in training of its columns and target."""
+        if self.kind != "table" or not self.columns or self.train.y is None:
+            return {}
+
+        def described(name: str, values: Array) -> dict[str, Any]:
+            about, unit = self.meanings.get(name, ("", ""))
+            low, high = (float(f"{bound:.6g}") for bound in (np.min(values), np.max(values)))
+            return {"name": name, "about": about, "unit": unit, "low": low, "high": high}
+
+        columns = [described(name, self.train.x[:, i]) for i, name in enumerate(self.columns)]
+        return {"columns": columns, "target": described(TARGET, self.train.y)}
 
     def sizes(self) -> dict[str, int]:
         """Number of examples in each split, as in the model card."""

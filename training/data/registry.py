@@ -272,6 +272,7 @@ def _dataset(name: str, kind: Kind, contents: Contents, provenance: Provenance) 
         labels=contents.labels,
         provenance=provenance,
         columns=contents.columns,
+        meanings=contents.meanings,
     )
 
 

@@ -277,7 +277,8 @@ def _described(name: str, folder: Path, entries: Mapping[str, Any]) -> tuple[Net
 
 
 def _provenance(prepared: Prepared) -> dict[str, Any]:
-    return {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
+    dataset = prepared.dataset
+    return {**dataset.provenance.as_dict(), "splits": dataset.sizes(), **dataset.table()}
 
 
 def _introduce(request: Request, prepared: Prepared, model: keras.Model, what: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ladle.training.data.dataset import Array, Contents, deal
+from ladle.training.data.dataset import TARGET, Array, Contents, deal
 from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.sources import Download, File, PyPI
 from ladle.training.data.readers import files
@@ -20,6 +20,23 @@ from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
 COLUMNS = ("CRIM", "ZN", "INDUS", "CHAS", "NOX", "RM", "AGE", "DIS", "RAD", "TAX", "PTRATIO", "B", "LSTAT")
+MEANINGS = {
+    "CRIM": ("crimes per resident", ""),
+    "ZN": ("share of homes' land in lots above 25,000 square feet", "%"),
+    "INDUS": ("share of land that business other than shops takes", "%"),
+    "CHAS": ("1 at the Charles River, else 0", ""),
+    "NOX": ("nitric oxides in the air", "parts in 10 million"),
+    "RM": ("rooms of a home, mean", ""),
+    "AGE": ("share of homes built before 1940", "%"),
+    "DIS": ("weighted distance to five centres of work", ""),
+    "RAD": ("index of access to motorways", ""),
+    "TAX": ("property tax a year", "dollars in 10,000"),
+    "PTRATIO": ("pupils per teacher", ""),
+    "B": ("1000·(share of Black residents - 0.63)²; a racial proxy", ""),
+    "LSTAT": ("share of residents whom the authors call lower status", "%"),
+    TARGET: ("median price of a home", "thousand dollars"),
+}
+"""What the columns hold and their units (Harrison, Rubinfeld 1978, table IV)."""
 LAYOUT = "a folder with boston_housing.npz (x [506, 13], y [506]) or boston_housing.csv (14 columns, the price last)"
 WARNING = "column B is a racial proxy: draw no conclusions about people"
 
@@ -36,7 +53,7 @@ def read(path: Path, seed: int) -> Contents:
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError(f"{file}: has a value that is not a finite number; remove its row")
     splits = deal(x.astype(np.float32), y.astype(np.float32), seed, 0.1, 0.2)
-    return Contents(*splits, None, f"split by seed {seed}: 70/10/20 %; {WARNING}", COLUMNS, (file,))
+    return Contents(*splits, None, f"split by seed {seed}: 70/10/20 %; {WARNING}", COLUMNS, (file,), meanings=MEANINGS)
 
 
 def _npz(path: Path) -> tuple[Array, Array]:

@@ -21,6 +21,11 @@ def test_both_layouts_hold_the_same(tmp_path: Path, random: np.random.Generator)
     assert from_archive.columns is not None
     assert from_archive.columns[11] == "B"
     assert "racial proxy" in from_archive.provenance.notes
+    described = from_archive.table()
+    assert [column["name"] for column in described["columns"]] == list(from_archive.columns)
+    assert described["columns"][6]["unit"] == "%"
+    assert described["columns"][6]["low"] == pytest.approx(from_archive.train.x[:, 6].min(), rel=1e-5)
+    assert described["target"]["unit"] == "thousand dollars"
 
 
 @pytest.mark.parametrize(
