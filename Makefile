@@ -10,7 +10,7 @@ APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] &&
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(READY)  ## train six networks and ask them over gRPC, REST and a page; ONCE=1 ends after the answers
+demo: $(READY)  ## train seven networks and ask them over gRPC, REST and a page; ONCE=1 ends after the answers
 	@$(BIN)/ladle demo $(if $(ONCE),--once)
 
 test: $(READY) browser  ## the tests, all but the slow ones

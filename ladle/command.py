@@ -66,7 +66,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     },
     "ask": {name: Verb(summary, _ASK, "", name) for name, summary in SUMMARIES.items() if name != "bench"},
     "look": {
-        "demo": Verb("train six networks, ask each one, show the page", "ladle.clients.cli.demo.__main__", "train"),
+        "demo": Verb("show the page, train seven networks, ask each one", "ladle.clients.cli.demo.__main__", "train"),
         "report": Verb("show curves, mistakes and the card of a model", "ladle.clients.cli.report"),
         "bench": Verb(SUMMARIES["bench"], _ASK, "", "bench"),
         "doctor": Verb("check this machine and say how to repair it", "ladle.doctor_command"),

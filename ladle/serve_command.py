@@ -15,7 +15,7 @@ from ladle.clients.near_names import hint
 REPOSITORY = "model_repository"
 MODELS = {"--model_base_path", "--model_config_file", "--repository"}
 """Flags that name models; without any of them, ./model_repository is served."""
-DEFAULTS = ("--port=8500", "--rest_api_port=8501")
+DEFAULTS = ("--port=8500", "--rest_api_port=8501", "--enable_metrics=true")
 ABOUT = {"--help", "--helpfull", "--version", "-h"}
 
 

@@ -93,6 +93,7 @@ def test_serve_takes_the_repository_of_this_folder_when_none_is_named(
         f"--repository={tmp_path / 'model_repository'}",
         "--port=8500",
         "--rest_api_port=8501",
+        "--enable_metrics=true",
     ]
     assert serve_command.server_flags(["--help"]) == ["--help"]
 
@@ -103,6 +104,7 @@ def test_serve_takes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "--port=1",
         f"--repository={tmp_path / 'models'}",
         "--rest_api_port=8501",
+        "--enable_metrics=true",
     ]
 
 

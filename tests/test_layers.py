@@ -39,7 +39,7 @@ ORDER = {
     "training.data": "commands pipeline augmentation recognise sets registry to_folder readers fetch dataset errors",
     "clients": """
         __main__ cli web library drawing transport json_output argument_types near_names wire errors""",
-    "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository http config",
+    "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository runs http config",
     "clients.library": "async_client client connect inference explained tasks images preprocess results cards",
     "clients.transport": """
         rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation address access proxies""",

@@ -93,6 +93,7 @@ def _config(given: argparse.Namespace) -> Config:
         rest=given.rest,
         monitoring_url=given.monitoring_url,
         repository=given.repository,
+        runs=given.runs,
         models=tuple(name for name in (given.models or "").split(",") if name),
         timeout_s=given.timeout,
         keys=keys,
@@ -177,7 +178,12 @@ def build_parser() -> argparse.ArgumentParser:
         help='HTTP proxy to the model server, http://HOST:PORT; "": none (default: $LADLE_GATEWAY_SERVER_PROXY; else '
         "local hosts are asked directly, others as $https_proxy, $no_proxy and their kin say)",
     )
-    add("--rest", metavar="URL", help="REST address of the same server, for its metrics and the page's code")
+    add(
+        "--rest",
+        metavar="URL",
+        help="REST address of the same server, for its metrics and the page's code"
+        " (default: port 8501 of its host if --server has port 8500)",
+    )
     add(
         "--monitoring-url",
         metavar="URL",
@@ -188,6 +194,12 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("model_repository"),
         help="folder of the served models: their cards, samples and reports (default: %(default)s)",
+    )
+    add(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        help="folder of training's runs: the page shows those that train now (default: %(default)s)",
     )
     add(
         "--models",

@@ -22,7 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from ladle.clients.library.tasks import VERBS
 from ladle.clients.transport.access import Access
-from ladle.clients.web import service
+from ladle.clients.web import runs, service
 from ladle.clients.web.backend import Backend
 from ladle.clients.web.catalog import Json
 from ladle.clients.web.config import Config
@@ -44,7 +44,9 @@ _ENTRY: dict[str, Schema] = {
     "task": nullable(string()),
     "verbs": array({"type": "string", "enum": list(VERBS)}),
     "description": nullable(string()),
-    "headline": nullable(obj({"name": string(), "value": number(), "split": string()})),
+    "headline": nullable(
+        obj({"name": string(), "value": number(), "split": string(), "count": nullable(integer(0))}),
+    ),
     "data": nullable(obj({**_DATA, "synthetic": boolean()})),
     "image": nullable(obj({"height": _SIZE, "width": _SIZE, "channels": _SIZE})),
     "latent": nullable(obj({"dim": integer(1)})),
@@ -94,7 +96,7 @@ class ReadRoutes:
 
     def routes(self) -> list[Route]:
         model, away = f"/api/v1/models/{NAME}", (502, 503, 504)
-        listing = obj({"ready": boolean(), "models": array(obj(_ENTRY))})
+        listing = obj({"ready": boolean(), "models": array(obj(_ENTRY)), "training": runs.RUNS})
         sample: dict[str, Schema] = {key: string() for key in ("file", "mask", "label", "text")}
         sample |= {"x": array(number()), "y": number(), "columns": array(string())}
         samples = obj({"samples": array(obj(sample, (), closed=False))})
@@ -159,7 +161,7 @@ class ReadRoutes:
         ]
 
     def models(self, request: ParsedRequest) -> Json:
-        return self._backend.catalog.listing()
+        return {**self._backend.catalog.listing(), "training": runs.active(self._backend.config.runs)}
 
     def model(self, request: ParsedRequest, name: str) -> Json:
         return self._backend.catalog.model(name)
@@ -182,13 +184,12 @@ class ReadRoutes:
         listing = catalog.listing()
         models = [{key: entry[key] for key in ("name", *_VERSION)} for entry in listing["models"]]
         address = urlsplit(config.server)
-        rest = config.rest or (config.server if address.scheme in ("http", "https") else None)
         return {
             "ready": listing["ready"],
             "at": time.time(),
             # What the page writes into its code; null: the reader has to fill it in.
             "grpc": address.netloc if address.scheme.startswith("grpc") else None,
-            "rest": rest,
+            "rest": config.rest_url,
             "server": server,
             "note": note,
             "gateway": self._gateway.figures(),

@@ -192,16 +192,17 @@ class Catalog:
 
 
 def headline(card: Json) -> Json | None:
-    """The metric that stands for the model, with its split: the card's own choice, if it has one."""
+    """The metric that stands for the model, by the card's choice if it has one, with its split and the split's size."""
     carried = card.get("headline")
+    splits = (card.get("data") or {}).get("splits") or {}
     if isinstance(carried, dict) and {"name", "value", "split"} <= carried.keys():
-        return {key: carried[key] for key in ("name", "value", "split")}
+        return {**{key: carried[key] for key in ("name", "value", "split")}, "count": splits.get(carried["split"])}
     for split in ("test", "validation"):
         metrics = (card.get("metrics") or {}).get(split) or {}
         for name in HEADLINES:
             value = metrics.get(name)
             if isinstance(value, int | float):
-                return {"name": name, "value": value, "split": split}
+                return {"name": name, "value": value, "split": split, "count": splits.get(split)}
     return None
 
 

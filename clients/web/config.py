@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MIB = 2**20
+GRPC_PORT, REST_PORT = 8500, 8501
+"""Ports of `ladle serve` and of TensorFlow Serving's container."""
 PREFIX = "LADLE_GATEWAY_"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 """Where a model server has its metrics by default."""
@@ -24,9 +26,11 @@ class Config:
     ca              PEM file of the CA of the model server's certificate, for grpcs:// and https://; for its metrics too
     server_proxy    HTTP proxy through which the model server and its metrics are asked, http://host:port; "": none
                     (default: local hosts directly, others as https_proxy, no_proxy and their kin say)
-    rest            REST address of the same server, http://host:port, for the page's code and the metrics
+    rest            REST address of the same server, http://host:port, for the page's code and the metrics (default:
+                    `server` if that is REST; port 8501 of its host if it is grpc://host:8500)
     monitoring_url  address of the model server's Prometheus metrics (default: below `rest`)
     repository      folder of the served models, for their cards, samples and reports
+    runs            folder of training's runs, so that the page shows what trains now
     models          show these models only (default: all that the server lists, and those in `repository`)
     timeout_s       seconds for all calls of the model server that one request makes
     keys            API keys, "NAME KEY" or "NAME sha256:HEX" each; without keys the API is open
@@ -50,6 +54,7 @@ class Config:
     rest: str | None = None
     monitoring_url: str | None = None
     repository: Path | None = None
+    runs: Path | None = None
     models: tuple[str, ...] = ()
     timeout_s: float = 20.0
     keys: tuple[str, ...] = field(default=(), repr=False)
@@ -65,9 +70,20 @@ class Config:
     max_words: int = 200
 
     @property
+    def rest_url(self) -> str | None:
+        """The model server's REST address: `rest`, or its default; None if there is none."""
+        address = urlsplit(self.server)
+        if self.rest or address.scheme in ("http", "https"):
+            return self.rest or self.server
+        hosts = _hosts(self.server)
+        if address.scheme == "grpc" and len(hosts) == 1 and hosts[0].endswith(f":{GRPC_PORT}"):
+            return f"http://{hosts[0].removesuffix(str(GRPC_PORT))}{REST_PORT}"
+        return None
+
+    @property
     def metrics_url(self) -> str | None:
         """Address of the model server's metrics, if it is known."""
-        return self.monitoring_url or (self.rest and self.rest.rstrip("/") + METRICS_PATH)
+        return self.monitoring_url or (self.rest_url and self.rest_url.rstrip("/") + METRICS_PATH)
 
     @property
     def metrics_key(self) -> str | None:

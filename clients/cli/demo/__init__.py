@@ -1,1 +1,1 @@
-"""`ladle demo`: a server, six networks that are trained while it runs, and their answers."""
+"""`ladle demo`: a server, seven networks that are trained while it runs, and their answers."""

@@ -1,4 +1,4 @@
-"""`ladle demo`: a server, six networks that are trained while it runs, and their answers to real inputs.
+"""`ladle demo`: a server, its page, seven networks that are trained while it runs, and their answers to real inputs.
 
 It does what a user would: server, training and gateway are commands in processes of their own, and the client library
 sends the requests over gRPC and REST. The inputs are samples of the test split, which each exported version carries.
@@ -26,9 +26,13 @@ from ladle.clients.errors import LadleError
 from ladle.clients.library.client import Client
 from ladle.clients.wire.versions import find_versions
 
-# The demo's choice: a network for each task, in two lanes for two cores. While one lane exports, the other trains.
-# LeNet-5 is first because it is ready first.
-LANES = (("lenet5", "resnet18"), ("sentiment_lstm", "unet", "vae", "wgan_gp"))
+# The demo's choice: a network for each task, in two lanes for two cores. While one lane exports, the other trains. The
+# photograph classifier is first: it is ready in half a minute, since its weights are fetched and not trained. It has a
+# process of its own, so that the rest of its lane trains where the weights cannot be fetched.
+LANES = ((("efficientnet_lite0",), ("lenet5", "resnet18")), (("sentiment_lstm", "unet", "vae", "wgan_gp"),))
+NETWORKS = tuple(name for lane in LANES for step in lane for name in step)
+FETCHED = {"efficientnet_lite0"}
+"""Networks that the demo goes on without: nothing can stand in for their published weights."""
 OPTIONAL = {"gunicorn"}
 """Modules of an extra that have a substitute."""
 READY_SECONDS = 60.0
@@ -40,6 +44,7 @@ EPILOG = """examples:
   ladle demo                       train, ask, and keep the page up until Ctrl-C
   ladle demo --once                the same, and end after the answers (exit 1 if a check fails)
   ladle demo --retrain             train new versions even if some exist
+  ladle demo --networks lenet5     train and ask this one only
 """
 
 
@@ -55,6 +60,7 @@ class Demo:
     output: Path
     runs: Path
     retrain: bool
+    networks: tuple[str, ...] = NETWORKS
     started: float = field(default_factory=time.monotonic)
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     logs: list[IO[bytes]] = field(default_factory=list)
@@ -68,7 +74,8 @@ class Demo:
 
         It gets a session of its own, so that Ctrl-C reaches only this process and `stop` signals each child once.
         """
-        log = (self.output / f"{name}.log").open("wb")
+        path = self.output / f"{name}.log"
+        log = path.open("ab" if any(log.name == str(path) for log in self.logs) else "wb")
         child = subprocess.Popen(
             [sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -128,50 +135,61 @@ def wait_until_listening(demo: Demo, name: str, child: subprocess.Popen[bytes], 
     raise ChildError(f"the {name} {what}; the end of its log:\n{demo.log_tail(name)}")
 
 
-def lanes(demo: Demo) -> list[tuple[str, ...]]:
-    """The networks that have to be trained, by lane."""
-    left = (tuple(name for name in lane if demo.retrain or not versions(demo.repository, name)) for lane in LANES)
-    return [lane for lane in left if lane]
+def lanes(demo: Demo) -> list[list[tuple[str, ...]]]:
+    """The networks that have to be trained: for each lane its steps, a process each."""
+
+    def is_due(name: str) -> bool:
+        return name in demo.networks and (demo.retrain or not versions(demo.repository, name))
+
+    left = [[tuple(filter(is_due, step)) for step in lane] for lane in LANES]
+    return [steps for lane in left if (steps := [step for step in lane if step])]
+
+
+@dataclass
+class Lane:
+    """A lane that trains: its number, the process of its current step, and the networks that are still to come."""
+
+    number: int
+    child: subprocess.Popen[bytes]
+    waiting: list[str]
+    steps: list[tuple[str, ...]]
 
 
 def trained(demo: Demo) -> Iterator[str]:
     """Train, and yield each model's name as soon as its new version is on disk.
 
-    If a lane fails, the end of its log is printed, and the rest of its networks are left out.
+    If a step fails, the end of its log is printed, and the rest of its networks are left out.
     """
-    before = {name: versions(demo.repository, name) for lane in LANES for name in lane}
-    running: dict[str, tuple[subprocess.Popen[bytes], list[str]]] = {}
-    for number, lane in enumerate(lanes(demo), start=1):
-        demo.say(f"training {', '.join(lane)}  (log: {demo.output / f'training-{number}.log'})")
-        command = [
-            "ladle.training",
-            "train",
-            *lane,
-            "--jobs",
-            "1",
-            "--preset",
-            "quick",
-            "--repository",
-            str(demo.repository),
-        ]
-        command += ["--runs", str(demo.runs), "--synthetic-if-missing"]
-        running[f"training-{number}"] = (demo.start(f"training-{number}", command), list(lane))
-    coming = {name for _, lane in running.values() for name in lane}
+    before = {name: versions(demo.repository, name) for name in demo.networks}
+    running = [begin(demo, number, steps) for number, steps in enumerate(lanes(demo), start=1)]
+    coming = {name for lane in running for name in (*lane.waiting, *(name for step in lane.steps for name in step))}
     for name in (name for name in before if name not in coming):
         demo.say(f"{name}: version {max(before[name])} exists; --retrain trains a new one")
         yield name
     while running:
-        for log, (child, waiting) in list(running.items()):
+        for lane in list(running):
             # Before the look at the folder: versions that a child wrote just before it ended are found.
-            ended = child.poll() is not None
-            for name in [name for name in waiting if versions(demo.repository, name) > before[name]]:
-                waiting.remove(name)
+            ended = lane.child.poll() is not None
+            for name in [name for name in lane.waiting if versions(demo.repository, name) > before[name]]:
+                lane.waiting.remove(name)
                 yield name
             if ended:
-                del running[log]
-                if waiting:
-                    demo.say(f"training ended without {', '.join(waiting)}:\n{demo.log_tail(log)}")
+                running.remove(lane)
+                if lane.waiting:
+                    log = demo.log_tail(f"training-{lane.number}")
+                    demo.say(f"training ended without {', '.join(lane.waiting)}:\n{log}")
+                if lane.steps:
+                    running.append(begin(demo, lane.number, lane.steps))
         time.sleep(POLL_SECONDS)
+
+
+def begin(demo: Demo, number: int, steps: list[tuple[str, ...]]) -> Lane:
+    """Start the first step of a lane."""
+    step, *rest = steps
+    demo.say(f"training {', '.join(step)}  (log: {demo.output / f'training-{number}.log'})")
+    command = ["ladle.training", "train", *step, "--jobs", "1", "--preset", "quick"]
+    command += ["--repository", str(demo.repository), "--runs", str(demo.runs), "--synthetic-if-missing"]
+    return Lane(number, demo.start(f"training-{number}", command), list(step), rest)
 
 
 def wait_until_served(client: Client, name: str, version: int) -> None:
@@ -208,8 +226,10 @@ def run(demo: Demo, once: bool) -> int:
         wait_until_listening(demo, "server", server, port)
     demo.say(f"the model server answers at grpc://localhost:{grpc_port} and http://localhost:{rest_port}")
     gateway = ["ladle.clients.web", "--port", str(page_port), "--server", f"grpc://localhost:{grpc_port}"]
-    gateway += ["--rest", f"http://localhost:{rest_port}"]
+    gateway += ["--rest", f"http://localhost:{rest_port}", "--runs", str(demo.runs)]
     page = demo.start("gateway", [*gateway, "--repository", str(demo.repository)])
+    wait_until_listening(demo, "gateway", page, page_port)
+    demo.say(f"the page: http://localhost:{page_port}/  It shows the models as they come.")
     answered: set[str] = set()
     faults: list[str] = []
     with Client(f"grpc://localhost:{grpc_port}") as grpc, Client(f"http://localhost:{rest_port}") as rest:
@@ -225,12 +245,14 @@ def run(demo: Demo, once: bool) -> int:
             print("\n".join(f"       {line}" for line in answers.lines), flush=True)
             faults += [f"{name}: {fault}" for fault in answers.faults]
             answered.add(name)
-    missing = [name for lane in LANES for name in lane if name not in answered]
+    missing = [name for name in demo.networks if name not in answered]
+    for name in FETCHED.intersection(missing):
+        demo.say(f"{name} is left out: its published weights could not be fetched")
+        missing.remove(name)
     faults += [f"{name}: no answer" for name in missing if not any(f.startswith(f"{name}:") for f in faults)]
     for fault in faults:
         demo.say(f"FAULT  {fault}")
-    demo.say(f"{len(answered)} of {sum(map(len, LANES))} networks answered over gRPC and REST")
-    wait_until_listening(demo, "gateway", page, page_port)
+    demo.say(f"{len(answered)} of {len(answered) + len(missing)} networks answered over gRPC and REST")
     demo.say(f"the page: http://localhost:{page_port}/")
     if not once:
         with contextlib.suppress(KeyboardInterrupt):
@@ -244,7 +266,7 @@ def run(demo: Demo, once: bool) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo. Returns the exit code: 0 done, 1 failed, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
-    demo = Demo(arguments.repository, arguments.output, arguments.runs, arguments.retrain)
+    demo = Demo(arguments.repository, arguments.output, arguments.runs, arguments.retrain, arguments.networks)
     # Before anything starts: a child that lacks a package would only say so in its log.
     if extras := missing_extras(demo):
         print_error("ladle demo", f"packages are missing; run: pip install 'ladle[{','.join(extras)}]'")
@@ -268,11 +290,14 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of `ladle demo`."""
     parser = Parser(
         prog="ladle demo",
-        description="Start a model server, train six networks, and ask each one as soon as it is exported.",
+        description="Start a model server and its page, train seven networks, and ask each one once it is exported.",
         epilog=EPILOG,
     )
     parser.add_argument("--once", action="store_true", help="end after the answers")
     parser.add_argument("--retrain", action="store_true", help="train new versions even if some exist")
+    parser.add_argument(
+        "--networks", type=_networks, default=NETWORKS, metavar="NAME,...", help=f"some of {', '.join(NETWORKS)}"
+    )
     parser.add_argument(
         "--repository", type=Path, default=Path("model_repository"), help="folder of the models (default: %(default)s)"
     )
@@ -281,6 +306,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints (default: %(default)s)")
     return parser
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in NETWORKS]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(
+            f"got {', '.join(unknown) or 'no name'}; expected some of {', '.join(NETWORKS)}"
+        )
+    return names
 
 
 if __name__ == "__main__":

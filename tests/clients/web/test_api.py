@@ -34,7 +34,7 @@ def test_the_list_has_what_the_gallery_shows(web: FlaskClient) -> None:
         "task": "classify",
         "verbs": ["classify"],
         "description": "Three brightnesses.",
-        "headline": {"name": "accuracy", "value": 0.9, "split": "test"},
+        "headline": {"name": "accuracy", "value": 0.9, "split": "test", "count": None},
         "data": {"name": "fashion_mnist", "source": None, "origin": None, "synthetic": False},
         "image": {"height": 4, "width": 4, "channels": 1},
         "latent": None,

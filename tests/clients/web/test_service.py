@@ -142,6 +142,11 @@ def test_metrics_are_read_with_the_model_servers_credentials(
 
 
 def test_the_model_servers_key_goes_to_no_other_host() -> None:
+    assert Config("grpc://a:8500").metrics_url == "http://a:8501/monitoring/prometheus/metrics"
+    assert Config("grpc://[::1]:8500").rest_url == "http://[::1]:8501"
+    assert Config("http://a:9000/below").rest_url == "http://a:9000/below"
+    for unknown in ("grpc://a:9000", "grpc://a:8500,b:8500", "grpcs://a:8500"):
+        assert Config(unknown).metrics_url is None
     config = Config("grpc://a:8500,b:8500", "secret", rest="http://c:8501/below")
     assert replace(config, monitoring_url="http://b:9000/metrics").metrics_key == "secret"
     assert config.metrics_key == "secret"

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ladle.clients.web import runs
 from ladle.training.errors import TrainingError, UsageError
 from ladle.training.loop import run_folder
 
@@ -84,3 +85,11 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     opened = run_folder.opened(tmp_path / "file", "toy", WHAT, True)
     with pytest.raises(TrainingError, match=r"cannot make a run folder .*; give another --runs"), opened:
         pass
+
+
+def test_the_gateway_sees_a_run_while_it_lasts(tmp_path: Path) -> None:
+    with run_folder.opened(tmp_path, "lenet5", {"config": {"epochs": 4}}, resume=False) as folder:
+        folder.write_history([{"epoch": 1, "loss": 0.5, "seconds": 1.5}])
+        [entry] = runs.active(tmp_path)
+        assert (entry["name"], entry["epoch"], entry["epochs"], entry["seconds"]) == ("lenet5", 1, 4, 1.5)
+    assert runs.active(tmp_path) == []
