@@ -87,16 +87,12 @@ def _documents(known: list[Route], has_keys: bool) -> list[Route]:
     """The routes of the OpenAPI document, which describes them too."""
     document: dict[str, Any] = {}
     html: Schema = string()
-    style: Schema = string()
 
     def as_json(request: ParsedRequest) -> dict[str, Any]:
         return document
 
-    def as_page(request: ParsedRequest) -> Response:
-        return Response(docs_page.page(document), mimetype="text/html")
-
-    def style_sheet(request: ParsedRequest) -> Response:
-        return Response(docs_page.STYLE, mimetype="text/css")
+    def as_page(parsed: ParsedRequest) -> Response:
+        return Response(docs_page.page(document, request.url_root), mimetype="text/html")
 
     def get(path: str, name: str, summary: str, handler: Any, kind: str, schema: Schema) -> Route:
         return Route("GET", path, name, summary, handler, {kind: schema}, {}, None, (400, 406), False, "service")
@@ -104,7 +100,6 @@ def _documents(known: list[Route], has_keys: bool) -> list[Route]:
     own = [
         get("/openapi.json", "openapi", "This document", as_json, JSON, {"type": "object"}),
         get("/docs", "docs", "This document as a page", as_page, "text/html", html),
-        get("/docs/style.css", "style", "The style sheet of that page", style_sheet, "text/css", style),
     ]
     document.update(openapi.document([*known, *own], _version(), has_keys))
     return own

@@ -1,64 +1,73 @@
-"""The OpenAPI document as a page: plain HTML without scripts and without anything from another host."""
+"""The OpenAPI document as a page, without anything from another host: `templates/docs.html` in the app's own look."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from flask import render_template
 from markupsafe import Markup
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-code, pre { font: 0.875rem/1.5 ui-monospace, monospace; }
-pre { background: var(--soft); padding: 0.75rem; overflow-x: auto; border-radius: 6px; }
-section { border-top: 1px solid var(--line); padding: 0.5rem 0 1rem; }
-h2 { margin: 2rem 0 0.5rem; } h3 { margin: 0.75rem 0 0.25rem; font-size: 1rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: 0.25rem 1rem 0.25rem 0; border-bottom: 1px solid var(--line); }
-.method { font-weight: 700; }
-a { color: inherit; }
-"""
 _FORMATS = {"binary": "file", "base64-image": "base64 of an image"}
-_PAGE = Markup(
-    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
-    ' initial-scale=1"><title>{title}</title><link rel="stylesheet" href="docs/style.css"></head><body><main><h1>'
-    '{title}</h1><p>{about} <a href="openapi.json">OpenAPI {openapi} document</a>.</p>{body}</main>'
-    "</body></html>"
-)
+_ASKED = "application/json"
 
 
-def page(document: dict[str, Any]) -> str:
-    """The page of an OpenAPI document."""
-    body = Markup().join(_tagged(document, tag["name"]) for tag in document["tags"])
+def page(document: dict[str, Any], base: str) -> str:
+    """The page of an OpenAPI document. `base`: the gateway's address with a slash at its end, for the examples."""
     info = document["info"]
-    title = f"{info['title']} {info['version']}"
-    return _PAGE.format(title=title, about=info["description"], openapi=document["openapi"], body=body)
+    return render_template(
+        "docs.html",
+        about=info["description"],
+        version=info["version"],
+        openapi=document["openapi"],
+        has_keys=any("security" in operation for _, _, operation in _operations(document)),
+        groups=[(tag["name"], _tagged(document, tag["name"], base)) for tag in document["tags"]],
+    )
 
 
-def _tagged(document: dict[str, Any], tag: str) -> Markup:
-    parts = [Markup("<h2>{}</h2>").format(tag.capitalize())]
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            if tag in operation["tags"]:
-                parts.append(_operation(document, method, path, operation))
-    return Markup().join(parts)
+            yield path, method.upper(), operation
 
 
-def _operation(document: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> Markup:
-    head = Markup('<section id="{}"><h3><code><span class="method">{}</span> {}</code></h3><p>{}. {}</p>').format(
-        operation["operationId"], method.upper(), path, operation["summary"], operation.get("description", "")
-    )
-    return Markup().join(
-        [
-            head,
-            _parameters(operation["parameters"]),
-            *_bodies(operation.get("requestBody", {}).get("content", {})),
-            *_responses(document, operation["responses"]),
-            Markup("</section>"),
-        ]
-    )
+def _tagged(document: dict[str, Any], tag: str, base: str) -> list[dict[str, Any]]:
+    return [
+        _entry(document, path, method, operation, base)
+        for path, method, operation in _operations(document)
+        if tag in operation["tags"]
+    ]
+
+
+def _entry(document: dict[str, Any], path: str, method: str, operation: dict[str, Any], base: str) -> dict[str, Any]:
+    content = operation.get("requestBody", {}).get("content", {})
+    example = content.get(_ASKED, {}).get("example")
+    verb = path.rpartition(":")[2] if ":" in path else ""
+    details = [
+        _parameters(operation["parameters"]),
+        *_bodies(content),
+        *_responses(document, operation["responses"]),
+    ]
+    return {
+        "id": operation["operationId"],
+        "method": method,
+        "path": path,
+        "short": f":{verb}" if verb else path.removeprefix("/api/v1"),
+        "summary": operation["summary"],
+        "description": operation.get("description", ""),
+        "curl": _curl(base + path.removeprefix("/").replace("{name}", "NAME").replace("{file}", "FILE"), example),
+        "example": example,
+        "details": Markup().join(details),
+    }
+
+
+def _curl(url: str, example: Any) -> str:
+    if example is None:
+        return f"curl -s {shlex.quote(url)}"
+    body = shlex.quote(json.dumps(example))
+    return f"curl -s {shlex.quote(url)} \\\n  -H 'Content-Type: application/json' \\\n  -d {body}"
 
 
 def _parameters(parameters: list[dict[str, Any]]) -> Markup:
@@ -70,8 +79,11 @@ def _parameters(parameters: list[dict[str, Any]]) -> Markup:
     ]
     if not rows:
         return Markup()
-    head = Markup("<table><thead><tr><th>Parameter</th><th>In</th><th>Type</th><th>Meaning</th></tr></thead><tbody>")
-    return head + Markup().join(rows) + Markup("</tbody></table>")
+    region = Markup('<div class="scroll" tabindex="0" role="region" aria-label="Parameters">')
+    head = region + Markup(
+        "<table><thead><tr><th>Parameter</th><th>In</th><th>Type</th><th>Meaning</th></tr></thead><tbody>"
+    )
+    return head + Markup().join(rows) + Markup("</tbody></table></div>")
 
 
 def _bodies(content: dict[str, Any]) -> Iterator[Markup]:
@@ -79,7 +91,9 @@ def _bodies(content: dict[str, Any]) -> Iterator[Markup]:
     raw = [kind for kind, schema in described if schema.get("type") == "string"]
     for kind, schema in described:
         if kind not in raw:
-            yield Markup("<p>Body <code>{}</code></p><pre>{}</pre>").format(kind, readable(schema))
+            yield Markup(
+                '<p>Body <code>{}</code></p><pre tabindex="0" role="region" aria-label="Body">{}</pre>'
+            ).format(kind, readable(schema))
     if raw:
         yield Markup("<p>Body: the bytes as {}</p>").format(
             Markup(", ").join(Markup("<code>{}</code>").format(kind) for kind in raw)
@@ -91,7 +105,9 @@ def _responses(document: dict[str, Any], responses: dict[str, Any]) -> Iterator[
         if media["schema"].get("type") == "string":
             yield Markup("<p>Response <code>{}</code></p>").format(kind)
         else:
-            yield Markup("<p>Response <code>{}</code></p><pre>{}</pre>").format(kind, readable(media["schema"]))
+            yield Markup(
+                '<p>Response <code>{}</code></p><pre tabindex="0" role="region" aria-label="Response">{}</pre>'
+            ).format(kind, readable(media["schema"]))
     rows = [
         Markup("<tr><td>{}</td><td>{}</td></tr>").format(
             status, document["components"]["responses"][status]["description"]

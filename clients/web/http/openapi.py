@@ -95,6 +95,8 @@ def _bodies(route: Route) -> dict[str, Any]:
     body = route.body
     assert body is not None
     content: dict[str, Any] = {JSON: {"schema": body.json}}
+    if body.example is not None:
+        content[JSON]["example"] = body.example
     if body.files:
         files = {name: array(_BINARY, 1, most) if most > 1 else _BINARY for name, most in body.files.items()}
         needed = [name for name in body.files if name != "truth"]

@@ -26,7 +26,7 @@ _STATUS = {
 }
 _UPSTREAM = {
     502: "The model server failed. The reason is in the gateway's log.",
-    503: "The model server does not answer; try again in a moment.",
+    503: "The model server does not answer; if it is not running, start it with `ladle serve`.",
     504: "The model server did not answer in time.",
 }
 _INTERNAL = "The gateway failed. The reason is in its log."

@@ -36,6 +36,7 @@ class Body:
     files     parts of a form that are files, each with the most that one request may hold
     raw       media types of a body that is the input itself
     expected  what an error says about a body of another type
+    example   a body as JSON, for the documents
     """
 
     json: Schema
@@ -43,6 +44,7 @@ class Body:
     raw: tuple[str, ...] = ()
     required: bool = True
     expected: str = JSON
+    example: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ MAX_VALUES = 10_000
 VERSION = integer(1, 2**63 - 1, about="the version that answers (default: the latest)")
 IMAGE = string("PNG, JPEG or WebP in base64, plain or URL-safe", format="base64-image", contentEncoding="base64")
 MASK = string("grey image in base64 whose pixels are class ids", format="base64-image", contentEncoding="base64")
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+"""A black image of one pixel, for examples."""
 PNG_BASE64 = string("PNG in base64", contentEncoding="base64")
 SAMPLE = string("file of one of the model's samples, as GET .../samples lists them", format="sample")
 SEEN = nullable(obj({"width": integer(), "height": integer(), "channels": integer(), "image": PNG_BASE64}))
@@ -85,7 +87,7 @@ class Verb:
             ]
         }
         files = {"image": self.config.max_images, **dict.fromkeys(more, 1)}
-        return Body(schema, files, uploads.RAW, expected=uploads.EXPECTED)
+        return Body(schema, files, uploads.RAW, expected=uploads.EXPECTED, example={"image": PIXEL})
 
     def sample(self, file: str, name: str) -> tuple[Json, bytes]:
         """A sample's entry and its image, or its mask if `file` is that. Problem 404: there is no such file."""

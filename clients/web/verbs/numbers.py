@@ -33,7 +33,7 @@ class NumberVerbs(Verb):
                 self.regress,
                 {"y": numbers(nullable(number()))},
                 {},
-                Body(obj({"x": numbers(number(-1e30, 1e30)), "version": VERSION}, ("x",))),
+                Body(obj({"x": numbers(number(-1e30, 1e30)), "version": VERSION}, ("x",)), example={"x": [[1.0]]}),
                 about="x: one value or a list, with the axes of the model's input, with or without the batch axis.",
             ),
             self.route(
@@ -48,6 +48,7 @@ class NumberVerbs(Verb):
                 {},
                 Body(
                     obj({"starts": array(START, 1, self.config.max_images), "version": VERSION}, ("starts",)),
+                    example={"starts": [[1.0, 0.0]]},
                 ),
                 has_picture=True,
                 about="The picture shows the paths, over contour lines if the model has the signature `value`.",

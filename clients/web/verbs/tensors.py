@@ -39,7 +39,10 @@ class TensorVerbs(Verb):
                 self.predict,
                 {"signature": string(), "outputs": any_by_name, "tensors": any_by_name},
                 {},
-                Body(obj({"signature": SIGNATURE, "inputs": INPUTS, "version": VERSION}, ("inputs",))),
+                Body(
+                    obj({"signature": SIGNATURE, "inputs": INPUTS, "version": VERSION}, ("inputs",)),
+                    example={"signature": "serving_default", "inputs": {"x": [[1.0]]}},
+                ),
                 about="`inputs` have the names, types and shapes of the signature, as GET /api/v1/models/{name} tells. "
                 '`outputs` are numbers and texts in nested lists, bytes as {"b64": base64}, NaN and infinity as '
                 "null. `tensors` tells the dtype and shape of each output.",

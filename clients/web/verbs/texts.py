@@ -47,6 +47,7 @@ class TextVerbs(Verb):
                     {"anyOf": [obj({key: each, **options}, (key,)) for key, each in texts.items()]},
                     raw=("text/plain",),
                     expected="application/json or text/plain",
+                    example={"text": "a warm and funny film"},
                 ),
             )
         ]

@@ -271,7 +271,7 @@ def test_a_server_that_is_away_is_503_with_retry_after_and_comes_back(web: Flask
     post(web, "lenet5:classify", LIGHT)
     server.refuse("UNAVAILABLE", "secret-host-17: connection reset", times=1)
     response = post(web, "lenet5:classify", LIGHT)
-    is_problem(response, 503, "The model server does not answer; try again")
+    is_problem(response, 503, "The model server does not answer; if it is not running, start it with `ladle serve`.")
     assert response.headers["Retry-After"] == str(RETRY_AFTER_S)
     assert b"secret-host-17" not in response.data
     assert post(web, "lenet5:classify", LIGHT).status_code == 200
