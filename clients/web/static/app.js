@@ -7,11 +7,12 @@ import { gallery } from "./gallery.js";
 import { modelPage } from "./page.js";
 import { service } from "./service.js";
 import { setServers } from "./snippets.js";
-import { storage } from "./storage.js";
+import { themes } from "./themes.js";
 
 const POLL_MS = 3000;
 const main = document.getElementById("main");
 let known = null; // the models, once they were listed
+let training = []; // what trains now
 let reachable = true;
 let shown = null; // the view on the page: {node, update?, name?, open?}
 
@@ -27,8 +28,9 @@ function announce(state, text) {
 async function poll() {
   const before = reachable;
   try {
-    const { ready, models } = await listing();
+    const { ready, models, training: runs } = await listing();
     known = models;
+    training = runs;
     reachable = ready;
     const served = known.filter((model) => model.state === "AVAILABLE").length;
     if (ready) announce("AVAILABLE", served === 1 ? "1 model is served" : `${served} models are served`);
@@ -38,11 +40,9 @@ async function poll() {
     reachable = false;
     known = known?.map((model) => ({ ...model, state: "UNREACHABLE" })) ?? null;
   }
-  if (known) shown?.update?.(known);
-  if (reachable && !before) {
-    document.dispatchEvent(new Event(BACK));
-    addresses();
-  }
+  if (known) shown?.update?.(known, { training, reachable });
+  if (reachable) document.dispatchEvent(new CustomEvent(BACK, { detail: { first: !before } }));
+  if (reachable && !before) addresses();
 }
 
 async function live() {
@@ -89,31 +89,6 @@ function go(event) {
   window.scrollTo(0, 0);
 }
 
-// --- theme -------------------------------------------------------------------------------------
-
-function themes() {
-  const button = document.getElementById("theme");
-  const order = ["auto", "light", "dark"];
-  const kept = storage("localStorage");
-  const stored = () => kept.getItem("theme") ?? "auto";
-  const show = (theme) => {
-    button.lastElementChild.textContent = theme;
-    button.setAttribute("aria-label", `Theme: ${theme}`);
-  };
-  show(stored());
-  button.addEventListener("click", () => {
-    const next = order[(order.indexOf(stored()) + 1) % order.length];
-    if (next === "auto") {
-      kept.removeItem("theme");
-      delete document.documentElement.dataset.theme;
-    } else {
-      kept.setItem("theme", next);
-      document.documentElement.dataset.theme = next;
-    }
-    show(next);
-  });
-}
-
 // --- key ---------------------------------------------------------------------------------------
 
 function keys() {
@@ -124,7 +99,7 @@ function keys() {
       event.preventDefault();
       useKey(input.value.trim());
       form.remove();
-      poll().then(() => { document.dispatchEvent(new Event(BACK)); shown = null; go(); });
+      poll().then(() => { document.dispatchEvent(new CustomEvent(BACK, { detail: { first: true } })); shown = null; go(); });
     } }, el("label.title", { htmlFor: "key" }, "This gateway requires an API key"), el("div.row.tight.wrap", {}, input, el("button.main", {}, "Use it")),
     el("p.hint", {}, "The key is kept until this tab is closed."));
     main.before(form);

@@ -1,9 +1,10 @@
 // The model card: the network, its data, its figures and its signatures.
 
 import { load, reports as fetchReports, reportUrl } from "./api.js";
-import { bytes, count, el, figure, metric } from "./dom.js";
+import { bytes, count, el, figure, icon, meaning, metric } from "./dom.js";
 import { stateOf } from "./summary.js";
 
+const FOLDED = 20; // more classes are folded away, with a search
 const WIDE = ["curves.png", "samples.png", "reconstructions.png", "masks.png"];
 
 export function card(model) {
@@ -11,12 +12,12 @@ export function card(model) {
   if (!written) {
     const why = model.card_error ? el("p.notice.bad", {}, `This model's card cannot be used. ${model.card_error}.`)
       : el("p.notice", {}, "This model has no card. The server says this about it:");
-    return el("div.cardview", {}, why, versions(model), signatures(model.signatures));
+    return el("div.cardview", {}, why, classes(model.labels ?? []), versions(model), signatures(model.signatures));
   }
   return el("div.cardview", {},
     written.data?.synthetic ? el("p.notice.warn", {}, "This model was trained on generated data: its figures say nothing about real data.") : "",
     el("div.columns", {}, figures(written), data(written)),
-    pictures(model), el("div.columns", {}, training(written), parity(written)),
+    classes(model.labels ?? []), pictures(model), training(written), parity(written),
     versions(model), signatures(Object.keys(model.signatures ?? {}).length ? model.signatures : written.signatures));
 }
 
@@ -43,18 +44,39 @@ function figures(written) {
     .flatMap(([name, values]) => numbers(values).map(([key, value]) => [`${metric(name)}: ${key}`, split, figure(name, value)])));
   const notes = splits.flatMap((split) => Object.entries(metrics[split]).filter(([, value]) => typeof value === "string"));
   const cell = (name, split) => (typeof metrics[split][name] === "number" ? figure(name, metrics[split][name]) : "");
-  return part("Figures", table("Figures by split", ["", ...splits], [...names.map((name) => [metric(name), ...splits.map((split) => cell(name, split))]),
+  const named = (name) => [metric(name), meaning(name) ? el("span.hint.note", {}, meaning(name)) : ""];
+  const sizes = written.data?.splits ?? {};
+  const head = (split) => [split, sizes[split] ? el("span.note", {}, ` ${count(sizes[split])} examples`) : ""];
+  if (!splits.length) return part("Figures", el("p.hint", {}, "The card has no figures of this model."));
+  return part("Figures", table("Figures by split", ["", ...splits.map(head)], [...names.map((name) => [named(name), ...splits.map((split) => cell(name, split))]),
     ...nested.map(([name, split, value]) => [name, ...splits.map((each) => (each === split ? value : ""))])]),
   ...notes.map(([name, text]) => el("p.hint", {}, `${metric(name)}: ${text}`)));
 }
 
 function data(written) {
-  const [set, labels] = [written.data ?? {}, written.labels ?? []];
+  const set = written.data ?? {};
+  if (!set.name) return part("Data", el("p.hint", {}, "The card does not tell the data that this model was trained on."));
   return part("Data", facts([
     ["Data set", set.name && `${set.name}${set.synthetic ? " (synthetic)" : ""}`], ["Source", set.source], ["Origin", set.origin], ["Licence", set.licence],
     ["Examples", set.splits && Object.entries(set.splits).map(([split, number]) => `${split} ${count(number)}`).join(", ")],
-    ["Split", set.notes], ["Classes", labels.join(", ")], ["SHA-256", set.sha256 && el("code", {}, set.sha256)],
+    ["Split", set.notes], ["SHA-256", set.sha256 && el("code", {}, set.sha256)],
   ]));
+}
+
+/** The labels with their ids. Many are folded, and a search finds one. */
+function classes(labels) {
+  if (!labels.length) return "";
+  const rows = labels.map((label, id) => el("li", {}, el("span.soft", {}, String(id)), " ", label));
+  const list = el("ol.classes", {}, ...rows);
+  if (labels.length <= FOLDED) return part(`${count(labels.length)} classes`, list);
+  const none = el("p.hint", { hidden: true, role: "status" }, "No class has this in its name.");
+  const search = el("input", { type: "search", id: "class-search", placeholder: "Part of a name", oninput: () => {
+    const wanted = search.value.trim().toLowerCase();
+    rows.forEach((row, id) => { row.hidden = !labels[id].toLowerCase().includes(wanted); });
+    none.hidden = rows.some((row) => !row.hidden);
+  } });
+  return part(`${count(labels.length)} classes`, el("details", {}, el("summary", {}, `Show all, or search: ${labels.slice(0, 3).join(", ")} …`),
+    el("div.stack", {}, el("label.title", { htmlFor: "class-search" }, "Search"), search, none, el("div.scroll.tall", { tabIndex: 0, role: "region", "aria-label": "Classes" }, list))));
 }
 
 function pictures(model) {
@@ -64,7 +86,7 @@ function pictures(model) {
     const about = `${title} of ${model.name}`;
     const image = load(el("img", { alt: about, loading: "lazy" }), reportUrl(model.name, file));
     return el(WIDE.includes(file) ? "section.card.wide" : "section.card", {}, el("h2", {}, title),
-      el("button.paper", { type: "button", title: "Enlarge", onclick: () => enlarge(image.src, about) }, image));
+      el("button.paper", { type: "button", "aria-label": `Enlarge: ${about}`, onclick: () => enlarge(image.src, about) }, image, el("span.lens", {}, icon("enlarge"), "Enlarge")));
   }))).catch(() => node.remove());
   return node;
 }

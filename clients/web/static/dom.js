@@ -56,6 +56,8 @@ const STROKES = {
   eraser: "M4 15l9-9 6 6-7 7H8l-4-4zM9 10l6 6M12 19h8",
   undo: "M9 7L4 12l5 5M4 12h10a5 5 0 0 1 5 5v1",
   clear: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
+  enlarge: "M11 4a7 7 0 1 0 0 14a7 7 0 0 0 0-14zM16 16l4 4M11 8v6M8 11h6",
+  camera: "M4 8h4l2-3h4l2 3h4v11H4zM12 10a3.5 3.5 0 1 0 0 7a3.5 3.5 0 0 0 0-7z",
 };
 
 /** An icon for a button. Screen readers skip it: the button's text says the same. */
@@ -80,4 +82,28 @@ export function figure(name, value) {
 export function metric(name) {
   const words = name.replaceAll("_", " ").replace(/\biou\b/, "IoU").replace(/\belbo\b/, "ELBO").replace(/\bfrechet\b/, "Fréchet").replace(/\bkl\b/, "KL");
   return words.replace(/r squared/, "R²");
+}
+
+const MEANINGS = [ // of metrics, by their names: which way is better, and what is measured
+  [/^top_(\d+)_accuracy$/, "higher", "share of examples whose class is among the $1 most probable"],
+  [/accuracy/, "higher", "share of right answers"],
+  [/iou/, "higher", "overlap of mask and truth: their intersection over their union"],
+  [/dice/, "higher", "overlap of mask and truth: twice their intersection over the sum of both"],
+  [/r_squared/, "higher", "share of the variation that is explained; 1 is perfect, 0 is no better than the mean"],
+  [/elbo/, "higher", "evidence lower bound of an image's log-likelihood, in nats"],
+  [/frechet/, "lower", "distance between the features of generated and of real images"],
+  [/diversity/, "higher", "how much generated images differ from one another"],
+  [/squared_error/, "lower", "mean of the squared difference to the truth"],
+  [/absolute_error/, "lower", "mean of the difference to the truth"],
+  [/cross_entropy/, "lower", "mean surprise at the truth, in nats"],
+  [/^kl/, "", "how far codes are from the normal distribution, in nats"],
+  [/loss/, "lower", "what training made smaller"],
+];
+
+/** What a metric measures and which way is better; "" for one that is not known. */
+export function meaning(name) {
+  const found = MEANINGS.find(([pattern]) => pattern.test(name));
+  if (!found) return "";
+  const [pattern, better, words] = found;
+  return [words.replace("$1", pattern.exec(name)[1] ?? ""), better && `${better} is better`].filter(Boolean).join("; ");
 }

@@ -134,6 +134,6 @@ export function drawing(model, onimage, onempty) {
     el("div.row.wrap.tight", {}, tools,
       el("button.quiet", { type: "button", onclick: undo }, icon("undo"), "Undo"),
       el("button.quiet", { type: "button", onclick: clear }, icon("clear"), "Clear"), save),
-    width.node, el("p.hint", {}, `${model.name} was trained on light shapes on a dark ground.`),
+    width.node, model.data ? el("p.hint", {}, `${model.name} was trained on light shapes on a dark ground.`) : "",
     el("p.hint.keys", { id: "draw-keys" }, KEYS));
 }

@@ -11,17 +11,19 @@ const MOST = 64;
 const FIRST = { n: 16, seed: 7 };
 const LARGEST_SEED = 2 ** 32 - 1; // JavaScript has exact whole numbers up to 2 ** 53 only; the gateway takes 64 bits
 export const SEEDS = 1e6;
+export const SEED_WORDS = `The seed must be a whole number from 0 to ${count(LARGEST_SEED)}.`;
+
+/** Whether the text of a field is a seed. */
+export const isSeed = (text) => text.trim() !== "" && Number.isInteger(Number(text)) && Number(text) >= 0 && Number(text) <= LARGEST_SEED;
 
 export function generate(model) {
-  const panel = new Panel(model);
+  const panel = new Panel(model, { tall: true });
   const seed = el("input", { type: "number", id: "seed", min: 0, max: LARGEST_SEED, value: FIRST.seed, onchange: () => ask() });
   const n = slider("Images", { id: "n", min: 1, max: MOST, value: FIRST.n, oninput: () => ask(true) });
   const body = () => ({ n: Number(n.input.value), seed: Number(seed.value) });
   const ask = (stream = false) => {
     const request = body();
-    if (!seed.value.trim() || !Number.isInteger(request.seed) || request.seed < 0 || request.seed > LARGEST_SEED) {
-      return panel.clear(`The seed must be a whole number from 0 to ${count(LARGEST_SEED)}.`);
-    }
+    if (!isSeed(seed.value)) return panel.clear(SEED_WORDS);
     return panel.ask({
       verb: "generate", body: request, stream, draw: ({ images }) => grid(images, isSmall(model)), say: () => `${request.n} images from seed ${request.seed}`,
       code: () => jsonCode(model.name, "generate", request, { signature_name: "generate", inputs: request }, [

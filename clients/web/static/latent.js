@@ -3,7 +3,7 @@
 import { base64, dataUrl, load, picture, post, sampleUrl } from "./api.js";
 import { Panel } from "./panel.js";
 import { el, icon, slider } from "./dom.js";
-import { grid, SEEDS } from "./generate.js";
+import { grid, isSeed, SEED_WORDS, SEEDS } from "./generate.js";
 import { plate, save } from "./parts.js";
 import { isSmall, picker } from "./picker.js";
 import { json as jsonCode, literal, path as pathCode } from "./snippets.js";
@@ -26,7 +26,7 @@ function decoder(model) {
 
 // Box-Muller: two uniform numbers give a normal one.
 const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
-const rounded = (value) => Math.round(100 * Math.min(Math.max(value, -REACH), REACH)) / 100;
+const rounded = (value) => Math.round(100 * value) / 100;
 
 // --- sliders -----------------------------------------------------------------------------------
 
@@ -36,12 +36,23 @@ export function explore(model, samples) {
   const { key, input, output } = decoder(model);
   let moved = 0;
   const sliders = Array.from({ length: dim }, (_, i) => slider(`z${i + 1}`, {
-    id: `z${i + 1}`, min: -REACH, max: REACH, step: 0.01, value: 0, show: (value) => value.toFixed(2).replace("-", "−"), oninput: () => { moved = i; ask(true); },
+    id: `z${i + 1}`, min: -REACH, max: REACH, step: 0.01, value: 0, show: (value) => value.toFixed(2).replace("-", "−"), oninput: (value) => { moved = i; numbers[i] = value; ask(true); },
   }));
-  const code = () => sliders.map((each) => Number(each.input.value));
-  const set = (values) => { values.forEach((value, i) => sliders[i].set(rounded(value))); return ask(); };
+  // A code of a real image may have numbers beyond the sliders: they stay as they are until their slider is moved.
+  const numbers = Array(dim).fill(0);
+  const beyond = el("p.hint", { role: "status" });
+  const code = () => [...numbers];
+  const set = (values) => {
+    values.forEach((value, i) => { numbers[i] = rounded(value); sliders[i].set(numbers[i]); });
+    return ask();
+  };
+  const tell = () => {
+    const far = numbers.flatMap((value, i) => (Math.abs(value) > REACH ? [`z${i + 1} = ${value.toFixed(2).replace("-", "−")}`] : []));
+    beyond.textContent = far.length ? `Beyond its slider, and used as it is: ${far.join(", ")}.` : "";
+  };
   const ask = (stream = false) => {
     const [now, number] = [code(), moved];
+    tell();
     const sweep = SWEEP.map((value) => now.map((each, i) => (i === number ? value : each)));
     const request = { code: [now] };
     return panel.ask({
@@ -69,7 +80,7 @@ export function explore(model, samples) {
   return panel.frame(el("div.row.wrap", {}, el("h3", {}, `A code of ${dim} numbers`), el("div.row.tight", {},
     el("button", { type: "button", onclick: () => set(code().map(normal)) }, icon("dice"), "Roll"),
     el("button", { type: "button", onclick: () => set(code().map(() => 0)) }, "Zero"))),
-  el("div.sliders", {}, ...sliders.map((each) => each.node)),
+  el("div.sliders", {}, ...sliders.map((each) => each.node)), beyond,
   starts.length ? el("div.stack", {}, el("h3", {}, "Start from a real image"), el("div.samples.row-of-eight", {}, ...starts)) : "");
 }
 
@@ -80,7 +91,7 @@ async function download(model, body, name) {
 // --- between two codes ------------------------------------------------------------------------
 
 export function interpolate(model, samples) {
-  const panel = new Panel(model);
+  const panel = new Panel(model, { tall: true });
   const encodes = model.verbs.includes("reconstruct");
   const ends = { from: null, to: null };
   const steps = slider("Steps", { id: "steps", min: 3, max: 16, value: PATH.steps, oninput: () => ask(true) });
@@ -102,15 +113,16 @@ export function interpolate(model, samples) {
     };
     const drop = () => { newest++; ends[side] = null; };
     const input = encodes ? picker(model, samples, { canDraw: false, onimage, onempty: (words) => { drop(); panel.clear(words); }, onerror: (error) => { drop(); panel.fail(error); }, start, legend: `${legend}: where the image comes from` })
-      : seedOf(side, start, (seed) => { ends[side] = { end: { seed } }; ask(); });
+      : seedOf(side, start, (seed) => { ends[side] = { end: { seed } }; ask(); }, (words) => { drop(); panel.clear(words); });
     return el("fieldset.end", {}, el("legend.title", {}, legend), input);
   };
   return panel.frame(el("div.both", {}, end("from", "From", 0), end("to", "To", 3)), steps.node,
     el("p.hint", {}, encodes ? "Each image becomes a code. The network draws an image of each code between them." : "Each seed gives a code. The network draws an image of each code between them."));
 }
 
-function seedOf(side, start, use) {
-  const input = el("input", { type: "number", min: 0, value: start + 1, id: `seed-${side}`, "aria-label": "Seed", onchange: () => use(Math.max(0, Math.trunc(Number(input.value)) || 0)) });
+function seedOf(side, start, use, refuse) {
+  const read = () => (isSeed(input.value) ? use(Number(input.value)) : refuse(SEED_WORDS));
+  const input = el("input", { type: "number", min: 0, value: start + 1, id: `seed-${side}`, "aria-label": "Seed", onchange: read });
   queueMicrotask(() => use(start + 1));
   const roll = () => { input.value = Math.floor(Math.random() * SEEDS); use(Number(input.value)); };
   return el("div.row.tight", {}, input, el("button", { type: "button", onclick: roll }, icon("dice"), "Roll"));

@@ -8,7 +8,7 @@ import { json as jsonCode, literal } from "./snippets.js";
 const AXES = ["x", "y"];
 
 export function minimise(model, samples) {
-  const panel = new Panel(model);
+  const panel = new Panel(model, { tall: true });
   const first = samples.find((sample) => sample.x?.length === AXES.length)?.x ?? [1, 0];
   const fields = first.map((value, i) => el("input", { type: "number", step: "any", id: `start-${AXES[i]}`, value: Number(value.toFixed(2)), oninput: () => ask() }));
   const ask = () => {

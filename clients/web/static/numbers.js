@@ -65,7 +65,7 @@ function wide(rows, many, { onvalues, onempty, start }) {
 
 /** {name, words, low, high} of each column. */
 function columns(model, rows, many) {
-  const told = model.card?.columns ?? [];
+  const told = model.card?.data?.columns ?? [];
   const names = rows[0]?.columns ?? [];
   return Array.from({ length: many }, (_, i) => {
     const { name, about, unit, low, high } = told[i] ?? {};

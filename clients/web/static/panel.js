@@ -4,7 +4,9 @@ import { post } from "./api.js";
 import { el, milliseconds } from "./dom.js";
 import { snippets } from "./snippets.js";
 
-export const BACK = "ladle-back"; // an event of the document: the model server answers again
+const NARROW = matchMedia("(max-width: 760px)");
+export const BACK = "ladle-back"; // an event of the document: the model server answers; `detail.first`: it did not before
+const MOST_RETRIES = 4; // of a question that failed, while the server answers: its first answers may still be refusals
 
 /**
  * One panel of a model. A question is `{verb, body, query, draw(answer), say(answer), code, stream}`: `draw` returns the
@@ -15,26 +17,30 @@ export const BACK = "ladle-back"; // an event of the document: the model server 
  * show nothing until the hand stops.
  */
 export class Panel {
-  constructor(model) {
+  constructor(model, { tall = false } = {}) {
     this.model = model;
+    this.tall = tall; // the answer is a large picture or a long text: on a phone it stands below the input
     this.running = this.waiting = this.last = null;
     this.failed = false;
+    this.retries = 0;
     this.result = el("div.result", {}, el("p.hint.blank", {}, "The answer appears here."));
     this.latency = el("p.latency");
     this.said = el("p.unseen", { role: "status" });
     this.snippets = snippets();
-    const again = () => {
+    const again = ({ detail: { first } }) => {
+      if (first) this.retries = 0;
       // The document outlives the panel, so a panel that has left the page takes its listener away.
       if (!this.node?.isConnected) document.removeEventListener(BACK, again);
-      else if (this.failed) this.ask(this.last);
+      else if (this.failed && !this.running && this.retries++ < MOST_RETRIES) this.ask(this.last);
     };
     document.addEventListener(BACK, again);
   }
 
   frame(...input) {
-    this.node = el("div.panel", {},
+    this.node = el(this.tall ? "div.panel" : "div.panel.sticky", {},
       el("section.card.in", { "aria-label": "Input" }, ...input),
-      el("section.card.out", { "aria-label": "Answer" }, this.result, this.latency, this.said), this.snippets.node);
+      // On a phone the answer scrolls by itself, so keys must reach it.
+      el("section.card.out", { "aria-label": "Answer", tabIndex: !this.tall && NARROW.matches ? 0 : undefined }, this.result, this.latency, this.said), this.snippets.node);
     return this.node;
   }
 
@@ -45,6 +51,7 @@ export class Panel {
     }
     this.running?.abort();
     const running = new AbortController();
+    if (question !== this.last) this.retries = 0;
     Object.assign(this, { running, waiting: null, last: question });
     this.result.setAttribute("aria-busy", "true");
     if (question.code) this.snippets.show(question.code);

@@ -3,14 +3,15 @@
 import { file as fetchFile, key, load, sampleUrl } from "./api.js";
 import { drawing } from "./drawing.js";
 import { choice, el } from "./dom.js";
+import { camera, canFilm, prepared } from "./photos.js";
 
-const TYPES = ["image/png", "image/jpeg", "image/webp"];
-const LARGEST = 16 * 2 ** 20; // bytes; the gateway's own limit may be lower, and its error says so
+const LARGEST = 64 * 2 ** 20; // bytes; what is larger than the gateway's own limit is made smaller before
 const FREED_MS = 60000;
 const EMPTY = {
   samples: "Choose a sample.",
   draw: "Draw something. The answer follows each stroke.",
   upload: "Choose an image.",
+  camera: "Take a picture.",
 };
 
 let pickers = 0;
@@ -24,7 +25,7 @@ let pickers = 0;
 export function picker(model, samples, { canDraw, onimage, onempty, onerror, start = 0, legend = "Where the image comes from" }) {
   const pictures = samples.filter((sample) => sample.file);
   const small = isSmall(model);
-  const ways = [pictures.length && ["samples", "Samples"], canDraw && ["draw", "Draw"], ["upload", "Upload"]].filter(Boolean);
+  const ways = [pictures.length && ["samples", "Samples"], canDraw && ["draw", "Draw"], ["upload", "Upload"], canFilm() && ["camera", "Camera"]].filter(Boolean);
   let way = ways[0][0];
   const publish = freeing(onimage);
   // Images arrive late: a sample is fetched, a drawing is encoded. One that belongs to a way that was left is dropped.
@@ -34,6 +35,7 @@ export function picker(model, samples, { canDraw, onimage, onempty, onerror, sta
     samples: () => sampleGrid(model.name, pictures, small, start, from("samples"), onerror),
     upload: () => dropZone(upload, canDraw),
     draw: () => drawing(model, from("draw"), () => onempty(EMPTY.draw)),
+    camera: () => camera((blob) => from("camera")({ blob, source: { file: "photograph.jpg", type: blob.type }, url: URL.createObjectURL(blob) }), (words) => { if (way === "camera") onerror(new Error(words)); }),
   };
   const body = el("div.picker-body");
   const open = (chosen) => {
@@ -104,15 +106,20 @@ function uploads(onimage, onerror) {
   const about = el("p.file", { hidden: true });
   const ask = async () => {
     const asked = file;
-    const blob = inverted ? await negative(asked) : asked;
-    if (asked !== file) return; // another file was chosen while this one was inverted
-    const name = inverted ? `inverted-${stem(asked.name)}.png` : asked.name || "image.png";
+    const { blob: read, note } = await prepared(asked);
+    const blob = inverted ? await negative(read) : read;
+    if (asked !== file) return; // another file was chosen while this one was read
+    const ending = blob.type === "image/jpeg" ? "jpg" : "png";
+    const name = inverted ? `inverted-${stem(asked.name)}.png` : note ? `sent-${stem(asked.name)}.${ending}` : asked.name || "image.png";
     const url = URL.createObjectURL(blob);
     about.hidden = false;
-    about.replaceChildren(el("span", {}, name), inverted || !asked.name ? el("a", { href: url, download: name }, "Save it, for the code below") : "");
+    about.replaceChildren(el("span", {}, name), note ? el("span.soft", {}, note) : "", inverted || note || !asked.name ? el("a", { href: url, download: name }, "Save it, for the code below") : "");
     onimage({ blob, source: { file: name, type: blob.type }, url });
   };
-  const guarded = () => ask().catch(() => refuse(`This browser cannot read ${file.name} as an image.`));
+  const guarded = () => {
+    const asked = file;
+    return ask().catch(() => { if (asked === file) refuse(`This browser cannot read ${asked.name || "it"} as an image; save it as PNG or JPEG.`); });
+  };
   const refuse = (words) => {
     file = null;
     about.hidden = true;
@@ -124,8 +131,8 @@ function uploads(onimage, onerror) {
     invert: (on) => { inverted = on; if (file) guarded(); },
     askAgain: () => { if (file) guarded(); },
     take: (given) => {
-      if (!TYPES.includes(given.type)) return refuse(`Got ${given.name}, which is ${given.type || "of an unknown type"}; expected PNG, JPEG or WebP.`);
-      if (given.size > LARGEST) return refuse(`Got ${given.name} with ${(given.size / 2 ** 20).toFixed(1)} MiB; expected at most 16 MiB.`);
+      if (given.type && !given.type.startsWith("image/")) return refuse(`Got ${given.name}, which is ${given.type}; expected an image.`);
+      if (given.size > LARGEST) return refuse(`Got ${given.name} with ${(given.size / 2 ** 20).toFixed(1)} MiB; expected at most ${LARGEST / 2 ** 20} MiB.`);
       file = given;
       return guarded();
     },
@@ -148,9 +155,9 @@ async function negative(file) {
 
 function dropZone(upload, canInvert) {
   const id = `file-${++pickers}`;
-  const input = el("input.unseen", { type: "file", accept: TYPES.join(","), id, onchange: () => input.files[0] && upload.take(input.files[0]) });
+  const input = el("input.unseen", { type: "file", accept: "image/*", id, onchange: () => input.files[0] && upload.take(input.files[0]) });
   return el("div", {}, input, el("label.drop", { htmlFor: id }, el("strong", {}, "Choose an image"),
-    el("span", {}, "or drop it here, or paste it. PNG, JPEG or WebP, up to 16 MiB.")), upload.about,
+    el("span", {}, "or drop it here, or paste it. Any image that this browser can read.")), upload.about,
   canInvert ? el("label.check", {}, el("input", { type: "checkbox", checked: upload.inverted(),
     onchange: (event) => upload.invert(event.target.checked) }), "Invert the colours: the model was trained on light shapes on a dark ground") : "");
 }

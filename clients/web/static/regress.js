@@ -15,13 +15,14 @@ export function regress(model, samples) {
   const panel = new Panel(model);
   const { key, input, width } = numericInput(model);
   const row = (values) => (width ? values : values[0]);
-  const unit = model.card?.target?.unit ? ` ${model.card.target.unit}` : "";
+  const target = model.card?.data?.target;
+  const unit = target?.unit ? ` ${target.unit}` : "";
   const onvalues = (values) => {
     const line = values.length === 1 ? Array.from({ length: POINTS }, (_, i) => reach(values[0])[0] + (i * (reach(values[0])[1] - reach(values[0])[0])) / (POINTS - 1)) : [];
     return panel.ask({
       verb: "regress", body: { x: [row(values), ...line.map((x) => row([x]))] }, stream: true,
       say: ({ y }) => `The answer is ${numbersOf(y[0]).map(text).join(", ")}${unit}`,
-      draw: ({ y: [first, ...rest] }) => [...answer(numbersOf(first), unit), truth(values, unit), line.length ? chart(line, rest, values[0], first) : ""],
+      draw: ({ y: [first, ...rest] }) => [...answer(numbersOf(first), unit), target?.about ? el("p.sure", {}, target.about) : "", truth(values, unit), line.length ? chart(line, rest, values[0], first) : ""],
       code: () => jsonCode(model.name, "regress", { x: [row(values)] }, { signature_name: key, instances: [{ [input]: row(values) }] }, [
         `answer = client.predict(${literal(model.name)}, {${literal(input)}: [${literal(row(values))}]}, signature=${literal(key)})`, "print(answer)"]),
     });

@@ -17,7 +17,7 @@ const swatch = (color) => {
 };
 
 export function segment(model, samples) {
-  const panel = new Panel(model);
+  const panel = new Panel(model, { tall: true });
   const look = { opacity: 0.55, layer: "mask" }; // what the user chose stays for the next image
   const onimage = async (image) => {
     const truth = image.sample?.mask ? file(sampleUrl(model.name, image.sample.mask)).then(classIds).catch(() => null) : null;

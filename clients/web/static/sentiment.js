@@ -9,6 +9,8 @@ import { json as jsonCode } from "./snippets.js";
 const TYPING_MS = 250; // a text is sent after this pause
 const LONGEST = 20000;
 const LISTED = 4; // words in each direction
+const CHIP = 140; // characters of a review on its button
+const GAP = /^(?:<br \/>|[\s!"#$%&()*+,\-./:;<=>?@[\\\]^_`{|}~])+$/; // between words, as the gateway splits a text
 const LEAST = 0.005; // a smaller influence is not coloured,
 const WEAKEST = 0.12; // nor one below this share of the strongest
 const RESTING_MS = 350; // the words are weighed after this longer pause: that request holds a text for each word
@@ -32,7 +34,7 @@ export function sentiment(model, samples) {
       verb: "sentiment", body: { text: given },
       draw: ({ results: [answer] }) => {
         const place = el("div.stack.words", {}, el("h3", {}, "Which words decided it"), el("p.hint", {}, "Asking again without each word."));
-        timer = setTimeout(() => { weighing = new AbortController(); weigh(model.name, given, place, weighing.signal); }, RESTING_MS);
+        timer = setTimeout(() => { weighing = new AbortController(); weigh(model, given, place, weighing.signal); }, RESTING_MS);
         return [...scale(answer, truth), place];
       },
       say: ({ results: [answer] }) => `${answer.label}, ${percent(answer.probability)} sure`,
@@ -47,17 +49,20 @@ export function sentiment(model, samples) {
     ask();
   };
   const reviews = samples.filter((sample) => sample.text).sort((a, b) => a.text.length - b.text.length);
-  const chips = reviews.map((sample) => el("button.quote", { type: "button", onclick: () => use(sample) }, `${plain(sample.text).slice(0, 80)}…`));
+  const chips = reviews.map((sample) => el("button.quote", { type: "button", onclick: () => use(sample) },
+    sample.label ? el("b", {}, sample.label) : "", el("span", {}, clipped(plain(sample.text)))));
   queueMicrotask(() => (reviews.length ? use(reviews[0]) : text.focus()));
   return panel.frame(el("label.title", { htmlFor: "text" }, "Text"), text,
     el("p.hint", {}, "The answer follows as you type.", reading(model)),
     chips.length ? el("div.stack", {}, el("h3", {}, "Reviews from the test set, not seen in training"), el("div.quotes", {}, ...chips)) : "");
 }
 
-function reading(model) {
-  const longest = model.card?.config?.max_length;
-  return longest ? ` The network reads the last ${longest - 1} words.` : "";
-}
+const clipped = (text) => (text.length > CHIP ? `${text.slice(0, CHIP)}…` : text);
+
+/** How many words of a text the network reads, its last ones; undefined if the card does not tell. */
+const longest = (model) => model.card?.config?.max_length ?? undefined;
+
+const reading = (model) => (longest(model) ? ` The network reads the last ${longest(model)} words.` : "");
 
 function scale(answer, truth) {
   const marker = el("span.marker");
@@ -67,11 +72,11 @@ function scale(answer, truth) {
     el("div.row.ends", { "aria-hidden": "true" }, el("span", {}, "negative"), el("span", {}, "positive")))];
 }
 
-async function weigh(name, text, place, signal) {
+async function weigh(model, text, place, signal) {
   let shown;
   try {
-    const { answer } = await post(name, "sentiment", { text, explain: true }, { signal });
-    shown = words(answer.results[0]);
+    const { answer } = await post(model.name, "sentiment", { text, explain: true }, { signal });
+    shown = words(answer.results[0], longest(model));
   } catch (error) {
     if (error.name === "AbortError") return;
     shown = [el("p.hint", {}, error.message)];
@@ -80,14 +85,17 @@ async function weigh(name, text, place, signal) {
 }
 
 /** The text with each word coloured by its influence, the legend, and the strongest words as a list. */
-function words({ pieces, explained }) {
+function words({ pieces, explained }, mostRead = Infinity) {
+  const isWord = pieces.map(({ text }) => !GAP.test(text));
+  let behind = isWord.filter(Boolean).length;
+  const unread = pieces.map((_, i) => (isWord[i] ? behind-- : behind) > mostRead); // of a long text the last words are read
   const strength = pieces.map((piece) => Math.abs(piece.influence ?? 0));
   const most = Math.max(...strength, LEAST);
   const least = Math.max(LEAST, WEAKEST * most);
   const moved = pieces.filter((_, i) => strength[i] >= least);
-  const shown = pieces.map((piece) => {
+  const shown = pieces.map((piece, i) => {
     const influence = piece.influence ?? 0;
-    if (Math.abs(influence) < least) return piece.text;
+    if (Math.abs(influence) < least) return unread[i] ? el("span.unread", {}, piece.text) : piece.text;
     const mark = el(influence > 0 ? "mark.up" : "mark.down", { title: `${signed(influence)} points` }, piece.text);
     mark.style.setProperty("--strength", `${Math.round(15 + (55 * Math.abs(influence)) / most)}%`);
     return mark;
@@ -99,7 +107,7 @@ function words({ pieces, explained }) {
   const left = explained && explained.words < explained.of
     ? ` The last ${explained.words} of ${explained.of} words were tried.` : "";
   return [
-    moved.length ? el("p.read", { tabIndex: 0, role: "group", "aria-label": "The text with its words marked" }, ...shown) : el("p.hint", {}, "No single word decided it: the answer stays the same without any one of them."),
+    moved.length || unread.some(Boolean) ? el("p.read", { tabIndex: 0, role: "group", "aria-label": "The text with its words marked" }, ...shown) : el("p.hint", {}, "No single word decided it: the answer stays the same without any one of them."),
     moved.length ? el("div.sides", {}, list("towards positive", "up", 1), list("towards negative", "down", -1)) : "",
-    el("p.hint", {}, `Percentage points by which “positive” falls without the word.${left}`)];
+    el("p.hint", {}, `Percentage points by which “positive” falls without the word.${left}${unread.some(Boolean) ? " The network did not read the grey words." : ""}`)];
 }

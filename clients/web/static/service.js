@@ -7,6 +7,7 @@ import { modelHref, stateOf } from "./summary.js";
 import { setServers } from "./snippets.js";
 
 const POLL_MS = 2000;
+const MOST_MODELS = 12; // with a chart of their own
 const KEPT = 150; // points of a chart: five minutes
 const history = []; // {at: ms, server, gateway}, the newest last; kept when the user leaves the view
 
@@ -24,7 +25,7 @@ async function read() {
 /** The view. It reads the metrics while it is on the page. */
 export function service() {
   const body = el("div.stack.wide", {}, el("p.hint", {}, "Loading"));
-  const node = el("section", {}, el("h1", {}, "Service"), el("p.lead", {}, "Live metrics of the model server and of this gateway."), body);
+  const node = el("section.stack.wide", {}, el("header", {}, el("h1", {}, "Service"), el("p.lead", {}, "Live metrics of the model server and of this gateway.")), body);
   const step = async () => {
     if (!document.hidden) {
       try {
@@ -64,14 +65,17 @@ function charts({ server }) {
   const values = (pick) => (seconds.length > 1 ? history.map(pick) : [null, pick(history.at(-1))]);
   const axis = (value) => (Math.round(value) ? `${Math.round(value)} s` : "now");
   const of = (who, what) => values((point) => point[who]?.[what] ?? null);
-  const names = [...new Set(history.flatMap((point) => point.server?.models?.filter((each) => each.batch_size).map((each) => each.name) ?? []))].slice(0, 6);
+  const names = [...new Set(history.flatMap((point) => point.server?.models?.filter((each) => each.batch_size).map((each) => each.name) ?? []))].slice(0, MOST_MODELS);
+  const batch = (name) => values((point) => point.server?.models?.find((each) => each.name === name)?.batch_size ?? null);
   const plots = [
     ["Requests per second", { series: [server && { name: "model server", values: of("server", "requests_per_second") }, { name: "gateway", values: of("gateway", "requests_per_second") }].filter(Boolean), show: rate }],
     ["Latency, milliseconds", { series: ["p50_ms", "p99_ms"].map((what) => ({ name: what.slice(0, 3), values: of(server ? "server" : "gateway", what) })), show: time }],
-    names.length && ["Batch size (rows per run)", { series: names.map((name) => ({ name, values: values((point) => point.server?.models?.find((each) => each.name === name)?.batch_size ?? null) })), show: rate }],
-  ].filter(Boolean);
-  return el("div.charts", {}, ...plots.map(([title, options]) =>
-    el("section.card", {}, el("h2", {}, title), lineChart({ title, x, axis, floor: 0, ...options }))));
+  ];
+  // A model that takes thousands of rows in a run would flatten the lines of the others: each has a scale of its own.
+  const small = names.map((name) => el("div", {}, lineChart({ title: `Batch size of ${name}`, x, axis, floor: 0, series: [{ name, values: batch(name) }], show: rate })));
+  return el("div.stack.wide", {}, el("div.charts", {}, ...plots.map(([title, options]) =>
+    el("section.card", {}, el("h2", {}, title), lineChart({ title, x, axis, floor: 0, ...options })))),
+  small.length ? el("section.card", {}, el("h2", {}, "Batch size of each model"), el("p.hint", {}, "Rows that ran together, on average since the start. Each model has a scale of its own."), el("div.smalls", {}, ...small)) : "");
 }
 
 function models({ server, gateway, models: served }) {

@@ -1,6 +1,6 @@
 // A model in a few words: its state, its figure and its data, for the gallery, the page and the service.
 
-import { el, figure, metric } from "./dom.js";
+import { count, el, figure, meaning, metric } from "./dom.js";
 
 const STATES = { START: "waiting", LOADING: "loading", UNLOADING: "unloading", END: "unloaded", UNREACHABLE: "unreachable", MISSING: "not served" };
 
@@ -13,11 +13,14 @@ export function stateOf(model) {
   return el("span.state", { "data-state": model.state }, el("span.dot", { "aria-hidden": "true" }), words);
 }
 
-/** The model's main figure, with its name and the split that it was measured on. */
+/** The model's main figure: its name, the split that it was measured on, and what it means on hover. */
 export function headline(model) {
   if (!model.headline) return null;
-  const { name, value, split } = model.headline;
-  return el("p.headline", {}, el("b", {}, figure(name, value)), ` ${metric(name)} `, el("span.soft", {}, `${split} set`));
+  const { name, value, split, count: examples } = model.headline;
+  const of = examples ? `${count(examples)} examples of the ${split} set` : `the ${split} set`;
+  const words = meaning(name);
+  const title = `${words ? `${metric(name)}: ${words}. ` : ""}Measured on ${of}${model.data?.name ? ` of ${model.data.name}` : ""}.`;
+  return el("p.headline", { title }, el("b", {}, figure(name, value)), ` ${metric(name)} `, el("span.soft", {}, examples ? `on ${count(examples)} examples of the ${split} set` : `${split} set`));
 }
 
 /** The data set that the model was trained on. */

@@ -21,7 +21,7 @@ const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAA
 export const shapeText = ({ dtype, shape }) => `${dtype} ${shape ? `[${shape.map((axis) => axis ?? "?").join(", ")}]` : "of any shape"}`;
 
 export function tryIt(model, samples) {
-  const panel = new Panel(model);
+  const panel = new Panel(model, { tall: true });
   const names = Object.keys(model.signatures).sort((a, b) => (b === "serving_default") - (a === "serving_default"));
   let [chosen, timer, fields] = [names[0], 0, []];
   const form = el("div.stack.wide");

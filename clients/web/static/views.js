@@ -3,6 +3,7 @@
 import { card } from "./card.js";
 import { classify, reconstruct } from "./classify.js";
 import { generate } from "./generate.js";
+import { gradients, hasGradients } from "./gradients.js";
 import { explore, interpolate, MOST_SLIDERS } from "./latent.js";
 import { minimise } from "./minimise.js";
 import { regress } from "./regress.js";
@@ -19,6 +20,7 @@ export const VIEWS = {
   reconstruct: { title: "Reconstruct", panel: reconstruct },
   explore: { title: "Latent space", panel: explore, when: ({ verbs, latent }) => verbs.includes("generate") && latent && latent.dim <= MOST_SLIDERS },
   interpolate: { title: "Interpolate", panel: interpolate },
+  gradients: { title: "Gradients", panel: gradients, when: hasGradients },
   regress: { title: "Regress", panel: regress },
   minimise: { title: "Minimise", panel: minimise },
   try: { title: "Try it", panel: tryIt, when: ({ signatures, state }) => state === "AVAILABLE" && Object.keys(signatures ?? {}).length > 0 },

@@ -54,11 +54,14 @@ def columns(tiny: Any) -> Any:
     )
 
 
-def write_all(home: Path, tiny: Any) -> list[str]:
-    """Write every model of this module; their names."""
-    made = {"columns": columns, "flowers": flowers, "photos": photos, "triple": triple}
-    for name, make in made.items():
-        make(tiny).write(home / name, 1)
-    (home / "flowers" / "1" / "assets" / "labels.txt").write_text("\n".join(FLOWERS) + "\n")
-    (home / "photos" / "1" / "assets.extra" / "labels.txt").write_text("a\nb\nc\nd\n")
-    return list(made)
+MAKERS = {"columns": columns, "flowers": flowers, "photos": photos, "triple": triple}
+LABELS = {"flowers": ("assets", FLOWERS), "photos": ("assets.extra", ["a", "b", "c", "d"])}
+
+
+def write(home: Path, tiny: Any, *names: str) -> None:
+    """Write models of this module, by default all, with the labels that their owner puts beside them."""
+    for name in names or MAKERS:
+        folder = MAKERS[name](tiny).write(home / name, 1)
+        if name in LABELS:
+            place, labels = LABELS[name]
+            (folder / place / "labels.txt").write_text("\n".join(labels) + "\n")

@@ -23,7 +23,7 @@ from tests.clients.web import own_models
 def home(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
     folder = tmp_path_factory.mktemp("own") / "models"
     folder.mkdir()
-    own_models.write_all(folder, tiny)
+    own_models.write(folder, tiny)
     tiny.identities().write(folder / "identities", 1)
     tiny.image_classifier().write(folder / "classifier", 1)
     return folder

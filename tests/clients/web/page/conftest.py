@@ -43,6 +43,8 @@ SWITCHES = (
     "--disable-component-update",
     "--disable-sync",
     "--window-size=1280,1000",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 )
 LABELS = ["boot", "coat", "shirt"]
 WORDS = {"good": 2.0, "bad": -2.0, "film": 0.0, "a": 0.0}
@@ -174,6 +176,61 @@ def bowl(tiny: Any) -> Any:
     )
 
 
+def perceptron(tiny: Any) -> Any:
+    """Its outputs O are the first three pixels; E = ½Σ(O - t)², δ = O - t, ∂E/∂w = x·δ, ∂E/∂x = W·δ."""
+    image, target = {"image": ("float32", [-1, 2, 2, 1])}, {"target": ("int64", [-1])}
+    answers = {
+        "output": ("float32", [-1, 3]),
+        "error": ("float32", [-1]),
+        "delta1": ("float32", [-1, 3]),
+        "weight_gradient1": ("float32", [-1, 2, 2, 1, 3]),
+        "image_gradient": ("float32", [-1, 2, 2, 1]),
+    }
+    weights = np.eye(4, 3, dtype=np.float32)
+    constants = {
+        "w": weights,
+        "w_t": weights.T.copy(),
+        "half": np.float32(0.5),
+        "depth": np.array(3),
+        "off_on": np.array([0, 1], np.float32),
+        "last": np.array([1]),
+        "middle": np.array([1]),
+        "image_shape": np.array([-1, 2, 2, 1]),
+        "weight_shape": np.array([-1, 2, 2, 1, 3]),
+        "pixels_shape": np.array([-1, 4, 1]),
+    }
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["x"]),
+        helper.make_node("MatMul", ["x", "w"], ["output"]),
+        helper.make_node("OneHot", ["target", "depth", "off_on"], ["t"]),
+        helper.make_node("Sub", ["output", "t"], ["delta1"]),
+        helper.make_node("ReduceSumSquare", ["delta1", "last"], ["twice"], keepdims=0),
+        helper.make_node("Mul", ["twice", "half"], ["error"]),
+        helper.make_node("MatMul", ["delta1", "w_t"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "image_shape"], ["image_gradient"]),
+        helper.make_node("Reshape", ["x", "pixels_shape"], ["column"]),
+        helper.make_node("Unsqueeze", ["delta1", "middle"], ["row"]),
+        helper.make_node("MatMul", ["column", "row"], ["outer"]),
+        helper.make_node("Reshape", ["outer", "weight_shape"], ["weight_gradient1"]),
+    ]
+    classes = {"probabilities": ("float32", [-1, 3])}
+    classify = [
+        helper.make_node("Flatten", ["image"], ["x"]),
+        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"]),
+    ]
+    return tiny.Model(
+        {
+            "serving_default": tiny.Signature(image, classes),
+            "gradients": tiny.Signature({**image, **target}, answers, "gradients.onnx"),
+        },
+        {
+            "model.onnx": tiny.onnx_model(classify, image, classes, {"w": weights}),
+            "gradients.onnx": tiny.onnx_model(nodes, {**image, **target}, answers, constants),
+        },
+    )
+
+
 def describe(folder: Path, samples: list[dict[str, Any]], pictures: dict[str, Any] | None = None, **card: Any) -> None:
     """Complete an exported version with what its card and its samples tell."""
     path = folder / "assets.extra" / "card.json"
@@ -207,6 +264,8 @@ def fill(home: Path, tiny: Any) -> None:
     report.mkdir()
     for name in ("curves.png", "confusion.png"):
         Image.fromarray(np.full((40, 60), 200, np.uint8)).save(report / name)
+    described = {"task": "classify", "labels": LABELS, "data": {"name": "corners"}}
+    describe(perceptron(tiny).write(home / "perceptron", 1), labelled, corners, **described)
     describe(painter(tiny).write(home / "painter", 1), [], task="generate", description="Noise.")
     describe(autoencoder(tiny).write(home / "autoencoder", 1), labelled, corners, task="reconstruct")
     half, left = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
@@ -218,9 +277,12 @@ def fill(home: Path, tiny: Any) -> None:
     describe(mood(tiny).write(home / "mood", 1), review, task="sentiment", config={"max_length": LONGEST})
     rows = [{"x": [x], "y": y, "columns": ["size"]} for x, y in ((1.0, 2.5), (6.0, 4.0))]
     nothing: dict[str, Any] = {"labels": None, "metrics": None, "config": None}  # a regression has no labels
+    column = {"name": "size", "about": "floor area", "unit": "m²", "low": 1.0, "high": 6.0}
+    target = {"name": "y", "about": "rent", "unit": "euros", "low": 2.0, "high": 5.0}
+    nothing["data"] = {"name": "flats", "columns": [column], "target": target}
     describe(tiny.half_plus(2).write(home / "half_plus_two", 1), rows, task="regress", **nothing)
     describe(bowl(tiny).write(home / "bowl", 1), [{"x": [3.0, 1.0], "y": 0.0}], task="regress")
-    own_models.write_all(home, tiny)
+    own_models.write(home, tiny, "columns", "flowers", "triple")
 
 
 # Servers and browser
@@ -371,6 +433,8 @@ def page(chromium: webdriver.Chrome, site: Site) -> Iterator[Page]:
         chromium.get_log(kind)
     page = Page(chromium, site.url)
     yield page
+    page.size(0)
+    page.theme("light")
     chromium.get("about:blank")
     faults = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
     faults = [fault for fault in faults if not any(part in fault for part in page.forgiven)]

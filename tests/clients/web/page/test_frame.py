@@ -20,7 +20,7 @@ NAMES = [
     "half_plus_two",
     "mood",
     "painter",
-    "photos",
+    "perceptron",
     "threshold",
     "triple",
 ]
@@ -32,12 +32,21 @@ def test_the_gallery_shows_each_model_with_its_state(page: Any) -> None:
     tiles = {tile.find_element("tag name", "h2").text: tile for tile in page.all(".tile")}
     assert list(tiles) == NAMES
     assert "version 1" in tiles["classifier"].text
-    assert "87.5 % accuracy test set" in tiles["classifier"].text
+    assert "87.5 % accuracy on 8 examples of the test set" in tiles["classifier"].text
+    told = tiles["classifier"].find_element("css selector", ".headline").get_attribute("title")
+    assert told.startswith("accuracy: share of right answers; higher is better. Measured on 8 examples of the test set")
     assert "corners, synthetic" in tiles["classifier"].text
     assert "Classify" in tiles["classifier"].text
     for name, pictures in {"classifier": 3, "painter": 10, "threshold": 2}.items():
         page.wait(lambda name=name, n=pictures: len(tiles[name].find_elements("css selector", ".preview img")) == n)
     page.wait(lambda: "a good film" in tiles["mood"].text)
+    # A classifier's pictures carry its own answers.
+    assert {caption.text for caption in tiles["classifier"].find_elements("css selector", "figcaption")} == {
+        "boot",
+        "coat",
+        "shirt",
+    }
+    page.wait(lambda: tiles["half_plus_two"].find_elements("css selector", ".scatter circle"))
     tiles["painter"].click()
     page.one("h1", "painter")
 
@@ -64,6 +73,8 @@ def test_the_card_shows_figures_data_pictures_and_signatures(page: Any) -> None:
     assert "train 12, test 8" in facts
     assert "MIT" in facts
     page.wait(lambda: len(page.all(".reports img")) == 2)
+    assert page.one(".paper .lens", "Enlarge")
+    assert "share of right answers; higher is better" in page.one("table", "accuracy").text
     assert [image.get_attribute("alt") for image in page.all(".reports img")] == [
         "Training curves of classifier",
         "Confusion matrix of classifier",
@@ -130,7 +141,7 @@ def test_a_question_is_asked_again_when_the_model_server_is_back(
     other.server.stop(signal.SIGKILL)
     page.one("#server", "The model server does not answer")
     page.all(".sample")[1].click()
-    page.one(".result [role=alert]", "does not answer")
+    page.one(".result [role=alert]", "start it with `ladle serve`")
     port = other.server.grpc_port
     other.server = serve("--repository", other.repository, f"--port={port}", models=["classifier"])
     other.server.grpc_port = port
