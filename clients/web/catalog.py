@@ -159,13 +159,15 @@ class Catalog:
         except ValueError:
             samples = 0
         data = card.get("data") or {}
+        figure = headline(card)
+        examples = (data.get("splits") or {}).get(figure["split"]) if figure else None
         return {
             "name": name,
             **state,
             "task": _task(card.get("task"), signatures.verbs),
             "verbs": signatures.verbs,
             "description": card.get("description"),
-            "headline": headline(card),
+            "headline": {**figure, "count": examples} if figure else None,
             "data": {key: data.get(key) for key in ("name", "source", "origin")}
             | {"synthetic": bool(data.get("synthetic"))}
             if data
@@ -192,17 +194,16 @@ class Catalog:
 
 
 def headline(card: Json) -> Json | None:
-    """The metric that stands for the model, by the card's choice if it has one, with its split and the split's size."""
+    """The metric that stands for the model, by the card's choice if it has one, with its split."""
     carried = card.get("headline")
-    splits = (card.get("data") or {}).get("splits") or {}
     if isinstance(carried, dict) and {"name", "value", "split"} <= carried.keys():
-        return {**{key: carried[key] for key in ("name", "value", "split")}, "count": splits.get(carried["split"])}
+        return {key: carried[key] for key in ("name", "value", "split")}
     for split in ("test", "validation"):
         metrics = (card.get("metrics") or {}).get(split) or {}
         for name in HEADLINES:
             value = metrics.get(name)
             if isinstance(value, int | float):
-                return {"name": name, "value": value, "split": split, "count": splits.get(split)}
+                return {"name": name, "value": value, "split": split}
     return None
 
 
