@@ -29,16 +29,29 @@ class Pool(tf.Module):
     def same(self, x):
         return {"y": tf.nn.max_pool2d(x, [2, 3], [1, 2], "SAME")}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, None, 1], tf.float32, name="x")])
+    def volume(self, x):
+        return {"y": tf.nn.max_pool3d(x, [2, 3, 3], 2, "VALID")}
+
 pool = Pool()
-tf.saved_model.save(pool, sys.argv[1], signatures={"serving_default": pool.valid, "same": pool.same})
+signatures = {"serving_default": pool.valid, "same": pool.same, "volume": pool.volume}
+tf.saved_model.save(pool, sys.argv[1], signatures=signatures)
 x = np.random.default_rng(0).standard_normal((2, 7, 8, 1)).astype(np.float32)
-np.savez(sys.argv[2], x=x, valid=pool.valid(x)["y"], same=pool.same(x)["y"])
+deep = np.random.default_rng(0).standard_normal((2, 4, 7, 8, 1)).astype(np.float32)
+answers = {"valid": pool.valid(x)["y"], "same": pool.same(x)["y"], "volume": pool.volume(deep)["y"]}
+np.savez(sys.argv[2], x=x, deep=deep, **answers)
 
 graph = tf.Graph()  # as TensorFlow 1 saved it: no functions
 with graph.as_default(), tf.compat.v1.Session() as session:
     x = tf.compat.v1.placeholder(tf.float32, [None, None, None, 1], "x")
     y = tf.nn.max_pool2d(x, 3, 2, "VALID")
     tf.compat.v1.saved_model.simple_save(session, sys.argv[3], {"x": x}, {"y": y})
+
+graph = tf.Graph()
+with graph.as_default(), tf.compat.v1.Session() as session:
+    x = tf.compat.v1.placeholder(tf.float32, [None, None, None, None, 1], "x")
+    y = tf.nn.max_pool3d(x, [2, 3, 3], 2, "VALID")
+    tf.compat.v1.saved_model.simple_save(session, sys.argv[4], {"x": x}, {"y": y})
 """
 
 
@@ -46,16 +59,17 @@ with graph.as_default(), tf.compat.v1.Session() as session:
 def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
     """A repository with two models, made by TensorFlow in a process of its own, and TensorFlow's answers."""
     home = tmp_path_factory.mktemp("pools")
-    arguments = [home / "models" / "pool" / "1", home / "answers.npz", home / "models" / "pool_tf1" / "1"]
-    arguments[0].parent.mkdir(parents=True)
-    arguments[2].parent.mkdir()
+    models = [home / "models" / name / "1" for name in ("pool", "pool_tf1", "volume_tf1")]
+    for folder in models:
+        folder.parent.mkdir(parents=True)
+    arguments = [models[0], home / "answers.npz", *models[1:]]
     subprocess.run([sys.executable, "-c", MAKE, *arguments], check=True, capture_output=True)
     return home / "models", dict(np.load(home / "answers.npz"))
 
 
 @pytest.fixture(scope="module")
 def server(expected: Any, serve: Any) -> Iterator[Any]:
-    server = serve("--repository", expected[0], models=["pool", "pool_tf1"])
+    server = serve("--repository", expected[0], models=["pool", "pool_tf1", "volume_tf1"])
     yield server
     assert server.process.poll() is None
 
@@ -81,3 +95,15 @@ def test_answers_are_those_of_tensorflow(ask: Any, expected: Any, model: str, si
     answers = expected[1]
     ((_, y),) = ask.predict(model, {"x": answers["x"]}, signature).items()
     np.testing.assert_allclose(y, answers[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("model", "signature"), [("pool", "volume"), ("volume_tf1", "")])
+def test_a_volume_smaller_than_the_window_is_refused(
+    ask: Any, expected: Any, refused: Any, model: str, signature: str
+) -> None:
+    for shape in ((1, 1, 1, 1, 1), (1, 2, 2, 3, 1), (0, 1, 1, 1, 1)):
+        with pytest.raises(refused, match="got an image smaller than the window of a MaxPool3D"):
+            ask.predict(model, {"x": np.ones(shape, np.float32)}, signature)
+    answers = expected[1]
+    ((_, y),) = ask.predict(model, {"x": answers["deep"]}, signature).items()
+    np.testing.assert_allclose(y, answers["volume"], rtol=1e-6)
