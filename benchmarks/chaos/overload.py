@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ PROTOCOLS = ("grpc", "rest")
 _GRPC_CONNECTIONS = 8
 _STREAMS = 250  # at once on a connection; the server allows 256
 _MOST_REST = 1000
+_LOOK_EVERY_S = 0.02
 _AT_ONCE = 4  # requests in flight while the peak is measured
 _OK = b"\x0bgrpc-status\x010"  # as the server writes it, without compression
 _NUMPY = {"DT_FLOAT": np.float32, "DT_DOUBLE": np.float64, "DT_INT32": np.int32, "DT_INT64": np.int64}
@@ -54,6 +55,7 @@ class Counts:
 
     offered   requests that were due
     in_time   answered with OK before their deadline
+    within    of these, answered within the `seconds`, while requests still came
     late      answered with OK after it
     refused   answered with an error before it
     expired   answered with an error after it, or not at all
@@ -64,6 +66,7 @@ class Counts:
     seconds: float = 0.0
     offered: int = 0
     in_time: int = 0
+    within: int = 0
     late: int = 0
     refused: int = 0
     expired: int = 0
@@ -72,16 +75,17 @@ class Counts:
 
     @property
     def goodput(self) -> float:
-        """Answers in time per second."""
-        return self.in_time / self.seconds if self.seconds else 0.0
+        """Answers in time per second, while requests came."""
+        return self.within / self.seconds if self.seconds else 0.0
 
-    def add(self, is_ok: bool, took_s: float, deadline_s: float) -> None:
+    def add(self, is_ok: bool, took_s: float, deadline_s: float, is_within: bool) -> None:
         """Count an answer that took at least `took_s`."""
         if took_s > deadline_s:
             self.late += is_ok
             self.expired += not is_ok
         else:
             self.in_time += is_ok
+            self.within += is_ok and is_within
             self.refused += not is_ok
             if is_ok:
                 self.wait_s.append(took_s)
@@ -111,6 +115,10 @@ class _Line:
             with contextlib.suppress(OSError):  # the socket is full, or `receive` finds that it is closed
                 del self.unsent[: self.socket.send(self.unsent)]
 
+    def is_blocked(self) -> bool:
+        """Whether the kernel did not take all that was sent."""
+        return bool(self.unsent)
+
     def receive(self) -> bool:
         """Whether the connection is still open."""
         try:
@@ -124,22 +132,10 @@ class _Line:
 
 
 class _Grpc(_Line):
-    def __init__(self, port: int, question: Question, deadline_s: float) -> None:
+    def __init__(self, port: int, head: bytes, body: bytes, deadline_s: float) -> None:
         super().__init__(port)
-        self._head = encode(
-            [
-                (b":method", b"POST"),
-                (b":scheme", b"http"),
-                (b":path", PREDICT.encode()),
-                (b":authority", b"h"),
-                (b"content-type", b"application/grpc"),
-                (b"te", b"trailers"),
-                (b"grpc-timeout", b"%dm" % round(deadline_s * 1000)),
-            ]
-        )
-        message = grpc_predict(question.model, question.alias, question.array)
-        self._body = b"\0" + len(message).to_bytes(4, "big") + message
-        self._number = 1
+        self._head, self._body, self._deadline_s, self._number = head, body, deadline_s, 1
+        self._pending: deque[tuple[int, float]] = deque()  # calls that are not written yet
         window = frames.settings((frames.INITIAL_WINDOW_SIZE, 2**30))
         self.unsent += frames.PREFACE + window + frames.window_update(0, 2**30)
 
@@ -149,11 +145,24 @@ class _Grpc(_Line):
     def send(self, now: float) -> None:
         number, self._number = self._number, self._number + 2
         self.sent_at[number] = now
-        self.unsent += frame(frames.HEADERS, END_HEADERS, number, self._head)
-        for start in range(0, len(self._body), 2**14):
-            part = self._body[start : start + 2**14]
-            is_last = start + 2**14 >= len(self._body)
-            self.unsent += frame(frames.DATA, END_STREAM if is_last else 0, number, part)
+        self._pending.append((number, now))
+
+    def flush(self) -> None:
+        # As a gRPC client does: a call is written, with the time that is left to it, when the socket takes it.
+        super().flush()
+        while self._pending and not self.unsent:
+            number, sent_at = self._pending.popleft()
+            left_ms = max(1, round((sent_at + self._deadline_s - time.monotonic()) * 1000))
+            head = self._head + encode([(b"grpc-timeout", b"%dm" % left_ms)])
+            self.unsent += frame(frames.HEADERS, END_HEADERS, number, head)
+            for start in range(0, len(self._body), 2**14):
+                part = self._body[start : start + 2**14]
+                is_last = start + 2**14 >= len(self._body)
+                self.unsent += frame(frames.DATA, END_STREAM if is_last else 0, number, part)
+            super().flush()
+
+    def is_blocked(self) -> bool:
+        return bool(self.unsent or self._pending)
 
     def answers(self) -> Iterator[tuple[float, bool]]:
         at = 0
@@ -174,11 +183,9 @@ class _Grpc(_Line):
 
 
 class _Rest(_Line):
-    def __init__(self, port: int, question: Question, deadline_s: float) -> None:
+    def __init__(self, port: int, head: bytes, body: bytes) -> None:
         super().__init__(port)
-        body = rest_predict(question.array)
-        head = b"POST /v1/models/%b:predict HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
-        self._request = head % (question.model.encode(), len(body)) + body
+        self._request = head + body
 
     def free(self) -> bool:
         return not self.sent_at
@@ -197,24 +204,47 @@ class _Rest(_Line):
             yield self.sent_at.pop(0), head.split(b" ", 2)[1] == b"200"
 
 
+def _request(protocol: str, question: Question) -> tuple[bytes, bytes]:
+    """Head and body of the request."""
+    if protocol == "rest":
+        body = rest_predict(question.array)
+        head = b"POST /v1/models/%b:predict HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+        return head % (question.model.encode(), len(body)), body
+    fields = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", PREDICT.encode()),
+        (b":authority", b"h"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+    ]
+    message = grpc_predict(question.model, question.alias, question.array)
+    return encode(fields), b"\0" + len(message).to_bytes(4, "big") + message
+
+
 def offer(
     protocol: str, port: int, question: Question, deadline_s: float, seconds: float, rate: float | None = None
 ) -> Counts:
     """Send `rate` requests a second for `seconds` and wait for their answers; None: always a few at once."""
-    make: Callable[[], _Line] = lambda: {"grpc": _Grpc, "rest": _Rest}[protocol](port, question, deadline_s)  # noqa: E731
+    head, body = _request(protocol, question)
     counts, lines, idle = Counts(seconds), set[_Line](), deque[_Line]()
+    waiting, in_flight, looked_at = set[_Line](), 0, 0.0  # `waiting`: lines with bytes that the kernel did not take
     most = _GRPC_CONNECTIONS if protocol == "grpc" else _MOST_REST
     start = time.monotonic()
     ends = start + seconds
     with selectors.DefaultSelector() as selector:
 
-        def close(line: _Line, now: float) -> None:
+        def close(line: _Line) -> None:
+            nonlocal in_flight
             counts.expired += len(line.sent_at)
+            in_flight -= len(line.sent_at)
+            waiting.discard(line)
             selector.unregister(line.socket)
             line.socket.close()
             lines.discard(line)
 
         def send(now: float) -> None:
+            nonlocal in_flight
             counts.offered += 1
             while idle and idle[0] not in lines:
                 idle.popleft()
@@ -222,21 +252,23 @@ def offer(
                 if len(lines) >= most:
                     counts.unsent += 1
                     return
-                line = make()
+                line: _Line = _Grpc(port, head, body, deadline_s) if protocol == "grpc" else _Rest(port, head, body)
                 lines.add(line)
                 selector.register(line.socket, selectors.EVENT_READ, line)
                 idle.append(line)
             line = idle[0]
             line.send(now)
+            in_flight += 1
             if protocol == "grpc":
                 idle.rotate(-1)
             if not line.free():
                 idle.remove(line)
             line.flush()
+            if line.is_blocked():
+                waiting.add(line)
 
         while True:
             now = time.monotonic()
-            in_flight = sum([len(line.sent_at) for line in lines])
             if now < ends:
                 due = _AT_ONCE - in_flight if rate is None else int((now - start) * rate) - counts.offered
                 for _ in range(due):
@@ -251,17 +283,25 @@ def offer(
                 is_open = line.receive()
                 now = time.monotonic()
                 for sent_at, is_ok in line.answers():
-                    counts.add(is_ok, max(0.0, polled - sent_at), deadline_s)
+                    in_flight -= 1
+                    counts.add(is_ok, max(0.0, polled - sent_at), deadline_s, now <= ends)
+                if line.is_blocked():
+                    waiting.add(line)
                 if not is_open:
-                    close(line, now)
+                    close(line)
                 elif line.free() and not was_free:
                     idle.append(line)
-            for line in list(lines):
+            for line in list(waiting):
                 line.flush()
-                if protocol == "rest" and line.sent_at and now - line.sent_at[0] > deadline_s:
-                    close(line, now)
+                if not line.is_blocked():
+                    waiting.discard(line)
+            if protocol == "rest" and now - looked_at > _LOOK_EVERY_S:
+                looked_at = now
+                for line in list(lines):
+                    if line.sent_at and now - line.sent_at[0] > deadline_s:
+                        close(line)
         for line in list(lines):
-            close(line, now)
+            close(line)
     return counts
 
 
