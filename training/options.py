@@ -141,8 +141,8 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     if chosen:
         from ladle.training.loop import config
 
-        title = f"options of {', '.join(network.name for network in chosen)}"
-        config.add_options(train.add_argument_group(title), chosen, skip=("data",))
+        named = ", ".join(network.name for network in chosen) if len(chosen) < 4 else "the networks"
+        config.add_options(train, chosen, skip=("data",), title=f"options of {named}")
         options = {name for network in chosen for name in config.types(network.config)} - {"data"}
     train.set_defaults(options=options, actions=train._actions)
 

@@ -54,16 +54,18 @@ def _verb(name: str, summary: str, parser: argparse.ArgumentParser | None) -> It
     if parser is None:
         raise ValueError(f"ladle {name}: its packages are not installed; install the extra `docs`")
     yield plain(parser.description or summary)
-    own, server = [], []
+    own, server, has_networks = [], [], False
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
         actions = [action for action in actions if not isinstance(action, argparse._HelpAction)]
         if group.title and group.title.startswith("options of "):
-            yield "Each network adds its own options; [](networks.md) lists them."
+            has_networks = True
         elif group.title and group.title.startswith("the server"):
             server = actions
         else:
             own += actions
+    if has_networks:
+        yield "Each network adds its own options; [](networks.md) lists them."
     if own:
         yield defined((_names(action), _help(action, parser)) for action in own)
     if server:

@@ -22,6 +22,23 @@ from ladle.training.loop import schedule, target
 NO_PRESET = "none"
 """What `--preset` takes for the networks' own defaults."""
 DEFAULT_PRESET = "quick"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "network": (),
+    "data": (
+        *("height", "width", "channels", "num_classes", "classes", "vocab_size", "max_length"),
+        *("train_limit", "augment", "elastic", "crop", "standardize"),
+    ),
+    "schedule": (
+        *("batch_size", "epochs", "head_epochs", "learning_rate", "fine_rate", "schedule", "warmup"),
+        *("decay", "decay_epochs", "decay_power", "decay_to", "monitor", "patience", "until", "folds", "seed"),
+    ),
+    "optimizer": (
+        *("optimizer", "momentum", "nesterov", "weight_decay", "beta_1", "beta_2"),
+        *("clip_value", "clip_norm", "clip_global_norm"),
+    ),
+    "regularisation": ("dropout", "kernel_l1", "kernel_l2", "penalty_l1", "penalty_l2", "label_smoothing"),
+}
+"""Options by group of the help; those that are in none belong to the network."""
 METAVARS = {"until": "METRIC=VALUE", "monitor": "METRIC"}
 """What the help shows for options whose value is no single name or number."""
 NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
@@ -126,9 +143,12 @@ def check(network: Network, config: Config) -> None:
         raise UsageError(str(error)) from error
 
 
-def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network], skip: Iterable[str] = ()) -> None:
-    """Add an option for each config field of the networks. An option that is not given is absent from the result.
+def add_options(
+    parser: argparse.ArgumentParser, networks: Iterable[Network], skip: Iterable[str] = (), title: str = "options"
+) -> None:
+    """Add an option for each config field of the networks, in the groups `TITLE: data`, `TITLE: schedule` and so on.
 
+    An option that is not given is absent from the result.
     The help of a field that only some networks have names them. It shows the default if they agree on one; of a single
     network also what the default preset makes of it.
     """
@@ -138,16 +158,19 @@ def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network],
     for network in networks:
         for name in fields[network.name]:
             owners.setdefault(name, []).append(network)
-    for name, having in owners.items():
-        if name in skip:
-            continue
+    names = sorted((name for name in owners if name not in skip), key=lambda name: list(GROUPS).index(_group(name)))
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name in names:
+        having = owners[name]
+        kind = _group(name)
+        group = groups[kind] = groups.get(kind) or parser.add_argument_group(f"{title}: {kind}")
         config = having[0].config
-        kind = fields[having[0].name][name]
+        of = fields[having[0].name][name]
         text = next(f for f in dataclasses.fields(config) if f.name == name).metadata.get("help", "")
         defaults = {_shown(getattr(network.config, name)) for network in having}
         shown = f"default {defaults.pop()}" if len(defaults) == 1 else "default depends on the network"
         preset = networks[0].presets.get(DEFAULT_PRESET, {}) if len(networks) == 1 else {}
-        if name in preset:
+        if preset.get(name, getattr(config, name)) != getattr(config, name):
             shown += f"; {_shown(preset[name])} with the preset {DEFAULT_PRESET}"
         if len(having) < len(networks):
             shown += f"; {', '.join(network.name for network in having)} only"
@@ -157,11 +180,15 @@ def add_options(parser: argparse._ActionsContainer, networks: Iterable[Network],
             "help": f"{text} ({shown})".replace("%", "%%"),
         }
         flag = "--" + name.replace("_", "-")
-        if kind is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
+        if of is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
         else:
-            metavar = METAVARS.get(name) or {int: "N", float: "X", str: "NAME"}.get(kind, "N,N")
-            parser.add_argument(flag, type=_parser(kind), metavar=metavar, **settings)
+            metavar = METAVARS.get(name) or {int: "N", float: "X", str: "NAME"}.get(of, "N,N")
+            group.add_argument(flag, type=_parser(of), metavar=metavar, **settings)
+
+
+def _group(name: str) -> str:
+    return next((group for group, names in GROUPS.items() if name in names), "network")
 
 
 def _parser(kind: Any) -> Any:

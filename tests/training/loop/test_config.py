@@ -55,6 +55,24 @@ def test_options_come_from_the_fields_with_dashes_and_types() -> None:
     assert parse() == {}
 
 
+def test_help_has_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--help")
+    said = capsys.readouterr().out
+    parts = dict(
+        zip(("network", "data", "schedule", "optimizer", "regularisation"), said.split("\noptions: ")[1:], strict=True)
+    )
+    for group, named in (
+        ("network", "--units N"),
+        ("data", "--train-limit N"),
+        ("schedule", "--until METRIC=VALUE"),
+        ("optimizer", "--clip-norm X"),
+        ("regularisation", "--dropout X"),
+    ):
+        assert parts[group].startswith(f"{group}:\n")
+        assert named in parts[group]
+
+
 def test_help_shows_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse("--help")
