@@ -52,7 +52,7 @@ WRONG = {
     "evaluate": (["evaluate", "lenet55"], 2, "did you mean lenet5?"),
     "export": (["export", "lenet55"], 2, "did you mean lenet5?"),
     "export-file": (["export", "lenet5", "--keras", "a.h5"], 2, "expected a name that ends in .keras"),
-    "data": (["data", "get", "fashion_mnits"], 2, 'unknown data set "fashion_mnits"; expected one of fashion_mnist'),
+    "data": (["data", "get", "fashion_mnits"], 2, 'unknown data set "fashion_mnits"; did you mean fashion_mnist?'),
     "config-option": (["config", "--stabel", "unet=1"], 2, "--stabel"),
     "train-option": (["train", "lenet5", "--epohcs", "1"], 2, "unknown option --epohcs; did you mean --epochs?"),
     "serve": (["serve", "--rest-api-prot", "1"], 2, "unknown option --rest-api-prot; did you mean --rest-api-port?"),

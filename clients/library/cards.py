@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from ladle.clients.near_names import hint
 from ladle.clients.wire.versions import find_versions
 
 Json = dict[str, Any]
@@ -80,17 +81,19 @@ def folder(repository: Path, name: str, version: int | None = None) -> Path:
     if version is None and found:
         version = max(found)
     if version is None or version not in found:
-        there = f"it has {', '.join(map(str, found))}" if found else _others(repository)
+        there = f"it has {', '.join(map(str, found))}" if found else _others(repository, name)
         asked = f"version {version} of {name}" if found else name
         raise FileNotFoundError(f"{repository} holds no {asked}; {there}")
     return found[version]
 
 
-def _others(repository: Path) -> str:
+def _others(repository: Path, name: str) -> str:
     if not repository.is_dir():
         return "the folder does not exist; name the model repository with --repository"
     names = sorted(child.name for child in repository.iterdir() if child.is_dir() and versions(repository, child.name))
-    return f"it has {', '.join(names)}" if names else "train one with `ladle train lenet5 --preset quick`"
+    if not names:
+        return "train one with `ladle train lenet5 --preset quick`"
+    return hint(name, names, f"it has {', '.join(names)}")
 
 
 def read(version: Path) -> Json | None:

@@ -88,8 +88,10 @@ class Registry:
         """The entry of that name; DataError with the nearest names if there is none."""
         if name in self._entries:
             return self._entries[name]
-        near = difflib.get_close_matches(name, self._entries, 3, 0.5) or self.names()
-        raise DataError(f'unknown data set "{name}"; expected one of {", ".join(near)}')
+        near = difflib.get_close_matches(name, self._entries, 3, 0.75)
+        near += [known for known in self.names() if name and known.startswith(name) and known not in near]
+        hint = f"did you mean {' or '.join(near)}?" if near else "`ladle data` lists them"
+        raise DataError(f'unknown data set "{name}"; {hint}')
 
 
 def sources_of(entry: Entry | Published, key: str | None) -> tuple[Source, ...]:

@@ -79,6 +79,7 @@ def test_open_hands_each_picture_to_the_systems_viewer(
     ("arguments", "said"),
     [
         (["unet"], "holds no unet; it has lenet5"),
+        (["lenet55"], "holds no lenet55; did you mean lenet5?"),
         (["lenet5", "--version", "7"], "holds no version 7 of lenet5; it has 1, 2"),
     ],
 )

@@ -36,7 +36,7 @@ def test_the_list_in_json_has_every_fact(capsys: pytest.CaptureFixture[str], tmp
 @pytest.mark.parametrize(
     ("name", "status", "says"),
     [
-        ("fashion_mist", 2, 'unknown data set "fashion_mist"; expected one of fashion_mnist'),
+        ("fashion_mist", 2, 'unknown data set "fashion_mist"; did you mean fashion_mnist'),
         ("image_folder", 1, "give your files with --data PATH"),
         ("synthetic_blobs", 0, "nothing to fetch"),
     ],

@@ -101,7 +101,7 @@ def test_a_name_given_twice_is_refused(entry: Entry) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(DataError, match='unknown data set "fashion_mist"; expected one of fashion_mnist'):
+    with pytest.raises(DataError, match='unknown data set "fashion_mist"; did you mean fashion_mnist'):
         data.load("fashion_mist")
 
 
