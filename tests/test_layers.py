@@ -42,7 +42,7 @@ ORDER = {
     "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository runs http config",
     "clients.library": "async_client client connect inference explained tasks images preprocess results cards",
     "clients.transport": """
-        rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation address access proxies""",
+        what_answers rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
     "clients.wire": "services tensors messages rest_json philox varints versions arrays",
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import json
-import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from ladle.clients.argument_types import Parser
 from ladle.clients.drawing.terminal import Progress, paint, plain, wrapped
 from ladle.clients.library import cards
+from ladle.clients.transport.what_answers import NAMES, Protocol, find_protocol, is_rest_model_server
 from ladle.clients.wire.versions import find_versions
 
 Compare = Callable[[Path], str]
@@ -41,7 +43,6 @@ PACKAGES = {
 """Names of packages that differ from their module's."""
 PYTHON = (3, 11)
 PORTS = {8500: "model server, gRPC", 8501: "model server, REST", 8080: "page"}
-PROBE_S = 0.5
 MODELS = ("saved_model.pb", "saved_model.pbtxt", "model.onnx", "model.tflite")
 """Files that a server can serve a version from; each is enough."""
 PARITY = 1e-4
@@ -84,19 +85,25 @@ def python() -> Iterator[Finding]:
             yield Finding(f"packages: {extra}", "ok", ", ".join(_version(module) for module in modules))
 
 
-def ports() -> Iterator[Finding]:
-    """Whether something listens on Ladle's default ports."""
-    for port, use in PORTS.items():
-        with socket.socket() as probe:
-            probe.settimeout(PROBE_S)
-            taken = probe.connect_ex(("127.0.0.1", port)) == 0
-        if not taken:
-            start = "ladle gateway" if port == 8080 else "ladle serve"
+def ports(numbers: Mapping[int, str] = PORTS) -> Iterator[Finding]:
+    """What answers on Ladle's default ports, and whether it is what belongs there."""
+    for port, use in numbers.items():
+        found = find_protocol("127.0.0.1", port)
+        wanted, start = _WANTED[use]
+        answers = f"{NAMES[found]} answers"
+        if found == "nothing":
             yield Finding(f"port {port}", "note", f"free ({use})", f"start: {start}")
-        elif port == 8500 and not _is_model_server(port):
-            yield Finding(f"port {port}", "broken", "taken by another program", "ladle serve --port 8600")
+        elif found == "tls http2" and wanted == "http2":
+            secured = f"ladle status --address grpcs://localhost:{port} --ca CERTIFICATE"
+            yield Finding(f"port {port}", "note", f"{answers}; not asked what it is ({use})", secured)
+        elif found != wanted:
+            other = f"{answers}; expected {NAMES[wanted]} ({use})"
+            yield Finding(f"port {port}", "broken", other, f"stop that program, or: {start} --port {port + 100}")
+        elif not _IS_OURS[use](port):
+            other = f"{answers}, but not the {use.partition(',')[0]}"
+            yield Finding(f"port {port}", "broken", other, f"stop that program, or: {start} --port {port + 100}")
         else:
-            yield Finding(f"port {port}", "ok", f"answers ({use})")
+            yield Finding(f"port {port}", "ok", f"{answers} ({use})")
 
 
 def repository(folder: Path, compare: Compare | None = None) -> Iterator[Finding]:
@@ -209,6 +216,26 @@ def _is_model_server(port: int) -> bool:
         except LadleError:
             return False
     return True
+
+
+def _is_gateway(port: int) -> bool:
+    """Whether the gateway answers: it is alive for everyone, and each of its answers has an id."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a port of this machine
+    with contextlib.suppress(OSError, ValueError), opener.open(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
+        return json.loads(answer.read(4096)) == {"status": "ok"} and "x-request-id" in answer.headers
+    return False
+
+
+_WANTED: dict[str, tuple[Protocol, str]] = {
+    PORTS[8500]: ("http2", "ladle serve"),
+    PORTS[8501]: ("http1", "ladle serve"),
+    PORTS[8080]: ("http1", "ladle gateway"),
+}
+_IS_OURS: dict[str, Callable[[int], bool]] = {
+    PORTS[8500]: _is_model_server,
+    PORTS[8501]: lambda port: is_rest_model_server("127.0.0.1", port),
+    PORTS[8080]: _is_gateway,
+}
 
 
 def _data(look: Callable[[], dict[str, bool]]) -> Iterator[Finding]:

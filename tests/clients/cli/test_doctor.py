@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ladle.clients.cli import doctor
+from ladle.clients.transport.what_answers import find_protocol
 
 
 @pytest.fixture
@@ -142,3 +149,73 @@ def test_a_wrong_card_is_told_of_its_own_version_alone(version: Path, content: s
     assert found["model lenet5/1"].detail.startswith("card.json: ")
     assert "; expected" in found["model lenet5/1"].detail
     assert found["model unet/1"].state == "ok"
+
+
+@contextlib.contextmanager
+def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port on which each connection is handled by `answer`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = server.accept()[0]
+                    with connection, contextlib.suppress(OSError):
+                        connection.settimeout(10)
+                        answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(30)
+
+
+def test_the_doctor_tells_what_answers_on_a_port(tiny_server: Any, certificates: Path) -> None:
+    """gRPC, REST, TLS with either HTTP, another protocol, silence, and nothing."""
+
+    def over_tls(*offered: str) -> Callable[[socket.socket], None]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
+        context.set_alpn_protocols(list(offered))
+        return lambda connection: context.wrap_socket(connection, server_side=True).close()
+
+    handlers: dict[str, Callable[[socket.socket], Any]] = {
+        "tls http2": over_tls("h2"),
+        "tls http1": over_tls("http/1.1"),
+        "tls": over_tls("acme"),
+        "other": lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n"),
+        "silence": lambda connection: connection.recv(1),
+    }
+    found = {
+        "http2": find_protocol("127.0.0.1", tiny_server.grpc_port),
+        "http1": find_protocol("127.0.0.1", tiny_server.rest_port),
+    }
+    for name, handler in handlers.items():
+        with listening(handler) as port:
+            found[name] = find_protocol("127.0.0.1", port)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # does not listen
+        found["nothing"] = find_protocol("127.0.0.1", free.getsockname()[1])
+    assert found == {name: name for name in found}
+
+
+def test_the_doctor_says_when_a_port_has_another_program_than_it_should(tiny_server: Any) -> None:
+    use_grpc, use_rest, use_page = doctor.PORTS.values()
+    looked: dict[str, tuple[str, str]] = {}
+    for name, port, use in (
+        ("gRPC on its port", tiny_server.grpc_port, use_grpc),
+        ("REST on its port", tiny_server.rest_port, use_rest),
+        ("REST on gRPC's", tiny_server.rest_port, use_grpc),
+        ("gRPC on REST's", tiny_server.grpc_port, use_rest),
+        ("REST on the page's", tiny_server.rest_port, use_page),
+    ):
+        [finding] = doctor.ports({port: use})
+        looked[name] = finding.state, finding.detail
+    assert looked == {
+        "gRPC on its port": ("ok", "HTTP/2 without TLS answers (model server, gRPC)"),
+        "REST on its port": ("ok", "HTTP/1 answers (model server, REST)"),
+        "REST on gRPC's": ("broken", "HTTP/1 answers; expected HTTP/2 without TLS (model server, gRPC)"),
+        "gRPC on REST's": ("broken", "HTTP/2 without TLS answers; expected HTTP/1 (model server, REST)"),
+        "REST on the page's": ("broken", "HTTP/1 answers, but not the page"),
+    }
