@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
 
-.PHONY: help demo test slow bench interop audit check-deploy docs lint format lock clean browser
+.PHONY: help demo test slow bench chaos interop audit check-deploy docs lint format lock clean browser
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ ifeq ($(APT_ROOT),yes)
 	    $$(command -v npm >/dev/null || echo nodejs npm) nginx haproxy curl >/dev/null
 endif
 	@$(BIN)/python -m pytest -q -m interop
+
+chaos: $(READY)  ## floods, overload, faults and a soak of the model server: twenty minutes, QUICK=1 for two
+	@$(BIN)/python -m benchmarks.chaos $(if $(QUICK),--quick)
 
 # As root: it builds the images in clean Debian root file systems, which Debian's debootstrap and buildah make.
 check-deploy: $(READY)  ## build the container images, start them and ask them; watch them with Prometheus
