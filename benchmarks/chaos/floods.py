@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ladle.clients.wire import messages as pb
 from ladle.serving.grpc.http2 import frames
 from ladle.serving.grpc.http2.frames import END_HEADERS, END_STREAM, frame
 from ladle.serving.grpc.http2.hpack import encode
@@ -51,6 +52,7 @@ def _headers(path: bytes, *more: tuple[bytes, bytes]) -> bytes:
 
 
 _CHECK = _headers(b"/grpc.health.v1.Health/Check")
+_PREDICT = _headers(b"/tensorflow.serving.PredictionService/Predict")
 _NOWHERE = _headers(b"/nowhere")
 _EMPTY_MESSAGE = b"\0\0\0\0\0"
 
@@ -131,7 +133,7 @@ def _setting_lists() -> Iterator[bytes]:
     return _http2(frame(frames.SETTINGS, 0, 0, pair * 40_000))
 
 
-def _requests(headers: bytes, *rest: tuple[int, int, bytes]) -> Iterator[bytes]:
+def _requests(headers: bytes, *rest: tuple[int, int, bytes], a_chunk: int = 256) -> Iterator[bytes]:
     """A request on each stream: its headers, then frames of these kinds, flags and payloads."""
 
     def parts(number: int) -> bytes:
@@ -139,7 +141,20 @@ def _requests(headers: bytes, *rest: tuple[int, int, bytes]) -> Iterator[bytes]:
             [frame(kind, flags, number, payload) for kind, flags, payload in rest]
         )
 
-    return _on_new_streams(parts)
+    return _on_new_streams(parts, a_chunk)
+
+
+def _many_strings(model: str) -> Iterator[bytes]:
+    """Predict with 200,000 empty strings, two bytes each."""
+    request = pb.PredictRequest(model_spec=pb.ModelSpec(name=model))
+    tensor = request.inputs["x"]
+    tensor.dtype = pb.DataType.DT_STRING
+    tensor.tensor_shape.dim.add(size=200_000)
+    tensor.string_val.extend([b""] * 200_000)
+    message = request.SerializeToString()
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    last = (frames.DATA, END_STREAM, body[2**18 :])
+    return _requests(_PREDICT, (frames.DATA, 0, body[: 2**18]), last, a_chunk=1)
 
 
 def _post(path: bytes, body: bytes) -> bytes:
@@ -199,6 +214,7 @@ FLOODS = {
     ),
     "grpc_health": Flood("grpc", lambda _: _requests(_CHECK, (frames.DATA, END_STREAM, _EMPTY_MESSAGE))),
     "grpc_unknown_method": Flood("grpc", lambda _: _requests(_NOWHERE, (frames.DATA, END_STREAM, b""))),
+    "many_strings": Flood("grpc", _many_strings, 2),
     "long_codes": Flood("grpc", lambda _: _long_codes()),
     "table_references": Flood("grpc", lambda _: _references()),
     "table_resizes": Flood("grpc", lambda _: _resizes()),

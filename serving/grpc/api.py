@@ -23,6 +23,7 @@ from ladle.serving.grpc.open_inference import OpenInferenceApi
 from ladle.serving.grpc.predict_request import MatchedRequest, PredictRequestParser, spec_of
 from ladle.serving.grpc.predict_response import encode_response
 from ladle.serving.grpc.reload import ReloadApi
+from ladle.serving.runtime.large_work import LargeWork
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.scheduling.tick import LATE
 from ladle.serving.servables import matching
@@ -34,6 +35,8 @@ from ladle.serving.telemetry.metrics import Metrics, Snapshot
 
 log = logging.getLogger(__name__)
 
+_THREAD_FROM_BYTES = 2**18  # larger messages are parsed in a thread: many small fields of 256 KiB take about 10 ms
+_THREAD_FROM_STRINGS = 2**13  # of a tensor, the same
 _MAX_DETAILS = 1024  # characters, as TensorFlow Serving cuts them
 _METRIC_NAMES = {"Classification": "Classify", "Regression": "Regress"}
 _STATUS_CODES = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if code != "OK"}
@@ -64,6 +67,7 @@ class GrpcApi:
         self._max_bytes = max_bytes
         self._metrics = metrics or Metrics()
         self._access_log = access_log
+        self._large = LargeWork()
         self._health = Health(core.is_ready, core.index)
         self._reload = reload or ReloadApi(core, allowed=False)
         self._open_inference = OpenInferenceApi(core, self._health.is_serving, snapshots)
@@ -119,7 +123,8 @@ class GrpcApi:
 
     def _counted(self, method: Method, kind: Any, parse: Callable[[bytes], Any] | None = None) -> Any:
         name = kind.DESCRIPTOR.name.removesuffix("Request")
-        return _handler(method, kind, parse, self._metrics, _METRIC_NAMES.get(name, name), self._access_log)
+        api = _METRIC_NAMES.get(name, name)
+        return _handler(method, kind, parse, self._metrics, api, self._access_log, self._large)
 
     async def predict(self, request: Any, context: CallContext) -> Answer:
         template, spec = None, None
@@ -134,7 +139,11 @@ class GrpcApi:
         inputs = request.inputs
         if template is None:
             matching.check_names(signature, inputs)
-            inputs = _read_tensors(inputs, signature, self._max_bytes)
+            if max([len(proto.string_val) for proto in inputs.values()], default=0) < _THREAD_FROM_STRINGS:
+                inputs = _read_tensors(inputs, signature, self._max_bytes)
+            else:
+                protos = inputs
+                inputs = await self._large.run(lambda: _read_tensors(protos, signature, self._max_bytes))
         # A template is the key of its shape: the core checks the names and dtypes of its first request only.
         outputs = await self._core.predict(servable, signature, inputs, output_filter, context.deadline, template)
         message = encode_response(servable.name, servable.version, signature.name, outputs, self._content)
@@ -226,6 +235,7 @@ def _handler(
     metrics: Metrics | None = None,
     api: str = "",
     access_log: bool = False,
+    large: LargeWork | None = None,
 ) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
     """The method from bytes to bytes. This is where the core's errors become gRPC's.
 
@@ -233,6 +243,7 @@ def _handler(
     parse       reads a request; `kind` does when it is not given
     metrics     counts the requests under the name `api`; None: they are not counted
     access_log  logs each request
+    large       parses large messages
     """
     read = parse or kind.FromString
 
@@ -240,7 +251,10 @@ def _handler(
         start = time.perf_counter()
         request = None
         try:
-            request = read(payload)
+            if len(payload) < _THREAD_FROM_BYTES or large is None:
+                request = read(payload)
+            else:
+                request = await large.run(lambda: read(payload))
             message, model, signature = await method(request, context)
             if context.deadline is not None and time.monotonic() >= context.deadline:
                 raise DeadlineExceeded(LATE)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from google.protobuf import json_format
 
@@ -21,6 +20,7 @@ from ladle.serving.rest.json.response import write_classes, write_predict, write
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.rest.open_inference import OpenInference
 from ladle.serving.rest.routes import MAX_CACHED_PATH, UNCOUNTED, Route, cached_route, find_route
+from ladle.serving.runtime.large_work import LargeWork
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.scheduling.batch import RowView
 from ladle.serving.scheduling.tick import LATE
@@ -48,7 +48,6 @@ _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
 _THREAD_FROM_BYTES = 2**18  # larger bodies and answers are read and written in a thread: 256 KiB take about 1 ms
 _VALUES_FROM_BYTES = 2**12  # the same for bodies that become Python values: 4 KiB can take a few milliseconds
-_MAX_LARGE = 2  # bodies in threads at once: as Python values each takes many times its size
 
 
 class RestApi:
@@ -90,7 +89,7 @@ class RestApi:
         self._metrics_path = metrics_path if scrape is not None else ""
         self._cors = _CORS if cors else b""
         self.headers = JSON + self._cors
-        self._large = asyncio.Semaphore(_MAX_LARGE)
+        self._run_large = LargeWork().run
         self.is_draining = False
         self._open_inference = OpenInference(core, self._run_large, max_depth, max_bytes, snapshots)
         self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
@@ -156,19 +155,6 @@ class RestApi:
             return read(decompress(body, self._max_bytes) if is_gzip else body)
 
         return run() if size < _VALUES_FROM_BYTES else await self._run_large(run)
-
-    async def _run_large(self, function: Callable[[], T]) -> T:
-        """Calls in a thread what would block the event loop for long."""
-        await self._large.acquire()
-        running = asyncio.get_running_loop().run_in_executor(None, function)
-        # A thread cannot be cancelled: its place is free when it ends, not when its caller leaves.
-        running.add_done_callback(self._end_large)
-        return await asyncio.shield(running)
-
-    def _end_large(self, ended: asyncio.Future[Any]) -> None:
-        self._large.release()
-        if not ended.cancelled():
-            ended.exception()  # else asyncio would log the error of a caller that has left
 
     async def _answer_unknown(self, method: str, path: str) -> Answer:
         """Answers a path outside /v1/ and /v2/: the metrics, or 404."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from ladle.clients.wire.arrays import Array
-from ladle.serving.errors import InvalidArgument
+from ladle.serving.errors import InvalidArgument, ResourceExhausted
 from ladle.serving.servables.saved_model import Signature, type_name
+
+MAX_STRINGS = 2**20
+"""In one tensor. A string is a Python object: 64 MiB of empty ones would be 32 million."""
 
 
 def check_names(signature: Signature, sent: Collection[str]) -> None:
@@ -43,11 +46,18 @@ def check_names(signature: Signature, sent: Collection[str]) -> None:
 
 
 def check_dtypes(signature: Signature, inputs: Mapping[str, Array]) -> None:
-    """InvalidArgument unless every input has the signature's dtype. The graph itself checks shapes."""
+    """InvalidArgument unless every input has the signature's dtype; ResourceExhausted for more than MAX_STRINGS.
+
+    The graph itself checks shapes.
+    """
     for i, (alias, info) in enumerate(signature.inputs.items()):
         array = inputs.get(alias)
         # NumPy has one object for each built-in dtype, so `is` settles nearly every comparison.
         if array is None or array.dtype is info.numpy or array.dtype == info.numpy:
+            if array is not None and array.dtype.kind == "O" and array.size > MAX_STRINGS:
+                raise ResourceExhausted(
+                    f'input "{alias}" has {array.size} strings; at most {MAX_STRINGS} are taken; send fewer at once'
+                )
             continue
         raise InvalidArgument(f"Expects arg[{i}] to be {info.type_name} but {type_name_of(array)} is provided")
 
