@@ -108,8 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of `ladle convert`."""
     parser = Parser(
         prog="ladle convert",
-        description="Add verified ONNX graphs and a model card to a SavedModel.",
-        epilog="example:\n  ladle convert /models/my_model",
+        description="Add verified ONNX graphs and a model card to a SavedModel. Signatures with state or with checks "
+        "of values stay on TensorFlow. Progress goes to stderr.",
+        epilog="examples:\n  ladle convert /models/my_model\n  ladle convert /models/my_model/3 --json",
     )
     parser.add_argument("directory", type=Path, help="folder of a version, or of a model for its newest version")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ import pytest
 import tensorflow as tf
 
 from ladle.serving.servables import saved_model
+from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.training.convert import main, run
+from ladle.training.export import conversion
 from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempt, Attempts
 from ladle.training.export.conversion import ConvertError, compare_hard, convert
 from ladle.training.onnx.parity import MismatchError
@@ -228,6 +233,55 @@ def test_signatures_that_compute_the_same_share_a_graph(tmp_path: Path) -> None:
     assert content is not None
     assert content["signatures"]["serve"]["graph"] == "model.onnx"
     assert convert(tmp_path / "net") == result
+
+
+def test_the_weights_of_a_large_model_lie_beside_its_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "LARGE_BYTES", 2**20)
+    ids = keras.Input((5,), name="ids", dtype="int32")
+    hidden = keras.layers.Dense(512, activation="relu")(keras.layers.Embedding(3000, 128)(ids))
+    hidden = keras.layers.Conv1D(512, 3)(keras.layers.Dense(512)(hidden))
+    keras.Model(ids, keras.layers.Dense(2)(hidden)).export(tmp_path / "1", verbose=False)
+    folder = tmp_path / "1"
+    result = convert(folder)
+    assert result.graphs == {"serving_default": "model.onnx", "serve": "model.onnx"}
+    assert (folder / "model.onnx").stat().st_size < 2**20 < 4e6 < (folder / "model.onnx.data").stat().st_size
+    assert not list(folder.glob(".tmp*"))
+    content = card.read(folder)
+    assert content is not None
+    assert content["onnx"]["model.onnx"]["weights"] == "model.onnx.data"
+    assert content["size_bytes"] == card.size_bytes(folder) - (folder / card.FILE).stat().st_size
+    signatures = {n: saved_model.parse_signature(n, d) for n, d in saved_model.read_signature_defs(folder).items()}
+    x = np.random.default_rng(0).integers(0, 3000, (2, 5), np.int32)
+    engine = OnnxEngine(folder, content, signatures)
+    (name,) = signatures["serving_default"].outputs
+    expected = tf.saved_model.load(str(folder)).signatures["serving_default"](ids=x)[name]
+    np.testing.assert_allclose(engine.run("serving_default", {"ids": x}, [name])[name], expected, atol=1e-5)
+    assert convert(folder) == result
+    # Another model in its place: its weights replace these.
+    model = Model()
+    tf.saved_model.save(model, str(folder), signatures={"serving_default": model.score})
+    convert(folder)
+    assert not (folder / "model.onnx.data").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_model_of_more_than_2_gb_is_converted_in_bounded_memory(tmp_path: Path) -> None:
+    build = f"""
+import tensorflow as tf
+model = tf.Module()
+model.weights = [tf.Variable(tf.fill([{2**13}, 22000], n + 0.5)) for n in range(3)]
+@tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="ids")])
+def total(ids):
+    return {{"y": sum(tf.gather(weight, ids)[:, :4] for weight in model.weights)}}
+tf.saved_model.save(model, {str(tmp_path / "1")!r}, signatures={{"serving_default": total}})
+"""
+    subprocess.run([sys.executable, "-c", build], check=True)
+    assert main([str(tmp_path / "1")]) == 0
+    peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    weights_bytes = (tmp_path / "1" / "model.onnx.data").stat().st_size
+    assert weights_bytes > 2**31
+    assert peak_bytes < 4 * weights_bytes
 
 
 def test_half_precision_is_compared_within_its_own_digits(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ comparison runs it: convert only models that you would serve.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -27,6 +28,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts, CrashError
 from ladle.training.onnx import effects, ranges
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
+from ladle.training.onnx.external import Weights, size_bytes
 from ladle.training.onnx.graphs import BATCHES
 from ladle.training.onnx.noise import hard, noise, not_finite
 from ladle.training.onnx.parity import HALF, RELATIVE, MismatchError, Parity, Run, compare
@@ -35,6 +37,8 @@ from ladle.training.store import card, publish, savedmodel, warmup
 
 ROWS = 64
 """Random rows in the comparison, besides those of the warm-up requests."""
+LARGE_BYTES = 2**30
+"""Weights of larger models lie in a file beside the graph: a protobuf message holds 2 GB, and converters copy it."""
 _FEWEST_ROWS, _SECONDS = 16, 10.0
 """A model that takes longer for ROWS rows is compared on fewer."""
 _LENGTHS = (32, 64, 224, 16, 8, 1)
@@ -110,44 +114,71 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
     stale = old is not None and old.get("saved_model", {}).get("sha256", checksum) != checksum
     content = (None if stale else old) or _new_card(folder)
     entries, graphs = dict(content["signatures"]), dict(content["onnx"])
-    result = Conversion(folder)
-    files: dict[str, bytes] = {}
-    prints = {name: text for graph in saved.meta_graphs for name, text in fingerprints(graph).items()}
-    twins: dict[str, str] = {}  # the first signature of each fingerprint
-    is_changed = stale
-    for name, function in sorted(loaded.signatures.items(), key=lambda item: (item[0] != "serving_default", item[0])):
-        twin = twins.setdefault(prints.get(name, name), name)
-        if entries.get(name, {}).get("graph"):
-            result.graphs[name] = entries[name]["graph"]
-            result.parity[name] = graphs[entries[name]["graph"]]["parity"]
-            continue
-        specs = function.structured_input_signature[1]
-        entry = functools.partial(card.signature, methods.get(name, "predict"), specs, function.structured_outputs)
+    with contextlib.ExitStack() as drafts:
+        draft = functools.cache(lambda: drafts.enter_context(publish.draft(folder)))
         try:
-            if name in stay:
-                raise NotConvertibleError(stay[name])
-            if twin in result.reasons:
-                raise NotConvertibleError(result.reasons[twin])
-            if twin in result.graphs:
-                entries[name] = entry(graph=result.graphs[twin])
-                result.graphs[name], result.parity[name], is_changed = result.graphs[twin], result.parity[twin], True
-                continue
-            made = _Conversion(name, function, [w.inputs for w in warm if w.signature == name], attempts, tell).make()
-        except (NotConvertibleError, MismatchError) as error:
-            result.reasons[name] = str(error)
-            entries.setdefault(name, entry(reason=str(error)))
-            continue
-        equal = [file for file, written in files.items() if written == made.model]
-        file = equal[0] if equal else _file_name(name, graphs)
-        files[file], is_changed = made.model, True
-        finite = {"finite": True} if made.is_finite_only else {}
-        graphs[file] = {**card.graph(made.model, OPSET, made.as_dict), **finite}
-        entries[name] = entry(graph=file)
-        result.graphs[name], result.parity[name] = file, made.as_dict
-    if is_changed:
-        content |= {"signatures": entries, "onnx": graphs, "saved_model": {"sha256": checksum}}
-        _write(folder, files, content, obsolete=set(old["onnx"]) - set(files) if stale and old else set())
-    return result
+            result = Conversion(folder)
+            files: dict[str, bytes] = {}
+            weights: dict[str, Path] = {}
+            prints = {name: text for graph in saved.meta_graphs for name, text in fingerprints(graph).items()}
+            twins: dict[str, str] = {}  # the first signature of each fingerprint
+            is_changed = stale
+            for name, function in sorted(
+                loaded.signatures.items(), key=lambda item: (item[0] != "serving_default", item[0])
+            ):
+                twin = twins.setdefault(prints.get(name, name), name)
+                if entries.get(name, {}).get("graph"):
+                    result.graphs[name] = entries[name]["graph"]
+                    result.parity[name] = graphs[entries[name]["graph"]]["parity"]
+                    continue
+                specs = function.structured_input_signature[1]
+                entry = functools.partial(
+                    card.signature, methods.get(name, "predict"), specs, function.structured_outputs
+                )
+                try:
+                    if name in stay:
+                        raise NotConvertibleError(stay[name])
+                    if twin in result.reasons:
+                        raise NotConvertibleError(result.reasons[twin])
+                    if twin in result.graphs:
+                        entries[name] = entry(graph=result.graphs[twin])
+                        result.graphs[name], result.parity[name], is_changed = (
+                            result.graphs[twin],
+                            result.parity[twin],
+                            True,
+                        )
+                        continue
+                    file = _file_name(name, graphs)
+                    real = [w.inputs for w in warm if w.signature == name]
+                    made = _Conversion(
+                        name, function, real, attempts, tell, functools.partial(_data_file, draft, file)
+                    ).make()
+                except (NotConvertibleError, MismatchError) as error:
+                    result.reasons[name] = str(error)
+                    entries.setdefault(name, entry(reason=str(error)))
+                    continue
+                equal = [file for file, written in files.items() if written == made.model]
+                file = equal[0] if equal else file
+                files[file], is_changed = made.model, True
+                if made.weights is not None:
+                    weights[file] = made.weights
+                graphs[file] = card.graph(made.model, OPSET, made.as_dict) | made.notes
+                entries[name] = entry(graph=file)
+                result.graphs[name], result.parity[name] = file, made.as_dict
+            if is_changed:
+                content |= {"signatures": entries, "onnx": graphs, "saved_model": {"sha256": checksum}}
+                before = old["onnx"] if stale and old else {}
+                obsolete = {*before, *(f"{file}.data" for file, graph in before.items() if "weights" in graph)}
+                _write(
+                    folder, files, weights, content, obsolete - set(files) - {path.name for path in weights.values()}
+                )
+            return result
+        except OSError as error:
+            raise ConvertError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _data_file(draft: Callable[[], Path], graph: str) -> Path:
+    return draft() / f"{graph}.data"
 
 
 def version_folder(directory: Path) -> Path:
@@ -170,12 +201,20 @@ class _Converted:
     """The graph of a signature, how closely it agrees, and whether that holds for finite numbers alone.
 
     relative  difference that was allowed, relative to the largest magnitude of an output
+    weights   file of the weights of a large model; None: the graph contains them
     """
 
     model: bytes
     parity: Parity
     is_finite_only: bool
     relative: float
+    weights: Path | None
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """Further entries of the card for the graph."""
+        file = {} if self.weights is None else {"weights": self.weights.name}
+        return {**({"finite": True} if self.is_finite_only else {}), **file}
 
     @property
     def as_dict(self) -> dict[str, Any]:
@@ -185,13 +224,17 @@ class _Converted:
 
 @dataclass(frozen=True)
 class _Conversion:
-    """One signature on its way to a verified graph."""
+    """One signature on its way to a verified graph.
+
+    weights_path  where the weights of a large model go
+    """
 
     name: str
     function: Any
     warm: Sequence[Arrays]
     attempts: Attempts
     tell: Tell
+    weights_path: Callable[[], Path]
 
     def make(self) -> _Converted:
         """The graph of the signature and its parity; NotConvertibleError or MismatchError if it has none."""
@@ -200,15 +243,21 @@ class _Conversion:
             raise NotConvertibleError("it takes no inputs")
         start = time.monotonic()
         self.tell(f"{self.name}: converting ...")
-        graph = to_onnx(self.function, specs)
+        is_large = size_bytes(getattr(self.function, "variables", ())) > LARGE_BYTES
+        weights = Weights() if is_large else None
+        graph = to_onnx(self.function, specs, weights=weights)
         unsafe = ranges.unsafe_cast(graph)
         if unsafe:
             raise NotConvertibleError(unsafe)
+        path = None
+        if weights is not None:
+            path = self.weights_path()
+            weights.write(graph, path)
         model = graph.SerializeToString()
         self.tell(
             f"{self.name}: {len(graph.graph.node)} operations after {time.monotonic() - start:.0f} s; comparing ..."
         )
-        run = self.attempts.watched(session(model), self.name, ONNX_RUNTIME)
+        run = self.attempts.watched(session(model if path is None else _beside(path, model)), self.name, ONNX_RUNTIME)
         reference = self.attempts.watched(functools.partial(savedmodel.run, self.function), self.name, TENSORFLOW)
         relative = HALF if ranges.computes_in_half(graph) else RELATIVE
         pools = any(node.op_type in ("AveragePool", "MaxPool") for node in graph.graph.node)
@@ -216,7 +265,7 @@ class _Conversion:
         found, length = self._compare(reference, run, specs, relative)
         found = found.joined(compare_hard(reference, run, specs, length, most, relative, with_short=not pools))
         self.tell(f"{self.name}: compared on {found.inputs} inputs after {time.monotonic() - start:.0f} s")
-        return _Converted(model, found, _is_finite_only(reference, run, specs, length, relative), relative)
+        return _Converted(model, found, _is_finite_only(reference, run, specs, length, relative), relative, path)
 
     def _compare(self, reference: Run, run: Run, specs: Specs, relative: float) -> tuple[Parity, int]:
         """The parity on warm-up requests and random inputs, and the length of free axes that TensorFlow accepted."""
@@ -239,6 +288,13 @@ class _Conversion:
         raise NotConvertibleError(
             f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
         )
+
+
+def _beside(weights: Path, model: bytes) -> str:
+    """The path of a file with the graph, in the folder of its weights."""
+    path = weights.with_name("graph.onnx")
+    path.write_bytes(model)
+    return str(path)
 
 
 def compare_hard(
@@ -429,11 +485,25 @@ def _new_card(folder: Path) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, files: Mapping[str, bytes], content: dict[str, Any], obsolete: Collection[str]) -> None:
-    """Write the graphs, then the card: servers ignore a graph that no card names, so a crash in between is harmless."""
+def _write(
+    folder: Path,
+    files: Mapping[str, bytes],
+    weights: Mapping[str, Path],
+    content: dict[str, Any],
+    obsolete: Collection[str],
+) -> None:
+    """Write the graphs, then the card: servers ignore a graph that no card names, so a crash in between is harmless.
+
+    weights  files of weights by the graph's file; they are moved into the folder
+    """
     for file in files:
         if not _is_ours(folder / file):
             raise ConvertError(f"{folder / file} exists, and no card names it; move it away")
+    for file, path in weights.items():
+        if (folder / path.name).exists() and not (folder / file).exists():
+            raise ConvertError(f"{folder / path.name} exists, and no card names it; move it away")
+        path.with_name("graph.onnx").unlink(missing_ok=True)
+    # The weights are below the folder already, in their draft.
     size = card.size_bytes(folder) - _size(folder / card.FILE) + sum(map(len, files.values()))
     written: list[Path] = []
     try:
@@ -445,6 +515,9 @@ def _write(folder: Path, files: Mapping[str, bytes], content: dict[str, Any], ob
             publish.sync(draft)
             for file in files:
                 written.append((draft / file).replace(folder / file))
+            for path in weights.values():
+                publish.sync(path.parent)
+                written.append(path.replace(folder / path.name))
             publish.sync_folder(folder)
             (draft / "card.json").replace(folder / card.FILE)
         publish.sync_folder((folder / card.FILE).parent)

@@ -16,9 +16,11 @@ import onnx.shape_inference
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
+from tensorflow.python.framework import tensor_util
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from ladle.training.onnx import parity
+from ladle.training.onnx.external import Weights
 from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
 from ladle.training.onnx.recurrent import rewrite_loops
@@ -39,12 +41,17 @@ class NotConvertibleError(ValueError):
 
 
 def to_onnx(
-    function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.TensorSpec], *, one_batch: bool = False
+    function: Callable[..., Mapping[str, tf.Tensor]],
+    inputs: Mapping[str, tf.TensorSpec],
+    *,
+    one_batch: bool = False,
+    weights: Weights | None = None,
 ) -> onnx.ModelProto:
     """Convert a function of named tensors to an ONNX graph that contains its weights.
 
     one_batch  the free first axes of all inputs and outputs are one batch axis. Otherwise they may differ in length:
                one query and five documents
+    weights    gets the large weights, which the graph then does not contain; None: it contains them all, up to 2 GB
 
     The inputs and outputs of the graph keep the function's names. NotConvertibleError names the reason: a string
     tensor, or an operation without an ONNX counterpart.
@@ -67,12 +74,12 @@ def to_onnx(
         raise NotConvertibleError(f'"{both[0]}" names both an input and an output; an ONNX graph needs different names')
     try:
         with quiet(), _without_copies():
-            model = _converted(traced, specs)
+            model = _converted(traced, specs, weights)
     except Exception:  # tf2onnx raises whatever its handlers and passes raise
         # One of its optimizer passes may have failed. With copies it can skip that pass.
         try:
             with quiet():
-                model = _converted(traced, specs)
+                model = _converted(traced, specs, weights)
         except Exception as error:
             raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
     missing = sorted({node.op_type for graph in subgraphs(model.graph) for node in graph.node if not _known(node)})
@@ -86,21 +93,24 @@ def to_onnx(
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise NotConvertibleError(f"the converted graph is not valid ONNX: {first_line(error)}") from error
+    if weights is not None:
+        weights.make_initializers(model)
     _check_names("input", [value.name for value in model.graph.input], list(inputs))
     _check_names("output", [value.name for value in model.graph.output], list(outputs))
     return model
 
 
-def session(model: bytes, threads: int = 0) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+def session(model: bytes | str, threads: int = 0) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """Load a graph into ONNX Runtime on the CPU and return a function: arrays by name -> arrays by name.
 
+    model    its bytes, or the path of its file
     threads  threads within an operation; 0: one per core
 
     NotConvertibleError when ONNX Runtime cannot load the graph.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # fatal only: errors are raised anyway
     try:
         loaded = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has no common error type
@@ -129,7 +139,7 @@ def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) 
         model.ParseFromString(before)
 
 
-def _converted(traced: Any, specs: Sequence[tf.TensorSpec]) -> onnx.ModelProto:
+def _converted(traced: Any, specs: Sequence[tf.TensorSpec], weights: Weights | None) -> onnx.ModelProto:
     """The graph as tf2onnx makes it, with variables and captured constants as initializers."""
     concrete = traced.get_concrete_function()
     constants = {
@@ -140,12 +150,16 @@ def _converted(traced: Any, specs: Sequence[tf.TensorSpec]) -> onnx.ModelProto:
     every = [tensor.name for tensor in concrete.inputs if tensor.dtype != tf.resource]
     given, outputs = every[: len(specs)], [tensor.name for tensor in concrete.outputs]
     with tf.device("/cpu:0"):
-        frozen = tf2onnx.tf_loader.fix_freezing_errors_part2(_frozen(concrete))
-        _fix_nodes(frozen, constants, {name.partition(":")[0] for name in given})
+        with weights.taken() if weights is not None else contextlib.nullcontext():
+            frozen = tf2onnx.tf_loader.fix_freezing_errors_part2(_frozen(concrete))
+            _fix_nodes(frozen, constants, {name.partition(":")[0] for name in given})
+        names = dict(zip(given, (spec.name for spec in specs), strict=True))
+        if weights is not None:
+            large = weights.make_inputs(frozen)
+            given, names = [*given, *large], names | large
         with tf.Graph().as_default():
             tf.import_graph_def(frozen, name="")
             frozen = tf2onnx.tf_loader.tf_optimize(given, outputs, frozen)
-        names = dict(zip(given, (spec.name for spec in specs), strict=True))
         names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
         # What tf2onnx.convert.from_graph_def does, without a second optimization.
         model, _ = tf2onnx.convert._convert_common(
@@ -190,7 +204,7 @@ def _fix_nodes(frozen: Any, constants: Mapping[str, np.ndarray], given: Collecti
     for node in frozen.node:
         if node.op == "Placeholder" and node.name in constants:
             node.op = "Const"
-            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(constants[node.name]))
+            node.attr["value"].tensor.CopyFrom(tensor_util.make_tensor_proto(constants[node.name]))
             del node.attr["shape"]
         elif node.op == "PlaceholderWithDefault" and node.name not in given:
             dtype = node.attr["dtype"].type
