@@ -50,6 +50,11 @@ WRONG = {
     ),
     "train-config": (["train", "lenet5", "--config", "no.json"], 2, "no.json: cannot be read"),
     "evaluate": (["evaluate", "lenet55"], 2, "did you mean lenet5?"),
+    "evaluate-none": (
+        ["evaluate", "lenet5", "--repository", "nowhere"],
+        1,
+        "nowhere/lenet5 has no version; train it first",
+    ),
     "export": (["export", "lenet55"], 2, "did you mean lenet5?"),
     "export-file": (["export", "lenet5", "--keras", "a.h5"], 2, "expected a name that ends in .keras"),
     "data": (["data", "get", "fashion_mnits"], 2, 'unknown data set "fashion_mnits"; did you mean fashion_mnist?'),

@@ -162,11 +162,13 @@ def _train_in_parallel(arguments: argparse.Namespace, networks: Sequence[Network
 def _evaluate(arguments: argparse.Namespace) -> int:
     if not (arguments.repository / arguments.name).is_dir():  # a name of the user's own, with --name
         _described(arguments.name)
+    from ladle.training.store import publish
+
+    version = publish.newest(arguments.repository, arguments.name)
     _start_tensorflow()
     from ladle.training.evaluate import evaluate, functions
     from ladle.training.run import request, session
 
-    version = functions.newest(arguments.repository, arguments.name)
     prepared = request.of_version(version, arguments.data_path, arguments.synthetic, arguments.skip_broken)
     result = evaluate.evaluate(functions.exported(version), prepared, arguments.repository, arguments.split)
     for note in result.notes:

@@ -63,14 +63,6 @@ def exported(version: Path) -> Functions:
     return Functions(loaded.signatures, loaded)
 
 
-def newest(repository: Path, name: str) -> Path:
-    """The folder of a model's newest version. TrainingError: it has none."""
-    found = publish.versions(repository / name)
-    if not found:
-        raise TrainingError(f"{repository / name} has no version; train it first: ladle train {name}")
-    return found[max(found)]
-
-
 def read_card(version: Path) -> dict[str, Any]:
     """The model card of a version. TrainingError: it has none, or one that cannot be read."""
     try:

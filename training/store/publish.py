@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ladle.training.errors import TrainingError
+
 DRAFT = ".tmp-"
 """Prefix of a draft's name."""
 
@@ -25,6 +27,14 @@ def versions(folder: Path) -> dict[int, Path]:
     if not folder.is_dir():
         return {}
     return dict(sorted((number, path) for number, path in _numbered(folder).items() if path.is_dir()))
+
+
+def newest(repository: Path, name: str) -> Path:
+    """The folder of a model's newest version. TrainingError: it has none."""
+    found = versions(repository / name)
+    if not found:
+        raise TrainingError(f"{repository / name} has no version; train it first: ladle train {name}")
+    return found[max(found)]
 
 
 def number_of(name: str) -> int | None:
