@@ -17,7 +17,7 @@ export function hasGradients({ signatures, image }) {
 
 export function gradients(model, samples) {
   const panel = new Panel(model, { tall: true });
-  const look = { unit: 0 };
+  const look = { unit: null }; // the unit that the user chose; else that of the largest δ
   let target = 0;
   let shown = null; // the pixels of the image that is on the page
   const classes = model.labels?.length ? model.labels : Array.from({ length: 10 }, (_, i) => `class ${i}`);
@@ -63,11 +63,12 @@ function pictures(outputs, image, look, wanted) {
   const [error, output] = [outputs.error[0], outputs.output[0]];
   const deltas = outputs.delta1[0];
   const units = Math.min(deltas.length, MOST_UNITS);
-  look.unit = Math.min(look.unit, units - 1);
+  const strongest = deltas.slice(0, units).reduce((best, delta, i) => (Math.abs(delta) > Math.abs(deltas[best]) ? i : best), 0);
+  let shown = Math.min(look.unit ?? strongest, units - 1);
   const ofUnit = (unit) => outputs.weight_gradient1[0].map((row) => row.map((pixel) => sum(pixel.map((each) => each[unit]))));
   const place = el("div");
-  const draw = () => place.replaceChildren(heat(ofUnit(look.unit), image, `∂E/∂w of unit ${look.unit + 1} of the first layer, δ = ${deltas[look.unit].toExponential(1)}`));
-  const unit = slider("Unit", { id: "unit", min: 1, max: units, value: look.unit + 1, oninput: (value) => { look.unit = value - 1; draw(); } });
+  const draw = () => place.replaceChildren(heat(ofUnit(shown), image, `∂E/∂w of unit ${shown + 1} of the first layer, δ = ${deltas[shown].toExponential(1)}`));
+  const unit = slider("Unit", { id: "unit", min: 1, max: units, value: shown + 1, oninput: (value) => { shown = look.unit = value - 1; draw(); } });
   draw();
   return [
     el("p.answer", {}, `E = ${error.toFixed(4)}`),
