@@ -128,15 +128,13 @@ def _shaped_by_one_row(graph: Graph, names: Sequence[str], feed: Mapping[str, Ar
     return [array[:0] for array in answers]
 
 
-def safe_size(graph: Graph, path: Path, found: Mapping[str, Any]) -> int:
+def safe_size(path: Path, found: Mapping[str, Any]) -> int:
     """The smallest size of free axes, other than the first, with which one row does not crash the graph.
 
     A graph may cut steps off before a recurrent layer, so a size above 0 can crash, too.
 
     found  what the probe found out: it tries one size after the other, downwards, until one ends its process
     """
-    if all(isinstance(size, int) for shape in graph.inputs.values() for size in shape[1:]):
-        return 0
     smallest: int | None = found.get("smallest")
     if smallest is None:
         log.warning("%s: sizes that may crash the graph were not found; empty axes are refused", path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import mmap
 import re
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +21,11 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DataLoss, InvalidArgument, ResourceExhausted, ServingError
 from ladle.serving.runtime import paths, stopping
 from ladle.serving.runtime.log import log_caller_error
+from ladle.serving.runtime.memory import total_bytes
 from ladle.serving.servables.engines import empty_inputs, large_runs, onnx_file
-from ladle.serving.servables.engines.onnx_graph import KEPT_TWICE_BYTES, NUMPY, Graph
-from ladle.serving.servables.engines.prober import prober
-from ladle.serving.servables.engines.run_memory import RunMemory
+from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
+from ladle.serving.servables.engines.prober import background, prober
+from ladle.serving.servables.engines.run_memory import Measurement, RunMemory
 from ladle.serving.servables.latency import Latency
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.steps.elements import counter
@@ -30,6 +33,7 @@ from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS, Step, Tensors,
 
 log = logging.getLogger(__name__)
 
+_MEASURED_SHARE = 8  # the process that measures a graph loads it, too: only where there is so many times its size
 _MAX_CHOSEN = 256  # output filters of a signature whose choice is kept
 
 
@@ -163,6 +167,7 @@ class OnnxEngine:
         feed = {name: tensors[name] for name in plan.feeds}
         if all(array.size for array in feed.values()):
             empty_inputs.check_shapes(plan.graph, feed)
+            plan.graph.memory.trust(plan.graph.elements(feed))
             plan.graph.tune(feed)
 
     def example(self, signature: str) -> dict[str, Array] | None:
@@ -198,15 +203,32 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_byt
         graph.has_loops = not operations.isdisjoint(("Loop", "Scan"))
         if free is not None:
             graph.memory = RunMemory.of_elementwise(max_run_bytes, graph.outputs)
-        elif may_crash or size_bytes <= KEPT_TWICE_BYTES:
+        elif may_crash and not graph.has_fixed_sides():
             found = prober.look_at(path, may_crash)
-            if may_crash:
-                graph.smallest = empty_inputs.safe_size(graph, path, found)
-            graph.memory = RunMemory(max_run_bytes, found.get("points") or (), found.get("splits", False))
+            graph.smallest = empty_inputs.safe_size(path, found)
+            graph.memory = _read_memory(found, max_run_bytes)
+        else:
+            graph.smallest = 0 if may_crash else None
+            graph.memory = RunMemory(max_run_bytes)
+            if max_run_bytes and _MEASURED_SHARE * size_bytes <= total_bytes():
+                graph.measurement = Measurement(functools.partial(_measure, weakref.ref(graph), path, max_run_bytes))
+                background.add(graph.measurement)
         return graph
     except Exception as error:
         log.error("%s: %s", path, error)
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None
+
+
+def _measure(graph: weakref.ref[Graph], path: Path, max_run_bytes: int) -> None:
+    """Measures what runs of a graph need, unless its version was unloaded meanwhile."""
+    if graph() is not None:
+        memory = _read_memory(prober.look_at(path, may_crash=False), max_run_bytes)
+        if (kept := graph()) is not None:
+            kept.memory = memory
+
+
+def _read_memory(found: Mapping[str, Any], max_run_bytes: int) -> RunMemory:
+    return RunMemory(max_run_bytes, found.get("points") or (), found.get("splits", False))
 
 
 def _look_into(model: memoryview, folder: Path, file: str) -> tuple[bytes | None, list[str]]:

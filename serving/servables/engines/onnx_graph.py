@@ -18,7 +18,7 @@ import onnxruntime
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.runtime.cores import Cores, cpu_count
-from ladle.serving.servables.engines.run_memory import RunMemory
+from ladle.serving.servables.engines.run_memory import Measurement, RunMemory
 from ladle.serving.servables.latency import Latency, size_of
 
 SLOW_S = 1e-3
@@ -63,6 +63,7 @@ class Graph:
     smallest  for a graph that empty inputs may crash, the least safe size of free axes other than the first; such a
             graph never runs without rows. None: no input is known to crash it
     memory  how much memory its runs need
+    measurement  measures it; None when that is done
     count   an upper bound of `elements`, from the sizes of the inputs
     has_loops  its time depends on what is in its inputs, not only on their size
     narrow  the session with few threads, usually one
@@ -80,6 +81,7 @@ class Graph:
         self.smallest: int | None = None
         self.has_loops = False
         self.memory = RunMemory(0)
+        self.measurement: Measurement | None = None
         # Tensors that are broadcast make a larger one: at most the product of their sizes.
         self.count: Callable[[list[int]], int] = math.prod if isinstance(source, bytes) else sum
         self.wide: TimedSession | None = None
@@ -103,6 +105,17 @@ class Graph:
     def outputs(self) -> list[str]:
         """Output names, in the graph's order."""
         return [o.name for o in self.session.get_outputs()]
+
+    def measured_memory(self) -> RunMemory:
+        """How much memory its runs need; measured now, if it was not yet."""
+        if self.measurement is not None:
+            self.measurement.complete()
+            self.measurement = None
+        return self.memory
+
+    def has_fixed_sides(self) -> bool:
+        """Whether no axis other than the first is free, in any input."""
+        return all(isinstance(size, int) for shape in self.inputs.values() for size in shape[1:])
 
     def row_inputs(self, feed: Mapping[str, Array]) -> list[str]:
         """The inputs whose first axis counts the rows of the batch; none if their numbers of rows differ."""

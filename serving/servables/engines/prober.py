@@ -13,14 +13,18 @@ import selectors
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import ladle
+from ladle.serving.runtime.cores import lower_priority
 from ladle.serving.servables.engines import probe
+from ladle.serving.servables.engines.run_memory import Measurement
 
 _ANSWER_S = 90.0
 _IDLE_S = 5.0
+_QUIET_S = 2.0
 
 
 class Prober:
@@ -84,5 +88,38 @@ def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=nothing)
 
 
+class Background:
+    """Completes measurements in a thread, a while after the last one was added: loading needs the cores first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[Measurement] = []
+        self._added_at = 0.0
+        self._thread: threading.Thread | None = None
+
+    def add(self, measurement: Measurement) -> None:
+        with self._changed:
+            self._waiting.append(measurement)
+            self._added_at = time.monotonic()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="measure", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        lower_priority()
+        while True:
+            with self._changed:
+                left_s = self._added_at + _QUIET_S - time.monotonic()
+                if left_s > 0:
+                    self._changed.wait(left_s)
+                    continue
+                if not self._waiting:
+                    self._thread = None
+                    return
+                measurement = self._waiting.pop(0)
+            measurement.complete()
+
+
+background = Background()
 prober = Prober()
 atexit.register(prober.stop)

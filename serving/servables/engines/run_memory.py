@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ladle.serving.errors import ResourceExhausted
@@ -23,7 +23,8 @@ _SURPRISE = 1.25  # so many times the estimate raise it: less may be what other 
 _FORGET = 0.9
 _LEAST_POWER = 1.15  # less is the arena's rounding
 _MAX_POWER = 2.0  # attention grows with the square of a sequence's length
-_GUESSED_FREE_ELEMENTS = 2**16  # for a graph that could not be measured
+_GUESSED_FREE_ELEMENTS = 2**14  # of a graph that was not measured
+_TRUSTED = 4  # so many times what ran at load is not too large, either
 _GUESSED_GROWTH = 8  # bytes for each byte of its inputs, before the first run
 
 
@@ -97,6 +98,11 @@ class RunMemory:
         # All in one row is the worst case where a row grows faster than its elements.
         return int(self._row_elements * (rows if rows < 1 else rows ** (1 / max(self._power, self._time_power))))
 
+    def trust(self, elements: int) -> None:
+        """A run with so many elements did well. Before the measurement, little more than that needs no estimate."""
+        if not self._outputs:
+            self.free_elements = max(self.free_elements, _TRUSTED * elements)
+
     def needed(self, rows: int, elements: int) -> int:
         """Bytes that a run needs for this many rows with this many elements each."""
         scaled = (elements / self._row_elements) ** self._power if elements > self._row_elements else 1.0
@@ -142,6 +148,21 @@ class RunMemory:
         with self._lock:
             self._factor = max(1.0, self._factor * (ratio if ratio > _SURPRISE else _FORGET))
             self.free_elements = min(self.free_elements, self._find_free_elements())
+
+
+class Measurement:
+    """Something to measure once: in the background when nothing loads, or earlier, when a run needs to know."""
+
+    def __init__(self, measure: Callable[[], None]) -> None:
+        self._measure: Callable[[], None] | None = measure
+        self._lock = threading.Lock()
+
+    def complete(self) -> None:
+        """Measures, or waits for whoever does; later calls return at once."""
+        with self._lock:
+            measure, self._measure = self._measure, None
+            if measure is not None:
+                measure()
 
 
 def _times(one: Mapping[str, Any], wide: Mapping[str, Any]) -> float:

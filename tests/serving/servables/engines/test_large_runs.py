@@ -109,7 +109,11 @@ def over_the_batch(tiny: Any) -> Any:
 
 
 def load(model: Any, folder: Path, max_run_bytes: int) -> Servable:
-    return Loader(EngineOptions(max_run_bytes=max_run_bytes))("m", 1, model.write(folder))
+    servable = Loader(EngineOptions(max_run_bytes=max_run_bytes))("m", 1, model.write(folder))
+    for engine in servable.engines.values():
+        for plan in getattr(engine, "plans", {}).values():
+            plan.graph.measured_memory()
+    return servable
 
 
 def graph_of(servable: Servable, signature: str = "serving_default") -> Any:
