@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.cache import combine, sha256
@@ -281,8 +282,17 @@ class Download:
             done = 0
             for file in self.files:
                 try:
-                    with urllib.request.urlopen(file.member, timeout=CONNECT_TIMEOUT_S) as answer:  # noqa: S310
+                    # Of its own, because `urlopen` keeps the proxies that were set when it was first called.
+                    with urllib.request.build_opener().open(file.member, timeout=CONNECT_TIMEOUT_S) as answer:
                         done += copy(answer, folder / file.name, update, done)
                 except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                    reason = getattr(error, "reason", error)
-                    raise DataError(f"{file.member} cannot be reached ({reason})") from error
+                    reason, remark = getattr(error, "reason", error), _proxy_remark(file.member)
+                    raise DataError(f"{file.member} cannot be reached ({reason}){remark}") from error
+
+
+def _proxy_remark(url: str) -> str:
+    """What an error says of the proxy that a download went through, since urllib does not."""
+    parts = urlsplit(url)
+    if parts.scheme not in urllib.request.getproxies() or urllib.request.proxy_bypass(parts.hostname or ""):
+        return ""
+    return f"; {parts.scheme}_proxy is set: correct it, or add {parts.hostname} to no_proxy"

@@ -20,6 +20,7 @@ import pytest
 
 from ladle.training.data import DataError, Silent
 from ladle.training.data.fetch.sources import Debian, Download, File, Npm, PyPI, check
+from tests.clients.recording_proxy import RecordingProxy
 
 CONTENT = b"0,1,2\n"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -148,6 +149,28 @@ def test_a_missing_client_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 class QuietFiles(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
+
+
+def test_a_download_goes_through_the_proxy_that_is_set(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "table.csv").write_bytes(CONTENT)
+    files = functools.partial(QuietFiles, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), files) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        proxy = RecordingProxy()
+        monkeypatch.setenv("http_proxy", proxy.url)
+        # The name is not looked up here: a proxy does that.
+        url = f"http://data.invalid:{site.server_address[1]}/table.csv"
+        source = Download("authors", 6, (File("table.csv", url, SHA256),))
+        source.fetch(folder, Silent())
+        assert (folder / "table.csv").read_bytes() == CONTENT
+        assert proxy.asked == [f"GET {url}"]
+        proxy.status = 403
+        with pytest.raises(DataError, match=r"\); http_proxy is set: correct it, or add data\.invalid to no_proxy"):
+            source.fetch(folder, Silent())
+        proxy.close()
+        site.shutdown()
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm here")
