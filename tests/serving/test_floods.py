@@ -14,7 +14,7 @@ WAIT_S = 0.3
 TIMES_QUIET = 5
 ATTEMPTS = 4  # other processes may hold up one; a server that is held up by the flood fails all
 CUT_OFF = {"window_update", "connection_window", "empty_data", "priority", "unknown_frame", "ping", "settings"}
-CUT_OFF |= {"setting_lists", "table_resizes", "rst_stream"}
+CUT_OFF |= {"setting_lists", "table_resizes", "rst_stream", "continuations"}
 
 
 @pytest.mark.parametrize("name", [*QUICK, *MORE])

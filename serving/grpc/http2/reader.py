@@ -9,6 +9,7 @@ from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, FRAME_HEAD, HEAD_
 MAX_FRAME_BYTES = 2**18
 """The longest payload that a client may send, by our SETTINGS."""
 _FRAMES_AT_ONCE = 32
+_MAX_CONTINUATIONS = 128  # of a header block; a client that fills its frames needs four for 64 KiB
 
 Frame = tuple[int, int, int, bytes, int]
 """Kind, flags, stream id, payload without padding and priority, and the size that flow control counts.
@@ -34,6 +35,7 @@ class FrameReader:
         self._buffer = bytearray()  # the start of a frame
         self._needed_bytes = len(frames.PREFACE)  # in `_buffer` before it is worth reading
         self._block: tuple[int, int, bytearray] | None = None  # flags, stream id and bytes of a header block so far
+        self._continuations = 0
 
     def read(self, data: bytes) -> tuple[list[Frame], Http2Error | None]:
         """The next frames that are whole, not too many at once, and the error that follows them."""
@@ -92,7 +94,7 @@ class FrameReader:
                 if kind == HEADERS and flags & frames.HAS_PRIORITY:
                     payload = frames.skip_priority(payload)
                 if kind == HEADERS and not flags & END_HEADERS:
-                    self._block = flags, stream_id, bytearray(payload)
+                    self._block, self._continuations = (flags, stream_id, bytearray(payload)), 0
                     self._check_block(flags, payload)
                     continue
             elif kind != frames.WINDOW_UPDATE or length != 4:
@@ -108,14 +110,16 @@ class FrameReader:
             )
         first_flags, _, block = self._block
         block += payload
+        self._continuations += 1
         self._check_block(flags, payload)
         if flags & END_HEADERS:
             self._block = None
             found.append((HEADERS, first_flags, stream_id, bytes(block), len(block)))
 
     def _check_block(self, flags: int, payload: bytes) -> None:
-        """Bounds the frames of a header block: their bytes, and (by refusing empty ones) their number."""
+        """Bounds the frames of a header block: their bytes and their number."""
         assert self._block is not None
         is_empty = not payload and not flags & END_HEADERS
-        if is_empty or len(self._block[2]) > self._max_header_bytes:
-            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a header block beyond the limit, or in empty frames")
+        is_large = len(self._block[2]) > self._max_header_bytes
+        if is_empty or is_large or self._continuations > _MAX_CONTINUATIONS:
+            raise Http2Error(errors.ENHANCE_YOUR_CALM, "got a header block beyond the limit, or in too many frames")

@@ -341,6 +341,10 @@ CONNECTION_FAULTS: dict[str, tuple[bytes, int]] = {
         ),
         ENHANCE_YOUR_CALM,
     ),
+    "headers in too small frames": (
+        frame(HEADERS, 0, 1, b"\x82") + frame(CONTINUATION, 0, 1, b"\x82") * 200,
+        ENHANCE_YOUR_CALM,
+    ),
     "a third resize of the table": (frame(HEADERS, END_HEADERS, 1, b"\x20" * 3 + encode(HEAD)), COMPRESSION_ERROR),
     "an index without an entry": (frame(HEADERS, END_HEADERS, 1, b"\xbe"), COMPRESSION_ERROR),
     "a frame beyond the limit": (struct.pack(">IBI", (2**18 + 1) << 8, 0, 1), FRAME_SIZE_ERROR),
