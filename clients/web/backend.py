@@ -84,7 +84,8 @@ class Backend:
         return Catalog(self.config, self.client)
 
     def model(self, name: str, version: int | None = None) -> Model:
-        """The latest version, at most MAX_AGE_S old, or `version`. Problem 404: the server does not serve it."""
+        """The latest version, at most MAX_AGE_S old, or `version`. Problem 404: it is not served, or not shown."""
+        self.catalog.check_name(name)
         if version is not None:
             key = (name, version)
             if key not in self._versions:

@@ -73,7 +73,7 @@ class Catalog:
 
     def model(self, name: str) -> Json:
         """Everything about one model: its entry, versions, signatures, card and metrics. Problem 404: not served."""
-        self._check_name(name)
+        self.check_name(name)
         try:
             found = self._client.status(name)
         except NotFound:
@@ -97,7 +97,8 @@ class Catalog:
         }
         return {**self._entry(name, state, files), **more}
 
-    def _check_name(self, name: str) -> None:
+    def check_name(self, name: str) -> None:
+        """Problem 404: the gateway shows other models only."""
         if self._config.models and name not in self._config.models:
             raise Problem(404, f"There is no model {name!r}; GET /api/v1/models lists the models.")
 

@@ -155,6 +155,14 @@ def test_wrong_input_gets_one_sentence(web: FlaskClient, verb: str, body: Any, s
     assert "Traceback" not in response.json["detail"]
 
 
+def test_models_that_are_not_shown_are_not_asked(server: Any) -> None:
+    config = Config(server=f"grpc://127.0.0.1:{server.grpc_port}", models=("flowers",))
+    web = create_app(config).test_client()
+    assert ask(web, "flowers:predict", inputs={"keras_tensor": [[0, 0, 0, 0]]}).status_code == 200
+    assert ask(web, "columns:predict", inputs={"age": [[1]], "rooms": [[1]]}).status_code == 404
+    assert ask(web, "triple:regress", x=[[1]]).status_code == 404
+
+
 def test_labels_are_the_cards_else_those_of_a_file(tmp_path: Path) -> None:
     version = tmp_path / "m" / "1"
     (version / "assets").mkdir(parents=True)
