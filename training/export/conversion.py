@@ -106,6 +106,8 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
         saved = _saved_model(folder)
         loaded = savedmodel.load(folder)
         warm = warmup.read(folder / warmup.FILE) if (folder / warmup.FILE).is_file() else []
+    except savedmodel.LoadError as error:  # it names the folder already
+        raise ConvertError(str(error)) from error
     except (ValueError, OSError, message.Error, text_format.ParseError, tf.errors.OpError) as error:
         raise ConvertError(f"{folder} cannot be loaded: {first_line(error)}") from error
     methods, stay = _methods(saved), _stay_on_tensorflow(saved)
@@ -127,10 +129,11 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
                 loaded.signatures.items(), key=lambda item: (item[0] != "serving_default", item[0])
             ):
                 twin = twins.setdefault(prints.get(name, name), name)
-                if entries.get(name, {}).get("graph"):
-                    result.graphs[name] = entries[name]["graph"]
-                    result.parity[name] = graphs[entries[name]["graph"]]["parity"]
+                kept = entries.get(name, {}).get("graph")
+                if kept and (graphs.get(kept) or {}).get("parity"):
+                    result.graphs[name], result.parity[name] = kept, graphs[kept]["parity"]
                     continue
+                graphs.pop(kept, None)  # it was never compared, so no server runs it
                 specs = function.structured_input_signature[1]
                 entry = functools.partial(
                     card.signature, methods.get(name, "predict"), specs, function.structured_outputs
@@ -281,6 +284,8 @@ class _Conversion:
                 refusal = error if refusal is None or isinstance(refusal, CrashError) else refusal
             else:
                 return dataclasses.replace(found, inputs=requests.rows + sum(map(_rows, self.warm))), length
+        if self.warm:
+            return self._compare_real(reference, run, relative), _LENGTHS[0]
         if isinstance(refusal, CrashError):
             raise NotConvertibleError(
                 "TensorFlow crashes on random inputs of every size; add warm-up requests with real inputs"
@@ -288,6 +293,17 @@ class _Conversion:
         raise NotConvertibleError(
             f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
         )
+
+    def _compare_real(self, reference: Run, run: Run, relative: float) -> Parity:
+        """The parity on the warm-up requests alone: some models refuse random inputs, such as edges without nodes."""
+        rows = sum(map(_rows, self.warm))
+        self.tell(f"{self.name}: TensorFlow refuses random inputs; comparing on the warm-up requests alone ...")
+        try:
+            return dataclasses.replace(compare(reference, run, self.warm, 0, relative), inputs=rows)
+        except MismatchError:
+            raise
+        except (tf.errors.OpError, ValueError, TypeError, CrashError) as error:
+            raise NotConvertibleError(f"TensorFlow refuses the warm-up requests ({first_line(error)})") from error
 
 
 def _beside(weights: Path, model: bytes) -> str:
