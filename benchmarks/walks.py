@@ -231,7 +231,8 @@ def _train(root: Path, scratch: Path) -> Walk:
 
 
 def _flags(repository: Path, port: int, rest_port: int) -> list[str]:
-    return [f"--repository={repository}", "--host=127.0.0.1", f"--port={port}", f"--rest_api_port={rest_port}"]
+    flags = [f"--repository={repository}", "--host=127.0.0.1", f"--port={port}", f"--rest_api_port={rest_port}"]
+    return [*flags, "--supervise=false"]  # the process that is recorded must be the one that answers
 
 
 @contextlib.contextmanager

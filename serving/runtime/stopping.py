@@ -46,20 +46,21 @@ class _Running(threading.local):
     stop: Stop | None = None
 
 
-_running = _Running()
+running = _Running()
+"""`running.stop` is what `current` returns: every request reads it, and a call would take longer than that."""
 
 
 @contextlib.contextmanager
 def stoppable(stop: Stop) -> Iterator[None]:
     """What this thread runs inside can be stopped."""
-    _running.stop = stop
+    running.stop = stop
     try:
         yield
     finally:
-        _running.stop = None
+        running.stop = None
         stop.call(None)
 
 
 def current() -> Stop | None:
     """The `Stop` of what this thread runs; None on the event loop, where only quick requests run."""
-    return _running.stop
+    return running.stop

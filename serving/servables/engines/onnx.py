@@ -118,7 +118,7 @@ class OnnxEngine:
                     if plan.graph.count(sizes) > plan.graph.memory.free_elements:
                         answers = large_runs.run(plan.graph, from_graph, feed)
                     else:
-                        stop = stopping.current()
+                        stop = stopping.running.stop
                         answers = plan.graph.call(from_graph, feed, None if stop is None else large_runs.options(stop))
             except ServingError:
                 raise
