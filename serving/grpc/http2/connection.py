@@ -26,6 +26,7 @@ _RESETS_A_CHECK = 64  # forgiven: a client may give up on every request that tak
 _MAX_IDLE_FRAMES = 1000  # frames that carry nothing of a request, less those forgiven
 _IDLE_A_REQUEST, _IDLE_A_FRAME, _IDLE_A_CHECK = 16, 4, 250  # forgiven for a whole request, for DATA sent, and by time
 _PING_TIMEOUT_S = 20.0
+_MIN_FRAMES = 4  # of a turn, however long they take: a request need not wait between its headers and its message
 
 
 class Connection(asyncio.Protocol):
@@ -166,7 +167,7 @@ class Connection(asyncio.Protocol):
                 self._on_control(kind, flags, stream_id, payload)
             if self._is_closing:
                 return []
-            if time.monotonic() > turn_ends or self._is_write_blocked:
+            if self._is_write_blocked or (done >= _MIN_FRAMES and time.monotonic() > turn_ends):
                 return found[done:]
         return []
 
