@@ -27,22 +27,25 @@ ROOMS = {
 ORDER = {
     "ladle": "__main__ completion_command command doctor_command serve_command data_command version",
     "serving": """
-        __main__ command worker_command server flags unused config_writer workers grpc rest open_inference dataplane scheduling
-        repository servables telemetry runtime errors""",
-    "serving.grpc": "backend native api open_inference health reflection reload predict_request predict_response unpacking wire calls http2",
+        __main__ command worker_command server flags unused config_writer workers grpc rest open_inference
+        dataplane scheduling repository servables telemetry runtime errors""",
+    "serving.grpc": """
+        backend native api open_inference health reflection reload predict_request predict_response unpacking
+        wire calls http2""",
     "serving.rest": "api open_inference routes compression http json",
     "serving.servables": """
         loader files engines warmup tfrecord steps servable examples matching saved_model latency
         batching_parameters""",
     "training": """
-        __main__ options convert check run report export weights evaluate loop onnx store data quiet arguments errors""",
+        __main__ options convert check run report export weights evaluate loop onnx store data quiet arguments
+        errors""",
     "training.data": "commands pipeline augmentation recognise sets registry to_folder readers fetch dataset errors",
-    "clients": """
-        __main__ cli web library drawing transport json_output argument_types near_names wire errors""",
+    "clients": "__main__ cli web library drawing transport json_output argument_types near_names wire errors",
     "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository runs http config",
     "clients.library": "async_client client connect inference explained tasks images preprocess results cards",
     "clients.transport": """
-        what_answers rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation address access proxies""",
+        what_answers rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation
+        address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
     "clients.wire": "services tensors messages rest_json philox varints versions arrays",
 }
