@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._arrivals: Any = None
         self._arrived = 0.0  # when what is parsed now had arrived
         self._has_turn_coming = False
+        self._has_had_turn = False  # has begun to answer in this turn
         self._since = time.monotonic()  # of the last change between idle, reading, running and blocked
         self._late_since: float | None = None  # `_since`, if it was found too long ago
         # The present request
@@ -117,7 +118,7 @@ class Connection(asyncio.Protocol):
         if self._is_refused:
             return
         self._arrived = now = time.monotonic()
-        self._turn_ends = now + TURN_S
+        self._turn_ends, self._has_had_turn = now + TURN_S, False
         arrivals = self._arrivals
         if now - arrivals.polled_at() > LAG_S or len(data) >= MUCH_BYTES or arrivals.is_behind:
             self._arrived = arrivals.of(len(data), now)
@@ -280,7 +281,8 @@ class Connection(asyncio.Protocol):
         self._unanswered_bytes += self._arriving_bytes
         self._body, self._body_parts, self._arriving_bytes = b"", None, 0
         self._owes_continue = False
-        if self._is_running or self._queue or self._is_write_blocked or now > self._turn_ends:
+        is_over = self._has_had_turn and now > self._turn_ends  # a turn is at least one request
+        if self._is_running or self._queue or self._is_write_blocked or is_over:
             self._queue.append((request, keep_alive))
             self._pause_reading()
             if not self._is_running:
@@ -302,7 +304,7 @@ class Connection(asyncio.Protocol):
     # Answers
 
     def _start(self, request: Request, keep_alive: bool) -> None:
-        self._is_running = True
+        self._is_running = self._has_had_turn = True
         # The application runs right here, inside the callback that read the request, until it waits for something. Most
         # requests to small models never wait: as tasks they would start and end one tick of the event loop later.
         coroutine = self._server.application(request)
@@ -358,7 +360,7 @@ class Connection(asyncio.Protocol):
     def _take_turn(self) -> None:
         """Answers the requests that wait and parses what has arrived, until the turn's time is up."""
         # The flag stays on meanwhile, so that the answers of this turn do not ask for another one.
-        self._turn_ends = time.monotonic() + TURN_S
+        self._turn_ends, self._has_had_turn = time.monotonic() + TURN_S, False
         while not self._is_held_up() and (self._queue or self._unparsed):
             if self._queue:
                 self._start(*self._queue.popleft())
