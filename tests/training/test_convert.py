@@ -128,6 +128,11 @@ def test_a_signature_with_state_stays_on_tensorflow(tmp_path: Path, capsys: pyte
     assert content is not None
     assert content["signatures"]["serving_default"]["reason"] == because
     assert content["signatures"]["double"]["graph"] == "double.onnx"
+    # A card of an earlier version, which made a graph of it.
+    content["signatures"]["serving_default"] = content["signatures"]["double"]
+    (tmp_path / "1" / card.FILE).write_bytes(card.encode(content))
+    assert convert(tmp_path / "1").reasons["serving_default"] == because
+    assert "graph" not in card.read(tmp_path / "1")["signatures"]["serving_default"]  # type: ignore[index]
 
 
 def test_warm_up_requests_say_what_inputs_look_like(saved: Path) -> None:

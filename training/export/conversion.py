@@ -96,7 +96,8 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
     attempts  watches the runs. On some inputs TensorFlow ends the process; `ladle convert` runs this in a child
     tell      gets lines that say how far the conversion is
 
-    Signatures with a graph are skipped, unless another SavedModel was exported to the folder since.
+    Signatures with a graph are skipped, unless another SavedModel was exported to the folder since. A graph that an
+    earlier version made for a signature with state or checks is no longer used.
 
     ConvertError when there is no SavedModel, TensorFlow cannot load it, or a graph would overwrite a file of the user.
     """
@@ -130,6 +131,9 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
             ):
                 twin = twins.setdefault(prints.get(name, name), name)
                 kept = entries.get(name, {}).get("graph")
+                if kept and name in stay and content["task"] is None:  # an earlier version made it a graph
+                    del entries[name]
+                    kept, is_changed = None, True
                 if kept and (graphs.get(kept) or {}).get("parity"):
                     result.graphs[name], result.parity[name] = kept, graphs[kept]["parity"]
                     continue

@@ -20,6 +20,7 @@ from tensorflow.python.framework import tensor_util
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from ladle.training.onnx import parity
+from ladle.training.onnx.exact import FOR_NAN
 from ladle.training.onnx.external import Weights
 from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
@@ -49,8 +50,8 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """Convert a function of named tensors to an ONNX graph that contains its weights.
 
-    one_batch  the free first axes of all inputs and outputs are one batch axis. Otherwise they may differ in length:
-               one query and five documents
+    one_batch  one of our own networks: the free first axes of all inputs and outputs are one batch axis. Otherwise they
+               may differ in length: one query and five documents
     weights    gets the large weights, which the graph then does not contain; None: it contains them all, up to 2 GB
 
     The inputs and outputs of the graph keep the function's names. NotConvertibleError names the reason: a string
@@ -72,14 +73,15 @@ def to_onnx(
     both = sorted(set(inputs) & set(outputs))
     if both:
         raise NotConvertibleError(f'"{both[0]}" names both an input and an output; an ONNX graph needs different names')
+    handlers = {op: entry for op, entry in CONVERTERS.items() if not one_batch or op not in FOR_NAN}
     try:
         with quiet(), _without_copies():
-            model = _converted(traced, specs, weights)
+            model = _converted(traced, specs, handlers, weights)
     except Exception:  # tf2onnx raises whatever its handlers and passes raise
         # One of its optimizer passes may have failed. With copies it can skip that pass.
         try:
             with quiet():
-                model = _converted(traced, specs, weights)
+                model = _converted(traced, specs, handlers, weights)
         except Exception as error:
             raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
     missing = sorted({node.op_type for graph in subgraphs(model.graph) for node in graph.node if not _known(node)})
@@ -139,7 +141,9 @@ def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) 
         model.ParseFromString(before)
 
 
-def _converted(traced: Any, specs: Sequence[tf.TensorSpec], weights: Weights | None) -> onnx.ModelProto:
+def _converted(
+    traced: Any, specs: Sequence[tf.TensorSpec], handlers: Mapping[str, Any], weights: Weights | None
+) -> onnx.ModelProto:
     """The graph as tf2onnx makes it, with variables and captured constants as initializers."""
     concrete = traced.get_concrete_function()
     constants = {
@@ -168,7 +172,7 @@ def _converted(traced: Any, specs: Sequence[tf.TensorSpec], weights: Weights | N
             continue_on_error=True,
             target=None,
             opset=OPSET,
-            custom_op_handlers=CONVERTERS,
+            custom_op_handlers=dict(handlers),
             input_names=given,
             output_names=outputs,
             tensors_to_rename=names,

@@ -190,3 +190,7 @@ EXACT: dict[str, tuple[Any, list[Any]]] = {
     "Min": (_reduce, ["ReduceMin"]),
 }
 """TensorFlow operation -> (converter, its arguments)."""
+
+FOR_NAN = ("ArgMax", "ArgMin", "Max", "Min")
+"""Converters that cost a few operations for NaN alone. Our own networks need none: their layers spread a NaN to every
+logit, so that all values are NaN or none."""

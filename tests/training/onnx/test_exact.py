@@ -114,6 +114,14 @@ def test_ids_outside_a_table_are_refused_as_tensorflow_refuses_them(look_up: Any
         np.testing.assert_array_equal(graph({"ids": array})["out"], expected)
 
 
+def test_our_own_networks_pay_nothing_for_nan() -> None:
+    def classify(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"class_id": tf.argmax(x, -1), "score": tf.reduce_max(x, -1)}
+
+    graphs = [convert.to_onnx(classify, {"x": spec(FLOATS)}, one_batch=own).graph for own in (True, False)]
+    assert ["IsNaN" in {node.op_type for node in graph.node} for graph in graphs] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("function", "is_safe"),
     [
