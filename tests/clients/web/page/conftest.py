@@ -323,7 +323,7 @@ def start(repository: Path, tiny: Any, serve: Callable[..., Any], models: Sequen
     """A server of the repository and a gateway before it."""
     server = serve("--repository", repository, "--enable_metrics=true", models=models)
     ask = ["--server", f"grpc://127.0.0.1:{server.grpc_port}", "--rest", f"http://127.0.0.1:{server.rest_port}"]
-    command = [sys.executable, "-m", "ladle.clients.web", "--repository", str(repository), *ask, "--timeout", "5"]
+    command = [sys.executable, "-m", "ladle.clients.web", "--repository", str(repository), *ask, "--timeout", "20"]
     site = Site("", server, repository, command, repository.parent / f"{repository.name}.log")
     site.url = site.start_gateway(tiny.free_port())
     return site
