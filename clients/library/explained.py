@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
 from ladle.clients.errors import (
@@ -24,28 +23,26 @@ SHOWN = 8
 """Names that an error lists."""
 TIMEOUT_S = 2.0
 """What looking for them may take."""
-ABOUT_THE_MODEL = (InvalidArgument, FailedPrecondition, ResourceExhausted, Internal, DataLoss)
+_ABOUT_THE_MODEL = (InvalidArgument, FailedPrecondition, ResourceExhausted, Internal, DataLoss)
+EXPLAINED = (NotFound, *_ABOUT_THE_MODEL)
 """Errors of one model. Others, such as Unavailable, are those of the server."""
 
 
-def explained(protocol: Protocol, name: str | Callable[[], str], operation: Operation[T]) -> Operation[T]:
-    """The operation, with better errors.
-
-    name  of the model, or a function that tells it when the operation has chosen one
-    """
+def explained(protocol: Protocol, name: str, operation: Operation[T]) -> Operation[T]:
+    """The operation on a model, with better errors."""
     try:
         return (yield from operation)
-    except NotFound as error:
-        raise NotFound((yield from _not_found(protocol, _told(name), error))) from None
-    except ABOUT_THE_MODEL as error:
-        model = _told(name)
-        if not model or str(error).startswith((f"{model}:", f"{model} ")):
-            raise
-        raise type(error)(f"{model}: {error}") from None
+    except EXPLAINED as error:
+        raise (yield from explain(protocol, name, error)) from None
 
 
-def _told(name: str | Callable[[], str]) -> str:
-    return name if isinstance(name, str) else name()
+def explain(protocol: Protocol, name: str, error: LadleError) -> Operation[LadleError]:
+    """A better error in place of one of `EXPLAINED`. name: of the model; "" if the operation has not chosen one."""
+    if isinstance(error, NotFound):
+        return NotFound((yield from _not_found(protocol, name, error)))
+    if not name or str(error).startswith((f"{name}:", f"{name} ")):
+        return error
+    return type(error)(f"{name}: {error}")
 
 
 def _not_found(protocol: Protocol, name: str, error: NotFound) -> Operation[str]:

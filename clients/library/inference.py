@@ -11,7 +11,7 @@ import numpy as np
 
 from ladle.clients.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from ladle.clients.library import images, tasks
-from ladle.clients.library.explained import explained
+from ladle.clients.library.explained import EXPLAINED, explain
 from ladle.clients.library.images import Image
 from ladle.clients.library.results import Classification, Descent, Segmentation, Sentiment
 from ladle.clients.transport.metadata import Metadata, Signature, TensorInfo, describe
@@ -31,7 +31,10 @@ def _explained(
 
     @functools.wraps(task)
     def run(self: Inference, /, *arguments: P.args, **options: P.kwargs) -> Operation[T]:
-        return explained(self.protocol, lambda: self.name, task(self, *arguments, **options))
+        try:
+            return (yield from task(self, *arguments, **options))
+        except EXPLAINED as error:
+            raise (yield from explain(self.protocol, self.name, error)) from None
 
     return run
 
@@ -65,7 +68,9 @@ class Inference:
 
     @_explained
     def classify_many(self, several: Sequence[Image] | Array) -> Operation[list[Classification]]:
-        return (yield from self._classify(images.batch_of(several)))
+        # A list is made a batch where its images are read, so that errors can name its files.
+        given = several if isinstance(several, list) else images.batch_of(several)
+        return (yield from self._classify(given))
 
     @_explained
     def segment(self, image: Image) -> Operation[Segmentation]:

@@ -66,7 +66,8 @@ class TensorInfo:
                 return self._cast(np.asarray(value), what, rounding)
             if self.dtype == "string":
                 array = np.array(value, object)
-                casting.refuse_none(array)
+                if any(text is None for text in array.flat):
+                    casting.refuse_none(array)
                 return array
             return casting.cast_values(value, self.dtype)
         except casting.MisfitError as misfit:
