@@ -43,16 +43,23 @@ def main(arguments: list[str]) -> int:
         print(flags.usage())
         return 255
     except StartError as error:
-        print(f"Failed to start server. Error: {error}", flush=True)
-        return 255
+        return _cannot_start(error)
     return 0
 
 
 def _serve(options: SimpleNamespace, link: Link | None = None) -> int:
     from ladle.serving.server import Server, run
 
-    run(Server(options, link=link))
+    try:
+        run(Server(options, link=link))
+    except StartError as error:
+        return _cannot_start(error)
     return 0
+
+
+def _cannot_start(error: StartError) -> int:
+    print(f"Failed to start server. Error: {error}", flush=True)
+    return 255
 
 
 def _version() -> str:

@@ -48,6 +48,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and nobody has asked for its exit status yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return False
+
+
 @dataclass
 class Running:
     """A server process and where it answers."""
@@ -106,10 +114,17 @@ class Running:
         return cpu_seconds(self.pid)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ends the server; its exit status."""
+        """Ends the server; its exit status. SIGKILL ends it like a power failure: all of its processes at once."""
+        answering = self.pid
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(DEADLINE_S)
+        status = self.process.wait(DEADLINE_S)
+        if number == signal.SIGKILL and answering != self.process.pid:
+            with contextlib.suppress(ProcessLookupError):  # it would end by itself, once its requests are answered
+                os.kill(answering, number)
+            while cpu_seconds(answering) and not is_zombie(answering):
+                time.sleep(0.01)
+        return status
 
 
 def free_port() -> int:

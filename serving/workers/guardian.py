@@ -16,9 +16,10 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from ladle.serving.runtime.native_calls import native_calls
+from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.workers.crashes import Crashes, describe
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Guardian:
         self._is_ready = False
 
     def run(self) -> int:
-        """The exit status: in the guardian when the server has stopped, and in each server that it forked."""
+        """The exit status, when the server has stopped."""
         awake, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
@@ -92,7 +93,7 @@ class Guardian:
                 os.close(wake)
                 for number in stops:  # SIGINT comes from a terminal to both processes; the guardian passes it on
                     signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-                return self._run_server()
+                self._run_server()
             status = self._wait(awake)
             was_ready |= self._is_ready
             if self._signals:
@@ -125,9 +126,15 @@ class Guardian:
         other.close()
         return self._process == 0
 
-    def _run_server(self) -> int:
-        native_calls.attach(self._crashes.descriptor, 0)
-        return self._serve(Link(self._connection, self._sockets))
+    def _run_server(self) -> NoReturn:
+        """Runs the server in the forked process, which ends here and never returns to the guardian's caller."""
+        status = 1
+        try:
+            native_calls.attach(self._crashes.descriptor, 0)
+            status = self._serve(Link(self._connection, self._sockets))
+        except Exception:
+            log.exception("the server ended")
+        exit_now(status)
 
     def _wait(self, awake: int) -> int:
         """Waits until the server has ended; its exit status, negative for a signal."""

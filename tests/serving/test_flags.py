@@ -63,5 +63,5 @@ def test_help_names_every_flag_and_ends_with_an_example() -> None:
 
 
 def test_a_flag_that_begins_with_version_does_not_print_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version_transition_policy=none", "--repository=."]) == 255
+    assert main(["--version_transition_policy=none", "--repository=.", "--supervise=false"]) == 255
     assert "unknown --version_transition_policy=none" in capsys.readouterr().out
