@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from ladle.serving.servables.engines.savedmodel import SavedModelEngine, is_avai
 from ladle.serving.servables.saved_model import INIT_OP, Signature, parse_signature, read_card, read_signature_defs
 
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-Compare = Callable[[Run, Run, Iterable[Mapping[str, Array]], int], Any]
-"""(reference, other, requests, rows) -> their differences, with `max_abs`; ValueError when they are too large."""
+Compare = Callable[..., Any]
+"""(reference, other, requests, rows, relative=...) -> their differences, with `max_abs`; ValueError when too large."""
 
 
 class EnginesDifferError(ValueError):
@@ -49,7 +49,8 @@ def compare_engines(folder: Path, compare: Compare) -> str:
 def _compare_engines(folder: Path, compare: Compare) -> str:
     definitions = {name: made for name, made in read_signature_defs(folder).items() if name != INIT_OP}
     signatures = {name: parse_signature(name, made) for name, made in definitions.items()}
-    onnx = OnnxEngine(folder, read_card(folder) or {}, signatures)
+    card = read_card(folder) or {}
+    onnx = OnnxEngine(folder, card, signatures)
     tensorflow = SavedModelEngine(folder, ("serve",), signatures)
     tensorflow.load()
     if not signatures:
@@ -73,9 +74,9 @@ def _compare_engines(folder: Path, compare: Compare) -> str:
                 for inputs in asked:
                     reference(inputs)
                 continue
-            farthest = max(
-                farthest, float(compare(reference, partial(_run, onnx, name, outputs), asked, len(asked)).max_abs)
-            )
+            other = partial(_run, onnx, name, outputs)
+            found = compare(reference, other, asked, len(asked), **_allowed(card, name))
+            farthest = max(farthest, float(found.max_abs))
         except ServingError as error:
             raise ValueError(f"{name} fails on its own requests: {error.message}") from None
         except ValueError as error:
@@ -84,6 +85,14 @@ def _compare_engines(folder: Path, compare: Compare) -> str:
     if not compared:
         return f"TensorFlow answers {_counted(requests, requests)}; there is no graph to compare it with"
     return f"TensorFlow and ONNX Runtime agree on {_counted(requests, compared)} within {farthest:.1e}"
+
+
+def _allowed(card: Mapping[str, Any], signature: str) -> dict[str, float]:
+    """The relative difference that was allowed when the graph was made, if it was more than float32 needs."""
+    parity = card["onnx"][card["signatures"][signature]["graph"]][
+        "parity"
+    ]  # the engine has checked that they are there
+    return {"relative": parity["relative"]} if isinstance(parity, dict) and "relative" in parity else {}
 
 
 def _counted(requests: Mapping[str, Sequence[Any]], names: Collection[str]) -> str:

@@ -29,25 +29,38 @@ def test_the_report_says_that_engines_agree(version: Path) -> None:
     assert " signatures within " in said
 
 
-def test_a_graph_with_other_weights_is_detected(version: Path, tmp_path: Path) -> None:
+def with_weights_times(factor: float, version: Path, other: Path, **parity: float) -> Path:
+    """A copy of a version whose graph has other weights. parity: what its card has beside that of the graph before."""
     import hashlib
 
     import onnx
     from onnx import numpy_helper
 
-    other = tmp_path / "1"
     shutil.copytree(version, other)
     graph = onnx.load(other / "model.onnx")
     for weights in graph.graph.initializer:
         array = numpy_helper.to_array(weights)
         if array.dtype == "float32" and array.ndim > 1:
-            weights.CopyFrom(numpy_helper.from_array(array * 1.5, weights.name))
+            weights.CopyFrom(numpy_helper.from_array((array * factor).astype(np.float32), weights.name))
     onnx.save(graph, other / "model.onnx")
     card = json.loads((other / "assets.extra" / "card.json").read_text())
-    card["onnx"]["model.onnx"]["sha256"] = hashlib.sha256((other / "model.onnx").read_bytes()).hexdigest()
+    entry = card["onnx"]["model.onnx"]
+    entry["sha256"] = hashlib.sha256((other / "model.onnx").read_bytes()).hexdigest()
+    entry["parity"] |= parity
     (other / "assets.extra" / "card.json").write_text(json.dumps(card))
+    return other
+
+
+def test_a_graph_with_other_weights_is_detected(version: Path, tmp_path: Path) -> None:
     with pytest.raises(EnginesDifferError, match=r'output "\w+" differs'):
-        compare_engines(other, compare)
+        compare_engines(with_weights_times(1.5, version, tmp_path / "1"), compare)
+
+
+def test_a_graph_may_differ_as_much_as_when_it_was_made(version: Path, tmp_path: Path) -> None:
+    """Half precision has three digits; the card says what was allowed."""
+    with pytest.raises(EnginesDifferError, match="differs"):
+        compare_engines(with_weights_times(1.001, version, tmp_path / "1"), compare)
+    assert "agree" in compare_engines(with_weights_times(1.001, version, tmp_path / "2", relative=0.02), compare)
 
 
 class Rows(tf.Module):  # type: ignore[misc]
