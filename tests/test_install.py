@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LARGEST_BYTES = 100_000_000
+LARGEST_BYTES = 102_000_000  # 98 MB are numpy, Pillow, grpcio and protobuf
 SLOWEST_IMPORT_S = 0.5
 ROOMS = ("clients", "models", "serving", "training")
 BUILD = "from setuptools import build_meta; print(build_meta.build_{kind}({out!r}))"

@@ -152,6 +152,7 @@ print(trained(tf.distribute.get_strategy()), trained(tf.distribute.MirroredStrat
 """
 
 
+@pytest.mark.slow
 def test_a_custom_step_on_two_replicas_is_as_long_as_on_one() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], cwd=root, capture_output=True, text=True)
