@@ -141,6 +141,7 @@ def parser(verb: str, arguments: list[str]) -> argparse.ArgumentParser:
     return completion.of_verb(build_parser(["train", *named]), "train")
 
 
+@pytest.mark.slow
 def test_the_example_network_is_built_trained_served_and_asked(tmp_path: Path, serve: Callable[..., Any]) -> None:
     [block] = [block for block in BLOCKS if block.reason == "network"]
     (tmp_path / "small_cnn.py").write_text(block.code)

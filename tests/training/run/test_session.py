@@ -226,6 +226,7 @@ def test_precision_of_training_does_not_reach_the_exported_model(tmp_path: Path)
     assert card(version)["precision"] == "mixed_bfloat16"
 
 
+@pytest.mark.slow
 def test_terminated_training_prints_one_line_and_continues_later(tmp_path: Path) -> None:
     arguments = ["--epochs", "20", "--synthetic", "--repository", str(tmp_path / "m"), "--runs", str(tmp_path / "r")]
     child = subprocess.Popen(

@@ -263,7 +263,7 @@ def test_memory_goes_back_after_a_large_run_and_after_a_stopped_one(tiny: Any, t
 # A server
 
 
-@pytest.fixture(scope="module", params=["native", "grpcio"])
+@pytest.fixture(scope="module", params=["native", pytest.param("grpcio", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     home = tmp_path_factory.mktemp("large")
     embedding(tiny).write(home / "embedding")
