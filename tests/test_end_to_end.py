@@ -20,7 +20,10 @@ SIX = "lenet5,resnet18,sentiment_lstm,unet,vae,wgan_gp"
 
 
 def demo(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ladle.clients.cli.demo", *map(str, arguments)]
+    # A shell without job control has its background jobs ignore Ctrl-C, and what they start inherits that.
+    hears = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{hears}runpy.run_module('ladle.clients.cli.demo', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(
         command,
         cwd=ROOT,
