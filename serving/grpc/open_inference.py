@@ -96,9 +96,8 @@ class OpenInferenceApi:
 
     async def infer(self, request: Any, context: CallContext) -> Answer:
         """Errors as `inference.infer`; InvalidArgument for contents that do not fit their shape."""
-        size = request.ByteSize()
         has_strings = any(tensor.datatype == "BYTES" for tensor in request.inputs)
-        is_slow = has_strings and size > _THREAD_FROM_BYTES
+        is_slow = has_strings and request.ByteSize() > _THREAD_FROM_BYTES
         inputs = await asyncio.to_thread(_read_inputs, request) if is_slow else _read_inputs(request)
         parameters = _parameters(request.parameters)
         check_parameters(parameters)
@@ -197,10 +196,7 @@ def _read_contents(tensor: Any) -> Array:
         return array.reshape(tensor.shape)
     wide = np.array(values, np.int64 if field == "int_contents" else np.uint64 if field == "uint_contents" else dtype)
     if dtype.kind in "iu" and dtype != wide.dtype and count:
-        limits = np.iinfo(dtype)
-        if wide.min() < limits.min or wide.max() > limits.max:
-            wrong = wide.min() if wide.min() < limits.min else wide.max()
-            raise InvalidArgument(f'input "{name}": got {wrong}; {datatype} holds {limits.min} to {limits.max}')
+        datatypes.check_range(name, datatype, wide.min(), wide.max())
     return wide.astype(dtype, copy=False).reshape(tensor.shape)
 
 

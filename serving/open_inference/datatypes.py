@@ -58,6 +58,14 @@ def count_elements(tensor: str, shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
+def check_range(tensor: str, datatype: str, least: int, most: int) -> None:
+    """InvalidArgument unless the integer datatype holds the least and the most of an input's values."""
+    limits = np.iinfo(DTYPES[datatype])
+    if least < limits.min or most > limits.max:
+        wrong = least if least < limits.min else most
+        raise InvalidArgument(f'input "{tensor}": got {wrong}; {datatype} holds {limits.min} to {limits.max}')
+
+
 def unpack(tensor: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Array:
     """The array in raw bytes; read-only, since it shares them. InvalidArgument: they do not fit the shape."""
     dtype, count = dtype_of(tensor, datatype), count_elements(tensor, shape)

@@ -139,7 +139,9 @@ class OpenInference:
         if length is not None and length <= min(_MAX_CACHED_HEADER, len(body)) and not is_quick:
             # Binary tensors are used where they lie in the body, whatever their size: a thread has nothing to do.
             head = _parse_head(body[:length], self._max_depth)
+            read = functools.partial(_read_inputs, head, body, length)
             is_quick = head.is_raw or (head.key is not None and len(body) < _DIRECT_BYTES)
+            return head, read() if is_quick else await self._run_large(read)
         parse = functools.partial(_parse, body, length, self._max_depth)
         found = parse() if is_quick else await self._run_large(parse)
         return found
@@ -310,10 +312,7 @@ def _from_json(entry: Input) -> Array:
         wrong = next(value for value in flat if type(value) not in allowed)
         raise InvalidArgument(f"{where}: got {wrong!r:.60}; expected a value of {entry.datatype}")
     if dtype.kind in "iu" and flat:
-        limits = np.iinfo(dtype)
-        if min(flat) < limits.min or max(flat) > limits.max:
-            wrong = min(flat) if min(flat) < limits.min else max(flat)
-            raise InvalidArgument(f"{where}: got {wrong}; {entry.datatype} holds {limits.min} to {limits.max}")
+        datatypes.check_range(entry.name, entry.datatype, min(flat), max(flat))
     if dtype == tensors.BFLOAT16:
         return _round_bfloat16(np.array(flat, np.float32)).reshape(entry.shape)
     try:
