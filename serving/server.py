@@ -108,6 +108,7 @@ class Server:
             self._metrics_path,
             options.access_log,
             self._snapshots,
+            options.max_queued_seconds,
         )
         self._stop = asyncio.Event()
 
@@ -263,6 +264,7 @@ def _grpc_settings(options: SimpleNamespace, share: bool, keep: Keep) -> backend
         share=share,
         keep=keep,
         max_buffered_bytes=options.max_buffered_bytes,
+        max_unread_s=options.max_queued_seconds,
         limits=application.Limits(
             header_bytes=options.max_header_bytes,
             streams=options.max_concurrent_streams,

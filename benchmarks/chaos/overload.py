@@ -95,8 +95,9 @@ class _Line:
     """A connection. `send` sends a request, `answers` reads what has come: (when it was sent, whether it is OK)."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket = socket.socket()
         self.socket.setblocking(False)
+        self.socket.connect_ex(("127.0.0.1", port))  # a full accept queue must not hold up the other requests
         self.unsent = bytearray()
         self.received = bytearray()
         self.sent_at: dict[int, float] = {}

@@ -51,6 +51,7 @@ class Settings:
     arguments           channel arguments: `name=value,name=value`
     max_bytes           of one message
     max_buffered_bytes  of the requests that are arriving (native only)
+    max_unread_s        for which a call may have waited to be read; 0: any time (native only)
     limits              of each connection
     share               lets other processes listen on the same port
     keep                makes listening sockets, or has those of an earlier server (native only)
@@ -64,6 +65,7 @@ class Settings:
     arguments: str = ""
     max_bytes: int = 2**26
     max_buffered_bytes: int = 2**30
+    max_unread_s: float = 0.0
     limits: Limits = field(default_factory=Limits)
     share: bool = False
     keep: Keep = make_now
@@ -147,7 +149,8 @@ async def _start_native(settings: Settings, table: Methods) -> Any:
     )
     max_bytes = arguments.get("grpc.max_receive_message_length", settings.max_bytes)
     handlers = {f"/{s}/{name}".encode(): handler for s, by_name in table.items() for name, handler in by_name.items()}
-    server = Server(handlers, limits, max_bytes if max_bytes >= 0 else MAX_BYTES, settings.max_buffered_bytes)
+    most_bytes = max_bytes if max_bytes >= 0 else MAX_BYTES
+    server = Server(handlers, limits, most_bytes, settings.max_buffered_bytes, settings.max_unread_s)
     where = settings.socket_path
     try:
         if settings.port:

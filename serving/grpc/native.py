@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +20,7 @@ from ladle.serving.grpc.http2.streams import Stream
 from ladle.serving.grpc.unpacking import Held, Room, unpack_small
 from ladle.serving.grpc.wire import check_message, encode_trailers, read_message, status_of
 from ladle.serving.runtime import eager_task
+from ladle.serving.runtime.accepting import accept_on
 from ladle.serving.runtime.listening import block_new_connections, settle
 from ladle.serving.runtime.turns import Turns
 
@@ -63,10 +65,19 @@ class Server:
     max_bytes           of one message, compressed and decompressed
     max_buffered_bytes  of the requests that are arriving, on all connections together, and of those that came
                         compressed, once unpacked, until they are answered
+    max_unread_s        for which a call may have waited to be read; 0: any time
     """
 
-    def __init__(self, handlers: Mapping[bytes, Any], limits: Limits, max_bytes: int, max_buffered_bytes: int) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[bytes, Any],
+        limits: Limits,
+        max_bytes: int,
+        max_buffered_bytes: int,
+        max_unread_s: float = 0.0,
+    ) -> None:
         self._handlers = handlers
+        self._max_unread_s = max_unread_s or math.inf
         self._limits = limits
         self._max_bytes = max_bytes
         self._max_buffered_bytes = max_buffered_bytes
@@ -81,12 +92,9 @@ class Server:
 
     async def listen(self, listening: socket.socket) -> None:
         """Accepts connections on a listening socket."""
-        loop = asyncio.get_running_loop()
-        if listening.family not in (socket.AF_INET, socket.AF_INET6):
-            self._servers.append(await loop.create_unix_server(self._connect, sock=listening, backlog=2048))
-        else:
+        if listening.family in (socket.AF_INET, socket.AF_INET6):
             self._sockets.append(listening)
-            self._servers.append(await loop.create_server(self._connect, sock=listening, backlog=2048))
+        self._servers.append(await accept_on(listening, self._connect))
         if self._timer is None:
             self._check_timeouts()
 
@@ -213,12 +221,15 @@ class Server:
         body, call.body = call.body, b""
         self._buffered_bytes -= len(body)
         method = call.handler.unary_unary
-        if call.deadline is not None:
-            # A server that falls behind and answers whatever is not late yet answers everything at the brink, and so
-            # too late. What has waited for half the time that it had is refused before its message is read.
-            now, arrived = time.monotonic(), connection.arrived
-            if now - arrived > _MAY_WAIT_S and now > (arrived + call.deadline) / 2:
-                self._refuse_late(connection, stream, now >= call.deadline)
+        # A server that falls behind and answers whatever is not late yet answers everything at the brink, and so too
+        # late. What has waited for half the time that it had is refused before its message is read.
+        now, arrived, deadline = time.monotonic(), connection.arrived, call.deadline
+        if now - arrived > _MAY_WAIT_S:
+            may_wait_s = self._max_unread_s
+            if deadline is not None:
+                may_wait_s = min(may_wait_s, (deadline - arrived) / 2)
+            if now - arrived > may_wait_s:
+                self._refuse_late(connection, stream, deadline is not None and now >= deadline)
                 return
         try:
             if method is None:

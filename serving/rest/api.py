@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -11,7 +12,7 @@ from typing import TypeVar
 from google.protobuf import json_format
 
 from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
-from ladle.serving.errors import DeadlineExceeded, InvalidArgument, ServingError
+from ladle.serving.errors import DeadlineExceeded, InvalidArgument, ServingError, Unavailable
 from ladle.serving.rest.compression import MAX_EXPANSION, BodyTooLargeError, decompress
 from ladle.serving.rest.http.messages import JSON, Answer, Request
 from ladle.serving.rest.json.examples import ExamplesBody, read_examples
@@ -54,6 +55,7 @@ class RestApi:
     """The application of the HTTP server.
 
     timeout_s     of an inference, from the arrival of its request; 0: none
+    max_unread_s  for which an inference may have waited to be read; 0: any time
     max_bytes     of a decompressed body
     max_depth     of nested lists and objects in a JSON body; 0: any
     cors          adds CORS headers to every answer
@@ -78,9 +80,11 @@ class RestApi:
         metrics_path: str = "",
         access_log: bool = False,
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
+        max_unread_s: float = 0.0,
     ) -> None:
         self._core = core
         self._timeout_s = timeout_s
+        self._max_unread_s = max_unread_s or math.inf
         self._max_bytes = max_bytes
         self._max_depth = max_depth
         self._metrics = metrics or Metrics()
@@ -102,6 +106,10 @@ class RestApi:
         headers = self.headers
         status, code, signature = 200, "OK", ""
         try:
+            if request.unread_s > self._max_unread_s and (verb is not None or route.operation == "infer"):
+                raise Unavailable(
+                    f"the server is overloaded: it read the request {request.unread_s:.2g} s late; retry later"
+                )
             if verb is not None:
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
                 signature, content = await verb(route, request, deadline)

@@ -15,7 +15,7 @@ from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME
 from ladle.serving.grpc.http2.hpack import Decoder, Headers
 from ladle.serving.grpc.http2.reader import MAX_FRAME_BYTES, Frame, FrameReader
 from ladle.serving.grpc.http2.streams import MAX_REMEMBERED, Stream
-from ladle.serving.runtime.arrivals import LAG_S, MUCH_BYTES, Arrivals
+from ladle.serving.runtime.arrivals import GAP_S, LAG_S, MUCH_BYTES, Arrivals, busy_spell
 from ladle.serving.runtime.turns import TURN_S, Turns
 
 _STREAM_WINDOW = 2**20  # bytes that a client may send on a stream before we credit them
@@ -106,12 +106,17 @@ class Connection(asyncio.Protocol):
             return
         self._last_heard = self.arrived = now = time.monotonic()
         self._is_ping_pending = False
-        arrivals = self._arrivals
-        if now - arrivals.polled_at() > LAG_S or len(data) >= MUCH_BYTES or arrivals.is_behind:
+        arrivals, spell = self._arrivals, busy_spell
+        if now - spell.ended > GAP_S:
+            spell.since = now
+        may_wait_s = min(now - arrivals.read_at, now - spell.since)
+        if may_wait_s > LAG_S or len(data) >= MUCH_BYTES or arrivals.is_behind:
             self.arrived = arrivals.of(len(data), now)
+        arrivals.read_at = now
         if not self._handle_all(data, now + TURN_S) and not self._is_closing:
             self.transport.pause_reading()
             self._await_turn()
+        spell.ended = time.monotonic()
 
     def _await_turn(self) -> None:
         if not self._has_turn_coming:

@@ -16,7 +16,7 @@ import httptools
 from ladle.serving.rest.http.messages import Answer, Application, Limits, Request, origin_form, response_head
 from ladle.serving.rest.json.text import error_body
 from ladle.serving.runtime import eager_task
-from ladle.serving.runtime.arrivals import LAG_S, MUCH_BYTES, Arrivals
+from ladle.serving.runtime.arrivals import GAP_S, LAG_S, MUCH_BYTES, Arrivals, busy_spell
 from ladle.serving.runtime.turns import TURN_S, Turns
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")  # RFC 9112 §3.2
@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._turn_ends = 0.0
         self._arrivals: Any = None
         self._arrived = 0.0  # when what is parsed now had arrived
+        self._resumed_at = 0.0  # when reading was last resumed
         self._has_turn_coming = False
         self._has_had_turn = False  # has begun to answer in this turn
         self._since = time.monotonic()  # of the last change between idle, reading, running and blocked
@@ -119,18 +120,23 @@ class Connection(asyncio.Protocol):
             return
         self._arrived = now = time.monotonic()
         self._turn_ends, self._has_had_turn = now + TURN_S, False
-        arrivals = self._arrivals
-        if now - arrivals.polled_at() > LAG_S or len(data) >= MUCH_BYTES or arrivals.is_behind:
+        arrivals, spell = self._arrivals, busy_spell
+        if now - spell.ended > GAP_S:
+            spell.since = now
+        may_wait_s = min(now - arrivals.read_at, now - spell.since)
+        if may_wait_s > LAG_S or len(data) >= MUCH_BYTES or arrivals.is_behind:
             self._arrived = arrivals.of(len(data), now)
+        arrivals.read_at = now
         # A line is the least that costs more than copying it: of a head, or of a chunk's size.
         if len(data) <= _PART_BYTES or data.find(b"\n", _PART_BYTES) < 0:
             self._parse(data)
-            return
-        self._unparsed += data
-        self._parse_in_parts()
-        if self._unparsed:
-            self._pause_reading()
-            self._await_turn()
+        else:
+            self._unparsed += data
+            self._parse_in_parts()
+            if self._unparsed:
+                self._pause_reading()
+                self._await_turn()
+        spell.ended = time.monotonic()
 
     def _parse_in_parts(self) -> None:
         """Parses what waits, until the turn's time is up or a request waits for its answer."""
@@ -275,7 +281,10 @@ class Connection(asyncio.Protocol):
         body = self._body if self._body_parts is None else bytes(self._body_parts)
         method = self._parser.get_method().decode()
         path = self._path if self._path.startswith(b"/") else origin_form(self._path)
-        request = Request(method, path, self._headers, body, self._arrived)
+        # What waits for the answers before it on its connection is not late because of the server.
+        is_first = not (self._is_running or self._queue or self._has_had_turn)
+        unread_s = now - max(self._arrived, self._resumed_at) if is_first else 0.0
+        request = Request(method, path, self._headers, body, self._arrived, unread_s)
         keep_alive = self._parser.should_keep_alive() and not self._is_http_1_0
         self._is_reading, self._wire_bytes, self._since = False, 0, now
         self._unanswered_bytes += self._arriving_bytes
@@ -374,7 +383,7 @@ class Connection(asyncio.Protocol):
         if self._queue or self._unparsed:
             self._await_turn()
         elif self._is_read_paused and not self._has_eof:
-            self._is_read_paused = False
+            self._is_read_paused, self._resumed_at = False, time.monotonic()
             self._transport.resume_reading()
 
     def _is_held_up(self) -> bool:

@@ -37,9 +37,10 @@ class Limits:
 class Request(NamedTuple):
     """A whole request.
 
-    path     percent-encoded, ends with the query string, if any
-    headers  by name in lower case
-    arrived  `time.monotonic()` seconds
+    path      percent-encoded, ends with the query string, if any
+    headers   by name in lower case
+    arrived   `time.monotonic()` seconds
+    unread_s  seconds for which the server was too busy to read it; 0 for one that followed another on its connection
     """
 
     method: str
@@ -47,6 +48,7 @@ class Request(NamedTuple):
     headers: dict[bytes, bytes]
     body: bytes
     arrived: float
+    unread_s: float = 0.0
 
 
 class Answer(NamedTuple):

@@ -9,6 +9,7 @@ from email.utils import formatdate
 
 from ladle.serving.rest.http.connection import Connection, ServerState
 from ladle.serving.rest.http.messages import JSON, Application, Limits
+from ladle.serving.runtime.accepting import accept_on
 from ladle.serving.runtime.listening import block_new_connections, settle
 
 _CHECK_EVERY_S = 0.25
@@ -28,11 +29,10 @@ class HttpServer:
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Accepts connections on these sockets, and closes the sockets when it stops."""
-        loop = asyncio.get_running_loop()
         self._check_timeouts()
         self._sockets = sockets
         for listening in sockets:
-            self._servers.append(await loop.create_server(lambda: Connection(self.state), sock=listening, backlog=2048))
+            self._servers.append(await accept_on(listening, lambda: Connection(self.state)))
 
     async def stop(self, grace_s: float) -> None:
         """Accepts nothing more and answers what has arrived; closes every connection after `grace_s` seconds."""

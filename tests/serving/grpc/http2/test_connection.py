@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import struct
+import sys
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
@@ -90,8 +92,8 @@ async def echo(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[by
 class Client:
     """A server with these handlers, and a connection to it."""
 
-    def __init__(self, handlers: Mapping[bytes, Any], limits: Limits | None = None) -> None:
-        self.server = Server(handlers, limits or Limits(), 2**24, 2**26)
+    def __init__(self, handlers: Mapping[bytes, Any], limits: Limits | None = None, max_unread_s: float = 0.0) -> None:
+        self.server = Server(handlers, limits or Limits(), 2**24, 2**26, max_unread_s)
 
     async def __aenter__(self) -> Client:
         listening = listen("127.0.0.1", 0)
@@ -435,5 +437,29 @@ def test_the_headers_of_grpc_are_checked(name: bytes, value: bytes, answer: byte
             fields = [*without(name), (name, value)]
             client.writer.write(PREFACE + settings() + open_stream(fields) + frame(DATA, END_STREAM, 1, BODY))
             await client.read(answer)
+
+    run(ask())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when the last segment came")
+@pytest.mark.parametrize(("max_unread_s", "answer"), [(0.1, b"the server is overloaded"), (0.0, b"answered")])
+def test_a_call_without_a_deadline_that_a_busy_server_read_late_is_refused(max_unread_s: float, answer: bytes) -> None:
+    async def hold(request: bytes, context: Any) -> bytes:
+        time.sleep(float(request))
+        return b"answered"
+
+    async def ask() -> None:
+        async with Client({b"/s/M": grpc.unary_unary_rpc_method_handler(hold)}, None, max_unread_s) as client:
+            client.writer.write(PREFACE + settings())
+            await client.ping()
+            reader, writer = await asyncio.open_connection(*client.address)
+            writer.write(PREFACE + settings() + frame(PING, 0, 0, b"are you?"))
+            await reader.readuntil(frame(PING, ACK, 0, b"are you?"))
+            for each, seconds in ((client.writer, b"0.4"), (writer, b"0")):
+                call = frame(HEADERS, END_HEADERS, 1, encode(HEAD)) + frame(DATA, END_STREAM, 1, message(seconds))
+                each.write(call)
+            await client.read(b"answered")
+            await asyncio.wait_for(reader.readuntil(answer), 20)
+            writer.close()
 
     run(ask())

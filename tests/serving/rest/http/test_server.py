@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,14 +24,22 @@ SMALL = Limits(body_bytes=10_000, header_bytes=4096, read_timeout_s=0.6, keep_al
 POST = b"POST /echo HTTP/1.1\r\nHost: h\r\n"
 
 
+holding = threading.Event()
+
+
 async def echo(request: Request) -> Answer:
-    """The request as JSON; /wait/<seconds> answers later, /large/<bytes> much."""
+    """The request as JSON; /wait/<seconds> answers later, /hold/<seconds> keeps the loop, /large/<bytes> is much."""
     path = request.path.decode()
     if path.startswith("/wait/"):
         await asyncio.sleep(float(path[6:]))
+    if path.startswith("/hold/"):
+        holding.set()
+        time.sleep(float(path[6:]))
     if path.startswith("/large/"):
         return Answer(200, b"x" * int(path[7:]))
     told = {"method": request.method, "path": path, "body": request.body.decode("latin-1")}
+    if path == "/unread":
+        told["unread_s"] = str(request.unread_s)
     return Answer(200, json.dumps(told).encode())
 
 
@@ -444,3 +453,26 @@ def test_a_client_that_half_closes_gets_its_answers(start: Any, paths: list[str]
         while True:
             answers.append(client.read())
     assert [json.loads(body)["path"] for status, _, body in answers if status != 100] == paths
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when the last segment came")
+def test_a_request_says_for_how_long_a_busy_server_left_it_unread(start: Any) -> None:
+    server = start()
+    holder, late = Client(server), Client(server)
+    ask = b"GET /unread HTTP/1.1\r\nHost: h\r\n\r\n"
+    late.send(ask)
+    assert float(json.loads(late.read("GET")[2])["unread_s"]) < 0.1
+    holding.clear()
+    holder.send(b"GET /hold/0.5 HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert holding.wait(20)
+    late.send(ask)
+    assert 0.25 < float(json.loads(late.read("GET")[2])["unread_s"]) < 5
+
+
+def test_what_waits_for_the_answers_before_it_is_not_unread(start: Any) -> None:
+    client = Client(start())
+    ask = b"GET /unread HTTP/1.1\r\nHost: h\r\n\r\n"
+    client.send(b"GET /wait/0.3 HTTP/1.1\r\nHost: h\r\n\r\n" + ask)
+    client.send(ask)  # the server has stopped reading by now
+    client.read("GET")
+    assert [float(json.loads(client.read("GET")[2])["unread_s"]) < 0.1 for _ in range(2)] == [True, True]
