@@ -32,8 +32,6 @@ def demo(*arguments: str | Path, environment: Mapping[str, str] | None = None) -
         text=True,
         env=environment and {**os.environ, **environment},
         start_new_session=True,
-        # A shell without job control has its background jobs ignore Ctrl-C, and what they start inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -19,6 +19,9 @@ from ladle.clients.transport.proxies import route
 
 OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),  # each of our own retries really connects again
+    # Channels of a process would share connections, and the wait after a failure: a new client would fail because an
+    # older one had asked the same address before its server listened.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_reconnect_backoff_ms", 1000),  # finds a server that comes back soon
     ("grpc.min_reconnect_backoff_ms", 3000),  # despite its name: the time that a connection attempt may take
     ("grpc.keepalive_time_ms", 300_000),  # servers close connections that ping more often
