@@ -23,9 +23,9 @@ def main(arguments: list[str]) -> int:
     if any(argument == "--version" or argument.startswith("--version=") for argument in arguments):
         print(_version())
         return 0
-    set_up_log()
     try:
         options = flags.parse(arguments)
+        set_up_log(log_format=options.log_format)
         # Neither a supervisor nor a guardian answers requests: they do not import the engines, which take most of the
         # start-up time and memory.
         if options.workers > 1:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from ladle.serving import unused
 from ladle.serving.repository.folders import MODEL_NAMES
+from ladle.serving.runtime.log import FORMATS, json_line
 
 Value = bool | int | float | str
 _CPUS = os.cpu_count() or 1
@@ -225,6 +226,7 @@ FLAGS = [
             "without such a file: Prometheus metrics at /monitoring/prometheus/metrics on the REST port (ours)",
         ),
         ("access_log", False, "log a line for each request, with its x-request-id, over gRPC and REST alike (ours)"),
+        ("log_format", "text", "text, or json: each line of the log is a JSON object (ours)"),
     ),
     *_group(
         "Accepted for compatibility with TensorFlow Serving",
@@ -294,10 +296,13 @@ def parse(arguments: Sequence[str], report: bool = True) -> SimpleNamespace:
         # Versions are renamed into a repository when they are complete: a load that fails once will fail again.
         values["max_num_load_retries"] = 0
     options = SimpleNamespace(**values)
+    if options.log_format not in FORMATS:
+        raise FlagError(f"got --log_format={options.log_format}; expected {' or '.join(FORMATS)}")
     if report:
         warnings += unused.settings(options, {flag.name: flag.default for flag in FLAGS})
-    if report and warnings:
-        print(*warnings, sep="\n", file=sys.stderr)
+    if report:
+        for warning in warnings:
+            print(json_line("WARNING", warning) if options.log_format == "json" else warning, file=sys.stderr)
     return options
 
 

@@ -41,6 +41,7 @@ from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables.loader import make_loader
 from ladle.serving.telemetry import prometheus
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
+from ladle.serving.telemetry.observer import make_observer
 from ladle.serving.workers.guardian import Link
 from ladle.serving.workers.worker import Replica
 
@@ -88,13 +89,14 @@ class Server:
         scheduler = Scheduler(threads, queue_limits(options), self._metrics)
         self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
         limit = options.max_request_bytes
+        observer = make_observer(options)
         self._grpc = GrpcApi(
             self._core,
             options.enable_serialization_as_tensor_content,
             limit,
             self._metrics,
             ReloadApi(self._core, options.allow_config_reload, self._counters),
-            options.access_log,
+            observer,
             self._snapshots,
         )
         self._rest = RestApi(
@@ -106,7 +108,7 @@ class Server:
             self._metrics,
             self._scrape,
             self._metrics_path,
-            options.access_log,
+            observer,
             self._snapshots,
             options.max_queued_seconds,
         )

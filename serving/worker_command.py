@@ -23,10 +23,10 @@ from ladle.serving.workers.worker import Replica
 def run_worker(connection: Connection, memory: int, number: int, arguments: list[str]) -> int:
     """Runs a worker until its supervisor stops it; returns its exit status. `connection` leads to the supervisor."""
     native_calls.attach(memory, number - 1)
-    set_up_log(f"worker {number}: ")
     # Only the supervisor stops a worker. Until the server sets its own handler, SIGINT would end it with a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options = flags.parse(arguments, report=False)
+    set_up_log(number, options.log_format)
     share_cores(options.workers)
     try:
         run(Server(options, Replica(connection, options.wait_for_models)))

@@ -21,6 +21,7 @@ from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables import examples, matching
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
+from ladle.serving.telemetry.observation import Observation
 
 DEFAULT_SIGNATURE = "serving_default"
 _METHODS = tuple(f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
@@ -119,20 +120,24 @@ class Core:
         output_filter: Sequence[str] = (),
         deadline: float | None = None,
         shape_key: Hashable = None,
+        observation: Observation | None = None,
     ) -> Awaitable[Outputs]:
         """The outputs by alias: those in the filter, or all.
 
-        deadline   `time.monotonic()` seconds by which the caller wants the answer; None: no deadline
-        shape_key  equal for requests with the same signature, filter, and input names, dtypes and shapes, without
-                   strings among the inputs; None: not known
+        deadline     `time.monotonic()` seconds by which the caller wants the answer; None: no deadline
+        shape_key    equal for requests with the same signature, filter, and input names, dtypes and shapes, without
+                     strings among the inputs; None: not known
+        observation  takes down what ran and when; None: nothing wants to know
 
         InvalidArgument for wrong names or dtypes, DeadlineExceeded after `deadline`, and what the graph raises.
         """
         # The request shape cache: clients send the same shapes again and again, and the checks read nothing else.
         # The first request of a shape pays for them; those after it find the finished call.
+        if observation is not None:
+            observation.choose(servable.name, servable.version, signature.name)
         call: Call | None = servable.calls.get(shape_key)
         if call is not None:
-            return self._scheduler.run(servable, call, inputs, deadline)
+            return self._scheduler.run(servable, call, inputs, deadline, observation)
         matching.check_names(signature, inputs)
         matching.check_dtypes(signature, inputs)
         call = Call(signature.name, matching.choose_outputs(signature, output_filter), "Predict")
@@ -141,10 +146,14 @@ class Core:
             if servable.latencies[signature.name].by_shape:
                 call = call._replace(summary=summarize(servable, call, inputs))
             servable.cache_call(shape_key, call)
-        return self._scheduler.run(servable, call, matching.complete(signature, inputs), deadline)
+        return self._scheduler.run(servable, call, matching.complete(signature, inputs), deadline, observation)
 
     async def classify(
-        self, spec: ModelSpec | None, read: Callable[[], Array], deadline: float | None = None
+        self,
+        spec: ModelSpec | None,
+        read: Callable[[], Array],
+        deadline: float | None = None,
+        observation: Observation | None = None,
     ) -> tuple[Servable, Array | None, Array | None]:
         """The servable, labels bytes [n, k] and scores float32 [n, k]; one of the two may be None.
 
@@ -159,11 +168,15 @@ class Core:
         self._check_method(signature, "classification", "classify")
         outputs = examples.check_classify(signature)
         serialized = read()
-        answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Classify")
+        answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Classify", observation)
         return servable, *examples.read_classes(answer, len(serialized))
 
     async def regress(
-        self, spec: ModelSpec | None, read: Callable[[], Array], deadline: float | None = None
+        self,
+        spec: ModelSpec | None,
+        read: Callable[[], Array],
+        deadline: float | None = None,
+        observation: Observation | None = None,
     ) -> tuple[Servable, Array]:
         """The servable and a number for each tf.Example, float32 [n]; `read` and errors as for classify."""
         servable = self.find(spec)
@@ -172,7 +185,7 @@ class Core:
         self._check_method(signature, "regression", "regress")
         outputs = examples.check_regress(signature)
         serialized = read()
-        answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Regress")
+        answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Regress", observation)
         return servable, examples.read_values(answer, len(serialized))
 
     async def multi_inference(
@@ -181,6 +194,7 @@ class Core:
         tasks: Sequence[Inference],
         read: Callable[[], Array],
         deadline: float | None = None,
+        observation: Observation | None = None,
     ) -> tuple[Servable, list[Result]]:
         """The servable and the result of each task; `spec` is the first task's, `read` and errors as for classify."""
         servable = self.find(spec or ModelSpec(""))
@@ -194,7 +208,7 @@ class Core:
         # Side by side: a SavedModel of TensorFlow 2 has a graph a signature, each with an input of its own.
         answers = await asyncio.gather(
             *(
-                self._run_examples(servable, signature, serialized, outputs, deadline, "MultiInference")
+                self._run_examples(servable, signature, serialized, outputs, deadline, "MultiInference", observation)
                 for signature, outputs in chosen
             )
         )
@@ -218,10 +232,13 @@ class Core:
         outputs: tuple[str, ...],
         deadline: float | None,
         api: str,
+        observation: Observation | None,
     ) -> Mapping[str, Array]:
+        if observation is not None:
+            observation.choose(servable.name, servable.version, signature.name)
         inputs = {examples.INPUTS: serialized}
         matching.check_dtypes(signature, inputs)
-        return await self._scheduler.run(servable, Call(signature.name, outputs, api), inputs, deadline)
+        return await self._scheduler.run(servable, Call(signature.name, outputs, api), inputs, deadline, observation)
 
     # Models
 

@@ -30,8 +30,8 @@ from ladle.serving.servables import matching
 from ladle.serving.servables.examples import pair_classes, serialize_input
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
-from ladle.serving.telemetry.access_log import log_request
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
+from ladle.serving.telemetry.observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class GrpcApi:
     content     answers carry `tensor_content` instead of typed values
     max_bytes   of a tensor that a request spells with fewer values than elements
     metrics     counts the requests
-    access_log  each request to a model has a line in the log
+    observer    sees each request to a model
     snapshots   gives the metrics of every process of the server
     """
 
@@ -59,14 +59,14 @@ class GrpcApi:
         max_bytes: int = 2**26,
         metrics: Metrics | None = None,
         reload: ReloadApi | None = None,
-        access_log: bool = False,
+        observer: Observer | None = None,
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
     ) -> None:
         self._core = core
         self._content = content
         self._max_bytes = max_bytes
         self._metrics = metrics or Metrics()
-        self._access_log = access_log
+        self._observer = observer
         self._large = LargeWork()
         self._health = Health(core.is_ready, core.index)
         self._reload = reload or ReloadApi(core, allowed=False)
@@ -86,7 +86,7 @@ class GrpcApi:
             services.MODEL: {
                 "GetModelStatus": self._counted(self.status, pb.GetModelStatusRequest),
                 "HandleReloadConfigRequest": _handler(
-                    self._reload.reload, pb.ReloadConfigRequest, access_log=self._access_log
+                    self._reload.reload, pb.ReloadConfigRequest, observer=self._observer
                 ),
             },
             services.HEALTH: {
@@ -124,7 +124,7 @@ class GrpcApi:
     def _counted(self, method: Method, kind: Any, parse: Callable[[bytes], Any] | None = None) -> Any:
         name = kind.DESCRIPTOR.name.removesuffix("Request")
         api = _METRIC_NAMES.get(name, name)
-        return _handler(method, kind, parse, self._metrics, api, self._access_log, self._large)
+        return _handler(method, kind, parse, self._metrics, api, self._observer, self._large)
 
     async def predict(self, request: Any, context: CallContext) -> Answer:
         template, spec = None, None
@@ -145,14 +145,16 @@ class GrpcApi:
                 protos = inputs
                 inputs = await self._large.run(lambda: _read_tensors(protos, signature, self._max_bytes))
         # A template is the key of its shape: the core checks the names and dtypes of its first request only.
-        outputs = await self._core.predict(servable, signature, inputs, output_filter, context.deadline, template)
+        outputs = await self._core.predict(
+            servable, signature, inputs, output_filter, context.deadline, template, context.observation
+        )
         message = encode_response(servable.name, servable.version, signature.name, outputs, self._content)
         return Answer(message, servable.name, signature.name)
 
     async def classify(self, request: Any, context: CallContext) -> Answer:
         spec = spec_of(request)
         servable, classes, scores = await self._core.classify(
-            spec, lambda: serialize_input(request.input, self._max_bytes), context.deadline
+            spec, lambda: serialize_input(request.input, self._max_bytes), context.deadline, context.observation
         )
         assert spec is not None
         response = pb.ClassificationResponse()
@@ -163,7 +165,7 @@ class GrpcApi:
     async def regress(self, request: Any, context: CallContext) -> Answer:
         spec = spec_of(request)
         servable, values = await self._core.regress(
-            spec, lambda: serialize_input(request.input, self._max_bytes), context.deadline
+            spec, lambda: serialize_input(request.input, self._max_bytes), context.deadline, context.observation
         )
         assert spec is not None
         response = pb.RegressionResponse()
@@ -185,7 +187,9 @@ class GrpcApi:
             count = len(serialized)
             return serialized
 
-        servable, results = await self._core.multi_inference(specs[0] if specs else None, tasks, read, context.deadline)
+        servable, results = await self._core.multi_inference(
+            specs[0] if specs else None, tasks, read, context.deadline, context.observation
+        )
         self._metrics.examples(servable.name, count)
         response = pb.MultiInferenceResponse()
         for spec, result in zip(specs, results, strict=True):
@@ -234,22 +238,25 @@ def _handler(
     parse: Callable[[bytes], Any] | None = None,
     metrics: Metrics | None = None,
     api: str = "",
-    access_log: bool = False,
+    observer: Observer | None = None,
     large: LargeWork | None = None,
 ) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
     """The method from bytes to bytes. This is where the core's errors become gRPC's.
 
-    kind        class of its request messages
-    parse       reads a request; `kind` does when it is not given
-    metrics     counts the requests under the name `api`; None: they are not counted
-    access_log  logs each request
-    large       parses large messages
+    kind      class of its request messages
+    parse     reads a request; `kind` does when it is not given
+    metrics   counts the requests under the name `api`; None: they are not counted
+    observer  sees each request
+    large     parses large messages
     """
     read = parse or kind.FromString
 
     async def answer(payload: bytes, context: CallContext) -> bytes:
         start = time.perf_counter()
         request = None
+        observation = None
+        if observer is not None:
+            observation = context.observation = observer.begin("gRPC", method.__name__, context.request_id)
         try:
             if len(payload) < _THREAD_FROM_BYTES or large is None:
                 request = read(payload)
@@ -261,8 +268,8 @@ def _handler(
             seconds = time.perf_counter() - start
             if metrics is not None:
                 metrics.request(model, api, "GRPC", "OK", seconds, signature)
-            if access_log:
-                log_request(context.request_id, "gRPC", method.__name__, model, "OK", seconds)
+            if observer is not None and observation is not None:
+                observer.end(observation, model, "OK", seconds)
             return message
         except ServingError as error:
             code, details = _STATUS_CODES[error.code], error.message
@@ -278,8 +285,8 @@ def _handler(
         model, seconds = _model_name(request), time.perf_counter() - start
         if metrics is not None:
             metrics.request(model, api, "GRPC", code.name, seconds)
-        if access_log:
-            log_request(context.request_id, "gRPC", method.__name__, model, code.name, seconds)
+        if observer is not None and observation is not None:
+            observer.end(observation, model, code.name, seconds)
         raise StatusError(code, details if len(details) <= _MAX_DETAILS else details[:_MAX_DETAILS] + "...TRUNCATED")
 
     return answer

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
@@ -27,6 +27,7 @@ from ladle.serving.runtime.listening import (
     show_address,
 )
 from ladle.serving.telemetry.access_log import HEADER
+from ladle.serving.telemetry.observation import Observation
 
 MAX_BYTES = 2**31 - 1
 _INT32 = range(-(2**31), 2**31)
@@ -216,11 +217,13 @@ def _find_reason(address: str, settings: Settings) -> StartError:
     return StartError(f"UNKNOWN: gRPC cannot listen on {path}; grpcio does not say why; try --grpc_backend=native")
 
 
-class _GrpcioContext(NamedTuple):
+@dataclass
+class _GrpcioContext:
     """A CallContext."""
 
     deadline: float | None
     request_id: str
+    observation: Observation | None = None
 
 
 class _GrpcioCalls:

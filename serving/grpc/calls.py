@@ -7,13 +7,18 @@ from typing import Any, NamedTuple, Protocol
 
 import grpc
 
+from ladle.serving.telemetry.observation import Observation
+
 
 class CallContext(Protocol):
     """What a method knows of its call.
 
-    deadline    `time.monotonic()` seconds at which the caller gives up; None: never
-    request_id  the caller's `x-request-id`; "" without one
+    deadline     `time.monotonic()` seconds at which the caller gives up; None: never
+    request_id   the caller's `x-request-id`; "" without one
+    observation  of the call; None: nothing wants to know
     """
+
+    observation: Observation | None
 
     @property
     def deadline(self) -> float | None: ...

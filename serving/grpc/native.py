@@ -23,6 +23,7 @@ from ladle.serving.runtime import eager_task
 from ladle.serving.runtime.accepting import accept_on
 from ladle.serving.runtime.listening import block_new_connections, settle
 from ladle.serving.runtime.turns import Turns
+from ladle.serving.telemetry.observation import Observation
 
 _CONTENT = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _HEADERS = encode(_CONTENT)
@@ -41,8 +42,8 @@ class _Call:
     """One call on a stream; it is the `CallContext` of its method."""
 
     __slots__ = (
-        "body", "deadline", "encoding", "handler", "has_sent_headers", "messages", "queued_bytes", "request_id", "task",
-        "timer",
+        "body", "deadline", "encoding", "handler", "has_sent_headers", "messages", "observation", "queued_bytes",
+        "request_id", "task", "timer",
     )  # fmt: skip
 
     def __init__(self, handler: Any, deadline: float | None, encoding: bytes, request_id: str) -> None:
@@ -54,6 +55,7 @@ class _Call:
         self.has_sent_headers = False
         self.messages: asyncio.Queue[bytes | None] | None = None  # of a call that streams its requests
         self.queued_bytes = 0
+        self.observation: Observation | None = None
         self.task: eager_task.Pending | None = None
         self.timer: asyncio.TimerHandle | None = None
 

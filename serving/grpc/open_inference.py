@@ -109,7 +109,7 @@ class OpenInferenceApi:
         form = tuple((name, array.dtype.char, array.shape) for name, array in inputs.items())
         shape_key = None if has_strings else (signature.name, "v2", form, outputs)
         deadline = _deadline(parameters, context.deadline)
-        found = await infer(self._core, servable, signature, inputs, outputs, deadline, shape_key)
+        found = await infer(self._core, servable, signature, inputs, outputs, deadline, shape_key, context.observation)
         return Answer(_write(request, servable, found), servable.name, signature.name)
 
     async def stream(

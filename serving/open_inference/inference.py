@@ -13,6 +13,7 @@ from ladle.serving.errors import InvalidArgument
 from ladle.serving.open_inference import datatypes
 from ladle.serving.servables.saved_model import INIT_OP, Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
+from ladle.serving.telemetry.observation import Observation
 
 SIGNATURE = "signature_name"
 """The request parameter that chooses a signature. The protocol itself has one function a model."""
@@ -74,10 +75,12 @@ async def infer(
     outputs: Sequence[Output] = (),
     deadline: float | None = None,
     shape_key: Hashable = None,
+    observation: Observation | None = None,
 ) -> dict[str, Array]:
     """The outputs in the order in which they were asked for; all of the signature's without any.
 
-    shape_key  as in `Core.predict`; it must hold the names, datatypes and shapes of the inputs, and the outputs
+    shape_key    as in `Core.predict`; it must hold the names, datatypes and shapes of the inputs, and the outputs
+    observation  as in `Core.predict`
 
     InvalidArgument for inputs or outputs that do not fit the signature, and what `Core.predict` raises.
     """
@@ -85,7 +88,7 @@ async def infer(
         _check_inputs(servable, signature, inputs)
         _check_outputs(servable, signature, outputs)
     wanted = [output.name for output in outputs]
-    found = await core.predict(servable, signature, inputs, wanted, deadline, shape_key)
+    found = await core.predict(servable, signature, inputs, wanted, deadline, shape_key, observation)
     if not outputs:
         return dict(found)
     return {

@@ -28,8 +28,10 @@ from ladle.serving.scheduling.tick import LATE
 from ladle.serving.servables.examples import pair_classes
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
-from ladle.serving.telemetry.access_log import HEADER, log_request
+from ladle.serving.telemetry.access_log import HEADER
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
+from ladle.serving.telemetry.observation import Observation
+from ladle.serving.telemetry.observer import Observer
 
 Content = tuple[int, bytes]
 """HTTP status and body."""
@@ -45,6 +47,7 @@ _CORS = (
 )
 _HTML = b"content-type: text/html\r\n"
 _TEXT = b"content-type: text/plain\r\n"
+_REQUEST_ID = HEADER.encode()
 _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
 _THREAD_FROM_BYTES = 2**18  # larger bodies and answers are read and written in a thread: 256 KiB take about 1 ms
@@ -62,7 +65,7 @@ class RestApi:
     metrics       counts the requests below /v1/
     scrape        gives Prometheus's text, which is served at `metrics_path`
     metrics_path  "" serves no metrics
-    access_log    each request below /v1/, and each infer below /v2/, has a line in the log
+    observer      sees each request below /v1/, and each infer below /v2/
     snapshots     gives the metrics of every process of the server
 
     `headers` are those of every answer below /v1 and /v2.
@@ -78,7 +81,7 @@ class RestApi:
         metrics: Metrics | None = None,
         scrape: Callable[[], Awaitable[bytes]] | None = None,
         metrics_path: str = "",
-        access_log: bool = False,
+        observer: Observer | None = None,
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
         max_unread_s: float = 0.0,
     ) -> None:
@@ -89,7 +92,7 @@ class RestApi:
         self._max_depth = max_depth
         self._metrics = metrics or Metrics()
         self._scrape = scrape
-        self._access_log = access_log
+        self._observer = observer
         self._metrics_path = metrics_path if scrape is not None else ""
         self._cors = _CORS if cors else b""
         self.headers = JSON + self._cors
@@ -105,6 +108,10 @@ class RestApi:
         verb = self._verbs.get(route.operation)
         headers = self.headers
         status, code, signature = 200, "OK", ""
+        observer, observation = self._observer, None
+        if observer is not None and route.operation not in UNCOUNTED and method != "OPTIONS":
+            request_id = request.headers.get(_REQUEST_ID, b"").decode("latin-1")
+            observation = observer.begin("REST", route.operation, request_id, request.arrived)
         try:
             if request.unread_s > self._max_unread_s and (verb is not None or route.operation == "infer"):
                 raise Unavailable(
@@ -112,11 +119,11 @@ class RestApi:
                 )
             if verb is not None:
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
-                signature, content = await verb(route, request, deadline)
+                signature, content = await verb(route, request, deadline, observation)
                 _check_deadline(deadline)
             elif route.operation == "infer":
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
-                signature, content, kind = await self._open_inference.infer(route, request, deadline)
+                signature, content, kind = await self._open_inference.infer(route, request, deadline, observation)
                 _check_deadline(deadline)
                 headers = kind + self._cors
             elif route.operation == "unknown" and not _is_below_v2(path):
@@ -144,9 +151,8 @@ class RestApi:
             api = route.operation if verb is not None or route.operation == "infer" else ""
             seconds = time.monotonic() - request.arrived
             self._metrics.request(route.name, api, "REST", code, seconds, signature)
-            if self._access_log:
-                request_id = request.headers.get(HEADER.encode(), b"").decode("latin-1")
-                log_request(request_id, "REST", route.operation, route.name, code, seconds)
+            if observer is not None and observation is not None:
+                observer.end(observation, route.name, code, seconds)
         if status in (429, 503):
             headers += _RETRY
         return Answer(status, content, headers)
@@ -176,7 +182,9 @@ class RestApi:
 
     # Inference
 
-    async def _predict(self, route: Route, request: Request, deadline: float | None) -> Inferred:
+    async def _predict(
+        self, route: Route, request: Request, deadline: float | None, observation: Observation | None
+    ) -> Inferred:
         def find(name: str) -> tuple[Servable, Signature]:
             return self._find(route, name)
 
@@ -189,7 +197,7 @@ class RestApi:
             found = await self._read(request, lambda body: read(body, find, self._max_depth))
         servable, signature, inputs, is_row, shape = found
         shape_key = (signature.name, shape) if shape is not None else None
-        outputs = await self._core.predict(servable, signature, inputs, (), deadline, shape_key)
+        outputs = await self._core.predict(servable, signature, inputs, (), deadline, shape_key, observation)
         if isinstance(outputs, RowView) and outputs.is_small():
             return signature.name, write_predict(outputs, is_row)
         size = sum([array.nbytes for array in outputs.values()])
@@ -208,16 +216,20 @@ class RestApi:
             raise InvalidArgument(f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")
         return servable, signature
 
-    async def _classify(self, route: Route, request: Request, deadline: float | None) -> Inferred:
+    async def _classify(
+        self, route: Route, request: Request, deadline: float | None, observation: Observation | None
+    ) -> Inferred:
         examples = await self._examples(request, "classify")
         spec = _spec(route, examples.signature_name)
-        _, classes, scores = await self._core.classify(spec, lambda: examples.serialized, deadline)
+        _, classes, scores = await self._core.classify(spec, lambda: examples.serialized, deadline, observation)
         return spec.signature_name, write_classes(pair_classes(classes, scores))
 
-    async def _regress(self, route: Route, request: Request, deadline: float | None) -> Inferred:
+    async def _regress(
+        self, route: Route, request: Request, deadline: float | None, observation: Observation | None
+    ) -> Inferred:
         examples = await self._examples(request, "regress")
         spec = _spec(route, examples.signature_name)
-        _, values = await self._core.regress(spec, lambda: examples.serialized, deadline)
+        _, values = await self._core.regress(spec, lambda: examples.serialized, deadline, observation)
         return spec.signature_name, write_values(values)
 
     async def _examples(self, request: Request, method: str) -> ExamplesBody:

@@ -24,6 +24,7 @@ from ladle.serving.rest.json.text import parse_object
 from ladle.serving.rest.json.values import decode_base64, is_base64
 from ladle.serving.rest.routes import Route
 from ladle.serving.telemetry.metrics import Snapshot
+from ladle.serving.telemetry.observation import Observation
 
 _LENGTH = b"inference-header-content-length"
 _OCTETS = b"content-type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n"
@@ -100,7 +101,9 @@ class OpenInference:
         self._max_bytes = max_bytes
         self._snapshots = snapshots
 
-    async def infer(self, route: Route, request: Request, deadline: float | None) -> Inferred:
+    async def infer(
+        self, route: Route, request: Request, deadline: float | None, observation: Observation | None = None
+    ) -> Inferred:
         """Runs a model. Errors as `inference.infer`; InvalidArgument for a malformed body."""
         head, arrays = await self._read(request)
         servable, signature = find(self._core, spec_of(route.name, route.label or "", head.signature))
@@ -108,7 +111,7 @@ class OpenInference:
             wanted = request.arrived + head.timeout_s
             deadline = wanted if deadline is None else min(deadline, wanted)
         shape_key = (signature.name, "v2", head.key) if head.is_raw else None
-        outputs = await infer(self._core, servable, signature, arrays, head.outputs, deadline, shape_key)
+        outputs = await infer(self._core, servable, signature, arrays, head.outputs, deadline, shape_key, observation)
         asked = {output.name: output.binary for output in head.outputs}
         binary = {name for name in outputs if (head.is_binary if asked.get(name) is None else asked[name])}
         write = functools.partial(_write, servable.name, servable.version, head.id, outputs, binary)

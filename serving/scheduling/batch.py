@@ -18,6 +18,7 @@ from ladle.serving.runtime.stopping import Stop
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import size_of
 from ladle.serving.servables.servable import Servable
+from ladle.serving.telemetry.observation import Observation
 
 Tensors = Mapping[str, Array]
 Outputs = Tensors
@@ -72,6 +73,7 @@ class Task:
     size_bytes         memory that its inputs take
     deadline, arrived  `time.monotonic()` seconds
     batch              holds the task, until the task is answered
+    observation        takes down when the task runs
     """
 
     inputs: Tensors
@@ -84,6 +86,7 @@ class Task:
     timer: asyncio.TimerHandle | None = None
     size: int = 0
     expected_s: float = 0.0
+    observation: Observation | None = None
 
 
 @dataclass(eq=False)
@@ -93,6 +96,7 @@ class Batch:
     stop      ends the run when nobody waits for it any more
     is_spare  runs on a thread that is kept for short runs
     is_long   runs on one of the other threads, and should take long
+    began     `time.perf_counter()` seconds at which its run began
     """
 
     servable: Servable
@@ -105,6 +109,7 @@ class Batch:
     is_spare: bool = False
     is_long: bool = False
     stop: Stop = field(default_factory=Stop)
+    began: float = 0.0
 
     def has_room(self, rows: int) -> bool:
         return self.batching is not None and self.rows + rows <= self.batching.limit
@@ -149,7 +154,7 @@ class Batch:
 
         When a merged run fails, each task runs again alone, so that only the one at fault fails.
         """
-        start = time.perf_counter()
+        start = self.began = time.perf_counter()
         results: list[Outputs | Exception] = []
         try:
             results.extend(self._run(self.tasks))

@@ -37,6 +37,7 @@ from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import QUICK_S, Latency
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
+from ladle.serving.telemetry.observation import Observation
 
 _RETRY_MERGING = 32  # requests that run alone, because merging had not paid off, before merging is tried again
 MERGED_FROM_S = 200e-6
@@ -80,10 +81,18 @@ class Scheduler:
         """Requests that wait for an engine."""
         return self._waiting
 
-    async def run(self, servable: Servable, call: Call, inputs: Tensors, deadline: float | None = None) -> Outputs:
+    async def run(
+        self,
+        servable: Servable,
+        call: Call,
+        inputs: Tensors,
+        deadline: float | None = None,
+        observation: Observation | None = None,
+    ) -> Outputs:
         """The outputs by alias.
 
-        deadline  `time.monotonic()` seconds: a request that still waits then never runs
+        deadline     `time.monotonic()` seconds: a request that still waits then never runs
+        observation  takes down when the request joins the queue and when it runs
 
         DeadlineExceeded then, or ResourceExhausted where requests are merged, as in TensorFlow Serving; Unavailable or
         ResourceExhausted when the queue is full or too long for the deadline; InvalidArgument for inputs that cannot be
@@ -91,6 +100,8 @@ class Scheduler:
         """
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlineExceeded(LATE)
+        if observation is not None:
+            observation.join_queue()
         rows, size, merge_key = call.summary or summarize(servable, call, inputs)
         batching = servable.batching if merge_key is not None else None
         latency = servable.latencies[call.signature]
@@ -99,23 +110,32 @@ class Scheduler:
         # A thread costs two switches, about 50 µs on a busy machine: quick runs stay on the event loop.
         if fits and expected is not None and expected <= (MERGED_FROM_S if batching else QUICK_S):
             if self._tick.should_run_now():
-                return self._run_now(servable, call, batching, inputs, rows, size)
+                return self._run_now(servable, call, batching, inputs, rows, size, observation)
             if batching is None:
-                run = partial(self._run_now, servable, call, None, inputs, rows, size)
+                run = partial(self._run_now, servable, call, None, inputs, rows, size, observation)
                 return await self._tick.add(servable, run, expected, deadline)
-            return await self._tick.add_merged(servable, call, batching, merge_key, inputs, rows, expected, deadline)
+            return await self._tick.add_merged(
+                servable, call, batching, merge_key, inputs, rows, expected, deadline, observation
+            )
         batch = Batch(servable, call, batching, merge_key)
         if batching is None or not batching.enable_large_batch_splitting:
-            return await self._queue(batch, [inputs], deadline)
+            return await self._queue(batch, [inputs], deadline, observation)
         queue = self._queues.get(servable.name)
         last = queue.open_batches.get(merge_key) if queue is not None else None
         parts = cut(inputs, rows, batching.limit - last.rows if last else 0, batching.limit)
-        return await self._queue(batch, parts, deadline)
+        return await self._queue(batch, parts, deadline, observation)
 
     # On the event loop
 
     def _run_now(
-        self, servable: Servable, call: Call, batching: Batching | None, inputs: Tensors, rows: int, size: int
+        self,
+        servable: Servable,
+        call: Call,
+        batching: Batching | None,
+        inputs: Tensors,
+        rows: int,
+        size: int,
+        observation: Observation | None,
     ) -> Outputs:
         # enter() and leave() stand here in place: every small request runs this.
         start = loop_activity.quick_at = time.perf_counter()
@@ -128,6 +148,8 @@ class Scheduler:
             servable.in_flight -= 1
             if servable.on_idle is not None:
                 servable.notify_if_idle()
+            if observation is not None:
+                observation.run(start, time.perf_counter(), rows)
             if self._metrics is not None:
                 seconds = time.perf_counter() - start
                 self._metrics.runtime(servable.name, call.signature, seconds, rows, call.api)
@@ -141,10 +163,15 @@ class Scheduler:
 
     # Waiting
 
-    async def _queue(self, batch: Batch, parts: Sequence[Tensors], deadline: float | None) -> Outputs:
+    async def _queue(
+        self, batch: Batch, parts: Sequence[Tensors], deadline: float | None, observation: Observation | None
+    ) -> Outputs:
         """Queues the parts of a request and waits for their outputs; `batch` is the empty batch they would start."""
         loop = asyncio.get_running_loop()
-        tasks = [Task(part, rows_of(part), bytes_of(part), loop.create_future(), deadline) for part in parts]
+        tasks = [
+            Task(part, rows_of(part), bytes_of(part), loop.create_future(), deadline, observation=observation)
+            for part in parts
+        ]
         queue = self._queues.get(batch.servable.name)
         self._limits.check(batch, tasks, queue, self._waiting, self._waiting_bytes)
         self._check_wait(batch, tasks, queue, deadline)
@@ -387,6 +414,9 @@ class Scheduler:
             request_s = [now - task.arrived for task in batch.tasks]
             self._metrics.runtime(servable.name, call.signature, seconds, batch.rows, call.api, request_s)
         for task, result in zip(batch.tasks, results, strict=True):
+            if task.observation is not None:
+                padding = batch.batching.padded(batch.rows) - batch.rows if batch.batching is not None else 0
+                task.observation.run(batch.began, batch.began + seconds, task.rows, batch.tasks, batch.rows, padding)
             if not task.future.done():
                 if isinstance(result, Exception):
                     task.future.set_exception(result)

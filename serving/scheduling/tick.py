@@ -16,6 +16,7 @@ from ladle.serving.runtime.eager_task import TickFuture, wake
 from ladle.serving.scheduling.batch import Batch, Call, Outputs, Task, Tensors
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.servable import Servable
+from ladle.serving.telemetry.observation import Observation
 
 LATE = "the request was not answered in time"
 LATE_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
@@ -77,6 +78,7 @@ class Tick:
         rows: int,
         expected_s: float,
         deadline: float | None,
+        observation: Observation | None = None,
     ) -> asyncio.Future[Outputs]:
         """The outputs, from a run merged with others of its merge key; ResourceExhausted when it starts too late."""
         future = self._future()
@@ -86,7 +88,7 @@ class Tick:
             self._batches.append(batch)
         servable.enter()
         arrived = batch.tasks[0].arrived if batch.tasks else time.monotonic()
-        batch.tasks.append(Task(inputs, rows, 0, future, deadline, batch, arrived))
+        batch.tasks.append(Task(inputs, rows, 0, future, deadline, batch, arrived, observation=observation))
         batch.rows += rows
         self._expect(expected_s)
         return future

@@ -1,0 +1,67 @@
+"""What one request did and when: taken down for the access log, the request log and traces, if one of them is on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+class Observation:
+    """One request, from its arrival to its answer. Only the event loop writes to it.
+
+    protocol, method   `gRPC` or `REST`; the operation in lower case, such as `predict`
+    request_id         of the caller's `x-request-id`; "" without one
+    model, version     that the request reached; "" and 0 before it has reached one
+    signature          that ran; "" if none did
+    arrived            when the request had arrived
+    queued             when its inputs had been read and it joined the queue
+    began, ended       its run in the engine, or the first and last of several
+    rows               of its inputs
+    merged             the tasks of its merged run, itself among them; empty if it ran alone
+    merged_rows        of that run, without `padding`
+
+    Times are `time.perf_counter()` seconds; 0.0: it did not come to that.
+    """
+
+    __slots__ = (
+        "arrived", "began", "ended", "merged", "merged_rows", "method", "model", "padding", "protocol", "queued",
+        "request_id", "rows", "signature", "version",
+    )  # fmt: skip
+
+    def __init__(self, protocol: str, method: str, request_id: str, arrived: float) -> None:
+        self.protocol, self.method, self.request_id = protocol, method, request_id
+        self.arrived = arrived
+        self.model = self.signature = ""
+        self.version = 0
+        self.queued = self.began = self.ended = 0.0
+        self.rows = 0
+        self.merged: Sequence[Any] = ()
+        self.merged_rows = self.padding = 0
+
+    def choose(self, model: str, version: int, signature: str) -> None:
+        """The request has reached a version and a signature."""
+        self.model, self.version, self.signature = model, version, signature
+
+    def join_queue(self) -> None:
+        """The request is ready to run. A request of several runs joins once."""
+        if not self.queued:
+            self.queued = time.perf_counter()
+
+    def run(
+        self, began: float, ended: float, rows: int, merged: Sequence[Any] = (), merged_rows: int = 0, padding: int = 0
+    ) -> None:
+        """The request, or a part of it, has run."""
+        self.began = min(self.began, began) if self.began else began
+        self.ended = max(self.ended, ended)
+        self.rows += rows
+        if len(merged) > 1 or padding:
+            self.merged, self.merged_rows, self.padding = merged, merged_rows, padding
+
+    def queue_s(self) -> float | None:
+        """Seconds that the request waited for an engine; None if it never ran."""
+        return max(0.0, self.began - self.queued) if self.began else None
+
+    def run_s(self) -> float | None:
+        """Seconds of its run; None if it never ran."""
+        return self.ended - self.began if self.began else None
