@@ -209,8 +209,8 @@ FLAGS = [
         (
             "max_queued_seconds",
             1.5,
-            "seconds: a request that would wait longer for an engine, and longer than four runs, is refused at once; so "
-            "is one that the server read so late; 0: no limit (ours)",
+            "seconds: a request that would wait longer for an engine, and longer than four runs, is refused at once; "
+            "so is one that the server read so late; 0: no limit (ours)",
         ),
     ),
     *_group(
