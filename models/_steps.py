@@ -225,6 +225,36 @@ class TopClasses(_Step):
         return {"op": self.op, "input": self.input, **names, "labels": "labels.txt"}
 
 
+class NearestWords(_Step):
+    """Similarities of the vocabulary's words, float32 [b, words] -> the `count` most similar, the most similar first.
+
+    `neighbours` string [b, count] and their `similarity` float32 [b, count]; of equals, the more frequent word first.
+    A vocabulary of fewer words gives all of them.
+    """
+
+    op = "nearest_words"
+
+    def __init__(self, vocabulary: Sequence[str], count: int = 10, input: str = "similarities") -> None:
+        self.vocabulary, self.count, self.input = list(vocabulary), min(count, len(vocabulary)), input
+
+    @property
+    def inputs(self) -> Specs:
+        return {self.input: tf.TensorSpec([None, None], tf.float32, name=self.input)}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return ("neighbours", "similarity")
+
+    def __call__(self, tensors: Tensors) -> Tensors:
+        similarity, ids = tf.math.top_k(tensors[self.input], self.count)  # [b, count]
+        return {"neighbours": tf.gather(tf.constant(self.vocabulary, tf.string), ids), "similarity": similarity}
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        names = {"neighbours": "neighbours", "similarity": "similarity"}
+        return {"op": self.op, "input": self.input, **names, "vocabulary": "vocabulary.txt", "count": self.count}
+
+
 class EncodePng(_Step):
     """Class maps, int64 [b, h, w] -> string [b]: one grey 8-bit PNG per map; pixel values are class ids."""
 

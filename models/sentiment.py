@@ -127,12 +127,16 @@ def build(config: Config) -> keras.Model:
 
 
 def signatures(model: keras.Model, config: Config, assets: Assets) -> dict[str, Signature]:
-    """Signatures that take token ids, text, or tf.Example.
+    """Signatures that take token ids, text, tf.Example, or a word.
 
     serving_default  tokens int32 [b, max_length] -> logits float32 [b, 1], probability float32 [b] of being positive,
                      class_id int64 [b], label string [b]; an id outside the vocabulary counts as unknown
     text             text string [b], UTF-8       -> the same
     classify         inputs string [b], tf.Example with bytes `text` -> classes string, scores float32 [b, 2]
+    neighbours       word string [b], UTF-8       -> neighbours string [b, 10], the words whose vectors in the learnt
+                     embedding have the largest cosine with that of `word`; similarity float32 [b, 10], that cosine;
+                     known bool [b]: false for words outside the vocabulary, which share one vector. Of several
+                     words, the last counts
 
     ValueError unless there are two labels, negative first, and no more words than token ids.
     """
@@ -156,16 +160,32 @@ def signatures(model: keras.Model, config: Config, assets: Assets) -> dict[str, 
             "class_id": tf.cast(logits[:, 0] > 0.0, tf.int64),  # [b]
         }
 
-    core = Core("model", classify, {"tokens": tf.TensorSpec([None, config.max_length], tf.int32, name="tokens")})
+    def similar(tokens: tf.Tensor) -> Tensors:
+        word = tokens[:, -1]  # [b]
+        vectors = tf.math.l2_normalize(model.get_layer("embedding").embeddings, axis=1)  # [vocab_size, d]
+        words = vectors[steps.FIRST_WORD : steps.FIRST_WORD + len(assets.vocabulary)]
+        place = word - steps.FIRST_WORD  # in the vocabulary
+        known = (place >= 0) & (place < len(assets.vocabulary))
+        own = tf.gather(vectors, tf.where(known, word, steps.UNKNOWN))  # [b, d]
+        cosine = tf.matmul(own, words, transpose_b=True)  # [b, words]
+        itself = tf.range(len(assets.vocabulary))[tf.newaxis] == place[:, tf.newaxis]
+        return {"similarities": tf.where(itself, -1.0, cosine), "known": known}  # -1: a word is not its own neighbour
+
+    inputs = {"tokens": tf.TensorSpec([None, config.max_length], tf.int32, name="tokens")}
+    core = Core("model", classify, inputs)
     answer = ("logits", "probability", "class_id", "label")
     label = steps.LookupLabel(assets.labels)
     tokenize = steps.Tokenize(assets.vocabulary, config.max_length)
     parse = steps.ParseExample("text", (), tf.string)
     top = steps.TopClasses(assets.labels)
+    embedding = Core("neighbours", similar, inputs)
+    word = steps.Tokenize(assets.vocabulary, config.max_length, input="word")
+    nearest = steps.NearestWords(assets.vocabulary)
     return {
         "serving_default": Signature(core, answer, after=[label]),
         "text": Signature(core, answer, before=[tokenize], after=[label]),
         "classify": Signature(core, ("classes", "scores"), before=[parse, tokenize], after=[top], method="classify"),
+        "neighbours": Signature(embedding, ("neighbours", "similarity", "known"), before=[word], after=[nearest]),
     }
 
 

@@ -192,6 +192,9 @@ def classified(ask: Ask, name: str, card: dict[str, Any]) -> None:
 
 def judged(ask: Ask, name: str, card: dict[str, Any]) -> None:
     assert re.fullmatch(r"(positive|negative) .* \d+\.\d%  a warm film\n", ask("sentiment", name, "a warm film"))
+    [answer] = json.loads(ask("neighbours", name, "film", "--json"))  # a word of the generated data
+    assert len(answer["neighbours"]) == 5
+    assert "film" not in [each["word"] for each in answer["neighbours"]]
 
 
 def generated(ask: Ask, name: str, card: dict[str, Any]) -> None:

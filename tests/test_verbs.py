@@ -82,6 +82,7 @@ ASKED: dict[str, list[str]] = {
     "predict": ["lenet5", "--input", "image=0"],
     "classify": ["lenet5", "{image}"],
     "sentiment": ["sentiment_lstm", "good"],
+    "neighbours": ["sentiment_lstm", "good"],
     "generate": ["vae"],
     "segment": ["unet", "{image}"],
     "reconstruct": ["vae", "{image}"],

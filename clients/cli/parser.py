@@ -241,6 +241,16 @@ def _text_and_numbers(verbs: Any) -> None:
 
     added = _verb(
         verbs,
+        "neighbours",
+        "ladle neighbours sentiment_lstm brilliant\nladle neighbours sentiment_lstm brilliant awful -n 10",
+        "ladle.clients.cli.tasks:neighbours",
+    )
+    added.add_argument("name", metavar="NAME", help="model")
+    added.add_argument("words", nargs="+", metavar="WORD", help="words of its vocabulary")
+    added.add_argument("-n", type=positive, default=5, help="neighbours to list, at most 10 (default: %(default)s)")
+
+    added = _verb(
+        verbs,
         "regress",
         "ladle regress linear_regression 1 2.5 -3\n"
         "ladle regress house_prices 0.006,18,2.31,0,0.538,6.575,65.2,4.09,1,296,15.3,396.9,4.98",

@@ -73,6 +73,23 @@ def sentiment(client: Client, given: argparse.Namespace) -> None:
         print(f"{terminal.plain(answer.label):<8}  {drawn}  {answer.probability:6.1%}  {shown}")
 
 
+def neighbours(client: Client, given: argparse.Namespace) -> None:
+    """Print the words nearest to each word, with the cosine of their vectors."""
+    found = [(word, client.neighbours(given.name, word, given.n, **version_of(given))) for word in given.words]
+    if given.json:
+        print_json(
+            [
+                {"word": word, "neighbours": [{"word": each, "similarity": cosine} for each, cosine in near]}
+                for word, near in found
+            ]
+        )
+        return
+    for word, near in found:
+        print(terminal.paint(terminal.plain(word), "bold"))
+        for each, cosine in near:
+            print(f"{terminal.plain(each):>16}  {terminal.bar(max(cosine, 0.0))}  {cosine:6.3f}")
+
+
 def generate(client: Client, given: argparse.Namespace) -> None:
     """Write new images as one picture."""
     start = time.perf_counter()

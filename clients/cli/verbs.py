@@ -8,6 +8,7 @@ SUMMARIES = {
     "predict": "run any signature on numbers, text or files",
     "classify": "name what an image shows",
     "sentiment": "say whether a text is positive or negative",
+    "neighbours": "list the words nearest to a word in a learnt embedding",
     "generate": "draw new images from a seed",
     "segment": "find the class of each pixel of an image",
     "reconstruct": "pass an image through an auto-encoder",

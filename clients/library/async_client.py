@@ -177,6 +177,12 @@ class AsyncClient(AddressedClient[AsyncTransport]):
         """Whether each of several texts is positive or negative, in one request; as `sentiment`."""
         return await self.transport.run(self._inference(name, **options).sentiment(texts))
 
+    async def neighbours(
+        self, name: str, word: str, n: int = 5, **options: Unpack[CallOptions]
+    ) -> list[tuple[str, float]]:
+        """The words nearest to a word in the embedding that a model has learnt, each with its cosine."""
+        return await self.transport.run(self._inference(name, **options).neighbours(word, n))
+
     async def regress(self, name: str, x: Any, **options: Unpack[CallOptions]) -> Array:
         """The single output of a model for its single input, with or without a batch axis."""
         return await self.transport.run(self._inference(name, **options).regress(x))

@@ -356,6 +356,21 @@ class Client(AddressedClient[Transport]):
         """
         return self.transport.run(self._inference(name, **options).sentiment(texts))
 
+    def neighbours(self, name: str, word: str, n: int = 5, **options: Unpack[CallOptions]) -> list[tuple[str, float]]:
+        """The words nearest to a word in the embedding that a model of text has learnt.
+
+        name  the model
+        word  one word; capital letters and punctuation do not count
+        n     number of neighbours; the models here know the first 10
+
+        Returns (word, similarity) for each, the nearest first; similarity is the cosine of the two words' vectors.
+        InvalidArgument: the model does not know the word, or has no such answer.
+
+            >>> client.neighbours("sentiment_lstm", "brilliant", 2)
+            [('excellent', 0.93...), ('superb', 0.92...)]
+        """
+        return self.transport.run(self._inference(name, **options).neighbours(word, n))
+
     def regress(self, name: str, x: Any, **options: Unpack[CallOptions]) -> Array:
         """The single output of a model for its single input.
 

@@ -136,6 +136,19 @@ class Inference:
         return results
 
     @_explained
+    def neighbours(self, word: str, n: int) -> Operation[list[tuple[str, float]]]:
+        self._task = "neighbours"
+        if n < 1:
+            raise InvalidArgument(f"got n={n}; expected 1 or more")
+        if not isinstance(word, str) or not word.strip():
+            raise InvalidArgument(f"got {word!r}; expected a word")
+        answer = yield from self._run("neighbours", {"word": np.array([_encoded(word, 0)], object)})
+        words, cosines = (self._exact(answer, key)[0] for key in ("neighbours", "similarity"))
+        if not answer.get("known", np.array([True]))[0]:
+            raise InvalidArgument(f'{self.name}: does not know the word "{word}"; expected one of its vocabulary')
+        return [(each.decode(), float(cosine)) for each, cosine in zip(words[:n], cosines[:n], strict=True)]
+
+    @_explained
     def regress(self, x: Any) -> Operation[Array]:
         self._task = "regress"
         answer, single = yield from self.run_value(x)

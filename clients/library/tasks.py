@@ -10,7 +10,17 @@ from typing import Any
 from ladle.clients.transport.metadata import Metadata
 
 Json = dict[str, Any]
-VERBS = ("classify", "sentiment", "generate", "segment", "reconstruct", "interpolate", "regress", "minimise")
+VERBS = (
+    "classify",
+    "sentiment",
+    "neighbours",
+    "generate",
+    "segment",
+    "reconstruct",
+    "interpolate",
+    "regress",
+    "minimise",
+)
 """Tasks that the gateway has a route for."""
 CLI_VERBS = (*VERBS, "encode", "decode")
 """Tasks that the command line has a verb for."""
@@ -46,6 +56,7 @@ class Signatures:
         holds = {
             "classify": ("probabilities" in seen and "class_map" not in seen) or self.distribution is not None,
             "sentiment": "probability" in self._outputs("text"),
+            "neighbours": {"neighbours", "similarity"} <= self._outputs("neighbours"),
             "generate": "images" in self._outputs("generate") or self.latent is not None,
             "segment": "class_map" in seen,
             "reconstruct": "reconstruct_bytes" in self.described or "reconstruction" in seen,

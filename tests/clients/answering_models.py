@@ -51,6 +51,15 @@ def mood(text: np.ndarray[Any, Any]) -> Arrays:
     return {"probability": probability, "label": labels}
 
 
+def near(word: np.ndarray[Any, Any]) -> Arrays:
+    """The same three words for each; "xyzzy" is not known."""
+    return {
+        "neighbours": np.array([[b"fine", b"great", b"caf\xc3\xa9"]] * len(word), object),
+        "similarity": np.array([[0.75, 0.5, -0.25]] * len(word), np.float32),
+        "known": np.array([each != b"xyzzy" for each in word]),
+    }
+
+
 def noise(n: np.ndarray[Any, Any], seed: np.ndarray[Any, Any]) -> Arrays:
     return {"images": np.random.default_rng(int(seed) % 2**64).integers(0, 256, (int(n), 4, 4, 3)).astype(np.uint8)}
 
@@ -91,6 +100,13 @@ IMAGES = {"images": ("DT_UINT8", [-1, 4, 4, 3])}
 MOOD = Function({"text": ("DT_STRING", [-1])}, {"probability": ("DT_FLOAT", [-1]), "label": ("DT_STRING", [-1])}, mood)
 
 
+NEAR = Function(
+    {"word": ("DT_STRING", [-1])},
+    {"neighbours": ("DT_STRING", [-1, 3]), "similarity": ("DT_FLOAT", [-1, 3]), "known": ("DT_BOOL", [-1])},
+    lambda word: near(word),
+)
+
+
 def echo(dtype: str) -> dict[str, Function]:
     spec = {"x": (dtype, None)}
     return {"serving_default": Function(spec, {"y": spec["x"]}, lambda x: {"y": x})}
@@ -113,7 +129,7 @@ MODELS: dict[str, dict[str, Function]] = {
             lambda image: {"probabilities": classify(image)["probabilities"]},
         )
     },
-    "sentiment_lstm": {"text": MOOD},
+    "sentiment_lstm": {"text": MOOD, "neighbours": NEAR},
     "second_opinion": {"text": MOOD},
     "vae": {
         "serving_default": Function(

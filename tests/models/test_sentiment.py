@@ -70,6 +70,19 @@ def test_text_tokens_and_examples_are_answered_alike(trained: tuple[Any, Any]) -
     assert by_example["classes"].numpy()[0].tolist() == [b"negative", b"positive"]
 
 
+def test_words_of_one_meaning_are_neighbours(trained: tuple[Any, Any]) -> None:
+    """Cosines are those of the embedding; "good" and "bad" were learnt to be opposites."""
+    _, served = trained
+    answer = served["neighbours"](word=tf.constant(["good", "A GOOD!", "xyzzy", ""]))
+    assert answer["neighbours"].shape == (4, len(WORDS))
+    assert answer["known"].numpy().tolist() == [True, True, False, False]
+    near, cosines = answer["neighbours"].numpy()[0].tolist(), answer["similarity"].numpy()[0]
+    assert near[-1] == b"good"  # a word is not its own neighbour
+    assert (np.diff(cosines) <= 0).all()
+    assert cosines[near.index(b"bad")] < 0
+    assert answer["neighbours"].numpy()[1].tolist() == near
+
+
 def test_a_token_beyond_the_vocabulary_is_an_unknown_word(trained: tuple[Any, Any]) -> None:
     config, served = trained
     strange = np.zeros((3, config.max_length), np.int32)

@@ -213,6 +213,7 @@ def test_descriptions_are_those_of_the_model_card() -> None:
         steps.NormalNoise(10).described,
         steps.LookupLabel(("a",)).described,
         steps.TopClasses(("a",)).described,
+        steps.NearestWords(WORDS, 3).described,
         steps.EncodePng().described,
     ] == [
         {"op": "decode_image", "input": "image_bytes", "output": "image", "height": 28, "width": 28, "channels": 1},
@@ -233,6 +234,14 @@ def test_descriptions_are_those_of_the_model_card() -> None:
             "classes": "classes",
             "scores": "scores",
             "labels": "labels.txt",
+        },
+        {
+            "op": "nearest_words",
+            "input": "similarities",
+            "neighbours": "neighbours",
+            "similarity": "similarity",
+            "vocabulary": "vocabulary.txt",
+            "count": 3,
         },
         {"op": "encode_png", "input": "class_map", "output": "mask_png_bytes"},
     ]

@@ -5,6 +5,7 @@ import { classify, reconstruct } from "./classify.js";
 import { generate } from "./generate.js";
 import { gradients, hasGradients } from "./gradients.js";
 import { explore, interpolate, MOST_SLIDERS } from "./latent.js";
+import { neighbours } from "./neighbours.js";
 import { minimise } from "./minimise.js";
 import { regress } from "./regress.js";
 import { segment } from "./segment.js";
@@ -15,6 +16,7 @@ import { tryIt } from "./try.js";
 export const VIEWS = {
   classify: { title: "Classify", panel: classify },
   sentiment: { title: "Sentiment", panel: sentiment },
+  neighbours: { title: "Neighbours", panel: neighbours },
   segment: { title: "Segment", panel: segment },
   generate: { title: "Generate", panel: generate },
   reconstruct: { title: "Reconstruct", panel: reconstruct },

@@ -1,4 +1,4 @@
-"""The verb for texts, :sentiment, and the influence of each word on its answer."""
+"""The verbs for texts: :sentiment, with the influence of each word on its answer, and :neighbours of a word."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ladle.clients.web.http.routes import Body, ParsedRequest, Route
 from ladle.clients.web.http.schema import array, boolean, integer, nullable, number, obj, string
 from ladle.clients.web.verbs.base import VERSION, Verb
 
+NEIGHBOURS, MAX_NEIGHBOURS, MAX_WORD = 5, 10, 100
 EXPLAIN = {"explain": boolean(False, "also the influence of each word: ask again without it")}
 PIECE = obj({"text": string(), "influence": nullable(number(-1, 1, about="`positive` with the word minus without it"))})
 # A word ends where Keras's tokenizer ends it, or at the line break of the IMDb reviews.
@@ -49,7 +50,26 @@ class TextVerbs(Verb):
                     expected="application/json or text/plain",
                     example={"text": "a warm and funny film"},
                 ),
-            )
+            ),
+            self.route(
+                "neighbours",
+                "The words nearest to a word in the embedding that the model has learnt",
+                self.neighbours,
+                {"neighbours": array(obj({"word": string(), "similarity": number()}), about="the nearest first")},
+                {},
+                Body(
+                    obj(
+                        {
+                            "word": string("a word of the model's vocabulary", pattern=r"\S", maxLength=MAX_WORD),
+                            "n": integer(1, MAX_NEIGHBOURS, about="number of neighbours (default: 5)"),
+                            "version": VERSION,
+                        },
+                        ("word",),
+                    ),
+                    example={"word": "good"},
+                ),
+                about="similarity: the cosine of the two words' vectors, -1 to 1.",
+            ),
         ]
 
     def sentiment(self, request: ParsedRequest, name: str) -> Json:
@@ -67,6 +87,12 @@ class TextVerbs(Verb):
             result |= _influences(whole, each, {position: next(rest) for position in out}) if each else _UNEXPLAINED
             results.append(result)
         return asked.result(results=results)
+
+    def neighbours(self, request: ParsedRequest, name: str) -> Json:
+        asked = ModelRequest(self.backend, name, "neighbours", request.options.get("version"))
+        word, n = request.json["word"], request.json.get("n", NEIGHBOURS)
+        found = asked.call(lambda model, options: asked.client.neighbours(model.name, word, n, **options))
+        return asked.result(neighbours=[{"word": each, "similarity": cosine} for each, cosine in found])
 
     def _texts(self, request: ParsedRequest) -> list[str]:
         """Problem 400: not UTF-8 or not Unicode; 413: too long; 422: blank."""

@@ -205,6 +205,19 @@ def _top_classes(step: Mapping[str, Any], assets: Path) -> Step:
     return Step("top_classes", (source,), (classes, scores), run)
 
 
+def _nearest_words(step: Mapping[str, Any], assets: Path) -> Step:
+    source, neighbours, similarity, count = step["input"], step["neighbours"], step["similarity"], int(step["count"])
+    words = _array(_lines(assets / step["vocabulary"]))
+
+    def run(tensors: Tensors) -> None:
+        found = tensors[source]
+        ids = np.argsort(-found, axis=-1, kind="stable")[:, :count]  # as tf.math.top_k: of equals the lower id first
+        tensors[neighbours] = words[ids]
+        tensors[similarity] = np.take_along_axis(found, ids, axis=-1)
+
+    return Step("nearest_words", (source,), (neighbours, similarity), run)
+
+
 def _encode_png(step: Mapping[str, Any], assets: Path) -> Step:
     from ladle.serving.servables.steps.images import encode_png_batch
 
@@ -222,6 +235,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
     "normal_noise": _normal_noise,
     "lookup_label": _lookup_label,
     "top_classes": _top_classes,
+    "nearest_words": _nearest_words,
     "encode_png": _encode_png,
 }
 

@@ -206,6 +206,15 @@ def test_reconstruct_shows_the_noisy_input_between_image_and_copy(ask: Ask, imag
     assert (tmp_path / "three.png").read_bytes() != first
 
 
+def test_neighbours_prints_words_with_their_cosines(ask: Ask) -> None:
+    said = ask("neighbours", "sentiment_lstm", "good", "dull", "-n", "2")
+    assert [line.split()[0] for line in said.splitlines()] == ["good", "fine", "great", "dull", "fine", "great"]
+    assert "0.750" in said
+    [answer] = json.loads(ask("neighbours", "sentiment_lstm", "good", "--json"))
+    assert answer["word"] == "good"
+    assert answer["neighbours"][2] == {"word": "café", "similarity": -0.25}
+
+
 def test_minimise_prints_the_descent_and_draws_it_over_contours(ask: Ask, tmp_path: Path) -> None:
     output = tmp_path / "path.png"
     said = ask("minimise", "bowl", "0,2", "-3,-1", "--output", output)
@@ -245,6 +254,8 @@ def test_metadata_lists_the_verbs_of_a_model(ask: Ask) -> None:
         pytest.param(["reconstruct", "lenet5", "picture.png"], "it answers `ladle classify`", id="reconstruct"),
         pytest.param(["regress", "bowl", "1,2"], "it answers `ladle minimise`", id="regress"),
         pytest.param(["minimise", "linear_regression", "1"], "it answers `ladle regress`", id="minimise"),
+        pytest.param(["neighbours", "second_opinion", "x"], "it answers `ladle sentiment`", id="neighbours"),
+        pytest.param(["neighbours", "sentiment_lstm", "xyzzy"], 'does not know the word "xyzzy"', id="unknown word"),
         pytest.param(["sentiment", "unet", "x"], "it answers `ladle segment`", id="sentiment"),
         pytest.param(["classify", "echo_DT_STRING", "picture.png"], "use `ladle predict`", id="none"),
         pytest.param(

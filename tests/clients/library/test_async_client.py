@@ -58,6 +58,7 @@ def test_every_method_answers_as_the_blocking_one_does(target: str, tmp_path: Pa
         ("sentiment", ("sentiment_lstm", "good")),
         ("sentiment", ("sentiment_lstm", ["good", "dull"])),
         ("sentiment_many", ("sentiment_lstm", ["good", "dull"])),
+        ("neighbours", ("sentiment_lstm", "good", 2)),
         ("regress", ("linear_regression", [[2.0]])),
         ("minimise", ("bowl", [0.0, 2.0])),
     ]

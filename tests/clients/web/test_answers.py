@@ -292,6 +292,15 @@ def test_reconstruct_returns_codes_and_sends_a_batch_as_one_request(web: FlaskCl
     assert np.allclose([result["code"] for result in results], [[0, 0], [1, 1]])
 
 
+def test_neighbours_of_a_word(web: FlaskClient) -> None:
+    answer = ask(web, "sentiment_lstm:neighbours", {"word": "good", "n": 1})
+    assert answer["neighbours"] == [{"word": "fine", "similarity": 0.75}]
+    assert len(ask(web, "sentiment_lstm:neighbours", {"word": "good"})["neighbours"]) == 3
+    for wrong, status in (({"word": "xyzzy"}, 422), ({"word": " "}, 422), ({"word": "good", "n": 11}, 422), ({}, 400)):
+        ask(web, "sentiment_lstm:neighbours", wrong, status)
+    assert "does not answer :neighbours" in ask(web, "lenet5:neighbours", {"word": "good"}, 404)["detail"]
+
+
 # Numbers
 
 

@@ -84,6 +84,7 @@ MODELS = {
     ":classify": "lenet5",
     ":segment": "unet",
     ":sentiment": "sentiment_lstm",
+    ":neighbours": "sentiment_lstm",
     ":generate": "vae",
     ":interpolate": "vae",
     ":reconstruct": "vae",

@@ -142,12 +142,30 @@ def mood(tiny: Any) -> Any:
     graph = tiny.onnx_model(nodes, tokens, core, {"worth": worth, "axis": np.array([1]), "zero": np.float32(0)})
     label = {"op": "lookup_label", "input": "class_id", "output": "label", "labels": "labels.txt"}
     words = {"op": "tokenize", "input": "text", "output": "tokens", "vocabulary": "words.txt", "max_length": LONGEST}
+    near = {"op": "nearest_words", "input": "similarities", "neighbours": "neighbours", "similarity": "similarity"}
+    near |= {"vocabulary": "words.txt", "count": 2}
+    found = {"neighbours": ("string", [-1, 2]), "similarity": ("float32", [-1, 2]), "known": ("bool", [-1])}
+    inner = {"similarities": ("float32", [-1, len(WORDS)]), "known": found["known"]}
+    last = [
+        helper.make_node("Gather", ["tokens", "end"], ["word"], axis=1),
+        helper.make_node("Gather", ["worth", "word"], ["own"]),
+        helper.make_node("Unsqueeze", ["own", "axis"], ["column"]),
+        helper.make_node("Mul", ["column", "all"], ["similarities"]),
+        helper.make_node("Greater", ["word", "two"], ["known"]),
+    ]
+    constants = {"worth": worth / 2, "all": worth[None, 3:] / 2, "end": np.array(-1), "axis": np.array([1])}
     return tiny.Model(
         {
             "serving_default": tiny.Signature(tokens, answer, after=[label]),
             "text": tiny.Signature(text, answer, before=[words], after=[label]),
+            "neighbours": tiny.Signature(
+                {"word": ("string", [-1])}, found, "near.onnx", before=[{**words, "input": "word"}], after=[near]
+            ),
         },
-        {"model.onnx": graph},
+        {
+            "model.onnx": graph,
+            "near.onnx": tiny.onnx_model(last, tokens, inner, {**constants, "two": np.int32(2)}),
+        },
         {"words.txt": list(WORDS), "labels.txt": ["negative", "positive"]},
     )
 

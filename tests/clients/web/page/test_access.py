@@ -14,6 +14,7 @@ READY = {  # what each view shows once it has its answer
     "classify": ".bars li",
     "gradients": ".heat",
     "sentiment": ".read mark",
+    "neighbours": ".bars li",
     "segment": ".stage .layer",
     "generate": ".grid img",
     "reconstruct": ".pair img",

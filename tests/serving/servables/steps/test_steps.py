@@ -118,6 +118,18 @@ def test_text_becomes_the_same_tokens(tmp_path: Path) -> None:
     assert found["tokens"].tolist() == wanted["tokens"].tolist()
 
 
+def test_nearest_words_are_the_same_and_of_equals_the_more_frequent_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "vocabulary.txt").write_text("".join(f"{word}\n" for word in WORDS))
+    similarities = np.random.default_rng(0).uniform(-1, 1, (3, len(WORDS))).astype(np.float32)
+    similarities[1] = 0.5
+    for count in (4, 100):
+        wanted, found = both(_steps.NearestWords(WORDS, count), tmp_path, similarities=similarities)
+        assert found["neighbours"].shape == (3, min(count, len(WORDS)))
+        assert found["neighbours"].tolist() == wanted["neighbours"].tolist()
+        assert found["similarity"].tolist() == wanted["similarity"].tolist()
+    assert found["neighbours"][1].tolist() == [word.encode() for word in WORDS]
+
+
 @pytest.mark.parametrize("seed", [0, 1, -1, 42, 2**63 - 1, -(2**63)])
 @pytest.mark.parametrize("n", [1, 7, 256])
 def test_noise_of_a_seed_is_the_same(seed: int, n: int, tmp_path: Path) -> None:
