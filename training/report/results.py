@@ -63,8 +63,8 @@ FAMILIES = (
         (("transfer", "fashion_mnist", "quick"),),
     ),
     Family(
-        "Recurrent",
-        ("sentiment_rnn_cell", "sentiment_rnn", "sentiment_gru", "sentiment_lstm"),
+        "Words and recurrent",
+        ("sentiment_bow", "sentiment_rnn_cell", "sentiment_rnn", "sentiment_gru", "sentiment_lstm"),
         "judge film reviews",
         (("sentiment_lstm", "imdb", "quick"), ("sentiment_gru", "imdb", "quick")),
     ),
