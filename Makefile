@@ -5,6 +5,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && echo yes)
 
+# Some machines set it. Each process would then compile TensorFlow's 2,000 imported files anew: 14 s of CPU for 4.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test slow bench chaos interop audit check-deploy docs lint format lock clean browser
 
 help:  ## list the targets
