@@ -8,7 +8,7 @@ APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] &&
 # Some machines set it. Each process would then compile TensorFlow's 2,000 imported files anew: 14 s of CPU for 4.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test slow bench chaos interop audit check-deploy docs lint format lock clean browser
+.PHONY: help demo test slow bench chaos interop audit check-deploy manifests docs lint format lock clean browser
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,7 +40,7 @@ chaos: $(READY)  ## floods, overload, faults and a soak of the model server: twe
 	@$(BIN)/python -m benchmarks.chaos $(if $(QUICK),--quick)
 
 # As root: it builds the images in clean Debian root file systems, which Debian's debootstrap and buildah make.
-check-deploy: $(READY)  ## build the container images, start them and ask them; watch them with Prometheus
+check-deploy: $(READY)  ## build and ask the container images, watch them, check chart and manifests
 ifneq ($(APT_ROOT),yes)
 	@echo "make check-deploy: root and apt-get are needed to build images; run it as root on Debian or Ubuntu" >&2; exit 1
 else
@@ -50,6 +50,9 @@ else
 	    buildah debootstrap ca-certificates prometheus >/dev/null
 	@$(BIN)/python -m pytest -q -m deploy --timeout 3600
 endif
+
+manifests: $(READY)  ## render deploy/kubernetes from the Helm chart
+	@$(BIN)/python -m tools.manifests
 
 docs: $(READY)  ## build the site into build/docs; a warning or a broken link fails
 	@$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs && echo "build/docs/index.html"

@@ -32,6 +32,7 @@ NOT_RUN = {
     "installs": "changes an environment; tests/test_install.py installs the wheel",
     "serves": "runs until it is stopped; every block that is run has such servers beside it",
     "docker": "needs Docker, which `make check-deploy` does without",
+    "cluster": "needs a Kubernetes cluster; tests/deploy render and check what it is given",
     "other-host": "names a host that does not exist",
     "needs-data": "fetches a data set or needs one",
     "needs-savedmodel": "needs a SavedModel of the reader's; tests/training convert some",
