@@ -223,7 +223,12 @@ FLAGS = [
         (
             "enable_metrics",
             False,
-            "without such a file: Prometheus metrics at /monitoring/prometheus/metrics on the REST port (ours)",
+            "without such a file: Prometheus metrics on the REST port (ours)",
+        ),
+        (
+            "metrics_path",
+            "/monitoring/prometheus/metrics",
+            "path of the metrics, unless such a file has another (ours)",
         ),
         ("access_log", False, "log a line for each request, with its x-request-id, over gRPC and REST alike (ours)"),
         ("log_format", "text", "text, or json: each line of the log is a JSON object (ours)"),

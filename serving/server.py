@@ -243,15 +243,16 @@ class Server:
 
 def _metrics_path(options: SimpleNamespace) -> str:
     """The path of the metrics on the REST port; "" when they are off."""
-    if not options.monitoring_config_file:
-        return prometheus.PATH if options.enable_metrics else ""
-    prometheus_config = read_text_proto(Path(options.monitoring_config_file), pb.MonitoringConfig).prometheus_config
-    path = prometheus_config.path or prometheus.PATH
-    if path.lower().startswith(("/v1/", "/v2/")) or not path.startswith("/"):
+    path, is_enabled = "", options.enable_metrics
+    if options.monitoring_config_file:
+        found = read_text_proto(Path(options.monitoring_config_file), pb.MonitoringConfig).prometheus_config
+        path, is_enabled = found.path, found.enable
+    path = path or options.metrics_path
+    if path.lower().startswith(("/v1/", "/v2/")) or path == "/" or not path.startswith("/"):
         raise InvalidArgument(
             f"got monitoring path {path}; expected a path outside /v1/ and /v2/, such as {prometheus.PATH}"
         )
-    return path if prometheus_config.enable else ""
+    return path if is_enabled else ""
 
 
 def _grpc_settings(options: SimpleNamespace, share: bool, keep: Keep) -> backend.Settings:

@@ -40,11 +40,17 @@ CONDITIONS: list[_Row] = [
             "keep_alive_seconds",
             "monitoring_config_file",
             "enable_metrics",
+            "metrics_path",
         ),
         lambda o: not o.rest_api_port,
         "without --rest_api_port",
     ),
     (("enable_metrics",), lambda o: bool(o.monitoring_config_file), "beside --monitoring_config_file, which decides"),
+    (
+        ("metrics_path",),
+        lambda o: not (o.enable_metrics or o.monitoring_config_file),
+        "without --enable_metrics or --monitoring_config_file",
+    ),
     (("supervise",), lambda o: o.workers > 1, "with --workers above 1, which are supervised"),
     (("enable_per_model_batching_parameters",), lambda o: not o.enable_batching, "without --enable_batching"),
     (

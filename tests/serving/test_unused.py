@@ -84,6 +84,8 @@ IDLE: dict[str, tuple[list[str], list[str]]] = {
     ),
     "metrics": ([REPOSITORY, REST, "--enable_metrics", "--keep_alive_seconds=1"], []),
     "metrics twice": ([REPOSITORY, REST, "--enable_metrics", "--monitoring_config_file=f"], ["enable_metrics"]),
+    "path of no metrics": ([REPOSITORY, REST, "--metrics_path=/metrics"], ["metrics_path"]),
+    "path of the metrics": ([REPOSITORY, REST, "--enable_metrics", "--metrics_path=/metrics"], []),
     "batching of versions": (
         [REPOSITORY, "--enable_per_model_batching_parameters"],
         ["enable_per_model_batching_parameters"],

@@ -419,13 +419,15 @@ def test_without_a_monitoring_config_there_are_no_metrics(tiny_server: Any) -> N
         ('prometheus_config { enable: true path: "/numbers" }', "", "/numbers", 200),
         ('prometheus_config { enable: false path: "/numbers" }', "", "/numbers", 404),
         (None, "--enable_metrics", PATH, 200),
+        (None, "--enable_metrics --metrics_path=/metrics", "/metrics", 200),
+        ("prometheus_config { enable: true }", "--metrics_path=/metrics", "/metrics", 200),
     ],
-    ids=["a path", "disabled", "our flag"],
+    ids=["a path", "disabled", "our flag", "our path", "our path beside a file without one"],
 )
 def test_the_config_turns_metrics_on_and_sets_their_path(
     serve: Any, tmp_path: Path, config: str | None, flag: str, path: str, status: int
 ) -> None:
-    flags = [flag] if flag else []
+    flags = flag.split()
     if config is not None:
         (tmp_path / "monitoring.config").write_text(config)
         flags.append(f"--monitoring_config_file={tmp_path / 'monitoring.config'}")
