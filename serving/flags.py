@@ -231,6 +231,17 @@ FLAGS = [
             "path of the metrics, unless such a file has another (ours)",
         ),
         ("access_log", False, "log a line for each request, with its x-request-id, over gRPC and REST alike (ours)"),
+        (
+            "request_log_dir",
+            "",
+            "folder for the files of models with a logging_config; without it a logging_config is refused (ours)",
+        ),
+        ("max_request_log_bytes", 2**30, "bytes of all files with one filename_prefix; the oldest go first (ours)"),
+        (
+            "request_log_redact",
+            "",
+            "comma-separated inputs, outputs and tf.Example features whose values are not logged; *: all (ours)",
+        ),
         ("log_format", "text", "text, or json: each line of the log is a JSON object (ours)"),
     ),
     *_group(

@@ -27,6 +27,7 @@ from ladle.serving.repository import assembly
 from ladle.serving.repository.assembly import missing_rest_api
 from ladle.serving.repository.versions import Configuration, Versions
 from ladle.serving.repository.watcher import Watcher
+from ladle.serving.request_log.request_log import make_request_log
 from ladle.serving.rest.api import RestApi
 from ladle.serving.rest.http.messages import Limits
 from ladle.serving.rest.http.server import HttpServer
@@ -89,7 +90,8 @@ class Server:
         scheduler = Scheduler(threads, queue_limits(options), self._metrics)
         self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
         limit = options.max_request_bytes
-        observer = make_observer(options)
+        self._request_log = make_request_log(options, lambda: configuration.logging, self._metrics)
+        observer = make_observer(options, self._request_log.offer if self._request_log is not None else None)
         self._grpc = GrpcApi(
             self._core,
             options.enable_serialization_as_tensor_content,
@@ -146,6 +148,8 @@ class Server:
             self._watcher.stop()
         grace_s = self._options.shutdown_grace_seconds
         await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
+        if self._request_log is not None:
+            await asyncio.to_thread(self._request_log.close)
         log.info("stopped")
 
     def _counters(self) -> dict[str, float]:

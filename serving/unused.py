@@ -51,6 +51,12 @@ CONDITIONS: list[_Row] = [
         lambda o: not (o.enable_metrics or o.monitoring_config_file),
         "without --enable_metrics or --monitoring_config_file",
     ),
+    (("max_request_log_bytes", "request_log_redact"), lambda o: not o.request_log_dir, "without --request_log_dir"),
+    (
+        ("request_log_dir",),
+        lambda o: not o.model_config_file and not o.allow_config_reload,
+        "without --model_config_file, whose logging_config says which models are logged",
+    ),
     (("supervise",), lambda o: o.workers > 1, "with --workers above 1, which are supervised"),
     (("enable_per_model_batching_parameters",), lambda o: not o.enable_batching, "without --enable_batching"),
     (

@@ -28,13 +28,13 @@ ORDER = {
     "ladle": "__main__ completion_command command doctor_command serve_command data_command version",
     "serving": """
         __main__ command worker_command server flags unused config_writer workers grpc rest open_inference
-        dataplane scheduling repository servables telemetry runtime errors""",
+        request_log dataplane scheduling repository servables telemetry runtime errors""",
     "serving.grpc": """
         backend native api open_inference health reflection reload predict_request predict_response unpacking
         wire calls http2""",
     "serving.rest": "api open_inference routes compression http json",
     "serving.servables": """
-        loader files engines warmup tfrecord steps servable examples matching saved_model latency
+        loader files engines warmup steps servable examples matching saved_model latency
         batching_parameters""",
     "training": """
         __main__ options convert check run report export weights evaluate loop onnx store data quiet arguments
@@ -47,7 +47,7 @@ ORDER = {
         what_answers rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation
         address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
-    "clients.wire": "services tensors messages rest_json philox varints versions arrays",
+    "clients.wire": "services tensors messages tfrecord rest_json philox varints versions arrays",
 }
 """Folders and modules from top to bottom. A folder's `__init__` may import all; only the top line may import it."""
 MOST_MODULES = 16

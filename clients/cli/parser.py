@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options; `run` names the function of a verb as `module:function`."""
     parser = Parser(prog="ladle", description="Ask a model server: Ladle's own or TensorFlow Serving.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_about_models, _images, _codes, _text_and_numbers, _bench):
+    for add in (_about_models, _images, _codes, _text_and_numbers, _bench, _replay):
         add(verbs)
     return parser
 
@@ -318,4 +318,40 @@ def _bench(verbs: Any) -> None:
     added.add_argument("--warm-up", type=seconds, default=1.0, help="seconds before that (default: %(default)g)")
     added.add_argument(
         "--output", type=picture_file, metavar="FILE.png", help="file to write a chart of the latencies to"
+    )
+
+
+def _replay(verbs: Any) -> None:
+    added = _verb(
+        verbs,
+        "replay",
+        "ladle replay logs/lenet5-*.tfrecord\n"
+        "ladle replay logs/lenet5-*.tfrecord --version 2\n"
+        "ladle replay logs/lenet5-*.tfrecord --against grpc://canary:8500 --save-warmup tf_serving_warmup_requests",
+        "ladle.clients.cli.replay:replay",
+        versioned=False,
+    )
+    added.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="TFRecord file of PredictionLog, such as a request log"
+    )
+    other = added.add_mutually_exclusive_group()
+    other.add_argument(
+        "--against", metavar="ADDRESS", help="compare with the answers of another server (default: the logged answers)"
+    )
+    other.add_argument(
+        "--version", type=natural, metavar="N", help="compare the newest version with this one, on the same server"
+    )
+    added.add_argument(
+        "--tolerance",
+        type=share,
+        default=1e-4,
+        help="difference up to which numbers are the same, times the larger of 1 and the number (default: %(default)g)",
+    )
+    added.add_argument("--limit", type=positive, metavar="N", help="send at most N requests (default: all)")
+    added.add_argument("--connections", type=positive, default=4, help="open requests (default: %(default)s)")
+    added.add_argument(
+        "--save-warmup",
+        type=Path,
+        metavar="FILE",
+        help="write up to 1000 different requests that were answered as a warm-up file",
     )

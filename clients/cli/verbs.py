@@ -17,5 +17,6 @@ SUMMARIES = {
     "decode": "draw the image of an auto-encoder's code",
     "regress": "predict a number for each row of features",
     "minimise": "descend from a start to a minimum of a function",
+    "replay": "send logged requests again and compare the answers",
     "bench": "measure how fast a running server answers",
 }

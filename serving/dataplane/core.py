@@ -136,17 +136,19 @@ class Core:
         if observation is not None:
             observation.choose(servable.name, servable.version, signature.name)
         call: Call | None = servable.calls.get(shape_key)
-        if call is not None:
-            return self._scheduler.run(servable, call, inputs, deadline, observation)
-        matching.check_names(signature, inputs)
-        matching.check_dtypes(signature, inputs)
-        call = Call(signature.name, matching.choose_outputs(signature, output_filter), "Predict")
-        # Requests that lack inputs with defaults are completed each time, and so are not cached.
-        if shape_key is not None and len(inputs) == len(signature.inputs):
-            if servable.latencies[signature.name].by_shape:
-                call = call._replace(summary=summarize(servable, call, inputs))
-            servable.cache_call(shape_key, call)
-        return self._scheduler.run(servable, call, matching.complete(signature, inputs), deadline, observation)
+        complete = inputs
+        if call is None:
+            matching.check_names(signature, inputs)
+            matching.check_dtypes(signature, inputs)
+            call = Call(signature.name, matching.choose_outputs(signature, output_filter), "Predict")
+            # Requests that lack inputs with defaults are completed each time, and so are not cached.
+            if shape_key is not None and len(inputs) == len(signature.inputs):
+                if servable.latencies[signature.name].by_shape:
+                    call = call._replace(summary=summarize(servable, call, inputs))
+                servable.cache_call(shape_key, call)
+            complete = matching.complete(signature, inputs)
+        run = self._scheduler.run(servable, call, complete, deadline, observation)
+        return run if observation is None else observation.exchange(inputs, output_filter, run)
 
     async def classify(
         self,
@@ -169,7 +171,10 @@ class Core:
         outputs = examples.check_classify(signature)
         serialized = read()
         answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Classify", observation)
-        return servable, *examples.read_classes(answer, len(serialized))
+        classes, scores = examples.read_classes(answer, len(serialized))
+        if observation is not None:
+            observation.answer("classify", serialized, (classes, scores))
+        return servable, classes, scores
 
     async def regress(
         self,
@@ -186,7 +191,10 @@ class Core:
         outputs = examples.check_regress(signature)
         serialized = read()
         answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Regress", observation)
-        return servable, examples.read_values(answer, len(serialized))
+        values = examples.read_values(answer, len(serialized))
+        if observation is not None:
+            observation.answer("regress", serialized, values)
+        return servable, values
 
     async def multi_inference(
         self,
@@ -215,6 +223,8 @@ class Core:
         results = [
             multi_inference.read(task, answer, len(serialized)) for task, answer in zip(tasks, answers, strict=True)
         ]
+        if observation is not None:
+            observation.answer("multi_inference", serialized, results, tasks)
         return servable, results
 
     def _check_method(self, signature: Signature, task: str, method: str) -> None:

@@ -20,6 +20,7 @@ class Acceptance:
     labels             version numbers by model and label; replaced as a whole
     is_available       (model, version) -> whether the version answers requests
     allow_unavailable  lets a label that is new, or unchanged, name any version
+    log_folder         that holds the files of request logs (`config.parse_models`)
     """
 
     def __init__(
@@ -27,10 +28,12 @@ class Acceptance:
         models: Collection[ModelConfig],
         is_available: Callable[[str, int], bool],
         allow_unavailable: bool = False,
+        log_folder: Path | None = None,
     ) -> None:
         """FailedPrecondition when a label names a version that cannot answer."""
         self._is_available = is_available
         self._allow_unavailable = allow_unavailable
+        self._log_folder = log_folder
         self._platforms: dict[str, str | None] = {model.name: "tensorflow" for model in models}
         self.labels: Labels = {}
         self._set_labels({model.name: dict(model.labels) for model in models})
@@ -57,7 +60,7 @@ class Acceptance:
         # TensorFlow Serving keeps the new platforms, then the new labels, even if a later check refuses the rest.
         self._platforms = {entry.name: _platform(entry) for entry in entries}
         self._set_labels({entry.name: dict(entry.version_labels) for entry in entries})
-        return parse_models(config, root)
+        return parse_models(config, root, self._log_folder)
 
     def _set_labels(self, labels: Labels) -> None:
         check_labels(labels, self.labels, self._is_available, self._allow_unavailable)

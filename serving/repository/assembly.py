@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -96,7 +97,7 @@ def make_repository(options: SimpleNamespace) -> Repository:
             raise InvalidArgument(f"--repository={options.repository} is not a folder; create it, even empty")
         return FolderRepository(folder, names=options.model_name_pattern)
     if options.model_config_file:
-        models = config.read_models(Path(options.model_config_file))
+        models = config.read_models(Path(options.model_config_file), _log_folder(options))
     else:
         config.check_base_path(options.model_name, options.model_base_path)
         models = [ModelConfig(options.model_name, Path(options.model_base_path))]
@@ -134,7 +135,22 @@ def make_watcher(options: SimpleNamespace, repository: Repository, manager: Mana
         allow_unavailable_labels=options.allow_version_labels_for_unavailable_models,
         config_root=Path(options.config_root) if options.config_root else None,
         waits_for_models=options.wait_for_models,
+        log_folder=_log_folder(options),
     )
+
+
+def _log_folder(options: SimpleNamespace) -> Path | None:
+    """The folder of request logs. InvalidArgument when it is none, or its limit leaves no room for a file."""
+    if not options.request_log_dir:
+        return None
+    folder = Path(options.request_log_dir).absolute()
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidArgument(f"got --request_log_dir={options.request_log_dir}; expected a folder to write into")
+    if options.max_request_log_bytes < 2**20:
+        raise InvalidArgument(
+            f"got --max_request_log_bytes={options.max_request_log_bytes}; expected at least 1048576 (1 MiB)"
+        )
+    return folder
 
 
 def is_loaded(options: SimpleNamespace, manager: Versions, watcher: Watcher) -> bool:

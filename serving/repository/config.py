@@ -6,29 +6,34 @@ from pathlib import Path
 from typing import Any
 
 from ladle.clients.wire import messages as pb
-from ladle.serving.errors import InvalidArgument, PermissionDenied
-from ladle.serving.repository.folders import ModelConfig, Policy
+from ladle.serving.errors import InvalidArgument, NotFound, PermissionDenied
+from ladle.serving.repository.folders import ModelConfig, Policy, RequestLogging
 from ladle.serving.runtime.paths import is_inside
 from ladle.serving.runtime.text_proto import read_text_proto
 
+COLLECTOR = "file"
+"""The one type of log collector: TFRecord files in a folder of the server."""
 _TENSORFLOW = "tensorflow"
 _MODEL_TYPE_TENSORFLOW = 1
 
 
-def read_models(path: Path) -> list[ModelConfig]:
+def read_models(path: Path, log_folder: Path | None = None) -> list[ModelConfig]:
     """The models of a ModelServerConfig file; InvalidArgument in TensorFlow Serving's words."""
-    return parse_models(read_text_proto(path, pb.ModelServerConfig))
+    return parse_models(read_text_proto(path, pb.ModelServerConfig), None, log_folder)
 
 
-def parse_models(config: Any, root: Path | None = None) -> list[ModelConfig]:
-    """The models of a ModelServerConfig message; none for an empty message. `root` and errors as in `check_paths`."""
+def parse_models(config: Any, root: Path | None = None, log_folder: Path | None = None) -> list[ModelConfig]:
+    """The models of a ModelServerConfig message; none for an empty message. `root` and errors as in `check_paths`.
+
+    log_folder  that holds the files of request logs; None: no request is logged, and a logging_config is refused
+    """
     if config.WhichOneof("config") == "custom_model_config":
         raise InvalidArgument("got a custom_model_config, which is not supported; expected a model_config_list")
     check_paths(config, root)
     entries = config.model_config_list.config
-    for check in (check_platform, _check_logging):
-        for entry in entries:
-            check(entry)
+    for entry in entries:
+        check_platform(entry)
+    logging = [_parse_logging(entry, log_folder) for entry in entries]
     return [
         ModelConfig(
             entry.name,
@@ -36,8 +41,9 @@ def parse_models(config: Any, root: Path | None = None) -> list[ModelConfig]:
             _parse_policy(entry.model_version_policy),
             dict(entry.version_labels),
             root,
+            logged,
         )
-        for entry in entries
+        for entry, logged in zip(entries, logging, strict=True)
     ]
 
 
@@ -77,13 +83,42 @@ def check_platform(entry: Any) -> str:
     return platform
 
 
-def _check_logging(entry: Any) -> None:
-    """InvalidArgument for a logging_config, in TensorFlow Serving's words and ours: neither server logs requests."""
-    if entry.HasField("logging_config"):
+def _parse_logging(entry: Any, folder: Path | None) -> RequestLogging | None:
+    """The model's request log; None without a logging_config.
+
+    InvalidArgument, or NotFound for an unknown type, in TensorFlow Serving's words where it has them; PermissionDenied
+    for files outside the folder.
+    """
+    if not entry.HasField("logging_config"):
+        return None
+    if folder is None:
         raise InvalidArgument(
-            f"No request-logger-creator provided. Model {entry.name} has a logging_config, but this server does not "
-            "log requests; remove it"
+            f"No request-logger-creator provided. Model {entry.name} has a logging_config, but this server logs no "
+            "requests; start it with --request_log_dir=DIR, or remove the logging_config"
         )
+    collector, rate = entry.logging_config.log_collector_config, entry.logging_config.sampling_config.sampling_rate
+    for message, known in (
+        (entry.logging_config, ("log_collector_config", "sampling_config")),
+        (entry.logging_config.sampling_config, ("sampling_rate",)),
+    ):
+        for field, _ in message.ListFields():
+            if field.name not in known:
+                raise InvalidArgument(
+                    f"model {entry.name}: got {field.name} in its logging_config; expected {' and '.join(known)} alone"
+                )
+    if collector.type != COLLECTOR:
+        raise NotFound(
+            f"Cannot find LogCollector::Factory for type: {collector.type}. Model {entry.name}: write "
+            f'log_collector_config {{ type: "{COLLECTOR}" filename_prefix: ... }}'
+        )
+    if not 0 <= rate <= 1:
+        raise InvalidArgument(f"model {entry.name}: got sampling_rate {rate:g}; expected a share from 0 to 1")
+    if not collector.filename_prefix or collector.filename_prefix.endswith("/"):
+        raise InvalidArgument(f"model {entry.name}: its logging_config has no filename_prefix; give one")
+    prefix = folder / collector.filename_prefix
+    if not is_inside(prefix.parent, folder):
+        raise PermissionDenied(f"The filename_prefix of model {entry.name} is not below the server's --request_log_dir")
+    return RequestLogging(rate, prefix)
 
 
 def read_platform(entry: Any) -> str:

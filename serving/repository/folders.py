@@ -42,10 +42,19 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class RequestLogging:
+    """How the requests of a model are logged: the share of them, in [0, 1], and the path with which files begin."""
+
+    sampling_rate: float
+    prefix: Path
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A model to serve: where its versions appear, which of them to load, and their labels.
 
-    root  folder that the base path must not leave through a symbolic link; None: no limit
+    root     folder that the base path must not leave through a symbolic link; None: no limit
+    logging  of its requests; None: they are not logged
     """
 
     name: str
@@ -53,6 +62,7 @@ class ModelConfig:
     policy: Policy = Policy()
     labels: Mapping[str, int] = field(default_factory=dict)
     root: Path | None = None
+    logging: RequestLogging | None = None
 
 
 class Repository(Protocol):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from ladle.serving.errors import NotFound, ServingError
+from ladle.serving.repository.folders import RequestLogging
 
 
 class State(enum.IntEnum):
@@ -120,6 +121,10 @@ class Configuration(Protocol):
     def labels(self) -> Mapping[str, Mapping[str, int]]:
         """Version numbers by model and label."""
 
+    @property
+    def logging(self) -> Mapping[str, RequestLogging]:
+        """The request log of each model that has one."""
+
     def is_configured(self, model: str) -> bool:
         """Whether the model is configured."""
 
@@ -143,6 +148,7 @@ class View:
     serving     number of the load that answers for each version, by model and version
     statuses    of each model's versions, highest first
     labels      version numbers by model and label
+    logging     as `Configuration.logging`
     settled     models for which `Versions.is_settled` holds
     configured  models for which `Configuration.is_configured` holds
     starting    models for which `Configuration.is_starting` holds
@@ -151,6 +157,7 @@ class View:
     serving: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     statuses: Mapping[str, Sequence[Status]] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    logging: Mapping[str, RequestLogging] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     failures: Mapping[str, Failure] = field(default_factory=dict)
     configured: frozenset[str] = frozenset()

@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ladle.clients.wire import messages as pb
 from ladle.serving.errors import FailedPrecondition, ServingError
 from ladle.serving.repository.acceptance import Acceptance
-from ladle.serving.repository.folders import ConfiguredRepository, Repository, VersionFolders
+from ladle.serving.repository.folders import (
+    ConfiguredRepository,
+    ModelConfig,
+    Repository,
+    RequestLogging,
+    VersionFolders,
+)
 from ladle.serving.repository.manager import Manager
 from ladle.serving.runtime.text_proto import read_text_proto
 
@@ -29,6 +35,7 @@ class Watcher:
     allow_unavailable_labels  whether a new label may name a version that is not loaded
     config_root         folder that must hold the base paths of configurations sent over gRPC
     waits_for_models    whether start-up and reloads wait for a model that has no version yet
+    log_folder          that holds the files of request logs; None: no request is logged
     slow_s              after how many seconds the log says that the repository does not answer, or a version still
                         loads; then once a minute
     """
@@ -44,6 +51,7 @@ class Watcher:
         config_root: Path | None = None,
         waits_for_models: bool = False,
         slow_s: float = 30.0,
+        log_folder: Path | None = None,
     ) -> None:
         """FailedPrecondition when a label names a version that cannot answer."""
         self.repository = repository
@@ -62,7 +70,15 @@ class Watcher:
         self._was_ready = False
         self._aspired: VersionFolders = {}
         self._starting: frozenset[str] = frozenset()
-        self._acceptance = Acceptance(repository.configured().values(), self._is_available, allow_unavailable_labels)
+        self._acceptance = Acceptance(
+            repository.configured().values(), self._is_available, allow_unavailable_labels, log_folder
+        )
+        self._logging = _logging_of(repository.configured().values())
+
+    @property
+    def logging(self) -> Mapping[str, RequestLogging]:
+        """The request log of each model that has one."""
+        return self._logging
 
     @property
     def labels(self) -> Mapping[str, Mapping[str, int]]:
@@ -137,6 +153,7 @@ class Watcher:
             before = repository.configured()
             models = self._acceptance.accept(config, root)
             repository.replace(models)
+            self._logging = _logging_of(models)
             self.poll()
             return [model.name for model in models if model.name not in before]
 
@@ -186,3 +203,7 @@ class Watcher:
             log.info("new configuration: %s", ", ".join(models) or "no models")
         except ServingError as error:
             log.error("configuration not changed: %s", error)
+
+
+def _logging_of(models: Iterable[ModelConfig]) -> dict[str, RequestLogging]:
+    return {model.name: model.logging for model in models if model.logging is not None}

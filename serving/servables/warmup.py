@@ -14,12 +14,13 @@ from google.protobuf.message import DecodeError
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
+from ladle.clients.wire.tfrecord import read_records
 from ladle.serving.errors import DataLoss, InvalidArgument, Unimplemented
 from ladle.serving.servables.examples import serialize_input
-from ladle.serving.servables.tfrecord import read_records
 
 FILE = "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
+_NOT_A_TFRECORD = "the warm-up file is damaged. Please verify your warmup data is in TFRecord format."
 
 
 def read_requests(folder: Path) -> Iterator[tuple[str, dict[str, Array]]]:
@@ -30,7 +31,7 @@ def read_requests(folder: Path) -> Iterator[tuple[str, dict[str, Array]]]:
     path = folder / "assets.extra" / FILE
     if not path.exists():
         return
-    for i, record in enumerate(read_records(path)):
+    for i, record in enumerate(_records(path)):
         if i == MAX_RECORDS:
             raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS})")
         try:
@@ -38,6 +39,13 @@ def read_requests(folder: Path) -> Iterator[tuple[str, dict[str, Array]]]:
         except DecodeError:
             raise DataLoss(f"warm-up record {i} is not a PredictionLog; write the file again") from None
         yield from _requests(entry)
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    try:
+        yield from read_records(path)
+    except ValueError:
+        raise DataLoss(_NOT_A_TFRECORD) from None
 
 
 def _requests(entry: Any) -> Iterator[tuple[str, dict[str, Array]]]:

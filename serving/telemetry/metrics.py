@@ -53,6 +53,7 @@ class Metrics:
         self._warmup_records: dict[tuple[str, str], int] = {}
         self._loads: dict[tuple[str, str], list[float]] = {}
         self._versions: dict[tuple[str, str], int] = {}
+        self._logged: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
     def request(self, model: str, api: str, entrypoint: str, code: str, seconds: float, signature: str = "") -> None:
@@ -158,6 +159,11 @@ class Metrics:
             if code == "OK":
                 self._versions[model, str(version)] = 1
 
+    def logged(self, model: str, status: str) -> None:
+        """Counts a request of the request log: `written`, `dropped` or `failed`."""
+        with self._lock:
+            self._logged[model, status] = self._logged.get((model, status), 0) + 1
+
     def set_available(self, available: Mapping[str, Iterable[int]]) -> None:
         """Sets the available versions of each model."""
         with self._lock:
@@ -210,6 +216,7 @@ class Metrics:
                 "model_warmup_records_read": self._warmup_records,
                 "own_load_latency": self._loads,
                 "own_versions": self._versions,
+                "own_request_log": self._logged,
             }
             for metric, values in locked.items():
                 snapshot[metric] = _rows(values.items())

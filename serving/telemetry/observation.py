@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
+
+from ladle.clients.wire.arrays import Array
 
 
 class Observation:
@@ -21,12 +23,17 @@ class Observation:
     merged             the tasks of its merged run, itself among them; empty if it ran alone
     merged_rows        of that run, without `padding`
 
+    kind               `predict`, `classify`, `regress` or `multi_inference`; "" before it has an answer
+    inputs, outputs    as the core has them: arrays by alias; serialized tf.Examples and what became of them
+    output_filter      outputs that a predict asked for; empty: all
+    tasks              of a multi_inference
+
     Times are `time.perf_counter()` seconds; 0.0: it did not come to that.
     """
 
     __slots__ = (
-        "arrived", "began", "ended", "merged", "merged_rows", "method", "model", "padding", "protocol", "queued",
-        "request_id", "rows", "signature", "version",
+        "arrived", "began", "ended", "inputs", "kind", "merged", "merged_rows", "method", "model", "output_filter",
+        "outputs", "padding", "protocol", "queued", "request_id", "rows", "signature", "tasks", "version",
     )  # fmt: skip
 
     def __init__(self, protocol: str, method: str, request_id: str, arrived: float) -> None:
@@ -37,6 +44,11 @@ class Observation:
         self.queued = self.began = self.ended = 0.0
         self.rows = 0
         self.merged: Sequence[Any] = ()
+        self.kind = ""
+        self.inputs: Any = ()
+        self.outputs: Any = ()
+        self.output_filter: Sequence[str] = ()
+        self.tasks: Sequence[Any] = ()
         self.merged_rows = self.padding = 0
 
     def choose(self, model: str, version: int, signature: str) -> None:
@@ -57,6 +69,19 @@ class Observation:
         self.rows += rows
         if len(merged) > 1 or padding:
             self.merged, self.merged_rows, self.padding = merged, merged_rows, padding
+
+    async def exchange(
+        self, inputs: Mapping[str, Array], output_filter: Sequence[str], run: Awaitable[Mapping[str, Array]]
+    ) -> Mapping[str, Array]:
+        """The outputs of a predict, which is taken down with its inputs."""
+        outputs = await run
+        self.answer("predict", inputs, outputs)
+        self.output_filter = output_filter
+        return outputs
+
+    def answer(self, kind: str, inputs: Any, outputs: Any, tasks: Sequence[Any] = ()) -> None:
+        """The request has its answer."""
+        self.kind, self.inputs, self.outputs, self.tasks = kind, inputs, outputs, tasks
 
     def queue_s(self) -> float | None:
         """Seconds that the request waited for an engine; None if it never ran."""

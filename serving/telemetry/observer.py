@@ -6,6 +6,7 @@ A server has an observer only if something wants to see requests; without one, r
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 from ladle.serving.telemetry.access_log import AccessLog
@@ -13,10 +14,17 @@ from ladle.serving.telemetry.observation import Observation
 
 
 class Observer:
-    """access_log  None: requests leave no lines in the log"""
+    """Gives each observation to those who want it; None: nobody.
 
-    def __init__(self, access_log: AccessLog | None = None) -> None:
+    access_log   writes a line for each request
+    request_log  gets each request that was answered with OK
+    """
+
+    def __init__(
+        self, access_log: AccessLog | None = None, request_log: Callable[[Observation], None] | None = None
+    ) -> None:
         self._access_log = access_log
+        self._request_log = request_log
 
     def begin(self, protocol: str, method: str, request_id: str, arrived: float | None = None) -> Observation:
         """The observation of a request that has arrived.
@@ -35,10 +43,15 @@ class Observer:
         """
         if self._access_log is not None:
             self._access_log.write(observation, model, code, seconds)
+        if self._request_log is not None and code == "OK":
+            self._request_log(observation)
 
 
-def make_observer(options: SimpleNamespace) -> Observer | None:
+def make_observer(
+    options: SimpleNamespace, request_log: Callable[[Observation], None] | None = None
+) -> Observer | None:
     """The observer that the flags ask for; None if nothing is to be seen."""
-    if not options.access_log:
+    if not options.access_log and request_log is None:
         return None
-    return Observer(AccessLog(as_json=options.log_format == "json"))
+    access_log = AccessLog(as_json=options.log_format == "json") if options.access_log else None
+    return Observer(access_log, request_log)

@@ -69,6 +69,7 @@ METRICS = {
     "own_queue_depth": Metric(f"{_OWN}queue_depth", "gauge", ("model_name",)),
     "own_batch_size": Metric(f"{_OWN}batch_size", "histogram", ("model_name", "signature"), SIZE_LIMITS),
     "own_load_latency": Metric(f"{_OWN}load_latency", "histogram", ("model_name", "status"), LATENCY_LIMITS),
+    "own_request_log": Metric(f"{_OWN}request_log_count", "counter", ("model_name", "status")),
     "own_versions": Metric(f"{_OWN}loaded_version", "gauge", ("model_name", "version")),
     "own_processes": Metric(f"{_OWN}processes", "gauge"),
     "process_cpu_seconds": Metric("process_cpu_seconds_total", "counter"),

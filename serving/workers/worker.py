@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ladle.serving.errors import Unavailable
+from ladle.serving.repository.folders import RequestLogging
 from ladle.serving.repository.versions import Failure, ServingMap, Status, View
 from ladle.serving.runtime.memory import trim_memory_soon
 from ladle.serving.servables.servable import Servable
@@ -147,6 +148,10 @@ class Replica:
     @property
     def labels(self) -> Mapping[str, Mapping[str, int]]:
         return self._view.labels
+
+    @property
+    def logging(self) -> Mapping[str, RequestLogging]:
+        return self._view.logging
 
     def is_configured(self, model: str) -> bool:
         return model in self._view.configured

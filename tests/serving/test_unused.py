@@ -246,6 +246,6 @@ def test_the_command_says_it_at_the_start_and_refuses_to_log_requests(tmp_path: 
     assert done.returncode == 255
     assert "--enable_metrics has no effect without --rest_api_port" in done.stderr
     assert (
-        "INVALID_ARGUMENT: No request-logger-creator provided. Model m has a logging_config, but this server does not "
-        "log requests; remove it" in done.stdout
+        "INVALID_ARGUMENT: No request-logger-creator provided. Model m has a logging_config, but this server logs no "
+        "requests; start it with --request_log_dir=DIR, or remove the logging_config" in done.stdout
     )

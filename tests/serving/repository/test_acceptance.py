@@ -127,8 +127,8 @@ def test_a_reload_does_not_wait_for_changed_policies(reload: Reloader, refused: 
         (
             ['A logging_config { log_collector_config { type: "file" } }'],
             "INVALID_ARGUMENT",
-            "No request-logger-creator provided. Model a has a logging_config, but this server does not log requests; "
-            "remove it",
+            "No request-logger-creator provided. Model a has a logging_config, but this server logs no requests; "
+            "start it with --request_log_dir=DIR, or remove the logging_config",
         ),
         (
             ['A version_labels { key: "l" value: 7 }'],

@@ -13,11 +13,11 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
+from ladle.clients.wire.tfrecord import read_records
 from ladle.serving import flags
 from ladle.serving.errors import DataLoss, FailedPrecondition, InvalidArgument, Unimplemented
 from ladle.serving.servables.loader import make_loader
 from ladle.serving.servables.servable import Servable
-from ladle.serving.servables.tfrecord import read_records
 from ladle.serving.servables.warmup import MAX_RECORDS, read_requests
 from ladle.serving.telemetry.metrics import Metrics
 

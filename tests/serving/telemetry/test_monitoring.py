@@ -118,6 +118,12 @@ def test_every_recorded_series_is_shown_or_alerted_on() -> None:
     assert {name for name in RECORDED if name not in used} == set()
 
 
+def test_every_metric_of_our_own_is_shown_or_alerted_on() -> None:
+    used = " ".join([*(query for _, _, query in queries()), *ALERTS.values(), *RECORDED.values()])
+    own = [metric.name for metric in prometheus.METRICS.values() if metric.name.startswith(":ladle:")]
+    assert [name for name in own if not re.search(rf"{name}\b|{name}_(bucket|sum|count)\b", used)] == []
+
+
 def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
     sections = re.findall(r"^### ([A-Z]\w+)$", PAGE.split("\n## Alerts\n")[1].split("\n## ")[0], re.MULTILINE)
     assert sections == list(ALERTS)
