@@ -56,7 +56,8 @@ def _hollow(network: Network) -> Network:
     def refuse(*arguments: Any) -> NoReturn:
         raise RuntimeError(f"{network.name} is only described here; expected a network of `ladle.models.get`")
 
-    return dataclasses.replace(network, build=refuse, signatures=refuse, example=refuse)
+    tables = {task: _hollow(other) for task, other in network.tables.items()}
+    return dataclasses.replace(network, build=refuse, signatures=refuse, example=refuse, tables=tables)
 
 
 def _module(name: str) -> Any:

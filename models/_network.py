@@ -21,6 +21,11 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+def fact(default: Any) -> Any:
+    """Declare a dataclass field that is set from the data alone: no command-line option."""
+    return field(default=default, metadata={"fact": True})
+
+
 @dataclass(frozen=True)
 class Config:
     """Hyperparameters of every network. Each family extends this class.
@@ -125,6 +130,8 @@ class Network:
     restore      (model, tensors by their names in the PyTorch checkpoint) -> None; loads published weights
     stages       config -> stages of training, in order; empty for a single stage
     claims       statements about the measured metrics
+    takes        kind of data it reads, if it is not the task's usual kind: "table"
+    tables       the networks that stand in for this one on a table of the user, by task: classify, regress
     feature_extractor
                  whether its logits are the preferred features for the Fréchet distance of generated images
     """
@@ -145,6 +152,8 @@ class Network:
     restore: Callable[[Any, Mapping[str, np.ndarray]], None] | None = None
     stages: Callable[[Any], Sequence[Stage]] = lambda config: ()
     claims: tuple[Claim, ...] = ()
+    takes: str = ""
+    tables: Mapping[Task, Network] = field(default_factory=dict)
     feature_extractor: bool = False
 
     def configured(self, **overrides: Any) -> Config:

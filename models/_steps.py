@@ -6,7 +6,7 @@ and a test compares the two. String tensors carry bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -176,6 +176,41 @@ class NormalNoise(_Step):
     def described(self) -> dict[str, Any]:
         arguments = {"count": self.count, "seed": self.seed, "output": self.output}
         return {"op": self.op, **arguments, "dim": self.dim, "limit": self.limit}
+
+
+class StackColumns(_Step):
+    """Columns by name -> one row of numbers each, float32 [b, columns], in the order of `categories`.
+
+    A column of numbers is float32 [b]. A column with categories is string [b]; it becomes the number of the category,
+    -1 if it is none of them.
+    """
+
+    op = "stack_columns"
+
+    def __init__(self, categories: Mapping[str, Sequence[str]], output: str) -> None:
+        self.categories = {name: list(names) for name, names in categories.items()}
+        self.output = output
+
+    @property
+    def inputs(self) -> Specs:
+        return {
+            name: tf.TensorSpec([None], tf.string if names else tf.float32, name=name)
+            for name, names in self.categories.items()
+        }
+
+    def __call__(self, tensors: Tensors) -> Tensors:
+        return {self.output: tf.stack([self._numbers(tensors[n], k) for n, k in self.categories.items()], axis=1)}
+
+    def _numbers(self, column: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
+        if not names:
+            return tf.cast(column, tf.float32)
+        found = tf.equal(column[:, tf.newaxis], tf.constant(list(names), tf.string))  # [b, categories]
+        number = tf.argmax(tf.cast(found, tf.int32), axis=1)
+        return tf.where(tf.reduce_any(found, axis=1), tf.cast(number, tf.float32), -1.0)
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        return {"op": self.op, "columns": list(self.categories), "categories": self.categories, "output": self.output}
 
 
 class LookupLabel(_Step):

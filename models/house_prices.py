@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import keras
 
+from ladle.models import _tables as tables
 from ladle.models._blocks import seeds
 from ladle.models._layers import Layers, Penalty
 from ladle.models._network import Network, option
 from ladle.models._optimizers import OptimizerConfig, optimizer
 from ladle.models._regression import RegressionConfig, example, signatures
+
+SOURCE = "Harrison, Rubinfeld 1978, Hedonic housing prices and the demand for clean air"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ NETWORKS = [
             "quick": {"epochs": 100, "learning_rate": 3e-3, "schedule": "cosine", "folds": 5},
             "full": {"folds": 5},
         },
-        source="Harrison, Rubinfeld 1978, Hedonic housing prices and the demand for clean air",
+        source=SOURCE,
+        tables={"regress": tables.network("house_prices", SOURCE, classes=False)},
     ),
 ]

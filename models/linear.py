@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ladle.models import _tables as tables
 from ladle.models._blocks import Pair, Saved, from_saved
 from ladle.models._classifier import ImagesConfig
 from ladle.models._classifier import example as image_example
@@ -79,8 +80,8 @@ def cross_entropy_gradient(x: tf.Tensor, p: tf.Tensor, y: tf.Tensor) -> tuple[tf
 class LinearRegression(_Line):
     """y = w·x + b, fitted by least squares."""
 
-    def __init__(self, config: LinearConfig, **kwargs: Any) -> None:
-        super().__init__(config, config.features, **kwargs)
+    def __init__(self, config: Any, width: int | None = None, **kwargs: Any) -> None:
+        super().__init__(config, config.features if width is None else width, **kwargs)
         self._figures = [keras.metrics.Mean(name="loss")]
 
     @property
@@ -129,8 +130,9 @@ def build(config: LinearConfig) -> LinearRegression:
 class LogisticRegression(_Line):
     """p = σ(w·x + b), fitted by cross-entropy."""
 
-    def __init__(self, config: LogisticConfig, **kwargs: Any) -> None:
-        super().__init__(config, config.height * config.width * config.channels, **kwargs)
+    def __init__(self, config: Any, width: int | None = None, **kwargs: Any) -> None:
+        pixels = config.height * config.width * config.channels if width is None else width
+        super().__init__(config, pixels, **kwargs)
         self._figures = [keras.metrics.Mean(name="loss"), keras.metrics.Mean(name="accuracy")]
 
     @property
@@ -185,6 +187,79 @@ def build_logistic(config: LogisticConfig) -> LogisticRegression:
     return model
 
 
+@dataclass(frozen=True)
+class TableConfig(tables.ColumnsConfig):
+    """Options of linear and logistic regression on a table."""
+
+    batch_size: int = option(32, "examples per step")
+    epochs: int = option(100, "passes over the training examples")
+    learning_rate: float = option(5e-2, "step size of plain gradient descent")
+
+
+@keras.saving.register_keras_serializable("ladle")
+class LinearTable(LinearRegression):
+    """Linear regression on the standardised columns of a table; errors are in units of the target's deviation."""
+
+    def __init__(self, config: TableConfig, **kwargs: Any) -> None:
+        columns = tables.columns_layer(config)
+        super().__init__(config, width=columns.width, **kwargs)
+        self._columns = columns
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float32 [b, columns] -> [b]."""
+        return self.config.target_mean + self.config.target_deviation * self.line(self._columns(x))
+
+    def train_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return super().train_step(self._standard(batch))
+
+    def test_step(self, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return super().test_step(self._standard(batch))
+
+    def _standard(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        x, y = batch
+        return self._columns(x), (tf.cast(y, tf.float32) - self.config.target_mean) / self.config.target_deviation
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> LinearTable:
+        return build_table(from_saved(TableConfig, saved["config"]))
+
+
+@keras.saving.register_keras_serializable("ladle")
+class LogisticTable(LogisticRegression):
+    """Logistic regression on the standardised columns of a table."""
+
+    def __init__(self, config: TableConfig, **kwargs: Any) -> None:
+        columns = tables.columns_layer(config)
+        super().__init__(config, width=columns.width, **kwargs)
+        self._columns = columns
+
+    def _flat(self, x: tf.Tensor) -> tf.Tensor:
+        return self._columns(x)
+
+    @classmethod
+    def from_config(cls, saved: dict[str, Any]) -> LogisticTable:
+        return build_logistic_table(from_saved(TableConfig, saved["config"]))
+
+
+def build_table(config: TableConfig) -> LinearTable:
+    """Linear regression on a table, as `build`; columns are standardised, and categories one-hot."""
+    model = LinearTable(config, name="linear_regression")
+    model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
+    return model
+
+
+def build_logistic_table(config: TableConfig) -> LogisticTable:
+    """Logistic regression on a table, as `build_logistic`. ValueError unless the target has two classes."""
+    if config.num_classes != 2:
+        raise ValueError(f"{config.target} has {config.num_classes} classes; expected 2: train mlp")
+    model = LogisticTable(config, name="logistic_regression")
+    model.compile(optimizer=keras.optimizers.SGD(config.learning_rate), jit_compile=False)
+    return model
+
+
+LINEAR = "Legendre 1805, Nouvelles méthodes pour la détermination des orbites des comètes"
+LOGISTIC = "Cox 1958, The regression analysis of binary sequences"
+
 NETWORKS = [
     Network(
         name="linear_regression",
@@ -197,7 +272,12 @@ NETWORKS = [
         parameters=2,
         tiny={"epochs": 3, "learning_rate": 0.05},
         presets={"quick": {"epochs": 300}, "full": {"epochs": 5000}},
-        source="Legendre 1805, Nouvelles méthodes pour la détermination des orbites des comètes",
+        source=LINEAR,
+        tables={
+            "regress": tables.network(
+                "linear_regression", LINEAR, classes=False, config=TableConfig(), build=build_table
+            )
+        },
     ),
     Network(
         name="logistic_regression",
@@ -210,6 +290,11 @@ NETWORKS = [
         parameters=785,
         tiny={"epochs": 1, "batch_size": 16, "classes": ("digit 0", "digit 1")},
         presets={"quick": {"epochs": 5}, "full": {"epochs": 30}},
-        source="Cox 1958, The regression analysis of binary sequences",
+        source=LOGISTIC,
+        tables={
+            "classify": tables.network(
+                "logistic_regression", LOGISTIC, classes=True, config=TableConfig(), build=build_logistic_table
+            )
+        },
     ),
 ]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ladle.models import _tables as tables
 from ladle.models._blocks import Saved, from_saved, seeds
 from ladle.models._claims import accuracy
 from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
@@ -131,6 +132,10 @@ NETWORKS = [
         "layer of 100",
         source=SOURCE,
         claims=(accuracy(0.87, "fashion_mnist"),),
+        tables={
+            "classify": tables.network("mlp", SOURCE, classes=True),
+            "regress": tables.network("mlp", SOURCE, classes=False),
+        },
     ),
     Network(
         name="custom_dense",

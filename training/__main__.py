@@ -221,6 +221,7 @@ def _keras_files(arguments: argparse.Namespace) -> list[Path]:
 def _request(network: Network, arguments: argparse.Namespace) -> Request:
     """What the command line asks of one network."""
     from ladle.training import data
+    from ladle.training.errors import UsageError
     from ladle.training.loop import config
     from ladle.training.run import request
 
@@ -231,8 +232,22 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
         path = Path(name)
     elif name is not None:
         given["data"] = name
+    usual = {*config.types(network.config)}
+    table: dict[str, Any] = {}
+    if name is None or given.get("data") in (None, "table"):
+        network, table, sentence = request.for_table(
+            network, path, arguments.target, arguments.task, arguments.skip_broken
+        )
+        if sentence:
+            print(f"{network.name}: {sentence}", file=sys.stderr, flush=True)
+    elif arguments.target is not None or arguments.task is not None:
+        raise UsageError(f"--target and --task belong to a table of your own; got the data set {given['data']}")
     # Options of the other named networks do not apply to this one.
     fields = config.types(network.config)
+    if table and (wrong := sorted((given.keys() & usual) - fields.keys())):
+        option = wrong[0].replace("_", "-")
+        raise UsageError(f"{network.name}: --{option} does not apply to a table; leave it out")
+    given |= table
     return request.compose_own(
         network,
         config.preset_of(network, arguments.preset, arguments.config),

@@ -21,6 +21,7 @@ examples:
   ladle train lenet5 vae --epochs 3 --learning-rate 2e-3
   ladle train --all --preset quick     # after an interruption, the same command continues
   ladle train resnet18 --data photos/ --height 64 --width 64 --name animals
+  ladle train mlp --data houses.csv --target price
   ladle train resnet18 --initial-weights resnet18.keras""",
     "evaluate": """examples:
   ladle evaluate lenet5
@@ -81,7 +82,14 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     data.add_argument(
         "--data",
         metavar="NAME|PATH",
-        help="data set (`ladle data` lists them), or your own files: a folder of pictures, a CSV of names and classes",
+        help="data set (`ladle data` lists them), or your own files: a folder of pictures, a CSV of names and classes, "
+        "a table (.csv, .parquet) with --target",
+    )
+    data.add_argument("--target", metavar="COLUMN", help="the column of your table to predict")
+    data.add_argument(
+        "--task",
+        metavar="TASK",
+        help="classification or regression: what --target holds (default: classes if it holds text or few integers)",
     )
     _data_path(data)
     _synthetic(data)
@@ -193,7 +201,7 @@ def _data_path(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--skip-broken",
         action="store_true",
-        help="leave out your pictures that cannot be read, instead of refusing them",
+        help="leave out your pictures or rows that cannot be read, instead of refusing them",
     )
 
 

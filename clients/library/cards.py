@@ -27,7 +27,7 @@ _ANY = object()
 _NUMBER, _LABEL = (int, float), (str, int, float)
 _TENSORS = {_ANY: {"dtype": str, "shape": [(int, type(None))]}}
 _PARITY = {"inputs": int, "max_abs": _NUMBER, "max_rel": _NUMBER, "argmax_equal": bool}
-_COLUMN = {**dict.fromkeys(("name", "about", "unit"), str), "low": _NUMBER, "high": _NUMBER}
+_COLUMN = {**dict.fromkeys(("name", "about", "unit"), str), "low": _NUMBER, "high": _NUMBER, "categories": [str]}
 _CARD: dict[Any, Any] = {
     "network": str,
     "task": str,

@@ -200,7 +200,8 @@ class Client(AddressedClient[Transport]):
         """The class of one image.
 
         name   the model
-        image  a path, encoded bytes, an open file, a Pillow image or an array; the server resizes what is encoded
+        image  a path, encoded bytes, an open file, a Pillow image or an array; the server resizes what is encoded.
+               For a model that reads a table: a row, as columns by name or as a list of numbers
 
         Returns a Classification: label, probability, class_id, labels, probabilities, `top(k)`.
         InvalidArgument: the image does not fit the model, or the model does not classify.
@@ -216,7 +217,8 @@ class Client(AddressedClient[Transport]):
         """The classes of several images, in one request.
 
         name    the model
-        images  all encoded (paths, bytes, files, Pillow images), or all arrays of one shape, or one array [b, ...]
+        images  all encoded (paths, bytes, files, Pillow images), or all arrays of one shape, or one array [b, ...];
+                for a model that reads a table, lists of a column's values by name
 
         Returns a Classification for each image, in order. InvalidArgument: as `classify`, or one image came alone.
 
@@ -372,13 +374,14 @@ class Client(AddressedClient[Transport]):
         return self.transport.run(self._inference(name, **options).neighbours(word, n))
 
     def regress(self, name: str, x: Any, **options: Unpack[CallOptions]) -> Array:
-        """The single output of a model for its single input.
+        """The number that a model predicts for a row, or for several.
 
         name  the model
-        x     the features of one row, or of several with a batch axis: an array, a list, a table
+        x     the features of one row, or of several with a batch axis: an array, a list, a table. For a model that
+              reads a table, also the columns by name: a value each, or a list each
 
         Returns an array, with a batch axis if `x` has one.
-        InvalidArgument: `x` does not fit the model, or the model has several inputs.
+        InvalidArgument: `x` does not fit the model.
 
             >>> client.regress("linear_regression", [2.0]).tolist()
             [5.0]

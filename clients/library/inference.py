@@ -69,7 +69,7 @@ class Inference:
     @_explained
     def classify_many(self, several: Sequence[Image] | Array) -> Operation[list[Classification]]:
         # A list is made a batch where its images are read, so that errors can name its files.
-        given = several if isinstance(several, list) else images.batch_of(several)
+        given = several if isinstance(several, list | Mapping) else images.batch_of(several)
         return (yield from self._classify(given))
 
     @_explained
@@ -151,7 +151,7 @@ class Inference:
     @_explained
     def regress(self, x: Any) -> Operation[Array]:
         self._task = "regress"
-        answer, single = yield from self.run_value(x)
+        answer, single = yield from self._run_rows(x)
         return _unbatch(self._output(answer, "y", "outputs"), single)
 
     @_explained
@@ -162,6 +162,24 @@ class Inference:
         return Descent(_unbatch(minimum, single), _unbatch(value, single), _unbatch(path, single))
 
     # Inputs
+
+    def _run_rows(self, value: Any) -> Operation[tuple[dict[str, Array], bool]]:
+        """The outputs for columns by name, or for rows of numbers, and whether it was one row."""
+        if not isinstance(value, Mapping):
+            metadata = yield from self._metadata()
+            return (yield from self.run_value(value, "rows" if "rows" in metadata.signatures else "serving_default"))
+        single = all(isinstance(column, str | bytes) or np.ndim(column) == 0 for column in value.values())
+        columns: Any = {name: [column] if single else column for name, column in value.items()}
+        return (yield from self._run("serving_default", columns)), single
+
+    def _are_rows(self, value: Any) -> Operation[bool]:
+        """Whether a value to classify is a row of a table or several, and not an image."""
+        if isinstance(value, Mapping):
+            return True
+        numbers = isinstance(value, list) and bool(value) and isinstance(value[0], int | float | list)
+        if not numbers and not (isinstance(value, np.ndarray) and value.ndim <= 2):
+            return False
+        return "rows" in (yield from self._metadata()).signatures
 
     def run_value(self, value: Any, signature: str = "serving_default") -> Operation[tuple[dict[str, Array], bool]]:
         """The outputs for a signature's one numeric input, and whether it came without a batch axis."""
@@ -187,7 +205,10 @@ class Inference:
 
     def _classify(self, image: Any) -> Operation[list[Classification]]:
         self._task = "classify"
-        answer, _ = yield from self._run_image(image, outputs=("probabilities", "class_id", "label"))
+        if (yield from self._are_rows(image)):
+            answer, _ = yield from self._run_rows(image)
+        else:
+            answer, _ = yield from self._run_image(image, outputs=("probabilities", "class_id", "label"))
         probabilities = self._output(answer, "probabilities")
         labels = yield from self._labels()
         if labels is None or len(labels) != probabilities.shape[-1]:
@@ -329,7 +350,7 @@ class Inference:
     def _labels(self) -> Operation[tuple[str, ...] | None]:
         """The labels of all classes, in order, if the server tells them; asked once for each version.
 
-        Only TensorFlow Serving's `Classify` names all classes, so it classifies a black image.
+        Only TensorFlow Serving's `Classify` names all classes, so it classifies a black image, or a row of zeros.
         """
         assert self._fitted is not None
         key = f"{self.name}/{self._fitted.version}"
@@ -342,12 +363,15 @@ class Inference:
         declared = metadata.signatures.get("classify")
         if declared is None or "classes" not in declared.outputs:
             return None
-        feature, info = self._single_input(metadata.signature("serving_default"))
-        if info.shape is None or None in info.shape[1:]:
-            return None
         example = pb.Example()
-        black = np.zeros([size for size in info.shape[1:] if size is not None], np.float32)
-        example.features.feature[feature].float_list.value.extend(black.ravel().tolist())
+        for feature, info in metadata.signature("serving_default").inputs.items():
+            if info.shape is None or None in info.shape[1:]:
+                return None
+            if info.dtype == "string":
+                example.features.feature[feature].bytes_list.value.append(b"")
+                continue
+            black = np.zeros([size for size in info.shape[1:] if size is not None], np.float32)
+            example.features.feature[feature].float_list.value.extend(black.ravel().tolist())
         inputs = {next(iter(declared.inputs)): np.array([example.SerializeToString()], object)}
         try:
             answer = yield from self.protocol.run_signature(

@@ -53,6 +53,8 @@ class Signatures:
     def verbs(self) -> list[str]:
         """Every task of VERBS that the model can do."""
         seen = self._outputs("serving_bytes") | (self._outputs("serving_default") if self.image else set())
+        if self.rows != "serving_default":
+            seen |= self._outputs(self.rows)
         holds = {
             "classify": ("probabilities" in seen and "class_map" not in seen) or self.distribution is not None,
             "sentiment": "probability" in self._outputs("text"),
@@ -74,6 +76,12 @@ class Signatures:
             *(["encode"] if self.encodes else []),
             *(["decode"] if self.latent and self.latent.signature == "decode" else []),
         ]
+
+    @cached_property
+    def rows(self) -> str:
+        """The signature that takes rows of numbers: `rows` of a model whose other inputs are columns by name."""
+        inputs = list(self._inputs("rows").values())
+        return "rows" if len(inputs) == 1 and _is_table(inputs[0]) else "serving_default"
 
     @cached_property
     def image(self) -> Json | None:
@@ -117,7 +125,7 @@ class Signatures:
         return "code" in self._outputs("encode") and self.image is not None
 
     def _regresses(self) -> bool:
-        default = self.described.get("serving_default") or {}
+        default = self.described.get(self.rows) or {}
         if len(default.get("inputs", ())) != 1 or len(default.get("outputs", ())) != 1:
             return False
         infos = [*default["inputs"].values(), *default["outputs"].values()]

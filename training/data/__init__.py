@@ -19,7 +19,7 @@ from ladle.training.data.errors import DataError
 from ladle.training.data.fetch.cache import root
 from ladle.training.data.fetch.progress import Progress, Silent, Terminal
 from ladle.training.data.fetch.sources import digest
-from ladle.training.data.recognise import recognise
+from ladle.training.data.recognise import holds_table, recognise
 from ladle.training.data.registry import OWN, own_name
 from ladle.training.data.sets import (
     boston_housing,
@@ -33,7 +33,9 @@ from ladle.training.data.sets import (
     nuclei,
     photographs,
     synthetic,
+    table,
 )
+from ladle.training.data.sets.table import decide
 
 __all__ = [
     "OWN",
@@ -46,8 +48,10 @@ __all__ = [
     "Silent",
     "Split",
     "Terminal",
+    "decide",
     "describe",
     "fetch",
+    "holds_table",
     "load",
     "names",
     "options",
@@ -68,6 +72,7 @@ _REGISTRY = registry.Registry(
         *nuclei.DATASETS,
         *photographs.DATASETS,
         *synthetic.DATASETS,
+        *table.DATASETS,
     ]
 )
 

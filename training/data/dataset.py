@@ -26,7 +26,7 @@ class Split:
     images  x uint8   [n, h, w, c]      y int64 [n], or None without labels
     text    x object  [n], UTF-8 bytes  y int64 [n]
     masks   x uint8   [n, h, w, c]      y uint8 [n, h, w], class ids
-    table   x float32 [n, columns]      y float32 [n]
+    table   x float32 [n, columns]      y float32 [n], or int64 [n] of classes
     """
 
     x: Array
@@ -43,6 +43,7 @@ class Contents:
     notes    how the splits were made, for the model card
     columns  names of the columns of a table
     meanings what columns hold, each with its unit ("" for none), by their names; TARGET is what is predicted
+    categories the categories of each column, by its name; empty for a column of numbers
     files    the files that were read, for the checksum; empty means all files of the folder
     name     name of the data set whose layout the files have, if it is not the requested one
     """
@@ -56,6 +57,7 @@ class Contents:
     files: tuple[Path, ...] = ()
     name: str = ""
     meanings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,18 +89,23 @@ class Dataset:
     provenance: Provenance
     columns: tuple[str, ...] | None = None
     meanings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def table(self) -> dict[str, Any]:
-        """For the card of a table: name, meaning, unit and range in training of its columns and target."""
+        """For the card of a table: name, meaning, unit and range in training (or categories) of columns and target."""
         if self.kind != "table" or not self.columns or self.train.y is None:
             return {}
 
         def described(name: str, values: Array) -> dict[str, Any]:
             about, unit = self.meanings.get(name, ("", ""))
-            low, high = (float(f"{bound:.6g}") for bound in (np.min(values), np.max(values)))
+            if names := self.categories.get(name):
+                return {"name": name, "about": about, "unit": unit, "categories": list(names)}
+            low, high = (float(f"{bound:.6g}") for bound in (np.nanmin(values), np.nanmax(values)))
             return {"name": name, "about": about, "unit": unit, "low": low, "high": high}
 
         columns = [described(name, self.train.x[:, i]) for i, name in enumerate(self.columns)]
+        if self.labels:
+            return {"columns": columns, "target": {"name": TARGET, "about": self.meanings[TARGET][0], "unit": ""}}
         return {"columns": columns, "target": described(TARGET, self.train.y)}
 
     def sizes(self) -> dict[str, int]:

@@ -170,7 +170,7 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
 
     DataError: a data set of another kind or with other labels, a split without examples, or augmentation of text.
     """
-    kind = KIND_OF_TASK[network.task]
+    kind = network.takes or KIND_OF_TASK[network.task]
     if dataset.kind != kind:
         raise DataError(
             f"{dataset.name} holds {dataset.kind}; expected {kind} for {network.name}: choose another --data"
@@ -261,11 +261,31 @@ def _facts(config: Config, dataset: Dataset, vocabulary: tuple[str, ...]) -> dic
     if dataset.kind == "text":
         facts = {"vocab_size": len(vocabulary) + FIRST_WORD}
     if dataset.kind == "table":
-        facts = {"features": dataset.train.x.shape[1]}
+        facts = {"features": dataset.train.x.shape[1], **_statistics(dataset)}
     if dataset.labels:  # segmentation networks do not count the background as a class
         facts["num_classes"] = len(dataset.labels) - (dataset.kind == "masks")
     known = {field.name for field in dataclasses.fields(config)}
     return {name: value for name, value in facts.items() if name in known}
+
+
+def _statistics(dataset: Dataset) -> dict[str, Any]:
+    """What a table's columns hold, and mean and deviation in training of the numbers among them and of the target."""
+    x, y, columns = dataset.train.x.astype(np.float64), dataset.train.y, dataset.columns or ()
+    counts = tuple(len(dataset.categories.get(name, ())) for name in columns)
+    means, deviations = np.zeros(len(columns)), np.ones(len(columns))
+    for i, count in enumerate(counts):
+        known = x[~np.isnan(x[:, i]), i]
+        if not count and len(known):
+            means[i], deviations[i] = known.mean(), known.std() or 1.0
+    facts: dict[str, Any] = {"columns": columns, "category_counts": counts}
+    facts |= {"categories": tuple(name for column in columns for name in dataset.categories.get(column, ()))}
+    facts |= {"means": tuple(means.tolist()), "deviations": tuple(deviations.tolist())}
+    if not dataset.labels and y is not None:
+        facts |= {
+            "target_mean": float(y.mean(dtype=np.float64)),
+            "target_deviation": float(y.std(dtype=np.float64)) or 1.0,
+        }
+    return facts
 
 
 def _as_written() -> tf.data.Options:

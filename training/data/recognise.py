@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ladle.training.data.dataset import Kind
 from ladle.training.data.errors import DataError
-from ladle.training.data.readers import idx, images
+from ladle.training.data.readers import idx, images, name_tables, tables
 from ladle.training.data.sets import image_folder, mask_folder
 
 PACKED = (".gz", ".npz", ".json", ".bin", ".pkl", ".mat", ".tar", ".tgz", ".zip", ".nii")
@@ -43,6 +43,19 @@ def recognise(path: Path, kind: Kind, default: str) -> str:
         "train/ with val/ or test/, or named with their classes in a CSV; for pictures with masks in image/ and mask/; "
         f"and for IDX files ({idx.LAYOUT})"
     )
+
+
+def holds_table(path: Path) -> bool:
+    """Whether the user's files are a table with a header row, and not the names of pictures beside it."""
+    if path.is_dir():
+        found = [file for file in path.iterdir() if tables.is_table(file)]
+        return len(found) == 1 and not images.pictures(path) and tables.has_header(found[0])
+    if not path.is_file() or not tables.is_table(path) or not tables.has_header(path):
+        return False
+    try:
+        return name_tables.find(path) is None or name_tables.read(path, images.pictures(path.parent)) is None
+    except DataError:  # it names pictures, but not as it should: the reader of pictures tells
+        return False
 
 
 def _named(files: Iterable[Path]) -> str:

@@ -275,6 +275,7 @@ def _dataset(name: str, kind: Kind, contents: Contents, provenance: Provenance) 
         provenance=provenance,
         columns=contents.columns,
         meanings=contents.meanings,
+        categories=contents.categories,
     )
 
 

@@ -56,6 +56,8 @@ def evaluate(functions: Functions, prepared: Prepared, repository: Path, split: 
 
 
 def _classify(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
+    if prepared.dataset.kind == "table":
+        return _classify_rows(functions, prepared, part)
     answers = _collect(functions, "image", part, ("probabilities", "class_id"))
     truth = part.targets()
     k = getattr(prepared.config, "top_k", 5)
@@ -65,6 +67,20 @@ def _classify(functions: Functions, prepared: Prepared, part: Part) -> Evaluatio
         "cross_entropy": metrics.cross_entropy(answers["probabilities"], truth),
     }
     return Evaluation(figures, answers)
+
+
+def _classify_rows(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
+    answers = _collect(functions, "x", part, ("probabilities", "class_id"), "rows")
+    truth = part.targets()
+    most = int(np.bincount(prepared.train.targets()).argmax())
+    figures = {
+        "accuracy": metrics.accuracy(answers["class_id"], truth),
+        "cross_entropy": metrics.cross_entropy(answers["probabilities"], truth),
+        "baseline_accuracy": float(np.mean(truth == most)),
+    }
+    label = prepared.assets.labels[most]
+    note = f"baseline: always {label}, the most frequent class, has accuracy {figures['baseline_accuracy']:.4g}"
+    return Evaluation(figures, answers, [note])
 
 
 def _sentiment(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
@@ -100,7 +116,8 @@ def _segment(functions: Functions, prepared: Prepared, part: Part) -> Evaluation
 
 
 def _regress(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
-    answers = list(functions.rows("serving_default", "x", part.inputs, len(part)))
+    own_table = "rows" in functions
+    answers = list(functions.rows("rows" if own_table else "serving_default", "x", part.inputs, len(part)))
     predicted = np.concatenate([next(iter(answer.values())) for answer in answers]).reshape(-1)
     truth = part.targets()
     figures = {
@@ -108,12 +125,16 @@ def _regress(functions: Functions, prepared: Prepared, part: Part) -> Evaluation
         "absolute_error": metrics.absolute_error(predicted, truth),
         "r_squared": metrics.r_squared(predicted, truth),
     }
-    shown = {"predicted": predicted}
+    shown, notes = {"predicted": predicted}, []
+    if own_table:
+        mean = prepared.train.targets().mean(dtype=np.float64)
+        figures["baseline_absolute_error"] = metrics.absolute_error(np.full_like(truth, mean), truth)
+        notes = [f"baseline: always the mean, {mean:.6g}, has absolute error {figures['baseline_absolute_error']:.4g}"]
     starts = getattr(prepared.config, "starts", ())
     if starts:
         metrics_of_descents, paths = _descents(functions, np.array(starts, np.float32).reshape(-1, 2))
         figures, shown = figures | metrics_of_descents, shown | paths
-    return Evaluation(figures, shown)
+    return Evaluation(figures, shown, notes)
 
 
 def _descents(functions: Functions, starts: Array) -> tuple[dict[str, float], dict[str, Array]]:
@@ -256,7 +277,9 @@ _BY_TASK: dict[Task, Callable[[Functions, Prepared, Part], Evaluation]] = {
 }
 
 
-def _collect(functions: Functions, name: str, part: Part, outputs: tuple[str, ...]) -> Arrays:
-    """The named outputs of serving_default for all examples of a split."""
-    answers = list(functions.rows("serving_default", name, part.inputs, len(part)))
+def _collect(
+    functions: Functions, name: str, part: Part, outputs: tuple[str, ...], signature: str = "serving_default"
+) -> Arrays:
+    """The named outputs of a signature for all examples of a split."""
+    answers = list(functions.rows(signature, name, part.inputs, len(part)))
     return {output: np.concatenate([answer[output] for answer in answers]) for output in outputs}

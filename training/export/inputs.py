@@ -11,6 +11,7 @@ from ladle.models import Network
 from ladle.training.data.dataset import Array
 from ladle.training.data.pipeline import Prepared
 from ladle.training.export.export import PARITY_INPUTS, Samples
+from ladle.training.export.requests import columns
 
 SAMPLES = 8
 """Samples exported with a model, at most."""
@@ -25,6 +26,8 @@ def parity_inputs(network: Network, model: keras.Model, prepared: Prepared) -> d
     images. A data set with fewer examples is repeated.
     """
     spec = network.signatures(model, prepared.config, prepared.assets)["serving_default"].inputs
+    if network.takes == "table":
+        return _columns(network, model, prepared)
     name, tensor = next(iter(spec.items()))
     if name not in ("image", "tokens", "x"):
         noise = np.random.default_rng(prepared.config.seed).standard_normal((PARITY_INPUTS, *tensor.shape[1:]))
@@ -37,6 +40,18 @@ def parity_inputs(network: Network, model: keras.Model, prepared: Prepared) -> d
     return {name: inputs}
 
 
+def _columns(network: Network, model: keras.Model, prepared: Prepared) -> dict[str, Array]:
+    """PARITY_INPUTS rows by column; missing numbers, unknown categories and extremes come in the last of them."""
+    [step] = network.signatures(model, prepared.config, prepared.assets)["serving_default"].before
+    rows = np.concatenate([part.inputs(slice(0, PARITY_INPUTS)) for part in (prepared.test, prepared.train)])
+    rows = np.concatenate([rows] * math.ceil(PARITY_INPUTS / len(rows)))[:PARITY_INPUTS].copy()
+    rows[-1], rows[-2] = np.nan, 0
+    for i, name in enumerate(step.described["columns"]):
+        if step.described["categories"][name]:
+            rows[-1, i] = -1
+    return columns(step.described, rows)
+
+
 def samples(prepared: Prepared) -> Samples:
     """Up to SAMPLES real test inputs with their true answers; every class in turn if the data have classes."""
     test, labels = prepared.dataset.test, prepared.assets.labels
@@ -46,11 +61,19 @@ def samples(prepared: Prepared) -> Samples:
         truth = np.asarray(test.y)
         first = [np.flatnonzero(truth == c)[:SAMPLES] for c in range(len(labels))]
         rows = np.array([r for i in range(SAMPLES) for found in first for r in found[i : i + 1]])
+    if is_table := prepared.dataset.kind == "table":  # JSON has no NaN for a missing number
+        rows = rows[np.isfinite(np.asarray(test.x)[rows]).all(axis=1)]
     rows = rows[:SAMPLES]
+    if is_table and classes:
+        return Samples(
+            rows=np.asarray(test.x)[rows],
+            columns=prepared.dataset.columns or (),
+            labels=tuple(labels[int(y)] for y in np.asarray(test.y)[rows]),
+        )
     names = tuple(labels[int(test.y[row])] for row in rows) if classes and test.y is not None else ()
     if prepared.dataset.kind == "text":
         return Samples(texts=tuple(test.x[row].decode(errors="replace") for row in rows), labels=names)
-    if prepared.dataset.kind == "table":
+    if is_table:
         values = None if test.y is None else np.asarray(test.y)[rows]
         return Samples(rows=np.asarray(test.x)[rows], values=values, columns=prepared.dataset.columns or ())
     masks = np.asarray(test.y)[rows] if prepared.task == "segment" else None

@@ -25,7 +25,12 @@ def request(signature: Signature, core_inputs: Arrays, text: str = TEXT) -> dict
     values = dict(core_inputs)
     for step in reversed(signature.before):
         described = step.described
-        values |= _BACKWARDS[described["op"]](described, values[described["output"]], text)
+        made = _BACKWARDS[described["op"]](described, values[described["output"]], text)
+        if described["op"] == "parse_example" and described["input"] in values:
+            # Each step reads one feature of the same tf.Example. Serialized messages that follow each other are merged.
+            name = described["input"]
+            made = {name: values[name] + made[name]}
+        values |= made
     return {name: values[name] for name in signature.inputs}
 
 
@@ -46,11 +51,28 @@ def _noise(step: dict[str, Any], value: np.ndarray, text: str) -> dict[str, np.n
     return {step["count"]: np.array(len(value), np.int32), step["seed"]: np.array(1, np.int64)}
 
 
+def columns(step: Mapping[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns by name from rows [b, columns], as the step `stack_columns` takes them."""
+
+    def column(name: str, numbers: np.ndarray) -> np.ndarray:
+        names = [category.encode() for category in step["categories"][name]]
+        if not names:
+            return numbers.astype(np.float32)
+        return _strings(names[int(number)] if number >= 0 else b"" for number in numbers)
+
+    return {name: column(name, rows[:, i]) for i, name in enumerate(step["columns"])}
+
+
+def _columns(step: dict[str, Any], value: np.ndarray, text: str) -> dict[str, np.ndarray]:
+    return columns(step, value)
+
+
 _BACKWARDS: dict[str, Callable[[dict[str, Any], np.ndarray, str], dict[str, np.ndarray]]] = {
     "decode_image": _image,
     "tokenize": _text,
     "parse_example": _example,
     "normal_noise": _noise,
+    "stack_columns": _columns,
 }
 
 

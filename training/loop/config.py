@@ -55,6 +55,11 @@ def types(config: Config) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
+def facts(config: Config) -> set[str]:
+    """The fields that the data alone set, such as a table's columns; they are no options."""
+    return {field.name for field in dataclasses.fields(config) if field.metadata.get("fact")}
+
+
 def preset_of(network: Network, given: str | None, file: object = None) -> str | None:
     """The preset that a command line means: by default `quick`, or none beside a file of options."""
     if given is not None:

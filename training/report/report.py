@@ -124,7 +124,7 @@ def _worst(prepared: Prepared, result: Evaluation) -> tuple[Array, Array]:
 def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
     """The images whose wrong answers had the highest confidence."""
     places, _ = _worst(prepared, result)
-    if not len(places):
+    if not len(places) or prepared.dataset.kind != "images":
         return None
     share = len(places) / len(prepared.test)
     title = f"The most confident of {len(places):,} mistakes: {share:.1%} of {source}"
@@ -133,7 +133,7 @@ def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | N
 
 def _answers(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
     """All test images, if there are no more than FEW."""
-    count = len(prepared.test)
+    count = len(prepared.test) if prepared.dataset.kind == "images" else pictures.FEW + 1
     return _answered(prepared, result, np.arange(count), f"All of {source}") if count <= pictures.FEW else None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ladle import models
-from ladle.models import Config, Network
+from ladle.models import Config, Network, Task
 from ladle.training import data
 from ladle.training.data.pipeline import KIND_OF_TASK, Prepared, prepare
 from ladle.training.errors import UsageError
@@ -17,6 +17,8 @@ from ladle.training.evaluate import functions
 from ladle.training.loop import config
 
 SHAPE = ("height", "width", "channels")
+TABLE_TASKS: dict[str, Task] = {"classification": "classify", "regression": "regress"}
+"""What `--task` takes -> the task of the network."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,21 @@ class Request:
         """The model's name in the repository and of its runs: own data never become a version of the stock model."""
         if self.name is not None or self.data_path is None:
             return self.name or self.network.name
-        return f"{self.network.name}_{stem(self.data_path)}"
+        # Two targets of a table are two models, not two versions of one.
+        target = _plain(getattr(self.config, "target", ""))
+        return f"{self.network.name}_{stem(self.data_path)}" + (f"_{target}" if target else "")
 
 
 def stem(path: Path) -> str:
     """The last name of a path, without endings, in letters that a model's name may have. UsageError: none is left."""
-    name = re.sub(r"[^A-Za-z0-9]+", "_", path.expanduser().resolve().name.partition(".")[0]).strip("_")
+    name = _plain(path.expanduser().resolve().name.partition(".")[0])
     if not name:
         raise UsageError(f"{path}: its name has no Latin letter or digit to call the model after; give --name")
-    return name.lower()
+    return name
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()
 
 
 def check_name(name: str | None) -> None:
@@ -114,10 +122,57 @@ def compose_own(
     Raises DataError: the files are of another kind than the network takes.
     """
     request = compose(network, preset, overrides, file, **settings)
-    if request.data_path is None or "data" in (overrides or {}):
+    if request.data_path is None or "data" in (overrides or {}) or network.takes:
         return request
     found = data.recognise(request.data_path.expanduser(), KIND_OF_TASK[network.task], request.config.data)
     return replace(request, config=replace(request.config, data=found))
+
+
+def for_table(
+    network: Network, path: Path | None, target: str | None, task: str | None, skip_broken: bool = False
+) -> tuple[Network, dict[str, Any], str]:
+    """The network that stands in for `network` on the user's table, the options of that table, and a sentence to print.
+
+    path          the user's files; None: there are none
+    target, task  as `--target` and `--task` give them
+
+    Without a table, the network as it is. Raises UsageError: the network takes no tables, or no such target. Raises
+    DataError: the table is unfit.
+    """
+    file = None if path is None else path.expanduser()
+    if file is None or (target is None and task is None and not (network.tables and data.holds_table(file))):
+        if target is not None or task is not None:
+            raise UsageError("--target and --task belong to a table of your own; give it with --data TABLE.csv")
+        return network, {}, ""
+    if not network.tables:
+        raise UsageError(f"{network.name}: takes no tables; train {_takers(*TABLE_TASKS.values())}")
+    if task is not None and task not in TABLE_TASKS:
+        raise UsageError(f"--task: got {task!r}; expected {' or '.join(TABLE_TASKS)}")
+    decided, sentence = data.decide(file, target or "", skip_broken)
+    found = task or decided
+    if TABLE_TASKS[found] not in network.tables:
+        other = next(name for name in TABLE_TASKS if name != found)
+        raise UsageError(
+            f"{network.name}: {target} is taken for {'classes' if found == 'classification' else 'a number'}; train "
+            f"{_takers(TABLE_TASKS[found])}, or give --task {other}"
+        )
+    return network.tables[TABLE_TASKS[found]], {"target": target or "", "task": found}, "" if task else sentence
+
+
+def _takers(*tasks: Task) -> str:
+    """The networks that take tables for one of these tasks."""
+    return " or ".join(name for name in models.names() if {*tasks} & models.described(name).tables.keys())
+
+
+def of_recorded(name: str, values: Mapping[str, Any]) -> Network:
+    """The network that a card or a run names, with the config `values`: for a table, the one that stands in for it."""
+    network = get(name)
+    if values.get("data") != "table" or network.takes:
+        return network
+    task = TABLE_TASKS.get(str(values.get("task")), "regress")
+    if task not in network.tables:
+        raise UsageError(f"{name}: was trained on a table, which this version's {name} does not take; train it again")
+    return network.tables[task]
 
 
 def get(name: str) -> Network:
@@ -144,6 +199,8 @@ def load(request: Request, assets: models.Assets | None = None) -> Prepared:
     # Some networks scale images themselves. They set the size to which pictures of differing sizes are brought.
     size = {"size": getattr(config, "size", None)} if "size" in options else {}
     more: dict[str, Any] = {"skip_broken": True} if request.skip_broken and "skip_broken" in options else {}
+    if network.takes:
+        more |= _table_options(config, assets)
     dataset = data.load(
         config.data,
         path=request.data_path,
@@ -165,6 +222,15 @@ def load(request: Request, assets: models.Assets | None = None) -> Prepared:
     return prepared
 
 
+def _table_options(settings: Any, assets: models.Assets | None) -> dict[str, Any]:
+    """The options that read a table; for an exported version, with its columns, categories and classes."""
+    options: dict[str, Any] = {"target": settings.target, "task": settings.task}
+    if assets is not None:
+        options["columns"] = {name: settings.categories_of(i) for i, name in enumerate(settings.columns)}
+        options["labels"] = assets.labels or None
+    return options
+
+
 def of_version(version: Path, data_path: Path | None, synthetic: bool, skip_broken: bool = False) -> Prepared:
     """The data set that an exported version was trained on, prepared for that version.
 
@@ -172,7 +238,7 @@ def of_version(version: Path, data_path: Path | None, synthetic: bool, skip_brok
     and they are not given again.
     """
     card = functions.read_card(version)
-    network = get(card["network"])
+    network = of_recorded(card["network"], card["config"])
     synthetic = synthetic or (is_generated(card["data"]) and data_path is None)
     if not synthetic:
         require_own_files(str(version), card["data"], data_path)

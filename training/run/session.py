@@ -28,7 +28,16 @@ from ladle.training.loop.progress import Phases, fact, meter, shown
 from ladle.training.loop.signals import stopping
 from ladle.training.report import report
 from ladle.training.run import folds
-from ladle.training.run.request import Request, compose, get, is_generated, load, require_own_files, require_same
+from ladle.training.run.request import (
+    Request,
+    compose,
+    get,
+    is_generated,
+    load,
+    of_recorded,
+    require_own_files,
+    require_same,
+)
 from ladle.training.run.snapshot import snapshot
 from ladle.training.weights import formats, initial, pretrained
 
@@ -273,7 +282,7 @@ def _described(name: str, folder: Path, entries: Mapping[str, Any]) -> tuple[Net
     what = entries["what"]
     if name not in (what.get("network"), what.get("name")):
         raise UsageError(f"{folder}: got a run of {what.get('name', what.get('network'))}; expected a run of {name}")
-    return get(what["network"]), what
+    return of_recorded(what["network"], what["config"]), what
 
 
 def _provenance(prepared: Prepared) -> dict[str, Any]:
@@ -283,13 +292,18 @@ def _provenance(prepared: Prepared) -> dict[str, Any]:
 
 def _introduce(request: Request, prepared: Prepared, model: keras.Model, what: Mapping[str, Any]) -> None:
     """Print what is about to be trained: data, config, size, duration and device."""
-    source = what["data"]
+    source, dataset = what["data"], prepared.dataset
     own = config.as_dict(request.network.config)
-    changed = {name: value for name, value in what["config"].items() if value != own.get(name)}
+    facts = config.facts(request.network.config)
+    changed = {name: value for name, value in what["config"].items() if value != own.get(name) and name not in facts}
     settings = " ".join(f"{name}={_option(value)}" for name, value in changed.items())
     sizes = ", ".join(f"{count:,} {split}" for split, count in source["splits"].items())
     marked = "SYNTHETIC, not real data: " if source["synthetic"] else ""
     say(fact("data", f"{marked}{source['name']} from {source['source']}; {sizes}"))
+    if request.network.takes:
+        say(fact("columns", f"{len(dataset.columns or ())} to predict {prepared.config.target} from"))  # type: ignore[attr-defined]
+        for note in source["notes"].split("; "):
+            say(f"            {note}")
     preset = f"preset {request.preset}: " if request.preset else ""
     say(fact("config", f"{preset}{settings or 'no option changed'}; all others at the network's defaults"))
     epochs = sum(stage.epochs for stage in request.network.stages(prepared.config)) or prepared.config.epochs

@@ -24,7 +24,7 @@ def snapshot(functions: Functions, prepared: Prepared) -> dict[str, Array]:
     """
     shown = {}
     part = prepared.validation
-    if prepared.task == "classify":
+    if prepared.task == "classify" and prepared.dataset.kind == "images":
         image = part.inputs(slice(0, IMAGES))
         right = functions("serving_default", image=image)["class_id"] == part.targets(slice(0, IMAGES))
         shown["predictions"] = pictures.grid(_framed(pictures.rgb(image), right))

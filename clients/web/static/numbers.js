@@ -6,20 +6,22 @@ const MOST_FIELDS = 24;
 
 /** The signature that takes numbers: {key, input, width}. Width 0: the input has no column axis, so a row is one number. */
 export function numericInput(model) {
-  const [[input, { shape }]] = Object.entries(model.signatures.serving_default?.inputs ?? { x: { shape: [null, 1] } });
-  return { key: "serving_default", input, width: shape?.length === 2 ? shape[1] ?? 1 : 0 };
+  const key = model.signatures.rows ? "rows" : "serving_default";
+  const [[input, { shape }]] = Object.entries(model.signatures[key]?.inputs ?? { x: { shape: [null, 1] } });
+  return { key, input, width: shape?.length === 2 ? shape[1] ?? 1 : 0 };
 }
 
 /**
  * The form: `{nodes, values(), ask()}`. Calls `onvalues(values)` with numbers, and `onempty(words)` while a field holds
- * none. A column's `about`, `unit`, `low` and `high` come from the card, its range otherwise from the rows.
+ * none. A column's `about`, `unit`, `low`, `high` and `categories` come from the card, its range otherwise from the
+ * rows. Of a column with categories the value is the category's number.
  */
 export function numberForm(model, samples, { width, onvalues, onempty, start = 0 }) {
   const many = Math.max(width, 1);
   const rows = samples.filter((sample) => sample.x?.length === many);
   const about = columns(model, rows, many);
   if (many > MOST_FIELDS) return wide(rows, many, { onvalues, onempty, start });
-  const fields = about.map((column, i) => el("input", { type: "number", step: "any", id: `x${i}`, value: rows[0]?.x[i] ?? (many === 1 && !start ? 1 : start),
+  const fields = about.map((column, i) => column.categories ? choice(column.categories, i, rows[0]?.x[i], () => ask()) : el("input", { type: "number", step: "any", id: `x${i}`, value: rows[0]?.x[i] ?? (many === 1 && !start ? 1 : start),
     "aria-describedby": column.words ? `about-x${i}` : undefined, oninput: () => ask() }));
   const notes = about.map((column, i) => el("span.hint.note", { id: `about-x${i}` }, column.words));
   const values = () => fields.map((field) => Number(field.value));
@@ -35,10 +37,17 @@ export function numberForm(model, samples, { width, onvalues, onempty, start = 0
     fields.forEach((field, i) => { field.value = sample.x[i]; });
     ask();
   };
-  const nodes = [el("h3", {}, many === 1 ? "A number" : `${many} numbers`), el("div.fields", {}, ...fields.map((field, i) =>
+  const nodes = [el("h3", {}, about.some(({ categories }) => categories) ? `${many} columns` : many === 1 ? "A number" : `${many} numbers`), el("div.fields", {}, ...fields.map((field, i) =>
     el("div.field", {}, el("label.title", { htmlFor: field.id }, about[i].name), field, about[i].words ? notes[i] : ""))),
   rowButtons(rows, use), hint(rows)];
   return { nodes, ask, rows };
+}
+
+/** A column with categories: a list to choose from. */
+function choice(categories, i, value, onchange) {
+  const list = el("select", { id: `x${i}`, onchange }, el("option", { value: "-1" }, "none of these"), ...categories.map((category, n) => el("option", { value: `${n}` }, category)));
+  list.value = `${value >= 0 ? value : 0}`;
+  return list;
 }
 
 function rowButtons(rows, use) {
@@ -68,7 +77,8 @@ function columns(model, rows, many) {
   const told = model.card?.data?.columns ?? [];
   const names = rows[0]?.columns ?? [];
   return Array.from({ length: many }, (_, i) => {
-    const { name, about, unit, low, high } = told[i] ?? {};
+    const { name, about, unit, low, high, categories } = told[i] ?? {};
+    if (categories) return { name, categories, words: about };
     const seen = rows.map((row) => row.x[i]);
     const range = low !== undefined && low !== null ? [low, high] : rows.length > 1 ? [Math.min(...seen), Math.max(...seen)] : [];
     const where = low !== undefined && low !== null ? "in training" : "in these rows";

@@ -218,7 +218,7 @@ def _numbers(model: Model, x: Any) -> Array:
         rows = np.asarray(x, np.float64)
     except ValueError:
         raise Problem(422, "x: got lists of different lengths; expected one length.") from None
-    wanted = [info.get("shape") for info in model.signatures.described["serving_default"]["inputs"].values()]
+    wanted = [info.get("shape") for info in model.signatures.described[model.signatures.rows]["inputs"].values()]
     width = wanted[0][1] if len(wanted) == 1 and wanted[0] and len(wanted[0]) == 2 else None
     if width is None:
         raise Problem(422, f"x: got numbers, but {model.name} does not take one row of numbers; send an image.")
@@ -230,10 +230,11 @@ def _numbers(model: Model, x: Any) -> Array:
 
 def _shares(asked: ModelRequest, model: Model, options: CallOptions, inputs: Array) -> Array:
     """A probability for each class [b, n]."""
-    [(key, info)] = model.signatures.described["serving_default"]["inputs"].items()
+    signature = model.signatures.rows
+    [(key, info)] = model.signatures.described[signature]["inputs"].items()
     output = model.signatures.distribution or "probabilities"
     given = inputs.astype(info["dtype"] if info["dtype"] != "bfloat16" else np.float32)
-    return np.asarray(asked.client.predict(model.name, {key: given}, outputs=[output], **options)[output])
+    return np.asarray(asked.client.predict(model.name, {key: given}, signature, outputs=[output], **options)[output])
 
 
 def _maps(asked: ModelRequest, images: Sequence[Upload]) -> list[Array]:

@@ -64,7 +64,7 @@ class NumberVerbs(Verb):
             raise Problem(422, "x: got lists of different lengths; expected one length.") from None
 
         def predict(model: Model, options: CallOptions) -> Array:
-            [info] = model.signatures.described["serving_default"]["inputs"].values()
+            [info] = model.signatures.described[model.signatures.rows]["inputs"].values()
             if list(info.get("shape") or ())[1:] == [1] and x.ndim < 2:
                 # Rows of one number: a caller may leave out the axis of the columns.
                 rows = [[value] for value in (given if x.ndim else [given])] or x.reshape(-1, 1)

@@ -173,6 +173,30 @@ def _normal_noise(step: Mapping[str, Any], assets: Path) -> Step:
     return Step("normal_noise", (count, seed), (target,), run)
 
 
+def _stack_columns(step: Mapping[str, Any], assets: Path) -> Step:
+    target, names = step["output"], tuple(step["columns"])
+    numbers = {
+        column: {category.encode(): number for number, category in enumerate(step["categories"][column])}
+        for column in names
+    }
+
+    def run(tensors: Tensors) -> None:
+        for name in names:
+            _expect_vector(name, tensors[name])
+        count = len(tensors[names[0]])
+        rows = np.empty((count, len(names)), np.float32)
+        for i, (name, known) in enumerate(numbers.items()):
+            column = tensors[name]
+            if len(column) != count:
+                raise InvalidArgument(
+                    f'input "{name}" has {len(column)} rows and "{names[0]}" has {count}; expected the same number'
+                )
+            rows[:, i] = [known.get(value, -1) for value in column] if known else column
+        tensors[target] = rows
+
+    return Step("stack_columns", names, (target,), run)
+
+
 def _lookup_label(step: Mapping[str, Any], assets: Path) -> Step:
     source, target, words = step["input"], step["output"], _lines(assets / step["labels"])
     labels = _array(words)
@@ -233,6 +257,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
     "tokenize": _tokenize,
     "parse_example": _parse_example,
     "normal_noise": _normal_noise,
+    "stack_columns": _stack_columns,
     "lookup_label": _lookup_label,
     "top_classes": _top_classes,
     "nearest_words": _nearest_words,

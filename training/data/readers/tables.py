@@ -1,0 +1,258 @@
+"""Reads tables, CSV and Parquet, into columns of text; and tells what each column holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ladle.training.data.dataset import Array
+from ladle.training.data.errors import DataError
+from ladle.training.data.readers import files
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq")
+DELIMITERS = ",;\t|"
+MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?"))
+"""Texts that stand for a missing value, in lower case."""
+LOOKED_AT = 50
+"""Lines from which the delimiter is told."""
+MOST_COLUMNS = 1000
+MOST_CATEGORIES = 100
+"""Different texts in a column beyond which they are no categories."""
+_DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2})?"
+)
+_COMMA = re.compile(r"[+-]?\d+(,\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+"""A number with a decimal comma."""
+
+Cells = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of text by name, all of one length; a missing value is "".
+
+    notes  what was special about the file
+    """
+
+    columns: dict[str, list[str]]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+class NumbersError(DataError):
+    """A table has no header row."""
+
+
+def is_table(path: Path) -> bool:
+    """Whether the file's name ends as that of a table."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def find(path: Path) -> Path:
+    """The file itself, or the only table in a folder. DataError: there is none, or there are several."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder; expected a table ({', '.join(SUFFIXES)})")
+    found = sorted(file for file in path.iterdir() if is_table(file))
+    if len(found) != 1:
+        named = f"{len(found)} tables ({found[0].name}, {found[1].name} ...)" if found else "no table"
+        raise DataError(f"{path}: holds {named}; expected one: give the path of a file ({', '.join(SUFFIXES)})")
+    return found[0]
+
+
+def read(path: Path, skip_broken: bool = False) -> Table:
+    """The table in a file, with a header row.
+
+    skip_broken  leave out rows with too few or too many cells
+
+    DataError: it cannot be read, has no header row, no rows, one column, two columns of one name, or a broken row.
+    """
+    table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path, skip_broken)
+    if not table.columns or not len(table):
+        raise DataError(f"{path}: has no rows; expected a header row and one row for each example")
+    if len(table.columns) > MOST_COLUMNS:
+        raise DataError(f"{path}: has {len(table.columns):,} columns; expected at most {MOST_COLUMNS:,}")
+    return table
+
+
+def has_header(path: Path) -> bool:
+    """Whether a table's first row names its columns; also of a file that cannot be read, so that its reader tells."""
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return True
+    try:
+        text = _decoded(path)[0]
+        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text)))
+        _names(path, row)
+    except NumbersError:
+        return False
+    except (DataError, csv.Error, StopIteration):
+        return True
+    return True
+
+
+def _csv(path: Path, skip_broken: bool) -> Table:
+    text, notes = _decoded(path)
+    if not text.strip():
+        raise DataError(f"{path}: is empty; expected a header row and one row for each example")
+    delimiter = _delimiter(path, text)
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error}); check its quotes") from error
+    header, rows = _names(path, rows[0]), rows[1:]
+    wrong = [n for n, row in enumerate(rows) if len(row) != len(header)]
+    if wrong and not skip_broken:
+        raise DataError(
+            f"{path}: row {wrong[0] + 1} has {len(rows[wrong[0]])} cells and the header has {len(header)} "
+            f"({len(wrong)} such rows); mend them, or give --skip-broken"
+        )
+    if wrong:
+        notes.append(f"{len(wrong)} rows with too few or too many cells left out")
+        left_out = set(wrong)
+        rows = [row for n, row in enumerate(rows) if n not in left_out]
+    columns = {name: [_cell(row[i]) for row in rows] for i, name in enumerate(header)}
+    if delimiter != ",":
+        columns = {name: _decimal(cells) for name, cells in columns.items()}
+    return Table(columns, tuple(notes))
+
+
+def _decoded(path: Path) -> tuple[str, list[str]]:
+    """The text of a file in UTF-8, UTF-16 or, if it is neither, Latin-1; and a note of the latter."""
+    raw = files.content(path)
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16", "replace"), []
+    if b"\0" in raw[:4096]:
+        raise DataError(f"{path}: is no text; expected CSV, or Parquet with the ending .parquet")
+    try:
+        return raw.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", "replace"), ["read as Latin-1 (Windows-1252), as it is not UTF-8"]
+
+
+def _delimiter(path: Path, text: str) -> str:
+    """The delimiter that gives most of the first rows the same number of cells, more than one."""
+    lines = list(_lines(text))
+    best, most = "", (0, 0)
+    for delimiter in DELIMITERS:
+        try:
+            counts = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+        except csv.Error:
+            continue
+        width = counts[0] if counts else 1
+        score = (sum(count == width for count in counts), width)
+        if width > 1 and score > most:
+            best, most = delimiter, score
+    if not best:
+        raise DataError(f"{path}: has one column; expected several, separated by a comma, semicolon, tab or |")
+    return best
+
+
+def _lines(text: str) -> Iterable[str]:
+    stream = io.StringIO(text, newline="")
+    for _, line in zip(range(LOOKED_AT), stream, strict=False):
+        yield line
+
+
+def _names(path: Path, header: Cells) -> list[str]:
+    """The names of the columns. DataError: the row holds numbers, or a name twice."""
+    names = [" ".join(cell.split()) or f"column_{n}" for n, cell in enumerate(header, 1)]
+    if sum(number(name) is not None for name in names) > len(names) / 2:
+        raise NumbersError(f"{path}: begins with a row of numbers; expected a header row with the names of the columns")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: has {names.count(twice[0])} columns named {twice[0]}; give each a name of its own")
+    return names
+
+
+def _cell(text: str) -> str:
+    text = text.strip()
+    return "" if text.lower() in MISSING else text
+
+
+def _decimal(cells: list[str]) -> list[str]:
+    """Numbers with a decimal comma, with a point; any other column as it is."""
+    if any("," in cell for cell in cells) and all(not cell or _COMMA.fullmatch(cell) for cell in cells):
+        return [cell.replace(",", ".") for cell in cells]
+    return cells
+
+
+def _parquet(path: Path) -> Table:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"{path}: Parquet needs pyarrow; install it: pip install 'ladle[parquet]'") from error
+    try:
+        read = parquet.read_table(path)
+    except Exception as error:  # Arrow's errors have no common base class
+        raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+    names = [" ".join(str(name).split()) or f"column_{n}" for n, name in enumerate(read.column_names, 1)]
+    _names(path, names)
+    return Table({name: [_text(v) for v in read.column(i).to_pylist()] for i, name in enumerate(names)})
+
+
+def _text(value: object) -> str:
+    """A value of Parquet as CSV writes it."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bytes):
+        return _cell(value.decode("utf-8", "replace"))
+    return _cell(str(value))
+
+
+def number(text: str) -> float | None:
+    """The number that a text is; None if it is none. Python's underscores and infinities are no numbers here."""
+    if "_" in text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def numbers(cells: Cells) -> Array | None:
+    """float64 [n], NaN where a value is missing; None if a cell is no number, or none is there."""
+    values = np.full(len(cells), np.nan)
+    for i, cell in enumerate(cells):
+        if cell:
+            value = number(cell)
+            if value is None:
+                return None
+            values[i] = value
+    return None if np.isnan(values).all() else values
+
+
+def are_dates(cells: Cells) -> bool:
+    """Whether every cell that is not missing holds a date or a time of day."""
+    return all(not cell or _DATE.fullmatch(cell) for cell in cells)
+
+
+def input_names(names: Iterable[str]) -> list[str]:
+    """Names that a signature's inputs can have, one for each column: letters, digits and "_", none twice.
+
+    "Living area (m²)" -> Living_area_m2. Names that mean something else in a signature get "_" at the end.
+    """
+    found: list[str] = []
+    for name in names:
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        plain = re.sub(r"[^0-9A-Za-z]+", "_", plain).strip("_") if not plain.isidentifier() else plain
+        plain = f"c_{plain}" if not plain or plain[0].isdigit() else plain
+        plain += "_" * (plain in ("self", "inputs"))
+        free, n = plain, 2
+        # TensorFlow's names of operations do not tell upper from lower case.
+        while free.lower() in {other.lower() for other in found}:
+            free, n = f"{plain}_{n}", n + 1
+        found.append(free)
+    return found
