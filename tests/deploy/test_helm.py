@@ -151,15 +151,14 @@ def test_the_committed_manifests_are_what_the_chart_makes(tools: manifests.Tools
     assert manifests.target(example).read_text() == manifests.manifest(tools, example), "run `make manifests`"
 
 
-@pytest.mark.parametrize("example", manifests.examples(), ids=lambda path: path.stem)
-def test_kubectl_kustomize_takes_the_committed_manifests(tools: manifests.Tools, example: Path, tmp_path: Path) -> None:
-    folder = manifests.target(example).parent
+@pytest.mark.parametrize("folder", sorted(manifests.MANIFESTS.iterdir()), ids=lambda path: path.name)
+def test_kubectl_kustomize_takes_the_committed_manifests(tools: manifests.Tools, folder: Path, tmp_path: Path) -> None:
     done = subprocess.run([tools.kubectl, "kustomize", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     objects = [found for found in yaml.safe_load_all(done.stdout) if found]
     (tmp_path / "objects.json").write_text(json.dumps(objects))
     count, _ = check(tools, [tmp_path / "objects.json"])
-    assert count == len(objects) >= 10
+    assert count == len(objects) >= 3
 
 
 def test_every_combination_renders_what_kubernetes_takes_or_says_why_not(
