@@ -16,35 +16,22 @@ import pytest
 from PIL import Image
 
 from ladle import command as ladle_command
-from ladle import models
 from ladle.clients.library.client import Client
 from ladle.clients.web import Config, create_app
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.training.export import tfserving_check
-from ladle.training.run import session
+from tests.siblings import DISTINCT
 
 Ask = Callable[..., str]
 STATIC = Path(create_app.__code__.co_filename).parent / "static"
 
-# What differs from another network in numbers alone is exported in the slow tests only.
-SIBLINGS = {"densenet121", "resnet34", "vgg13", "vgg16", "vgg19", "fcn16s", "fcn32s"}
-SIBLINGS |= {"denoising_autoencoder", "dropout_autoencoder", "efficientnet_lite0"}
-EVERY = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SIBLINGS else n for n in models.names()]
-)
-
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A model repository with the networks that are tested, trained at their tiny size on generated data."""
-    home = tmp_path_factory.mktemp("networks")
+def zoo(trained_networks: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
+    """A model repository with the networks that are tested."""
     mine = [item for item in request.session.items if item.path == request.path]
-    for name in sorted({item.callspec.params["name"] for item in mine}):  # type: ignore[attr-defined]
-        overrides = dict(models.get(name).tiny)
-        where = {"repository": home / "models", "runs": home / "runs"}
-        session.run(name, overrides=overrides, synthetic=True, report=False, **where)
-    return home / "models"
+    return trained_networks(sorted({item.callspec.params["name"] for item in mine}))  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +85,7 @@ def assert_same(answer: dict[str, np.ndarray], wanted: dict[str, np.ndarray], wh
             assert got.tolist() == value.tolist(), f"{what}: {name}"
 
 
-@EVERY
+@DISTINCT
 def test_every_signature_has_a_verified_graph_and_a_request(name: str, zoo: Path) -> None:
     card = json.loads((zoo / name / "1" / "assets.extra" / "card.json").read_text())
     assert card["data"]["synthetic"] is True
@@ -109,14 +96,14 @@ def test_every_signature_has_a_verified_graph_and_a_request(name: str, zoo: Path
         assert parity["max_abs"] <= 1e-4 or card["task"] in ("generate", "reconstruct"), signature
 
 
-@EVERY
+@DISTINCT
 def test_tensorflow_serving_has_every_operation(name: str, zoo: Path) -> None:
     found = tfserving_check.operations(tfserving_check.read(zoo / name / "1"))
     assert "VarHandleOp" in found.operations
     assert found.faults == []
 
 
-@EVERY
+@DISTINCT
 def test_tensorflow_onnx_grpc_and_rest_agree(name: str, zoo: Path, clients: tuple[Client, Client]) -> None:
     import tensorflow as tf
 
@@ -130,7 +117,7 @@ def test_tensorflow_onnx_grpc_and_rest_agree(name: str, zoo: Path, clients: tupl
         assert_same(rest.predict(name, inputs, signature=signature), wanted, f"REST {signature}")
 
 
-@EVERY
+@DISTINCT
 def test_bytes_leave_every_signature_as_base64(
     name: str, zoo: Path, server: Any, clients: tuple[Client, Client]
 ) -> None:
@@ -244,13 +231,13 @@ TASKS = {
 }
 
 
-@EVERY
+@DISTINCT
 def test_the_command_line_gets_a_picture_or_a_sentence_from_every_network(name: str, zoo: Path, ask: Ask) -> None:
     card = json.loads((zoo / name / "1" / "assets.extra" / "card.json").read_text())
     TASKS[card["task"]](ask, name, card)
 
 
-@EVERY
+@DISTINCT
 def test_the_page_has_a_panel_for_what_every_network_does(name: str, zoo: Path, server: Any) -> None:
     config = Config(server=f"grpc://127.0.0.1:{server.grpc_port}", repository=zoo)
     found = create_app(config).test_client().get(f"/api/v1/models/{name}").json

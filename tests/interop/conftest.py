@@ -132,10 +132,12 @@ def _wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def ways(tools: Tools, tiny_server: Any, serve: Any, tiny_repository: Path, tmp_path_factory: Any) -> Iterator[Any]:
+def ways(
+    tools: Tools, tiny_server: Any, serve_throughout: Any, tiny_repository: Path, tmp_path_factory: Any
+) -> Iterator[Any]:
     """By name: straight to each gRPC backend, and through nginx and HAProxy."""
     direct = Way(f"127.0.0.1:{tiny_server.grpc_port}", f"127.0.0.1:{tiny_server.rest_port}")
-    other = serve("--repository", tiny_repository, "--grpc_backend=grpcio", models=["half_plus_two"])
+    other = serve_throughout("--repository", tiny_repository, "--grpc_backend=grpcio", models=["half_plus_two"])
     found = {"native": direct, "grpcio": Way(f"127.0.0.1:{other.grpc_port}", f"127.0.0.1:{other.rest_port}")}
     started: list[subprocess.Popen[bytes]] = []
     for name, text, command in (

@@ -48,12 +48,15 @@ def batch() -> Callable[..., Any]:
 
 @pytest.fixture
 def losses() -> Callable[..., list[float]]:
-    """The first metric that `train_step` returns, after each step on one batch: `losses(model, batch, steps)`."""
+    """The first metric that `train_step` returns, after each step on one batch: `losses(model, batch, steps)`.
+
+    To compile a step takes longer than a few steps that are not: `compiled=False`.
+    """
 
     made: dict[Any, Any] = {}  # the step of a model is traced once, however often it trains on
 
-    def trained(model: Any, batch: Any, steps: int = 30) -> list[float]:
-        step = made.setdefault(model, tf.function(model.train_step))
+    def trained(model: Any, batch: Any, steps: int = 30, compiled: bool = True) -> list[float]:
+        step = made.setdefault(model, tf.function(model.train_step)) if compiled else model.train_step
         values = []
         for _ in range(steps):
             for metric in model.metrics:

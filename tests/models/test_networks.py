@@ -10,15 +10,11 @@ import numpy as np
 import pytest
 
 from ladle import models
+from ladle.training.loop import checkpoint
 from ladle.training.loop.config import types
+from tests.siblings import DISTINCT
 
 EVERY = pytest.mark.parametrize("name", models.names())
-# What differs from another network in numbers alone trains in the slow tests only.
-SIBLINGS = {"densenet121", "resnet34", "vgg13", "vgg16", "vgg19", "fcn16s", "fcn32s"}
-SIBLINGS |= {"denoising_autoencoder", "dropout_autoencoder", "efficientnet_lite0"}
-TRAINED = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SIBLINGS else n for n in models.names()]
-)
 
 FIRST = {models.get(name).build.__module__: name for name in reversed(models.names())}
 MIXED = sorted({*FIRST.values(), "wgan_gp", "sentiment_lstm"})
@@ -82,26 +78,43 @@ def test_an_unknown_name_is_answered_with_near_names_only() -> None:
             lookup("zzz")
 
 
-@EVERY
+@DISTINCT
 def test_the_seed_alone_decides_the_weights(name: str, tiny: Any) -> None:
-    one, same, other = (models.get(name).build(tiny(name, seed=seed)).get_weights() for seed in (1, 1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
-    drawn = [not np.array_equal(a, b) for a, b in zip(one, other, strict=True) if a.ndim > 1 and a.any()]
+    one, same, other = (models.get(name).build(tiny(name, seed=seed)) for seed in (1, 1, 2))
+    for a, b in zip(decided(one), decided(same), strict=True):
+        np.testing.assert_array_equal(a, b)
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    drawn = [not np.array_equal(a, b) for a, b in pairs if a.ndim > 1 and a.any()]
     assert any(drawn) or not drawn, "matrices that do not begin at zero come from the seed"
 
 
-@TRAINED
-def test_training_is_the_same_for_the_same_seed_and_lowers_the_loss(
+def decided(model: keras.Model) -> list[np.ndarray[Any, Any]]:
+    """Weights and the states of random layers; not those of recurrent cells, which Keras seeds and ours do not use."""
+    layers = [layer for layer in model._flatten_layers() if getattr(layer, "recurrent_dropout", None) == 0]
+    idle = {id(layer.seed_generator.state) for layer in layers if hasattr(layer, "seed_generator")}
+    return [variable.numpy() for variable in model.variables if id(variable) not in idle]
+
+
+@DISTINCT
+def test_training_repeats_from_the_same_start_and_lowers_the_loss(
     name: str, tiny: Any, batch: Any, losses: Any
 ) -> None:
     config = tiny(name)
-    one, other = (models.get(name).build(config) for _ in range(2))
-    values = losses(one, batch(name, config), steps=3)
-    losses(other, batch(name, config), steps=3)
-    for a, b in zip(one.weights, other.weights, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
-    if one.trainable_variables:  # himmelblau trains its input
-        values += losses(one, batch(name, config), steps=57)
+    model = models.get(name).build(config)
+    if model.optimizer is not None:
+        model.optimizer.build(model.trainable_variables)  # creates its variables
+    variables = checkpoint.variables(model)
+    start = [variable.numpy() for variable in variables]
+    values = losses(model, batch(name, config), steps=3)
+    first = [variable.numpy() for variable in model.weights]
+    for variable, value in zip(variables, start, strict=True):
+        variable.assign(value)
+    losses(model, batch(name, config), steps=3)
+    for variable, value in zip(model.weights, first, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value, atol=1e-6)
+    if model.trainable_variables:  # himmelblau trains its input
+        while len(values) < 60 and (len(values) < 20 or np.mean(values[-5:]) >= np.mean(values[:5])):
+            values += losses(model, batch(name, config), steps=10)
         assert np.mean(values[-5:]) < np.mean(values[:5])
 
 
@@ -112,11 +125,11 @@ def test_it_trains_in_mixed_precision_with_weights_and_losses_in_float32(
     request.addfinalizer(lambda: keras.config.set_dtype_policy("float32"))
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = models.get(name).build(tiny(name))
-    assert np.isfinite(losses(model, batch(name, tiny(name)), steps=2)).all()
+    assert np.isfinite(losses(model, batch(name, tiny(name)), steps=2, compiled=False)).all()
     assert {w.dtype for w in model.weights} == {"float32"}
 
 
-@EVERY
+@DISTINCT
 def test_signatures_answer_the_example_with_what_they_promise(name: str, tiny: Any) -> None:
     network, config = models.get(name), tiny(name)
     signatures = network.signatures(network.build(config), config, words(network, config))

@@ -348,11 +348,11 @@ def start(repository: Path, tiny: Any, serve: Callable[..., Any], models: Sequen
 
 
 @pytest.fixture(scope="session")
-def site(serve: Callable[..., Any], tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(serve_throughout: Callable[..., Any], tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("site") / "models"
     home.mkdir()
     fill(home, tiny)
-    running = start(home, tiny, serve, sorted(child.name for child in home.iterdir()))
+    running = start(home, tiny, serve_throughout, sorted(child.name for child in home.iterdir()))
     yield running
     while running.started:
         running.stop_gateway()
