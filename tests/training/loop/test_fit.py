@@ -85,7 +85,7 @@ def test_a_run_continues_from_its_checkpoint_to_the_same_weights(ready: Ready, t
 
 
 def test_a_run_that_is_stopped_at_the_end_of_an_epoch_keeps_its_figures(ready: Ready, tmp_path: Path) -> None:
-    model, prepared = ready(count=60, epochs=2)
+    model, prepared = ready("mlp", count=60, epochs=2)
     done: list[int] = []
     with pytest.raises(InterruptedRunError, match="stopped at epoch 2 of 2, step 0"):
         fit.fit(
@@ -95,7 +95,7 @@ def test_a_run_that_is_stopped_at_the_end_of_an_epoch_keeps_its_figures(ready: R
             stop=lambda: bool(done),
             after_epoch=lambda epoch, figures: done.append(epoch),
         )
-    again, _ = ready(count=60, epochs=2)
+    again, _ = ready("mlp", count=60, epochs=2)
     state = fit.fit(again, prepared, tmp_path / "checkpoint.npz")
     assert [set(row) for row in state.history] == [set(state.history[0])] * 2
 
@@ -157,10 +157,10 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(ready: Ready
 def test_many_steps_in_a_call_give_the_weights_of_single_steps(
     ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, prepared = ready(count=300, epochs=2)
+    model, prepared = ready("mlp", count=300, epochs=2)
     fit.fit(model, prepared, tmp_path / "many.npz")
     monkeypatch.setattr(fit, "CALL_SECONDS", 0.0)
-    single, _ = ready(count=300, epochs=2)
+    single, _ = ready("mlp", count=300, epochs=2)
     meter = Recorder()
     fit.fit(single, prepared, tmp_path / "single.npz", meter=meter)
     assert len(meter.steps) > prepared.steps
@@ -205,25 +205,25 @@ def test_training_stops_at_its_target_and_keeps_that_epoch(ready: Ready, tmp_pat
 
 
 def test_a_target_of_an_unknown_metric_is_refused_with_the_known_ones(ready: Ready, tmp_path: Path) -> None:
-    model, prepared = ready(count=60, until="acuracy=0.5")
+    model, prepared = ready("mlp", count=60, until="acuracy=0.5")
     with pytest.raises(TrainingError, match=r"got --until acuracy=0.5; expected one of loss, accuracy"):
         fit.fit(model, prepared, tmp_path / "checkpoint.npz")
 
 
 def test_an_unknown_monitor_is_refused_with_the_known_metrics(ready: Ready, tmp_path: Path) -> None:
-    model, prepared = ready(count=60, monitor="val_acuracy")
+    model, prepared = ready("mlp", count=60, monitor="val_acuracy")
     with pytest.raises(TrainingError, match=r"got --monitor val_acuracy; expected one of loss, accuracy"):
         fit.fit(model, prepared, tmp_path / "checkpoint.npz")
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(ready: Ready, tmp_path: Path) -> None:
-    model, prepared = ready(count=60, learning_rate=1e30, epochs=5)
+    model, prepared = ready("mlp", count=60, learning_rate=1e30, epochs=5)
     with pytest.raises(TrainingError, match=r"is nan at epoch 1.*smaller --learning-rate than 1e\+30"):
         fit.fit(model, prepared, tmp_path / "checkpoint.npz")
 
 
 def test_the_learning_rate_follows_its_schedule(ready: Ready, tmp_path: Path) -> None:
-    model, prepared = ready(count=200, epochs=2, schedule="cosine", learning_rate=0.5)
+    model, prepared = ready("mlp", count=200, epochs=2, schedule="cosine", learning_rate=0.5)
     state = fit.fit(model, prepared, tmp_path / "checkpoint.npz")
     total = 2 * prepared.steps
     for row in state.history:
@@ -277,7 +277,8 @@ def test_two_devices_share_each_batch_and_learn_the_same(tmp_path: Path) -> None
     assert apart < 1e-2
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+# tests/models trains every family in bfloat16.
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_mixed_precision_trains_with_weights_in_float32(ready: Ready, tmp_path: Path, precision: str) -> None:
     from ladle.training.loop import devices
 
@@ -290,8 +291,8 @@ def test_mixed_precision_trains_with_weights_in_float32(ready: Ready, tmp_path: 
 
 
 def test_xla_compiles_the_steps(ready: Ready, tmp_path: Path) -> None:
-    model, prepared = ready(count=100)
-    xla, _ = ready(count=100)
+    model, prepared = ready("mlp", count=100)
+    xla, _ = ready("mlp", count=100)
     plain = fit.fit(model, prepared, tmp_path / "plain.npz")
     compiled = fit.fit(xla, prepared, tmp_path / "xla.npz", xla=True)
     assert compiled.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-3)
@@ -300,7 +301,7 @@ def test_xla_compiles_the_steps(ready: Ready, tmp_path: Path) -> None:
 def test_a_progress_line_shows_speed_and_time_left(ready: Ready, tmp_path: Path, capsys: Any) -> None:
     from ladle.training.loop.progress import Lines
 
-    model, prepared = ready(count=100)
+    model, prepared = ready("mlp", count=100)
     lines = Lines(1, prepared.steps)
     lines._last = -1e9
     fit.fit(model, prepared, tmp_path / "checkpoint.npz", meter=lines)

@@ -22,6 +22,7 @@ from ladle.training.loop import run_folder
 from ladle.training.run import session
 from ladle.training.run.request import compose, load, of_version
 from ladle.training.weights import initial
+from tests.siblings import DISTINCT
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--filters", "2,4", "--units", "16,12", "--batch-size", "16"]
@@ -125,7 +126,8 @@ def test_a_keras_file_with_another_formats_ending_is_refused(
 
 def test_a_card_repeats_its_run_to_the_same_weights(home: Path, tmp_path: Path) -> None:
     file = home / "models" / "lenet5" / "1" / "assets.extra" / "card.json"
-    version = session.run("lenet5", file=file, synthetic=True, repository=tmp_path / "models", runs=tmp_path / "runs")
+    places: dict[str, Any] = {"repository": tmp_path / "models", "runs": tmp_path / "runs", "report": False}
+    version = session.run("lenet5", file=file, synthetic=True, **places)
     image = np.random.default_rng(0).random((8, 28, 28, 1), np.float32)
     answers = [
         functions.exported(path)("serving_default", image=image)["logits"]
@@ -161,28 +163,23 @@ def test_the_weights_of_a_run_are_those_of_its_best_epoch(home: Path) -> None:
     np.testing.assert_allclose(model(image), wanted, atol=1e-5)
 
 
-def test_own_files_are_trained_on_and_named(own_files: Path, tmp_path: Path) -> None:
-    places = ["--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
-    assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places]) == 0
+def test_a_run_on_own_files_is_named_measured_and_exported_with_the_same_files_only(
+    own_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places, run = ["--repository", str(tmp_path / "models")], ["--runs", str(tmp_path / "runs")]
+    given = [*TINY, "--epochs", "1", "--no-report", "--data", str(own_files)]
+    assert command.main(["train", "lenet5", *given, *places, *run]) == 0
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["lenet5_mnist"]
     told = card(tmp_path / "models" / "lenet5_mnist" / "1")["data"]
     assert told["synthetic"] is False
     assert (told["name"], told["source"]) == ("own_fashion_mnist", "user's path: mnist.npz")
     assert (told["origin"], told["licence"]) == ("the user", "the user's")
     assert str(tmp_path) not in json.dumps(told)
-    assert command.main(["evaluate", "lenet5_mnist", "--data-path", str(own_files), "--repository", places[1]]) == 0
-
-
-def test_a_run_on_own_files_is_measured_and_exported_with_the_same_files_only(
-    own_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    places = ["--repository", str(tmp_path / "models")]
-    run = ["--runs", str(tmp_path / "runs")]
-    assert command.main(["train", "lenet5", *TINY, "--epochs", "1", "--data", str(own_files), *places, *run]) == 0
     for arguments in (["evaluate", "lenet5_mnist", *places], ["export", "lenet5_mnist", *places, *run]):
         assert command.main(arguments) == 2
         said = capsys.readouterr().err.splitlines()[-1]
         assert said.endswith("was trained on your own mnist.npz; give it with --data-path")
+    assert command.main(["evaluate", "lenet5_mnist", "--data-path", str(own_files), *places]) == 0
     export = ["export", "lenet5_mnist", *places, *run, "--data-path", str(own_files)]
     assert command.main(export) == 0
 
@@ -200,7 +197,7 @@ def test_generated_data_written_to_files_stays_synthetic(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     to_folder.write(data.load("synthetic_digits", count=80), tmp_path / "digits")
-    given = ["--data", "image_folder", "--data-path", "digits", "--channels", "1"]
+    given = ["--data", "image_folder", "--data-path", "digits", "--channels", "1", "--no-report"]
     assert command.main(["train", "lenet5", *TINY, "--epochs", "1", *given]) == 0
     told = card(tmp_path / "model_repository" / "lenet5_digits" / "1")["data"]
     assert (told["synthetic"], told["source"]) == (True, "user's path: digits")
@@ -219,6 +216,7 @@ def test_precision_of_training_does_not_reach_the_exported_model(tmp_path: Path)
         overrides=overrides,
         synthetic=True,
         precision="mixed_bfloat16",
+        report=False,
         repository=tmp_path / "models",
         runs=tmp_path / "runs",
     )
@@ -349,7 +347,7 @@ def test_a_network_that_fails_does_not_stop_the_others(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["--data", "synthetic_digits", "--epochs", "1", "--train-limit", "64"]
+    arguments = ["--data", "synthetic_digits", "--epochs", "1", "--train-limit", "64", "--no-report"]
     assert command.main(["train", "sentiment_lstm", "lenet5", "--jobs", "1", *arguments]) == 1
     said = capsys.readouterr()
     assert [line for line in said.err.splitlines() if line.startswith("ladle train: ")] == [
@@ -361,7 +359,7 @@ def test_a_network_that_fails_does_not_stop_the_others(
 def test_generated_data_replace_an_unavailable_set_and_are_marked(tmp_path: Path) -> None:
     places = ["--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
     arguments = ["train", "lenet5", "--data", "image_folder", *TINY, "--height", "24", "--width", "24", *places]
-    arguments += ["--channels", "1", "--epochs", "1", "--train-limit", "64"]
+    arguments += ["--channels", "1", "--epochs", "1", "--train-limit", "64", "--no-report"]
     assert command.main(arguments) == 1
     assert command.main([*arguments, "--synthetic-if-missing"]) == 0
     told = card(tmp_path / "models" / "lenet5" / "1")
@@ -412,7 +410,7 @@ def test_samples_show_each_class_in_turn() -> None:
     assert chosen.labels == tuple(f"digit {k}" for k in range(8))
 
 
-@pytest.mark.parametrize("name", models.names())
+@DISTINCT
 def test_parity_inputs_are_enough_and_fit_serving_default(name: str) -> None:
     network = models.get(name)
     prepared = load(compose(network, overrides=network.tiny, synthetic=True))
