@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,43 +11,6 @@ from google.protobuf import descriptor_pb2
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from tools import generate_wire
-
-SCRIPT = """
-import os, pickle, sys
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from tools import generate_wire
-import tensorflow as tf
-from tensorflow_serving.apis import classification_pb2, get_model_status_pb2, predict_pb2
-
-def decode(data, number):  # tensorflow::Tensor::FromProto, in C++
-    try:
-        return tf.io.parse_tensor(data, tf.as_dtype(number)).numpy()
-    except tf.errors.InvalidArgumentError:
-        return None
-
-asked = pickle.load(sys.stdin.buffer)
-predict = predict_pb2.PredictRequest()
-predict.model_spec.name = "m"
-predict.model_spec.version.value = 7
-predict.inputs["x"].CopyFrom(tf.make_tensor_proto([[1.5, 2.5]]))
-predict.output_filter.append("y")
-classify = classification_pb2.ClassificationRequest()
-feature = classify.input.example_list.examples.add().features.feature["image"]
-feature.float_list.value.extend([1, 2])
-status = get_model_status_pb2.GetModelStatusResponse()
-status.model_version_status.add(version=3, state=30)
-answer = {
-    "files": generate_wire.describe().SerializeToString(deterministic=True),
-    "decoded": [decode(*item) for item in asked["tensors"]],
-    "content": [tf.io.serialize_tensor(array).numpy() for array in asked["arrays"]],
-    "typed": [tf.make_tensor_proto(array).SerializeToString() for array in asked["arrays"]],
-    "predict": predict.SerializeToString(),
-    "classify": classify.SerializeToString(),
-    "status": status.SerializeToString(),
-    "theirs": predict_pb2.PredictRequest.FromString(asked["predict"]) == predict,
-}
-sys.stdout.buffer.write(pickle.dumps(answer))
-"""
 
 
 def tensor(dtype: str, shape: list[int], **fields: Any) -> Any:
@@ -98,6 +58,39 @@ ODD = [
 ]
 
 
+def theirs(protos: list[tuple[bytes, int]], request: bytes) -> dict[str, Any]:
+    """TensorFlow's messages and what it reads: `protos` are TensorProtos, each with its dtype; a PredictRequest."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import classification_pb2, get_model_status_pb2, predict_pb2
+
+    def decode(data, number):  # tensorflow::Tensor::FromProto, in C++
+        try:
+            return tf.io.parse_tensor(data, tf.as_dtype(number)).numpy()
+        except tf.errors.InvalidArgumentError:
+            return None
+
+    predict = predict_pb2.PredictRequest()
+    predict.model_spec.name = "m"
+    predict.model_spec.version.value = 7
+    predict.inputs["x"].CopyFrom(tf.make_tensor_proto([[1.5, 2.5]]))
+    predict.output_filter.append("y")
+    classify = classification_pb2.ClassificationRequest()
+    feature = classify.input.example_list.examples.add().features.feature["image"]
+    feature.float_list.value.extend([1, 2])
+    status = get_model_status_pb2.GetModelStatusResponse()
+    status.model_version_status.add(version=3, state=30)
+    return {
+        "files": generate_wire.describe().SerializeToString(deterministic=True),
+        "decoded": [decode(*item) for item in protos],
+        "content": [tf.io.serialize_tensor(array).numpy() for array in ARRAYS],
+        "typed": [tf.make_tensor_proto(array).SerializeToString() for array in ARRAYS],
+        "predict": predict.SerializeToString(),
+        "classify": classify.SerializeToString(),
+        "status": status.SerializeToString(),
+        "theirs": predict_pb2.PredictRequest.FromString(request) == predict,
+    }
+
+
 @pytest.fixture(scope="module")
 def tensorflow() -> dict[str, Any]:
     ours = [pb.TensorProto.FromString(tensors.serialize(a, content)) for a in ARRAYS for content in (False, True)]
@@ -106,15 +99,8 @@ def tensorflow() -> dict[str, Any]:
     request.model_spec.version.value = 7
     tensors.fill(request.inputs["x"], np.array([[1.5, 2.5]], np.float32), content=True)
     request.output_filter.append("y")
-    asked = {
-        "tensors": [(proto.SerializeToString(), proto.dtype) for proto in ours + ODD],
-        "arrays": ARRAYS,
-        "predict": request.SerializeToString(),
-    }
-    ran = subprocess.run([sys.executable, "-c", SCRIPT], input=pickle.dumps(asked), capture_output=True, check=False)
-    assert ran.returncode == 0, ran.stderr.decode()[-2000:]
-    answer: dict[str, Any] = pickle.loads(ran.stdout)
-    return answer
+    protos = [(proto.SerializeToString(), proto.dtype) for proto in ours + ODD]
+    return theirs(protos, request.SerializeToString())
 
 
 def test_the_committed_protocol_is_the_installed_one(tensorflow: dict[str, Any]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,56 +13,54 @@ from tests.serving.conftest import ASKERS
 
 pytest.importorskip("tensorflow", reason="TensorFlow runs these models")
 
-MAKE = """
-import sys
-import numpy as np
-import tensorflow as tf
 
-class Pool(tf.Module):
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 1], tf.float32, name="x")])
-    def valid(self, x):
-        return {"y": tf.nn.max_pool2d(x, 3, 2, "VALID")}
+def make(two: Path, one: Path, volume: Path) -> dict[str, np.ndarray]:
+    """Writes three SavedModels; inputs and TensorFlow's answers."""
+    import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 1], tf.float32, name="x")])
-    def same(self, x):
-        return {"y": tf.nn.max_pool2d(x, [2, 3], [1, 2], "SAME")}
+    class Pool(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 1], tf.float32, name="x")])
+        def valid(self, x):
+            return {"y": tf.nn.max_pool2d(x, 3, 2, "VALID")}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, None, 1], tf.float32, name="x")])
-    def volume(self, x):
-        return {"y": tf.nn.max_pool3d(x, [2, 3, 3], 2, "VALID")}
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 1], tf.float32, name="x")])
+        def same(self, x):
+            return {"y": tf.nn.max_pool2d(x, [2, 3], [1, 2], "SAME")}
 
-pool = Pool()
-signatures = {"serving_default": pool.valid, "same": pool.same, "volume": pool.volume}
-tf.saved_model.save(pool, sys.argv[1], signatures=signatures)
-x = np.random.default_rng(0).standard_normal((2, 7, 8, 1)).astype(np.float32)
-deep = np.random.default_rng(0).standard_normal((2, 4, 7, 8, 1)).astype(np.float32)
-answers = {"valid": pool.valid(x)["y"], "same": pool.same(x)["y"], "volume": pool.volume(deep)["y"]}
-np.savez(sys.argv[2], x=x, deep=deep, **answers)
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, None, 1], tf.float32, name="x")])
+        def volume(self, x):
+            return {"y": tf.nn.max_pool3d(x, [2, 3, 3], 2, "VALID")}
 
-graph = tf.Graph()  # as TensorFlow 1 saved it: no functions
-with graph.as_default(), tf.compat.v1.Session() as session:
-    x = tf.compat.v1.placeholder(tf.float32, [None, None, None, 1], "x")
-    y = tf.nn.max_pool2d(x, 3, 2, "VALID")
-    tf.compat.v1.saved_model.simple_save(session, sys.argv[3], {"x": x}, {"y": y})
+    pool = Pool()
+    signatures = {"serving_default": pool.valid, "same": pool.same, "volume": pool.volume}
+    tf.saved_model.save(pool, str(two), signatures=signatures)
+    x = np.random.default_rng(0).standard_normal((2, 7, 8, 1)).astype(np.float32)
+    deep = np.random.default_rng(0).standard_normal((2, 4, 7, 8, 1)).astype(np.float32)
+    inputs = {"x": x, "deep": deep}
+    answers = {"valid": pool.valid(x)["y"], "same": pool.same(x)["y"], "volume": pool.volume(deep)["y"]}
 
-graph = tf.Graph()
-with graph.as_default(), tf.compat.v1.Session() as session:
-    x = tf.compat.v1.placeholder(tf.float32, [None, None, None, None, 1], "x")
-    y = tf.nn.max_pool3d(x, [2, 3, 3], 2, "VALID")
-    tf.compat.v1.saved_model.simple_save(session, sys.argv[4], {"x": x}, {"y": y})
-"""
+    graph = tf.Graph()  # as TensorFlow 1 saved it: no functions
+    with graph.as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None, None, None, 1], "x")
+        y = tf.nn.max_pool2d(x, 3, 2, "VALID")
+        tf.compat.v1.saved_model.simple_save(session, str(one), {"x": x}, {"y": y})
+
+    graph = tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None, None, None, None, 1], "x")
+        y = tf.nn.max_pool3d(x, [2, 3, 3], 2, "VALID")
+        tf.compat.v1.saved_model.simple_save(session, str(volume), {"x": x}, {"y": y})
+    return {**inputs, **{name: answer.numpy() for name, answer in answers.items()}}
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
-    """A repository with two models, made by TensorFlow in a process of its own, and TensorFlow's answers."""
+    """A repository with three models, and inputs with TensorFlow's answers."""
     home = tmp_path_factory.mktemp("pools")
     models = [home / "models" / name / "1" for name in ("pool", "pool_tf1", "volume_tf1")]
     for folder in models:
         folder.parent.mkdir(parents=True)
-    arguments = [models[0], home / "answers.npz", *models[1:]]
-    subprocess.run([sys.executable, "-c", MAKE, *arguments], check=True, capture_output=True)
-    return home / "models", dict(np.load(home / "answers.npz"))
+    return home / "models", make(*models)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,103 +16,120 @@ import pytest
 from ladle.clients.wire import messages as pb
 
 ROOT = Path(__file__).resolve().parents[4]
-MAKE = """
-import sys, tensorflow as tf
 
-class Model(tf.Module):
-    def __init__(self):
-        self.half = tf.Variable(0.5)
-        self.words = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(tf.constant(["a", "b"]), tf.constant([1, 2], tf.int64)), -1)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
-    def predict(self, x):
-        return {"y": x * self.half + 2.0, "same": tf.identity(x)}
+def make(home: Path) -> None:
+    """Writes SavedModels: those of TensorFlow 2 are `two` and `examples2`."""
+    import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])
-    def look_up(self, word):
-        return {"id": self.words.lookup(word), "upper_bytes": tf.strings.upper(word)}
+    names = ("two", "one", "examples", "same", "text_file", "examples2")
+    folders = {name: str(home / name / "1") for name in names}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="a"),
-                                  tf.TensorSpec([2, None], tf.float32, name="b")])
-    def product(self, a, b):
-        return {"c": tf.linalg.matmul(a, b)}
+    class Model(tf.Module):
+        def __init__(self):
+            self.half = tf.Variable(0.5)
+            self.words = tf.lookup.StaticHashTable(
+                tf.lookup.KeyValueTensorInitializer(tf.constant(["a", "b"]), tf.constant([1, 2], tf.int64)), -1
+            )
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.bfloat16, name="x")])
-    def half_as_wide(self, x):
-        return {"y": x + tf.constant(1, tf.bfloat16)}
+        @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
+        def predict(self, x):
+            return {"y": x * self.half + 2.0, "same": tf.identity(x)}
 
-model = Model()
-tf.saved_model.save(model, sys.argv[1], signatures={
-    "serving_default": model.predict, "look_up": model.look_up, "product": model.product, "wide": model.half_as_wide})
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])
+        def look_up(self, word):
+            return {"id": self.words.lookup(word), "upper_bytes": tf.strings.upper(word)}
 
-class Examples(tf.Module):
-    # Two signatures that read tf.Examples, each a function, so each has a placeholder of its own.
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, 2], tf.float32, name="a"),
+                tf.TensorSpec([2, None], tf.float32, name="b"),
+            ]
+        )
+        def product(self, a, b):
+            return {"c": tf.linalg.matmul(a, b)}
 
-    def number(self, inputs):
-        return tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.bfloat16, name="x")])
+        def half_as_wide(self, x):
+            return {"y": x + tf.constant(1, tf.bfloat16)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
-    def double(self, inputs):
-        return {"outputs": self.number(inputs) * 2.0}
+    model = Model()
+    tf.saved_model.save(
+        model,
+        folders["two"],
+        signatures={
+            "serving_default": model.predict,
+            "look_up": model.look_up,
+            "product": model.product,
+            "wide": model.half_as_wide,
+        },
+    )
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
-    def triple(self, inputs):
-        return {"scores": self.number(inputs) * 3.0}
+    class Examples(tf.Module):
+        # Two signatures that read tf.Examples, each a function, so each has a placeholder of its own.
 
-examples = Examples()
-tf.saved_model.save(examples, sys.argv[6], signatures={"double": examples.double, "triple": examples.triple})
+        def number(self, inputs):
+            return tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
 
-graph = tf.Graph()
-with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
-    x = tf.compat.v1.placeholder(tf.float32, [None], name="x")
-    v = tf.compat.v1.get_variable("v", initializer=3.0)
-    y = tf.multiply(x, v, name="y")
-    session.run(tf.compat.v1.global_variables_initializer())
-    tf.compat.v1.saved_model.simple_save(session, sys.argv[2], {"x": x}, {"y": y})
-    tf.compat.v1.saved_model.simple_save(session, sys.argv[4], {"x": x}, {"y": y, "same": x})
-    text = tf.compat.v1.saved_model.builder.SavedModelBuilder(sys.argv[5])
-    predict = tf.compat.v1.saved_model.predict_signature_def({"x": x}, {"y": y})
-    text.add_meta_graph_and_variables(session, ["serve"], {"serving_default": predict})
-    text.save(as_text=True)
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+        def double(self, inputs):
+            return {"outputs": self.number(inputs) * 2.0}
 
-v1, sm = tf.compat.v1, tf.compat.v1.saved_model
-with tf.Graph().as_default(), v1.Session() as session:
-    examples = v1.placeholder(tf.string, [None], name="tf_example")
-    found = v1.parse_example(examples, {
-        "x": v1.FixedLenFeature([1], tf.float32),
-        "x2": v1.FixedLenFeature([1], tf.float32, default_value=[0.0]),
-        "n": v1.FixedLenFeature([2], tf.int64, default_value=[7, 8]),
-        "word": v1.FixedLenFeature([], tf.string, default_value="none")})
-    half, two = v1.get_variable("half", initializer=0.5), v1.get_variable("two", initializer=2.0)
-    y = tf.add(tf.multiply(found["x"], half), two)
-    words = tf.stack([found["word"], tf.strings.as_string(found["n"][:, 0])], 1)
-    scores = tf.concat([y, found["x2"]], 1)
-    definitions = {
-        "serving_default": sm.regression_signature_def(examples, y),
-        "regress_x2": sm.regression_signature_def(examples, found["x2"] + 3.0),
-        "classify": sm.classification_signature_def(examples, words, scores),
-        "predict": sm.predict_signature_def({"x": found["x"]}, {"y": y}),
-    }
-    session.run(v1.global_variables_initializer())
-    builder = sm.builder.SavedModelBuilder(sys.argv[3])
-    builder.add_meta_graph_and_variables(session, ["serve"], definitions)
-    builder.save()
-"""
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+        def triple(self, inputs):
+            return {"scores": self.number(inputs) * 3.0}
+
+    examples = Examples()
+    tf.saved_model.save(
+        examples, folders["examples2"], signatures={"double": examples.double, "triple": examples.triple}
+    )
+
+    graph = tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None], name="x")
+        v = tf.compat.v1.get_variable("v", initializer=3.0)
+        y = tf.multiply(x, v, name="y")
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.saved_model.simple_save(session, folders["one"], {"x": x}, {"y": y})
+        tf.compat.v1.saved_model.simple_save(session, folders["same"], {"x": x}, {"y": y, "same": x})
+        text = tf.compat.v1.saved_model.builder.SavedModelBuilder(folders["text_file"])
+        predict = tf.compat.v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        text.add_meta_graph_and_variables(session, ["serve"], {"serving_default": predict})
+        text.save(as_text=True)
+
+    v1, sm = tf.compat.v1, tf.compat.v1.saved_model
+    with tf.Graph().as_default(), v1.Session() as session:
+        examples = v1.placeholder(tf.string, [None], name="tf_example")
+        found = v1.parse_example(
+            examples,
+            {
+                "x": v1.FixedLenFeature([1], tf.float32),
+                "x2": v1.FixedLenFeature([1], tf.float32, default_value=[0.0]),
+                "n": v1.FixedLenFeature([2], tf.int64, default_value=[7, 8]),
+                "word": v1.FixedLenFeature([], tf.string, default_value="none"),
+            },
+        )
+        half, two = v1.get_variable("half", initializer=0.5), v1.get_variable("two", initializer=2.0)
+        y = tf.add(tf.multiply(found["x"], half), two)
+        words = tf.stack([found["word"], tf.strings.as_string(found["n"][:, 0])], 1)
+        scores = tf.concat([y, found["x2"]], 1)
+        definitions = {
+            "serving_default": sm.regression_signature_def(examples, y),
+            "regress_x2": sm.regression_signature_def(examples, found["x2"] + 3.0),
+            "classify": sm.classification_signature_def(examples, words, scores),
+            "predict": sm.predict_signature_def({"x": found["x"]}, {"y": y}),
+        }
+        session.run(v1.global_variables_initializer())
+        builder = sm.builder.SavedModelBuilder(folders["examples"])
+        builder.add_meta_graph_and_variables(session, ["serve"], definitions)
+        builder.save()
 
 
 @pytest.fixture(scope="module")
 def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Serves a SavedModel of TensorFlow 2, one of TensorFlow 1, and ONNX beside them."""
     folder = tmp_path_factory.mktemp("savedmodels")
-    command = [
-        sys.executable,
-        "-c",
-        MAKE,
-        *(folder / name / "1" for name in ("two", "one", "examples", "same", "text_file", "examples2")),
-    ]
-    made = subprocess.run(command, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+    make(folder)
     tiny.half_plus(1).write(folder / "graph", 1)
     shutil.copytree(folder / "two", folder / "mixed")
     graph_for_one_signature(folder / "mixed" / "1", tiny)

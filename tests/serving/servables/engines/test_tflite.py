@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +13,50 @@ import pytest
 from ladle.serving.errors import FailedPrecondition
 from ladle.serving.servables.engines.choose import EngineOptions, open_version
 
-MAKE = """
-import sys
-from pathlib import Path
-import flatbuffers, numpy as np, tensorflow as tf
-from flatbuffers import flexbuffers
-from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow.lite.python import schema_py_generated as schema
 
-class Model(tf.Module):
-    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
-    def predict(self, x):
-        return {"y": x * 0.5 + 2.0}
+def make(bare: Path, named: Path) -> None:
+    """Writes a model.tflite without metadata to the folder `bare`, and one with a signature to `named`."""
+    import flatbuffers
+    import tensorflow as tf
+    from flatbuffers import flexbuffers
+    from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow.lite.python import schema_py_generated as schema
 
-bare, named = map(Path, sys.argv[1:])
-function = Model().predict.get_concrete_function()
-content = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
-details = tf.lite.Interpreter(model_content=content)
-signature = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
-for infos, alias, found in ((signature.inputs, "in", details.get_input_details()),
-                            (signature.outputs, "out", details.get_output_details())):
-    infos[alias].name, infos[alias].dtype = found[0]["name"].removesuffix(":0"), 1
-held = flexbuffers.Builder()
-with held.Map():
-    held.Key("serving_default")
-    held.String(signature.SerializeToString().decode())
-model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-buffer, metadata = schema.BufferT(), schema.MetadataT()
-buffer.data = np.frombuffer(bytes(held.Finish()), np.uint8)
-model.buffers.append(buffer)
-metadata.name, metadata.buffer = "signature_defs_metadata", len(model.buffers) - 1
-model.metadata = [*(model.metadata or []), metadata]
-packed = flatbuffers.Builder(1024)
-packed.Finish(model.Pack(packed), b"TFL3")
-for folder, data in ((bare, content), (named, bytes(packed.Output()))):
-    folder.mkdir(parents=True)
-    (folder / "model.tflite").write_bytes(data)
-"""
+    class Model(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
+        def predict(self, x):
+            return {"y": x * 0.5 + 2.0}
+
+    function = Model().predict.get_concrete_function()
+    content = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    details = tf.lite.Interpreter(model_content=content)
+    signature = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
+    for infos, alias, found in (
+        (signature.inputs, "in", details.get_input_details()),
+        (signature.outputs, "out", details.get_output_details()),
+    ):
+        infos[alias].name, infos[alias].dtype = found[0]["name"].removesuffix(":0"), 1
+    held = flexbuffers.Builder()
+    with held.Map():
+        held.Key("serving_default")
+        held.String(signature.SerializeToString().decode())
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    buffer, metadata = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(bytes(held.Finish()), np.uint8)
+    model.buffers.append(buffer)
+    metadata.name, metadata.buffer = "signature_defs_metadata", len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), metadata]
+    packed = flatbuffers.Builder(1024)
+    packed.Finish(model.Pack(packed), b"TFL3")
+    for folder, data in ((bare, content), (named, bytes(packed.Output()))):
+        folder.mkdir(parents=True)
+        (folder / "model.tflite").write_bytes(data)
 
 
 @pytest.fixture(scope="module")
 def server(serve: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("tflite")
-    command = [sys.executable, "-c", MAKE, folder / "bare" / "1", folder / "named" / "1"]
-    made = subprocess.run(command, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+    make(folder / "bare" / "1", folder / "named" / "1")
     tiny.half_plus(1).write(folder / "graph", 1)
     (folder / "broken" / "1").mkdir(parents=True)
     (folder / "broken" / "1" / "model.tflite").write_bytes(b"no model")
