@@ -242,6 +242,11 @@ FLAGS = [
             "",
             "comma-separated inputs, outputs and tf.Example features whose values are not logged; *: all (ours)",
         ),
+        (
+            "otlp_endpoint",
+            "",
+            "http://HOST:PORT of an OpenTelemetry collector that gets the traces; OTEL_* variables count, too (ours)",
+        ),
         ("log_format", "text", "text, or json: each line of the log is a JSON object (ours)"),
     ),
     *_group(

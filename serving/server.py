@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire.otlp import is_wanted
 from ladle.serving.dataplane.core import Core
 from ladle.serving.errors import InvalidArgument, ServingError, StartError
 from ladle.serving.grpc import backend
@@ -43,6 +44,7 @@ from ladle.serving.servables.loader import make_loader
 from ladle.serving.telemetry import prometheus
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
 from ladle.serving.telemetry.observer import make_observer
+from ladle.serving.telemetry.tracing import make_tracing
 from ladle.serving.workers.guardian import Link
 from ladle.serving.workers.worker import Replica
 
@@ -91,7 +93,9 @@ class Server:
         self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
         limit = options.max_request_bytes
         self._request_log = make_request_log(options, lambda: configuration.logging, self._metrics)
-        observer = make_observer(options, self._request_log.offer if self._request_log is not None else None)
+        self._tracing = make_tracing(options)
+        wants = self._request_log.offer if self._request_log is not None else None
+        observer = make_observer(options, wants, self._tracing, self._metrics)
         self._grpc = GrpcApi(
             self._core,
             options.enable_serialization_as_tensor_content,
@@ -150,15 +154,17 @@ class Server:
         await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
         if self._request_log is not None:
             await asyncio.to_thread(self._request_log.close)
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         log.info("stopped")
 
     def _counters(self) -> dict[str, float]:
         """This process's counters, by the names that Prometheus sees."""
         return prometheus.counters(self._snapshot())
 
-    async def _scrape(self) -> bytes:
-        """The metrics of all processes of the server, in Prometheus's text format."""
-        return await prometheus.render_in_pieces(await self._snapshots())
+    async def _scrape(self, openmetrics: bool = False) -> bytes:
+        """The metrics of all processes of the server, in Prometheus's text format or in OpenMetrics'."""
+        return await prometheus.render_in_pieces(await self._snapshots(), openmetrics)
 
     async def _snapshots(self) -> Sequence[Snapshot]:
         """The metrics of all processes of the server."""
@@ -269,6 +275,7 @@ def _grpc_settings(options: SimpleNamespace, share: bool, keep: Keep) -> backend
         arguments=options.grpc_channel_arguments,
         max_bytes=options.max_request_bytes,
         share=share,
+        traces=is_wanted(options.otlp_endpoint),
         keep=keep,
         max_buffered_bytes=options.max_buffered_bytes,
         max_unread_s=options.max_queued_seconds,

@@ -45,9 +45,9 @@ ORDER = {
     "clients.library": "async_client client connect inference explained tasks images preprocess results cards",
     "clients.transport": """
         what_answers rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation
-        address access proxies""",
+        tracing address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
-    "clients.wire": "services tensors messages tfrecord rest_json philox varints versions arrays",
+    "clients.wire": "services tensors messages otlp tfrecord rest_json philox varints versions arrays",
 }
 """Folders and modules from top to bottom. A folder's `__init__` may import all; only the top line may import it."""
 MOST_MODULES = 16

@@ -23,6 +23,7 @@ from ladle.clients.transport.operation import (
     too_late,
 )
 from ladle.clients.transport.proxies import Route
+from ladle.clients.transport.tracing import end_span, start_span
 from ladle.clients.wire.arrays import Array
 
 METADATA_AGE_S = 10.0
@@ -248,11 +249,15 @@ class Protocol(ABC):
         while True:
             number = self._rotation.take()
             host = self.hosts[number]
+            span, traced = start_span(_name_of(request), host)
             try:
-                answer = self.content((yield Send(request, number, self.access.headers(), deadline.left_s())))
+                headers = self.access.headers() + traced
+                answer = self.content((yield Send(request, number, headers, deadline.left_s())))
             except Exception as error:
+                end_span(span, error)
                 raised = error if isinstance(error, LadleError) else self.explain(error, deadline.timeout_s, host)
             else:
+                end_span(span)
                 self._rotation.mark_up(number)
                 return answer
             retry_after_s = None
@@ -306,6 +311,11 @@ class Protocol(ABC):
                 raise
         metadata = yield from self.metadata(name, version, label, deadline)
         return metadata.signature(signature).arrays(name, inputs)
+
+
+def _name_of(request: Any) -> str:
+    """The method of a request of either protocol, for its span: `Predict`, or `POST`."""
+    return getattr(request, "method", "") or str(request.path).rpartition("/")[2]
 
 
 def one_of(name: str, version: int | None, label: str | None) -> None:

@@ -100,6 +100,7 @@ def _config(given: argparse.Namespace) -> Config:
         rate=given.rate,
         origins=tuple(given.origin),
         access_log=given.access_log,
+        otlp_endpoint=given.otlp_endpoint,
         max_body_bytes=round(given.max_body_mib * MIB),
         max_pixels=given.max_pixels,
     )
@@ -254,6 +255,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--workers", type=positive, default=1, help="processes (default: %(default)s)")
     add("--threads", type=positive, default=16, help="threads per process (default: %(default)s)")
     add("--access-log", action="store_true", help="write a JSON line for each request to stdout")
+    add("--otlp-endpoint", default="", metavar="URL", help="http://HOST:PORT of an OpenTelemetry collector")
     return parser
 
 

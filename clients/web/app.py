@@ -13,7 +13,7 @@ from ladle.clients.library.tasks import VERBS
 from ladle.clients.web.api import ReadRoutes
 from ladle.clients.web.backend import PREDICT, Backend
 from ladle.clients.web.config import Config, from_environment
-from ladle.clients.web.http import access_log, docs_page, openapi, problems, routes
+from ladle.clients.web.http import access_log, docs_page, openapi, problems, routes, tracing
 from ladle.clients.web.http.access_control import AccessControl
 from ladle.clients.web.http.problems import Problem
 from ladle.clients.web.http.routes import JSON, NAME, ParsedRequest, Route
@@ -62,6 +62,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.add_url_rule("/", view_func=page)
     problems.install(app)
     # Before access control: refused requests have ids, log lines and metrics too.
+    tracing.install(app, config.otlp_endpoint)
     access_log.install(app, backend.metrics, backend.served, config.access_log)
     protected = frozenset(f"api.{route.name}" for route in known if route.protected) | {"api.unknown"}
     AccessControl(config).install(app, protected)

@@ -39,6 +39,7 @@ class Config:
     origins         origins whose pages may use the API (CORS)
     proxies         number of reverse proxies in front: the caller is that many from the end of X-Forwarded-For
     access_log      write a JSON line for each request to stdout
+    otlp_endpoint   http://HOST:PORT of an OpenTelemetry collector that gets the traces
     max_body_bytes  largest body of a request
     max_pixels      most pixels of all images of a request together
     max_side        images to segment are shrunk to this many pixels on their longer side
@@ -62,6 +63,7 @@ class Config:
     origins: tuple[str, ...] = ()
     proxies: int = 0
     access_log: bool = False
+    otlp_endpoint: str = ""
     max_body_bytes: int = 16 * MIB
     max_pixels: int = 16_000_000
     max_side: int = 1024

@@ -256,7 +256,9 @@ def _handler(
         request = None
         observation = None
         if observer is not None:
-            observation = context.observation = observer.begin("gRPC", method.__name__, context.request_id)
+            observation = context.observation = observer.begin(
+                "gRPC", method.__name__, context.request_id, context=context.trace_context
+            )
         try:
             if len(payload) < _THREAD_FROM_BYTES or large is None:
                 request = read(payload)
@@ -269,7 +271,7 @@ def _handler(
             if metrics is not None:
                 metrics.request(model, api, "GRPC", "OK", seconds, signature)
             if observer is not None and observation is not None:
-                observer.end(observation, model, "OK", seconds)
+                observer.end(observation, model, api, "OK", seconds)
             return message
         except ServingError as error:
             code, details = _STATUS_CODES[error.code], error.message
@@ -278,6 +280,8 @@ def _handler(
         except asyncio.CancelledError:
             if metrics is not None:
                 metrics.request(_model_name(request), api, "GRPC", "CANCELLED", time.perf_counter() - start)
+            if observer is not None and observation is not None:
+                observer.end(observation, _model_name(request), api, "CANCELLED", time.perf_counter() - start)
             raise
         except Exception:
             log.exception("%s", method.__name__)
@@ -286,7 +290,7 @@ def _handler(
         if metrics is not None:
             metrics.request(model, api, "GRPC", code.name, seconds)
         if observer is not None and observation is not None:
-            observer.end(observation, model, code.name, seconds)
+            observer.end(observation, model, api, code.name, seconds)
         raise StatusError(code, details if len(details) <= _MAX_DETAILS else details[:_MAX_DETAILS] + "...TRUNCATED")
 
     return answer

@@ -28,6 +28,8 @@ from ladle.serving.runtime.listening import (
 )
 from ladle.serving.telemetry.access_log import HEADER
 from ladle.serving.telemetry.observation import Observation
+from ladle.serving.telemetry.observer import trace_context
+from ladle.serving.telemetry.tracing import TraceContext
 
 MAX_BYTES = 2**31 - 1
 _INT32 = range(-(2**31), 2**31)
@@ -55,6 +57,7 @@ class Settings:
     max_unread_s        for which a call may have waited to be read; 0: any time (native only)
     limits              of each connection
     share               lets other processes listen on the same port
+    traces              reads the callers' trace contexts
     keep                makes listening sockets, or has those of an earlier server (native only)
     """
 
@@ -69,6 +72,7 @@ class Settings:
     max_unread_s: float = 0.0
     limits: Limits = field(default_factory=Limits)
     share: bool = False
+    traces: bool = False
     keep: Keep = make_now
 
 
@@ -151,7 +155,7 @@ async def _start_native(settings: Settings, table: Methods) -> Any:
     max_bytes = arguments.get("grpc.max_receive_message_length", settings.max_bytes)
     handlers = {f"/{s}/{name}".encode(): handler for s, by_name in table.items() for name, handler in by_name.items()}
     most_bytes = max_bytes if max_bytes >= 0 else MAX_BYTES
-    server = Server(handlers, limits, most_bytes, settings.max_buffered_bytes, settings.max_unread_s)
+    server = Server(handlers, limits, most_bytes, settings.max_buffered_bytes, settings.max_unread_s, settings.traces)
     where = settings.socket_path
     try:
         if settings.port:
@@ -188,7 +192,7 @@ async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) ->
         arguments["grpc.max_allowed_incoming_connections"] = limits.connections
     arguments.update(parse_arguments(settings.arguments))
     server = grpc.aio.server(options=list(arguments.items()))
-    calls = _GrpcioCalls()
+    calls = _GrpcioCalls(settings.traces)
     for service, by_name in table.items():
         adapted = {name: calls.adapt(handler) for name, handler in by_name.items()}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, adapted)])
@@ -223,24 +227,26 @@ class _GrpcioContext:
 
     deadline: float | None
     request_id: str
+    trace_context: TraceContext | None = None
     observation: Observation | None = None
 
 
 class _GrpcioCalls:
-    """Adapts method handlers to grpcio's context; `begun` counts the unary calls."""
+    """Adapts method handlers to grpcio's context; `begun` counts the unary calls, `traces` as in `Settings`."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: bool = False) -> None:
         self.begun = 0
+        self._traces = traces
 
     def adapt(self, handler: Any) -> Any:
         if handler.unary_unary is None:
-            return _adapt_stream(handler)
+            return _adapt_stream(handler, self._traces)
         method = handler.unary_unary
 
         async def answer(payload: bytes, context: Any) -> bytes:
             self.begun += 1
             try:
-                response: bytes = await method(payload, _read_context(context))
+                response: bytes = await method(payload, _read_context(context, self._traces))
             except StatusError as error:
                 await context.abort(error.code, error.details)
             return response
@@ -248,12 +254,12 @@ class _GrpcioCalls:
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-def _adapt_stream(handler: Any) -> Any:
+def _adapt_stream(handler: Any, traces: bool) -> Any:
     method = handler.unary_stream or handler.stream_stream
 
     async def answer(request: Any, context: Any) -> AsyncIterator[bytes]:
         try:
-            async for response in method(request, _read_context(context)):
+            async for response in method(request, _read_context(context, traces)):
                 yield response
         except StatusError as error:
             await context.abort(error.code, error.details)
@@ -262,11 +268,15 @@ def _adapt_stream(handler: Any) -> Any:
     return make(answer)
 
 
-def _read_context(context: Any) -> _GrpcioContext:
+def _read_context(context: Any, traces: bool) -> _GrpcioContext:
     remaining = context.time_remaining()
     deadline = None if remaining is None else time.monotonic() + remaining
     request_id = next((value for key, value in context.invocation_metadata() or () if key == HEADER), "")
-    return _GrpcioContext(deadline, request_id if isinstance(request_id, str) else "")
+    found = None
+    if traces:
+        entries = [(key, value) for key, value in context.invocation_metadata() or () if isinstance(value, str)]
+        found = trace_context({key.encode(): value.encode() for key, value in entries})
+    return _GrpcioContext(deadline, request_id if isinstance(request_id, str) else "", found)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 
 from ladle.serving.telemetry.observation import Observation
+from ladle.serving.telemetry.tracing import TraceContext
 
 
 class CallContext(Protocol):
@@ -16,9 +17,11 @@ class CallContext(Protocol):
     deadline     `time.monotonic()` seconds at which the caller gives up; None: never
     request_id   the caller's `x-request-id`; "" without one
     observation  of the call; None: nothing wants to know
+    trace_context  of the caller; None: nothing is traced
     """
 
     observation: Observation | None
+    trace_context: TraceContext | None
 
     @property
     def deadline(self) -> float | None: ...

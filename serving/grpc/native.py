@@ -24,6 +24,8 @@ from ladle.serving.runtime.accepting import accept_on
 from ladle.serving.runtime.listening import block_new_connections, settle
 from ladle.serving.runtime.turns import Turns
 from ladle.serving.telemetry.observation import Observation
+from ladle.serving.telemetry.observer import trace_context
+from ladle.serving.telemetry.tracing import TraceContext
 
 _CONTENT = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _HEADERS = encode(_CONTENT)
@@ -43,7 +45,7 @@ class _Call:
 
     __slots__ = (
         "body", "deadline", "encoding", "handler", "has_sent_headers", "messages", "observation", "queued_bytes",
-        "request_id", "task", "timer",
+        "request_id", "task", "timer", "trace_context",
     )  # fmt: skip
 
     def __init__(self, handler: Any, deadline: float | None, encoding: bytes, request_id: str) -> None:
@@ -56,6 +58,7 @@ class _Call:
         self.messages: asyncio.Queue[bytes | None] | None = None  # of a call that streams its requests
         self.queued_bytes = 0
         self.observation: Observation | None = None
+        self.trace_context: TraceContext | None = None
         self.task: eager_task.Pending | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -68,6 +71,7 @@ class Server:
     max_buffered_bytes  of the requests that are arriving, on all connections together, and of those that came
                         compressed, once unpacked, until they are answered
     max_unread_s        for which a call may have waited to be read; 0: any time
+    traces              reads the callers' trace contexts
     """
 
     def __init__(
@@ -77,9 +81,11 @@ class Server:
         max_bytes: int,
         max_buffered_bytes: int,
         max_unread_s: float = 0.0,
+        traces: bool = False,
     ) -> None:
         self._handlers = handlers
         self._max_unread_s = max_unread_s or math.inf
+        self._traces = traces
         self._limits = limits
         self._max_bytes = max_bytes
         self._max_buffered_bytes = max_buffered_bytes
@@ -158,6 +164,8 @@ class Server:
             deadline = stream.last_progress + timeout_s
         request_id = fields.get(b"x-request-id", b"").decode("latin-1")
         stream.call = call = _Call(handler, deadline, fields.get(b"grpc-encoding", b"identity"), request_id)
+        if self._traces:
+            call.trace_context = trace_context(fields)
         if handler.request_streaming:
             call.messages = asyncio.Queue()
             self._run_stream(connection, stream, call, _receive(call, call.messages))

@@ -31,7 +31,8 @@ from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.access_log import HEADER
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
 from ladle.serving.telemetry.observation import Observation
-from ladle.serving.telemetry.observer import Observer
+from ladle.serving.telemetry.observer import Observer, trace_context
+from ladle.serving.telemetry.prometheus import OPENMETRICS
 
 Content = tuple[int, bytes]
 """HTTP status and body."""
@@ -63,7 +64,7 @@ class RestApi:
     max_depth     of nested lists and objects in a JSON body; 0: any
     cors          adds CORS headers to every answer
     metrics       counts the requests below /v1/
-    scrape        gives Prometheus's text, which is served at `metrics_path`
+    scrape        gives Prometheus's text, or with True that of OpenMetrics, which is served at `metrics_path`
     metrics_path  "" serves no metrics
     observer      sees each request below /v1/, and each infer below /v2/
     snapshots     gives the metrics of every process of the server
@@ -79,7 +80,7 @@ class RestApi:
         cors: bool = False,
         max_depth: int = 100,
         metrics: Metrics | None = None,
-        scrape: Callable[[], Awaitable[bytes]] | None = None,
+        scrape: Callable[[bool], Awaitable[bytes]] | None = None,
         metrics_path: str = "",
         observer: Observer | None = None,
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
@@ -111,7 +112,8 @@ class RestApi:
         observer, observation = self._observer, None
         if observer is not None and route.operation not in UNCOUNTED and method != "OPTIONS":
             request_id = request.headers.get(_REQUEST_ID, b"").decode("latin-1")
-            observation = observer.begin("REST", route.operation, request_id, request.arrived)
+            context = trace_context(request.headers) if observer.traces else None
+            observation = observer.begin("REST", route.operation, request_id, request.arrived, context)
         try:
             if request.unread_s > self._max_unread_s and (verb is not None or route.operation == "infer"):
                 raise Unavailable(
@@ -127,7 +129,7 @@ class RestApi:
                 _check_deadline(deadline)
                 headers = kind + self._cors
             elif route.operation == "unknown" and not _is_below_v2(path):
-                return await self._answer_unknown(method, path)
+                return await self._answer_unknown(method, path, request.headers.get(b"accept", b""))
             elif method == "OPTIONS":
                 origin = request.headers.get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
@@ -152,7 +154,7 @@ class RestApi:
             seconds = time.monotonic() - request.arrived
             self._metrics.request(route.name, api, "REST", code, seconds, signature)
             if observer is not None and observation is not None:
-                observer.end(observation, route.name, code, seconds)
+                observer.end(observation, route.name, api, code, seconds)
         if status in (429, 503):
             headers += _RETRY
         return Answer(status, content, headers)
@@ -170,7 +172,7 @@ class RestApi:
 
         return run() if size < _VALUES_FROM_BYTES else await self._run_large(run)
 
-    async def _answer_unknown(self, method: str, path: str) -> Answer:
+    async def _answer_unknown(self, method: str, path: str, accept: bytes) -> Answer:
         """Answers a path outside /v1/ and /v2/: the metrics, or 404."""
         bare, mark, _ = path.partition("?")
         if not self._metrics_path or bare != self._metrics_path or method not in ("GET", "HEAD"):
@@ -178,7 +180,9 @@ class RestApi:
         if mark:
             return Answer(400, f"Unexpected path: {path}. Should be {bare}".encode(), _TEXT)
         assert self._scrape is not None
-        return Answer(200, await self._scrape(), _TEXT)
+        # Only OpenMetrics has exemplars, and only traced requests are any.
+        is_open = self._observer is not None and self._observer.traces and OPENMETRICS.partition(b";")[0] in accept
+        return Answer(200, await self._scrape(is_open), b"content-type: %b\r\n" % OPENMETRICS if is_open else _TEXT)
 
     # Inference
 

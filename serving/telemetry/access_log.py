@@ -19,23 +19,27 @@ class AccessLog:
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
 
-    def write(self, observation: Observation, model: str, code: str, seconds: float) -> None:
+    def write(self, observation: Observation, model: str, code: str, seconds: float, trace_id: str = "") -> None:
         """Logs an answered request; `-` (JSON: null) stands for an id that is missing or could break the log's lines.
 
         model    that the request named
         seconds  from its arrival
+        trace_id only JSON lines show it; "" for a request that is not traced
         """
         request_id, name = _plain(observation.request_id), _plain(observation.model or model)
         if self._as_json:
-            log.info("request", extra={"fields": _fields(observation, request_id, name, code, seconds)})
+            log.info("request", extra={"fields": _fields(observation, request_id, name, code, seconds, trace_id)})
             return
         values = request_id or "-", observation.protocol, observation.method, name or "-", code, 1000 * seconds
         log.info("request %s: %s %s %s: %s in %.3f ms", *values)
 
 
-def _fields(observation: Observation, request_id: str, model: str, code: str, seconds: float) -> dict[str, Any]:
+def _fields(
+    observation: Observation, request_id: str, model: str, code: str, seconds: float, trace_id: str
+) -> dict[str, Any]:
     return {
         "request_id": request_id or None,
+        **({"trace_id": trace_id} if trace_id else {}),
         "protocol": observation.protocol,
         "method": observation.method,
         "model": model or None,

@@ -15,7 +15,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ladle.serving.telemetry.prometheus import EXAMPLE_LIMITS, LATENCY_LIMITS, QUEUE_LIMITS, SIZE_LIMITS
+from ladle.serving.telemetry.prometheus import (
+    EXAMPLE_LIMITS,
+    EXEMPLARS,
+    LATENCY_LIMITS,
+    QUEUE_LIMITS,
+    SIZE_LIMITS,
+)
 
 Snapshot = dict[str, list[Any]]
 """By metric: pairs [label values, value], of types that JSON has. A histogram is a list: its buckets, then its sum."""
@@ -54,6 +60,7 @@ class Metrics:
         self._loads: dict[tuple[str, str], list[float]] = {}
         self._versions: dict[tuple[str, str], int] = {}
         self._logged: dict[tuple[str, str], int] = {}
+        self._exemplars: dict[tuple[str, str, str, str], dict[int, tuple[str, str, float, float]]] = {}
         self._lock = threading.Lock()
 
     def request(self, model: str, api: str, entrypoint: str, code: str, seconds: float, signature: str = "") -> None:
@@ -70,6 +77,15 @@ class Metrics:
         micros = seconds * 1e6
         cells[bisect_left(LATENCY_LIMITS, micros)] += 1
         cells[-1] += micros
+
+    def exemplar(self, key: tuple[str, str, str, str], seconds: float, trace_id: str, span_id: str) -> None:
+        """Keeps a traced request as the example of its bucket of the request latency.
+
+        key  model, signature, api and entrypoint, as in `request`
+        """
+        micros = seconds * 1e6
+        place = bisect_left(LATENCY_LIMITS, micros)
+        self._exemplars.setdefault(key, {})[place] = trace_id, span_id, micros, time.time()
 
     def _new_request(self, key: tuple[str, str, str, str, str]) -> list[float]:
         model, _, api, entrypoint, code = key
@@ -245,6 +261,11 @@ class Metrics:
         for metric, values in found.items():
             yield
             snapshot[metric] = _rows(list(values.items()))
+        if self._exemplars:
+            snapshot[EXEMPLARS] = [
+                [list(key), [[place, *value] for place, value in list(places.items())]]
+                for key, places in list(self._exemplars.items())
+            ]
 
 
 def _rows(items: Iterable[tuple[Any, Any]]) -> list[Any]:

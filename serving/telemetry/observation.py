@@ -28,12 +28,16 @@ class Observation:
     output_filter      outputs that a predict asked for; empty: all
     tasks              of a multi_inference
 
+    span               of OpenTelemetry; None if the request is not traced
+    epoch_ns           nanoseconds since 1970 at which the clock of the times was 0, for its spans
+
     Times are `time.perf_counter()` seconds; 0.0: it did not come to that.
     """
 
     __slots__ = (
-        "arrived", "began", "ended", "inputs", "kind", "merged", "merged_rows", "method", "model", "output_filter",
-        "outputs", "padding", "protocol", "queued", "request_id", "rows", "signature", "tasks", "version",
+        "arrived", "began", "ended", "epoch_ns", "inputs", "kind", "merged", "merged_rows", "method", "model",
+        "output_filter", "outputs", "padding", "protocol", "queued", "request_id", "rows", "signature", "span",
+        "tasks", "version",
     )  # fmt: skip
 
     def __init__(self, protocol: str, method: str, request_id: str, arrived: float) -> None:
@@ -45,6 +49,8 @@ class Observation:
         self.rows = 0
         self.merged: Sequence[Any] = ()
         self.kind = ""
+        self.span: Any = None
+        self.epoch_ns = 0
         self.inputs: Any = ()
         self.outputs: Any = ()
         self.output_filter: Sequence[str] = ()

@@ -25,6 +25,9 @@ QUEUE_LIMITS = _exponential(100, 1.2, 52)
 SIZE_LIMITS = _exponential(1, 2, 15)
 _SERIES_IN_PIECE = 16
 EXAMPLE_LIMITS = _exponential(1, 2, 15)
+OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
+EXEMPLARS = "own_request_latency_exemplars"
+"""In a snapshot, beside the metrics: by labels, [bucket, trace id, span id, value, seconds since 1970] each."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,13 @@ METRICS = {
 }
 
 
-async def render_in_pieces(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> bytes:
-    """`render`, giving way to the event loop after every piece: hundreds of models would hold up requests."""
+async def render_in_pieces(snapshots: Sequence[Mapping[str, Sequence[Any]]], openmetrics: bool = False) -> bytes:
+    """`render`, giving way to the event loop after every piece: hundreds of models would hold up requests.
+
+    openmetrics  as OpenMetrics, with exemplars
+    """
     pieces = []
-    for piece in _render(snapshots):
+    for piece in _render_open(snapshots) if openmetrics else _render(snapshots):
         pieces.append(piece)
         await asyncio.sleep(0)
     return b"".join(pieces)
@@ -111,6 +117,41 @@ def _render(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> Iterator[bytes]
         for start in range(0, len(series), _SERIES_IN_PIECE):
             lines = [_series(metric, labels, value) for labels, value in series[start : start + _SERIES_IN_PIECE]]
             yield "".join(lines).encode("utf-8", "replace")
+
+
+def _render_open(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> Iterator[bytes]:
+    """The text as OpenMetrics: a counter's name must end in _total, so one that does not is of no known type."""
+    kinds = {metric.name: metric for metric in METRICS.values()}
+    exemplars = _exemplars(snapshots)
+    for piece in _render(snapshots):
+        lines = piece.decode("utf-8", "replace").splitlines()
+        for place, line in enumerate(lines):
+            if line.startswith("# TYPE "):
+                metric = kinds[line.split()[2]]
+                kind = metric.kind if metric.kind != "counter" or metric.name.endswith("_total") else "unknown"
+                name = metric.name.removesuffix("_total") if kind == "counter" else metric.name
+                lines[place] = f"# TYPE {name} {kind}"
+            elif exemplars and line.rpartition(" ")[0] in exemplars:
+                lines[place] = f"{line} # {exemplars[line.rpartition(' ')[0]]}"
+        yield "".join(f"{line}\n" for line in lines).encode()
+    yield b"# EOF\n"
+
+
+def _exemplars(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, str]:
+    """The newest exemplar of each bucket, by the bucket's line without its number."""
+    metric = METRICS["own_request_latency"]
+    found: dict[str, str] = {}
+    since: dict[str, float] = {}
+    limits = [*(f"{limit:.6g}" for limit in metric.limits), "+Inf"]
+    for snapshot in snapshots:
+        for labels, places in snapshot.get(EXEMPLARS, ()):
+            for place, trace_id, span_id, value, moment in places:
+                line = _line(f"{metric.name}_bucket", metric, labels, "", f'le="{limits[place]}"')
+                line = line.replace("%%", "%").strip()
+                if moment >= since.get(line, 0.0):
+                    since[line] = moment
+                    found[line] = f'{{trace_id="{trace_id}",span_id="{span_id}"}} {value:.6g} {moment:.3f}'
+    return found
 
 
 def _sum(a: Any, b: Any) -> Any:
