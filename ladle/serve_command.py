@@ -45,7 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
     from ladle.serving.flags import FLAGS
 
     parser = argparse.ArgumentParser(prog="ladle serve")
-    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="model repository to serve")
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="FOLDER",
+        help="model repository to serve; s3://, gs://, az://, https:// too",
+    )
     for flag in FLAGS:
         parser.add_argument(_option(flag.name), help=flag.help.replace("%", "%%") or None)
     return parser
@@ -72,7 +78,7 @@ def server_flags(arguments: Sequence[str]) -> list[str]:
     if names & ABOUT:
         return flags
     _check(names, folders)
-    flags += [f"--repository={Path(folder).resolve()}" for folder in folders]
+    flags += [f"--repository={folder if '://' in folder else Path(folder).resolve()}" for folder in folders]
     if not folders and not names & MODELS:
         flags.append(f"--repository={Path(REPOSITORY).resolve()}")
     return flags + [default for default in DEFAULTS if default.partition("=")[0] not in names]

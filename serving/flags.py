@@ -47,11 +47,24 @@ FLAGS = [
         (
             "repository",
             "",
-            "folder of models: serve every <name>/<version>/ in it, also those that appear later (ours)",
+            "folder of models, or s3://, gs://, az://, https://: serve every <name>/<version>/ in it, also those that "
+            "appear later (ours)",
         ),
         ("model_name", "default", "name of the model in --model_base_path"),
         ("model_base_path", "", "folder of one model, with a subfolder per version"),
         ("model_config_file", "", "ModelServerConfig in text format: several models, version policies, labels"),
+        ("store_poll_wait_seconds", 10.0, "seconds between looks at object stores for new versions (ours)"),
+        (
+            "cache_dir",
+            "",
+            "folder for the versions that are fetched from object stores; default: $LADLE_CACHE/models, else "
+            "~/.cache/ladle/models (ours)",
+        ),
+        (
+            "max_cache_bytes",
+            -1,
+            "bytes that the versions in --cache_dir may take; -1: nine tenths of what is free there (ours)",
+        ),
         ("model_config_file_poll_wait_seconds", 0.0, "seconds between reads of that file; 0: read it once"),
         ("allow_config_reload", False, "let HandleReloadConfigRequest replace the models; needs --config_root (ours)"),
         (
@@ -272,6 +285,7 @@ EXAMPLES = """\
 Examples:
   python -m ladle.serving --repository=model_repository --port=8500 --rest_api_port=8501
   python -m ladle.serving --repository=model_repository --rest_api_port=8501 --workers=4 --enable_metrics
+  python -m ladle.serving --repository=s3://bucket/models --rest_api_port=8501 --cache_dir=/var/cache/models
   python -m ladle.serving --model_config_file=models.config --allow_config_reload --config_root=/models
   python -m ladle.serving --model_name=lenet5 --model_base_path=/models/lenet5 --rest_api_port=8501
   python -m ladle.serving --port 8500 --rest_api_port 8501 --model_config_file models.config

@@ -41,6 +41,7 @@ from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.scheduling.limits import queue_limits
 from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables.loader import make_loader
+from ladle.serving.stores.mirror import Mirror
 from ladle.serving.telemetry import prometheus
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
 from ladle.serving.telemetry.observer import make_observer
@@ -74,13 +75,15 @@ class Server:
             assembly.check(options)
             self._loader = make_loader(options, self._metrics)
             self._watcher: Watcher | None = None
+            self._mirror: Mirror | None = None
             self._manager: Versions
             configuration: Configuration
             if replica is not None:
                 self._manager = configuration = replica
             else:
-                repository = assembly.make_repository(options)
-                self._manager = manager = assembly.make_manager(options, self._loader, cpu_count())
+                self._mirror = assembly.make_mirror(options)
+                repository = assembly.make_repository(options, self._mirror)
+                self._manager = manager = assembly.make_manager(options, self._loader, cpu_count(), mirror=self._mirror)
                 configuration = self._watcher = assembly.make_watcher(options, repository, manager)
             self._settings = _grpc_settings(options, replica is not None, self._keep)
             self._backend, self._backend_reason = backend.choose(self._settings)
@@ -150,6 +153,8 @@ class Server:
         self._rest.is_draining = True
         if self._watcher is not None:
             self._watcher.stop()
+        if self._mirror is not None:
+            self._mirror.stop()
         grace_s = self._options.shutdown_grace_seconds
         await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
         if self._request_log is not None:
@@ -172,7 +177,8 @@ class Server:
             found: Sequence[Snapshot] = await self._replica.scrape()
             return found
         self._metrics.set_available(self._manager.available())
-        return [await self._metrics.snapshot_in_pieces()]
+        stores = self._mirror.snapshot() if self._mirror is not None else {}
+        return [await self._metrics.snapshot_in_pieces(), *filter(None, [stores])]
 
     def _snapshot(self) -> Snapshot:
         """This process's metrics."""

@@ -28,7 +28,7 @@ ORDER = {
     "ladle": "__main__ completion_command command doctor_command serve_command data_command version",
     "serving": """
         __main__ command worker_command server flags unused config_writer workers grpc rest open_inference
-        request_log dataplane scheduling repository servables telemetry runtime errors""",
+        request_log dataplane scheduling repository stores servables telemetry runtime errors""",
     "serving.grpc": """
         backend native api open_inference health reflection reload predict_request predict_response unpacking
         wire calls http2""",

@@ -20,7 +20,7 @@ from ladle.serving.flags import FLAGS
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "SECURITY.md").read_text()
 LIMIT = re.compile("max_.*|.*_seconds|rest_api_timeout_in_ms")
-NO_LIMITS = {"file_system_poll_wait_seconds", "model_config_file_poll_wait_seconds"}
+NO_LIMITS = {"file_system_poll_wait_seconds", "model_config_file_poll_wait_seconds", "store_poll_wait_seconds"}
 
 
 def rows(pattern: str) -> dict[str, str]:

@@ -180,6 +180,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    if arguments.to:
+        return _upload(arguments)
     if not (arguments.runs / arguments.name).is_dir() and not arguments.run_folder:
         _described(arguments.name)
     files = _keras_files(arguments)
@@ -199,6 +201,29 @@ def _export(arguments: argparse.Namespace) -> int:
         arguments.name, folder, arguments.repository, arguments.data_path, arguments.skip_broken
     )
     _print({"network": arguments.name, "version": str(version.folder)}, arguments.json)
+    return DONE
+
+
+def _upload(arguments: argparse.Namespace) -> int:
+    from ladle.training.errors import UsageError
+    from ladle.training.store import publish, upload
+
+    if _keras_files(arguments) or arguments.run_folder:
+        raise UsageError("--to uploads a version of the repository; give it without --run, --keras, --h5 and --weights")
+    target = upload.Target(arguments.to)  # a wrong URL must not show up after the export
+    if not publish.versions(arguments.repository / arguments.name):
+        _start_tensorflow()
+        from ladle.training.loop import run_folder
+        from ladle.training.run import session
+
+        folder = run_folder.newest(arguments.runs, arguments.name)
+        session.export_run(arguments.name, folder, arguments.repository, arguments.data_path, arguments.skip_broken)
+    version = publish.newest(arguments.repository, arguments.name)
+    url = target.upload(arguments.name, version)
+    if arguments.json:
+        _print({"network": arguments.name, "version": str(version), "url": url}, True)
+    else:
+        print(url, flush=True)
     return DONE
 
 

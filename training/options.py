@@ -29,7 +29,8 @@ examples:
     "export": """examples:
   ladle export lenet5                         # the best epoch of its newest run, finished or not
   ladle export lenet5 --keras lenet5.keras    # for Keras, and for ladle train --initial-weights
-  ladle export lenet5 --weights lenet5.weights.h5""",
+  ladle export lenet5 --weights lenet5.weights.h5
+  ladle export lenet5 --to s3://bucket/models # where ladle serve s3://bucket/models finds it""",
 }
 PROGRAMS = {name: f"ladle {name}" for name in ("train", "evaluate", "export")} | {"list": "ladle networks"}
 """What users type for each command."""
@@ -171,6 +172,12 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     _runs(export)
     _data_path(export)
     _places(export)
+    export.add_argument(
+        "--to",
+        metavar="URL",
+        help="upload the newest version in the repository to s3://, gs:// or az://BUCKET/FOLDER, as the next version "
+        "there; without a version, the run is exported first",
+    )
     files = export.add_argument_group("Keras files, written instead of a version")
     files.add_argument("--keras", type=Path, metavar="FILE", help="write the whole model as FILE, NAME.keras")
     files.add_argument("--h5", type=Path, metavar="FILE", help="write the whole model as FILE, NAME.h5")

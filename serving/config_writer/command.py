@@ -15,12 +15,17 @@ from google.protobuf import text_format
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.versions import find_versions
+from ladle.serving.config_writer import index
 from ladle.serving.config_writer.labels import LabelRequest, Plan, decide
 from ladle.serving.config_writer.merging import can_be_merged, version_parameters, write_parameters
 from ladle.serving.errors import ServingError
 from ladle.serving.repository.config import read_models
 from ladle.serving.repository.folders import MODEL_NAMES, ModelConfig
 from ladle.serving.runtime.text_proto import read_text_proto
+from ladle.serving.stores import location
+from ladle.serving.stores.catalog import INDEX
+from ladle.serving.stores.location import is_remote
+from ladle.serving.stores.mirror import look
 
 MODELS, BATCHING, MONITORING = "models.config", "batching.config", "monitoring.config"
 SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
@@ -37,19 +42,27 @@ EPILOG = """examples:
   ladle config --promote unet                               stable moves to canary's version
   ladle config --stable unet=1                              and moves back
   ladle config --repository models --mounted-at /srv/models --output conf
+  ladle config --repository s3://bucket/models              ./models.config with base paths in the bucket
+  ladle config --index                                      the list of files for a web server that shows the folder
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the files. The exit code: 0 done, 1 failed, 2 misused."""
     given = build_parser().parse_args(argv)
-    output = given.output or given.repository
+    is_stored = is_remote(given.repository)
+    output = given.output or (Path() if is_stored else Path(given.repository))
     try:
-        found = _models(given.repository)
+        found = _stored_models(given.repository) if is_stored else _models(Path(given.repository))
+        if is_stored and given.index:
+            raise ValueError("--index: only a folder that a web server shows needs a list; leave it out")
+        given.mounted_at = given.mounted_at or (given.repository if is_stored else "/models")
         requests = _requests(given, found)
         before = {model.name: model for model in read_models(output / MODELS)} if (output / MODELS).exists() else {}
         plans = {name: _plan(name, versions, before.get(name), requests) for name, versions in found.items()}
-        merged = _write(output, plans, found, given.mounted_at)
+        merged = _write(output, plans, {} if is_stored else found, given.mounted_at)
+        if given.index:
+            index.write(Path(given.repository), found)
     except ServingError as error:
         print(f"ladle config: {error.message}", file=sys.stderr)
         return 1
@@ -84,18 +97,23 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--repository",
-        type=Path,
-        default=Path("model_repository"),
+        default="model_repository",
         metavar="DIR",
-        help="folder of the models (default: %(default)s)",
+        help="folder of the models, or s3://, gs://, az:// or https:// (default: %(default)s)",
     )
-    add("--output", type=Path, metavar="DIR", help="folder for the files (default: the repository)")
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the files (default: the repository, or the current folder if that is in a store)",
+    )
     add(
         "--mounted-at",
-        default="/models",
         metavar="PATH",
-        help="absolute path of the repository as the server sees it (default: %(default)s, as in the containers)",
+        help="absolute path of the repository as the server sees it (default: /models, as in the containers; of a "
+        "repository in a store, its URL)",
     )
+    add("--index", action="store_true", help=f"write {INDEX}, too, which https:// repositories need")
     add("--stable", action="append", default=[], metavar="NAME=VERSION", help="version for stable; repeatable")
     add("--canary", action="append", default=[], metavar="NAME=VERSION", help="version for canary; repeatable")
     add("--promote", action="append", default=[], metavar="NAME", help="move stable to canary's version; repeatable")
@@ -120,9 +138,23 @@ def _models(repository: Path) -> dict[str, dict[int, Path]]:
     return found
 
 
+def _stored_models(url: str) -> dict[str, dict[int, Path]]:
+    """The versions in a store, by model; their folders are only names. ServingError when the store fails."""
+    found = {
+        model: {number: Path(version.path) for number, version in sorted(versions.items()) if version.has_model}
+        for model, versions in sorted(look(location.parse(url)).models.items())
+        if re.fullmatch(MODEL_NAMES, model)
+    }
+    if not any(found.values()):
+        raise ValueError(
+            f"{url} has no <name>/<version>/saved_model.pb or .pbtxt; `ladle export NAME --to` puts one there"
+        )
+    return {model: versions for model, versions in found.items() if versions}
+
+
 def _requests(given: argparse.Namespace, found: Mapping[str, Any]) -> dict[str, LabelRequest]:
     """The options --stable, --canary and --promote, by model. ValueError names a bad option."""
-    if not given.mounted_at.startswith("/"):
+    if not given.mounted_at.startswith("/") and not is_remote(given.mounted_at):
         raise ValueError(f"got --mounted-at {given.mounted_at}; expected an absolute path, for example /models")
     asked: dict[str, dict[str, Any]] = {name: {"promote": True} for name in given.promote}
     for label in ("stable", "canary"):
@@ -153,7 +185,10 @@ def _plan(
 def _write(
     output: Path, plans: Mapping[str, Plan], found: Mapping[str, Mapping[int, Path]], mounted_at: str
 ) -> dict[str, list[int]]:
-    """Write all files; return the versions whose requests can be batched, by model."""
+    """Write all files; return the versions whose requests can be batched, by model.
+
+    found  folders of the versions, which get a file if they can be batched; of a store, none
+    """
     output.mkdir(parents=True, exist_ok=True)
     ours = resources.files(__package__)
     for name in (BATCHING, MONITORING):
@@ -162,7 +197,7 @@ def _write(
     # The files of versions come before models.config: a server that reads it loads a version with its parameters.
     text = version_parameters(read_text_proto(output / BATCHING, pb.BatchingParameters))
     merged = {
-        model: [version for version in plan.versions if can_be_merged(found[model][version])]
+        model: [version for version in plan.versions if model in found and can_be_merged(found[model][version])]
         for model, plan in plans.items()
     }
     for model, versions in merged.items():

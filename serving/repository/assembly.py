@@ -13,10 +13,19 @@ from typing import Any
 
 from ladle.serving.errors import InvalidArgument, StartError
 from ladle.serving.repository import config
-from ladle.serving.repository.folders import ConfiguredRepository, FolderRepository, ModelConfig, Repository
+from ladle.serving.repository.folders import (
+    ConfiguredRepository,
+    FolderRepository,
+    ModelConfig,
+    Repository,
+    StoreRepository,
+)
 from ladle.serving.repository.manager import Load, Manager
 from ladle.serving.repository.versions import L, Versions, describe
 from ladle.serving.repository.watcher import Watcher
+from ladle.serving.stores import location
+from ladle.serving.stores.location import is_remote
+from ladle.serving.stores.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +98,27 @@ def check(options: SimpleNamespace) -> None:
         ) from None
 
 
-def make_repository(options: SimpleNamespace) -> Repository:
-    """The models of --repository, --model_config_file or --model_base_path; InvalidArgument for unusable ones."""
+def make_mirror(options: SimpleNamespace) -> Mirror:
+    """The object stores that the flags describe; nothing is opened yet."""
+    # A server that looks at folders only once does so with stores, too.
+    poll_s = options.store_poll_wait_seconds if options.file_system_poll_wait_seconds > 0 else 0.0
+    return Mirror(_cache_dir(options), options.max_cache_bytes, max(0.0, poll_s))
+
+
+def _cache_dir(options: SimpleNamespace) -> Path:
+    if options.cache_dir:
+        return Path(options.cache_dir).absolute()
+    return Path(os.environ.get("LADLE_CACHE") or Path.home() / ".cache" / "ladle") / "models"
+
+
+def make_repository(options: SimpleNamespace, mirror: Mirror | None = None) -> Repository:
+    """The models of --repository, --model_config_file or --model_base_path; InvalidArgument for unusable ones.
+
+    mirror  of the object stores; its ServingErrors when a store can never answer as things are
+    """
+    mirror = mirror or make_mirror(options)
+    if is_remote(options.repository):
+        return StoreRepository(location.parse(options.repository), mirror, names=options.model_name_pattern)
     if options.repository:
         folder = Path(options.repository).absolute()
         if not folder.is_dir():
@@ -100,20 +128,28 @@ def make_repository(options: SimpleNamespace) -> Repository:
         models = config.read_models(Path(options.model_config_file), _log_folder(options))
     else:
         config.check_base_path(options.model_name, options.model_base_path)
-        models = [ModelConfig(options.model_name, Path(options.model_base_path))]
-    return ConfiguredRepository(models, options.missing_base_path_stops_poll)
+        path = options.model_base_path
+        models = [
+            ModelConfig(options.model_name, Path(path), location=location.parse(path) if is_remote(path) else None)
+        ]
+    return ConfiguredRepository(models, options.missing_base_path_stops_poll, mirror)
 
 
 def make_manager(
-    options: SimpleNamespace, load: Load[L], threads: int, show: Callable[[], None] = lambda: None
+    options: SimpleNamespace,
+    load: Load[L],
+    threads: int,
+    show: Callable[[], None] = lambda: None,
+    mirror: Mirror | None = None,
 ) -> Manager[L]:
     """The manager that the flags describe.
 
     load     makes a servable of (model, version, folder)
     threads  versions that load at once, unless --num_load_threads says otherwise
     show     called after each change
+    mirror   of the object stores
     """
-    return Manager(
+    manager = Manager(
         load,
         retries=max(0, options.max_num_load_retries),
         retry_interval_s=max(0.0, options.load_retry_interval_micros / 1e6),
@@ -121,7 +157,11 @@ def make_manager(
         retry_changed=options.retry_changed_versions,
         unload_first=options.version_transition_policy == "resource",
         show=show,
+        files=mirror,
     )
+    if mirror is not None:
+        mirror.in_use = manager.folders
+    return manager
 
 
 def make_watcher(options: SimpleNamespace, repository: Repository, manager: Manager[Any]) -> Watcher:

@@ -10,6 +10,7 @@ from ladle.serving.errors import InvalidArgument, NotFound, PermissionDenied
 from ladle.serving.repository.folders import ModelConfig, Policy, RequestLogging
 from ladle.serving.runtime.paths import is_inside
 from ladle.serving.runtime.text_proto import read_text_proto
+from ladle.serving.stores import location
 
 COLLECTOR = "file"
 """The one type of log collector: TFRecord files in a folder of the server."""
@@ -42,6 +43,7 @@ def parse_models(config: Any, root: Path | None = None, log_folder: Path | None 
             dict(entry.version_labels),
             root,
             logged,
+            location.parse(entry.base_path) if location.is_remote(entry.base_path) else None,
         )
         for entry, logged in zip(entries, logging, strict=True)
     ]
@@ -60,17 +62,18 @@ def check_paths(config: Any, root: Path | None = None) -> None:
     # TensorFlow Serving checks all names before the first path, so the second fault of a config never hides the first.
     for entry in config.model_config_list.config:
         check_base_path(entry.name, entry.base_path)
-        if root is not None and not is_inside(_path(entry.base_path), root):
+        if root is not None and (location.is_remote(entry.base_path) or not is_inside(_path(entry.base_path), root)):
             raise PermissionDenied(f"The base path of model {entry.name} is not below the server's --config_root")
 
 
 def check_base_path(name: str, base_path: str) -> None:
-    """InvalidArgument for a relative base path, and for a URI of a remote file system."""
-    if "://" in base_path and not base_path.startswith("file://"):
-        raise InvalidArgument(
-            f"model {name}: got base path {base_path}; expected an absolute path on the server's own machine; "
-            "mount or copy the models there"
-        )
+    """InvalidArgument for a relative base path, and for a URI of a file system that is not supported."""
+    if location.is_remote(base_path):
+        try:
+            location.parse(base_path)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"model {name}: {error.message}") from None
+        return
     if not _path(base_path).is_absolute():
         raise InvalidArgument(f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}")
 

@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 
 from ladle.clients.wire import versions
 from ladle.serving.runtime.paths import is_inside
+from ladle.serving.stores.location import Location
+from ladle.serving.stores.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +55,9 @@ class RequestLogging:
 class ModelConfig:
     """A model to serve: where its versions appear, which of them to load, and their labels.
 
-    root     folder that the base path must not leave through a symbolic link; None: no limit
-    logging  of its requests; None: they are not logged
+    root      folder that the base path must not leave through a symbolic link; None: no limit
+    logging   of its requests; None: they are not logged
+    location  where the versions are, if it is an object store; `base_path` is then no folder
     """
 
     name: str
@@ -63,6 +66,7 @@ class ModelConfig:
     labels: Mapping[str, int] = field(default_factory=dict)
     root: Path | None = None
     logging: RequestLogging | None = None
+    location: Location | None = None
 
 
 class Repository(Protocol):
@@ -74,8 +78,10 @@ class Repository(Protocol):
     """
 
     requires_models: bool
-    is_readable: bool
     root: Path | None
+
+    @property
+    def is_readable(self) -> bool: ...
 
     def poll(self) -> VersionFolders:
         """The aspired versions that are on disk now."""
@@ -109,15 +115,21 @@ class ConfiguredRepository:
     unload it.
 
     missing_stops  a missing base path leaves all models as they are, as in TensorFlow Serving
+    mirror         of the object stores in which base paths may lie
     """
 
     requires_models = True
     is_readable = True
     root: Path | None = None
 
-    def __init__(self, models: Collection[ModelConfig], missing_stops: bool = False) -> None:
+    def __init__(
+        self, models: Collection[ModelConfig], missing_stops: bool = False, mirror: Mirror | None = None
+    ) -> None:
+        """ServingError when a base path lies in a store that can never answer as things are."""
         self._models = {model.name: model for model in models}
         self._missing_stops = missing_stops
+        self._mirror = mirror
+        self._open(models)
         self._before: VersionFolders = {}
         self._warnings = _Warnings()
 
@@ -125,7 +137,8 @@ class ConfiguredRepository:
         return self._models
 
     def replace(self, models: Collection[ModelConfig]) -> None:
-        """From the next poll on, serve these models and no others."""
+        """From the next poll on, serve these models and no others. ServingError as for the first models."""
+        self._open(models)
         old, self._models = self._models, {model.name: model for model in models}
         # A model that keeps its base path keeps its versions if the path is missing at the next poll.
         self._before = {
@@ -133,6 +146,13 @@ class ConfiguredRepository:
             for name, versions in self._before.items()
             if name in self._models and self._models[name].base_path == old[name].base_path
         }
+        if self._mirror is not None:
+            self._mirror.keep_only({(model.location, False) for model in models if model.location is not None})
+
+    def _open(self, models: Collection[ModelConfig]) -> None:
+        for model in models:
+            if model.location is not None and self._mirror is not None:
+                self._mirror.open(model.location, is_repository=False)
 
     def poll(self) -> VersionFolders:
         aspired: VersionFolders = {}
@@ -150,6 +170,9 @@ class ConfiguredRepository:
         return self._before
 
     def _find(self, model: ModelConfig) -> dict[int, Path] | None:
+        if model.location is not None and self._mirror is not None:
+            stored = self._mirror.find(model.location, is_repository=False)
+            return None if stored is None else stored.get("")
         if model.root is not None and not is_inside(model.base_path, model.root):
             self._warnings.set(model.name, f"the base path {model.base_path} leads out of --config_root; waiting")
             return None
@@ -170,7 +193,8 @@ def _look(base_path: Path) -> tuple[dict[int, Path] | None, str]:
 
 def _warning(model: ModelConfig, found: Mapping[int, Path]) -> str:
     if not found:
-        return f"{model.base_path} holds no version; put the SavedModel into a folder named by a number, for example 1"
+        where = model.location or model.base_path
+        return f"{where} holds no version; put the SavedModel into a folder named by a number, for example 1"
     absent = sorted(set(model.policy.versions) - set(found)) if model.policy.kind == "specific" else []
     return f"versions {', '.join(map(str, absent))} are configured but missing" if absent else ""
 
@@ -227,6 +251,47 @@ class FolderRepository:
                 self._refused.add(name)
                 log.warning("folder %r is not served; a model's name must match %s", name, self._names.pattern)
         self._models = models
+
+
+class StoreRepository:
+    """A repository in an object store: <name>/<version>/, as in a folder. Models may come and go.
+
+    While the store does not answer, all models stay as they are.
+    """
+
+    requires_models = False
+    root: Path | None = None
+
+    def __init__(
+        self, location: Location, mirror: Mirror, policy: Policy | None = None, names: str = MODEL_NAMES
+    ) -> None:
+        """names: as for `FolderRepository`. ServingError when the store can never answer as things are."""
+        self._location = location
+        self._mirror = mirror
+        self._policy = policy or Policy()
+        self._names = re.compile(names)
+        self._models: dict[str, ModelConfig] = {}
+        self._warnings = _Warnings()
+        mirror.open(location, is_repository=True)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it is known what the store holds."""
+        return self._mirror.find(self._location, is_repository=True) is not None
+
+    def configured(self) -> dict[str, ModelConfig]:
+        return self._models
+
+    def poll(self) -> VersionFolders:
+        found = self._mirror.find(self._location, is_repository=True) or {}
+        aspired = {
+            name: {version: versions[version] for version in sorted(self._policy.choose(versions))}
+            for name, versions in sorted(found.items())
+            if self._names.fullmatch(name)
+        }
+        self._warnings.set(str(self._location), "" if aspired else "no <model>/<version>/saved_model.pb yet")
+        self._models = {name: ModelConfig(name, Path(name), self._policy) for name in aspired}
+        return aspired
 
 
 def find_versions(base_path: Path) -> dict[int, Path] | None:

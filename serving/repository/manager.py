@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
+from typing import Generic, Protocol
 
 from ladle.serving.errors import Cancelled, Internal, MissingOperation, ServingError
 from ladle.serving.repository.folders import stamp
@@ -28,6 +28,38 @@ Load = Callable[[str, int, Path], L]
 """(model, version, folder) -> servable, or ServingError."""
 
 
+class Files(Protocol):
+    """Brings the files of versions to this machine."""
+
+    def prepare(self, folder: Path) -> None:
+        """Fetch a version into its folder, unless it is there. ServingError says why that failed."""
+
+    def has_failed(self, folder: Path) -> bool:
+        """Whether the last attempt to fetch it failed. It is tried again when `is_due`, at any number of retries."""
+
+    def is_due(self, folder: Path) -> bool:
+        """Whether a version that could not be fetched or loaded is to be tried again."""
+
+    def notice(self, folder: Path) -> ServingError | None:
+        """What the status of an available version says beside its state."""
+
+
+class LocalFiles:
+    """The files are here already."""
+
+    def prepare(self, folder: Path) -> None:
+        pass
+
+    def has_failed(self, folder: Path) -> bool:
+        return False
+
+    def is_due(self, folder: Path) -> bool:
+        return False
+
+    def notice(self, folder: Path) -> ServingError | None:
+        return None
+
+
 @dataclass
 class Version(Generic[L]):
     """A version that the manager has seen.
@@ -38,6 +70,7 @@ class Version(Generic[L]):
     began       when that attempt began; time.monotonic()
     seen        its files at the last poll, if they differed from `stamp`
     reloads     whether it is loaded again while it serves
+    logged      the error that the log has; the same one is not logged again
     """
 
     model: str
@@ -51,6 +84,7 @@ class Version(Generic[L]):
     began: float = 0.0
     seen: object = None
     reloads: bool = False
+    logged: str = ""
     servable: L | None = None
 
 
@@ -64,6 +98,7 @@ class Manager(Generic[L]):
     retry_changed     load a version again once its files have changed, if it failed or a graph may have arrived
     unload_first      unload old versions before loading new ones, for models that do not fit into memory twice
     show              called after each change of the serving map or of a state, in the order of the changes
+    files             brings the files of versions here
     """
 
     def __init__(
@@ -75,8 +110,10 @@ class Manager(Generic[L]):
         retry_changed: bool = False,
         unload_first: bool = False,
         show: Callable[[], None] = lambda: None,
+        files: Files | None = None,
     ) -> None:
         self._load = load
+        self._files: Files = files or LocalFiles()
         self._retries = retries
         self._retry_interval_s = retry_interval_s
         self._retry_changed = retry_changed
@@ -96,7 +133,17 @@ class Manager(Generic[L]):
         """Number, state and error of every version seen so far, highest first; empty for an unknown model."""
         with self._changed:
             versions = self._versions.get(model, {})
-            return [(v.number, v.state, v.error) for _, v in sorted(versions.items(), reverse=True)]
+            return [
+                (v.number, v.state, self._files.notice(v.folder) if v.state is State.AVAILABLE else v.error)
+                for _, v in sorted(versions.items(), reverse=True)
+            ]
+
+    def folders(self) -> set[Path]:
+        """The folders of the versions that are loaded, or about to be."""
+        at_rest = (State.START, State.END)
+        with self._changed:
+            versions = [version for numbers in self._versions.values() for version in numbers.values()]
+            return {version.folder for version in versions if version.state not in at_rest}
 
     def models(self) -> list[str]:
         """Every model seen so far."""
@@ -160,7 +207,12 @@ class Manager(Generic[L]):
         with self._changed:
             ended = [v for versions in self._versions.values() for v in versions.values() if v.state is State.END]
         # The disk may be slow, and requests for status need the lock: stamps are taken without it.
-        return [version for version in ended if version.is_aspired and stamp(version.folder) != version.stamp]
+        return [version for version in ended if version.is_aspired and self._has_changed(version)]
+
+    def _has_changed(self, version: Version[L]) -> bool:
+        if self._files.is_due(version.folder):
+            return True
+        return not self._files.has_failed(version.folder) and stamp(version.folder) != version.stamp
 
     def _graphs_arrived(self) -> list[Version[L]]:
         """Versions that serve without a graph, whose files have changed since and stood still between two polls."""
@@ -206,7 +258,8 @@ class Manager(Generic[L]):
             has_ended = seen is not None and seen.state is State.END
             is_changed = any(version is seen for version in changed)
             if seen is None or (has_ended and (is_changed or not seen.is_aspired)):
-                versions[number] = Version(model, number, folder)
+                logged = seen.logged if seen is not None else ""
+                versions[number] = Version(model, number, folder, logged=logged)
             else:
                 if not seen.is_aspired:
                     seen.folder = folder
@@ -281,8 +334,9 @@ class Manager(Generic[L]):
         if version.state is not State.LOADING:
             return
         version.attempts += 1
-        version.stamp = stamp(version.folder)  # before the load: a file that changes during it counts as changed
         try:
+            self._files.prepare(version.folder)
+            version.stamp = stamp(version.folder)  # before the load: a file that changes during it counts as changed
             servable = self._load(version.model, version.number, version.folder)
         except ServingError as error:
             self._failed(version, error)
@@ -335,14 +389,17 @@ class Manager(Generic[L]):
             if version.state is not State.LOADING:
                 return
             version.error = error
-            if version.attempts <= self._retries and is_worth_retrying(error):
+            is_here = not self._files.has_failed(version.folder)
+            if is_here and version.attempts <= self._retries and is_worth_retrying(error):
                 log.warning("%s: not loaded, next attempt in %g s: %s", name, self._retry_interval_s, error)
                 retry = threading.Timer(max(0.0, self._retry_interval_s), self._jobs.put, [version])
                 retry.daemon = True
                 retry.start()
                 self._notify()
                 return
-            log.error("%s: not loaded: %s", name, error)
+            if is_here or str(error) != version.logged:
+                log.error("%s: not loaded: %s%s", name, error, "" if is_here else "; it is tried again")
+            version.logged = str(error)
             version.state = State.END
             self._transition(version.model)
             self._notify()

@@ -162,7 +162,7 @@ def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
         batching=batching,
         own_batching=options.enable_per_model_batching_parameters,
         allow_symlinks=options.allow_symlinks,
-        root=Path(options.repository).absolute() if options.repository else None,
+        root=Path(options.repository).absolute() if options.repository and "://" not in options.repository else None,
     )
 
 

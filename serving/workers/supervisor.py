@@ -60,9 +60,10 @@ class Supervisor:
         self._workers: dict[int, Worker] = {}  # by slot, those that still load included
         try:
             assembly.check(options)
-            repository = assembly.make_repository(options)
+            self._mirror = assembly.make_mirror(options)
+            repository = assembly.make_repository(options, self._mirror)
             self._watcher: Any = None
-            self._manager = assembly.make_manager(options, self._pool.load, cpu_count(), self._show)
+            self._manager = assembly.make_manager(options, self._pool.load, cpu_count(), self._show, self._mirror)
             self._watcher = assembly.make_watcher(options, repository, self._manager)
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
@@ -83,6 +84,7 @@ class Supervisor:
             log.info("stopping: %d workers answer the requests in flight", self._pool.size())
         finally:
             self._watcher.stop()
+            self._mirror.stop()
             self._stop.set()
             self._end_workers()
             for port in ports:
@@ -166,7 +168,7 @@ class Supervisor:
                 [*command, *self._arguments], pass_fds=inherited, start_new_session=True, env=_environment()
             )
             connection = Connection(own_end.detach())
-        operations: dict[str, Callable[..., Any]] = {"reload": self._reload, "scrape": self._pool.snapshots}
+        operations: dict[str, Callable[..., Any]] = {"reload": self._reload, "scrape": self._snapshots}
         channel = Channel(connection, operations)
         worker = Worker(process, channel)
         self._processes[slot] = process
@@ -241,6 +243,10 @@ class Supervisor:
                 starting=watcher.starting(),
             )
         )
+
+    def _snapshots(self) -> list[Any]:
+        """The metrics of all workers, and those of the object stores, which only this process asks."""
+        return [*self._pool.snapshots(), self._mirror.snapshot()]
 
     def _reload(self, config: bytes) -> list[str]:
         added: list[str] = self._watcher.reload(pb.ModelServerConfig.FromString(config))
