@@ -260,6 +260,11 @@ FLAGS = [
             "",
             "http://HOST:PORT of an OpenTelemetry collector that gets the traces; OTEL_* variables count, too (ours)",
         ),
+        (
+            "profile_dir",
+            "",
+            "folder of TensorBoard's logs: turns tensorflow.ProfilerService on, which writes profiles below it (ours)",
+        ),
         ("log_format", "text", "text, or json: each line of the log is a JSON object (ours)"),
     ),
     *_group(

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,12 +17,14 @@ import numpy as np
 import onnxruntime
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.otlp import is_wanted
 from ladle.serving.dataplane.core import Core
 from ladle.serving.errors import InvalidArgument, ServingError, StartError
 from ladle.serving.grpc import backend
 from ladle.serving.grpc.api import GrpcApi
 from ladle.serving.grpc.http2 import application
+from ladle.serving.grpc.profiler import ProfilerApi
 from ladle.serving.grpc.reload import ReloadApi
 from ladle.serving.repository import assembly
 from ladle.serving.repository.assembly import missing_rest_api
@@ -40,6 +42,7 @@ from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.scheduling.limits import queue_limits
 from ladle.serving.scheduling.scheduler import Scheduler
+from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.loader import make_loader
 from ladle.serving.stores.mirror import Mirror
 from ladle.serving.telemetry import prometheus
@@ -107,6 +110,7 @@ class Server:
             ReloadApi(self._core, options.allow_config_reload, self._counters),
             observer,
             self._snapshots,
+            ProfilerApi(_profile_folder(options), observer, self._time_operators),
         )
         self._rest = RestApi(
             self._core,
@@ -162,6 +166,23 @@ class Server:
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
         log.info("stopped")
+
+    def _time_operators(
+        self, model: str, version: int, signature: str, inputs: Mapping[str, Array]
+    ) -> list[tuple[str, float, float]]:
+        """The operators of one run and their seconds from its start; none for a version without a graph."""
+        try:
+            servable = self._manager.serving_map.find(model, version)
+        except ServingError:  # unloaded meanwhile
+            return []
+        engine = servable.engines.get(signature)
+        if not isinstance(engine, OnnxEngine):
+            return []
+        try:
+            return engine.time_operators(signature, inputs)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
+            log.warning("%s version %d: its operators were not timed: %s", model, version, error)
+            return []
 
     def _counters(self) -> dict[str, float]:
         """This process's counters, by the names that Prometheus sees."""
@@ -269,6 +290,16 @@ def _metrics_path(options: SimpleNamespace) -> str:
             f"got monitoring path {path}; expected a path outside /v1/ and /v2/, such as {prometheus.PATH}"
         )
     return path if is_enabled else ""
+
+
+def _profile_folder(options: SimpleNamespace) -> Path | None:
+    """The folder of profiles; None if the profiler is off. InvalidArgument when it is no folder."""
+    if not options.profile_dir:
+        return None
+    folder = Path(options.profile_dir).absolute()
+    if not folder.is_dir():
+        raise StartError(f"INVALID_ARGUMENT: got --profile_dir={options.profile_dir}; expected a folder to write into")
+    return folder
 
 
 def _grpc_settings(options: SimpleNamespace, share: bool, keep: Keep) -> backend.Settings:

@@ -30,7 +30,7 @@ ORDER = {
         __main__ command worker_command server flags unused config_writer workers grpc rest open_inference
         request_log dataplane scheduling repository stores servables telemetry runtime errors""",
     "serving.grpc": """
-        backend native api open_inference health reflection reload predict_request predict_response unpacking
+        backend native api open_inference profiler health reflection reload predict_request predict_response unpacking
         wire calls http2""",
     "serving.rest": "api open_inference routes compression http json",
     "serving.servables": """

@@ -22,7 +22,11 @@ from google.protobuf import descriptor_pb2
 PATH = Path(__file__).resolve().parents[1] / "clients" / "wire" / "descriptors.binpb"
 
 PACKAGES = ("tensorflow_serving.apis", "tensorflow_serving.config")
-MODULES = ("tensorflow.core.protobuf.saved_model_pb2", "tensorflow.core.example.example_pb2")
+MODULES = (
+    "tensorflow.core.protobuf.saved_model_pb2",
+    "tensorflow.core.example.example_pb2",
+    "tensorflow.tsl.profiler.protobuf.xplane_pb2",
+)
 
 _SESSION = "tensorflow/core/protobuf/config.proto"
 _WRAPPERS = "google/protobuf/wrappers.proto"
@@ -65,6 +69,20 @@ EXTRA = {
         package tensorflow.serving
         import tensorflow_serving/servables/tensorflow/session_bundle_config.proto
         message SavedModelBundleSourceAdapterConfig { tensorflow.serving.SessionBundleConfig legacy_config = 1000; }
+    """,
+    # Without the options and tools of a capture, which this server does not read.
+    "tensorflow/profiler_service.proto": """
+        package tensorflow
+        message ProfileRequest {
+          uint64 duration_ms = 1; uint64 max_events = 2; repeated string tools = 3; string repository_root = 5;
+          string session_id = 6; string host_name = 7;
+        }
+        message ProfileToolData { string name = 1; bytes data = 2; }
+        message ProfileResponse { repeated ProfileToolData tool_data = 6; bool empty_trace = 7; }
+        message TerminateRequest { string session_id = 1; }
+        message TerminateResponse { }
+        message MonitorRequest { uint64 duration_ms = 1; int32 monitoring_level = 2; bool timestamp = 3; }
+        message MonitorResponse { string data = 1; }
     """,
     "grpc/health/v1/health.proto": """
         package grpc.health.v1

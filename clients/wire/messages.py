@@ -107,6 +107,14 @@ MonitoringConfig = get("tensorflow.serving.MonitoringConfig")
 SSLConfig = get("tensorflow.serving.SSLConfig")
 PlatformConfigMap = get("tensorflow.serving.PlatformConfigMap")
 
+# Profiles
+ProfileRequest = get("tensorflow.ProfileRequest")
+ProfileResponse = get("tensorflow.ProfileResponse")
+TerminateRequest = get("tensorflow.TerminateRequest")
+TerminateResponse = get("tensorflow.TerminateResponse")
+MonitorRequest = get("tensorflow.MonitorRequest")
+MonitorResponse = get("tensorflow.MonitorResponse")
+
 # Logs and warm-up
 PredictionLog = get("tensorflow.serving.PredictionLog")
 

@@ -36,6 +36,7 @@ PREDICTION = "tensorflow.serving.PredictionService"
 MODEL = "tensorflow.serving.ModelService"
 HEALTH = "grpc.health.v1.Health"
 INFERENCE = "inference.GRPCInferenceService"
+PROFILER = "tensorflow.ProfilerService"
 
 METHODS = (
     Method(PREDICTION, "Predict", pb.PredictRequest, pb.PredictResponse),
@@ -48,6 +49,9 @@ METHODS = (
     Method(HEALTH, "Check", pb.HealthCheckRequest, pb.HealthCheckResponse),
     Method(HEALTH, "List", pb.HealthListRequest, pb.HealthListResponse),
     Method(HEALTH, "Watch", pb.HealthCheckRequest, pb.HealthCheckResponse, streaming=True),
+    Method(PROFILER, "Profile", pb.ProfileRequest, pb.ProfileResponse),
+    Method(PROFILER, "Terminate", pb.TerminateRequest, pb.TerminateResponse),
+    Method(PROFILER, "Monitor", pb.MonitorRequest, pb.MonitorResponse),
     Method(INFERENCE, "ServerLive", pb.ServerLiveRequest, pb.ServerLiveResponse),
     Method(INFERENCE, "ServerReady", pb.ServerReadyRequest, pb.ServerReadyResponse),
     Method(INFERENCE, "ModelReady", pb.ModelReadyRequest, pb.ModelReadyResponse),

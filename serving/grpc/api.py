@@ -22,6 +22,7 @@ from ladle.serving.grpc.health import Health
 from ladle.serving.grpc.open_inference import OpenInferenceApi
 from ladle.serving.grpc.predict_request import MatchedRequest, PredictRequestParser, spec_of
 from ladle.serving.grpc.predict_response import encode_response
+from ladle.serving.grpc.profiler import ProfilerApi
 from ladle.serving.grpc.reload import ReloadApi
 from ladle.serving.runtime.large_work import LargeWork
 from ladle.serving.runtime.log import log_caller_error
@@ -50,6 +51,7 @@ class GrpcApi:
     metrics     counts the requests
     observer    sees each request to a model
     snapshots   gives the metrics of every process of the server
+    profiler    tensorflow.ProfilerService; None: the server has none
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class GrpcApi:
         reload: ReloadApi | None = None,
         observer: Observer | None = None,
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
+        profiler: ProfilerApi | None = None,
     ) -> None:
         self._core = core
         self._content = content
@@ -68,6 +71,7 @@ class GrpcApi:
         self._metrics = metrics or Metrics()
         self._observer = observer
         self._large = LargeWork()
+        self._profiler = profiler
         self._health = Health(core.is_ready, core.index)
         self._reload = reload or ReloadApi(core, allowed=False)
         self._open_inference = OpenInferenceApi(core, self._health.is_serving, snapshots)
@@ -95,6 +99,19 @@ class GrpcApi:
                 "Watch": self._health.watch,
             },
             services.INFERENCE: self._open_inference_methods(),
+            **self._profiler_methods(),
+        }
+
+    def _profiler_methods(self) -> dict[str, dict[str, Any]]:
+        api = self._profiler
+        if api is None:
+            return {}
+        return {
+            services.PROFILER: {
+                "Profile": _handler(api.profile, pb.ProfileRequest),
+                "Terminate": _handler(api.terminate, pb.TerminateRequest),
+                "Monitor": _handler(api.monitor, pb.MonitorRequest),
+            }
         }
 
     def _open_inference_methods(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ class Observation:
     arrived            when the request had arrived
     queued             when its inputs had been read and it joined the queue
     began, ended       its run in the engine, or the first and last of several
+    finished           when its answer was ready
     rows               of its inputs
     merged             the tasks of its merged run, itself among them; empty if it ran alone
     merged_rows        of that run, without `padding`
@@ -35,9 +37,9 @@ class Observation:
     """
 
     __slots__ = (
-        "arrived", "began", "ended", "epoch_ns", "inputs", "kind", "merged", "merged_rows", "method", "model",
-        "output_filter", "outputs", "padding", "protocol", "queued", "request_id", "rows", "signature", "span",
-        "tasks", "version",
+        "arrived", "began", "ended", "epoch_ns", "finished", "inputs", "kind", "merged", "merged_rows", "method",
+        "model", "output_filter", "outputs", "padding", "protocol", "queued", "request_id", "rows", "signature",
+        "span", "tasks", "version",
     )  # fmt: skip
 
     def __init__(self, protocol: str, method: str, request_id: str, arrived: float) -> None:
@@ -45,7 +47,7 @@ class Observation:
         self.arrived = arrived
         self.model = self.signature = ""
         self.version = 0
-        self.queued = self.began = self.ended = 0.0
+        self.queued = self.began = self.ended = self.finished = 0.0
         self.rows = 0
         self.merged: Sequence[Any] = ()
         self.kind = ""
@@ -88,6 +90,13 @@ class Observation:
     def answer(self, kind: str, inputs: Any, outputs: Any, tasks: Sequence[Any] = ()) -> None:
         """The request has its answer."""
         self.kind, self.inputs, self.outputs, self.tasks = kind, inputs, outputs, tasks
+
+    def times(self) -> Observation:
+        """A copy that holds no inputs, no outputs and no other requests."""
+        found = copy.copy(self)
+        found.inputs = found.outputs = found.tasks = found.merged = ()
+        found.span = None
+        return found
 
     def queue_s(self) -> float | None:
         """Seconds that the request waited for an engine; None if it never ran."""

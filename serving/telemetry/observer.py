@@ -9,10 +9,32 @@ import time
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
+from ladle.clients.wire.arrays import Array
 from ladle.serving.telemetry.access_log import AccessLog
 from ladle.serving.telemetry.metrics import Metrics
 from ladle.serving.telemetry.observation import Observation
 from ladle.serving.telemetry.tracing import TraceContext, Tracing, ids
+
+MAX_CAPTURED = 100_000
+"""Requests of one profile."""
+_MAX_EXAMPLES = 16
+
+
+class Capture:
+    """The requests of a profile, and the inputs of one predict of each model, version and signature."""
+
+    def __init__(self) -> None:
+        self.requests: list[Observation] = []
+        self.examples: dict[tuple[str, int, str], Mapping[str, Array]] = {}
+
+    def add(self, observation: Observation) -> None:
+        """Takes a request that was answered, without its inputs and outputs."""
+        if len(self.requests) >= MAX_CAPTURED:
+            return
+        key = observation.model, observation.version, observation.signature
+        if observation.kind == "predict" and key not in self.examples and len(self.examples) < _MAX_EXAMPLES:
+            self.examples[key] = observation.inputs
+        self.requests.append(observation.times())
 
 
 class Observer:
@@ -22,6 +44,8 @@ class Observer:
     request_log  gets each request that was answered with OK
     tracing      makes spans
     metrics      keeps traced requests as exemplars of the latency
+
+    `capture` gets every request while a profile is taken.
     """
 
     def __init__(
@@ -35,6 +59,7 @@ class Observer:
         self._request_log = request_log
         self._tracing = tracing
         self._metrics = metrics
+        self.capture: Capture | None = None
 
     @property
     def traces(self) -> bool:
@@ -77,6 +102,9 @@ class Observer:
             if self._metrics is not None and code == "OK":
                 key = observation.model or model, observation.signature, api, observation.protocol.upper()
                 self._metrics.exemplar(key, seconds, trace_id, span_id)
+        observation.finished = time.perf_counter()
+        if self.capture is not None:
+            self.capture.add(observation)
         observation.merged = ()  # they hold the inputs of other requests
         if self._request_log is not None and code == "OK":
             self._request_log(observation)
@@ -94,7 +122,7 @@ def make_observer(
     metrics: Metrics,
 ) -> Observer | None:
     """The observer that the flags ask for; None if nothing is to be seen."""
-    if not options.access_log and request_log is None and tracing is None:
+    if not options.access_log and request_log is None and tracing is None and not options.profile_dir:
         return None
     access_log = AccessLog(as_json=options.log_format == "json") if options.access_log else None
     return Observer(access_log, request_log, tracing, metrics)
