@@ -491,6 +491,42 @@ def test_a_folder_without_a_saved_model_is_refused_in_one_sentence(
     assert told.err.count("\n") == 2  # after "loading TensorFlow ..."
 
 
+def test_an_output_may_have_the_name_of_an_input(tmp_path: Path) -> None:
+    """One is computed, the other is handed on."""
+    module = tf.Module()
+    module.run = tf.function(lambda x, key: {"x": x * 2.0, "key": key, "sum": x + 1.0})
+    specs = {"x": tf.TensorSpec([None], tf.float32, "x"), "key": tf.TensorSpec([None], tf.int64, "key")}
+    folder = tmp_path / "1"
+    tf.saved_model.save(module, str(folder), signatures=module.run.get_concrete_function(**specs))
+    result = convert(folder)
+    assert result.done, result.reasons
+    x, key = np.array([1, -2], np.float32), np.array([7, 9, 11])
+    answered = engine(folder).run("serving_default", {"x": x, "key": key}, ("key", "sum", "x"))
+    for name, expected in (("x", x * 2), ("key", key), ("sum", x + 1)):
+        np.testing.assert_array_equal(answered[name], expected)
+
+
+def test_a_signature_without_inputs_gets_a_graph(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.table = tf.Variable([[1.0, 2.0]])
+    module.run = tf.function(lambda: {"table": module.table * 2.0, "version": tf.constant(3)})
+    folder = tmp_path / "1"
+    tf.saved_model.save(module, str(folder), signatures=module.run.get_concrete_function())
+    assert convert(folder).done
+    answered = engine(folder).run("serving_default", {}, ("table", "version"))
+    np.testing.assert_array_equal(answered["table"], [[2.0, 4.0]])
+    assert answered["version"] == 3
+
+
+def engine(folder: Path) -> OnnxEngine:
+    """The engine with the graphs of a version."""
+    defined = saved_model.read_signature_defs(folder).items()
+    signatures = {n: saved_model.parse_signature(n, d) for n, d in defined if n != saved_model.INIT_OP}
+    content = saved_model.read_card(folder)
+    assert content is not None
+    return OnnxEngine(folder, content, signatures)
+
+
 def test_the_command_prints_each_signature(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([str(saved)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -20,7 +20,10 @@ from tensorflow.python.framework import tensor_util
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from ladle.training.onnx import parity
-from ladle.training.onnx.exact import FOR_NAN
+from ladle.training.onnx.complex_numbers import ComplexNumbersError
+from ladle.training.onnx.decompose import Decomposition, decompose
+from ladle.training.onnx.decompositions import DECOMPOSITIONS, FOR_EMPTY
+from ladle.training.onnx.exact import FOR_EXTREMES
 from ladle.training.onnx.external import Weights
 from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
@@ -33,6 +36,8 @@ OPSET = 18
 PRODUCER = "ladle"
 """Value of `producer_name` in our graphs; `ladle convert` replaces only files that carry it."""
 
+_PYTHON = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
+_NO_NUMBERS = (tf.string, tf.resource, tf.variant, tf.complex64, tf.complex128)
 # TensorFlow puts these lines before the sentence that names the cause.
 _HEADINGS = ("Graph execution error", "Detected at node", "<stack traces", "File ", "in user code")
 
@@ -58,7 +63,7 @@ def to_onnx(
     tensor, or an operation without an ONNX counterpart.
     """
     for name, spec in inputs.items():
-        if spec.dtype in (tf.string, tf.resource, tf.variant):
+        if spec.dtype in _NO_NUMBERS:
             raise NotConvertibleError(
                 f'input "{name}" is {spec.dtype.name}; ONNX graphs take only numbers and booleans'
             )
@@ -66,25 +71,32 @@ def to_onnx(
     traced = tf.function(lambda *tensors: function(**dict(zip(inputs, tensors, strict=True))), input_signature=specs)
     outputs = traced.get_concrete_function().structured_outputs
     for name, spec in outputs.items():
-        if spec.dtype in (tf.string, tf.resource, tf.variant):
+        if spec.dtype in _NO_NUMBERS:
             raise NotConvertibleError(
                 f'output "{name}" is {spec.dtype.name}; ONNX graphs return only numbers and booleans'
             )
     both = sorted(set(inputs) & set(outputs))
     if both:
         raise NotConvertibleError(f'"{both[0]}" names both an input and an output; an ONNX graph needs different names')
-    handlers = {op: entry for op, entry in CONVERTERS.items() if not one_batch or op not in FOR_NAN}
+    handlers = {op: entry for op, entry in CONVERTERS.items() if not one_batch or op not in FOR_EXTREMES}
+    replaced = {op: entry for op, entry in DECOMPOSITIONS.items() if not one_batch or op not in FOR_EMPTY}
     try:
         with quiet(), _without_copies():
-            model = _converted(traced, specs, handlers, weights)
+            model = _converted(traced, specs, handlers, replaced, weights)
+    except ComplexNumbersError as error:
+        raise NotConvertibleError(str(error)) from error
     except Exception:  # tf2onnx raises whatever its handlers and passes raise
         # One of its optimizer passes may have failed. With copies it can skip that pass.
         try:
             with quiet():
-                model = _converted(traced, specs, handlers, weights)
+                model = _converted(traced, specs, handlers, replaced, weights)
         except Exception as error:
             raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
     missing = sorted({node.op_type for graph in subgraphs(model.graph) for node in graph.node if not _known(node)})
+    if _PYTHON.intersection(missing):
+        raise NotConvertibleError(
+            "it calls Python code (py_function), which no SavedModel contains; rebuild it with TensorFlow's operations"
+        )
     if missing:
         raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
     _name_axes(model, one_batch)
@@ -142,7 +154,11 @@ def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) 
 
 
 def _converted(
-    traced: Any, specs: Sequence[tf.TensorSpec], handlers: Mapping[str, Any], weights: Weights | None
+    traced: Any,
+    specs: Sequence[tf.TensorSpec],
+    handlers: Mapping[str, Any],
+    replaced: Mapping[str, Decomposition],
+    weights: Weights | None,
 ) -> onnx.ModelProto:
     """The graph as tf2onnx makes it, with variables and captured constants as initializers."""
     concrete = traced.get_concrete_function()
@@ -161,6 +177,7 @@ def _converted(
         if weights is not None:
             large = weights.make_inputs(frozen)
             given, names = [*given, *large], names | large
+        frozen = decompose(frozen, replaced)
         with tf.Graph().as_default():
             tf.import_graph_def(frozen, name="")
             frozen = tf2onnx.tf_loader.tf_optimize(given, outputs, frozen)

@@ -167,6 +167,29 @@ def _reduce(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
         graph.make_node("Cast", [result], attr={"to": dtype}, name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
 
 
+def _total(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """Sum or product along axes. Integers wrap around; ONNX Runtime's sum of int32 stops at the largest."""
+    (x, axes), dtype = node.input, graph.get_dtype(node.input[0])
+    if dtype in (*_FLOATS, _T.BFLOAT16):
+        base = tf2onnx.onnx_opset.reduction.ReduceOpBase
+        (base.version_13 if node.type == "ReduceSum" else base.version_18)(graph, node)
+        return
+    operation, outputs, shapes, keep = (
+        node.type,
+        list(node.output),
+        node.output_shapes,
+        node.get_attr_value("keep_dims", 0),
+    )
+    graph.remove_node(name)
+    axes = graph.make_node("Cast", [axes], attr={"to": _T.INT64}, dtypes=[_T.INT64]).output[0]
+    all_of_them = graph.make_const(f"{name}/all", np.array([-1], np.int64)).output[0]
+    axes = graph.make_node("Reshape", [axes, all_of_them], dtypes=[_T.INT64]).output[0]
+    attributes = {"keepdims": keep, "noop_with_empty_axes": 1}
+    x = _cast(graph, x, dtype, _T.INT64)
+    total = graph.make_node(operation, [x, axes], attr=attributes, dtypes=[_T.INT64], shapes=shapes).output[0]
+    graph.make_node("Cast", [total], attr={"to": dtype}, name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
+
+
 def _cast(graph: Any, x: str, dtype: int, to: int) -> str:
     if dtype == to:
         return x
@@ -188,9 +211,11 @@ EXACT: dict[str, tuple[Any, list[Any]]] = {
     "ArgMin": (_arg, ["ArgMin"]),
     "Max": (_reduce, ["ReduceMax"]),
     "Min": (_reduce, ["ReduceMin"]),
+    "Sum": (_total, ["ReduceSum"]),
+    "Prod": (_total, ["ReduceProd"]),
 }
 """TensorFlow operation -> (converter, its arguments)."""
 
-FOR_NAN = ("ArgMax", "ArgMin", "Max", "Min")
-"""Converters that cost a few operations for NaN alone. Our own networks need none: their layers spread a NaN to every
-logit, so that all values are NaN or none."""
+FOR_EXTREMES = ("ArgMax", "ArgMin", "Max", "Min", "Sum", "Prod")
+"""Converters that cost a few operations for NaN and for sums of huge integers alone. Our own networks need none: a NaN
+spreads to every logit, so that all values are NaN or none, and the integers that they add are small."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +39,42 @@ def noise(
     if spec.dtype.is_floating:
         return random.uniform(low, high, shape).astype(dtype)
     return random.integers(low, high, shape, endpoint=True).astype(dtype)
+
+
+INTEGERS = ("bits", "ids", "sorted ids", "lengths", "zeros")
+"""What the integers of made-up inputs may mean, in the order in which they are tried."""
+
+
+def with_integers(
+    random: np.random.Generator, specs: Mapping[str, tf.TensorSpec], arrays: Mapping[str, np.ndarray], kind: str
+) -> dict[str, np.ndarray]:
+    """The same inputs with other integers: a graph of nodes and edges refuses a node that is not there.
+
+    kind  of INTEGERS. Ids are of rows in the other inputs: less than each of their free axes, or than their first axis
+          if none is free. Lengths of a vector add up to the first axis of another input. "bits" stay as they are
+    """
+    if kind == "bits":
+        return dict(arrays)
+    others = [name for name in arrays if not specs[name].dtype.is_integer] or list(arrays)
+    free = [
+        size for name in others for size, axis in zip(arrays[name].shape, specs[name].shape, strict=True) if not axis
+    ]
+    firsts = [len(arrays[name]) for name in others if arrays[name].ndim]
+    limit = max(1, min(free or firsts, default=1))
+    made = dict(arrays)
+    for name, array in arrays.items():
+        if not specs[name].dtype.is_integer:
+            continue
+        value: np.ndarray
+        if kind == "zeros":
+            value = np.zeros(array.shape, np.int64)
+        elif kind == "lengths" and array.ndim == 1 and array.size and firsts:
+            value = random.multinomial(firsts[0], np.full(array.size, 1 / array.size))
+        else:
+            value = random.integers(0, limit, array.shape)
+            value = np.sort(value, axis=0) if kind == "sorted ids" and array.ndim else value
+        made[name] = value.astype(array.dtype)
+    return made
 
 
 def not_finite(

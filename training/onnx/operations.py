@@ -18,6 +18,8 @@ from ladle.training.onnx.exact import EXACT
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
+_RESIZED = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT32, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+
 
 def _floor_div(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
     """x // y: the quotient towards zero, less one where that rounded up."""
@@ -147,6 +149,39 @@ def _with_one(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> Non
     graph.make_node("Sub", inputs, name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
 
 
+def _resize(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """Bilinear and nearest, to a size: the scale that tf2onnx gives is rounded to another size."""
+    [kind] = arguments
+    (image, size), outputs, dtypes, shapes = node.input, list(node.output), node.output_dtypes, node.output_shapes
+    dtype, to = graph.get_dtype(image), dtypes[0]
+    align, half = bool(node.get_attr_value("align_corners", 0)), bool(node.get_attr_value("half_pixel_centers", 0))
+    is_nearest = kind == "nearest"
+    graph.remove_node(name)
+    kernel = dtype if is_nearest and dtype in _RESIZED else onnx.TensorProto.FLOAT
+    if dtype != kernel:
+        image = graph.make_node("Cast", [image], attr={"to": kernel}, dtypes=[kernel]).output[0]
+    image = graph.make_node("Transpose", [image], attr={"perm": [0, 3, 1, 2]}, dtypes=[kernel]).output[0]
+    int64 = {"dtypes": [onnx.TensorProto.INT64]}
+    size = graph.make_node("Cast", [size], attr={"to": onnx.TensorProto.INT64}, **int64).output[0]
+    shape = graph.make_node("Shape", [image], **int64).output[0]
+    ends = [graph.make_const(f"{name}/{n}", np.array([n], np.int64)).output[0] for n in (0, 2)]
+    first = graph.make_node("Slice", [shape, *ends], **int64).output[0]
+    size = graph.make_node("Concat", [first, size], attr={"axis": 0}, **int64).output[0]
+    pixels = "tf_half_pixel_for_nn" if half and is_nearest else "half_pixel" if half else "asymmetric"
+    attributes = {
+        "mode": kind,
+        "coordinate_transformation_mode": "align_corners" if align else pixels,
+        "nearest_mode": "round_prefer_ceil" if align else "floor",
+    }
+    resized = graph.make_node("Resize", [image, "", "", size], attr=attributes, dtypes=[kernel]).output[0]
+    back = {"perm": [0, 2, 3, 1]}
+    if kernel == to:
+        graph.make_node("Transpose", [resized], attr=back, name=name, outputs=outputs, dtypes=dtypes, shapes=shapes)
+        return
+    resized = graph.make_node("Transpose", [resized], attr=back, dtypes=[kernel], shapes=shapes).output[0]
+    graph.make_node("Cast", [resized], attr={"to": to}, name=name, outputs=outputs, dtypes=dtypes, shapes=shapes)
+
+
 CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
     "FloorDiv": (_floor_div, []),
     "FloorMod": (_floor_mod, []),
@@ -158,6 +193,8 @@ CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
     "Erfc": (_with_one, ["Erfc", "Erf"]),
     "Expm1": (_with_one, ["Expm1", "Exp"]),
     "Log1p": (_with_one, ["Log1p", "Log"]),
+    "ResizeBilinear": (_resize, ["ResizeBilinear", "linear"]),
+    "ResizeNearestNeighbor": (_resize, ["ResizeNearestNeighbor", "nearest"]),
     **EXACT,
 }
 """TensorFlow operation -> (converter, its arguments), as `custom_op_handlers` of tf2onnx takes them."""

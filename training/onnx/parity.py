@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ Arrays = Mapping[str, np.ndarray]
 Run = Callable[[Arrays], Arrays]
 
 ABSOLUTE = 1e-4
-"""Largest allowed difference of a float output."""
+"""Largest allowed difference of a float output of our own networks, and of probabilities."""
+SPREAD = 1e-4
+"""The same of an output of which only the numbers are known, relative to its spread: greatest value less the least."""
 RELATIVE = 1e-6
 """The same, relative to the largest magnitude in the output. The larger bound counts: float32 has seven digits."""
 HALF = 2**-9
@@ -34,6 +36,7 @@ class Parity:
     max_rel       the same divided by the largest magnitude of that output
     argmax_equal  whether all class ids are equal
     ties          class ids in maps that differ because two classes score the same within the tolerance
+    spreads       the greatest spread of each float output
     """
 
     inputs: int
@@ -41,15 +44,17 @@ class Parity:
     max_rel: float
     argmax_equal: bool
     ties: int = 0
+    spreads: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def joined(self, other: Parity) -> Parity:
-        """The agreement on the requests of both."""
+        """The agreement on the requests of both; the spreads of the first."""
         return Parity(
             self.inputs + other.inputs,
             max(self.max_abs, other.max_abs),
             max(self.max_rel, other.max_rel),
             argmax_equal=self.argmax_equal and other.argmax_equal,
             ties=self.ties + other.ties,
+            spreads=self.spreads,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,17 +63,29 @@ class Parity:
         return {**entry, "argmax_equal": self.argmax_equal, **({"ties": self.ties} if self.ties else {})}
 
 
-def compare(reference: Run, other: Run, requests: Iterable[Arrays], rows: int, relative: float = RELATIVE) -> Parity:
+def compare(
+    reference: Run,
+    other: Run,
+    requests: Iterable[Arrays],
+    rows: int,
+    relative: float = RELATIVE,
+    *,
+    by_spread: bool = False,
+    spreads: Mapping[str, float] | None = None,
+) -> Parity:
     """Run both engines on every request and measure the differences.
 
-    rows      number of rows in the requests, for the result
-    relative  allowed difference of float outputs, relative to their largest magnitude
+    rows       number of rows in the requests, for the result
+    relative   allowed difference of float outputs, relative to their largest magnitude
+    by_spread  allow the SPREAD of an output instead of ABSOLUTE, except in probabilities
+    spreads    of the outputs on usual inputs; None: those of these requests
 
     MismatchError if an output differs in name, dtype or shape, or by more than is allowed: float outputs by
     `tolerance`, uint8 images by LEVELS, everything else not at all. In maps of class ids (rank > 1) a class may be
     replaced by one with the same score within the tolerance.
     """
     max_abs, max_rel, ties = 0.0, 0.0, 0
+    found: list[tuple[str, _Difference]] = []
     for request in requests:
         expected = reference(request)
         try:
@@ -83,34 +100,62 @@ def compare(reference: Run, other: Run, requests: Iterable[Arrays], rows: int, r
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise MismatchError(f'output "{name}" is {_type(b)}; expected {_type(a)}')
             if np.issubdtype(a.dtype, np.floating):
-                difference, scale = _difference(name, a, b, relative)
-                max_abs = max(max_abs, difference)
-                max_rel = max(max_rel, difference / scale if scale else 0.0)
+                one = _difference(name, a, b)
+                if one is None:
+                    continue
+                found.append((name, one))
+                max_abs = max(max_abs, one.largest)
+                max_rel = max(max_rel, one.largest / one.magnitude if one.magnitude else 0.0)
             elif a.dtype == np.uint8:
                 _same_pixels(name, a, b)
             elif not np.array_equal(a, b):
                 ties += _ties(name, a, b, expected, relative)
-    return Parity(rows, max_abs, max_rel, argmax_equal=ties == 0, ties=ties)
+    whole: dict[str, list[_Difference]] = {}
+    for name, one in found:
+        whole.setdefault(name, []).append(one)
+    own = {name: max(one.high for one in each) - min(one.low for one in each) for name, each in whole.items()}
+    usual = own if spreads is None else spreads
+    for name, one in found:
+        spread = max(one.high - one.low, usual.get(name, 0.0))
+        absolute = SPREAD * spread if by_spread and not one.is_probability else ABSOLUTE
+        allowed = tolerance(one.magnitude, relative, absolute)
+        if one.largest > allowed:
+            raise MismatchError(f'output "{name}" differs by {one.largest:.2g}; at most {allowed:.2g} is allowed')
+    return Parity(rows, max_abs, max_rel, argmax_equal=ties == 0, ties=ties, spreads=own)
 
 
-def tolerance(scale: float, relative: float = RELATIVE) -> float:
-    """Largest allowed difference of a float output whose largest magnitude is `scale`."""
-    return max(ABSOLUTE, relative * scale)
+def tolerance(magnitude: float, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> float:
+    """Largest allowed difference of a float output whose largest value has this magnitude."""
+    return max(absolute, relative * magnitude)
 
 
-def _difference(name: str, a: np.ndarray, b: np.ndarray, relative: float) -> tuple[float, float]:
-    """Largest difference and largest magnitude of a float output; MismatchError if the difference is too large."""
+@dataclass(frozen=True)
+class _Difference:
+    """Of a float output: the largest difference, and what the output's finite values are like."""
+
+    largest: float
+    low: float
+    high: float
+    is_probability: bool = False
+
+    @property
+    def magnitude(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+
+def _difference(name: str, a: np.ndarray, b: np.ndarray) -> _Difference | None:
+    """How much two float outputs differ; None without finite values. MismatchError if NaN or infinity is elsewhere."""
     finite = np.isfinite(a)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(b[finite]).all():
         raise MismatchError(f'output "{name}" has NaN or infinity in different places')
     if not finite.any():
-        return 0.0, 0.0
+        return None
+    is_many = a.ndim > 0 and a.shape[-1] > 1
+    is_probability = bool(
+        is_many and finite.all() and a.min() >= 0 and np.allclose(a.sum(-1, np.float64), 1, atol=1e-3)
+    )
     a, b = a[finite].astype(np.float64), b[finite].astype(np.float64)
-    difference, scale = float(np.abs(a - b).max()), float(np.abs(a).max())
-    allowed = tolerance(scale, relative)
-    if difference > allowed:
-        raise MismatchError(f'output "{name}" differs by {difference:.2g}; at most {allowed:.2g} is allowed')
-    return difference, scale
+    return _Difference(float(np.abs(a - b).max()), float(a.min()), float(a.max()), is_probability)
 
 
 def _same_pixels(name: str, a: np.ndarray, b: np.ndarray) -> None:

@@ -253,6 +253,16 @@ def _encode_png(step: Mapping[str, Any], assets: Path) -> Step:
     return Step("encode_png", (source,), (target,), run)
 
 
+def _rename(step: Mapping[str, Any], assets: Path) -> Step:
+    """An output that has the name of an input: a graph cannot have both."""
+    source, target = step["input"], step["output"]
+
+    def run(tensors: Tensors) -> None:
+        tensors[target] = tensors[source]
+
+    return Step("rename", (source,), (target,), run)
+
+
 _BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
     "tokenize": _tokenize,
     "parse_example": _parse_example,
@@ -262,6 +272,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
     "top_classes": _top_classes,
     "nearest_words": _nearest_words,
     "encode_png": _encode_png,
+    "rename": _rename,
 }
 
 

@@ -86,3 +86,34 @@ def test_an_engine_that_fails_disagrees() -> None:
 
     with pytest.raises(MismatchError, match="no such axis"):
         compare(lambda _: {}, fails, [{}], rows=1)
+
+
+@pytest.mark.parametrize(("size", "is_same"), [(1e3, True), (1.0, True), (1e-5, True), (1e3, False), (1e-5, False)])
+def test_a_difference_is_small_beside_the_spread_of_the_output(size: float, is_same: bool) -> None:
+    expected = size * logits(-1, 0.5, 1)
+    got = expected + np.float32(size * (1e-5 if is_same else 1e-3))
+    if is_same:
+        compare(lambda _: {"y": expected}, lambda _: {"y": got}, [{}], rows=1, by_spread=True)
+    else:
+        with pytest.raises(MismatchError, match='"y" differs by'):
+            compare(lambda _: {"y": expected}, lambda _: {"y": got}, [{}], rows=1, by_spread=True)
+
+
+def test_one_value_is_compared_by_the_spread_of_all_requests() -> None:
+    requests = [{"x": logits(3)}, {"x": logits(1)}]
+
+    def shifted(by: float) -> Any:
+        return lambda request: {"y": request["x"] + np.float32(by)}
+
+    assert compare(shifted(0), shifted(1e-4), requests, rows=2, by_spread=True).spreads == {"y": 2.0}
+    with pytest.raises(MismatchError):
+        compare(shifted(0), shifted(1e-3), requests, rows=2, by_spread=True)
+
+
+def test_probabilities_may_differ_by_an_absolute_amount() -> None:
+    expected = np.full((1, 1000), 1e-3, np.float32)
+    got = expected.copy()
+    got[0, 0] += 5e-5
+    compare(lambda _: {"p": expected}, lambda _: {"p": got}, [{}], rows=1, by_spread=True)
+    with pytest.raises(MismatchError):
+        compare(lambda _: {"p": expected[:, :500]}, lambda _: {"p": got[:, :500]}, [{}], rows=1, by_spread=True)

@@ -1,0 +1,172 @@
+"""Each decomposition computes what the operation itself computes, with TensorFlow alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ladle.training.onnx.decompose import decompose
+from ladle.training.onnx.decompositions import DECOMPOSITIONS
+
+RANDOM = np.random.default_rng(0)
+FLOATS = np.array([-9, -1.5, -1, -0.4, -0.0, 0, 0.2, 0.5, 1, 2, 2.5, 30, np.nan, np.inf, -np.inf], np.float32)
+COLOURS = np.concatenate([RANDOM.random((20, 3)), [[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.2], [1, 0, 0], [0, 1, 1]]])
+COLOURS = COLOURS.astype(np.float32)
+IMAGE = RANDOM.random((2, 7, 9, 3)).astype(np.float32)
+RAW = tf.raw_ops
+
+
+def projective(mode: str, interpolation: str = "BILINEAR") -> Callable[..., tf.Tensor]:
+    transforms = np.array([[0.9, 0.2, -2, -0.1, 1.2, -1.5, 0.01, 0.02], [1, 0, 3.5, 0, 1, -2.5, 0, 0]], np.float32)
+    return lambda x: RAW.ImageProjectiveTransformV3(
+        images=x,
+        transforms=transforms,
+        output_shape=[6, 11],
+        fill_value=0.25,
+        interpolation=interpolation,
+        fill_mode=mode,
+    )
+
+
+def scaled(kernel: str, antialias: bool, size: tuple[int, int] = (4, 13)) -> Callable[..., tf.Tensor]:
+    def run(x: tf.Tensor) -> tf.Tensor:
+        scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(x)[1:3], tf.float32)
+        return RAW.ScaleAndTranslate(
+            images=x, size=size, scale=scale, translation=[0.0, 0.0], kernel_type=kernel, antialias=antialias
+        )
+
+    return run
+
+
+def bicubic(size: tuple[int, int], **options: bool) -> Callable[..., tf.Tensor]:
+    return lambda x: RAW.ResizeBicubic(images=x, size=size, **options)
+
+
+SORTED = np.sort(RANDOM.standard_normal((2, 9)).astype(np.float32), -1)
+MIXED = RANDOM.standard_normal((3, 5)).astype(np.float32)
+IDS = np.array([[0, 2, -1], [3, 3, 1]], np.int32)
+ROWS = RANDOM.standard_normal((2, 3, 4)).astype(np.float32)
+CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
+    "upper bound": (
+        lambda r, v: tf.searchsorted(r, v, "right"),
+        (SORTED, RANDOM.standard_normal((2, 6)).astype(np.float32)),
+    ),
+    "lower bound": (lambda r, v: tf.searchsorted(r, v), (SORTED, SORTED[:, ::2])),
+    "bounds of rows that are not sorted": (lambda r, v: tf.searchsorted(r, v, "right"), (MIXED, MIXED[:, ::-1])),
+    "bound of a constant": (lambda v: tf.searchsorted(np.array([-1, 0, 0, 2], np.float32), v), (FLOATS,)),
+    "long constant": (lambda v: tf.searchsorted(np.linspace(-3, 3, 100, dtype=np.float32), v), (FLOATS[:-3],)),
+    "bucketize": (lambda v: RAW.Bucketize(input=v, boundaries=[-1.0, 0.0, 0.5, 2.0]), (FLOATS,)),
+    "bucketize integers": (lambda v: RAW.Bucketize(input=v, boundaries=[-1.5, 0.0, 2.0]), (np.arange(-4, 5),)),
+    "many buckets": (lambda v: RAW.Bucketize(input=v, boundaries=list(np.arange(90) / 9.0)), (FLOATS,)),
+    "to hsv": (tf.image.rgb_to_hsv, (COLOURS,)),
+    "to rgb": (tf.image.hsv_to_rgb, (COLOURS,)),
+    "hue": (lambda x: RAW.AdjustHue(images=x, delta=-0.3), (COLOURS[None],)),
+    "saturation": (lambda x: RAW.AdjustSaturation(images=x, scale=1.7), (COLOURS[None],)),
+    "patches": (
+        lambda x: tf.image.extract_patches(x, [1, 3, 2, 1], [1, 2, 1, 1], [1, 1, 2, 1], "SAME"),
+        (IMAGE,),
+    ),
+    "valid patches": (
+        lambda x: tf.image.extract_patches(x, [1, 3, 2, 1], [1, 2, 3, 1], [1, 1, 1, 1], "VALID"),
+        (IMAGE,),
+    ),
+    "xlogy": (tf.math.xlogy, (np.array([0, 0, 1, 2], np.float32), np.array([0, np.nan, 2, 0], np.float32))),
+    "xdivy": (tf.math.xdivy, (np.array([0, 0, 1, 2], np.float32), np.array([0, np.nan, 2, 0], np.float32))),
+    "multiply no nan": (tf.math.multiply_no_nan, (FLOATS, np.where(np.arange(15) % 2, 0, 2).astype(np.float32))),
+    "left shift": (lambda x: tf.bitwise.left_shift(x, 5), (np.array([1, -7, 2**30, -(2**31)], np.int32),)),
+    "right shift": (lambda x: tf.bitwise.right_shift(x, 3), (np.array([1, -7, 2**30, -(2**31)], np.int32),)),
+    "cross": (tf.linalg.cross, (COLOURS, COLOURS[::-1])),
+    "fake quantization": (
+        lambda x: tf.quantization.fake_quant_with_min_max_vars_per_channel(x, [-1.0, 0.1, -3.0], [1.0, 2.0, -0.5]),
+        (4 * COLOURS - 2,),
+    ),
+    "log cumsum": (lambda x: tf.math.cumulative_logsumexp(x, 1, exclusive=True), (MIXED,)),
+    "mean of no rows": (lambda x: tf.reduce_mean(x, 0), (MIXED[:0],)),
+    "mean of rows": (lambda x: tf.reduce_mean(x, [0, -1], keepdims=True), (MIXED,)),
+    "area": (lambda x: RAW.ResizeArea(images=x, size=[3, 4]), (IMAGE,)),
+    "larger area": (lambda x: RAW.ResizeArea(images=x, size=[10, 20]), (IMAGE,)),
+    "bicubic": (bicubic((5, 16), half_pixel_centers=True), (IMAGE,)),
+    "bicubic v1": (bicubic((5, 16)), (IMAGE,)),
+    "bicubic corners": (bicubic((5, 16), align_corners=True), (IMAGE,)),
+    **{
+        f"{kernel}{' antialiased' * antialias}": (scaled(kernel, antialias), (IMAGE,))
+        for kernel in ("triangle", "box", "keyscubic", "mitchellcubic", "lanczos1", "lanczos3", "lanczos5", "gaussian")
+        for antialias in (False, True)
+    },
+    "segment sum": (lambda x, ids: tf.math.unsorted_segment_sum(x, ids, 4), (ROWS, IDS)),
+    "segment max": (lambda x, ids: tf.math.unsorted_segment_max(x, ids, 5), (ROWS, IDS)),
+    "segment min": (lambda x, ids: tf.math.unsorted_segment_min(x, ids, 4), (ROWS, IDS)),
+    "sparse sum": (lambda x: tf.sparse.segment_sum(x, [0, 1, 0], [0, 0, 2]), (MIXED,)),
+    "sparse mean": (lambda x: tf.sparse.segment_mean(x, [0, 1, 0], [0, 0, 2]), (MIXED,)),
+    "sparse sqrt": (lambda x: tf.sparse.segment_sqrt_n(x, [0, 1, 0], [0, 0, 2], num_segments=5), (MIXED,)),
+    "sparse product": (
+        lambda x: tf.sparse.sparse_dense_matmul(tf.sparse.SparseTensor([[0, 1], [3, 0]], [2.0, 3.0], [4, 3]), x),
+        (MIXED,),
+    ),
+    "histogram": (lambda x: tf.histogram_fixed_width(x, [-2.0, 2.0], 5), (FLOATS[:12],)),
+    "dilation": (lambda x: tf.nn.dilation2d(x, IMAGE[0, :3, :2], [1, 2, 1, 1], "SAME", "NHWC", [1, 1, 2, 1]), (IMAGE,)),
+    "valid dilation": (
+        lambda x: tf.nn.dilation2d(x, IMAGE[0, :3, :2], [1, 1, 2, 1], "VALID", "NHWC", [1, 1, 1, 1]),
+        (IMAGE,),
+    ),
+    **{
+        f"projective {mode.lower()}": (projective(mode), (IMAGE,))
+        for mode in ("CONSTANT", "NEAREST", "REFLECT", "WRAP")
+    },
+    "rfft": (lambda x: tf.abs(tf.signal.rfft(x)), (MIXED,)),
+    "rfft of fewer values": (lambda x: tf.math.real(tf.signal.rfft(x, [4])), (MIXED,)),
+    "rfft of more values": (lambda x: tf.math.imag(tf.signal.rfft(x, [8])), (MIXED,)),
+    "irfft": (lambda x: tf.signal.irfft(tf.signal.rfft(x, [6]), [6]), (MIXED,)),
+    "irfft of an odd number": (lambda x: tf.signal.irfft(tf.signal.rfft(x, [5]), [5]), (MIXED,)),
+    "ifft": (lambda x: tf.math.angle(tf.signal.ifft(tf.complex(x + 3.0, x))), (MIXED,)),
+    "fft2d": (lambda x: tf.abs(tf.signal.fft2d(tf.cast(x, tf.complex64))), (MIXED,)),
+    "complex products": (
+        lambda x: tf.abs(tf.math.conj(tf.complex(x, -x)) * tf.complex(x, x) / 2.0 - tf.complex(x, 1 + x)),
+        (MIXED,),
+    ),
+    "complex shapes": (
+        lambda x: tf.math.real(tf.concat([tf.transpose(tf.complex(x, x))[:2], tf.zeros([1, 3], tf.complex64)], 0)),
+        (MIXED,),
+    ),
+    "stft": (lambda x: tf.abs(tf.signal.stft(x, 8, 4, 16)), (RANDOM.standard_normal((2, 40)).astype(np.float32),)),
+    "inverse stft": (
+        lambda x: tf.signal.inverse_stft(tf.signal.stft(x, 8, 4), 8, 4),
+        (RANDOM.standard_normal((2, 40)).astype(np.float32),),
+    ),
+    "nearest projective": (projective("CONSTANT", "NEAREST"), (IMAGE,)),
+}
+
+
+QUICK = (
+    "bounds of rows that are not sorted",
+    "bucketize",
+    "to hsv",
+    "bicubic",
+    "lanczos3 antialiased",
+    "segment sum",
+    "stft",
+)
+EACH = [pytest.param(*case, marks=() if name in QUICK else pytest.mark.slow, id=name) for name, case in CASES.items()]
+
+
+@pytest.mark.parametrize(("function", "arrays"), EACH)
+def test_a_decomposition_computes_what_the_operation_computes(
+    function: Callable[..., Any], arrays: tuple[Any, ...]
+) -> None:
+    specs = [tf.TensorSpec([None] * a.ndim if a.ndim < 4 else [None, None, None, a.shape[3]], a.dtype) for a in arrays]
+    graph = tf.function(function, input_signature=specs).get_concrete_function()
+    replaced = decompose(graph.graph.as_graph_def(), DECOMPOSITIONS)
+    left = {node.op for node in [*replaced.node, *(n for f in replaced.library.function for n in f.node_def)]}
+    inputs, outputs = [t.name for t in graph.inputs], [t.name for t in graph.outputs]
+    made = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(replaced, name=""), [])
+    pruned = made.prune(inputs, outputs)
+    found = pruned(*map(tf.constant, arrays))[0].numpy()
+    used = {op.type for op in pruned.graph.get_operations()}
+    assert not used & {*DECOMPOSITIONS, "RFFT", "IRFFT", "FFT", "IFFT", "FFT2D", "Complex"}, left
+    expected = function(*map(tf.constant, arrays)).numpy()
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
