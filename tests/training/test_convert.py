@@ -233,7 +233,7 @@ def test_signatures_that_compute_the_same_share_a_graph(tmp_path: Path) -> None:
     said: list[str] = []
     result = convert(tmp_path / "net", tell=said.append)
     assert result.graphs == {"serving_default": "model.onnx", "serve": "model.onnx"}
-    assert [line.partition(":")[0] for line in said] == ["serving_default"] * 3
+    assert [line.partition(":")[0] for line in said] == ["[1/2] serving_default"] * 3
     content = card.read(tmp_path / "net")
     assert content is not None
     assert content["signatures"]["serve"]["graph"] == "model.onnx"

@@ -13,6 +13,7 @@ import functools
 import itertools
 import math
 import re
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ import tensorflow as tf
 from google.protobuf import message, text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ladle.training.export.advice import obstacle
 from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts, CrashError
 from ladle.training.onnx import effects, ranges
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
@@ -77,12 +79,21 @@ class Conversion:
     graphs   signature -> its ONNX file, new or kept
     parity   signature -> how closely that graph agrees with TensorFlow
     reasons  signature -> why it has no graph
+    obstacles  signature -> the operation that stopped its conversion, the layer that made it, and the cure
+    seconds  signature -> how long its conversion took; without those that had a graph before
     """
 
     folder: Path
     graphs: dict[str, str] = field(default_factory=dict)
     parity: dict[str, dict[str, Any]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    obstacles: dict[str, dict[str, str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every signature that was asked for has a graph."""
+        return bool(self.graphs) and not self.reasons
 
     @property
     def done(self) -> bool:
@@ -90,11 +101,24 @@ class Conversion:
         return "serving_default" in self.graphs or (bool(self.graphs) and "serving_default" not in self.reasons)
 
 
-def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda line: None) -> Conversion:
+def convert(
+    directory: Path,
+    attempts: Attempts = ALONE,
+    tell: Tell = lambda line: None,
+    *,
+    only: Collection[str] = (),
+    tolerance: float | None = None,
+    reason: str = "",
+    write: bool = True,
+) -> Conversion:
     """Add ONNX graphs and a card to a version folder, or to the newest version in a model's folder.
 
     attempts  watches the runs. On some inputs TensorFlow ends the process; `ladle convert` runs this in a child
     tell      gets lines that say how far the conversion is
+    only      the signatures to convert; empty: all
+    tolerance allowed difference of float outputs, relative to the largest magnitude of each; the card keeps it
+    reason    why it may be that large, for the card
+    write     whether to write graphs and card; the folder stays as it is otherwise
 
     Signatures with a graph are skipped, unless another SavedModel was exported to the folder since. A graph that an
     earlier version made for a signature with state or checks is no longer used.
@@ -111,6 +135,9 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
         raise ConvertError(str(error)) from error
     except (ValueError, OSError, message.Error, text_format.ParseError, tf.errors.OpError) as error:
         raise ConvertError(f"{folder} cannot be loaded: {first_line(error)}") from error
+    if unknown := sorted(set(only) - set(loaded.signatures)):
+        known = ", ".join(sorted(loaded.signatures)) or "none"
+        raise ConvertError(f'{folder} has no signature "{unknown[0]}"; expected one of {known}')
     methods, stay = _methods(saved), _stay_on_tensorflow(saved)
     checksum = savedmodel.checksum(folder)
     # The card of a model that was in this folder before: its graphs answer as that model did.
@@ -118,7 +145,13 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
     content = (None if stale else old) or _new_card(folder)
     entries, graphs = dict(content["signatures"]), dict(content["onnx"])
     with contextlib.ExitStack() as drafts:
-        draft = functools.cache(lambda: drafts.enter_context(publish.draft(folder)))
+        draft = functools.cache(
+            lambda: (
+                drafts.enter_context(publish.draft(folder))
+                if write
+                else Path(drafts.enter_context(tempfile.TemporaryDirectory()))
+            )
+        )
         try:
             result = Conversion(folder)
             files: dict[str, bytes] = {}
@@ -127,9 +160,9 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
             twins: dict[str, str] = {}  # the first signature of each fingerprint
             after: dict[str, list[dict[str, str]]] = {}  # steps by signature
             is_changed = stale
-            for name, function in sorted(
-                loaded.signatures.items(), key=lambda item: (item[0] != "serving_default", item[0])
-            ):
+            asked = [name for name in loaded.signatures if not only or name in only]
+            for number, name in enumerate(sorted(asked, key=lambda name: (name != "serving_default", name)), 1):
+                function, started = loaded.signatures[name], time.monotonic()
                 twin = twins.setdefault(prints.get(name, name), name)
                 kept = entries.get(name, {}).get("graph")
                 if kept and name in stay and content["task"] is None:  # an earlier version made it a graph
@@ -159,10 +192,18 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
                     file = _file_name(name, graphs)
                     real = [w.inputs for w in warm if w.signature == name]
                     made = _Conversion(
-                        name, function, real, attempts, tell, functools.partial(_data_file, draft, file)
+                        name,
+                        function,
+                        real,
+                        attempts,
+                        functools.partial(_numbered, tell, f"[{number}/{len(asked)}] "),
+                        functools.partial(_data_file, draft, file),
+                        tolerance,
                     ).make()
                 except (NotConvertibleError, MismatchError) as error:
                     result.reasons[name] = str(error)
+                    result.obstacles[name] = obstacle(str(error), function).as_dict()
+                    result.seconds[name] = round(time.monotonic() - started, 1)
                     entries.setdefault(name, entry(reason=str(error)))
                     continue
                 equal = [file for file, written in files.items() if written == made.model]
@@ -170,11 +211,21 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
                 files[file], is_changed = made.model, True
                 if made.weights is not None:
                     weights[file] = made.weights
-                graphs[file] = card.graph(made.model, OPSET, made.as_dict) | made.notes
+                measured = made.as_dict | ({"reason": reason} if tolerance is not None else {})
+                graphs[file] = card.graph(made.model, OPSET, measured) | made.notes
                 after[name] = made.after
                 entries[name] = entry(graph=file, after=made.after)
-                result.graphs[name], result.parity[name] = file, made.as_dict
-            if is_changed:
+                result.graphs[name], result.parity[name] = file, measured
+                result.seconds[name] = round(time.monotonic() - started, 1)
+            for name in loaded.signatures.keys() - set(asked) - entries.keys():  # the card has every signature
+                of = loaded.signatures[name]
+                entries[name] = card.signature(
+                    methods.get(name, "predict"),
+                    of.structured_input_signature[1],
+                    of.structured_outputs,
+                    reason="it was not asked for",
+                )
+            if is_changed and write:
                 content |= {"signatures": entries, "onnx": graphs, "saved_model": {"sha256": checksum}}
                 before = old["onnx"] if stale and old else {}
                 obsolete = {*before, *(f"{file}.data" for file, graph in before.items() if "weights" in graph)}
@@ -184,6 +235,10 @@ def convert(directory: Path, attempts: Attempts = ALONE, tell: Tell = lambda lin
             return result
         except OSError as error:
             raise ConvertError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _numbered(tell: Tell, prefix: str, line: str) -> None:
+    tell(prefix + line)
 
 
 def _data_file(draft: Callable[[], Path], graph: str) -> Path:
@@ -238,6 +293,7 @@ class _Conversion:
     """One signature on its way to a verified graph.
 
     weights_path  where the weights of a large model go
+    tolerance     allowed difference, relative to the largest magnitude of an output, if the user gave one
     """
 
     name: str
@@ -246,6 +302,7 @@ class _Conversion:
     attempts: Attempts
     tell: Tell
     weights_path: Callable[[], Path]
+    tolerance: float | None = None
 
     def make(self) -> _Converted:
         """The graph of the signature and its parity; NotConvertibleError or MismatchError if it has none."""
@@ -270,7 +327,7 @@ class _Conversion:
         run = _with_names(session(model if path is None else _beside(path, model)), {n: o for o, n in renamed.items()})
         run = self.attempts.watched(run, self.name, ONNX_RUNTIME)
         reference = self.attempts.watched(functools.partial(savedmodel.run, self.function), self.name, TENSORFLOW)
-        relative = HALF if ranges.computes_in_half(graph) else RELATIVE
+        relative = max(HALF if ranges.computes_in_half(graph) else RELATIVE, self.tolerance or 0)
         pools = any(node.op_type in ("AveragePool", "MaxPool") for node in graph.graph.node)
         most = _LIMITS[-1] if ranges.sizes_from_values(graph) else _ALL_INTEGERS
         after = [{"op": "rename", "input": inner, "output": name} for name, inner in renamed.items()]
