@@ -1,6 +1,7 @@
 """`ladle serve`: the model server with Ladle's defaults, a folder as argument, and flags with dashes or underscores.
 
-`python -m ladle.serving` is the same server with TensorFlow Serving's command line and defaults.
+`python -m ladle.serving` is the same server with TensorFlow Serving's command line and defaults. `ladle serve --on ray`
+has options of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ ABOUT = {"--help", "--helpfull", "--version", "-h"}
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until stopped. Exit codes: 1 the server failed, 2 misused; a clean end leaves the process with 0."""
+    if any(argument in ("--on", "--on=ray") for argument in arguments):
+        from ladle.serving.ray_serve.command import main as serve_on_ray
+
+        return serve_on_ray(arguments)
     try:
         flags = server_flags(arguments)
     except ValueError as error:

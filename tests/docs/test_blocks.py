@@ -119,7 +119,11 @@ ASKED = [
 def test_a_command_that_is_not_run_is_understood(
     where: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if words[:3] == ["python", "-m", "ladle.serving"] or words[:2] == ["ladle", "serve"]:
+    if words[:4] == ["ladle", "serve", "--on", "ray"]:
+        from ladle.serving.ray_serve.command import build_parser
+
+        assert build_parser().parse_args(words[2:])
+    elif words[:3] == ["python", "-m", "ladle.serving"] or words[:2] == ["ladle", "serve"]:
         from ladle import serve_command
         from ladle.serving import flags
 
