@@ -173,7 +173,15 @@ def masks() -> dict[str, Callable[[Array], Image.Image]]:
             "RGBA", [Image.new("L", mask.shape[::-1], colour)] * 3 + [Image.fromarray(mask * np.uint8(255))]
         )
 
+    def palette(mask: Array) -> Image.Image:
+        image = Image.fromarray(mask.astype(np.uint8)).convert("P")
+        image.putpalette([0, 0, 0, 230, 159, 0])
+        return image
+
     return {
+        "palette": palette,
+        "rgb 0 and 1": lambda m: Image.fromarray(np.repeat(m[..., None].astype(np.uint8), 3, -1)),
+        "grey with alpha": lambda m: Image.fromarray(m * np.uint8(255)).convert("LA"),
         "0 and 1": lambda m: Image.fromarray(m.astype(np.uint8)),
         "0 and 255": lambda m: Image.fromarray(m * np.uint8(255)),
         "bits": lambda m: Image.fromarray(m),
@@ -224,6 +232,33 @@ def test_labels_in_another_encoding_are_refused_with_the_file(tmp_path: Path) ->
     (tmp_path / "labels.txt").write_bytes("Hintergrund\nKäfer\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"labels\.txt: is not UTF-8 text \(byte 13\); convert it"):
         data.load("mask_folder", path=tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["PNG", "bmp", "tif", "tiff", "gif", "webp"])
+def test_masks_may_have_any_ending_without_loss(ending: str, tmp_path: Path) -> None:
+    mask = np.zeros((4, 6), bool)
+    mask[1:3, 2:] = True
+    for i in range(10):
+        save(tmp_path / "image" / f"cell {i} ü.JPEG", shade(20 * i, 4, 6))
+        lossless = {"lossless": True} if ending == "webp" else {}
+        save(tmp_path / "mask" / f"cell {i} ü.{ending}", mask * np.uint8(255), **lossless)
+    dataset = data.load("mask_folder", path=tmp_path)
+    assert dataset.train.y is not None
+    assert (dataset.train.y == mask).all()
+
+
+@pytest.mark.slow  # 10 s of CPU
+def test_ten_thousand_pictures_of_several_sizes_are_read(tmp_path: Path) -> None:
+    for label in range(10):
+        (tmp_path / f"{label}" / "nested").mkdir(parents=True)
+    for i in range(10_000):
+        file = tmp_path / f"{i % 10}" / ("nested" if i % 3 else "") / f"{i}.ppm"
+        height, width = 2 + i % 2, 3
+        file.write_bytes(b"P6 %d %d 255\n" % (width, height) + bytes([i % 10, i // 256, i % 256]) * height * width)
+    dataset = data.load("image_folder", path=tmp_path, height=2, width=3)
+    assert dataset.sizes() == {"train": 8000, "validation": 1000, "test": 1000}
+    assert dataset.train.y is not None
+    assert (dataset.train.x[:, 0, 0, 0] == dataset.train.y).all()
 
 
 @pytest.fixture
