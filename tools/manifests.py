@@ -66,9 +66,12 @@ def render(tools: Tools, *arguments: str | Path) -> str:
 
 
 def digest(example: Path) -> str:
-    """SHA-256 of all that a manifest is rendered from: the chart's files and the example's values."""
+    """SHA-256 of all that a manifest is rendered from: the chart's files and the example's values.
+
+    The alerts, a link to those of deploy/monitoring, are in no example: they may change without a new manifest.
+    """
     found = hashlib.sha256()
-    for path in [*sorted(path for path in CHART.rglob("*") if path.is_file()), example]:
+    for path in [*sorted(path for path in CHART.rglob("*") if path.is_file() and not path.is_symlink()), example]:
         found.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return found.hexdigest()
 

@@ -238,7 +238,7 @@ def test_a_server_on_an_object_store_gets_its_address_and_its_secret(tools: mani
         if found["kind"] == "Deployment" and found["metadata"]["name"] == "ladle-server"
     ]
     (container,) = server["containers"]
-    assert "--repository=s3://bucket/models" in container["args"]
+    assert {"--repository=s3://bucket/models", "--cache_dir=/tmp/models"} <= set(container["args"])
     assert container["envFrom"] == secret
     assert [volume["name"] for volume in server["volumes"]] == ["tmp"]
     assert server["volumes"][0]["emptyDir"] == {"sizeLimit": "20Gi"}
