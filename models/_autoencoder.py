@@ -55,6 +55,11 @@ def pixel_entropy(image: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(image, logits), axis=[1, 2, 3])
 
 
+def half_squared_error(image: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """½Σ(x̂-x)² over the pixels of each image, float32 [b]; its derivative by x̂ is x̂-x."""
+    return 0.5 * tf.reduce_sum(tf.square(output - image), axis=[1, 2, 3])
+
+
 def signatures(
     config: AutoencoderConfig, encode: Callable[[tf.Tensor], Tensors], decode: Callable[[tf.Tensor], tf.Tensor]
 ) -> dict[str, Signature]:

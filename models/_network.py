@@ -16,6 +16,10 @@ Task = Literal["classify", "sentiment", "regress", "reconstruct", "generate", "s
 TASKS: tuple[Task, ...] = ("classify", "sentiment", "regress", "reconstruct", "generate", "segment")
 
 
+VOID = 255
+"""Class id of mask pixels that do not count: unlabelled, or on the outline between two objects."""
+
+
 def option(default: Any, help: str) -> Any:
     """Declare a dataclass field that is also a command-line option; `help` gives its meaning and unit."""
     return field(default=default, metadata={"help": help})

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ladle.models import _steps as steps
-from ladle.models._network import Assets, Config, option
+from ladle.models._network import VOID, Assets, Config, option
 from ladle.models._optimizers import OptimizerConfig, optimizer
 from ladle.models._signatures import Core, Signature, Tensors
 
@@ -35,6 +35,7 @@ class SegmentationConfig(OptimizerConfig, Config):
     standardize: bool = option(False, "scale each image to mean 0 and variance 1, for images with different exposure")
     border_weight: float = option(4.0, "extra weight in the loss of pixels at an object's border")
     border_width: int = option(3, "distance in pixels from the border over which the extra weight fades")
+    void: int = option(-1, "value of mask pixels that do not count in loss and metrics, such as 255; -1: all count")
     class_weights: tuple[float, ...] = option(
         (), "weight in the loss of each class, the background's first; empty: 1 each"
     )
@@ -111,7 +112,10 @@ def border_weights(mask: tf.Tensor, classes: int, weight: float, width: int) -> 
 
 @keras.saving.register_keras_serializable("ladle")
 class BorderCrossEntropy(keras.losses.Loss):  # type: ignore[misc]
-    """Cross-entropy of pixels, weighted by class and higher at borders; the weights of a batch have mean 1."""
+    """Cross-entropy of pixels, weighted by class and higher at borders; the weights of a batch have mean 1.
+
+    Pixels whose class is VOID have weight 0.
+    """
 
     def __init__(
         self,
@@ -127,15 +131,26 @@ class BorderCrossEntropy(keras.losses.Loss):  # type: ignore[misc]
     def call(self, mask: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """mask [b, h, w], logits float32 [b, h, w, k] -> float32 [b, h, w]."""
         mask = tf.cast(mask, tf.int32)
-        weights = border_weights(mask, logits.shape[-1], self.weight, self.width)
+        counts = mask != VOID
+        mask = tf.where(counts, mask, 0)  # of a class that the logits do not have, the entropy is NaN
+        weights = tf.cast(counts, tf.float32) * border_weights(mask, logits.shape[-1], self.weight, self.width)
         if self.class_weights:
             weights *= tf.gather(tf.constant(self.class_weights, tf.float32), mask)
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(mask, logits)
-        return entropy * weights / tf.reduce_mean(weights)
+        return tf.math.divide_no_nan(entropy * weights, tf.reduce_mean(weights))
 
     def get_config(self) -> dict[str, Any]:
         own = {"weight": self.weight, "width": self.width, "class_weights": self.class_weights}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("ladle")
+class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):  # type: ignore[misc]
+    """Share of the pixels whose class is right, without those whose class is VOID."""
+
+    def update_state(self, mask: tf.Tensor, logits: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        counts = tf.cast(tf.cast(mask, tf.int32) != VOID, tf.float32)
+        super().update_state(mask, logits, counts if sample_weight is None else counts * sample_weight)
 
 
 def scaled(image: keras.KerasTensor, config: SegmentationConfig) -> keras.KerasTensor:
@@ -159,9 +174,9 @@ def compile_segmenter(model: keras.Model, config: SegmentationConfig) -> keras.M
         optimizer=optimizer(config, model.trainable_variables),
         loss=BorderCrossEntropy(config.border_weight, config.border_width, config.class_weights),
         metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            PixelAccuracy(name="accuracy"),
             # Without the background, which is large and easy and would hide the score of the objects.
-            keras.metrics.IoU(classes, list(range(1, classes)), sparse_y_pred=False, name="iou"),
+            keras.metrics.IoU(classes, list(range(1, classes)), ignore_class=VOID, sparse_y_pred=False, name="iou"),
         ],
         jit_compile=False,
     )

@@ -13,13 +13,23 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ladle.models._autoencoder import AutoencoderConfig, decoder, dense, example, image_input, pixel_entropy
+from ladle.models._autoencoder import (
+    AutoencoderConfig,
+    decoder,
+    dense,
+    example,
+    half_squared_error,
+    image_input,
+    pixel_entropy,
+)
 from ladle.models._autoencoder import signatures as shared_signatures
 from ladle.models._blocks import Saved, from_saved, judged, scaled_loss, seeds
-from ladle.models._claims import mends, normal_codes
+from ladle.models._claims import beats_baselines, mends, normal_codes
 from ladle.models._network import Assets, Claim, Network, option
 from ladle.models._optimizers import clipping, optimizer
 from ladle.models._signatures import Signature, Tensors
+
+LOSSES = ("cross_entropy", "squared_error")
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,10 @@ class Config(AutoencoderConfig):
     """Layer widths, corruption of the input, and adversarial regularisation of the code."""
 
     units: tuple[int, ...] = option((256, 128), "units of the encoder's hidden layers; the decoder's are the reverse")
+    loss: str = option(
+        "cross_entropy",
+        "reconstruction loss: cross_entropy (grey values as probabilities) | squared_error (½Σ(x̂-x)², real values)",
+    )
     noise: float = option(0.0, "standard deviation of the noise that training adds to the pixels")
     dropout: float = option(0.0, "share of the pixels that training sets to 0")
     adversarial: bool = option(False, "train a discriminator that pulls the codes to N(0, 1)")
@@ -102,11 +116,17 @@ class Autoencoder(Saved):
             image = tf.where(kept, image, 0.0)
         return image
 
+    def error(self, image: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        """Mean over the images of the reconstruction loss: of logits, or of the pixels themselves; float32 []."""
+        if self.config.loss == "squared_error":
+            return tf.reduce_mean(half_squared_error(image, output))
+        return tf.reduce_mean(pixel_entropy(image, output))
+
     def train_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step on float32 [b, h, w, c] in [0, 1]; return running means of the losses."""
         with tf.GradientTape() as tape:
             logits = self(self.corrupted(image), training=True)
-            loss = tf.reduce_mean(pixel_entropy(image, logits))
+            loss = self.error(image, logits)
             scaled = scaled_loss(self.optimizer, loss)
         self.optimizer.apply(tape.gradient(scaled, self._own), self._own)
         self._figures["loss"].update_state(loss, sample_weight=tf.shape(image)[0])
@@ -147,8 +167,8 @@ class Autoencoder(Saved):
         return score, tf.reduce_mean(tf.reduce_sum(gradient**2, axis=1))
 
     def test_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the reconstruction error of uncorrupted images in nats per image."""
-        loss = tf.reduce_mean(pixel_entropy(image, self(image, training=False)))
+        """Return the reconstruction loss of uncorrupted images: nats per image, or ½Σ(x̂-x)²."""
+        loss = self.error(image, self(image, training=False))
         self._figures["loss"].update_state(loss, sample_weight=tf.shape(image)[0])
         return {"loss": self._figures["loss"].result()}
 
@@ -160,10 +180,12 @@ class Autoencoder(Saved):
 def build(config: Config) -> Autoencoder:
     """Auto-encoder of dense layers: 784 -> 256 -> 128 -> 20 -> 128 -> 256 -> 784 with ReLU between them.
 
-    The loss is the cross-entropy of the pixels in nats per image. With `noise` or `dropout`, the encoder reads a
-    corrupted image and the loss compares with the original. With `adversarial`, a discriminator 128 -> 128 -> 1 pulls
-    the codes to N(0, 1), from which `generate` draws. It takes several steps at twice the learning rate for each step
-    of the encoder, with a gradient penalty: without these, the codes circle around the distribution.
+    The loss is the cross-entropy of the pixels in nats per image, where a grey value is the probability of white. For
+    real values, `loss` squared_error is ½Σ(x̂-x)², and the last layer gives x̂ itself. With `noise` or `dropout`, the
+    encoder reads a corrupted image and the loss compares with the original. With `adversarial`, a discriminator
+    128 -> 128 -> 1 pulls the codes to N(0, 1), from which `generate` draws. It takes several steps at twice the
+    learning rate for each step of the encoder, with a gradient penalty: without these, the codes
+    circle around the distribution.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, h, w, c]  of the reconstruction
@@ -172,7 +194,11 @@ def build(config: Config) -> Autoencoder:
              2008, "Extracting and composing robust features with denoising autoencoders"; Makhzani et al. 2015,
              "Adversarial autoencoders", arXiv:1511.05644; Mescheder, Geiger, Nowozin 2018, "Which training methods for
              GANs do actually converge?", arXiv:1801.04406
+
+    ValueError: a loss that is not known.
     """
+    if config.loss not in LOSSES:
+        raise ValueError(f'got loss "{config.loss}"; expected one of {", ".join(LOSSES)}')
     model = Autoencoder(config, name="autoencoder")
     first, *others = model.taught
     against = tuple(_adversarial(config, weights) for weights in others)
@@ -194,7 +220,8 @@ def signatures(model: Autoencoder, config: Config, assets: Assets) -> dict[str, 
         return {"code": model.encoder(image, training=False)}
 
     def decode(code: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(model.decoder(code, training=False))
+        output = model.decoder(code, training=False)
+        return tf.clip_by_value(output, 0.0, 1.0) if config.loss == "squared_error" else tf.sigmoid(output)
 
     return shared_signatures(config, encode, decode)
 
@@ -232,6 +259,7 @@ NETWORKS = [
         "autoencoder",
         "Auto-encoder: encodes images as codes of twenty numbers and decodes them.",
         "Hinton, Salakhutdinov 2006, Reducing the dimensionality of data with neural networks, Science 313",
+        claims=(beats_baselines(),),
     ),
     _row(
         "denoising_autoencoder",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ladle.models._blocks import seeds
 from ladle.models._claims import iou_not_below
@@ -24,6 +25,7 @@ from ladle.models._segmentation import (
 
 STRIDE = 32
 """Stride of the coarsest features in pixels, after five halvings."""
+DECODERS = ("deconv", "unpool")
 SOURCE = "Long, Shelhamer, Darrell 2015, Fully convolutional networks for semantic segmentation, arXiv:1411.4038"
 
 
@@ -34,6 +36,9 @@ class Config(SegmentationConfig):
     filters: tuple[int, ...] = option((16, 32, 64, 128, 128), "filters of each stage of the backbone")
     units: int = option(256, "filters of the two convolutions in place of the dense layers of a classifier")
     stride: int = option(8, "stride of the finest prediction in pixels: 32, 16 or 8")
+    decoder: str = option(
+        "deconv", "how predictions are enlarged: deconv (transposed convolutions) | unpool (max un-pooling)"
+    )
     dropout: float = option(0.0, "dropout rate of the coarsest features")
 
 
@@ -53,6 +58,31 @@ def _larger(x: keras.KerasTensor, factor: int, classes: int, name: str) -> keras
         classes, 2 * factor, factor, padding="same", use_bias=False, kernel_initializer=kernel, name=name
     )
     return up(x)
+
+
+@keras.saving.register_keras_serializable("ladle")
+class Unpool(keras.layers.Layer):  # type: ignore[misc]
+    """Max un-pooling: each value of y goes to where the maximum of its 2×2 window was, and zeros to the rest.
+
+    Zeiler, Fergus 2014, arXiv:1311.2901, section 2.1. Where several positions share the maximum, each gets the value.
+    """
+
+    def call(self, y: tf.Tensor, before: tf.Tensor, pooled: tf.Tensor) -> tf.Tensor:
+        """y and pooled [b, h, w, c], before [b, 2h, 2w, c], the input of the pooling -> [b, 2h, 2w, c]."""
+        return tf.where(before == _doubled(pooled), _doubled(y), tf.zeros_like(before))
+
+    def compute_output_shape(
+        self,
+        y_shape: tuple[int | None, ...],
+        before_shape: tuple[int | None, ...],
+        pooled_shape: tuple[int | None, ...],
+    ) -> tuple[int | None, ...]:
+        return before_shape
+
+
+def _doubled(x: tf.Tensor) -> tf.Tensor:
+    """Each value four times: [b, h, w, c] -> [b, 2h, 2w, c]."""
+    return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def _scores(x: keras.KerasTensor, classes: int, seed: Iterator[int], name: str) -> keras.KerasTensor:
@@ -75,32 +105,54 @@ def build(config: Config) -> keras.Model:
     Source   Long, Shelhamer, Darrell 2015, "Fully convolutional networks for semantic segmentation",
              arXiv:1411.4038, figure 3
 
-    ValueError unless stride is 32, 16 or 8.
+    With `decoder` unpool, each doubling puts the scores, as many channels as the stage has filters, where the maxima
+    of its pooling were, and a convolution fills the zeros between them.
+
+    ValueError unless stride is 32, 16 or 8, and for an unknown decoder.
     """
     if config.stride not in (32, 16, 8):
         raise ValueError(f"stride is {config.stride}; expected 32, 16 or 8")
+    if config.decoder not in DECODERS:
+        raise ValueError(f'got decoder "{config.decoder}"; expected one of {", ".join(DECODERS)}')
     seed = seeds(config.seed)
     layers = Layers(seed)
     classes = config.num_classes + 1
     image = keras.Input((None, None, config.channels), name="image")
     x = PadToMultiple(STRIDE, name="pad")(scaled(image, config))
-    features = []
+    features, pools = [], []
     for stage, filters in enumerate(config.filters, 1):
         for n in (1, 2):
             x = layers.unit(x, filters, 3, f"stage{stage}_unit{n}")
-        x = keras.layers.MaxPool2D(name=f"stage{stage}_pool")(x)  # height and width halved
+        before, x = x, keras.layers.MaxPool2D(name=f"stage{stage}_pool")(x)  # height and width halved
         features.append(x)
+        pools.append((before, x))
     x = layers.dropout(layers.unit(x, config.units, 3, "classifier1"), config.dropout, "dropout1")
     x = layers.dropout(layers.unit(x, config.units, 1, "classifier2"), config.dropout, "dropout2")
     x = _scores(x, classes, seed, "scores32")
+
+    def doubled(x: keras.KerasTensor, stride: int) -> keras.KerasTensor:
+        """Scores of twice the height and width, which have this stride."""
+        if config.decoder == "deconv":
+            return _larger(x, 2, classes, f"up{stride}")
+        before, pooled = pools.pop()
+        x = _scores(x, before.shape[-1], seed, f"unpool{stride}_scores")
+        x = Unpool(name=f"unpool{stride}")(x, before, pooled)
+        kernel = keras.initializers.GlorotUniform(next(seed))
+        fill = keras.layers.Conv2D(classes, 3, padding="same", kernel_initializer=kernel, name=f"unpool{stride}_conv")
+        return fill(x)  # height and width doubled
+
     stride = STRIDE
     for finer in features[-2::-1]:  # strides 16, 8, ...
         if stride == config.stride:
             break
         stride //= 2
-        x = _larger(x, 2, classes, f"up{stride}")
+        x = doubled(x, stride)
         x = keras.layers.Add(name=f"add{stride}")([x, _scores(finer, classes, seed, f"scores{stride}")])
-    x = _larger(x, stride, classes, "up1")
+    if config.decoder == "deconv":
+        x = _larger(x, stride, classes, "up1")
+    while pools and config.decoder == "unpool":
+        stride //= 2
+        x = doubled(x, stride)
     model = keras.Model(image, CropLike(dtype="float32", name="logits")(x, image), name="fcn")
     return compile_segmenter(model, config)
 

@@ -271,7 +271,7 @@ NETWORKS = [
         example=example,
         parameters=2,
         tiny={"epochs": 3, "learning_rate": 0.05},
-        presets={"quick": {"epochs": 300}, "full": {"epochs": 5000}},
+        presets={"quick": {"epochs": 300}, "full": {"epochs": 500}},  # from there on the rounding of float32 is larger
         source=LINEAR,
         tables={
             "regress": tables.network(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 
 from ladle.models._blocks import seeds
-from ladle.models._claims import iou_not_below
+from ladle.models._claims import beats_baselines, iou_not_below
 from ladle.models._network import Network, option
 from ladle.models._segmentation import (
     CropLike,
@@ -94,6 +94,6 @@ NETWORKS = [
         },
         aim="IoU 0.9203 on PhC-U373, 35 images: Ronneberger et al. 2015, table 2; other images than `nuclei`",
         source="Ronneberger, Fischer, Brox 2015, U-Net, arXiv:1505.04597",
-        claims=(iou_not_below("fcn8s"),),
+        claims=(iou_not_below("fcn8s"), beats_baselines()),
     ),
 ]

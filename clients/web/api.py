@@ -45,7 +45,16 @@ _ENTRY: dict[str, Schema] = {
     "verbs": array({"type": "string", "enum": list(VERBS)}),
     "description": nullable(string()),
     "headline": nullable(
-        obj({"name": string(), "value": number(), "split": string(), "count": nullable(integer(0))}),
+        obj(
+            {
+                "name": string(),
+                "value": number(),
+                "split": string("test, validation, or folds: then the mean of a cross-validation"),
+                "count": nullable(integer(0)),
+                "deviation": nullable(number(0, about="of the folds")),
+            },
+            ("name", "value", "split", "count"),
+        ),
     ),
     "data": nullable(obj({**_DATA, "synthetic": boolean()})),
     "image": nullable(obj({"height": _SIZE, "width": _SIZE, "channels": _SIZE})),

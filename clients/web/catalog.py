@@ -18,7 +18,7 @@ from ladle.clients.web.repository import REPORTS, ModelFiles, Repository
 
 Json = dict[str, Any]
 
-HEADLINES = ("accuracy", "iou", "r_squared", "elbo", "frechet_distance", "squared_error", "diversity")
+HEADLINES = ("accuracy", "mean_iou", "iou", "r_squared", "elbo", "squared_error", "frechet_distance", "diversity")
 """For cards without a headline, written by older versions: the first of these that the test or validation split has."""
 MISSING: Json = {"state": "MISSING", "version": None, "error": None}
 UNREACHABLE: Json = {"state": "UNREACHABLE", "version": None, "error": None}
@@ -198,7 +198,7 @@ def headline(card: Json) -> Json | None:
     """The metric that stands for the model, by the card's choice if it has one, with its split."""
     carried = card.get("headline")
     if isinstance(carried, dict) and {"name", "value", "split"} <= carried.keys():
-        return {key: carried[key] for key in ("name", "value", "split")}
+        return {key: carried[key] for key in ("name", "value", "split", "deviation") if key in carried}
     for split in ("test", "validation"):
         metrics = (card.get("metrics") or {}).get(split) or {}
         for name in HEADLINES:

@@ -51,3 +51,21 @@ def test_images_come_from_codes_and_seeds(tiny: Any) -> None:
     one, same = (served["generate"](n=tf.constant(4), seed=tf.constant(7, tf.int64))["images"] for _ in range(2))
     assert one.shape == (4, 28, 28, 1)
     np.testing.assert_array_equal(one, same)
+
+
+def test_squared_error_is_for_real_values(tiny: Any, batch: Any, losses: Any) -> None:
+    config = tiny("autoencoder", loss="squared_error")
+    model, image = models.get("autoencoder").build(config), batch("autoencoder", config)
+    output = model(image, training=False).numpy()
+    wanted = np.mean(0.5 * np.sum((output - np.asarray(image)) ** 2, axis=(1, 2, 3)))
+    np.testing.assert_allclose(model.test_step(image)["loss"], wanted, rtol=1e-5)
+    values = losses(model, image, steps=40)
+    assert values[-1] < 0.8 * values[0]
+    served = models.get("autoencoder").signatures(model, config, models.Assets())
+    back = served["serving_default"](image=tf.constant(image))["reconstruction"].numpy()
+    assert 0 <= back.min() <= back.max() <= 1
+
+
+def test_an_unknown_loss_is_refused(tiny: Any) -> None:
+    with pytest.raises(ValueError, match="expected one of cross_entropy, squared_error"):
+        models.get("autoencoder").build(tiny("autoencoder", loss="absolute"))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ladle import models
-from ladle.models.fcn import _bilinear
+from ladle.models.fcn import Unpool, _bilinear
 
 
 def built(name: str, **overrides: Any) -> keras.Model:
@@ -99,3 +99,23 @@ def test_class_weights_count_pixels_of_a_class_more(tiny: Any) -> None:
     np.testing.assert_allclose(weighted / plain, [[[0.5, 1.5]]], rtol=1e-6)
     with pytest.raises(ValueError, match="class_weights has 3 numbers; expected 2"):
         models.get("unet").build(tiny("unet", class_weights=(1.0, 2.0, 3.0)))
+
+
+def test_max_unpooling_puts_values_where_the_maxima_were() -> None:
+    before = tf.constant([[1.0, 5.0, 2.0, 0.0], [3.0, 4.0, 7.0, 6.0]])[None, ..., None]  # [1, 2, 4, 1]
+    pooled = tf.nn.max_pool2d(before, 2, 2, "VALID")  # 5 and 7
+    found = Unpool()(tf.constant([[[[10.0], [20.0]]]]), before, pooled)
+    assert found[0, ..., 0].numpy().tolist() == [[0, 10, 0, 0], [0, 0, 20, 0]]
+
+
+@pytest.mark.parametrize("name", ["fcn32s", "fcn8s"])
+def test_an_fcn_can_enlarge_by_unpooling(name: str, tiny: Any) -> None:
+    model = models.get(name).build(tiny(name, decoder="unpool"))
+    assert model(np.zeros((1, 40, 50, 1), np.float32)).shape == (1, 40, 50, 2)
+    found = [layer.name for layer in model.layers if isinstance(layer, Unpool)]
+    assert found == [f"unpool{stride}" for stride in (16, 8, 4, 2, 1)]
+
+
+def test_an_fcn_refuses_an_unknown_decoder(tiny: Any) -> None:
+    with pytest.raises(ValueError, match="expected one of deconv, unpool"):
+        models.get("fcn8s").build(tiny("fcn8s", decoder="up"))

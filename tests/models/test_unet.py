@@ -8,7 +8,14 @@ import pytest
 import tensorflow as tf
 
 from ladle import models
-from ladle.models._segmentation import BorderCrossEntropy, PadToMultiple, Standardize, border_weights
+from ladle.models._network import VOID
+from ladle.models._segmentation import (
+    BorderCrossEntropy,
+    PadToMultiple,
+    PixelAccuracy,
+    Standardize,
+    border_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +137,20 @@ def test_a_dim_image_is_standardized_to_all_digits() -> None:
     exact = image.astype(np.float64) - image.mean(dtype=np.float64)
     exact /= np.sqrt(np.square(exact).mean() + 1 / 255**2)
     np.testing.assert_allclose(Standardize()(image), exact, atol=1e-6)
+
+
+def test_pixels_without_a_class_change_neither_loss_nor_metrics(tiny: Any) -> None:
+    model = models.get("unet").build(tiny("unet"))
+    random = np.random.default_rng(0)
+    image, mask = random.random((2, 16, 16, 1), np.float32), random.integers(0, 2, (2, 16, 16))
+    mask[:, :4] = VOID
+    logits = model(image, training=False)
+    values = []
+    for at_void in ([-9.0, 9.0], [9.0, -9.0]):  # whatever the network says there
+        changed = tf.concat([tf.broadcast_to(at_void, [2, 4, 16, 2]), logits[:, 4:]], axis=1)
+        values.append([float(model.loss(mask, changed)), float(PixelAccuracy()(mask, changed))])
+    assert np.isfinite(values).all()
+    assert values[0] == pytest.approx(values[1])
+    figures = model.train_step((tf.constant(image), tf.constant(mask, tf.int32)))
+    assert np.isfinite([float(value) for value in figures.values()]).all()
+    assert float(BorderCrossEntropy(4.0, 3)(np.full_like(mask, VOID), logits)) == 0

@@ -12,7 +12,7 @@ import numpy as np
 from ladle.models import Config, Task
 from ladle.training.data.dataset import Array
 from ladle.training.data.pipeline import Part, Prepared
-from ladle.training.evaluate import metrics
+from ladle.training.evaluate import baselines, metrics
 from ladle.training.evaluate.functions import ROWS, Arrays, Functions, feature_extractor
 
 SAMPLES = 5_000
@@ -52,6 +52,8 @@ def evaluate(functions: Functions, prepared: Prepared, repository: Path, split: 
         result.metrics |= other.metrics
         result.answers |= other.answers
         result.notes += other.notes
+    if simple := baselines.measure(prepared, part):
+        result.metrics["baselines"] = simple
     return result
 
 
@@ -159,6 +161,7 @@ def _reconstruct(functions: Functions, prepared: Prepared, part: Part) -> Evalua
     codes are distributions.
     """
     errors, bounds, shown, codes, mended = [], [], [], [], []
+    sides: list[tuple[Array, Array]] = []
     random = np.random.default_rng(prepared.config.seed)
     for start in range(0, len(part), ROWS):
         image = part.inputs(slice(start, start + ROWS))
@@ -176,7 +179,10 @@ def _reconstruct(functions: Functions, prepared: Prepared, part: Part) -> Evalua
         if code:
             codes.append(code["code"])
         if corrupted := _corrupted(image, prepared.config, random):
-            mended.append(_mended(functions, image, corrupted[0]))
+            after = next(iter(functions("serving_default", image=corrupted[0]).values()))
+            mended.append((metrics.squared_error(after, image), metrics.squared_error(corrupted[0], image)))
+            if start < SHOWN:
+                sides.append((corrupted[0], after))
     figures: dict[str, Any] = {}
     if bounds:
         figures = {"elbo": float(np.mean(np.concatenate(bounds)))}
@@ -188,7 +194,11 @@ def _reconstruct(functions: Functions, prepared: Prepared, part: Part) -> Evalua
     if codes:
         off = metrics.off_normal(np.concatenate(codes))
         figures["code_off_normal"] = off
-    return Evaluation(figures, {"reconstructions": np.concatenate(shown)[:SHOWN]})
+    answers = {"reconstructions": np.concatenate(shown)[:SHOWN]}
+    if sides:
+        before, mended_images = zip(*sides, strict=True)
+        answers |= {"corrupted": np.concatenate(before)[:SHOWN], "mended": np.concatenate(mended_images)[:SHOWN]}
+    return Evaluation(figures, answers)
 
 
 def _corrupted(image: Array, config: Config, random: np.random.Generator) -> tuple[Array, str] | None:
@@ -204,12 +214,6 @@ def _corrupted(image: Array, config: Config, random: np.random.Generator) -> tup
         image = np.where(random.random(image.shape) >= dropout, image, np.float32(0))
         words.append(f"{dropout:.0%} of the pixels dropped")
     return image, " and ".join(words)
-
-
-def _mended(functions: Functions, image: Array, corrupted: Array) -> tuple[float, float]:
-    """Squared error of corrupted images after and before the network mended them."""
-    mended = next(iter(functions("serving_default", image=corrupted).values()))
-    return metrics.squared_error(mended, image), metrics.squared_error(corrupted, image)
 
 
 def _generate(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:

@@ -28,8 +28,12 @@ def cross_entropy(probabilities: Array, truth: Array) -> float:
 
 
 def confusion_matrix(predicted: Array, truth: Array, classes: int) -> Array:
-    """int64 [classes, classes]: row the truth, column the prediction; ids of any shape."""
-    pairs = truth.astype(np.int64).ravel() * classes + predicted.astype(np.int64).ravel()
+    """int64 [classes, classes]: row the truth, column the prediction; ids of any shape.
+
+    Where the truth is none of the classes (VOID), nothing is counted.
+    """
+    known = truth.ravel() < classes
+    pairs = truth.ravel()[known].astype(np.int64) * classes + predicted.ravel()[known].astype(np.int64)
     counts = np.bincount(pairs, minlength=classes * classes)
     return np.asarray(counts.reshape(classes, classes))
 

@@ -9,6 +9,9 @@ from ladle.training.data.pipeline import Prepared
 from ladle.training.evaluate.evaluate import EXTENT, Evaluation
 from ladle.training.report.style import ACCENT, MUTED, SECOND
 
+VIEW = (-30, 60)
+"""Elevation and azimuth of the surface in degrees: from below, where the minima show."""
+
 
 def scatter(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
     """Predicted against true numbers; None if the true ones are all equal."""
@@ -28,12 +31,12 @@ def scatter(prepared: Prepared, result: Evaluation, source: str) -> Figure | Non
 
 
 def descents(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
-    """Paths from start points to minima over the function's contours; None for networks that do not descend."""
+    """Paths from start points to minima over the function's contours, beside its surface; None if nothing descends."""
     if "paths" not in result.answers:
         return None
     paths, surface = result.answers["paths"], result.answers["surface"]
-    figure = Figure((4.6, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure((9.2, 4.2), layout="constrained")
+    axes = figure.add_subplot(1, 2, 1)
     ticks = np.linspace(-EXTENT, EXTENT, len(surface))
     # The logarithm spreads the contours: near the minima the function is below 1, at the edges in the hundreds.
     axes.contour(ticks, ticks, np.log1p(surface), levels=14, cmap="Greys", linewidths=0.7)
@@ -46,4 +49,11 @@ def descents(prepared: Prepared, result: Evaluation, source: str) -> Figure | No
     axes.set_xlabel("x")
     axes.set_ylabel("y")
     axes.set_title("From the starts (white) to the minima (red)", loc="left")
+    landscape = figure.add_subplot(1, 2, 2, projection="3d")
+    x, y = np.meshgrid(ticks, ticks)
+    landscape.plot_surface(x, y, surface, cmap="viridis", linewidth=0)
+    landscape.view_init(elev=VIEW[0], azim=VIEW[1])
+    landscape.set_xlabel("x")
+    landscape.set_ylabel("y")
+    landscape.set_title("The function from below: the tips are its minima", loc="left")
     return figure

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ladle.models._network import VOID
 from ladle.training.data.dataset import Array
 
 COLOURS = np.array(
@@ -73,9 +74,9 @@ def interleaved(stacks: Sequence[Array], across: int) -> Array:
 
 
 def overlay(images: Array, masks: Array, opacity: float = 0.45) -> Array:
-    """Masks of class ids [n, h, w] drawn in colour over images [n, h, w, c]: uint8 [n, h, w, 3]."""
+    """Masks of class ids [n, h, w] drawn in colour over images [n, h, w, c]: uint8 [n, h, w, 3]; VOID stays bare."""
     base = rgb(images).astype(np.float32)
-    masks = masks.astype(np.int64)
+    masks = np.where(masks == VOID, 0, masks).astype(np.int64)
     colour = COLOURS[np.where(masks > 0, (masks - 1) % (len(COLOURS) - 1) + 1, 0)]
     mixed = base * (1 - opacity) + colour * opacity
     return np.where(masks[..., None] > 0, mixed, base).astype(np.uint8)

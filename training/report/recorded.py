@@ -38,7 +38,12 @@ def chosen(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     ranked = sorted(records, key=lambda record: (record["preset"] == "quick", str(record["created"])))
     kept = ("preset", "data", "synthetic", "seconds", "machine", "parameters")
     by_name = {
-        r["network"]: {**{name: r.get(name) for name in kept}, "metrics": headline(r["metrics"])} for r in ranked
+        r["network"]: {
+            **{name: r.get(name) for name in kept},
+            "metrics": headline(r["metrics"]),
+            **({"folds": r["folds"]} if "folds" in r else {}),
+        }
+        for r in ranked
     }
     return {name: by_name[name] for name in sorted(by_name)}
 
@@ -52,8 +57,8 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 
 def measured(repository: Path) -> dict[str, dict[str, Any]]:
-    """The metrics of each network and their origin, by name: `metrics` (the headline), `data`, `preset`, `synthetic`,
-    `seconds`, `machine`, `parameters`, `version`.
+    """The metrics of each network and their origin, by name: `metrics` (the headline), `folds` if it was
+    cross-validated, `data`, `preset`, `synthetic`, `seconds`, `machine`, `parameters`, `version`.
 
     `version` is a folder of the repository; None for metrics that come with Ladle.
     """
@@ -69,6 +74,7 @@ def measured(repository: Path) -> dict[str, dict[str, Any]]:
                     "machine": card["machine"],
                     "parameters": card["parameters"],
                     "metrics": headline(metrics),
+                    **({"folds": card["metrics"]["folds"]} if "folds" in card["metrics"] else {}),
                     "version": str(version),
                 }
                 break

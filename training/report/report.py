@@ -26,6 +26,8 @@ from ladle.training.report.style import ACCENT, INK, MUTED, SECOND, STYLE
 
 NOT_CURVES = ("epoch", "seconds", "learning_rate")
 PANELS, ACROSS = 6, 3
+LISTED = 4
+"""Classes whose IoU stands in a title."""
 MISTAKES = 15
 ANSWERED_TEXTS = 6
 
@@ -184,10 +186,16 @@ def _reconstructions(prepared: Prepared, result: Evaluation, source: str) -> Fig
     made = result.answers["reconstructions"]
     across = 12
     shown = made[: 4 * across]
-    image = pictures.interleaved([np.asarray(prepared.dataset.test.x[: len(shown)]), shown], across)
-    title = f"{source}: image above, reconstruction below"
+    images = np.asarray(prepared.dataset.test.x[: len(shown)])
+    stacks, title = [images, shown], f"{source}: image above, reconstruction below"
+    if "mended" in result.answers:
+        stacks = [images, *(result.answers[name][: len(shown)] for name in ("corrupted", "mended"))]
+        title = f"{source}: image, corrupted, mended, from above"
+    image = pictures.interleaved(stacks, across)
     if "elbo" in result.metrics:
         title += f"; ELBO {result.metrics['elbo']:.1f} nats"
+    for name, error in result.metrics.get("baselines", {}).items():
+        title += f"\nsquared error {result.metrics['squared_error']:.4f}; {name}: {error:.4f}"
     return _picture(image, title)
 
 
@@ -227,7 +235,10 @@ def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     order = np.argsort(each)
     chosen = order[np.unique(np.linspace(0, len(order) - 1, 6).round().astype(int))]
     figure = Figure((6.2, 2.05 * len(chosen) + 0.4), layout="constrained")
-    title = f"{source}: IoU {result.metrics['iou']:.3f}; from the worst image to the best, brightness stretched"
+    each_class = ", ".join(f"{label} {iou:.3f}" for label, iou in list(result.metrics["class_iou"].items())[:LISTED])
+    title = f"{source}: mean IoU {result.metrics['mean_iou']:.3f} ({each_class})"
+    simple = ", ".join(f"{name} {value:.3f}" for name, value in result.metrics.get("baselines", {}).items())
+    title += f"\nbaselines: {simple}; from the worst image to the best, brightness stretched"
     figure.suptitle(title, fontsize=10)
     for row, place in enumerate(chosen):
         image = pictures.stretched(images[place])[None]

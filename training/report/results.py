@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ladle.training.evaluate.headline import figures, headline
+from ladle.training.evaluate.headline import shown
 from ladle.training.report import recorded
 from ladle.training.report.recorded import Record
 from ladle.training.store import publish
@@ -128,6 +128,7 @@ def record(card: dict[str, Any]) -> Record:
         "created": card["created"],
         "seed": card["seed"],
         **{name: card[name] for name in ("precision", "initial") if name in card},
+        **({"folds": card["metrics"]["folds"]} if "folds" in card["metrics"] else {}),
     }
 
 
@@ -156,7 +157,7 @@ def row(family: Family, entries: Iterable[Record]) -> str:
         family.name,
         " ".join(f"`{name}`" for name in family.networks),
         family.task,
-        "; ".join(f"`{e['network']}` {figures(headline(e['metrics']))} ({recorded.data(e)})" for e in measured),
+        "; ".join(f"`{e['network']}` {shown(e['metrics'], e.get('folds'))} ({recorded.data(e)})" for e in measured),
     ]
     return f"| {' | '.join(cells)} |\n"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ladle.training.data import own_name
-from ladle.training.evaluate.headline import figures, headline
+from ladle.training.evaluate.headline import figures, shown
 from ladle.training.loop.config import NO_PRESET
 from ladle.training.quiet import without_stderr
 from ladle.training.report import claims
@@ -23,7 +23,7 @@ from ladle.training.store import publish
 if TYPE_CHECKING:
     from ladle.models._network import Claim
 
-PICTURE_BYTES = 38_000
+PICTURE_BYTES = 150_000
 COLOURS = 64
 CHOICE: Mapping[str, tuple[str, ...]] = {
     "classify": ("answers.png", "confusion.png"),
@@ -42,8 +42,8 @@ INTRODUCTION = """# Results
 `python -m ladle.training.report.results` writes this page from the model cards of real runs; nothing here is typed by
 hand. Metrics are measured on the test split, with the weights of the epoch that was best on the validation split.
 Generated data are marked as synthetic. Parity is the largest difference between TensorFlow and ONNX Runtime on at least
-64 inputs. "1 of them used" after a machine's name: several networks were trained at once, each with a share of the
-cores.
+64 inputs. Baselines are what simple methods reach in the headline's metric on the same split. "1 of them used" after a
+machine's name: several networks were trained at once, each with a share of the cores.
 """
 
 
@@ -118,17 +118,23 @@ def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
     words.append(f"--preset {entry['preset'] or NO_PRESET}")
     if own(entry):
         words.append(f"--data-path {shlex.quote(own(entry))}")
+    if "initial" in entry:
+        words.append(f"--initial-weights {_initial(entry['initial']['source'])}")
     if entry.get("precision", "float32") != "float32":
         words.append(f"--precision {entry['precision']}")
     base, mine = presets.get(entry["preset"] or "", {}), entry.get("config")
-    if not base or not mine:
-        return " ".join(words)
-    for name, value in mine.items():
+    for name, value in (mine or {}).items():
         if name in base and base[name] != value and name not in OF_DATA:
             shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             flag = name.replace("_", "-")
             words.append(f"--{flag}" if value is True else f"--no-{flag}" if value is False else f"--{flag} {shown}")
     return " ".join(words)
+
+
+def _initial(source: str) -> str:
+    """Where the weights that a run began with lie: of `NAME version N` its folder in the repository, else the file."""
+    name, _, version = own_name(source).partition(" version ")
+    return shlex.quote(f"model_repository/{name}/{version}" if version else name)
 
 
 def page(entries: Sequence[Record], networks: Mapping[str, Entry], pictures: Mapping[str, str]) -> str:
@@ -176,7 +182,7 @@ def _cells(entry: Record) -> tuple[str, ...]:
         f"{entry['parameters']:,}" if entry.get("parameters") else "?",
         str(entry["epochs"]),
         f"{minutes}:{seconds:02d}",
-        figures(headline(entry["metrics"])),
+        shown(entry["metrics"], entry.get("folds")),
         "—" if entry["parity"] is None else f"{entry['parity']:.0e}",
         _size(entry.get("saved_bytes")),
         _size(entry["onnx_bytes"]),
@@ -197,7 +203,11 @@ def _published(entries: Iterable[Record], networks: Mapping[str, Entry]) -> str:
     full = {entry["network"]: entry for entry in entries if entry["preset"] == "full"}
     rows = []
     for name, network in networks.items():
-        here = f"{figures(headline(full[name]['metrics']))} on {full[name]['data']}" if name in full else "not run"
+        here = (
+            f"{shown(full[name]['metrics'], full[name].get('folds'))} on {full[name]['data']}"
+            if name in full
+            else "not run"
+        )
         aim = network.aim or "nothing published for this network on this data"
         rows.append((f"`{name}`", network.full_data, aim, f"`ladle train {name} --preset full`", here))
     return _rows(("network", "data", "published", "command", "here"), rows)
@@ -241,9 +251,11 @@ def _shown(value: Any) -> str:
 
 def _caption(entry: Record) -> str:
     if "minima_reached" in entry["metrics"]:
-        return "descents to three minima"
+        return "descents to three minima over the contours, and the surface from below"
     if entry.get("task") == "classify" and entry["examples"] <= FEW:
         return "all test images with their answers"
+    if "mended_squared_error" in entry["metrics"]:
+        return "images, corrupted and mended"
     return CAPTIONS.get(entry.get("task", ""), "metrics by epoch")
 
 

@@ -199,6 +199,10 @@ def load(request: Request, assets: models.Assets | None = None) -> Prepared:
     # Some networks scale images themselves. They set the size to which pictures of differing sizes are brought.
     size = {"size": getattr(config, "size", None)} if "size" in options else {}
     more: dict[str, Any] = {"skip_broken": True} if request.skip_broken and "skip_broken" in options else {}
+    void = getattr(config, "void", -1)
+    if void >= 0 and "void" not in options:
+        raise UsageError(f"{network.name}: --void is for your own masks, and {config.data} has none to leave out")
+    more |= {"void": void} if void >= 0 else {}
     if network.takes:
         more |= _table_options(config, assets)
     dataset = data.load(

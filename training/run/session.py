@@ -19,7 +19,7 @@ from ladle.training.data.pipeline import Prepared
 from ladle.training.errors import TrainingError, UsageError
 from ladle.training.evaluate import functions
 from ladle.training.evaluate.evaluate import Evaluation, evaluate
-from ladle.training.evaluate.headline import card_entry
+from ladle.training.evaluate.headline import card_entry, headline
 from ladle.training.export.export import Run, export
 from ladle.training.export.inputs import parity_inputs, samples
 from ladle.training.loop import checkpoint, config, devices, fit, hosts, run_folder, stages
@@ -192,7 +192,7 @@ def finish(
         training_seconds=state.seconds,
         machine=devices.machine(),
         preset=request.preset,
-        trained={**entries, **card_entry({"test": test, "validation": validation})},
+        trained={**entries, **card_entry({"test": test, "validation": validation}, metrics.get("folds"))},
     )
     phases.begin("export")
     version = export(
@@ -273,6 +273,15 @@ def print_metrics(result: Evaluation) -> None:
     for name, words in result.metrics.items():
         if isinstance(words, str):
             say(f"            {name}: {words}")
+    if "baselines" in result.metrics:
+        name = next(iter(headline(result.metrics)), "")
+        say(
+            fact(
+                "baseline",
+                f"{name.replace('_', ' ')} of "
+                + ", ".join(f"{each} {value:.4g}" for each, value in result.metrics["baselines"].items()),
+            )
+        )
     for note in result.notes:
         say(f"            {note}")
 

@@ -16,7 +16,11 @@ export function stateOf(model) {
 /** The model's main figure: its name, the split that it was measured on, and what it means on hover. */
 export function headline(model) {
   if (!model.headline) return null;
-  const { name, value, split, count: examples } = model.headline;
+  const { name, value, split, count: examples, deviation } = model.headline;
+  if (split === "folds") {
+    const words = `${metric(name)}: ${meaning(name)}. Mean and standard deviation over the folds of a cross-validation.`;
+    return el("p.headline", { title: words }, el("b", {}, `${figure(name, value)} ± ${figure("", Number(deviation.toPrecision(2)))}`), ` ${metric(name)} `, el("span.soft", {}, "over the folds"));
+  }
   const of = examples ? `${count(examples)} examples of the ${split} set` : `the ${split} set`;
   const words = meaning(name);
   const title = `${words ? `${metric(name)}: ${words}. ` : ""}Measured on ${of}${model.data?.name ? ` of ${model.data.name}` : ""}.`;

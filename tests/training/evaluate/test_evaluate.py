@@ -41,7 +41,7 @@ def test_a_classifier_is_measured_on_all_of_the_test_split(ready: Ready, tmp_pat
 
 def test_sentiment_is_measured_in_two_classes(ready: Ready, tmp_path: Path) -> None:
     prepared, result = measured(ready, "sentiment_lstm", tmp_path)
-    assert set(result.metrics) == {"accuracy", "cross_entropy"}
+    assert set(result.metrics) == {"accuracy", "cross_entropy", "baselines"}
     assert result.answers["probabilities"].shape == (len(prepared.test), 2)
 
 

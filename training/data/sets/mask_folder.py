@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ladle.models._network import VOID
 from ladle.training.data.dataset import Array, Contents, Split, distinct, part, split_indices
 from ladle.training.data.errors import DataError
 from ladle.training.data.readers import files as files_
@@ -31,12 +32,14 @@ def read(
     tile: int | None = None,
     in_order: bool = False,
     skip_broken: bool = False,
+    void: int = -1,
 ) -> Contents:
     """Images uint8 [n, h, w, c], masks uint8 [n, h, w] of class ids.
 
     channels     1 for grey, 3 for colour; None: grey if all pictures are
     tile         side in pixels of square tiles, without overlap, into which pictures are cut; None: not cut
     skip_broken  leave out pictures that cannot be read or whose mask cannot
+    void         value of mask pixels that do not count; they become VOID. -1: all count
     in_order     take the last pictures by name for test and those before them for validation, instead of drawing them
                  by the seed: for slices of a stack, whose neighbours look alike
 
@@ -56,7 +59,12 @@ def read(
     if len(kept) < len(pairs):
         pieces = (kept[:, None] * per + np.arange(per)).ravel()
         x, y = x[pieces], y[pieces]
-    ids = np.unique(y)
+    unlabelled = y == void
+    ids = np.unique(y[~unlabelled])
+    if not len(ids):
+        raise DataError(f"{path}: every pixel has the value {void}, which does not count; give another --void")
+    if void >= 0 and not unlabelled.any():
+        raise DataError(f"{path}: got --void {void}; expected a value that some mask has, of pixels without a class")
     if len(ids) == 1:
         what = "are empty" if not ids[0] else f"have the value {ids[0]} everywhere"
         raise DataError(
@@ -65,6 +73,7 @@ def read(
     if len(ids) == 2 and ids[0] == 0:  # 0 and 255, as drawing programs save masks
         np.minimum(y, 1, out=y)
         ids = np.array([0, 1])
+    y[unlabelled] = VOID
     if ids[-1] >= MOST_CLASSES:
         raise DataError(
             f"{path}: its masks have {len(ids)} values up to {ids[-1]}; expected class ids from 0 "
@@ -80,13 +89,15 @@ def read(
     for indices in dealt:  # whole pictures are split, then expanded to their tiles
         pieces = (indices[:, None] * per + np.arange(per)).ravel()
         splits.append(Split(x[pieces], y[pieces]))
-    trained = splits[0].y
-    if trained is not None and trained.size and trained.min() == trained.max():
+    trained = np.asarray(splits[0].y)
+    trained = trained[trained != VOID]
+    if trained.size and trained.min() == trained.max():
         raise DataError(
             f"{path}: the masks of all {len(dealt[0])} training pictures are empty; add pictures with objects"
         )
     note = f"{count} pictures, {how}"
     note += f"; each cut into {per} tiles of {tile}x{tile}" if tile else ""
+    note += f"; mask value {void} does not count, {unlabelled.mean():.1%} of the pixels" if void >= 0 else ""
     doubles = len(pairs) - count
     note += f"; {doubles} duplicate pictures left out" if doubles else ""
     note += images.left_out([file.name for file in broken])

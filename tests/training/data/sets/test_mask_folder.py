@@ -229,3 +229,31 @@ def test_too_few_labels_are_named(cells: Path) -> None:
     (cells / "labels.txt").write_text("background\n")
     with pytest.raises(DataError, match=r"labels\.txt: names 1 classes; expected 2, as a mask has class 1"):
         data.load("mask_folder", path=cells)
+
+
+def test_a_void_value_is_no_class(cells: Path, write_picture: Write) -> None:
+    """By value: 255 beside the classes 0 and 1 as in Pascal VOC, or the id after the last class as in CamVid."""
+    for value in (255, 3):
+        for i in range(10):
+            mask = grey(0)
+            mask[:, :4], mask[:, 6:], mask[0] = 2, 1, value
+            write_picture(cells / "mask" / f"{i:02}.png", mask)
+        dataset = data.load("mask_folder", path=cells, void=value)
+        assert dataset.labels is not None
+        assert len(dataset.labels) == 3
+        assert dataset.train.y is not None
+        assert np.unique(dataset.train.y).tolist() == [0, 1, 2, 255]
+        assert f"mask value {value} does not count, 12.5% of the pixels" in dataset.provenance.notes
+    with pytest.raises(DataError, match="got --void 9; expected a value that some mask has"):
+        data.load("mask_folder", path=cells, void=9)
+
+
+def test_objects_of_255_beside_void_pixels_are_class_1(cells: Path, write_picture: Write) -> None:
+    for i in range(10):
+        mask = grey(0)
+        mask[:, :4], mask[0] = 255, 128
+        write_picture(cells / "mask" / f"{i:02}.png", mask)
+    dataset = data.load("mask_folder", path=cells, void=128)
+    assert dataset.train.y is not None
+    assert np.unique(dataset.train.y).tolist() == [0, 1, 255]
+    assert dataset.labels == ("background", "object")
