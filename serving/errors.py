@@ -149,6 +149,19 @@ class Unavailable(ServingError):
     code = "UNAVAILABLE"
 
 
+class NotLoaded(Unavailable):
+    """A model that is loaded on demand is not in memory. The APIs have it loaded and ask again.
+
+    model    its name
+    version  the version that was asked for; None: the latest
+    """
+
+    def __init__(self, model: str, version: int | None = None) -> None:
+        super().__init__(f"{model} is being loaded; retry later")
+        self.model = model
+        self.version = version
+
+
 class Cancelled(ServingError):
     """A load ended because its version is no longer configured. Raised by the manager. gRPC CANCELLED, HTTP 499."""
 

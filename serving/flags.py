@@ -149,6 +149,12 @@ FLAGS = [
     ),
     *_group(
         "Loading",
+        (
+            "max_resident_bytes",
+            0,
+            "bytes of models in memory: load a model at its first request, and unload those used longest ago when they "
+            "take more; 0: load all models (ours)",
+        ),
         ("max_num_load_retries", 5, "further attempts after a failed load; with --repository, the default is 0"),
         ("load_retry_interval_micros", 60_000_000, "microseconds between attempts"),
         ("retry_changed_versions", True, "load a failed version again when its files change (ours)"),

@@ -86,7 +86,9 @@ class Server:
             else:
                 self._mirror = assembly.make_mirror(options)
                 repository = assembly.make_repository(options, self._mirror)
-                self._manager = manager = assembly.make_manager(options, self._loader, cpu_count(), mirror=self._mirror)
+                self._manager = manager = assembly.make_manager(
+                    options, self._loader, cpu_count(), mirror=self._mirror, uses=self._uses
+                )
                 configuration = self._watcher = assembly.make_watcher(options, repository, manager)
             self._settings = _grpc_settings(options, replica is not None, self._keep)
             self._backend, self._backend_reason = backend.choose(self._settings)
@@ -200,6 +202,9 @@ class Server:
         self._metrics.set_available(self._manager.available())
         stores = self._mirror.snapshot() if self._mirror is not None else {}
         return [await self._metrics.snapshot_in_pieces(), *filter(None, [stores])]
+
+    def _uses(self) -> dict[str, float]:
+        return self._metrics.requests_by_model()
 
     def _snapshot(self) -> Snapshot:
         """This process's metrics."""

@@ -6,6 +6,7 @@ Nothing here knows gRPC or HTTP: the API modules turn requests into these calls,
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -14,7 +15,15 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane import multi_inference
 from ladle.serving.dataplane.multi_inference import Inference, Result
 from ladle.serving.dataplane.replace import replace_models
-from ladle.serving.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ServingError, Unavailable
+from ladle.serving.errors import (
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    NotLoaded,
+    ServingError,
+    Unavailable,
+)
 from ladle.serving.repository.versions import Configuration, State, Versions
 from ladle.serving.scheduling.batch import Call, Outputs, summarize
 from ladle.serving.scheduling.scheduler import Scheduler
@@ -24,6 +33,9 @@ from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.observation import Observation
 
 DEFAULT_SIGNATURE = "serving_default"
+_LOAD_S = 30.0  # a request without a deadline waits so long for its model
+_LOAD_MARGIN_S = 0.2  # left of a deadline, so that the caller still gets the answer
+_LOAD_POLL_S = 0.005
 _METHODS = tuple(f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
 
 
@@ -94,9 +106,29 @@ class Core:
             return cast(Servable, serving_map.find(spec.name, version))
         except NotFound:
             # After a restart, "not found" would make clients give up on a model that is there in a moment.
+            if self._versions.is_loadable(spec.name):
+                raise NotLoaded(spec.name, version) from None
             if self._configuration.is_starting(spec.name):
                 raise Unavailable(f"{spec.name} is still loading; retry later") from None
             raise
+
+    async def load(self, missing: NotLoaded, deadline: float | None) -> None:
+        """Have a model loaded that was not in memory; return when it is, or when it has failed or is gone.
+
+        Unavailable when it is not there a moment before `deadline`.
+        """
+        until = (time.monotonic() + _LOAD_S if deadline is None else deadline) - _LOAD_MARGIN_S
+        self._versions.want(missing.model)
+        while True:
+            # Asked first: a version that becomes available in between is not loadable any more.
+            is_loadable = self._versions.is_loadable(missing.model)
+            if missing.model in self._versions.serving_map.latest:
+                return
+            if (failure := self._versions.failure(missing.model)) is not None:
+                raise Unavailable(f"{missing.model} cannot be loaded: {failure.error.message}")
+            if not is_loadable or time.monotonic() >= until:
+                raise missing
+            await asyncio.sleep(_LOAD_POLL_S)
 
     def find_signature(self, servable: Servable, spec: ModelSpec) -> Signature:
         """The signature that a Predict request names; FailedPrecondition when the servable has none of that name."""

@@ -28,7 +28,7 @@ async def replace_models(configuration: Configuration, versions: Versions, confi
         raise Aborted(
             f"another configuration, without {', '.join(removed)}, replaced this one before its models loaded"
         )
-    missing = [model for model in added if not versions.is_available(model)]
+    missing = [model for model in added if not versions.is_available(model) and not versions.is_loadable(model)]
     if missing:
         failures = [versions.failure(model) or Failure(model, None, NotFound(_NO_VERSION)) for model in missing]
         raise Unknown(f"{len(missing)} model(s) did not become available: {{{describe(failures)}}}")

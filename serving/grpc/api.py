@@ -16,7 +16,7 @@ from ladle.clients.wire import services, tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import Core, ModelSpec
 from ladle.serving.dataplane.multi_inference import Inference
-from ladle.serving.errors import NUMBERS, DeadlineExceeded, InvalidArgument, ServingError
+from ladle.serving.errors import NUMBERS, DeadlineExceeded, InvalidArgument, NotLoaded, ServingError
 from ladle.serving.grpc.calls import Answer, CallContext, Method, StatusError
 from ladle.serving.grpc.health import Health
 from ladle.serving.grpc.open_inference import OpenInferenceApi
@@ -141,7 +141,7 @@ class GrpcApi:
     def _counted(self, method: Method, kind: Any, parse: Callable[[bytes], Any] | None = None) -> Any:
         name = kind.DESCRIPTOR.name.removesuffix("Request")
         api = _METRIC_NAMES.get(name, name)
-        return _handler(method, kind, parse, self._metrics, api, self._observer, self._large)
+        return _handler(method, kind, parse, self._metrics, api, self._observer, self._large, self._core.load)
 
     async def predict(self, request: Any, context: CallContext) -> Answer:
         template, spec = None, None
@@ -257,6 +257,7 @@ def _handler(
     api: str = "",
     observer: Observer | None = None,
     large: LargeWork | None = None,
+    load: Callable[[NotLoaded, float | None], Awaitable[None]] | None = None,
 ) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
     """The method from bytes to bytes. This is where the core's errors become gRPC's.
 
@@ -265,6 +266,7 @@ def _handler(
     metrics   counts the requests under the name `api`; None: they are not counted
     observer  sees each request
     large     parses large messages
+    load      loads a model on demand, within a deadline
     """
     read = parse or kind.FromString
 
@@ -281,7 +283,13 @@ def _handler(
                 request = read(payload)
             else:
                 request = await large.run(lambda: read(payload))
-            message, model, signature = await method(request, context)
+            try:
+                message, model, signature = await method(request, context)
+            except NotLoaded as missing:
+                if load is None:
+                    raise
+                await load(missing, context.deadline)
+                message, model, signature = await method(request, context)
             if context.deadline is not None and time.monotonic() >= context.deadline:
                 raise DeadlineExceeded(LATE)
             seconds = time.perf_counter() - start

@@ -6,13 +6,14 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ladle.serving.errors import InvalidArgument, StartError
 from ladle.serving.repository import config
+from ladle.serving.repository.demand import Demand
 from ladle.serving.repository.folders import (
     ConfiguredRepository,
     FolderRepository,
@@ -81,6 +82,8 @@ def check(options: SimpleNamespace) -> None:
             "--allow_config_reload needs --config_root=DIR, the folder that must hold the base paths of configurations "
             "sent over gRPC; --config_root=/ allows any folder"
         )
+    if options.max_resident_bytes < 0:
+        raise InvalidArgument(f"got --max_resident_bytes={options.max_resident_bytes}; expected 0 or more bytes")
     if options.workers < 1:
         raise InvalidArgument(f"got --workers={options.workers}; expected 1 or more")
     if options.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
@@ -141,6 +144,7 @@ def make_manager(
     threads: int,
     show: Callable[[], None] = lambda: None,
     mirror: Mirror | None = None,
+    uses: Callable[[], Mapping[str, float]] = dict,
 ) -> Manager[L]:
     """The manager that the flags describe.
 
@@ -148,6 +152,7 @@ def make_manager(
     threads  versions that load at once, unless --num_load_threads says otherwise
     show     called after each change
     mirror   of the object stores
+    uses     number of requests so far by model
     """
     manager = Manager(
         load,
@@ -158,6 +163,7 @@ def make_manager(
         unload_first=options.version_transition_policy == "resource",
         show=show,
         files=mirror,
+        demand=Demand(options.max_resident_bytes, uses) if options.max_resident_bytes else None,
     )
     if mirror is not None:
         mirror.in_use = manager.folders
@@ -208,4 +214,6 @@ def is_loaded(options: SimpleNamespace, manager: Versions, watcher: Watcher) -> 
     failures = [failure for model in models if (failure := manager.failure(model)) is not None]
     if failures and (options.wait_for_models or not manager.available()):
         raise StartError(f"UNKNOWN: {len(failures)} servable(s) did not become available: {{{describe(failures)}}}")
-    return not options.wait_for_models or all(manager.is_available(model) for model in models)
+    return not options.wait_for_models or all(
+        manager.is_available(model) or manager.is_loadable(model) for model in models
+    )

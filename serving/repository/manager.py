@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol
 
-from ladle.serving.errors import Cancelled, Internal, MissingOperation, ServingError
+from ladle.serving.errors import Cancelled, Internal, MissingOperation, ResourceExhausted, ServingError
+from ladle.serving.repository.demand import Demand, estimate
 from ladle.serving.repository.folders import stamp
 from ladle.serving.repository.versions import Failure, L, ServingMap, State
 from ladle.serving.runtime.cores import lower_priority
@@ -23,6 +24,7 @@ from ladle.serving.runtime.memory import trim_memory_soon
 
 log = logging.getLogger(__name__)
 
+_LOOK_S = 1.0
 
 Load = Callable[[str, int, Path], L]
 """(model, version, folder) -> servable, or ServingError."""
@@ -71,6 +73,7 @@ class Version(Generic[L]):
     seen        its files at the last poll, if they differed from `stamp`
     reloads     whether it is loaded again while it serves
     logged      the error that the log has; the same one is not logged again
+    size        estimated bytes in memory, if it is loaded on demand
     """
 
     model: str
@@ -86,6 +89,7 @@ class Version(Generic[L]):
     reloads: bool = False
     logged: str = ""
     servable: L | None = None
+    size: int = 0
 
 
 class Manager(Generic[L]):
@@ -99,6 +103,7 @@ class Manager(Generic[L]):
     unload_first      unload old versions before loading new ones, for models that do not fit into memory twice
     show              called after each change of the serving map or of a state, in the order of the changes
     files             brings the files of versions here
+    demand            the budget of models that are loaded on demand; None: all are loaded
     """
 
     def __init__(
@@ -111,7 +116,11 @@ class Manager(Generic[L]):
         unload_first: bool = False,
         show: Callable[[], None] = lambda: None,
         files: Files | None = None,
+        demand: Demand | None = None,
     ) -> None:
+        self._demand = demand
+        if demand is not None:
+            threading.Thread(target=self._watch_use, args=(demand,), name="use", daemon=True).start()
         self._load = load
         self._files: Files = files or LocalFiles()
         self._retries = retries
@@ -164,11 +173,36 @@ class Manager(Generic[L]):
     def is_available(self, model: str) -> bool:
         return model in self.serving_map.latest
 
+    def is_loadable(self, model: str) -> bool:
+        """Whether the model is loaded on demand, and a version of it is not in memory that could be."""
+        if self._demand is None:
+            return False
+        with self._changed:
+            at_work = (State.START, State.LOADING, State.UNLOADING)
+            return any(v.is_aspired and v.state in at_work for v in self._versions.get(model, {}).values())
+
+    def loadable(self) -> frozenset[str]:
+        """The models for which `is_loadable` holds."""
+        return frozenset(filter(self.is_loadable, self.models())) if self._demand is not None else frozenset()
+
+    def want(self, model: str) -> None:
+        """Begin to load a model that is loaded on demand. Returns at once."""
+        with self._changed:
+            if self._demand is None or model not in self._versions:
+                return
+            self._demand.want(model)
+            self._transition(model)
+            self._notify()
+
+    def _rests(self, model: str) -> bool:
+        """Whether the model is loaded on demand, and nobody has asked for it."""
+        return self._demand is not None and model not in self._demand.wanted
+
     def is_settled(self, model: str) -> bool:
         """Whether an aspired version is available or has failed, or the model has no aspired version."""
         with self._changed:
             has_aspired = any(v.is_aspired for v in self._versions.get(model, {}).values())
-            return not has_aspired or self._highest_settled(model) is not None
+            return not has_aspired or self._rests(model) or self._highest_settled(model) is not None
 
     def failure(self, model: str) -> Failure | None:
         """The failure of the highest aspired version that has loaded or failed; None if it loaded."""
@@ -276,6 +310,8 @@ class Manager(Generic[L]):
             self._unload(version)
         if self._unload_first and any(v.state is State.UNLOADING for v in versions.values()):
             return
+        if self._rests(model):
+            return
         for version in sorted(versions.values(), key=lambda v: v.number, reverse=True):
             if version.state is State.START and version.is_aspired:
                 version.state = State.LOADING
@@ -337,6 +373,8 @@ class Manager(Generic[L]):
         try:
             self._files.prepare(version.folder)
             version.stamp = stamp(version.folder)  # before the load: a file that changes during it counts as changed
+            if self._demand is not None:
+                self._make_room(version, self._demand)
             servable = self._load(version.model, version.number, version.folder)
         except ServingError as error:
             self._failed(version, error)
@@ -382,6 +420,39 @@ class Manager(Generic[L]):
             self._show()
             self._transition(version.model)
             self._notify()
+
+    def _make_room(self, version: Version[L], demand: Demand) -> None:
+        """Unload the models that were used longest ago until this version fits. ResourceExhausted: it never will."""
+        size = estimate(version.folder)
+        if size > demand.limit:
+            raise ResourceExhausted(
+                f"the version takes about {size} bytes in memory and --max_resident_bytes allows {demand.limit}"
+            )
+        with self._changed:
+            version.size = size
+            sizes: dict[str, int] = {}
+            for versions in self._versions.values():
+                for other in versions.values():
+                    if other.state in (State.AVAILABLE, State.LOADING) and other.size:
+                        sizes[other.model] = sizes.get(other.model, 0) + other.size
+            for model in demand.leaving(sizes, version.model):
+                available = [other for other in self._versions[model].values() if other.state is State.AVAILABLE]
+                if available:
+                    log.info("%s leaves the memory to %s", model, version.model)
+                    demand.wanted.pop(model, None)
+                for other in available:
+                    self._unload(other)
+
+    def _watch_use(self, demand: Demand) -> None:
+        while True:
+            time.sleep(_LOOK_S)
+            try:
+                counts = demand.uses()
+            except Exception:  # the thread must outlive a worker that ends meanwhile
+                log.exception("the requests by model are not known")
+            else:
+                with self._changed:
+                    demand.look(counts)
 
     def _failed(self, version: Version[L], error: ServingError) -> None:
         name = f"{version.model} version {version.number}"

@@ -108,6 +108,12 @@ class Versions(Protocol):
     def failure(self, model: str) -> Failure | None:
         """The failure of the highest aspired version that has loaded or failed; None if it loaded."""
 
+    def is_loadable(self, model: str) -> bool:
+        """Whether the model is loaded on demand, and a version of it is not in memory that could be."""
+
+    def want(self, model: str) -> None:
+        """Begin to load a model that is loaded on demand. Returns at once."""
+
 
 class Configuration(Protocol):
     """Which models are configured, and their labels.
@@ -152,6 +158,7 @@ class View:
     settled     models for which `Versions.is_settled` holds
     configured  models for which `Configuration.is_configured` holds
     starting    models for which `Configuration.is_starting` holds
+    loadable    models for which `Versions.is_loadable` holds
     """
 
     serving: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
@@ -163,3 +170,4 @@ class View:
     configured: frozenset[str] = frozenset()
     is_ready: bool = False
     starting: frozenset[str] = frozenset()
+    loadable: frozenset[str] = frozenset()

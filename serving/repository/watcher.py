@@ -116,13 +116,16 @@ class Watcher:
         With --repository, whether each has once loaded or failed, and a version answers or the folder holds none.
         """
         if self.repository.requires_models:
-            return all(self.manager.is_available(model) for model in self.repository.configured())
+            models = self.repository.configured()
+            return all(self.manager.is_available(model) or self.manager.is_loadable(model) for model in models)
         # A model that appears later must not take the others out of a load balancer while it loads.
         if not self._was_ready:
             self._was_ready = self.repository.is_readable and all(map(self._is_tried, self._aspired.items()))
         if not self._was_ready:
             return False
-        return bool(self.manager.available()) or (self.repository.is_readable and not any(self._aspired.values()))
+        if self.manager.available() or self.manager.loadable():
+            return True
+        return self.repository.is_readable and not any(self._aspired.values())
 
     def _is_tried(self, aspired: tuple[str, Mapping[int, Path]]) -> bool:
         model, versions = aspired

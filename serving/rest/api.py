@@ -12,7 +12,7 @@ from typing import TypeVar
 from google.protobuf import json_format
 
 from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
-from ladle.serving.errors import DeadlineExceeded, InvalidArgument, ServingError, Unavailable
+from ladle.serving.errors import DeadlineExceeded, InvalidArgument, NotLoaded, ServingError, Unavailable
 from ladle.serving.rest.compression import MAX_EXPANSION, BodyTooLargeError, decompress
 from ladle.serving.rest.http.messages import JSON, Answer, Request
 from ladle.serving.rest.json.examples import ExamplesBody, read_examples
@@ -121,11 +121,20 @@ class RestApi:
                 )
             if verb is not None:
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
-                signature, content = await verb(route, request, deadline, observation)
+                try:
+                    signature, content = await verb(route, request, deadline, observation)
+                except NotLoaded as missing:
+                    await self._core.load(missing, deadline)
+                    signature, content = await verb(route, request, deadline, observation)
                 _check_deadline(deadline)
             elif route.operation == "infer":
                 deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
-                signature, content, kind = await self._open_inference.infer(route, request, deadline, observation)
+                infer = self._open_inference.infer
+                try:
+                    signature, content, kind = await infer(route, request, deadline, observation)
+                except NotLoaded as missing:
+                    await self._core.load(missing, deadline)
+                    signature, content, kind = await infer(route, request, deadline, observation)
                 _check_deadline(deadline)
                 headers = kind + self._cors
             elif route.operation == "unknown" and not _is_below_v2(path):
@@ -138,7 +147,11 @@ class RestApi:
             elif route.operation.startswith("v2_"):
                 status, content = await self._open_inference.describe(route, request.body)
             else:
-                status, content = self._describe(route, method, path)
+                try:
+                    status, content = self._describe(route, method, path)
+                except NotLoaded as missing:  # metadata
+                    await self._core.load(missing, request.arrived + self._timeout_s if self._timeout_s > 0 else None)
+                    status, content = self._describe(route, method, path)
                 code = "OK" if status == 200 else "INVALID_ARGUMENT"
         except ServingError as error:
             status, code, content = error.http_status, error.code, error_body(error.message)

@@ -192,6 +192,13 @@ class Metrics:
             pass
         return found
 
+    def requests_by_model(self) -> dict[str, float]:
+        """The number of requests that each model has answered."""
+        found: dict[str, float] = {}
+        for (model, *_), cells in list(self._requests.items()):
+            found[model] = found.get(model, 0.0) + sum(cells[:-1])
+        return found
+
     async def snapshot_in_pieces(self) -> Snapshot:
         """`snapshot`, with a turn of the event loop after every piece: hundreds of models would hold up requests."""
         found: Snapshot = {}

@@ -198,6 +198,15 @@ def counters(snapshot: Mapping[str, Sequence[Any]]) -> dict[str, float]:
     return found
 
 
+def requests_by_model(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, float]:
+    """The number of requests that each model has answered, of all processes."""
+    found: dict[str, float] = {}
+    for snapshot in snapshots:
+        for labels, value in snapshot.get("own_request_count", ()):
+            found[labels[0]] = found.get(labels[0], 0.0) + value
+    return found
+
+
 def totals(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
     """The counters and histograms of processes that have ended, added up, as one snapshot. Gauges ended with them."""
     found = {}

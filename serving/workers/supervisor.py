@@ -28,6 +28,7 @@ from ladle.serving.repository import assembly
 from ladle.serving.repository.versions import View
 from ladle.serving.runtime.cores import cpu_count
 from ladle.serving.runtime.listening import listen, reason, show_address
+from ladle.serving.telemetry.prometheus import requests_by_model
 from ladle.serving.workers.channel import Channel, ChannelClosed
 from ladle.serving.workers.crashes import Crashes, describe
 from ladle.serving.workers.pool import Worker, WorkerPool
@@ -63,7 +64,9 @@ class Supervisor:
             self._mirror = assembly.make_mirror(options)
             repository = assembly.make_repository(options, self._mirror)
             self._watcher: Any = None
-            self._manager = assembly.make_manager(options, self._pool.load, cpu_count(), self._show, self._mirror)
+            self._manager = assembly.make_manager(
+                options, self._pool.load, cpu_count(), self._show, self._mirror, self._uses
+            )
             self._watcher = assembly.make_watcher(options, repository, self._manager)
         except ServingError as error:
             raise StartError(f"{error.code}: {error.message}") from None
@@ -168,7 +171,11 @@ class Supervisor:
                 [*command, *self._arguments], pass_fds=inherited, start_new_session=True, env=_environment()
             )
             connection = Connection(own_end.detach())
-        operations: dict[str, Callable[..., Any]] = {"reload": self._reload, "scrape": self._snapshots}
+        operations: dict[str, Callable[..., Any]] = {
+            "reload": self._reload,
+            "scrape": self._snapshots,
+            "want": lambda model: self._manager.want(model),
+        }
         channel = Channel(connection, operations)
         worker = Worker(process, channel)
         self._processes[slot] = process
@@ -241,8 +248,12 @@ class Supervisor:
                 configured=configured,
                 is_ready=watcher.is_ready(),
                 starting=watcher.starting(),
+                loadable=manager.loadable(),
             )
         )
+
+    def _uses(self) -> dict[str, float]:
+        return requests_by_model(self._pool.snapshots())
 
     def _snapshots(self) -> list[Any]:
         """The metrics of all workers, and those of the object stores, which only this process asks."""

@@ -143,6 +143,12 @@ class Replica:
     def failure(self, model: str) -> Failure | None:
         return self._view.failures.get(model)
 
+    def is_loadable(self, model: str) -> bool:
+        return model in self._view.loadable
+
+    def want(self, model: str) -> None:
+        self._channel.begin("want", model)
+
     # Configuration
 
     @property
