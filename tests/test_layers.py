@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "ladle": {"ladle", "models", "training", "serving", "clients"},
-    "training": {"training", "models"},
+    "training": {"training", "models", "serving.servables.host", "serving.errors"},
     "serving": {"serving", "clients.wire"},
     "models": {"models"},
     "clients": {"clients"},
@@ -34,10 +34,10 @@ ORDER = {
         wire calls http2""",
     "serving.rest": "api open_inference routes compression http json",
     "serving.servables": """
-        loader files engines warmup steps servable examples matching saved_model latency
+        loader files engines warmup steps host servable examples matching saved_model latency
         batching_parameters""",
     "training": """
-        __main__ options convert check run report export weights evaluate loop onnx store data quiet arguments
+        __main__ options convert check run report export weights evaluate loop strings onnx store data quiet arguments
         errors""",
     "training.data": "commands pipeline augmentation recognise sets registry to_folder readers fetch dataset errors",
     "clients": "__main__ cli web library drawing transport json_output argument_types near_names wire errors",

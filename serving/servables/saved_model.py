@@ -142,7 +142,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         raise DataLoss("the version's card.json is not a model card; export it again")
     for name in _assets(card):
         if Path(name).name != name:  # a path could read any file of the machine
-            raise DataLoss(f"card.json names the word list {name!r}; expected a file name in the version's assets")
+            raise DataLoss(f"card.json names the file {name!r} of a step; expected a file name of the version")
     described = card.get("saved_model")
     if isinstance(described, dict) and described.get("sha256") != checksum(folder):
         log.warning("%s: card.json describes another SavedModel and is ignored; run `ladle convert` again", folder)
@@ -161,8 +161,10 @@ def checksum(folder: Path) -> str:
 
 
 def _assets(card: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the word lists that the card's steps read."""
+    """Names of the files that the card's steps read."""
     for entry in card.get("signatures", {}).values():
         steps = [*(entry.get("before") or ()), *(entry.get("after") or ())] if isinstance(entry, dict) else []
         for step in steps:
-            yield from (step[key] for key in ("labels", "vocabulary") if isinstance(step, dict) and step.get(key))
+            yield from (
+                step[key] for key in ("labels", "vocabulary", "file") if isinstance(step, dict) and step.get(key)
+            )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 import math
 import re
@@ -26,6 +27,7 @@ import tensorflow as tf
 from google.protobuf import message, text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ladle.training.export import with_steps
 from ladle.training.export.advice import obstacle
 from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts, CrashError
 from ladle.training.onnx import effects, ranges
@@ -36,6 +38,7 @@ from ladle.training.onnx.noise import INTEGERS, hard, noise, not_finite, with_in
 from ladle.training.onnx.parity import HALF, RELATIVE, MismatchError, Parity, Run, compare
 from ladle.training.onnx.same import fingerprints
 from ladle.training.store import card, publish, savedmodel, warmup
+from ladle.training.strings.split import needs_host
 
 ROWS = 64
 """Random rows in the comparison, besides those of the warm-up requests."""
@@ -158,7 +161,6 @@ def convert(
             weights: dict[str, Path] = {}
             prints = {name: text for graph in saved.meta_graphs for name, text in fingerprints(graph).items()}
             twins: dict[str, str] = {}  # the first signature of each fingerprint
-            after: dict[str, list[dict[str, str]]] = {}  # steps by signature
             is_changed = stale
             asked = [name for name in loaded.signatures if not only or name in only]
             for number, name in enumerate(sorted(asked, key=lambda name: (name != "serving_default", name)), 1):
@@ -182,7 +184,8 @@ def convert(
                     if twin in result.reasons:
                         raise NotConvertibleError(result.reasons[twin])
                     if twin in result.graphs:
-                        entries[name] = entry(graph=result.graphs[twin], after=after.get(twin, []))
+                        steps = {when: entries[twin].get(when, []) for when in ("before", "after")}
+                        entries[name] = entry(graph=result.graphs[twin], before=steps["before"], after=steps["after"])
                         result.graphs[name], result.parity[name], is_changed = (
                             result.graphs[twin],
                             result.parity[twin],
@@ -206,15 +209,16 @@ def convert(
                     result.seconds[name] = round(time.monotonic() - started, 1)
                     entries.setdefault(name, entry(reason=str(error)))
                     continue
-                equal = [file for file, written in files.items() if written == made.model]
+                equal = [file for file, written in files.items() if written == made.model and not made.programs]
                 file = equal[0] if equal else file
                 files[file], is_changed = made.model, True
+                steps, programs = made.steps(Path(file).stem)
+                files |= programs
                 if made.weights is not None:
                     weights[file] = made.weights
                 measured = made.as_dict | ({"reason": reason} if tolerance is not None else {})
                 graphs[file] = card.graph(made.model, OPSET, measured) | made.notes
-                after[name] = made.after
-                entries[name] = entry(graph=file, after=made.after)
+                entries[name] = entry(graph=file, before=steps["before"], after=[*steps["after"], *made.after])
                 result.graphs[name], result.parity[name] = file, measured
                 result.seconds[name] = round(time.monotonic() - started, 1)
             for name in loaded.signatures.keys() - set(asked) - entries.keys():  # the card has every signature
@@ -229,6 +233,7 @@ def convert(
                 content |= {"signatures": entries, "onnx": graphs, "saved_model": {"sha256": checksum}}
                 before = old["onnx"] if stale and old else {}
                 obsolete = {*before, *(f"{file}.data" for file, graph in before.items() if "weights" in graph)}
+                obsolete |= set(card.programs(old)) if stale and old else set()
                 _write(
                     folder, files, weights, content, obsolete - set(files) - {path.name for path in weights.values()}
                 )
@@ -267,6 +272,8 @@ class _Converted:
     relative  difference that was allowed, relative to the largest magnitude of an output
     weights   file of the weights of a large model; None: the graph contains them
     after     the card's entries of the steps that follow the graph
+    refuses_empty  it differs on tensors without elements
+    programs  what runs on the host before and after the graph: content of the file, entry in the card
     """
 
     model: bytes
@@ -275,12 +282,25 @@ class _Converted:
     relative: float
     weights: Path | None
     after: list[dict[str, str]]
+    programs: Mapping[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
+    refuses_empty: bool = False
+
+    def steps(self, stem: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, bytes]]:
+        """The card's steps before and after the graph, and the files that hold their programs."""
+        steps: dict[str, list[dict[str, Any]]] = {"before": [], "after": []}
+        files: dict[str, bytes] = {}
+        for when, (content, description) in self.programs.items():
+            file = f"{stem}.{when}.npz"
+            files[file] = content
+            steps[when] = [{**description, "file": file, "sha256": hashlib.sha256(content).hexdigest()}]
+        return steps, files
 
     @property
     def notes(self) -> dict[str, Any]:
         """Further entries of the card for the graph."""
         file = {} if self.weights is None else {"weights": self.weights.name}
-        return {**({"finite": True} if self.is_finite_only else {}), **file}
+        empty = {"refuses_empty": True} if self.refuses_empty else {}
+        return {**({"finite": True} if self.is_finite_only else {}), **empty, **file}
 
     @property
     def as_dict(self) -> dict[str, Any]:
@@ -307,9 +327,14 @@ class _Conversion:
     def make(self) -> _Converted:
         """The graph of the signature and its parity; NotConvertibleError or MismatchError if it has none."""
         specs = self.function.structured_input_signature[1]
+        is_large = size_bytes(getattr(self.function, "variables", ())) > LARGE_BYTES
+        if not is_large and needs_host(self.function):
+            made = with_steps.make(self.name, self.function, self.warm, self.attempts, self.tell, self.tolerance)
+            return _Converted(
+                made.model, made.parity, made.is_finite_only, made.relative, None, [], made.programs, made.refuses_empty
+            )
         start = time.monotonic()
         self.tell(f"{self.name}: converting ...")
-        is_large = size_bytes(getattr(self.function, "variables", ())) > LARGE_BYTES
         weights = Weights() if is_large else None
         renamed = {name: f"{name}:out" for name in self.function.structured_outputs if name in specs}
         graph = to_onnx(_with_names(self.function, renamed), specs, weights=weights)
@@ -645,6 +670,8 @@ def _write(
 
 def _is_ours(path: Path) -> bool:
     """Whether the file may be written: it is missing, or a conversion was killed before it wrote the card."""
+    if path.suffix == ".npz":
+        return True  # graph files of the same stem are checked, and nobody else writes *.before.npz
     try:
         return not path.exists() or onnx.load(path, load_external_data=False).producer_name == PRODUCER
     except message.Error:

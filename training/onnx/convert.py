@@ -137,6 +137,31 @@ def session(model: bytes | str, threads: int = 0) -> Callable[[Mapping[str, np.n
     return run
 
 
+def frozen_signature(
+    function: Callable[..., Mapping[str, tf.Tensor]], inputs: Mapping[str, tf.TensorSpec]
+) -> tuple[Any, dict[str, str], dict[str, str], dict[str, Any]]:
+    """A signature's GraphDef, with variables and captured tensors as constants and calls of functions inlined.
+
+    Also returns the node of each input by name, the tensor (`node:index`) of each output, and the captured resources
+    by the node that stands for them.
+    """
+    specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in inputs.values()]
+    traced = tf.function(lambda *tensors: function(**dict(zip(inputs, tensors, strict=True))), input_signature=specs)
+    concrete = traced.get_concrete_function()
+    constants = {
+        inner.op.name: value.numpy()
+        for value, inner in concrete.graph.captures
+        if value.dtype not in (tf.resource, tf.variant)
+    }
+    resources = {inner.op.name: value for value, inner in concrete.graph.captures if value.dtype == tf.resource}
+    given = {name: tensor.op.name for name, tensor in zip(inputs, concrete.inputs[: len(specs)], strict=True)}
+    with quiet():
+        frozen = _frozen(concrete)
+    _fix_nodes(frozen, constants, set(given.values()))
+    outputs = {name: tensor.name for name, tensor in concrete.structured_outputs.items()}
+    return frozen, given, outputs, resources
+
+
 def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) -> None:
     """Replace loops by recurrent layers, and undo it if the outputs on random inputs change.
 

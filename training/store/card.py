@@ -140,6 +140,13 @@ def graph(content: bytes, opset: int, parity: Mapping[str, Any]) -> dict[str, An
     return {"opset": opset, "size_bytes": len(content), "sha256": digest, "parity": dict(parity)}
 
 
+def programs(card: Mapping[str, Any]) -> list[str]:
+    """The files of the card's host steps."""
+    entries = card["signatures"].values()
+    steps = [step for entry in entries for when in ("before", "after") for step in entry.get(when, [])]
+    return [step["file"] for step in steps if step["op"] == "host"]
+
+
 def now() -> str:
     """The current time in UTC as ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -89,4 +89,5 @@ def checksum(folder: Path) -> str:
 def run(function: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Run a function of named tensors on arrays by name; strings are object arrays of bytes."""
     outputs = function(**{name: tf.constant(value) for name, value in arrays.items()})
-    return {name: tensor.numpy() for name, tensor in outputs.items()}
+    # The value of a scalar string is bytes.
+    return {name: np.asarray(tensor.numpy(), tensor.dtype.as_numpy_dtype) for name, tensor in outputs.items()}

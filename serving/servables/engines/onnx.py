@@ -86,7 +86,8 @@ class OnnxEngine:
                 self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads, max_run_bytes)
             if _is_fed_by_numpy(self._graphs[file]):
                 plan = _plan(signature, entry, self._graphs[file], folder / "assets", max_image_pixels)
-                self.plans[name] = _for_finite_inputs(plan) if verified[file].get("finite") else plan
+                plan = _for_finite_inputs(plan) if verified[file].get("finite") else plan
+                self.plans[name] = _without_empty(plan) if verified[file].get("refuses_empty") else plan
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
@@ -290,6 +291,20 @@ def _for_finite_inputs(plan: Plan) -> Plan:
                 )
 
     return dataclasses.replace(plan, before=(*plan.before, Step("check_finite", floats, (), check)))
+
+
+def _without_empty(plan: Plan) -> Plan:
+    """The plan with a last step before the graph that refuses tensors without elements, such as texts without words."""
+
+    def check(tensors: Tensors) -> None:
+        for name in plan.feeds:
+            if tensors[name].ndim and len(tensors[name]) and not tensors[name].size:
+                raise InvalidArgument(
+                    "the request leaves the ONNX graph without elements, as a text without words does, for which it "
+                    "was not verified; send others, or start the server with --engine=tensorflow"
+                )
+
+    return dataclasses.replace(plan, before=(*plan.before, Step("check_elements", plan.feeds, (), check)))
 
 
 def _choose(plan: Plan, names: tuple[str, ...]) -> tuple[list[str], list[Step]]:

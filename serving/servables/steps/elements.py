@@ -16,6 +16,7 @@ def counter(steps: Sequence[Step]) -> Callable[[Mapping[str, Array]], int]:
     images = [step.reads[0] for step in steps if step.op == "decode_image"]
     counts = [step.reads[0] for step in steps if step.op == "normal_noise"]
     rows = [step.reads[0] for step in steps if step.op in ("tokenize", "parse_example")]
+    is_on_host = any(step.op == "host" for step in steps)
     if not steps:
         return size_of
 
@@ -31,6 +32,8 @@ def counter(steps: Sequence[Step]) -> Callable[[Mapping[str, Array]], int]:
         for name in rows:
             if name in inputs:
                 size += _ROW * inputs[name].size
+        if is_on_host:
+            size += _ROW * sum(array.size for array in inputs.values() if array.dtype == object)
         return size
 
     return count

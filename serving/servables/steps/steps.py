@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.philox import stateless_normal
-from ladle.serving.errors import FailedPrecondition, InvalidArgument
+from ladle.serving.errors import DataLoss, FailedPrecondition, InvalidArgument
 
 Tensors = dict[str, Array]
 
@@ -63,12 +63,14 @@ def build(description: Mapping[str, Any], assets: Path, max_image_pixels: int = 
     max_image_pixels  largest image to decode, width times height; 0: any
     """
     op = description.get("op", "")
-    if op != "decode_image" and op not in _BUILDERS:
-        known = ", ".join(sorted([*_BUILDERS, "decode_image"]))
+    if op not in ("decode_image", "host") and op not in _BUILDERS:
+        known = ", ".join(sorted([*_BUILDERS, "decode_image", "host"]))
         raise FailedPrecondition(f"card.json asks for the step {op!r}; expected one of {known}")
     try:
         if op == "decode_image":
             return _decode_image(description, max_image_pixels)
+        if op == "host":
+            return _host(description, assets.parent, max_image_pixels)
         return _BUILDERS[op](description, assets)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise FailedPrecondition(
@@ -87,6 +89,17 @@ def _decode_image(step: Mapping[str, Any], max_pixels: int) -> Step:
 
     decoding = ImageDecoding(channels, size, lambda encoded: read_sizes(encoded, max_pixels))
     return Step("decode_image", (source,), (target,), run, decoding)
+
+
+def _host(step: Mapping[str, Any], folder: Path, max_pixels: int) -> Step:
+    """TensorFlow's own operations on strings and tables, of a signature that `ladle convert` divided."""
+    from ladle.serving.servables.host import program
+
+    try:
+        made = program.read(folder / step["file"], step["sha256"])
+    except ValueError as error:
+        raise DataLoss(f"{error}; convert the version again") from error
+    return Step("host", tuple(made.reads), tuple(made.adds), made.compiled(max_pixels))
 
 
 def _tokenize(step: Mapping[str, Any], assets: Path) -> Step:

@@ -105,6 +105,6 @@ def test_a_graph_and_its_card_read_no_file_outside_their_version(serve: Any, tin
     assert "outside" in status["error_message"]
     assert "secret" not in status["error_message"]
     assert refusal(server, "labelled")["error_message"] == (
-        "card.json names the word list '../../../m/secret'; expected a file name in the version's assets"
+        "card.json names the file '../../../m/secret' of a step; expected a file name of the version"
     )
     server.stop()

@@ -1,0 +1,79 @@
+"""JPEG and PNG images, decoded as TensorFlow's operations do: uint8 [h, w, channels], one image at a time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ladle.clients.wire.arrays import Array
+from ladle.serving.errors import InvalidArgument
+
+Attributes = Mapping[str, Any]
+Function = Callable[..., Any]
+
+MAX_PIXELS = "max_image_pixels"
+"""The attribute that the server adds: the largest image to decode, width times height; 0 or missing: any."""
+
+
+def _decode(attributes: Attributes, formats: tuple[str, ...] = ("PNG", "JPEG")) -> Function:
+    from PIL import Image  # most models decode no images
+
+    channels, most = int(attributes.get("channels", 0)), int(attributes.get(MAX_PIXELS, 0))
+    dtype = attributes.get("dtype", "uint8")
+    if dtype not in ("uint8", "float32") or channels not in (0, 1, 3, 4):
+        raise ValueError(f"images of {dtype} with {channels} channels")
+    if int(attributes.get("ratio", 1)) != 1 or not attributes.get("fancy_upscaling", True):
+        raise ValueError("images that are made smaller while they are read")
+
+    def decode(contents: Array) -> Array:
+        if contents.ndim:
+            raise InvalidArgument(f"contents must be scalar, got shape {list(contents.shape)}")
+        data = contents.item()
+        try:
+            with Image.open(io.BytesIO(data), formats=formats) as picture:
+                # Opening reads the header alone: refuse before a few bytes unpack into gigabytes.
+                if 0 < most < picture.width * picture.height:
+                    raise InvalidArgument(
+                        f"an image has {picture.width}×{picture.height} pixels; at most {most} are decoded"
+                    )
+                pixels = _pixels(picture, channels)
+        except InvalidArgument:
+            raise
+        except Exception:  # a damaged file can make Pillow raise anything
+            raise InvalidArgument(
+                f"a string of {len(data)} bytes is not a readable {' or '.join(formats)} image"
+            ) from None
+        return pixels.astype(np.float32) / np.float32(255) if dtype == "float32" else pixels
+
+    return decode
+
+
+def _pixels(picture: Any, channels: int) -> Array:
+    if picture.mode not in ("L", "LA", "RGB", "RGBA", "P", "1"):
+        raise InvalidArgument(f"an image is {picture.mode}; expected grey or RGB of 8 bits, with or without alpha")
+    if picture.format == "JPEG" and channels == 1:
+        picture.draft("L", picture.size)
+    if picture.mode == "P":
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    if picture.mode == "1":
+        picture = picture.convert("L")
+    own = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[picture.mode]
+    if channels in (0, own):
+        pixels = np.asarray(picture)
+        return pixels.reshape(*pixels.shape[:2], own)
+    if channels == 1 and own >= 3:
+        raise InvalidArgument("an image has colours; expected a grey one")
+    return np.asarray(picture.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])).reshape(
+        picture.height, picture.width, channels
+    )
+
+
+OPERATIONS: dict[str, Callable[[Attributes], Function]] = {
+    "DecodeJpeg": _decode,
+    # TensorFlow decodes a JPEG here, too, but with a faster transform that has other values.
+    "DecodePng": lambda attributes: _decode(attributes, ("PNG",)),
+    "DecodeImage": _decode,
+}

@@ -1,0 +1,219 @@
+"""Operations on the host answer what TensorFlow's answer, on text of any bytes, or refuse what it refuses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ladle.serving.errors import InvalidArgument, ResourceExhausted
+from ladle.serving.servables.host import limits
+from ladle.serving.servables.host.patterns import PatternError, full_matcher, replacer
+from ladle.serving.servables.host.program import BUILDERS, HOST, Program, decode
+from ladle.training.strings.texts import HARD
+
+RAW = tf.raw_ops
+_TEXT = st.one_of(
+    st.binary(max_size=40),
+    st.text(max_size=20).map(lambda text: text.encode()),
+    st.text(alphabet=" aAbB,.\t\n\x0bé世😀\0-+0123456789eE", max_size=20).map(lambda text: text.encode()),
+    st.sampled_from(HARD),
+)
+
+
+def _array(strings: list[bytes]) -> np.ndarray:
+    array = np.empty(len(strings), object)
+    array[:] = strings
+    return array
+
+
+def _outcome(function: Callable[[], Any]) -> list[Any] | None:
+    """The results as arrays; None where the operation refuses its input."""
+    try:
+        found = function()
+    except (tf.errors.InvalidArgumentError, InvalidArgument, UnicodeDecodeError):  # of an error's own text
+        return None
+    return [np.asarray(each) for each in (found if isinstance(found, list | tuple) else [found])]
+
+
+def _assert_same(op: str, attributes: dict[str, Any], ours: list[np.ndarray], theirs: Callable[[], Any]) -> None:
+    expected, got = _outcome(theirs), _outcome(lambda: BUILDERS[op](attributes)(*ours))
+    assert (expected is None) == (got is None), (op, attributes, ours)
+    for a, b in zip(expected or (), got or (), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_array_equal(a, b)
+
+
+CASES: dict[str, tuple[str, dict[str, Any], Callable[[Any], Any]]] = {
+    "lower": ("StringLower", {}, lambda x: RAW.StringLower(input=x)),
+    "upper": ("StringUpper", {}, lambda x: RAW.StringUpper(input=x)),
+    "lower of Unicode": ("StringLower", {"encoding": "utf-8"}, lambda x: RAW.StringLower(input=x, encoding="utf-8")),
+    "strip": ("StringStrip", {}, lambda x: RAW.StringStrip(input=x)),
+    "length": ("StringLength", {}, lambda x: RAW.StringLength(input=x)),
+    "length in characters": (
+        "StringLength",
+        {"unit": "UTF8_CHAR"},
+        lambda x: RAW.StringLength(input=x, unit="UTF8_CHAR"),
+    ),
+    "code points": (
+        "UnicodeDecode",
+        {"input_encoding": "UTF-8"},
+        lambda x: list(RAW.UnicodeDecode(input=x, input_encoding="UTF-8")),
+    ),
+    "base64": ("EncodeBase64", {}, lambda x: RAW.EncodeBase64(input=x)),
+    "from base64": ("DecodeBase64", {}, lambda x: RAW.DecodeBase64(input=x)),
+    "to float32": ("StringToNumber", {"out_type": "float32"}, lambda x: tf.strings.to_number(x)),
+    "to float64": ("StringToNumber", {"out_type": "float64"}, lambda x: tf.strings.to_number(x, tf.float64)),
+    "to int32": ("StringToNumber", {"out_type": "int32"}, lambda x: tf.strings.to_number(x, tf.int32)),
+    "to int64": ("StringToNumber", {"out_type": "int64"}, lambda x: tf.strings.to_number(x, tf.int64)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_operation_answers_each_hard_text_as_tensorflow_does(case: str) -> None:
+    op, attributes, theirs = CASES[case]
+    for text in HARD:
+        _assert_same(op, attributes, [_array([text])], lambda text=text: theirs(tf.constant([text])))  # type: ignore[misc]
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(sorted(CASES)), st.lists(_TEXT, min_size=1, max_size=4))
+def test_an_operation_answers_any_text_as_tensorflow_does(case: str, texts: list[bytes]) -> None:
+    op, attributes, theirs = CASES[case]
+    if case == "lower of Unicode":  # the two know different versions of Unicode
+        texts = [text for text in texts if all(ord(letter) < 0x2000 for letter in text.decode(errors="replace"))]
+    _assert_same(op, attributes, [_array(texts)], lambda: theirs(tf.constant(_array(texts), tf.string)))
+
+
+@settings(max_examples=100)
+@given(st.lists(_TEXT, max_size=4), st.sampled_from([b"", b",", b"a", b", ", b"aa"]), st.integers(-1, 3))
+def test_texts_are_split_as_tensorflow_splits_them(texts: list[bytes], by: bytes, most: int) -> None:
+    given_texts = tf.constant(_array(texts), tf.string)
+    theirs = lambda: list(RAW.StringSplitV2(input=given_texts, sep=by, maxsplit=most))  # noqa: E731
+    _assert_same("StringSplitV2", {"maxsplit": most}, [_array(texts), np.array(by, object)], theirs)
+    for skip in (True, False):
+        theirs = lambda skip=skip: list(RAW.StringSplit(input=given_texts, delimiter=by, skip_empty=skip))  # type: ignore[misc]  # noqa: E731
+        _assert_same("StringSplit", {"skip_empty": skip}, [_array(texts), np.array(by, object)], theirs)
+
+
+@settings(max_examples=80)
+@given(st.lists(_TEXT, min_size=1, max_size=3), st.integers(-8, 8), st.integers(0, 8), st.booleans())
+def test_parts_of_texts_are_those_of_tensorflow(texts: list[bytes], at: int, count: int, in_characters: bool) -> None:
+    unit = "UTF8_CHAR" if in_characters else "BYTE"
+    if in_characters:  # where a character of bytes that are not UTF-8 begins is nobody's business
+        texts = [text.decode(errors="replace").encode() for text in texts]
+    ours = [_array(texts), np.array(at, np.int32), np.array(count, np.int32)]
+    _assert_same("Substr", {"unit": unit}, ours, lambda: tf.strings.substr(_array(texts), at, count, unit))
+
+
+NUMBERS = np.array([0.0, -0.0, 1.5, -2.25, 1e-7, 1e20, 3.4e38, 123456.789, np.nan, np.inf, -np.inf], np.float32)
+
+
+@pytest.mark.parametrize("precision", [-1, 0, 3])
+@pytest.mark.parametrize("width", [-1, 12])
+@pytest.mark.parametrize("fill", ["", "0"])
+@pytest.mark.parametrize("form", ["", "scientific", "shortest"])
+def test_numbers_are_written_as_tensorflow_writes_them(precision: int, width: int, fill: str, form: str) -> None:
+    if fill and width < 0:
+        return
+    options = {"precision": precision, "width": width, "fill": fill, **({form: True} if form else {})}
+    _assert_same(
+        "AsString",
+        {"T": "float32", **options},
+        [NUMBERS],
+        lambda: tf.strings.as_string(tf.constant(NUMBERS), **options),
+    )
+
+
+REPLACED = [
+    (r"[!\"#$%&()\*\+,-\./:;<=>?@\[\\\]^_`{|}~\']", ""), (r"[^a-zA-Z ]", ""), (r"\s+", " "), (r"<br */?>", " "),
+    (r"([a-z])([0-9])", r"\2-\1"), (r"[[:punct:]]", " "), (r"\W", ""), (r"\d{2,4}", "#"), (r".", "x"), (r"é|日本", "?"),
+    (r"^\s+", ""), (r"\bthe\b", "a"), (r"a?b", "_"), (r"[àéü]", "e"), (r"$^|x", "y"), (r"https?://[^ ]*", "URL"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pattern", "rewrite"), REPLACED)
+@settings(max_examples=12)
+@given(texts=st.lists(_TEXT, min_size=1, max_size=6))
+def test_a_pattern_that_is_taken_replaces_what_re2_replaces(pattern: str, rewrite: str, texts: list[bytes]) -> None:
+    try:
+        replace = replacer(pattern.encode(), rewrite.encode(), everywhere=True)
+        first = replacer(pattern.encode(), rewrite.encode(), everywhere=False)
+    except PatternError:
+        assert pattern == "$^|x"
+        return
+    every = [*texts, *HARD]
+    for function, everywhere in ((replace, True), (first, False)):
+        theirs = tf.strings.regex_replace(_array(every), pattern, rewrite, replace_global=everywhere).numpy()
+        assert [function(text) for text in every] == theirs.tolist()
+
+
+@pytest.mark.parametrize("pattern", [r"[a-z]*", r"[a-z]+@[a-z]+\.com", r"\d+", r"a|b+", r".*", r"(a)(b?)"])
+@settings(max_examples=12)
+@given(texts=st.lists(st.one_of(_TEXT, st.from_regex(r"\A[a-z]*@?[a-z]*\.?(com)?\Z").map(str.encode)), max_size=6))
+def test_a_whole_match_is_that_of_re2(pattern: str, texts: list[bytes]) -> None:
+    matches, every = full_matcher(pattern.encode()), [*texts, *HARD]
+    assert [matches(text) for text in every] == tf.strings.regex_full_match(_array(every), pattern).numpy().tolist()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"(a+)+$", r"\s+$", r"a*", r"<[^>]*>", r"(?i)a", r"\pL", r"a+?b", r"[a-z]+ing", r"a**", r"(a|b)c"],
+)
+def test_a_pattern_that_could_take_long_or_differ_is_refused(pattern: str) -> None:
+    with pytest.raises(PatternError):
+        replacer(pattern.encode(), b"", everywhere=True)
+
+
+def test_a_taken_pattern_takes_linear_time() -> None:
+    def seconds(size: int) -> float:
+        took = []
+        for pattern, text in ((rb"\s+", b" " * size), (rb"<br */?>", b"<br" + b" " * size), (rb"[^a]", b"b" * size)):
+            replace = replacer(pattern, b"", everywhere=True)
+            start = time.process_time()
+            replace(text)
+            took.append(time.process_time() - start)
+        return max(took)
+
+    seconds(1000)
+    assert seconds(2**20) < 2.0  # quadratic time would be hours
+
+
+def test_a_request_cannot_ask_for_a_huge_tensor() -> None:
+    pad = BUILDERS["RaggedTensorToTensor"]({"row_partition_types": ["ROW_SPLITS"]})
+    values, splits = np.zeros(0, np.int64), np.zeros(2, np.int64)
+    with pytest.raises(ResourceExhausted, match="at most"):
+        pad(np.array([-1, limits.MAX_ELEMENTS + 1]), values, np.array(0), splits)
+
+
+def test_a_program_survives_its_file() -> None:
+    words = _array([b"a", b"\0b\0", b""])
+    program = Program(
+        ["text"],
+        ["ids"],
+        [{"op": "LookupTableFindV2", "in": ["table", "text", "default"], "out": ["ids"], "attributes": {}}],
+        {"default": np.array(-1, np.int64)},
+        {"table": (words, np.arange(3))},
+    )
+    content = program.encoded()
+    assert content == program.encoded()
+    tensors: dict[str, Any] = {"text": _array([b"", b"\0b\0", b"\0b", b"a"])}
+    decode(content).compiled()(tensors)
+    assert tensors["ids"].tolist() == [2, 1, -1, 0]
+
+
+@pytest.mark.parametrize("cut", [0, 10, 200, -30])
+def test_a_damaged_program_is_refused(cut: int) -> None:
+    program = Program([], ["x"], [{"op": "Identity", "in": ["c"], "out": ["x"], "attributes": {}}], {"c": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"\w"):
+        decode(program.encoded()[:cut])
+
+
+def test_every_operation_of_the_host_is_one_of_tensorflow() -> None:
+    assert [op for op in (*HOST, *BUILDERS) if not hasattr(RAW, op)] == []
