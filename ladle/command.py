@@ -64,11 +64,14 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "config": Verb("write models.config for TensorFlow Serving", "ladle.serving.config_writer.command"),
         "gateway": Verb("serve the web page and its API", "ladle.clients.web.__main__", "web"),
     },
-    "ask": {name: Verb(summary, _ASK, "", name) for name, summary in SUMMARIES.items() if name != "bench"},
+    "ask": {
+        name: Verb(summary, _ASK, "", name) for name, summary in SUMMARIES.items() if name not in ("bench", "replay")
+    },
     "look": {
         "demo": Verb("show the page, train seven networks, ask each one", "ladle.clients.cli.demo.__main__", "train"),
         "report": Verb("show curves, mistakes and the card of a model", "ladle.clients.cli.report"),
         "bench": Verb(SUMMARIES["bench"], _ASK, "", "bench"),
+        "replay": Verb(SUMMARIES["replay"], _ASK, "", "replay"),
         "doctor": Verb("check this machine and say how to repair it", "ladle.doctor_command"),
         "completion": Verb("print completion for bash, zsh, fish or tcsh", "ladle.completion_command"),
     },

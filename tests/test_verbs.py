@@ -40,6 +40,7 @@ WORKS = {
 }
 """What is done without TensorFlow."""
 WRONG = {
+    "replay": (["replay", "absent.tfrecord", *NOBODY], 1, "absent.tfrecord"),
     "train": (["train", "lenet55"], 2, "unknown network 'lenet55'; did you mean lenet5?"),
     "train-options": (["train", "lenet55", "--epochs", "3"], 2, "unknown network 'lenet55'; did you mean lenet5?"),
     "train-nothing": (["train"], 2, "got no network"),
