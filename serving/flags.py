@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -215,6 +216,12 @@ FLAGS = [
         ),
         ("tensorflow_inter_op_parallelism", 0, "operations that run concurrently, TensorFlow only; 0: all cores"),
         ("tensorflow_session_parallelism", 0, "sets both of these where they are not given"),
+        (
+            "tensorflow_process",
+            hasattr(socket, "send_fds"),
+            "TensorFlow runs in a process of its own, which starts with the first model that needs it and ends with "
+            "the last; its crashes do not end the server (ours)",
+        ),
         (
             "max_run_bytes",
             -1,

@@ -199,9 +199,9 @@ class Server:
     def on_cancel(self, stream: Stream) -> None:
         call: _Call | None = stream.call
         if call is not None:
-            self._release(stream)
-            if call.task is not None:
-                call.task.cancel()
+            task = self._release(stream)
+            if task is not None:
+                task.cancel()
 
     def _queue_messages(
         self, connection: Connection, stream: Stream, call: _Call, messages: asyncio.Queue[bytes | None]
@@ -345,13 +345,19 @@ class Server:
         else:  # headers and trailers in one block: gRPC's "Trailers-Only"
             connection.send_headers(stream, _ERROR_HEADERS + trailers, end=True)
 
-    def _release(self, stream: Stream) -> None:
-        """Takes the call off its stream: from now on nothing is sent for it."""
+    def _release(self, stream: Stream) -> eager_task.Pending | None:
+        """Takes the call off its stream: from now on nothing is sent for it. Returns the task that runs it.
+
+        The call forgets its task. The task's error refers to the frames that it passed, which refer to the call and to
+        the servable: together they would stay in memory until the next garbage collection.
+        """
         call: _Call = stream.call
         stream.call = None
+        task, call.task = call.task, None
         self._buffered_bytes -= len(call.body)
         if call.timer is not None:
             call.timer.cancel()
+        return task
 
 
 def read_timeout(text: bytes) -> float | None:

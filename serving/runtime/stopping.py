@@ -14,12 +14,16 @@ from ladle.serving.errors import Cancelled
 
 
 class Stop:
-    """Tells one run to end early. Any thread may set it; the thread that runs reads it."""
+    """Tells one run to end early. Any thread may set it; the thread that runs reads it.
 
-    __slots__ = ("_callback", "is_set")
+    deadline  `time.monotonic()` seconds after which nobody waits for the run; None: not known
+    """
+
+    __slots__ = ("_callback", "deadline", "is_set")
 
     def __init__(self) -> None:
         self.is_set = False
+        self.deadline: float | None = None
         self._callback: Callable[[], None] | None = None
 
     def set(self) -> None:

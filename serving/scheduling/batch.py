@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ladle.clients.wire.arrays import Array
-from ladle.serving.errors import FailedPrecondition, InvalidArgument
+from ladle.serving.errors import FailedPrecondition, InvalidArgument, ServingError
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.runtime.stopping import Stop
 from ladle.serving.servables.batching_parameters import Batching
@@ -160,7 +160,7 @@ class Batch:
             results.extend(self._run(self.tasks))
         except Exception as error:
             if len(self.tasks) == 1 or self.stop.is_set:
-                results = [error] * len(self.tasks)
+                results = [_bare(error)] * len(self.tasks)
             else:
                 log_caller_error(log, "%s: a merged run failed; its requests now run one by one", self.servable.name)
                 results = [self._run_alone(task) for task in self.tasks]
@@ -170,13 +170,24 @@ class Batch:
         try:
             return self._run([task])[0]
         except Exception as error:
-            return error
+            return _bare(error)
 
     def _run(self, tasks: Sequence[Task]) -> list[Outputs]:
         requests, sizes = [task.inputs for task in tasks], [task.rows for task in tasks]
         if self.batching is None:
             return [self.servable.run(self.call.signature, requests[0], self.call.outputs)]
         return run_merged(self.servable, self.call, self.batching, requests, sizes)
+
+
+def _bare(error: Exception) -> Exception:
+    """The error; one that is meant for the client without the frames that it passed.
+
+    They refer to the servable, and through the futures of their tasks to the error again: an unloaded version would
+    stay in memory until the next garbage collection.
+    """
+    if isinstance(error, ServingError):
+        error.__traceback__ = error.__context__ = None
+    return error
 
 
 def run_merged(

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
+from typing import cast
 
 from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
 from ladle.serving.runtime.cores import loop_activity, lower_priority, run_threads
@@ -190,6 +191,9 @@ class Scheduler:
         finally:
             for task in tasks:
                 self._abandon(task)
+            # An error refers to this frame. If the frame referred to the error, by way of the tasks' futures, both and
+            # the servable would stay in memory until the next garbage collection.
+            del task, tasks, batch
         try:
             return join(outputs)
         except ValueError:
@@ -386,6 +390,9 @@ class Scheduler:
             self._metrics.batch(batch.servable.name, batch.call.signature, batch.rows, padding, waited, sizes)
 
     def _run_in_thread(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
+        deadlines = [task.deadline for task in batch.tasks]
+        if None not in deadlines:
+            batch.stop.deadline = max(cast(list[float], deadlines), default=None)
         with stoppable(batch.stop):
             results, seconds = batch.run()
         with contextlib.suppress(RuntimeError):  # the loop was closed while the batch ran

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
-from ladle.serving.runtime.cores import process_count
+from ladle.serving.runtime.cores import cpu_count, process_count
 from ladle.serving.runtime.memory import total_bytes
 from ladle.serving.servables.engines import tflite as tflite_engine
+from ladle.serving.servables.engines.isolated.engine import IsolatedEngine
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.engines.savedmodel import SavedModelEngine, is_available
 from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_card, read_signature_defs
@@ -32,6 +33,7 @@ class EngineOptions:
     tflite_interpreters  interpreters of a version's model.tflite; 0: ignore that file
     max_image_pixels     largest image that a step decodes, width times height; 0: any
     max_run_bytes        most memory that a run may need; 0: any
+    tensorflow_process   TensorFlow runs in a process of its own
     """
 
     kind: str = "auto"
@@ -41,6 +43,12 @@ class EngineOptions:
     tflite_interpreters: int = 0
     max_image_pixels: int = MAX_IMAGE_PIXELS
     max_run_bytes: int = 0
+    tensorflow_process: bool = False
+
+    @property
+    def tensorflow_run_bytes(self) -> int:
+        """Memory that all runs in TensorFlow's process may need together: one on each core."""
+        return self.max_run_bytes * cpu_count()
 
 
 def engine_options(options: SimpleNamespace) -> EngineOptions:
@@ -60,6 +68,7 @@ def engine_options(options: SimpleNamespace) -> EngineOptions:
         ),
         max_image_pixels=options.max_image_pixels,
         max_run_bytes=options.max_run_bytes if options.max_run_bytes >= 0 else share_of_memory(),
+        tensorflow_process=options.tensorflow_process,
     )
 
 
@@ -77,7 +86,14 @@ def open_version(
     damaged files.
     """
     if options.tflite_interpreters and (folder / tflite_engine.FILE).exists():
-        tflite = tflite_engine.TfliteEngine(folder, options.tflite_interpreters)
+        tflite: IsolatedEngine | tflite_engine.TfliteEngine
+        if options.tensorflow_process:
+            tflite = IsolatedEngine(
+                folder, {}, run_bytes=options.tensorflow_run_bytes, interpreters=options.tflite_interpreters
+            )
+            tflite.load()
+        else:
+            tflite = tflite_engine.TfliteEngine(folder, options.tflite_interpreters)
         return tflite.definitions, dict.fromkeys(tflite.definitions, tflite), None
     definitions = read_signature_defs(folder, options.tags)
     return definitions, *open_engines(folder, definitions, options)
@@ -89,7 +105,12 @@ def open_engines(
     """The engine of each signature of a SavedModel, and the ONNX Runtime engine if one is used; errors as above."""
     signatures = {name: parse_signature(name, definition) for name, definition in definitions.items()}
     onnx = None if options.kind == "tensorflow" else _open_onnx(folder, signatures, options)
-    tensorflow = SavedModelEngine(folder, options.tags, signatures, options.intra_op, options.inter_op)
+    tensorflow: IsolatedEngine | SavedModelEngine
+    if options.tensorflow_process:
+        threads = options.intra_op, options.inter_op
+        tensorflow = IsolatedEngine(folder, definitions, options.tags, threads, options.tensorflow_run_bytes)
+    else:
+        tensorflow = SavedModelEngine(folder, options.tags, signatures, options.intra_op, options.inter_op)
     if onnx is None:
         if options.kind == "onnx":
             raise FailedPrecondition(

@@ -60,7 +60,7 @@ class SavedModelEngine:
         self._threads = intra_op, inter_op
         self._lock = threading.Lock()
         self._session: Any = None
-        self._calls: dict[tuple[str, tuple[str, ...]], Callable[..., Any]] = {}
+        self._calls: dict[tuple[str, tuple[str, ...], int], Callable[..., Any]] = {}
 
     def load(self) -> None:
         """Import TensorFlow, which takes seconds, and restore the SavedModel; later calls do nothing.
@@ -107,19 +107,22 @@ class SavedModelEngine:
                 raise _load_error(error, self._folder) from None
             self._session = session
 
-    def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def run(
+        self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str], timeout_ms: int = 0
+    ) -> dict[str, Array]:
+        """The named outputs by alias. The run ends with DeadlineExceeded after `timeout_ms`; 0: never."""
         if self._session is None:
             self.load()
         names = tuple(outputs)
-        call = self._calls.get((signature, names))
+        call = self._calls.get((signature, names, timeout_ms))
         if call is None:
             if len(self._calls) >= _MAX_CALLS:
                 self._calls.clear()
             try:
-                call = self._prepare(self._signatures[signature], names)
+                call = self._prepare(self._signatures[signature], names, timeout_ms)
             except Exception as error:  # a signature that returns its input, or names a tensor that the graph lacks
                 raise _refusal(error) from None
-            self._calls[signature, names] = call
+            self._calls[signature, names, timeout_ms] = call
         feeds = [_feed(inputs[alias]) for alias in self._signatures[signature].inputs]
         try:
             answers = call(*feeds)
@@ -134,13 +137,15 @@ class SavedModelEngine:
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter
 
-    def _prepare(self, signature: Signature, outputs: tuple[str, ...]) -> Callable[..., Any]:
+    def _prepare(self, signature: Signature, outputs: tuple[str, ...], timeout_ms: int) -> Callable[..., Any]:
         from tensorflow.core.protobuf import config_pb2
 
         # A prepared call resolves the names of tensors once; Session.run would do so at each request.
         callable_options = config_pb2.CallableOptions(
             feed=[info.name for info in signature.inputs.values()],
             fetch=[signature.outputs[alias].name for alias in outputs],
+            # TensorFlow looks between operations whether the time is up.
+            run_options=config_pb2.RunOptions(timeout_in_ms=timeout_ms),
         )
         call: Callable[..., Any] = self._session._make_callable_from_options(callable_options)
         return call
