@@ -32,6 +32,9 @@ class Engine(Protocol):
     def latency(self, signature: str) -> Latency:
         """An empty Latency for the signature, which knows what decides the time of its runs."""
 
+    def close(self) -> None:
+        """Gives up what would outlive the engine, once its version is unloaded; later calls do nothing."""
+
 
 class Servable:
     """A version in memory.
@@ -149,6 +152,8 @@ class Servable:
     def notify_if_idle(self) -> None:
         """Call `on_idle` if the version was retired and no request is in flight."""
         if self.on_idle is not None and not self.in_flight:
+            for engine in self.engines.values():
+                engine.close()
             self.on_idle()
 
     def retire(self, on_idle: Callable[[], None]) -> None:

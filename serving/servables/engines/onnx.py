@@ -165,6 +165,9 @@ class OnnxEngine:
         plan = self.plans[signature]
         return Latency(counter(plan.before), is_steady=not plan.graph.has_loops)
 
+    def close(self) -> None:
+        """Nothing outlives the engine."""
+
     def clock(self, signature: str) -> Callable[[], float]:
         # A run with one thread computes in the caller's: its own clock leaves out what other threads took of the core.
         return time.thread_time if self.plans[signature].graph.threads == 1 else time.perf_counter

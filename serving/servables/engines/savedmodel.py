@@ -134,6 +134,9 @@ class SavedModelEngine:
         # TensorFlow's graphs decode images and have loops: their time need not follow the size of the inputs.
         return Latency(is_steady=False)
 
+    def close(self) -> None:
+        """Nothing outlives the engine."""
+
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter
 

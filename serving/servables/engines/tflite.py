@@ -92,6 +92,9 @@ class TfliteEngine:
     def latency(self, signature: str) -> Latency:
         return Latency(is_steady=False)  # a file may hold loops
 
+    def close(self) -> None:
+        """Nothing outlives the engine."""
+
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter
 

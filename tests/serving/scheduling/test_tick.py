@@ -40,6 +40,8 @@ class Doubling:
     def latency(self, signature: str) -> Latency:
         return Latency()
 
+    def close(self) -> None: ...
+
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter
 

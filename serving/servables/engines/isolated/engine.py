@@ -72,7 +72,7 @@ class IsolatedEngine:
             "interpreters": interpreters,
         }
         self._lock = threading.Lock()
-        self._is_user = False
+        self._end: weakref.finalize[..., Any] | None = None  # once the version was loaded
         self._generation = -1  # of the process that has loaded the version
         self._reloads: threading.Thread | None = None
         self._crashes: Counter[Hashable] = Counter()  # since the form last returned
@@ -86,11 +86,11 @@ class IsolatedEngine:
         with self._lock:
             if self._is_loaded():
                 return
-            if not self._is_user:
+            if self._end is None:
                 # Most versions have a graph for all but a signature or two, and never need the process.
-                self._is_user = True
                 self._process.enter()
-                weakref.finalize(self, _unload, self._process, self._key).atexit = False
+                self._end = weakref.finalize(self, _unload, self._process, self._key)
+                self._end.atexit = False
             written = {name: definition.SerializeToString().hex() for name, definition in self.definitions.items()}
             with self._watched("load", "TensorFlow's process crashed twice while it loaded this version; replace it"):
                 answer, _, generation = self._process.call({**self._asked, "definitions": written})
@@ -128,6 +128,10 @@ class IsolatedEngine:
     def latency(self, signature: str) -> Latency:
         # TensorFlow's graphs decode images and have loops: their time need not follow the size of the inputs.
         return Latency(is_steady=False)
+
+    def close(self) -> None:
+        if self._end is not None:
+            self._end()
 
     def clock(self, signature: str) -> Callable[[], float]:
         return time.perf_counter
