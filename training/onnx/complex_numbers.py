@@ -176,6 +176,12 @@ def _quotient(operation: Any, inputs: list[Any]) -> Pair:
     return (a * c + b * d) / size, (b * c - a * d) / size
 
 
+def _exponential(operation: Any, inputs: list[Any]) -> Pair:
+    real, imaginary = inputs[0]
+    size = tf.exp(real)
+    return size * tf.cos(imaginary), size * tf.sin(imaginary)
+
+
 def _to_complex(operation: Any, inputs: list[Any]) -> Any:
     [x] = inputs
     to = operation.outputs[0].dtype
@@ -218,6 +224,7 @@ REPLACED: dict[str, Callable[[Any, Any], Any]] = {
     "Cast": _to_complex,
     "Conj": lambda operation, inputs: (inputs[0][0], -inputs[0][1]),
     "Neg": lambda operation, inputs: (-inputs[0][0], -inputs[0][1]),
+    "Exp": _exponential,
     "Mul": _product,
     "RealDiv": _quotient,
     "AddV2": _parts(lambda operation, x: x[0] + x[1]),

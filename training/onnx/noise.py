@@ -41,7 +41,7 @@ def noise(
     return random.integers(low, high, shape, endpoint=True).astype(dtype)
 
 
-INTEGERS = ("bits", "ids", "sorted ids", "lengths", "zeros")
+INTEGERS = ("bits", "ids", "sorted ids", "lengths", "zeros", "counts")
 """What the integers of made-up inputs may mean, in the order in which they are tried."""
 
 
@@ -51,7 +51,8 @@ def with_integers(
     """The same inputs with other integers: a graph of nodes and edges refuses a node that is not there.
 
     kind  of INTEGERS. Ids are of rows in the other inputs: less than each of their free axes, or than their first axis
-          if none is free. Lengths of a vector add up to the first axis of another input. "bits" stay as they are
+          if none is free. Lengths of a vector add up to the first axis of another input. Counts are at least 1, for a
+          divisor. "bits" stay as they are
     """
     if kind == "bits":
         return dict(arrays)
@@ -68,6 +69,8 @@ def with_integers(
         value: np.ndarray
         if kind == "zeros":
             value = np.zeros(array.shape, np.int64)
+        elif kind == "counts":
+            value = random.integers(1, 9, array.shape)
         elif kind == "lengths" and array.ndim == 1 and array.size and firsts:
             value = random.multinomial(firsts[0], np.full(array.size, 1 / array.size))
         else:

@@ -182,6 +182,11 @@ def _resize(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
     graph.make_node("Cast", [resized], attr={"to": to}, name=name, outputs=outputs, dtypes=dtypes, shapes=shapes)
 
 
+def _refuse(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """An operation that tf2onnx converts to one that answers otherwise."""
+    raise ValueError(f"ONNX Runtime's {arguments[0]} answers otherwise than TensorFlow's")
+
+
 CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
     "FloorDiv": (_floor_div, []),
     "FloorMod": (_floor_mod, []),
@@ -195,6 +200,7 @@ CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
     "Log1p": (_with_one, ["Log1p", "Log"]),
     "ResizeBilinear": (_resize, ["ResizeBilinear", "linear"]),
     "ResizeNearestNeighbor": (_resize, ["ResizeNearestNeighbor", "nearest"]),
+    "MaxPoolWithArgmax": (_refuse, ["MaxPoolWithArgmax"]),
     **EXACT,
 }
 """TensorFlow operation -> (converter, its arguments), as `custom_op_handlers` of tf2onnx takes them."""

@@ -75,6 +75,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
         (IMAGE,),
     ),
     "xlogy": (tf.math.xlogy, (np.array([0, 0, 1, 2], np.float32), np.array([0, np.nan, 2, 0], np.float32))),
+    "truncated quotient": (tf.truncatediv, (FLOATS[:12], FLOATS[:12][::-1])),
     "xdivy": (tf.math.xdivy, (np.array([0, 0, 1, 2], np.float32), np.array([0, np.nan, 2, 0], np.float32))),
     "multiply no nan": (tf.math.multiply_no_nan, (FLOATS, np.where(np.arange(15) % 2, 0, 2).astype(np.float32))),
     "left shift": (lambda x: tf.bitwise.left_shift(x, 5), (np.array([1, -7, 2**30, -(2**31)], np.int32),)),
@@ -132,6 +133,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
         lambda x: tf.math.real(tf.concat([tf.transpose(tf.complex(x, x))[:2], tf.zeros([1, 3], tf.complex64)], 0)),
         (MIXED,),
     ),
+    "dct": (lambda x: tf.signal.dct(x, norm="ortho"), (MIXED,)),
     "stft": (lambda x: tf.abs(tf.signal.stft(x, 8, 4, 16)), (RANDOM.standard_normal((2, 40)).astype(np.float32),)),
     "inverse stft": (
         lambda x: tf.signal.inverse_stft(tf.signal.stft(x, 8, 4), 8, 4),

@@ -71,7 +71,17 @@ def _mean(operation: Any) -> list[tf.Tensor] | None:
     return [tf.reduce_sum(x, axes, operation.get_attr("keep_dims")) / tf.cast(count, x.dtype)]
 
 
+def _truncate_div(operation: Any) -> list[tf.Tensor] | None:
+    """Of floats; a converter divides integers."""
+    x, y = operation.inputs
+    if not x.dtype.is_floating:
+        return None
+    quotient = x / y
+    return [tf.where(quotient < 0, tf.math.ceil(quotient), tf.floor(quotient))]
+
+
 ELEMENTWISE = {
+    "TruncateDiv": _truncate_div,
     "Mean": _mean,
     "Xlogy": _x_log_y,
     "Xlog1py": _x_log_y,
