@@ -30,6 +30,8 @@ NOT_YET = {
     "float64 lstm": "does not support double",
     "float64 convolution": "Could not find an implementation",
     "tf1 loop": "ONNX has no",
+    "tf1 two tags": "cannot be loaded",
+    "unknown rank reduced": "tf2onnx cannot convert it",
     "tf1 partitioned table": "answers inputs that TensorFlow refuses",
 }
 """Models that stay on TensorFlow, and words of the reason."""

@@ -125,12 +125,16 @@ def measure(
     from ladle.serving.servables.engines.onnx import OnnxEngine
     from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_card, read_signature_defs
     from ladle.training.export.attempts import Attempt, Attempts
-    from ladle.training.export.conversion import convert
+    from ladle.training.export.conversion import ConvertError, convert
 
     start, outcome = time.monotonic(), Outcome(case.name)
     if not folder.exists():
         case.build(folder)
-    result = convert(folder, Attempts([Attempt(**each) for each in crashed], descriptor))
+    try:
+        result = convert(folder, Attempts([Attempt(**each) for each in crashed], descriptor))
+    except ConvertError as error:
+        outcome.reasons = {"serving_default": str(error)}
+        return outcome
     outcome.graphs, outcome.reasons = sorted(result.graphs), dict(result.reasons)
     outcome.seconds = round(time.monotonic() - start, 1)
     card = read_card(folder)
