@@ -144,7 +144,8 @@ def test_a_repository_is_ready_once_a_version_of_its_models_answers(
     assert server.get("/v2/health/ready")[0] == 503
     tiny.half_plus(1).write(repository / "m", 2)
     server.wait_for(lambda: server.get("/v2/health/ready")[0] == 200)
-    assert server.states("m") == {2: "AVAILABLE", 1: "END"}
+    # A version is reachable, and the server ready, a moment before its status says so.
+    server.wait_for(lambda: server.states("m") == {2: "AVAILABLE", 1: "END"})
     repository.rename(repository.parent / "away")  # its versions are in memory and go on answering
     server.wait_for(lambda: "cannot be read" in server.log.read_text())
     assert server.get("/v2/health/ready")[0] == 200
