@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -249,15 +250,18 @@ class Protocol(ABC):
         while True:
             number = self._rotation.take()
             host = self.hosts[number]
-            span, traced = start_span(_name_of(request), host)
+            # Here, not in `start_span`: most programs use no OpenTelemetry, and this runs for each request.
+            span, traced = start_span(_name_of(request), host) if "opentelemetry.trace" in sys.modules else (None, ())
             try:
                 headers = self.access.headers() + traced
                 answer = self.content((yield Send(request, number, headers, deadline.left_s())))
             except Exception as error:
-                end_span(span, error)
+                if span is not None:
+                    end_span(span, error)
                 raised = error if isinstance(error, LadleError) else self.explain(error, deadline.timeout_s, host)
             else:
-                end_span(span)
+                if span is not None:
+                    end_span(span)
                 self._rotation.mark_up(number)
                 return answer
             retry_after_s = None
