@@ -21,6 +21,9 @@ from ladle.clients.wire.arrays import Array
 
 _LENGTHS = struct.Struct("<IQ")
 BUFFER_BYTES = 2**20
+_SMALL_BYTES = 2**15
+_ALIGNED = 16
+"""The bytes of the first array begin at a multiple of this."""
 
 
 def send(line: socket.socket, head: Mapping[str, Any], arrays: Sequence[Array] = ()) -> None:
@@ -32,35 +35,50 @@ def send(line: socket.socket, head: Mapping[str, Any], arrays: Sequence[Array] =
         described.append((dtype.number, array.shape, len(data)))
         parts.append(data)
     written = json.dumps({**head, "arrays": described}).encode()
-    line.sendall(_LENGTHS.pack(len(written), sum(map(len, parts))) + written)
-    for part in parts:
-        if len(part):
-            line.sendall(part)
+    written += b" " * (-(_LENGTHS.size + len(written)) % _ALIGNED)
+    start = _LENGTHS.pack(len(written), sum(map(len, parts))) + written
+    if sum(map(len, parts)) <= _SMALL_BYTES:
+        line.sendall(b"".join((start, *parts)))
+        return
+    for part in (start, *parts):
+        line.sendall(part)
 
 
 def receive(line: socket.socket) -> tuple[dict[str, Any], list[Array]]:
     """Reads a message. EOFError: the other process has gone."""
-    head_bytes, body_bytes = _LENGTHS.unpack(_read(line, _LENGTHS.size).tobytes())
-    head = json.loads(_read(line, head_bytes).tobytes())
-    body, arrays, start = _read(line, body_bytes), [], 0
+    data: Array = np.empty(2 * _SMALL_BYTES, "u1")
+    # The first read takes all of a small message: its sender waits for the answer before it sends more.
+    read = _read(line, data, 0, _LENGTHS.size)
+    head_bytes, body_bytes = _LENGTHS.unpack_from(data.data)
+    begin = _LENGTHS.size + head_bytes
+    end = begin + body_bytes
+    if end > data.size:
+        data, small = np.empty(end, "u1"), data
+        data[:read] = small[:read]
+    if read < end:
+        _read(line, data, read, end)
+    head = json.loads(data[_LENGTHS.size : begin].tobytes())
+    arrays, at = [], begin
     for number, shape, size in head.pop("arrays"):
-        part, start = body[start : start + size], start + size
+        part, at = data[at : at + size], at + size
         dtype = tensors.DTYPES[number]
-        flat = _split(part, math.prod(shape)) if dtype is tensors.STRING else part.view(dtype.numpy)
-        arrays.append(flat.reshape(shape))
+        if dtype is tensors.STRING:
+            arrays.append(_split(part, math.prod(shape)).reshape(shape))
+        else:
+            is_aligned = part.ctypes.data % _ALIGNED == 0
+            arrays.append((part if is_aligned else part.copy()).view(dtype.numpy).reshape(shape))
     return head, arrays
 
 
-def _read(line: socket.socket, size: int) -> Array:
-    # An array of NumPy's own memory, which is aligned for every dtype; bytes need not be.
-    data: Array = np.empty(size, "u1")
-    view, read = data.data, 0
-    while read < size:
+def _read(line: socket.socket, data: Array, read: int, least: int) -> int:
+    """Reads on into the array after `read` bytes until it has at least so many; how many it has then."""
+    view = memoryview(data.data)
+    while read < least:
         got = line.recv_into(view[read:])
         if not got:
             raise EOFError
         read += got
-    return data
+    return read
 
 
 def _strings(array: Array) -> bytes:
