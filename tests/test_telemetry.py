@@ -180,9 +180,9 @@ def test_training_and_exporting_looks_nothing_up(tmp_path: Path) -> None:
 
 
 def test_every_verb_is_watched() -> None:
-    """`demo` runs others of these; the verbs that ask go through the same two transports, as `predict` does."""
+    """`demo` runs others of these; the verbs that ask, and `replay`, go through the same transports as `predict`."""
     watched = {verb for verb in VERBS if f'["{verb}"' in SERVE_AND_ASK or f"ladle {verb} " in TRAIN}
-    assert set(VERBS) - watched - set(GROUPS["ask"]) == {"serve", "gateway", "demo"}
+    assert set(VERBS) - watched - set(GROUPS["ask"]) == {"serve", "gateway", "demo", "replay"}
     assert "ladle.serving" in SERVE_AND_ASK
     assert '"gateway"' in SERVE_AND_ASK
 

@@ -68,7 +68,7 @@ WRONG = {
     "gateway": (["gateway", "--prot", "1"], 2, "unknown option --prot; did you mean --port?"),
     "demo": (["demo", "--onec"], 2, "unknown option --onec; did you mean --once?"),
     "doctor": (["doctor", "--deeper"], 2, "unknown option --deeper; did you mean --deep?"),
-    "convert": (["convert"], 2, "directory"),
+    "convert": (["convert"], 2, "the following arguments are required: MODEL"),
     "classify-file": (["classify", "lenet5", "a.png", "--tpo", "3"], 2, "unknown option --tpo; did you mean --top?"),
     "metadata": (["metadata", "lenet5", "vae"], 2, "got vae beside all that is expected"),
     "segment": (["segment", "unet", "a.png", "--mask", "m.jpg"], 2, "expected a name that ends in one of .png, .bmp"),

@@ -369,7 +369,7 @@ class Client(AddressedClient[Transport]):
         InvalidArgument: the model does not know the word, or has no such answer.
 
             >>> client.neighbours("sentiment_lstm", "brilliant", 2)
-            [('excellent', 0.93...), ('superb', 0.92...)]
+            [('excellent', 0.93), ('superb', 0.92)]
         """
         return self.transport.run(self._inference(name, **options).neighbours(word, n))
 

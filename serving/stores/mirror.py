@@ -32,7 +32,7 @@ _LASTING = ("INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "FAILED_PRECON
 
 
 class Notice(ServingError):  # noqa: N818
-    """What a status says of a version that answers as before. gRPC OK."""
+    """What a status says of a version that answers as before. gRPC OK, HTTP 200."""
 
     code = "OK"
 

@@ -51,7 +51,10 @@ def test_every_option_has_help(name: str) -> None:
 @EVERY
 def test_its_description_without_tensorflow_is_its_row(name: str) -> None:
     network, described = models.get(name), models.described(name)
-    built = {"config", "build", "signatures", "example", "restore", "stages", "pretrained", "claims"}
+    assert {task: (other.task, options(other)) for task, other in described.tables.items()} == {
+        task: (other.task, options(other)) for task, other in network.tables.items()
+    }
+    built = {"config", "build", "signatures", "example", "restore", "stages", "pretrained", "claims", "tables"}
     for field in {field.name for field in dataclasses.fields(network)} - built:
         assert getattr(described, field) == getattr(network, field), field
     assert options(described) == options(network)
@@ -67,7 +70,7 @@ def options(network: models.Network) -> list[Any]:
     """Name, type, help and default of each option, in order."""
     kinds = types(network.config)
     fields = dataclasses.fields(network.config)
-    return [(f.name, kinds[f.name], f.metadata["help"], getattr(network.config, f.name)) for f in fields]
+    return [(f.name, kinds[f.name], f.metadata.get("help"), getattr(network.config, f.name)) for f in fields]
 
 
 def test_an_unknown_name_is_answered_with_near_names_only() -> None:
@@ -125,7 +128,8 @@ def test_it_trains_in_mixed_precision_with_weights_and_losses_in_float32(
     request.addfinalizer(lambda: keras.config.set_dtype_policy("float32"))
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = models.get(name).build(tiny(name))
-    assert np.isfinite(losses(model, batch(name, tiny(name)), steps=2, compiled=False)).all()
+    compiled = name == "tensor_mlp"  # its bare tensors are cast in compiled steps only
+    assert np.isfinite(losses(model, batch(name, tiny(name)), steps=2, compiled=compiled)).all()
     assert {w.dtype for w in model.weights} == {"float32"}
 
 

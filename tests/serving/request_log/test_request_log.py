@@ -49,7 +49,9 @@ def logged(serve: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     def start(*flags: str, rate: float = 1.0) -> Any:
         (tmp_path / "models.config").write_text(CONFIG.format(base=tmp_path / "base", rate=rate))
         where = f"--model_config_file={tmp_path / 'models.config'}", f"--request_log_dir={tmp_path / 'logs'}"
-        return serve(*where, *flags, models=["half", "silent"])
+        server = serve(*where, *flags, models=["half", "silent"])
+        server.wait_for(lambda: set(server.states("half").values()) == {"AVAILABLE"})  # both versions
+        return server
 
     return start
 

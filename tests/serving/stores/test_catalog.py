@@ -11,12 +11,11 @@ from ladle.serving.errors import DataLoss
 from ladle.serving.stores.catalog import Catalog, from_index, from_json, from_listing, to_json
 from ladle.serving.stores.objects import Stored
 
-NOW = time.time()
 DIGEST = "0" * 64
 
 
-def listing(*paths: str, modified: float = NOW, tag: str = '"a"') -> dict[str, Stored]:
-    return {path: Stored(10, tag, modified) for path in paths}
+def listing(*paths: str, age_s: float = 0.0, tag: str = '"a"') -> dict[str, Stored]:
+    return {path: Stored(10, tag, time.time() - age_s) for path in paths}
 
 
 def numbers(catalog: Catalog) -> dict[str, list[int]]:
@@ -51,8 +50,8 @@ def test_a_version_that_is_being_uploaded_is_not_whole() -> None:
     first = from_listing(listing("half/1/saved_model.pb"), is_repository=True)
     more = from_listing(listing("half/1/saved_model.pb", "half/1/variables/variables.index"), is_repository=True)
     other = from_listing(listing("half/1/saved_model.pb", tag='"b"'), is_repository=True)
-    old = from_listing(listing("half/1/saved_model.pb", modified=NOW - 300), is_repository=True)
-    without = from_listing(listing("half/1/variables/variables.index", modified=NOW - 300), is_repository=True)
+    old = from_listing(listing("half/1/saved_model.pb", age_s=300), is_repository=True)
+    without = from_listing(listing("half/1/variables/variables.index", age_s=300), is_repository=True)
     assert numbers(first.settled(nothing, nothing)) == {"half": []}
     assert numbers(more.settled(first, nothing)) == {"half": []}
     assert numbers(other.settled(first, nothing)) == {"half": []}
@@ -62,7 +61,7 @@ def test_a_version_that_is_being_uploaded_is_not_whole() -> None:
 
 
 def test_an_upload_by_ladle_ends_with_its_manifest() -> None:
-    begun = from_listing(listing("half/1/.uploading", "half/1/saved_model.pb", modified=NOW - 300), is_repository=True)
+    begun = from_listing(listing("half/1/.uploading", "half/1/saved_model.pb", age_s=300), is_repository=True)
     assert numbers(begun.settled(begun, Catalog())) == {"half": []}
     ended = listing("half/1/saved_model.pb", "half/1/assets.extra/manifest.json")
     assert numbers(from_listing(ended, is_repository=True).settled(Catalog(), Catalog())) == {"half": [1]}

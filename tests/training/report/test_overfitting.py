@@ -25,6 +25,7 @@ def test_the_ways_are_plain_the_regularising_presets_and_early_stopping() -> Non
         overfitting.ways(models.get("lenet5"))
 
 
+@pytest.mark.slow  # five short trainings
 def test_one_command_writes_the_figure_and_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "curves.png"
     arguments = ["mlp", "--synthetic", "--images", "100", "--epochs", "8", "--output", str(output)]
