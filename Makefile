@@ -68,8 +68,8 @@ IMAGE_LOCK := $(LOCK) --python-version 3.11 --constraint requirements.lock
 
 lock: $(READY)  ## resolve requirements.lock, and those of the images, anew from pyproject.toml
 	@$(BIN)/$(LOCK) --python-version 3.11 --extra dev -o requirements.lock
-	@$(BIN)/$(IMAGE_LOCK) --extra serve -o requirements/server.lock
-	@$(BIN)/$(IMAGE_LOCK) --extra web -o requirements/gateway.lock
+	@$(BIN)/$(IMAGE_LOCK) --extra serve --extra cloud --extra otel -o requirements/server.lock
+	@$(BIN)/$(IMAGE_LOCK) --extra web --extra otel -o requirements/gateway.lock
 	@$(BIN)/$(IMAGE_LOCK) --extra cuda -o requirements/train.lock
 
 audit: $(READY)  ## check the locked packages against known holes: floors in the repository, then today's advisories
