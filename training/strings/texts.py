@@ -250,7 +250,8 @@ class Samples:
             for key, kind in sparse:
                 if row % 3:
                     features[key] = self._feature(kind, int(self._random.integers(4)))
-            made.append(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            made.append(example.SerializeToString(deterministic=True))  # else in any order of the features
         return made
 
     def _features(self, node: Any) -> tuple[list[tuple[str, tf.DType, int]], list[tuple[str, tf.DType]]]:

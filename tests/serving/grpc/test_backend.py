@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,10 +175,16 @@ def test_connections_beyond_the_limit_are_closed(server: Any) -> None:
     for connection in connections:  # that they end for being silent would prove nothing
         with contextlib.suppress(ConnectionError):
             connection.sendall(PREFACE + frame(SETTINGS, 0, 0))
-    closed = [connection for connection in connections[25:] if is_closed(connection)]
-    assert len(closed) == 15
-    connections[0].sendall(frame(PING, 0, 0, b"are you?"))
-    assert frame(PING, ACK, 0, b"are you?") in read_until(connections[0], b"are you?")
+    closed: set[socket.socket] = set()
+    end = time.monotonic() + 30
+    while len(closed) < 15 and time.monotonic() < end:
+        readable, _, _ = select.select([each for each in connections if each not in closed], [], [], 1)
+        closed |= {connection for connection in readable if has_ended(connection)}
+    assert len(closed) >= 15
+    # The server may take them in another order than they came in. Those that it took it serves.
+    kept = next(connection for connection in connections if connection not in closed)
+    kept.sendall(frame(PING, 0, 0, b"are you?"))
+    assert frame(PING, ACK, 0, b"are you?") in read_until(kept, b"are you?")
     for connection in connections:
         connection.close()
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
@@ -193,13 +201,12 @@ def read_until(connection: socket.socket, wanted: bytes) -> bytes:
     return found
 
 
-def is_closed(connection: socket.socket) -> bool:
+def has_ended(connection: socket.socket) -> bool:
+    """Reads what is there; whether that was all that ever comes."""
     try:
-        while connection.recv(1000):
-            pass
+        return not connection.recv(1000)
     except ConnectionError:
-        pass
-    return True
+        return True
 
 
 def test_reflection_lists_services_and_describes_them(channel: Any) -> None:

@@ -154,7 +154,7 @@ REQUESTS: dict[str, list[dict[str, np.ndarray]]] = {
 
 def test_signatures_with_strings_become_steps_and_a_graph(mine: tuple[Path, Conversion, Any]) -> None:
     repository, result, _ = mine
-    assert sorted(result.graphs) == sorted(REQUESTS)
+    assert sorted(result.graphs) == sorted(REQUESTS), result.reasons
     assert list(result.reasons) == ["reversed"]
     assert result.reasons["reversed"].startswith("StaticRegexReplace (")
     content = card.read(repository / "mine" / "1")
