@@ -83,7 +83,7 @@ def test_two_processes_with_the_jobs_environment_train_and_the_chief_exports(
         told = environment(job, index)
         for i, address in enumerate(here):
             told["TF_CONFIG"] = told["TF_CONFIG"].replace(f"ladle-train-{i}.ladle-train:5000", address)
-        folders = {"/models": str(tmp_path / "models"), "/work/runs": str(tmp_path / "runs")}
+        folders = {"/models": str(tmp_path / "models"), "/scratch/runs": str(tmp_path / "runs")}
         arguments = [folders.get(argument, argument) for argument in container["args"]]
         command = [sys.executable, "-m", "ladle", *arguments, *small]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
