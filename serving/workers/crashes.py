@@ -112,12 +112,3 @@ def _out_of_memory_kills() -> int:
         lines = Path("/proc/vmstat").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
     return 0
-
-
-def describe(status: int) -> str:
-    """`signal 6 (SIGABRT)` or `exit status 1`, from a status as `subprocess` gives it."""
-    if status >= 0:
-        return f"exit status {status}"
-    with contextlib.suppress(ValueError):
-        return f"signal {-status} ({signal.Signals(-status).name})"
-    return f"signal {-status}"

@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from ladle.serving.runtime.child_process import describe
 from ladle.serving.runtime.native_calls import native_calls
 from ladle.serving.runtime.process_exit import exit_now
-from ladle.serving.workers.crashes import Crashes, describe
+from ladle.serving.workers.crashes import Crashes
 
 log = logging.getLogger(__name__)
 

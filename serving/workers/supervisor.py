@@ -17,20 +17,19 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import ladle
 from ladle.clients.wire import messages as pb
 from ladle.serving.errors import ServingError, StartError
 from ladle.serving.repository import assembly
 from ladle.serving.repository.versions import View
+from ladle.serving.runtime.child_process import describe, environment
 from ladle.serving.runtime.cores import cpu_count
 from ladle.serving.runtime.listening import listen, reason, show_address
 from ladle.serving.telemetry.prometheus import requests_by_model
 from ladle.serving.workers.channel import Channel, ChannelClosed
-from ladle.serving.workers.crashes import Crashes, describe
+from ladle.serving.workers.crashes import Crashes
 from ladle.serving.workers.pool import Worker, WorkerPool
 
 log = logging.getLogger(__name__)
@@ -168,7 +167,7 @@ class Supervisor:
             inherited = [worker_end.fileno(), self._crashes.descriptor]
             command = [sys.executable, "-m", "ladle.serving.worker_command", *map(str, inherited), str(slot)]
             process = subprocess.Popen(
-                [*command, *self._arguments], pass_fds=inherited, start_new_session=True, env=_environment()
+                [*command, *self._arguments], pass_fds=inherited, start_new_session=True, env=environment()
             )
             connection = Connection(own_end.detach())
         operations: dict[str, Callable[..., Any]] = {
@@ -262,14 +261,6 @@ class Supervisor:
     def _reload(self, config: bytes) -> list[str]:
         added: list[str] = self._watcher.reload(pb.ModelServerConfig.FromString(config))
         return added
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment; a worker finds this package in it even where the package is not installed."""
-    root = Path(ladle.__file__).resolve().parents[1]
-    if root.name == "site-packages":
-        return dict(os.environ)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
 
 
 def _hold(host: str, port: int) -> socket.socket:

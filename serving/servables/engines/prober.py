@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
-import os
 import selectors
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ladle
+from ladle.serving.runtime.child_process import environment
 from ladle.serving.runtime.cores import lower_priority
 from ladle.serving.servables.engines import probe
 from ladle.serving.servables.engines.run_memory import Measurement
@@ -79,13 +78,9 @@ class Prober:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    environment = dict(os.environ)
-    root = Path(ladle.__file__).resolve().parents[1]
-    if root.name != "site-packages":  # not installed: the child must find this checkout
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     command = [sys.executable, "-m", probe.__name__]
-    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=nothing)
+    return subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, stderr=nothing)
 
 
 class Background:

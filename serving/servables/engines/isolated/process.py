@@ -5,17 +5,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import ladle
 from ladle.clients.wire.arrays import Array
+from ladle.serving.runtime.child_process import describe, environment
 from ladle.serving.servables.engines.isolated import messages
 
 log = logging.getLogger(__name__)
@@ -115,20 +113,16 @@ class TensorflowProcess:
             assert self._process is not None
             self._process.kill()  # if it only closed a socket, it is of no use either
             status = self._process.wait()
-            log.error("TensorFlow's process ended (%s); it starts again", _describe(status))
+            log.error("TensorFlow's process ended (%s); it starts again", describe(status))
             self._forget()
             return False
 
     def _start(self) -> None:
         control, theirs = _pair()
-        environment = dict(os.environ)
-        root = Path(ladle.__file__).resolve().parents[1]
-        if root.name != "site-packages":  # not installed: the child must find this checkout
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
         with theirs:
             command = [sys.executable, "-m", _CHILD, str(theirs.fileno())]
             self._process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+                command, env=environment(), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
             )
         self._control = control
 
@@ -154,10 +148,6 @@ def _pair() -> tuple[socket.socket, socket.socket]:
         with contextlib.suppress(OSError):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, messages.BUFFER_BYTES)
     return pair
-
-
-def _describe(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
 process = TensorflowProcess()
