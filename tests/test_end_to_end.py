@@ -21,7 +21,9 @@ SIX = "lenet5,resnet18,sentiment_lstm,unet,vae,wgan_gp"
 
 def demo(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     # A shell without job control has its background jobs ignore Ctrl-C, and what they start inherits that.
-    hears = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    # SIGABRT prints where every thread is: a demo that does not end says why.
+    hears = "import faulthandler, runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    hears += "faulthandler.enable(); "
     code = f"{hears}runpy.run_module('ladle.clients.cli.demo', run_name='__main__', alter_sys=True)"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(
@@ -84,7 +86,11 @@ def ended(child: subprocess.Popen[str], line: str) -> int:
     assert child.stdout is not None
     assert any(line in printed for printed in child.stdout)
     os.killpg(child.pid, signal.SIGINT)
-    child.communicate(timeout=60)
+    try:
+        child.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGABRT)
+        pytest.fail(f"the demo did not end after Ctrl-C:\n{child.communicate()[0]}")
     return child.returncode
 
 

@@ -157,6 +157,7 @@ class Batch:
         start = self.began = time.perf_counter()
         results: list[Outputs | Exception] = []
         try:
+            self.stop.check()
             results.extend(self._run(self.tasks))
         except Exception as error:
             if len(self.tasks) == 1 or self.stop.is_set:

@@ -33,6 +33,7 @@ from ladle.serving.scheduling.batch import (
     summarize,
 )
 from ladle.serving.scheduling.limits import MIN_RUNS, Limits, ModelQueue
+from ladle.serving.scheduling.refusals import Refusals
 from ladle.serving.scheduling.tick import LATE, LATE_IN_QUEUE, Tick
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import QUICK_S, Latency
@@ -45,6 +46,9 @@ MERGED_FROM_S = 200e-6
 """Runs that take less merge only with requests of the same tick; longer ones wait for a thread, and merge there."""
 SHORT_S = 0.1
 """A run that should take at most this long need not wait for longer ones: some threads are kept for such runs."""
+TOGETHER_S = 2e-3
+"""A thread takes runs from a long queue that should take this long together. A busy event loop would otherwise let the
+thread wait for as long after each short run."""
 _MAX_SCANNED = 32  # batches at the head of a queue among which a short one is looked for
 _WAIT_MARGIN = 1.5  # times the expected wait must fit a deadline: what is admitted at the brink is answered too late
 _DOUBT = 0.97  # factor of an expected time for which a request was refused: refusals alone would never correct it
@@ -73,9 +77,11 @@ class Scheduler:
         self._waiting = 0
         self._waiting_bytes = 0
         self._running: dict[Batch, float] = {}  # on the threads, and when each should end
+        self._taken_together: list[list[Batch]] = []  # what is left of what threads took from long queues
         self._virtual_time_s = 0.0  # engine_s of the model that ran last
         self._dispatch_is_scheduled = False
         self._tick = Tick(self._run_on_loop)
+        self._refusals = Refusals()
 
     @property
     def waiting(self) -> int:
@@ -174,8 +180,12 @@ class Scheduler:
             for part in parts
         ]
         queue = self._queues.get(batch.servable.name)
-        self._limits.check(batch, tasks, queue, self._waiting, self._waiting_bytes)
-        self._check_wait(batch, tasks, queue, deadline)
+        try:
+            self._limits.check(batch, tasks, queue, self._waiting, self._waiting_bytes)
+            self._check_wait(batch, tasks, queue, deadline)
+        except (DeadlineExceeded, ResourceExhausted, Unavailable):
+            await self._refusals.take_turn(sum(task.size_bytes for task in tasks), deadline)
+            raise
         for task in tasks:
             self._enqueue(task, batch)
             if deadline is not None:
@@ -323,8 +333,22 @@ class Scheduler:
                 expected = chosen.expected_s()
                 chosen.is_long = expected is not None and expected > SHORT_S
                 self._long_runs += chosen.is_long
-                self._running[chosen] = time.monotonic() + sum([task.expected_s for task in chosen.tasks])
-                self._pool.submit(self._run_in_thread, chosen, asyncio.get_running_loop())
+                batches = [chosen]
+                if expected is not None and expected < TOGETHER_S and len(queue.batches) > self._threads:
+                    batches += self._further(queue, TOGETHER_S - expected)
+                    self._taken_together = [others for others in self._taken_together if others] + [batches]
+                self._note_ends(batches)
+                self._pool.submit(self._run_in_thread, batches, asyncio.get_running_loop())
+        # One of the runs that a thread has taken together may last longer than expected: the next ones need not wait.
+        while self._idle_threads and self._taken_together:
+            try:
+                batches = [self._taken_together[0].pop()]
+            except IndexError:  # that thread has begun its last one
+                del self._taken_together[0]
+                continue
+            self._idle_threads -= 1
+            self._note_ends(batches)
+            self._pool.submit(self._run_in_thread, batches, asyncio.get_running_loop())
         # Long runs may take seconds each. A short one that waited for them would answer late for no gain.
         while self._spare_threads and self._long_runs == self._threads:
             short = self._next_short(queue for queue in queues if queue.batches)
@@ -332,7 +356,25 @@ class Scheduler:
                 break
             short.is_spare = True
             self._spare_threads -= 1
-            self._pool.submit(self._run_in_thread, short, asyncio.get_running_loop())
+            self._pool.submit(self._run_in_thread, [short], asyncio.get_running_loop())
+
+    def _note_ends(self, batches: list[Batch]) -> None:
+        ends = time.monotonic()
+        for batch in batches:
+            ends += sum([task.expected_s for task in batch.tasks])
+            self._running[batch] = ends
+
+    def _further(self, queue: ModelQueue, seconds: float) -> list[Batch]:
+        """Takes this thread's share of the batches that wait, as far as they should take `seconds` together."""
+        batches: list[Batch] = []
+        for _ in range(len(queue.batches) // self._threads):
+            expected = queue.batches[0].expected_s()
+            if expected is None or expected > seconds:
+                break
+            seconds -= expected
+            if (batch := self._next(queue)) is not None:
+                batches.append(batch)
+        return batches
 
     def _next_short(self, waiting: Iterable[ModelQueue]) -> Batch | None:
         """Takes a batch that should be short out of its queue, also from behind longer ones; None if there is none."""
@@ -389,21 +431,41 @@ class Scheduler:
             padding = batch.batching.padded(batch.rows) - batch.rows
             self._metrics.batch(batch.servable.name, batch.call.signature, batch.rows, padding, waited, sizes)
 
-    def _run_in_thread(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
-        deadlines = [task.deadline for task in batch.tasks]
-        if None not in deadlines:
-            batch.stop.deadline = max(cast(list[float], deadlines), default=None)
-        with stoppable(batch.stop):
-            results, seconds = batch.run()
-        with contextlib.suppress(RuntimeError):  # the loop was closed while the batch ran
-            loop.call_soon_threadsafe(self._end_run, batch, results, seconds)
+    def _run_in_thread(self, batches: list[Batch], loop: asyncio.AbstractEventLoop) -> None:
+        is_spare = batches[0].is_spare
+        with contextlib.suppress(RuntimeError):  # the loop was closed while a batch ran
+            while batches:
+                try:
+                    batch = batches.pop(0)
+                except IndexError:  # the event loop has just given the last one to another thread
+                    break
+                deadlines = [task.deadline for task in batch.tasks]
+                if None not in deadlines:
+                    batch.stop.deadline = max(cast(list[float], deadlines), default=None)
+                with stoppable(batch.stop):
+                    results, seconds = batch.run()
+                is_last = not batches
+                loop.call_soon_threadsafe(self._end_run, batch, results, seconds, is_last)
+                if is_last:
+                    return
+                del batch, results  # an unloaded version's memory must not wait for the next batch to end
+            loop.call_soon_threadsafe(self._free_thread, is_spare)
 
-    def _end_run(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
-        if batch.is_spare:
+    def _free_thread(self, is_spare: bool) -> None:
+        if is_spare:
             self._spare_threads += 1
         else:
             self._idle_threads += 1
-            self._long_runs -= batch.is_long
+        self._dispatch()
+
+    def _end_run(
+        self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float, is_thread_idle: bool
+    ) -> None:
+        self._long_runs -= batch.is_long
+        if is_thread_idle and batch.is_spare:
+            self._spare_threads += 1
+        elif is_thread_idle:
+            self._idle_threads += 1
         self._queues[batch.servable.name].engine_s += seconds
         self._running.pop(batch, None)
         if batch.tasks and not batch.stop.is_set and not any(isinstance(result, Exception) for result in results):

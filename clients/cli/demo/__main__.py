@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ OPTIONAL = {"gunicorn"}
 """Modules of an extra that have a substitute."""
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.2
+STOP_SECONDS = 40.0
+"""All children together have this long to end."""
 INTERRUPTED = 130
 """Exit code of a command that SIGINT ended, as shells count it."""
 
@@ -93,9 +96,10 @@ class Demo:
         for child in reversed(self.children):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
         for child in self.children:
             try:
-                child.wait(timeout=20)
+                child.wait(timeout=max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
@@ -255,10 +259,13 @@ def run(demo: Demo, once: bool) -> int:
     demo.say(f"{len(answered)} of {len(answered) + len(missing)} networks answered over gRPC and REST")
     demo.say(f"the page: http://localhost:{page_port}/")
     if not once:
-        with contextlib.suppress(KeyboardInterrupt):
-            print("       Press Ctrl-C to stop everything.", flush=True)
-            server.wait()
-            raise ChildError(f"the server ended; the end of its log:\n{demo.log_tail('server')}")
+        # A flag, not KeyboardInterrupt: Python drops an exception that a signal raises inside a finalizer.
+        stopped = threading.Event()
+        signal.signal(signal.SIGINT, lambda *_: stopped.set())
+        print("       Press Ctrl-C to stop everything.", flush=True)
+        while not stopped.wait(POLL_SECONDS):
+            if server.poll() is not None:
+                raise ChildError(f"the server ended; the end of its log:\n{demo.log_tail('server')}")
         demo.say("stopping")
     return 1 if faults else 0
 

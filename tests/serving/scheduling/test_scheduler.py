@@ -414,6 +414,74 @@ def test_requests_for_a_model_run_in_order_of_arrival() -> None:
     assert [values for _, values in engine.runs] == [[i] for i in range(9)]
 
 
+def in_threads(engine: Doubling) -> Servable:
+    """A servable whose runs take 0.4 ms when nothing is in the way, and go to a thread all the same, as of a loop."""
+    latency = Latency(is_steady=False)
+    latency.record(1, 4e-4)
+    of = servable(engine)
+    of.latencies["s"] = latency
+    return of
+
+
+def test_a_thread_takes_several_short_runs_and_each_ends_by_itself() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    m = ask(in_threads(engine))
+    values = [1, 2, 13, 4, 5, 6, 7]
+    results = behind_a_shut_gate(engine, scheduler, m, open_after(engine, *(scheduler.run(*m, x(v)) for v in values)))
+    assert isinstance(results[2], InvalidArgument)
+    assert [r["y"].tolist() for r in results if isinstance(r, dict)] == [[2 * v] for v in values if v != 13]
+    assert [run for _, run in engine.runs] == [[0], *([v] for v in values)]
+    assert scheduler.waiting == 0
+
+
+def test_a_run_that_a_thread_has_taken_is_dropped_when_its_caller_leaves() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    m = ask(in_threads(engine))
+
+    async def leave() -> None:
+        engine.gate.clear()
+        calls = [asyncio.ensure_future(scheduler.run(*m, x(v))) for v in range(6)]
+        await asyncio.to_thread(engine.running.acquire)
+        await asyncio.sleep(0)
+        calls[3].cancel()
+        engine.gate.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    asyncio.run(leave())
+    assert [3] not in [run for _, run in engine.runs]
+    assert len(engine.runs) == 5
+
+
+def test_an_idle_thread_takes_what_another_one_has_taken_but_not_begun() -> None:
+    scheduler = Scheduler(2)
+
+    class Holding(Doubling):
+        def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+            if inputs["x"].tolist() == [2]:  # takes far longer than expected
+                assert held.wait(30)
+            return super().run(signature, inputs, outputs)
+
+    held, engine = threading.Event(), Holding()
+    m = ask(in_threads(engine))
+
+    async def main() -> None:
+        engine.gate.clear()
+        blocking = [asyncio.ensure_future(scheduler.run(*m, x(0))) for _ in range(2)]
+        for _ in blocking:
+            await asyncio.to_thread(engine.running.acquire)
+        calls = {v: asyncio.ensure_future(scheduler.run(*m, x(v))) for v in range(1, 13)}
+        await asyncio.sleep(0)
+        engine.gate.set()
+        for v, call in calls.items():
+            if v != 2:
+                assert (await asyncio.wait_for(call, 30))["y"].tolist() == [2 * v]
+        assert not calls[2].done()
+        held.set()
+        await asyncio.gather(*blocking, calls[2])
+
+    asyncio.run(main())
+
+
 def test_an_idle_engine_does_not_wait_for_a_fuller_batch() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     of = servable(engine, batching=Batching(max_batch_size=8, batch_timeout_micros=60_000_000))
