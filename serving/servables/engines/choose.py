@@ -19,7 +19,7 @@ from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_c
 from ladle.serving.servables.servable import Engine
 from ladle.serving.servables.steps.steps import MAX_IMAGE_PIXELS
 
-_LEAST_RUN_BYTES = 2**26
+LEAST_RUN_BYTES = 2**26
 KINDS = ("auto", "onnx", "tensorflow")
 
 
@@ -74,7 +74,7 @@ def engine_options(options: SimpleNamespace) -> EngineOptions:
 
 def share_of_memory() -> int:
     """Memory that a run may need by default: a quarter of the process's share."""
-    return max(_LEAST_RUN_BYTES, total_bytes() // (4 * process_count()))
+    return max(LEAST_RUN_BYTES, total_bytes() // (4 * process_count()))
 
 
 def open_version(

@@ -22,9 +22,9 @@ from PIL import Image
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
 from ladle.serving.errors import Cancelled, ResourceExhausted
-from ladle.serving.runtime import memory, stopping
+from ladle.serving.runtime import cores, memory, stopping
 from ladle.serving.servables.engines import large_runs
-from ladle.serving.servables.engines.choose import EngineOptions
+from ladle.serving.servables.engines.choose import LEAST_RUN_BYTES, EngineOptions, share_of_memory
 from ladle.serving.servables.engines.run_memory import RunMemory
 from ladle.serving.servables.loader import Loader
 from ladle.serving.servables.servable import Servable
@@ -189,6 +189,13 @@ def test_the_memory_that_there_is_counts_the_control_group(tmp_path: Path, monke
 
 
 # Runs
+
+
+def test_workers_share_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "_sharing_processes", [1])
+    alone = share_of_memory()
+    cores.share_cores(2)
+    assert share_of_memory() == max(alone // 2, LEAST_RUN_BYTES)
 
 
 def test_a_large_batch_runs_in_parts_with_the_same_answers(tiny: Any, tmp_path: Path) -> None:
