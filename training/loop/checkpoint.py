@@ -9,6 +9,7 @@ and the epoch. A weights-only checkpoint holds the model's variables alone.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import zipfile
@@ -36,6 +37,7 @@ class State:
     history  metrics of each epoch
     best     epoch with the best monitored metric, counted from 1; 0: none yet
     weights  the model's variables after that epoch
+    local    within an epoch of several hosts: each host's own values of the variables that differ between them
     """
 
     epoch: int = 0
@@ -44,6 +46,7 @@ class State:
     history: list[Figures] = field(default_factory=list)
     best: int = 0
     weights: list[np.ndarray] = field(default_factory=list)
+    local: list[list[np.ndarray]] = field(default_factory=list)
 
 
 def optimizers(model: keras.Model) -> list[Any]:
@@ -74,6 +77,16 @@ def assign(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
     _assign(model.variables, arrays, "the weights")
 
 
+def local_values(model: keras.Model) -> list[np.ndarray]:
+    """A copy of what each host that trains has for itself: moving averages of its batches, and its random seeds."""
+    return [_array(variable) for variable in model.non_trainable_variables]
+
+
+def assign_local(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
+    """Set these variables, on this host alone. TrainingError: the shapes differ."""
+    _assign(model.non_trainable_variables, arrays, "the values of this host")
+
+
 def save(path: Path | None, model: keras.Model, state: State) -> None:
     """Write a checkpoint. The previous file stays until the new one is complete. TrainingError: the disk refuses.
 
@@ -82,7 +95,9 @@ def save(path: Path | None, model: keras.Model, state: State) -> None:
     """
     arrays = {f"v{i}": _array(variable) for i, variable in enumerate(variables(model))}
     arrays |= {f"best{i}": array for i, array in enumerate(state.weights)}
-    entries = {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name != "weights"}
+    for host, own in enumerate(state.local):
+        arrays |= {f"host{host}_{i}": array for i, array in enumerate(own)}
+    entries = {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name not in ("weights", "local")}
     if path is not None:
         _write(path, arrays, {"format": FORMAT, **entries})
 
@@ -94,7 +109,10 @@ def load(path: Path, model: keras.Model) -> State:
     """
     arrays, entries = _read(path)
     _assign(variables(model), _numbered(arrays, "v"), str(path))
-    return _state(entries, _numbered(arrays, "best"))
+    state = _state(entries, _numbered(arrays, "best"))
+    while own := _numbered(arrays, f"host{len(state.local)}_"):
+        state.local.append(own)
+    return state
 
 
 def load_best(path: Path, model: keras.Model) -> State:
@@ -123,6 +141,19 @@ def load_weights(path: Path, model: keras.Model) -> None:
     """Set the model's variables to those of a weights-only checkpoint. TrainingError: the shapes differ."""
     arrays, _ = _read(path)
     _assign(model.variables, _numbered(arrays, "v"), str(path))
+
+
+def pack(arrays: Sequence[np.ndarray]) -> bytes:
+    """Arrays as bytes that `unpack` reads."""
+    file = io.BytesIO()
+    np.savez(file, *arrays)
+    return file.getvalue()
+
+
+def unpack(content: bytes) -> list[np.ndarray]:
+    """The arrays of `pack`."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return [file[name] for name in file.files]
 
 
 def _state(entries: dict[str, Any], weights: list[np.ndarray]) -> State:

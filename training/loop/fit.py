@@ -19,7 +19,7 @@ import tensorflow as tf
 from ladle.training.data.pipeline import Prepared
 from ladle.training.errors import InterruptedRunError, TrainingError
 from ladle.training.loop import checkpoint, fused, hosts, schedule, target
-from ladle.training.loop.checkpoint import Figures, State
+from ladle.training.loop.checkpoint import Figures, State, pack, unpack
 from ladle.training.loop.progress import Meter, Silent, epoch_line
 
 CALL_SECONDS = 0.5
@@ -144,8 +144,16 @@ class _Loop:
             with tempfile.TemporaryDirectory() as folder:
                 (copy := Path(folder) / self.file.name).write_bytes(content)
                 self.state = checkpoint.load(copy, self.model)
+        if len(self.state.local) == hosts.count():
+            checkpoint.assign_local(self.model, self.state.local[hosts.number()])
+        elif self.state.step:
+            self.meter.say(f"  {hosts.count()} hosts continue an epoch of {max(1, len(self.state.local))}")
 
     def _save(self) -> None:
+        self.state.local = []
+        if self.state.step and hosts.count() > 1:  # at the end of an epoch they have been averaged
+            values = checkpoint.local_values(self.model)
+            self.state.local = [unpack(each) for each in hosts.gather(pack(values))]
         checkpoint.save(self.file if hosts.chief() else None, self.model, self.state)
 
     def _create_variables(self) -> None:

@@ -35,6 +35,11 @@ def chief() -> bool:
     return _cluster()[1]
 
 
+def number() -> int:
+    """This host's place among those that train together, from 0, which is the chief's."""
+    return _cluster()[2]
+
+
 @functools.cache
 def strategy() -> tf.distribute.Strategy:
     """MultiWorkerMirroredStrategy; blocks until all hosts are there. UsageError: TensorFlow has computed before."""
@@ -60,9 +65,16 @@ def agree(summed: Sequence[float], from_chief: Sequence[float]) -> list[float]:
 
 def broadcast(content: bytes) -> bytes:
     """The chief's bytes, on every host; what the other hosts pass is ignored. Every host must call it."""
-    if count() == 1:
-        return content
-    content = content if chief() else b""
+    return content if count() == 1 else _sent(content if chief() else b"")
+
+
+def gather(content: bytes) -> list[bytes]:
+    """What each host passed, in the order of `number`, on every host. Every host must call it."""
+    return [content] if count() == 1 else [_sent(content if number() == each else b"") for each in range(count())]
+
+
+def _sent(content: bytes) -> bytes:
+    """The bytes of the only host that passes some, on every host."""
     length = int(_sum(np.array([len(content)], np.int64))[0])
     # Sent as a sum of integers, with zeros from the other hosts. The strategy has no broadcast of its own.
     padded = np.zeros(-(-length // 8), np.int64)
@@ -125,11 +137,11 @@ def _sum(array: np.ndarray) -> np.ndarray:
     return np.asarray(every.reduce("SUM", values, axis=None))
 
 
-def _cluster() -> tuple[int, bool]:
-    """The number of hosts, and whether this one is the chief. UsageError: TF_CONFIG is invalid."""
+def _cluster() -> tuple[int, bool, int]:
+    """The number of hosts, whether this one is the chief, and its number. UsageError: TF_CONFIG is invalid."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
-        return 1, True
+        return 1, True, 0
     try:
         config = json.loads(text)
         hosts = {kind: len(config["cluster"][kind]) for kind in config["cluster"]} if config.get("cluster") else {}
@@ -137,7 +149,8 @@ def _cluster() -> tuple[int, bool]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"TF_CONFIG is invalid ({error!r}); expected JSON such as {EXAMPLE}") from error
     if not hosts:
-        return 1, True
+        return 1, True, 0
     if not set(hosts) <= {"chief", "worker"} or kind not in hosts or not 0 <= index < hosts[kind]:
         raise UsageError(f"TF_CONFIG: got {kind} {index} of {hosts}; expected chief and workers only, as in {EXAMPLE}")
-    return sum(hosts.values()), kind == "chief" or ("chief" not in hosts and index == 0)
+    number = index + (kind == "worker" and hosts.get("chief", 0))
+    return sum(hosts.values()), number == 0, number

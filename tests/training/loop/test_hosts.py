@@ -23,19 +23,19 @@ def config(cluster: Any, kind: str = "worker", index: int = 0) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "chief"),
+    ("text", "count", "number"),
     [
-        pytest.param("", 1, True, id="none"),
-        pytest.param("{}", 1, True, id="empty"),
-        pytest.param(config(HOSTS), 2, True, id="first worker"),
-        pytest.param(config(HOSTS, index=1), 2, False, id="second worker"),
-        pytest.param(config({"chief": ["c:1"], **HOSTS}, "chief"), 3, True, id="chief"),
-        pytest.param(config({"chief": ["c:1"], **HOSTS}), 3, False, id="worker beside a chief"),
+        pytest.param("", 1, 0, id="none"),
+        pytest.param("{}", 1, 0, id="empty"),
+        pytest.param(config(HOSTS), 2, 0, id="first worker"),
+        pytest.param(config(HOSTS, index=1), 2, 1, id="second worker"),
+        pytest.param(config({"chief": ["c:1"], **HOSTS}, "chief"), 3, 0, id="chief"),
+        pytest.param(config({"chief": ["c:1"], **HOSTS}, index=1), 3, 2, id="worker beside a chief"),
     ],
 )
-def test_one_host_is_the_chief(text: str, count: int, chief: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_host_is_the_chief(text: str, count: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
-    assert (hosts.count(), hosts.chief()) == (count, chief)
+    assert (hosts.count(), hosts.number(), hosts.chief()) == (count, number, number == 0)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,7 @@ def test_one_host_agrees_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert hosts.agree([1.0], [2.0, 3.0]) == [1.0, 2.0, 3.0]
     assert hosts.broadcast(b"some") == b"some"
+    assert hosts.gather(b"some") == [b"some"]
     assert hosts.on_chief(lambda: tmp_path) == tmp_path
     with hosts.runs_folder(tmp_path) as folder:
         assert folder == tmp_path
@@ -68,24 +69,33 @@ from pathlib import Path
 import numpy as np
 from ladle.training import data
 from ladle.training.loop import checkpoint, devices, fit, hosts
-from ladle.training.errors import TrainingError
+from ladle.training.errors import InterruptedRunError, TrainingError
 devices.join()
 from ladle import models
 from ladle.training.data.pipeline import prepare
 
 assert hosts.agree([1.0], [5.0 if hosts.chief() else 7.0]) == [2.0, 5.0]
 assert hosts.broadcast(b"chief's word" if hosts.chief() else b"mine") == b"chief's word"
+assert hosts.gather(b"%d" % hosts.number()) == [b"0", b"1"]
 
-def train(epochs, file):
+def train(epochs, file, stop=lambda: False):
     network = models.get("resnet18")
     config = network.configured(**{**network.tiny, "epochs": epochs, "batch_size": 16, "monitor": ""})
     prepared = prepare(network, config, data.load(config.data, synthetic=True, count=100))
     with devices.strategy().scope():
         model = network.build(prepared.config)
-    fit.fit(model, prepared, file)
+    fit.fit(model, prepared, file, stop=stop)
     return checkpoint.values(model)
 
 here = Path(sys.argv[1])
+whole = train(1, here / "whole.npz")
+try:
+    train(1, here / "parts.npz", stop=lambda: True)
+    raise AssertionError("was not stopped")
+except InterruptedRunError as stopped:
+    assert "epoch 1 of 1, step 1 of" in str(stopped), stopped
+for a, b in zip(whole, train(1, here / "parts.npz"), strict=True):  # continues within the epoch
+    np.testing.assert_array_equal(a, b)
 train(1, here / "checkpoint.npz")
 np.savez(here / "weights.npz", *train(2, here / "checkpoint.npz"))  # continues from the chief's checkpoint
 
@@ -127,7 +137,7 @@ def test_two_hosts_share_each_batch_and_end_with_the_same_weights(tmp_path: Path
         home.mkdir()
     said = two([[sys.executable, "-c", MEMBER, str(home)] for home in homes])
     assert [sorted(path.name for path in home.iterdir()) for home in homes] == [
-        ["checkpoint.npz", "weights.npz"],
+        ["checkpoint.npz", "parts.npz", "weights.npz", "whole.npz"],
         ["weights.npz"],
     ]
     assert [out.splitlines()[-1] for out, _ in said] == [
