@@ -58,6 +58,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "evaluate": Verb("measure a trained network on its test set", _TRAIN, "train", "evaluate"),
         "export": Verb("export the newest checkpoint of a run", _TRAIN, "train", "export"),
         "convert": Verb("add a verified ONNX graph to any SavedModel", "ladle.training.convert", "train"),
+        "optimize": Verb("write a faster version, if it is as good", "ladle.training.optimize.command", "train"),
     },
     "serve": {
         "serve": Verb("serve a model repository over gRPC and REST", "ladle.serve_command", "serve"),

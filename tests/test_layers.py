@@ -37,8 +37,8 @@ ORDER = {
         loader files engines warmup steps host servable examples matching saved_model latency
         batching_parameters""",
     "training": """
-        __main__ options convert check run report export weights evaluate loop strings onnx store data quiet arguments
-        errors""",
+        __main__ options convert check optimize run report export weights evaluate loop strings onnx store data quiet
+        arguments errors""",
     "training.data": "commands pipeline augmentation recognise sets registry to_folder readers fetch dataset errors",
     "clients": "__main__ cli web library drawing transport json_output argument_types near_names wire errors",
     "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository runs http config",

@@ -68,6 +68,8 @@ WRONG = {
     "gateway": (["gateway", "--prot", "1"], 2, "unknown option --prot; did you mean --port?"),
     "demo": (["demo", "--onec"], 2, "unknown option --onec; did you mean --once?"),
     "doctor": (["doctor", "--deeper"], 2, "unknown option --deeper; did you mean --deep?"),
+    "optimize": (["optimize", "lenet5", "--repository", "nowhere"], 1, "nowhere/lenet5 has no version; train it first"),
+    "optimize-tolerance": (["optimize", "lenet5", "--tolerance", "-1"], 2, "-1"),
     "convert": (["convert"], 2, "the following arguments are required: MODEL"),
     "classify-file": (["classify", "lenet5", "a.png", "--tpo", "3"], 2, "unknown option --tpo; did you mean --top?"),
     "metadata": (["metadata", "lenet5", "vae"], 2, "got vae beside all that is expected"),

@@ -152,10 +152,13 @@ def _compared(version: Path, compare: Compare, card: dict[str, Any]) -> Finding:
 
 def _doubt(card: dict[str, Any]) -> str | None:
     """Why the version has no graph that is known to be right, although nothing is broken; None if it has."""
+    optimised = _optimised(card)
     for name, graph in (card.get("onnx") or {}).items():
         parity = graph.get("parity") or {}
         if not parity:
             return f"{name} was never compared with TensorFlow, so it is not served"
+        if name in optimised:  # `ladle optimize` measured what its difference costs
+            continue
         if (parity.get("max_abs") or 0) > PARITY and (parity.get("max_rel") or 0) > PARITY / 100:
             return f"{name} differs from TensorFlow by {parity['max_abs']:.1e}; expected at most {PARITY:g}"
     return None
@@ -176,11 +179,21 @@ def _summary(card: dict[str, Any]) -> str:
     if not card:
         return "no card: `ladle convert` writes one"
     data, graphs = card.get("data") or {}, card.get("onnx") or {}
-    farthest = max(((graph.get("parity") or {}).get("max_abs") or 0.0 for graph in graphs.values()), default=0.0)
+    optimised = _optimised(card)
+    verified = [graph for name, graph in graphs.items() if name not in optimised]
+    farthest = max(((graph.get("parity") or {}).get("max_abs") or 0.0 for graph in verified), default=0.0)
     told = f"{card.get('task')}, {'SYNTHETIC data' if data.get('synthetic') else data.get('name')}"
     if not graphs:
         return f"{told}, no ONNX graph"
-    return f"{told}, {len(graphs)} graph{'s' if len(graphs) > 1 else ''} as verified, parity {farthest:.0e}"
+    said = f"{told}, {len(graphs)} graph{'s' if len(graphs) > 1 else ''} as verified"
+    said += f", parity {farthest:.0e}" if verified else ""
+    return said + "".join(f", {name} {how.get('method')}" for name, how in optimised.items())
+
+
+def _optimised(card: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The graphs that `ladle optimize` made, by file."""
+    graphs: dict[str, dict[str, Any]] = (card.get("quantized") or {}).get("graphs") or {}
+    return graphs
 
 
 def missing_modules(extra: str) -> list[str]:
@@ -238,6 +251,13 @@ _IS_OURS: dict[str, Callable[[int], bool]] = {
 }
 
 
+def _device(look: Callable[[], str]) -> Iterator[Finding]:
+    try:
+        yield Finding("device", "ok", look())
+    except ModuleNotFoundError as error:
+        yield Finding("device", "note", f"not checked: {error.name} is not installed", "pip install 'ladle[serve]'")
+
+
 def _data(look: Callable[[], dict[str, bool]]) -> Iterator[Finding]:
     try:
         present = look()
@@ -255,16 +275,24 @@ def main(
     argv: Sequence[str] | None = None,
     data: Callable[[], dict[str, bool]] | None = None,
     compare: Compare | None = None,
+    device: Callable[[], str] | None = None,
 ) -> int:
     """Check everything and print the findings. Returns the exit code: 1 if something is broken.
 
     data     returns which data sets are on this machine; the client has no data sets
     compare  runs both engines on a version's own inputs; the client has no engine
+    device   says what the server's engine can compute on
     """
     given = build_parser().parse_args(argv)
     deep = compare if given.deep else None
     found = []
-    looks = (python(), ports(), repository(given.repository, deep), _data(data) if data else ())
+    looks = (
+        python(),
+        _device(device) if device else (),
+        ports(),
+        repository(given.repository, deep),
+        _data(data) if data else (),
+    )
     with Progress("checking", len(looks)) as progress:
         for number, look in enumerate(looks):
             for finding in look:

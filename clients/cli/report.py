@@ -98,8 +98,14 @@ def _facts(card: dict[str, Any]) -> list[tuple[str, str]]:
     if seconds is not None:
         rows.append(("trained", f"{card.get('epochs')} epochs in {seconds:.0f} s on {card.get('machine')}"))
     rows.append(("weights", f"{card['parameters']:,}" if card.get("parameters") else None))
+    made = card.get("quantized") or {}
     for name, graph in (card.get("onnx") or {}).items():
         parity = graph.get("parity") or {}
+        if how := (made.get("graphs") or {}).get(name):
+            head = made.get("headline") or {}
+            cost = f"{head.get('name')} {head.get('before') or 0:.4g} → {head.get('after') or 0:.4g}"
+            rows.append((name, f"{how.get('method')}, {how.get('ratio')}× as fast on {made.get('processor')}; {cost}"))
+            continue
         said = f"{parity.get('inputs')} inputs, TensorFlow and ONNX Runtime differ by {parity.get('max_abs') or 0:.1e}"
         rows.append((name, said))
     return [(key, str(value)) for key, value in rows if value is not None]

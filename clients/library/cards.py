@@ -50,6 +50,12 @@ _CARD: dict[Any, Any] = {
     "machine": str,
     "signatures": {_ANY: {"method": str, "inputs": _TENSORS, "outputs": _TENSORS}},
     "onnx": {_ANY: {"sha256": str, "size_bytes": int, "parity": _PARITY}},
+    "quantized": {
+        "from_version": int,
+        "graphs": {_ANY: {"method": str, "ratio": _NUMBER}},
+        "headline": {"name": str, "split": str, "before": _NUMBER, "after": _NUMBER},
+        "processor": str,
+    },
     "parameters": int,
     "size_bytes": int,
     "versions": {},

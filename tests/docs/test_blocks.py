@@ -22,7 +22,7 @@ from tests import blocks
 from tests.blocks import ROOT, Block
 
 DOCS = ROOT / "docs"
-WRITTEN_BY_COMMANDS = {"benchmarks.md", "results.md", "training-speed.md"}
+WRITTEN_BY_COMMANDS = {"benchmarks.md", "gpu.md", "optimized-models.md", "results.md", "training-speed.md"}
 PAGES = sorted(page for page in DOCS.rglob("*.md") if page.name not in WRITTEN_BY_COMMANDS)
 BLOCKS = [block for page in PAGES for block in blocks.read(page)]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
-from ladle.models import Network
+from ladle.models import Network, Signature
 from ladle.training.data.dataset import Array
 from ladle.training.data.pipeline import Prepared
 from ladle.training.export.export import PARITY_INPUTS, Samples
@@ -38,6 +39,22 @@ def parity_inputs(network: Network, model: keras.Model, prepared: Prepared) -> d
     if name == "image" and tensor.shape[1] is None:
         inputs = inputs[:, :SMALL, :SMALL]
     return {name: inputs}
+
+
+def training_inputs(
+    network: Network, signatures: Mapping[str, Signature], prepared: Prepared, count: int
+) -> dict[str, Array]:
+    """Up to `count` training examples as inputs of serving_default by name; seeded noise where the input is noise."""
+    default = signatures["serving_default"]
+    name, tensor = next(iter(default.inputs.items()))
+    rows = np.sort(prepared.chosen()[:count])
+    if network.takes == "table":
+        [step] = default.before
+        return columns(step.described, prepared.train.inputs(rows))
+    if name not in ("image", "tokens", "x"):
+        noise = np.random.default_rng(prepared.config.seed).standard_normal((count, *tensor.shape[1:]))
+        return {name: noise.astype(np.float32)}
+    return {name: prepared.train.inputs(rows)}
 
 
 def _columns(network: Network, model: keras.Model, prepared: Prepared) -> dict[str, Array]:

@@ -111,7 +111,10 @@ function training(written) {
 function parity(written) {
   const rows = Object.entries(written.onnx ?? {}).map(([file, graph]) => [file, graph.parity?.max_abs?.toExponential(1) ?? "not measured",
     graph.parity?.inputs ? count(graph.parity.inputs) : "", (graph.parity?.argmax_equal ?? null) === null ? "" : graph.parity.argmax_equal ? "yes" : "no", graph.size_bytes ? bytes(graph.size_bytes) : ""]);
+  const made = written.quantized, graphs = Object.entries(made?.graphs ?? {});
+  const optimised = graphs.map(([file, how]) => `${file}: ${how.method}, ${how.ratio}× as fast on ${made.processor}`).join("; ");
   return part("Parity", el("p.hint", {}, "How far ONNX Runtime and TensorFlow differ on the same inputs, measured at export."),
+    graphs.length ? el("p.hint", {}, `Made faster by ladle optimize: ${optimised}. ${metric(made.headline.name)} ${made.headline.before.toPrecision(4)} before, ${made.headline.after.toPrecision(4)} after.`) : "",
     rows.length ? table("Parity of each graph", ["Graph", "Largest difference", "Inputs", "Same classes", "Size"], rows) : el("p", {}, "There is no ONNX graph: TensorFlow runs this model."));
 }
 
