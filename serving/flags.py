@@ -74,6 +74,11 @@ FLAGS = [
             "folder that must contain the base paths of configurations that arrive over gRPC; /: any folder (ours)",
         ),
         (
+            "allow_model_control",
+            False,
+            "let clients load and unload models by request, as the Open Inference Protocol has it (ours)",
+        ),
+        (
             "file_system_poll_wait_seconds",
             1.0,
             "seconds between scans for new versions; 0: scan once; below 0: scan only at a reload",

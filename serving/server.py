@@ -26,6 +26,7 @@ from ladle.serving.grpc.api import GrpcApi
 from ladle.serving.grpc.http2 import application
 from ladle.serving.grpc.profiler import ProfilerApi
 from ladle.serving.grpc.reload import ReloadApi
+from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.repository import assembly
 from ladle.serving.repository.assembly import missing_rest_api
 from ladle.serving.repository.versions import Configuration, Versions
@@ -104,6 +105,7 @@ class Server:
         self._tracing = make_tracing(options)
         wants = self._request_log.offer if self._request_log is not None else None
         observer = make_observer(options, wants, self._tracing, self._metrics)
+        control = ModelControl(self._core, options.allow_model_control)
         self._grpc = GrpcApi(
             self._core,
             options.enable_serialization_as_tensor_content,
@@ -113,6 +115,7 @@ class Server:
             observer,
             self._snapshots,
             ProfilerApi(_profile_folder(options), observer, self._time_operators),
+            control,
         )
         self._rest = RestApi(
             self._core,
@@ -126,6 +129,7 @@ class Server:
             observer,
             self._snapshots,
             options.max_queued_seconds,
+            control,
         )
         self._stop = asyncio.Event()
 

@@ -44,10 +44,10 @@ ORDER = {
     "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository runs http config",
     "clients.library": "async_client client connect inference explained tasks images preprocess results cards",
     "clients.transport": """
-        what_answers rest_async rest grpc base rest_protocol grpc_protocol protocol metadata casting operation
-        tracing address access proxies""",
+        what_answers rest_async rest grpc base open_inference rest_protocol grpc_protocol protocol metadata casting
+        operation tracing address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
-    "clients.wire": "services tensors messages otlp tfrecord rest_json philox varints versions arrays",
+    "clients.wire": "services open_inference tensors messages otlp tfrecord rest_json philox varints versions arrays",
 }
 """Folders and modules from top to bottom. A folder's `__init__` may import all; only the top line may import it."""
 MOST_MODULES = 16

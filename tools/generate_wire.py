@@ -180,9 +180,17 @@ EXTRA = {
         message RepositoryIndexResponse.ModelIndex {
           string name = 1; string version = 2; string state = 3; string reason = 4;
         }
-        message RepositoryModelLoadRequest { string repository_name = 1; string model_name = 2; }
+        message ModelRepositoryParameter {
+          parameter_choice: bool bool_param = 1; parameter_choice: int64 int64_param = 2;
+          parameter_choice: string string_param = 3; parameter_choice: bytes bytes_param = 4;
+        }
+        message RepositoryModelLoadRequest {
+          string repository_name = 1; string model_name = 2; map ModelRepositoryParameter parameters = 3;
+        }
         message RepositoryModelLoadResponse { }
-        message RepositoryModelUnloadRequest { string repository_name = 1; string model_name = 2; }
+        message RepositoryModelUnloadRequest {
+          string repository_name = 1; string model_name = 2; map ModelRepositoryParameter parameters = 3;
+        }
         message RepositoryModelUnloadResponse { }
     """,
 }

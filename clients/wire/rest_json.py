@@ -76,14 +76,15 @@ def decode_outputs(answer: Any, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str
 
 def _from_json(value: Any, dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "O":
-        return np.array(_each_leaf(value, _to_bytes), object)
+        return np.array(_each_leaf(value, decode_string), object)
     try:
         return np.array(value, dtype)
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from None
 
 
-def _to_bytes(value: Any) -> bytes:
+def decode_string(value: Any) -> bytes:
+    """A string of an answer, written as text or as b64. ValueError: it is none."""
     if isinstance(value, dict) and value.keys() == {"b64"}:
         return base64.b64decode(value["b64"])
     if not isinstance(value, str):

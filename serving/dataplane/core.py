@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from ladle.clients.wire.arrays import Array
-from ladle.serving.dataplane import multi_inference
+from ladle.serving.dataplane import model_control, multi_inference
 from ladle.serving.dataplane.multi_inference import Inference, Result
 from ladle.serving.dataplane.replace import replace_models
 from ladle.serving.errors import (
@@ -170,9 +170,13 @@ class Core:
         call: Call | None = servable.calls.get(shape_key)
         complete = inputs
         if call is None:
-            matching.check_names(signature, inputs)
-            matching.check_dtypes(signature, inputs)
-            call = Call(signature.name, matching.choose_outputs(signature, output_filter), "Predict")
+            try:
+                matching.check_names(signature, inputs)
+                matching.check_dtypes(signature, inputs)
+                call = Call(signature.name, matching.choose_outputs(signature, output_filter), "Predict")
+            except ServingError:
+                servable.usage.failed += 1
+                raise
             # Requests that lack inputs with defaults are completed each time, and so are not cached.
             if shape_key is not None and len(inputs) == len(signature.inputs):
                 if servable.latencies[signature.name].by_shape:
@@ -317,3 +321,11 @@ class Core:
         ServingError when the configuration is refused or a model that it adds does not load.
         """
         await replace_models(self._configuration, self._versions, config)
+
+    async def load_model(self, name: str, deadline: float | None = None) -> None:
+        """Loads a model because a client asks for it; see `model_control.load_model`."""
+        await model_control.load_model(self._configuration, self._versions, name, deadline)
+
+    async def unload_model(self, name: str) -> None:
+        """Unloads a model until a client loads it again; see `model_control.unload_model`."""
+        await model_control.unload_model(self._configuration, name)

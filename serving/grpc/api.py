@@ -24,6 +24,7 @@ from ladle.serving.grpc.predict_request import MatchedRequest, PredictRequestPar
 from ladle.serving.grpc.predict_response import encode_response
 from ladle.serving.grpc.profiler import ProfilerApi
 from ladle.serving.grpc.reload import ReloadApi
+from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.runtime.large_work import LargeWork
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.scheduling.tick import LATE
@@ -52,6 +53,7 @@ class GrpcApi:
     observer    sees each request to a model
     snapshots   gives the metrics of every process of the server
     profiler    tensorflow.ProfilerService; None: the server has none
+    control     loads and unloads models by request; None: refuses to
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class GrpcApi:
         observer: Observer | None = None,
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
         profiler: ProfilerApi | None = None,
+        control: ModelControl | None = None,
     ) -> None:
         self._core = core
         self._content = content
@@ -74,7 +77,7 @@ class GrpcApi:
         self._profiler = profiler
         self._health = Health(core.is_ready, core.index)
         self._reload = reload or ReloadApi(core, allowed=False)
-        self._open_inference = OpenInferenceApi(core, self._health.is_serving, snapshots)
+        self._open_inference = OpenInferenceApi(core, self._health.is_serving, snapshots, control)
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """By service and name: coroutines (bytes, CallContext) -> bytes; `Watch` is an async generator of bytes."""
@@ -132,6 +135,8 @@ class GrpcApi:
             "ModelConfig": self._counted(api.model_config, pb.ModelConfigRequest),
             "ModelStatistics": _handler(api.model_statistics, pb.ModelStatisticsRequest),
             "RepositoryIndex": _handler(api.index, pb.RepositoryIndexRequest),
+            "RepositoryModelLoad": _handler(api.load, pb.RepositoryModelLoadRequest, observer=self._observer),
+            "RepositoryModelUnload": _handler(api.unload, pb.RepositoryModelUnloadRequest, observer=self._observer),
         }
 
     def drain(self) -> None:

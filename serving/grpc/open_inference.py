@@ -12,28 +12,16 @@ from google.protobuf import json_format
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
+from ladle.clients.wire.open_inference import CONTENTS, SIGNATURE
 from ladle.serving.dataplane.core import Core
 from ladle.serving.errors import InvalidArgument, NotFound
 from ladle.serving.grpc.calls import Answer, CallContext, StatusError
 from ladle.serving.open_inference import datatypes, describe
-from ladle.serving.open_inference.inference import SIGNATURE, Output, check_parameters, find, infer, spec_of
+from ladle.serving.open_inference.inference import Output, check_parameters, count_refusal, find, infer, spec_of
+from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Snapshot
 
-_FIELDS = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
 _RAW_ONLY = ("FP16", "BF16")
 _THREAD_FROM_BYTES = 2**18  # of strings, which are split one by one
 
@@ -43,6 +31,7 @@ class OpenInferenceApi:
 
     is_ready   whether the server's models are available
     snapshots  gives the metrics of every process of the server
+    control    loads and unloads models by request
     """
 
     def __init__(
@@ -50,8 +39,10 @@ class OpenInferenceApi:
         core: Core,
         is_ready: Callable[[], bool],
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
+        control: ModelControl | None = None,
     ) -> None:
         self._core = core
+        self._control = control or ModelControl(core)
         self._is_ready = is_ready
         self._snapshots = snapshots
 
@@ -94,11 +85,23 @@ class OpenInferenceApi:
         models = describe.index(self._core, only_ready=request.ready)
         return _answer(pb.RepositoryIndexResponse(models=models))
 
+    async def load(self, request: Any, context: CallContext) -> Answer:
+        await self._control.load(request.model_name, request.repository_name, request.parameters, context.deadline)
+        return _answer(pb.RepositoryModelLoadResponse(), request.model_name)
+
+    async def unload(self, request: Any, context: CallContext) -> Answer:
+        await self._control.unload(request.model_name, request.repository_name)
+        return _answer(pb.RepositoryModelUnloadResponse(), request.model_name)
+
     async def infer(self, request: Any, context: CallContext) -> Answer:
         """Errors as `inference.infer`; InvalidArgument for contents that do not fit their shape."""
         has_strings = any(tensor.datatype == "BYTES" for tensor in request.inputs)
         is_slow = has_strings and request.ByteSize() > _THREAD_FROM_BYTES
-        inputs = await asyncio.to_thread(_read_inputs, request) if is_slow else _read_inputs(request)
+        try:
+            inputs = await asyncio.to_thread(_read_inputs, request) if is_slow else _read_inputs(request)
+        except InvalidArgument:
+            count_refusal(self._core, spec_of(request.model_name, request.model_version))
+            raise
         parameters = _parameters(request.parameters)
         check_parameters(parameters)
         signature_name = parameters.get(SIGNATURE, "")
@@ -186,7 +189,7 @@ def _read_contents(tensor: Any) -> Array:
     dtype, count = datatypes.dtype_of(name, datatype), datatypes.count_elements(name, tensor.shape)
     if datatype in _RAW_ONLY:
         raise InvalidArgument(f'input "{name}": {datatype} has no typed contents; send raw_input_contents')
-    field = _FIELDS[datatype]
+    field = CONTENTS[datatype]
     values = getattr(tensor.contents, field)
     if len(values) != count:
         raise InvalidArgument(f'input "{name}": got {len(values)} {field}; shape {list(tensor.shape)} has {count}')

@@ -1,7 +1,4 @@
-"""Datatypes of the Open Inference Protocol, and tensors as its raw bytes.
-
-Raw bytes are little-endian and row-major. An element of BYTES is its length as uint32, then that many bytes.
-"""
+"""What a request says of its tensors, checked: datatypes, shapes, ranges of integers, raw bytes."""
 
 from __future__ import annotations
 
@@ -11,32 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ladle.clients.wire import open_inference
 from ladle.clients.wire.arrays import Array
-from ladle.clients.wire.tensors import BFLOAT16, MAX_ELEMENTS, MAX_RANK
+from ladle.clients.wire.open_inference import DTYPES, name_of, pack, strings_of
+from ladle.clients.wire.tensors import MAX_ELEMENTS, MAX_RANK
 from ladle.serving.errors import InvalidArgument
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-    "BF16": BFLOAT16,
-    "BYTES": np.dtype("O"),
-}
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
-
-def name_of(dtype: np.dtype[Any] | None) -> str:
-    """The datatype of a NumPy dtype; "" for one that the protocol cannot carry, such as a complex number."""
-    return _NAMES.get(dtype, "") if dtype is not None else ""
+__all__ = ["DTYPES", "check_range", "count_elements", "dtype_of", "name_of", "pack", "strings_of", "unpack"]
 
 
 def dtype_of(tensor: str, datatype: str) -> np.dtype[Any]:
@@ -68,44 +46,9 @@ def check_range(tensor: str, datatype: str, least: int, most: int) -> None:
 
 def unpack(tensor: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Array:
     """The array in raw bytes; read-only, since it shares them. InvalidArgument: they do not fit the shape."""
-    dtype, count = dtype_of(tensor, datatype), count_elements(tensor, shape)
-    if dtype.kind == "O":
-        return _unpack_strings(tensor, count, raw).reshape(shape)
-    if len(raw) != count * dtype.itemsize:
-        raise InvalidArgument(
-            f'input "{tensor}": got {len(raw)} bytes; {datatype} {list(shape)} has {count * dtype.itemsize}'
-        )
-    return np.frombuffer(raw, dtype).reshape(shape)
-
-
-def _unpack_strings(tensor: str, count: int, raw: bytes | memoryview) -> Array:
-    data = bytes(raw)
-    strings: list[bytes] = []
-    at = 0
-    while at < len(data) and len(strings) < count:
-        start = at + 4
-        end = start + int.from_bytes(data[at:start], "little")
-        if start > len(data) or end > len(data):
-            raise InvalidArgument(f'input "{tensor}": element {len(strings)} of BYTES ends beyond the tensor\'s bytes')
-        strings.append(data[start:end])
-        at = end
-    if len(strings) != count or at != len(data):
-        raise InvalidArgument(
-            f'input "{tensor}": got {len(data)} bytes, which are not {count} elements of BYTES; '
-            "expected a uint32 length before each element"
-        )
-    array = np.empty(count, object)
-    array[:] = strings
-    return array
-
-
-def pack(array: Array) -> bytes:
-    """The raw bytes of an output. InvalidArgument: its dtype has no datatype."""
-    if array.dtype.kind != "O":
-        return array.tobytes()
-    return b"".join([part for text in strings_of(array) for part in (len(text).to_bytes(4, "little"), text)])
-
-
-def strings_of(array: Array) -> list[bytes]:
-    """The elements of an array of strings, as bytes."""
-    return [text.encode() if isinstance(text, str) else text for text in array.ravel().tolist()]
+    dtype_of(tensor, datatype)
+    count_elements(tensor, shape)
+    try:
+        return open_inference.unpack(datatype, shape, raw)
+    except ValueError as error:
+        raise InvalidArgument(f'input "{tensor}": {error}') from None

@@ -6,15 +6,19 @@ Everything here is plain values, in the protocol's names: REST writes them as JS
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ladle.serving.dataplane.core import Core, ModelSpec
+from ladle.clients.wire.open_inference import SIGNATURE
+from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
 from ladle.serving.errors import NotFound, Unavailable
 from ladle.serving.open_inference import datatypes
 from ladle.serving.open_inference.inference import find
 from ladle.serving.repository.versions import State
-from ladle.serving.servables.saved_model import INIT_OP, TensorInfo
+from ladle.serving.servables.saved_model import INIT_OP, Signature, TensorInfo
+from ladle.serving.servables.servable import Servable
+from ladle.serving.telemetry import usage
 from ladle.serving.telemetry.metrics import Snapshot
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"]
@@ -52,102 +56,103 @@ def is_model_ready(core: Core, spec: ModelSpec) -> bool:
 
 def index(core: Core, only_ready: bool = False) -> list[dict[str, str]]:
     """Every version: name, version, state (READY, LOADING, UNLOADING or UNAVAILABLE) and the reason for it."""
-    rows = [{**row, "state": _STATES.get(row["state"], "UNAVAILABLE")} for row in core.index()]
+    rows = []
+    for row in core.index():
+        reason = row["reason"] or ("unloaded" if row["state"] == "END" else "")
+        rows.append({**row, "state": _STATES.get(row["state"], "UNAVAILABLE"), "reason": reason})
     return [row for row in rows if row["state"] == "READY"] if only_ready else rows
 
 
 def metadata(core: Core, spec: ModelSpec) -> dict[str, Any]:
-    """Versions, platform, inputs and outputs of a model; the signature is the one that a request would run."""
-    servable, signature = find(core, spec)
+    """Versions, platform, inputs and outputs of a model; the signature is the one that a request would run.
+
+    No inputs and outputs, if a request must choose a signature.
+    """
+    servable, names, signature = _default(core, spec)
     versions = [status.version for status in core.status(servable.name) if status.state is State.AVAILABLE]
     if spec.version is not None or spec.label is not None:
         versions = [servable.version]
     return {
         "name": servable.name,
         "versions": [str(number) for number in sorted(versions)],
-        "platform": _platform(servable, signature.name),
-        "inputs": _tensors(signature.inputs),
-        "outputs": _tensors(signature.outputs),
+        "platform": _platform(servable, signature.name if signature is not None else names[0]),
+        **(_described(signature) if signature is not None else {"inputs": [], "outputs": []}),
     }
 
 
 def config(core: Core, spec: ModelSpec) -> dict[str, Any]:
     """The part of a model's configuration that clients read. Shapes hold the batch axis, so max_batch_size is 0."""
-    servable, signature = find(core, spec)
-    platform = _platform(servable, signature.name)
-    names = sorted(name for name in servable.signatures if name != INIT_OP)
-    inputs = [
-        {**_field(alias, info), "optional": alias in signature.defaults} for alias, info in signature.inputs.items()
-    ]
+    servable, names, signature = _default(core, spec)
+    platform = _platform(servable, signature.name if signature is not None else names[0])
+    inputs, outputs = [], []
+    if signature is not None:
+        inputs = [
+            {**_field(alias, info), "optional": alias in signature.defaults} for alias, info in signature.inputs.items()
+        ]
+        outputs = [_field(alias, info) for alias, info in signature.outputs.items()]
     return {
         "name": servable.name,
         "platform": platform,
         "backend": platform.partition("_")[0],
         "max_batch_size": 0,
         "input": inputs,
-        "output": [_field(alias, info) for alias, info in signature.outputs.items()],
+        "output": outputs,
         "parameters": {
-            "signature_name": {"string_value": signature.name},
+            **({SIGNATURE: {"string_value": signature.name}} if signature is not None else {}),
             "signatures": {"string_value": ",".join(names)},
+            **{
+                f"signature.{name}": {"string_value": json.dumps(_described(servable.signatures[name]))}
+                for name in names
+            },
         },
     }
 
 
 def statistics(core: Core, spec: ModelSpec | None, snapshots: Iterable[Snapshot]) -> list[dict[str, Any]]:
-    """Counts and times of a model, or of all: those of requests over every protocol, and of all versions together.
+    """Counts and times of each version of a model, or of all: of requests over every protocol, since it was loaded.
 
+    spec       a model: all of its versions that answer, or the one that is named; None: all models
     snapshots  the metrics of each process of the server
 
     NotFound when the server does not know the model.
     """
+    number = None
     if spec is not None:
-        core.find(spec)
-    answered: dict[str, list[float]] = {}  # requests, microseconds
-    failed: dict[str, float] = {}
-    runs: dict[str, list[float]] = {}
-    rows: dict[str, float] = {}
-    for snapshot in snapshots:
-        for labels, count in snapshot.get("own_request_count", ()):
-            if labels[2] and labels[-1] != "OK":
-                failed[labels[0]] = failed.get(labels[0], 0) + count
-        for metric, into in (("own_request_latency", answered), ("own_runtime_latency", runs)):
-            for labels, cells in snapshot.get(metric, ()):
-                if labels[2]:  # the API; empty for questions about a model
-                    total = into.setdefault(labels[0], [0, 0])
-                    total[0] += sum(cells[:-1])
-                    total[1] += cells[-1]
-        for labels, count in snapshot.get("own_rows", ()):
-            rows[labels[0]] = rows.get(labels[0], 0) + count
-    found = []
-    for row in index(core, only_ready=True):
-        name = row["name"]
-        if spec is None or (name == spec.name and row["version"] == str(core.find(spec).version)):
-            ran = runs.get(name, [0, 0])
-            found.append(
-                {
-                    "name": name,
-                    "version": row["version"],
-                    "last_inference": 0,
-                    "inference_count": int(rows.get(name, 0)),
-                    "execution_count": int(ran[0]),
-                    "inference_stats": {
-                        "success": _duration(*answered.get(name, [0, 0])),
-                        "fail": _duration(failed.get(name, 0), 0),
-                        "queue": _duration(0, 0),
-                        "compute_input": _duration(0, 0),
-                        "compute_infer": _duration(*ran),
-                        "compute_output": _duration(0, 0),
-                        "cache_hit": _duration(0, 0),
-                        "cache_miss": _duration(0, 0),
-                    },
-                    "batch_stats": [],
-                }
-            )
-    return found
+        servable = core.find(spec)
+        number = str(servable.version) if spec.version is not None or spec.label is not None else None
+    found = usage.totals(snapshots)
+    return [
+        _statistics(row["name"], row["version"], found.get((row["name"], row["version"])))
+        for row in index(core, only_ready=True)
+        if spec is None or (row["name"] == spec.name and number in (None, row["version"]))
+    ]
 
 
-def _duration(count: float, micros: float) -> dict[str, int]:
-    return {"count": int(count), "ns": round(micros * 1000)}
+def _statistics(name: str, version: str, used: Mapping[str, float] | None) -> dict[str, Any]:
+    used = used or dict.fromkeys(usage.FIELDS, 0.0)
+    requests = used["requests"]
+    return {
+        "name": name,
+        "version": version,
+        "last_inference": int(used["last"] * 1000),
+        "inference_count": int(used["rows"]),
+        "execution_count": int(used["runs"]),
+        "inference_stats": {
+            "success": _duration(requests, used["request_s"]),
+            "fail": _duration(used["failed"], used["failed_s"]),
+            "queue": _duration(requests, used["queue_s"]),
+            "compute_input": _duration(0, 0),
+            "compute_infer": _duration(requests, used["run_s"]),
+            "compute_output": _duration(0, 0),
+            "cache_hit": _duration(0, 0),
+            "cache_miss": _duration(0, 0),
+        },
+        "batch_stats": [],
+    }
+
+
+def _duration(count: float, seconds: float) -> dict[str, int]:
+    return {"count": int(count), "ns": round(seconds * 1e9)}
 
 
 def _platform(servable: Any, signature: str) -> str:
@@ -160,6 +165,20 @@ def _tensors(infos: Mapping[str, TensorInfo]) -> list[dict[str, Any]]:
         {"name": alias, "datatype": datatypes.name_of(info.numpy), "shape": list(info.shape or ())}
         for alias, info in infos.items()
     ]
+
+
+def _default(core: Core, spec: ModelSpec) -> tuple[Servable, list[str], Signature | None]:
+    """The servable, the names of its signatures, and the one that runs without a name; None: there are several."""
+    servable = core.find(spec)
+    names = sorted(name for name in servable.signatures if name != INIT_OP)
+    if not names or (not spec.signature and DEFAULT_SIGNATURE not in names and len(names) > 1):
+        return servable, names or [""], None
+    return servable, names, find(core, spec)[1]
+
+
+def _described(signature: Signature) -> dict[str, Any]:
+    """Inputs and outputs of one signature, as `metadata` has those of the signature that would run."""
+    return {"inputs": _tensors(signature.inputs), "outputs": _tensors(signature.outputs)}
 
 
 def _field(alias: str, info: TensorInfo) -> dict[str, Any]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ladle.clients.wire.arrays import Array
+from ladle.clients.wire.open_inference import SIGNATURE
 from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
-from ladle.serving.errors import InvalidArgument
+from ladle.serving.errors import InvalidArgument, ServingError
 from ladle.serving.open_inference import datatypes
 from ladle.serving.servables.saved_model import INIT_OP, Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.observation import Observation
 
-SIGNATURE = "signature_name"
-"""The request parameter that chooses a signature. The protocol itself has one function a model."""
 _REFUSED = ("sequence_id", "sequence_start", "sequence_end", "shared_memory_region")
 
 
@@ -59,6 +59,12 @@ def find(core: Core, spec: ModelSpec) -> tuple[Servable, Signature]:
     return servable, signature
 
 
+def count_refusal(core: Core, spec: ModelSpec) -> None:
+    """Counts a request that was refused before its model was looked up."""
+    with contextlib.suppress(ServingError):
+        core.find(spec).usage.failed += 1
+
+
 def check_parameters(parameters: Mapping[str, object]) -> None:
     """InvalidArgument for parameters that would change the answer and have no meaning here."""
     for name in _REFUSED:
@@ -85,8 +91,12 @@ async def infer(
     InvalidArgument for inputs or outputs that do not fit the signature, and what `Core.predict` raises.
     """
     if shape_key is None or shape_key not in servable.calls:
-        _check_inputs(servable, signature, inputs)
-        _check_outputs(servable, signature, outputs)
+        try:
+            _check_inputs(servable, signature, inputs)
+            _check_outputs(servable, signature, outputs)
+        except InvalidArgument:
+            servable.usage.failed += 1
+            raise
     wanted = [output.name for output in outputs]
     found = await core.predict(servable, signature, inputs, wanted, deadline, shape_key, observation)
     if not outputs:

@@ -232,6 +232,18 @@ class Manager(Generic[L]):
                 self._transition(model)
             self._notify()
 
+    def retry(self, model: str) -> None:
+        """Load the wanted versions of a model that have failed or, on demand, are not in memory."""
+        with self._changed:
+            versions = self._versions.get(model, {})
+            for number, version in versions.items():
+                if version.is_aspired and version.state is State.END:
+                    versions[number] = Version(model, number, version.folder, logged=version.logged)
+            if self._demand is not None:
+                self._demand.want(model)
+            self._transition(model)
+            self._notify()
+
     def _notify(self) -> None:
         self._show()
         self._changed.notify_all()

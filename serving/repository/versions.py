@@ -143,6 +143,12 @@ class Configuration(Protocol):
     def reload(self, config: Any) -> list[str]:
         """Replace the configuration by a ModelServerConfig; the names of the added models. ServingError: refused."""
 
+    def load(self, model: str) -> None:
+        """Begin to load what the repository has of a model now. NotFound: no such model, or no version of it."""
+
+    def unload(self, model: str) -> None:
+        """Unload a model, and keep it so until `load` or a new configuration. NotFound: no such model."""
+
 
 Status = tuple[int, State, ServingError | None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ladle.clients.wire import messages as pb
-from ladle.serving.errors import FailedPrecondition, ServingError
+from ladle.serving.errors import FailedPrecondition, NotFound, ServingError
 from ladle.serving.repository.acceptance import Acceptance
 from ladle.serving.repository.folders import (
     ConfiguredRepository,
@@ -70,6 +70,7 @@ class Watcher:
         self._was_ready = False
         self._aspired: VersionFolders = {}
         self._starting: frozenset[str] = frozenset()
+        self._unloaded: set[str] = set()  # by request; it outlives neither a new configuration nor the process
         self._acceptance = Acceptance(
             repository.configured().values(), self._is_available, allow_unavailable_labels, log_folder
         )
@@ -101,7 +102,8 @@ class Watcher:
         """Look at the repository once."""
         with self._changing:
             self._poll_began = time.monotonic()
-            self._aspired = self.repository.poll()
+            found = self.repository.poll()
+            self._aspired = {model: {} if model in self._unloaded else numbers for model, numbers in found.items()}
             if at_start:
                 self._starting = frozenset(self._aspired)
             self.manager.set_aspired_versions(self._aspired)
@@ -116,7 +118,7 @@ class Watcher:
         With --repository, whether each has once loaded or failed, and a version answers or the folder holds none.
         """
         if self.repository.requires_models:
-            models = self.repository.configured()
+            models = [model for model in self.repository.configured() if model not in self._unloaded]
             return all(self.manager.is_available(model) or self.manager.is_loadable(model) for model in models)
         # A model that appears later must not take the others out of a load balancer while it loads.
         if not self._was_ready:
@@ -145,6 +147,26 @@ class Watcher:
         """
         return self._apply(config, self._config_root)
 
+    def load(self, model: str) -> None:
+        """Begin to load what the repository has of a model now. NotFound: no such model, or no version of it."""
+        with self._changing:
+            self._unloaded.discard(model)
+            self.poll()
+            if not self.is_configured(model):
+                raise NotFound(f"got the model {model!r:.100}, which the repository does not have; check its name")
+            if not self._aspired.get(model):
+                raise NotFound(f"{model} has no version that could be loaded; put one into its folder")
+            self.manager.retry(model)
+
+    def unload(self, model: str) -> None:
+        """Unload a model, and keep it so until `load` or a new configuration. NotFound: no such model."""
+        with self._changing:
+            if not self.is_configured(model):
+                raise NotFound(f"got the model {model!r:.100}, which the repository does not have; check its name")
+            self._unloaded.add(model)
+            self._aspired = {**self._aspired, model: {}}
+            self.manager.set_aspired_versions(self._aspired)
+
     def _apply(self, config: Any, root: Path | None) -> list[str]:
         repository = self.repository
         if not isinstance(repository, ConfiguredRepository):
@@ -156,6 +178,7 @@ class Watcher:
             before = repository.configured()
             models = self._acceptance.accept(config, root)
             repository.replace(models)
+            self._unloaded.clear()
             self._logging = _logging_of(models)
             self.poll()
             return [model.name for model in models if model.name not in before]

@@ -13,6 +13,7 @@ from google.protobuf import json_format
 
 from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
 from ladle.serving.errors import DeadlineExceeded, InvalidArgument, NotLoaded, ServingError, Unavailable
+from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.rest.compression import MAX_EXPANSION, BodyTooLargeError, decompress
 from ladle.serving.rest.http.messages import JSON, Answer, Request
 from ladle.serving.rest.json.examples import ExamplesBody, read_examples
@@ -68,6 +69,7 @@ class RestApi:
     metrics_path  "" serves no metrics
     observer      sees each request below /v1/, and each infer below /v2/
     snapshots     gives the metrics of every process of the server
+    control       loads and unloads models by request; None: refuses to
 
     `headers` are those of every answer below /v1 and /v2.
     """
@@ -85,6 +87,7 @@ class RestApi:
         observer: Observer | None = None,
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
         max_unread_s: float = 0.0,
+        control: ModelControl | None = None,
     ) -> None:
         self._core = core
         self._timeout_s = timeout_s
@@ -99,7 +102,7 @@ class RestApi:
         self.headers = JSON + self._cors
         self._run_large = LargeWork().run
         self.is_draining = False
-        self._open_inference = OpenInference(core, self._run_large, max_depth, max_bytes, snapshots)
+        self._open_inference = OpenInference(core, self._run_large, max_depth, max_bytes, snapshots, control)
         self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
 
     async def __call__(self, request: Request) -> Answer:
@@ -142,6 +145,9 @@ class RestApi:
             elif method == "OPTIONS":
                 origin = request.headers.get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
+            elif route.operation == "method":
+                status, content = 405, error_body(f"got {method} {path[:256]}; expected {route.label}")
+                headers += f"allow: {route.label}\r\n".encode()
             elif route.operation == "unknown":
                 status, content = 404, error_body(f"Malformed request: {method} {path[:256]}")
             elif route.operation.startswith("v2_"):

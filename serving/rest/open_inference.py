@@ -13,10 +13,12 @@ import orjson
 
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
+from ladle.clients.wire.open_inference import SIGNATURE
 from ladle.serving.dataplane.core import Core
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.open_inference import datatypes, describe
-from ladle.serving.open_inference.inference import SIGNATURE, Output, check_parameters, find, infer, spec_of
+from ladle.serving.open_inference.inference import Output, check_parameters, count_refusal, find, infer, spec_of
+from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.rest.compression import ENCODINGS, compress, decompress
 from ladle.serving.rest.http.messages import Request
 from ladle.serving.rest.json.response import write_string, write_tensor
@@ -85,6 +87,7 @@ class OpenInference:
     max_depth  of nested lists and objects in JSON
     max_bytes  of a decompressed body
     snapshots  gives the metrics of every process of the server
+    control    loads and unloads models by request
     """
 
     def __init__(
@@ -94,8 +97,10 @@ class OpenInference:
         max_depth: int = 100,
         max_bytes: int = 2**26,
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
+        control: ModelControl | None = None,
     ) -> None:
         self._core = core
+        self._control = control or ModelControl(core)
         self._run_large = run_large
         self._max_depth = max_depth
         self._max_bytes = max_bytes
@@ -105,7 +110,11 @@ class OpenInference:
         self, route: Route, request: Request, deadline: float | None, observation: Observation | None = None
     ) -> Inferred:
         """Runs a model. Errors as `inference.infer`; InvalidArgument for a malformed body."""
-        head, arrays = await self._read(request)
+        try:
+            head, arrays = await self._read(request)
+        except InvalidArgument:
+            count_refusal(self._core, spec_of(route.name, route.label or ""))
+            raise
         servable, signature = find(self._core, spec_of(route.name, route.label or "", head.signature))
         if head.timeout_s is not None:
             wanted = request.arrived + head.timeout_s
@@ -165,6 +174,9 @@ class OpenInference:
         if route.operation == "v2_index":
             wanted = parse_object(body, self._max_depth) if body.strip() else {}
             return describe.index(core, only_ready=wanted.get("ready") is True)
+        if route.operation in ("v2_load", "v2_unload"):
+            wanted = parse_object(body, self._max_depth) if body.strip() else {}
+            return await self._change(route, _object(wanted, "parameters", "the request"))
         spec = spec_of(route.name, route.label or "") if route.name else None
         if route.operation == "v2_stats":
             snapshots = await self._snapshots() if self._snapshots is not None else ()
@@ -175,6 +187,14 @@ class OpenInference:
         if route.operation == "v2_ready":
             return {"name": route.name, "ready": describe.is_model_ready(core, spec)}
         return describe.metadata(core, spec)
+
+    async def _change(self, route: Route, parameters: Mapping[str, Any]) -> Any:
+        """Load or unload a model. Unloading takes any parameter: the one that exists is for models that others need."""
+        if route.operation == "v2_load":
+            await self._control.load(route.name, parameters=parameters)
+        else:
+            await self._control.unload(route.name)
+        return {"name": route.name, route.operation.removeprefix("v2_"): True}
 
 
 # Reading

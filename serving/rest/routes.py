@@ -20,6 +20,7 @@ _V2 = {
     ("POST", "/v2/repository/index"): "v2_index",
 }
 _V2_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(\w+))?\Z")
+_V2_CONTROL = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)\Z")
 _V2_OF_MODEL = {
     ("GET", None): "v2_model",
     ("GET", "ready"): "v2_ready",
@@ -27,8 +28,10 @@ _V2_OF_MODEL = {
     ("GET", "stats"): "v2_stats",
     ("POST", "infer"): "infer",
 }
+_V2_METHODS = {path: method for method, path in _V2}
+_V2_METHODS_OF_MODEL = {last: method for method, last in _V2_OF_MODEL}
 VERBS = ("predict", "classify", "regress")
-UNCOUNTED = {"unknown", "alive", *_V2.values(), *_V2_OF_MODEL.values()} - {"infer"}
+UNCOUNTED = {"unknown", "method", "alive", "v2_load", "v2_unload", *_V2.values(), *_V2_OF_MODEL.values()} - {"infer"}
 """Operations outside /v1/ that no metric counts."""
 INT64 = 2**63
 MAX_CACHED_PATH = 256
@@ -39,9 +42,9 @@ MAX_CACHED_PATH = 256
 class Route:
     """operation  one of VERBS, status, metadata, models, alive, live, ready; infer and those that begin with v2_ of the
                Open Inference Protocol; or why there is none: malformed (400), version (beyond int64: 400),
-               unknown (404)
+               unknown (404), method (405: there is one, by another method)
     version    None: the version with this label, or the latest
-    label      below /v2/ the version as it is written, a number or a label; None: the latest
+    label      below /v2/ the version as it is written, a number or a label; None: the latest. Of `method`, the method
     """
 
     operation: str
@@ -84,10 +87,17 @@ def _find_v2(method: str, path: str) -> Route:
         return Route("alive")
     if (method, path) in _V2:
         return Route(_V2[method, path])
+    if (control := _V2_CONTROL.match(path)) is not None:
+        name = unquote(control[1], errors="replace")
+        return Route(f"v2_{control[2]}", name) if method == "POST" else Route("method", label="POST")
+    if path in _V2_METHODS:
+        return Route("method", label=_V2_METHODS[path])
     match = _V2_MODEL.match(path)
-    operation = _V2_OF_MODEL.get((method, match[3])) if match is not None else None
-    if match is None or operation is None:
+    if match is None or match[3] not in _V2_METHODS_OF_MODEL:
         return Route("unknown")
+    operation = _V2_OF_MODEL.get((method, match[3]))
+    if operation is None:
+        return Route("method", label=_V2_METHODS_OF_MODEL[match[3]])
     version = unquote(match[2], errors="replace") if match[2] is not None else None
     return Route(operation, unquote(match[1], errors="replace"), None, version)
 

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import cast
 
-from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
+from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, ServingError, Unavailable
 from ladle.serving.runtime.cores import loop_activity, lower_priority, run_threads
 from ladle.serving.runtime.stopping import stoppable
 from ladle.serving.scheduling.batch import (
@@ -106,6 +106,7 @@ class Scheduler:
         batched; and what the graph raises.
         """
         if deadline is not None and time.monotonic() >= deadline:
+            servable.usage.failed += 1
             raise DeadlineExceeded(LATE)
         if observation is not None:
             observation.join_queue()
@@ -147,18 +148,32 @@ class Scheduler:
         # enter() and leave() stand here in place: every small request runs this.
         start = loop_activity.quick_at = time.perf_counter()
         servable.in_flight += 1
+        outputs: Outputs | None = None
         try:
             if batching is None:
-                return servable.run(call.signature, inputs, call.outputs, size)
-            return run_merged(servable, call, batching, [inputs], [rows])[0]
+                outputs = servable.run(call.signature, inputs, call.outputs, size)
+            else:
+                outputs = run_merged(servable, call, batching, [inputs], [rows])[0]
+            return outputs
         finally:
             servable.in_flight -= 1
             if servable.on_idle is not None:
                 servable.notify_if_idle()
             if observation is not None:
                 observation.run(start, time.perf_counter(), rows)
+            seconds = time.perf_counter() - start
+            usage = servable.usage
+            usage.last = start
+            if outputs is None:
+                usage.failed += 1
+                usage.failed_s += seconds
+            else:
+                usage.requests += 1
+                usage.request_s += seconds
+                usage.run_s += seconds
+                usage.runs += 1
+                usage.rows += rows
             if self._metrics is not None:
-                seconds = time.perf_counter() - start
                 self._metrics.runtime(servable.name, call.signature, seconds, rows, call.api)
                 if batching is not None:
                     self._metrics.batch(servable.name, call.signature, rows, batching.padded(rows) - rows, 0.0)
@@ -183,8 +198,10 @@ class Scheduler:
         try:
             self._limits.check(batch, tasks, queue, self._waiting, self._waiting_bytes)
             self._check_wait(batch, tasks, queue, deadline)
-        except (DeadlineExceeded, ResourceExhausted, Unavailable):
-            await self._refusals.take_turn(sum(task.size_bytes for task in tasks), deadline)
+        except ServingError as error:
+            batch.servable.usage.failed += 1
+            if isinstance(error, DeadlineExceeded | ResourceExhausted | Unavailable):
+                await self._refusals.take_turn(sum(task.size_bytes for task in tasks), deadline)
             raise
         for task in tasks:
             self._enqueue(task, batch)
@@ -279,6 +296,10 @@ class Scheduler:
         if not task.future.done():
             merges = task.batch is not None and task.batch.is_waiting and task.batch.batching is not None
             task.future.set_exception(ResourceExhausted(LATE_IN_QUEUE) if merges else DeadlineExceeded(LATE))
+            if task.batch is not None:
+                usage = task.batch.servable.usage
+                usage.failed += 1
+                usage.failed_s += time.monotonic() - task.arrived
             self._abandon(task)
 
     def _abandon(self, task: Task) -> None:
@@ -479,6 +500,9 @@ class Scheduler:
 
     def _deliver(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
         servable, call, now = batch.servable, batch.call, time.monotonic()
+        usage = servable.usage
+        usage.last = batch.began
+        succeeded = False
         if self._metrics is not None:
             request_s = [now - task.arrived for task in batch.tasks]
             self._metrics.runtime(servable.name, call.signature, seconds, batch.rows, call.api, request_s)
@@ -486,17 +510,29 @@ class Scheduler:
             if task.observation is not None:
                 padding = batch.batching.padded(batch.rows) - batch.rows if batch.batching is not None else 0
                 task.observation.run(batch.began, batch.began + seconds, task.rows, batch.tasks, batch.rows, padding)
+            succeeded = succeeded or not isinstance(result, Exception)
             if not task.future.done():
+                spent_s = now - task.arrived
                 if isinstance(result, Exception):
                     task.future.set_exception(result)
                 elif task.deadline is not None and now >= task.deadline:  # its timer is late, too
                     task.future.set_exception(DeadlineExceeded(LATE))
                 else:
                     task.future.set_result(result)
+                    usage.requests += 1
+                    usage.request_s += spent_s
+                    usage.queue_s += max(0.0, spent_s - seconds)
+                    usage.run_s += min(seconds, spent_s)
+                    usage.rows += task.rows
+                    spent_s = -1.0
+                if spent_s >= 0:
+                    usage.failed += 1
+                    usage.failed_s += spent_s
             # Task and batch refer to each other. Cut here, so that an unloaded version's memory is free as soon as
             # its last answer is out, not at the next garbage collection.
             task.batch = None
             servable.leave()
+        usage.runs += succeeded
 
 
 def _expected_s(latency: Latency, batching: Batching | None, task: Task) -> float:

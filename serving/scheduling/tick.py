@@ -140,6 +140,7 @@ def _run_single(servable: Servable, run: Callable[[], Outputs], future: TickFutu
         if future.done():  # the caller has left
             pass
         elif deadline is not None and time.monotonic() >= deadline:
+            servable.usage.failed += 1
             future.set_exception(DeadlineExceeded(LATE))
         else:
             future.set_result(run())
@@ -160,6 +161,7 @@ def _drop_late(batch: Batch) -> bool:
     for task in list(batch.tasks):
         if task.deadline is not None and now >= task.deadline and not task.future.done():
             task.future.set_exception(ResourceExhausted(LATE_IN_QUEUE))
+            batch.servable.usage.failed += 1
         if task.future.done():
             batch.tasks.remove(task)
             batch.rows -= task.rows

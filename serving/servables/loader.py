@@ -89,7 +89,8 @@ class Loader:
             for sentence in batching.unused_of_version() if self.own_batching else ():
                 log.warning("%s version %d: in its batching_params.pbtxt, %s", name, version, sentence)
         definitions, engines, onnx = open_version(folder, self.options)
-        servable = Servable(name, version, definitions, engines, batching, identity)
+        usage = self.metrics.usage_of(name, version)
+        servable = Servable(name, version, definitions, engines, batching, identity, usage)
         servable.takes_graph = onnx is None and self.options.kind == "auto" and not self.options.tflite_interpreters
         if servable.takes_graph:
             log.warning(

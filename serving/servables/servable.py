@@ -12,6 +12,7 @@ from ladle.serving.runtime.native_calls import digest, native_calls
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import Latency
 from ladle.serving.servables.saved_model import INIT_OP, Signature, parse_signature
+from ladle.serving.telemetry.usage import Usage
 
 _TIMED_EVERY = 16  # runs: reading a thread's clock twice costs a small model a measurable part of its time
 _MAX_CALLS = 1024
@@ -47,6 +48,7 @@ class Servable:
     latencies    of each signature
     calls        calls that have been checked, by the shape of their requests
     in_flight    requests that wait or run; only the event loop changes it, so it needs no lock
+    usage        what its requests took
     takes_graph  whether it runs on TensorFlow only because no graph was there when it was loaded
     on_idle      called when the last request has ended, once the version is retired; None before that
     """
@@ -59,7 +61,9 @@ class Servable:
         engines: Mapping[str, Engine],
         batching: Batching | None = None,
         identity: int = 0,
+        usage: Usage | None = None,
     ) -> None:
+        self.usage = usage or Usage()
         self.name = name
         self.version = version
         self.definitions = definitions

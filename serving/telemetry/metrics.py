@@ -11,10 +11,12 @@ import functools
 import os
 import threading
 import time
+import weakref
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ladle.serving.telemetry import usage
 from ladle.serving.telemetry.prometheus import (
     EXAMPLE_LIMITS,
     EXEMPLARS,
@@ -61,7 +63,14 @@ class Metrics:
         self._versions: dict[tuple[str, str], int] = {}
         self._logged: dict[tuple[str, str], int] = {}
         self._exemplars: dict[tuple[str, str, str, str], dict[int, tuple[str, str, float, float]]] = {}
+        self._usages: weakref.WeakValueDictionary[tuple[str, str], usage.Usage] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
+
+    def usage_of(self, model: str, version: int) -> usage.Usage:
+        """The statistics of a version that is loaded; they last as long as somebody keeps them."""
+        with self._lock:
+            found = self._usages[model, str(version)] = usage.Usage()
+            return found
 
     def request(self, model: str, api: str, entrypoint: str, code: str, seconds: float, signature: str = "") -> None:
         """Counts an answered request.
@@ -241,6 +250,7 @@ class Metrics:
                 "own_versions": self._versions,
                 "own_request_log": self._logged,
             }
+            snapshot[usage.KEY] = usage.rows(list(self._usages.items()))
             for metric, values in locked.items():
                 snapshot[metric] = _rows(values.items())
         found: dict[str, Mapping[Any, Any]] = {

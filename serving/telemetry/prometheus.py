@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from ladle.serving.telemetry import usage
+
 
 def _exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
     return tuple(scale * growth**k for k in range(count))
@@ -218,4 +220,5 @@ def totals(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[A
                 total[tuple(labels)] = value if before is None else _sum(before, value)
         if metric.kind != "gauge":
             found[key] = [[list(labels), value] for labels, value in total.items()]
+    found[usage.KEY] = [[list(key), list(values.values())] for key, values in usage.totals(snapshots).items()]
     return found

@@ -172,6 +172,8 @@ class Supervisor:
             connection = Connection(own_end.detach())
         operations: dict[str, Callable[..., Any]] = {
             "reload": self._reload,
+            "load": lambda model: self._watcher.load(model),
+            "unload": lambda model: self._watcher.unload(model),
             "scrape": self._snapshots,
             "want": lambda model: self._manager.want(model),
         }

@@ -169,8 +169,17 @@ class Replica:
         return model in self._view.starting
 
     def reload(self, config: Any) -> list[str]:
+        added: list[str] = self._ask("reload", config.SerializeToString())
+        return added
+
+    def load(self, model: str) -> None:
+        self._ask("load", model)
+
+    def unload(self, model: str) -> None:
+        self._ask("unload", model)
+
+    def _ask(self, operation: str, argument: Any) -> Any:
         try:
-            added: list[str] = self._channel.call("reload", config.SerializeToString())
+            return self._channel.call(operation, argument)
         except ChannelClosed:
             raise Unavailable("the server is stopping; retry later") from None
-        return added

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
@@ -298,9 +299,12 @@ def test_headers_that_lie_are_refused(tiny_server: Any, headers: dict[str, str],
         ("POST", "/v2/models/half_plus_two/versions/9/infer", 404),
         ("GET", "/v2/models/half_plus_two/versions/9223372036854775808", 400),
         ("GET", "/v2/models/half_plus_two/versions/canary", 400),
-        ("GET", "/v2/models/half_plus_two/infer", 404),
+        ("GET", "/v2/models/half_plus_two/infer", 405),
+        ("POST", "/v2/health/ready", 405),
+        ("GET", "/v2/repository/models/half_plus_two/load", 405),
+        ("GET", "/v2/models/half_plus_two/nothing", 404),
         ("GET", "/v2/nothing", 404),
-        ("PUT", "/v2/models/half_plus_two", 404),
+        ("PUT", "/v2/models/half_plus_two", 405),
     ],
 )
 def test_every_error_below_v2_is_json(tiny_server: Any, method: str, path: str, status: int) -> None:
@@ -398,23 +402,49 @@ def test_what_the_server_says_of_itself_and_of_its_models(tiny_server: Any, stub
     assert {row.name for row in stub.RepositoryIndex(pb.RepositoryIndexRequest()).models} >= {"half_plus_two"}
 
 
-def test_statistics_count_requests_over_both_protocols(serve: Any, tiny_repository: Any) -> None:
-    server = serve("--repository", tiny_repository, models=["half_plus_two"])
-    infer(server, HALF, {"inputs": [tensor([1.0, 2.0], shape=[2, 1])]})
+@pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+def test_statistics_are_of_each_version_over_both_protocols(
+    serve: Any, tiny: Any, repository: Any, tmp_path: Any, workers: int
+) -> None:
+    for version in (1, 2):
+        tiny.half_plus(version).write(repository / "m", version)
+    config = tmp_path / "models.config"
+    policy = "model_version_policy { all {} }"
+    base = f'name: "m" base_path: "{repository / "m"}" model_platform: "tensorflow" {policy}'
+    config.write_text(f"model_config_list {{ config {{ {base} }} }}")
+    server = serve(f"--model_config_file={config}", f"--workers={workers}", models=["m"])
+    server.wait_for_state("m", 1, "AVAILABLE")
+    before = time.time() * 1000
+    infer(server, "/v2/models/m/versions/1", {"inputs": [tensor([1.0, 2.0], shape=[2, 1])]})
+    assert server.send("POST", "/v1/models/m/versions/1:predict", b'{"instances": [1.0]}')[0] == 200
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         stub = grpc_stub(channel, services.INFERENCE)
-        stub.ModelInfer(request_of("half_plus_two", "FP32", [1, 1], fp32_contents=[1]), timeout=30)
-        with pytest.raises(grpc.RpcError):
-            stub.ModelInfer(request_of("half_plus_two", "FP32", [1, 1], raw=b""), timeout=30)
-        message = stub.ModelStatistics(pb.ModelStatisticsRequest(name="half_plus_two")).model_stats[0]
-    [row] = json.loads(server.get(f"{HALF}/stats")[1])["model_stats"]
-    assert (row["name"], row["inference_count"], row["execution_count"]) == ("half_plus_two", 3, 2)
-    stats = row["inference_stats"]
-    assert (stats["success"]["count"], stats["fail"]["count"]) == (2, 1)
-    assert stats["success"]["ns"] >= stats["compute_infer"]["ns"] > 0
-    assert message.inference_stats.success.count == 2
-    rows = json.loads(server.get("/v2/models/stats")[1])["model_stats"]
-    assert {row["name"] for row in rows} >= {"half_plus_two"}
+        stub.ModelInfer(request_of("m", "FP32", [1, 1], fp32_contents=[1]), timeout=30)
+        for wrong in (request_of("m", "FP32", [1, 1], raw=b""), request_of("m", "FP64", [1], fp64_contents=[1])):
+            with pytest.raises(grpc.RpcError):
+                stub.ModelInfer(wrong, timeout=30)
+        messages = stub.ModelStatistics(pb.ModelStatisticsRequest(name="m")).model_stats
+        (second,) = stub.ModelStatistics(pb.ModelStatisticsRequest(name="m", version="2")).model_stats
+    rows = {row["version"]: row for row in json.loads(server.get("/v2/models/m/stats")[1])["model_stats"]}
+    assert {version: (row["inference_count"], row["execution_count"]) for version, row in rows.items()} == {
+        "1": (3, 2),
+        "2": (1, 1),
+    }
+    assert {
+        v: (r["inference_stats"]["success"]["count"], r["inference_stats"]["fail"]["count"]) for v, r in rows.items()
+    } == {
+        "1": (2, 0),
+        "2": (1, 2),
+    }
+    for row in rows.values():
+        assert before - 1000 <= row["last_inference"] <= time.time() * 1000 + 1000
+        stats = row["inference_stats"]
+        assert stats["success"]["ns"] >= stats["compute_infer"]["ns"] > 0
+        assert stats["success"]["ns"] == pytest.approx(stats["queue"]["ns"] + stats["compute_infer"]["ns"], abs=10)
+    assert [(m.version, m.inference_count) for m in messages] == [("2", 1), ("1", 3)]
+    assert (second.version, second.inference_stats.fail.count) == ("2", 2)
+    everything = json.loads(server.get("/v2/models/stats")[1])["model_stats"]
+    assert sorted((row["name"], row["version"]) for row in everything) == [("m", "1"), ("m", "2")]
 
 
 def test_the_timeout_of_a_request_is_its_deadline(serve: Any, tiny: Any, tmp_path: Any) -> None:
