@@ -26,8 +26,8 @@ def server_options() -> argparse.ArgumentParser:
         dest="address",
         metavar="ADDRESS",
         default=os.environ.get("LADLE_ADDRESS", DEFAULT_ADDRESS),  # read now, so that --help shows it
-        help="grpc://HOST:PORT (several: grpc://A:8500,B:8500) or http://HOST:PORT; with TLS grpcs:// or https:// "
-        "(default: $LADLE_ADDRESS, now %(default)s)",
+        help="grpc://HOST:PORT (several: grpc://A:8500,B:8500) or http://HOST:PORT; with TLS grpcs:// or https://; by "
+        "the Open Inference Protocol oip+grpc:// or oip+http:// (default: $LADLE_ADDRESS, now %(default)s)",
     )
     group.add_argument("--protocol", choices=["grpc", "rest"], help="default: that of the address")
     group.add_argument("--timeout", type=seconds, default=30.0, help="seconds to wait (default: %(default)g)")
@@ -157,6 +157,7 @@ def resolve(text: str, protocol: str | None) -> str:
     if protocol is None or (protocol == "rest") == parsed.is_rest:
         return str(parsed)
     scheme = ("http" if protocol == "rest" else "grpc") + ("s" if parsed.is_secure else "")
+    scheme = address.OPEN_INFERENCE + scheme if parsed.is_open_inference else scheme
     there = f":{address.PORTS[parsed.scheme]}"
     if parsed.path or not all(host.endswith(there) for host in parsed.hosts):
         raise InvalidArgument(

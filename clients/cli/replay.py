@@ -107,8 +107,11 @@ def _report(totals: Totals, given: argparse.Namespace) -> None:
 
 
 def _check_grpc(client: Client) -> None:
-    if not isinstance(client.transport.protocol, GrpcProtocol):
-        raise InvalidArgument(f"got {client.transport.address} over REST; replay sends gRPC: give grpc://HOST:PORT")
+    if type(client.transport.protocol) is not GrpcProtocol:
+        raise InvalidArgument(
+            f"got {client.transport.address} by another protocol; replay sends TensorFlow Serving's messages: "
+            "give grpc://HOST:PORT"
+        )
 
 
 def _records(files: list[Path]) -> Iterator[tuple[int, Path, Any]]:

@@ -42,7 +42,7 @@ class Client(AddressedClient[Transport]):
     """A client of one server, over gRPC or REST.
 
     target             grpc://host:8500, several hosts as grpc://a:8500,b:8500 (used in turn), http://host:8501;
-                       over TLS grpcs:// and https://
+                       over TLS grpcs:// and https://; by the Open Inference Protocol oip+grpc:// and so on
     timeout_s          seconds that a call may take in all, retries included
     ca                 PEM file of the CA that signed the server's certificate (default: the system's CAs)
     certificate        PEM file of the client's own certificate, with `private_key`

@@ -66,10 +66,10 @@ def connect(
     if address.is_rest:
         from ladle.clients.transport.rest import RestTransport
 
-        return RestTransport(address, access, max_message_bytes, proxy)
+        return RestTransport(address, access, max_message_bytes, proxy, _rest_protocol(address))
     from ladle.clients.transport.grpc import GrpcTransport
 
-    return GrpcTransport(address, access, max_message_bytes, proxy)
+    return GrpcTransport(address, access, max_message_bytes, proxy, _grpc_protocol(address))
 
 
 def connect_async(
@@ -80,10 +80,30 @@ def connect_async(
     if address.is_rest:
         from ladle.clients.transport.rest_async import AsyncRestTransport
 
-        return AsyncRestTransport(address, access, max_message_bytes, proxy)
+        return AsyncRestTransport(address, access, max_message_bytes, proxy, _rest_protocol(address))
     from ladle.clients.transport.grpc import AsyncGrpcTransport
 
-    return AsyncGrpcTransport(address, access, max_message_bytes, proxy)
+    return AsyncGrpcTransport(address, access, max_message_bytes, proxy, _grpc_protocol(address))
+
+
+def _rest_protocol(address: Address) -> Any:
+    if address.is_open_inference:
+        from ladle.clients.transport.open_inference.rest import OpenInferenceRest
+
+        return OpenInferenceRest
+    from ladle.clients.transport.rest_protocol import RestProtocol
+
+    return RestProtocol
+
+
+def _grpc_protocol(address: Address) -> Any:
+    if address.is_open_inference:
+        from ladle.clients.transport.open_inference.grpc import OpenInferenceGrpc
+
+        return OpenInferenceGrpc
+    from ladle.clients.transport.grpc_protocol import GrpcProtocol
+
+    return GrpcProtocol
 
 
 def _checked(target: str, access: Access | None) -> tuple[Address, Access]:

@@ -1,4 +1,7 @@
-"""Addresses of model servers: `grpc://host:port`, `grpcs://`, `http://`, `https://`; several gRPC hosts with commas."""
+"""Addresses of model servers: `grpc://host:port`, `grpcs://`, `http://`, `https://`; several gRPC hosts with commas.
+
+`oip+` before any of them asks by the Open Inference Protocol in place of TensorFlow Serving's.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from urllib.parse import urlsplit
 
 from ladle.clients.errors import InvalidArgument
 
+OPEN_INFERENCE = "oip+"
 PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
+PORTS |= {OPEN_INFERENCE + scheme: port for scheme, port in PORTS.items()}
 """The default port of each scheme, as TensorFlow Serving has them."""
 
 
@@ -16,9 +21,9 @@ PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
 class Address:
     """One server, or several that serve the same models over gRPC.
 
-    scheme  grpc, grpcs, http or https
+    scheme  grpc, grpcs, http or https; before it `oip+` for the Open Inference Protocol
     hosts   `host:port` each, or `unix:/path`
-    path    over REST, what stands before /v1, e.g. behind a proxy
+    path    over REST, what stands before /v1 or /v2, e.g. behind a proxy
     """
 
     scheme: str
@@ -26,8 +31,17 @@ class Address:
     path: str = ""
 
     @property
+    def is_open_inference(self) -> bool:
+        return self.scheme.startswith(OPEN_INFERENCE)
+
+    @property
+    def transport(self) -> str:
+        """The scheme without the protocol: grpc, grpcs, http or https."""
+        return self.scheme.removeprefix(OPEN_INFERENCE)
+
+    @property
     def is_rest(self) -> bool:
-        return self.scheme.startswith("http")
+        return self.transport.startswith("http")
 
     @property
     def is_secure(self) -> bool:
@@ -43,12 +57,13 @@ def parse(text: str) -> Address:
     if not separator or scheme not in PORTS:
         raise _refused(text)
     places, slash, path = rest.partition("/")
-    if scheme.startswith("grpc") and rest.startswith("unix:"):
+    is_grpc = scheme.removeprefix(OPEN_INFERENCE).startswith("grpc")
+    if is_grpc and rest.startswith("unix:"):
         return Address(scheme, (rest,))
-    if (scheme.startswith("grpc") and path) or not path.isascii() or not rest.isprintable() or set(rest) & set(" ?#"):
+    if (is_grpc and path) or not path.isascii() or not rest.isprintable() or set(rest) & set(" ?#"):
         raise _refused(text)
     hosts = tuple(_host(scheme, place, text) for place in places.split(","))
-    if scheme.startswith("http") and len(hosts) > 1:
+    if not is_grpc and len(hosts) > 1:
         raise InvalidArgument(f'got "{text}" with {len(hosts)} hosts; expected one over REST, several only over gRPC')
     return Address(scheme, hosts, (slash + path).rstrip("/"))
 
@@ -66,5 +81,6 @@ def _host(scheme: str, place: str, text: str) -> str:
 
 def _refused(text: str) -> InvalidArgument:
     return InvalidArgument(
-        f'got "{text}", which is not an address; expected grpc://HOST:PORT or http://HOST:PORT (TLS: grpcs, https)'
+        f'got "{text}", which is not an address; expected grpc://HOST:PORT or http://HOST:PORT (TLS: grpcs, https; '
+        "Open Inference Protocol: oip+grpc, oip+http)"
     )

@@ -61,9 +61,11 @@ class _Channels:
         return module.secure_channel(target, self.credentials, options)
 
 
-def _protocol(address: Address, access: Access, max_message_bytes: int, proxy: str | None) -> GrpcProtocol:
-    routes = {host: route(address.scheme, host, proxy) for host in address.hosts}
-    return GrpcProtocol(",".join(address.hosts), routes, access, max_message_bytes)
+def _protocol(
+    kind: type[GrpcProtocol], address: Address, access: Access, max_message_bytes: int, proxy: str | None
+) -> GrpcProtocol:
+    routes = {host: route(address.transport, host, proxy) for host in address.hosts}
+    return kind(",".join(address.hosts), routes, access, max_message_bytes)
 
 
 class GrpcTransport(Transport):
@@ -77,8 +79,9 @@ class GrpcTransport(Transport):
         access: Access,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         proxy: str | None = None,
+        protocol: type[GrpcProtocol] = GrpcProtocol,
     ) -> None:
-        self.protocol = _protocol(address, access, max_message_bytes, proxy)
+        self.protocol = _protocol(protocol, address, access, max_message_bytes, proxy)
         self._channels = _Channels(self.protocol, address, access, max_message_bytes)
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -133,8 +136,9 @@ class AsyncGrpcTransport(AsyncTransport):
         access: Access,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         proxy: str | None = None,
+        protocol: type[GrpcProtocol] = GrpcProtocol,
     ) -> None:
-        self.protocol = _protocol(address, access, max_message_bytes, proxy)
+        self.protocol = _protocol(protocol, address, access, max_message_bytes, proxy)
         self._channels = _Channels(self.protocol, address, access, max_message_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: dict[int, Any] = {}

@@ -47,11 +47,6 @@ _QUEUE_FULL = "The batch scheduling queue"
 _BROKEN = re.compile(
     r"Socket closed|Connection reset|Broken pipe|Stream removed|GOAWAY|recvmsg|sendmsg|Transport closed"
 )
-_METHODS = {
-    method.name: (method.path, method.response)
-    for service in (services.PREDICTION, services.MODEL, services.HEALTH)
-    for method in services.methods(service).values()
-}
 _NOT_MODELS = {"", "PredictionService", "ModelService", services.PREDICTION, services.MODEL, services.HEALTH}
 """Names in the health service's list that are no models."""
 
@@ -67,6 +62,13 @@ class GrpcRequest:
 
 class GrpcProtocol(Protocol):
     """gRPC. bfloat16 outputs come as float32, since NumPy has no bfloat16."""
+
+    methods: Mapping[str, tuple[str, Any]] = {
+        method.name: (method.path, method.response)
+        for service in (services.PREDICTION, services.MODEL, services.HEALTH)
+        for method in services.methods(service).values()
+    }
+    """Path and class of the answer by the method's name."""
 
     def predict_request(
         self,
@@ -132,7 +134,7 @@ class GrpcProtocol(Protocol):
             raise ResourceExhausted(
                 f"got a request of {len(data):,} bytes; this client sends at most {self.max_message_bytes:,}"
             )
-        path, response = _METHODS[method]
+        path, response = self.methods[method]
         return GrpcRequest(path, data, response)
 
     def explain(self, error: Exception, timeout_s: float, host: str) -> Exception:

@@ -111,6 +111,9 @@ class Protocol(ABC):
         # Whether an error about an unknown model may name others; a gateway that hides models says no.
         self.suggests_models = True
 
+    cannot_list = "TensorFlow Serving has no method for it"
+    """Why a server cannot list its models."""
+
     # What differs between gRPC and REST
 
     @abstractmethod
@@ -232,9 +235,7 @@ class Protocol(ABC):
         if found is not None:
             return found if names is None else {name: found[name] for name in names if name in found}
         if names is None:
-            raise Unimplemented(
-                f"{self.address} cannot list its models (TensorFlow Serving has no method for it); name the models"
-            )
+            raise Unimplemented(f"{self.address} cannot list its models ({self.cannot_list}); name the models")
         found = {}
         for name in names:
             try:

@@ -35,8 +35,9 @@ class RestTransport(Transport):
         access: Access,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         proxy: str | None = None,
+        protocol: type[RestProtocol] = RestProtocol,
     ) -> None:
-        self.protocol = RestProtocol(address, access, max_message_bytes, proxy)
+        self.protocol = protocol(address, access, max_message_bytes, proxy)
         context = access.ssl_context() if address.is_secure else None
         self._pool = _Pool(address.hosts[0], context, self.protocol.proxy)
 
@@ -63,7 +64,7 @@ class _Pool:
         """NoConnectionError: nothing was sent."""
         end = time.monotonic() + timeout_s
         connection = self._take(end)
-        fields = dict(headers) if request.body is None else {"content-type": "application/json", **dict(headers)}
+        fields = dict(headers) if request.body is None else {**dict(request.headers), **dict(headers)}
         if self._proxy is not None:
             fields |= dict(forwarding_headers(self._proxy, self._context))
         try:

@@ -41,8 +41,9 @@ class AsyncRestTransport(AsyncTransport):
         access: Access,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         proxy: str | None = None,
+        protocol: type[RestProtocol] = RestProtocol,
     ) -> None:
-        self.protocol = RestProtocol(address, access, max_message_bytes, proxy)
+        self.protocol = protocol(address, access, max_message_bytes, proxy)
         self._proxy, self._netloc = self.protocol.proxy, address.hosts[0]
         self._context: ssl.SSLContext | None = access.ssl_context() if address.is_secure else None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,7 +89,7 @@ class AsyncRestTransport(AsyncTransport):
         if self._proxy is not None:
             fields += forwarding_headers(self._proxy, self._context)
         if request.body is not None:
-            fields += [("content-type", "application/json"), ("content-length", str(len(request.body)))]
+            fields += [*request.headers, ("content-length", str(len(request.body)))]
         lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
         return "\r\n".join(lines).encode("latin-1")
 

@@ -47,11 +47,18 @@ _INDEX_STATES = {"READY": "AVAILABLE", "UNAVAILABLE": "END"}
 """TensorFlow Serving's states by those of the Open Inference Protocol, where they differ."""
 
 
+JSON = (("content-type", "application/json"),)
+"""The header fields of a body, unless a request has others."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
+    """headers: those of the body."""
+
     method: str
     path: str
     body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ class RestProtocol(Protocol):
         proxy: str | None = None,
     ) -> None:
         host = address.hosts[0]
-        super().__init__(host, {host: route(address.scheme, host, proxy)}, access, max_message_bytes)
+        super().__init__(host, {host: route(address.transport, host, proxy)}, access, max_message_bytes)
         self.proxy = self.routes[host].proxy
         # A proxy that is asked for a plain http:// address gets the whole of it; over TLS it only passes bytes on.
         forwards = self.proxy is not None and not address.is_secure
@@ -164,12 +171,14 @@ class RestProtocol(Protocol):
             return None
         return {name: sorted(found[name], key=lambda status: -status.version) for name in sorted(found)}
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> HttpRequest:
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, headers: tuple[tuple[str, str], ...] = JSON
+    ) -> HttpRequest:
         if body is not None and len(body) > self.max_message_bytes:
             raise ResourceExhausted(
                 f"got a request of {len(body):,} bytes; this client sends at most {self.max_message_bytes:,}"
             )
-        return HttpRequest(method, self._prefix + path, body)
+        return HttpRequest(method, self._prefix + path, body, headers)
 
     def content(self, answer: HttpAnswer) -> Any:
         """The JSON of an answer with status 200; raises the error that any other answer stands for."""
