@@ -79,9 +79,9 @@ class OpenInferenceProtocol(Protocol):
         document = yield from self._describe(name, path, deadline)
         is_ready = yield from self._is_ready(name, path, deadline)
         numbers = [int(text) for text in document.get("versions") or () if str(text).isdigit()] or [0]
-        state, reason = ("AVAILABLE", "") if is_ready else ("END", _NOT_READY)
+        said = ("AVAILABLE", "OK", "") if is_ready else ("END", "", _NOT_READY)
         chosen = numbers if version is None else [version]
-        return [VersionStatus(number, state, "OK" if is_ready else "", reason) for number in sorted(chosen, reverse=True)]
+        return [VersionStatus(number, *said) for number in sorted(chosen, reverse=True)]
 
     def _models(self, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]] | None]:
         listed = yield from self._listed(deadline)
