@@ -208,6 +208,12 @@ FLAGS = [
         ),
         ("prefer_tflite_model", False, "run model.tflite where a version has one; needs TensorFlow"),
         (
+        (
+            "batching_parameters_file_poll_wait_seconds",
+            0.0,
+            "seconds between reads of that file, or of the files of --enable_per_model_batching_parameters; 0: read "
+            "them once (ours)",
+        ),
             "num_tflite_pools",
             _CPUS,
             "concurrent runs of one model.tflite are this times --num_tflite_interpreters_per_pool; "

@@ -31,6 +31,7 @@ from ladle.serving.repository import assembly
 from ladle.serving.repository.assembly import missing_rest_api
 from ladle.serving.repository.versions import Configuration, Versions
 from ladle.serving.repository.watcher import Watcher
+from ladle.serving.repository.batching_files import BatchingFiles
 from ladle.serving.request_log.request_log import make_request_log
 from ladle.serving.rest.api import RestApi
 from ladle.serving.rest.http.messages import Limits
@@ -163,7 +164,10 @@ class Server:
         self._rest.is_draining = True
         if self._watcher is not None:
             self._watcher.stop()
+        reading = self._read_batching_files()
         if self._mirror is not None:
+        if reading is not None:
+            reading.cancel()
             self._mirror.stop()
         grace_s = self._options.shutdown_grace_seconds
         await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
@@ -181,6 +185,15 @@ class Server:
             servable = self._manager.serving_map.find(model, version)
         except ServingError:  # unloaded meanwhile
             return []
+    def _read_batching_files(self) -> asyncio.Task[None] | None:
+        """The task that reads batching parameters again; None: they are read once."""
+        options = self._options
+        poll_s, file = options.batching_parameters_file_poll_wait_seconds, options.batching_parameters_file
+        if poll_s <= 0 or self._loader.batching is None or not (file or self._loader.own_batching):
+            return None
+        files = BatchingFiles(self._loader, self._manager, Path(file) if file else None, poll_s)
+        return asyncio.create_task(files.run())
+
         engine = servable.engines.get(signature)
         if not isinstance(engine, OnnxEngine):
             return []

@@ -58,7 +58,16 @@ CONDITIONS: list[_Row] = [
         "without --model_config_file, whose logging_config says which models are logged",
     ),
     (("supervise",), lambda o: o.workers > 1, "with --workers above 1, which are supervised"),
-    (("enable_per_model_batching_parameters",), lambda o: not o.enable_batching, "without --enable_batching"),
+    (
+        ("enable_per_model_batching_parameters", "batching_parameters_file_poll_wait_seconds"),
+        lambda o: not o.enable_batching,
+        "without --enable_batching",
+    ),
+    (
+        ("batching_parameters_file_poll_wait_seconds",),
+        lambda o: o.enable_batching and not (o.batching_parameters_file or o.enable_per_model_batching_parameters),
+        "without --batching_parameters_file or --enable_per_model_batching_parameters",
+    ),
     (
         ("num_tflite_pools", "num_tflite_interpreters_per_pool"),
         lambda o: not o.prefer_tflite_model,

@@ -130,7 +130,8 @@ class Scheduler:
             return await self._queue(batch, [inputs], deadline, observation)
         queue = self._queues.get(servable.name)
         last = queue.open_batches.get(merge_key) if queue is not None else None
-        parts = cut(inputs, rows, batching.limit - last.rows if last else 0, batching.limit)
+        # The last batch may have been begun under other parameters, and be larger than these allow.
+        parts = cut(inputs, rows, max(0, batching.limit - last.rows) if last else 0, batching.limit)
         return await self._queue(batch, parts, deadline, observation)
 
     # On the event loop

@@ -33,7 +33,7 @@ _TIMED_RUNS = 2
 _TIMED_BELOW_S = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loader:
     """Makes a Servable of a version's folder.
 
@@ -41,7 +41,7 @@ class Loader:
     warm_up             whether to answer the recorded requests before the version is served
     warm_up_iterations  how often to answer each
     metrics             count loads and warm-ups
-    batching            how to merge concurrent requests; None: not at all
+    batching            how to merge concurrent requests; None: not at all. It may change: later loads follow
     own_batching        read the parameters from each version's folder; a version without the file is not merged
     allow_symlinks      load a version even if a symbolic link leads out of `root`
     root                folder that versions must not leave; None: the version's base path
@@ -91,6 +91,7 @@ class Loader:
         definitions, engines, onnx = open_version(folder, self.options)
         usage = self.metrics.usage_of(name, version)
         servable = Servable(name, version, definitions, engines, batching, identity, usage)
+        servable.folder = folder
         servable.takes_graph = onnx is None and self.options.kind == "auto" and not self.options.tflite_interpreters
         if servable.takes_graph:
             log.warning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ladle.clients.wire.arrays import Array
@@ -49,6 +50,7 @@ class Servable:
     calls        calls that have been checked, by the shape of their requests
     in_flight    requests that wait or run; only the event loop changes it, so it needs no lock
     usage        what its requests took
+    folder       of its files; None: it has none
     takes_graph  whether it runs on TensorFlow only because no graph was there when it was loaded
     on_idle      called when the last request has ended, once the version is retired; None before that
     """
@@ -71,6 +73,7 @@ class Servable:
         self.engines = engines
         self.batching = batching
         self.latencies = {key: engines[key].latency(key) if key in engines else Latency() for key in definitions}
+        self.folder: Path | None = None
         self.takes_graph = False
         self.in_flight = 0
         self.calls: dict[Hashable, Any] = {}
@@ -142,6 +145,11 @@ class Servable:
         if len(self.calls) >= _MAX_CALLS:
             self.calls.clear()
         self.calls[shape_key] = call
+
+    def follow(self, batching: Batching | None) -> None:
+        """Merge the requests that come from now on by these parameters. Called on the event loop."""
+        self.batching = batching
+        self.calls.clear()  # they hold merge keys, which the parameters decide
 
     def enter(self) -> None:
         """Count a request that has begun to wait or run."""
