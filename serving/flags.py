@@ -66,6 +66,13 @@ FLAGS = [
             -1,
             "bytes that the versions in --cache_dir may take; -1: nine tenths of what is free there (ours)",
         ),
+        (
+            "traffic_config_file",
+            "",
+            "JSON file that splits the requests of models among versions and copies them to a shadow; needs "
+            "--model_config_file (ours)",
+        ),
+        ("traffic_config_file_poll_wait_seconds", 1.0, "seconds between reads of that file; 0: read it once (ours)"),
         ("model_config_file_poll_wait_seconds", 0.0, "seconds between reads of that file; 0: read it once"),
         ("allow_config_reload", False, "let HandleReloadConfigRequest replace the models; needs --config_root (ours)"),
         (
@@ -202,18 +209,18 @@ FLAGS = [
         ),
         ("batching_parameters_file", "", "BatchingParameters in text format; needs --enable_batching"),
         (
+            "batching_parameters_file_poll_wait_seconds",
+            0.0,
+            "seconds between reads of that file, or of the files of --enable_per_model_batching_parameters; 0: read "
+            "them once (ours)",
+        ),
+        (
             "enable_per_model_batching_parameters",
             False,
             "read batching_params.pbtxt in the folder of each version instead; a version without it is not batched",
         ),
         ("prefer_tflite_model", False, "run model.tflite where a version has one; needs TensorFlow"),
         (
-        (
-            "batching_parameters_file_poll_wait_seconds",
-            0.0,
-            "seconds between reads of that file, or of the files of --enable_per_model_batching_parameters; 0: read "
-            "them once (ours)",
-        ),
             "num_tflite_pools",
             _CPUS,
             "concurrent runs of one model.tflite are this times --num_tflite_interpreters_per_pool; "
@@ -316,6 +323,7 @@ Examples:
   python -m ladle.serving --repository=model_repository --rest_api_port=8501 --workers=4 --enable_metrics
   python -m ladle.serving --repository=s3://bucket/models --rest_api_port=8501 --cache_dir=/var/cache/models
   python -m ladle.serving --model_config_file=models.config --allow_config_reload --config_root=/models
+  python -m ladle.serving --model_config_file=models.config --traffic_config_file=traffic.json --enable_metrics
   python -m ladle.serving --model_name=lenet5 --model_base_path=/models/lenet5 --rest_api_port=8501
   python -m ladle.serving --port 8500 --rest_api_port 8501 --model_config_file models.config
 """

@@ -20,6 +20,8 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.otlp import is_wanted
 from ladle.serving.dataplane.core import Core
+from ladle.serving.dataplane.routing import Router
+from ladle.serving.dataplane.shadow import Shadows
 from ladle.serving.errors import InvalidArgument, ServingError, StartError
 from ladle.serving.grpc import backend
 from ladle.serving.grpc.api import GrpcApi
@@ -29,9 +31,9 @@ from ladle.serving.grpc.reload import ReloadApi
 from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.repository import assembly
 from ladle.serving.repository.assembly import missing_rest_api
+from ladle.serving.repository.batching_files import BatchingFiles
 from ladle.serving.repository.versions import Configuration, Versions
 from ladle.serving.repository.watcher import Watcher
-from ladle.serving.repository.batching_files import BatchingFiles
 from ladle.serving.request_log.request_log import make_request_log
 from ladle.serving.rest.api import RestApi
 from ladle.serving.rest.http.messages import Limits
@@ -100,12 +102,16 @@ class Server:
         # num_batch_threads counts for the whole server, so it sets the scheduler's threads, not those of a model.
         threads = self._loader.batching.threads if self._loader.batching else None
         scheduler = Scheduler(threads, queue_limits(options), self._metrics)
-        self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler)
+        has_traffic = bool(options.traffic_config_file)
+        router = Router(self._manager, configuration) if has_traffic else None
+        self._shadows = Shadows(self._manager, configuration, scheduler, self._metrics) if has_traffic else None
+        self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler, router)
         limit = options.max_request_bytes
         self._request_log = make_request_log(options, lambda: configuration.logging, self._metrics)
         self._tracing = make_tracing(options)
         wants = self._request_log.offer if self._request_log is not None else None
-        observer = make_observer(options, wants, self._tracing, self._metrics)
+        sees = self._shadows.see if self._shadows is not None else None
+        observer = make_observer(options, wants, self._tracing, self._metrics, sees)
         control = ModelControl(self._core, options.allow_model_control)
         self._grpc = GrpcApi(
             self._core,
@@ -158,33 +164,27 @@ class Server:
         if self._link is not None:
             self._link.report_ready()
             self._beat()
+        reading = self._read_batching_files()
         await self._stop.wait()
+        if reading is not None:
+            reading.cancel()
         log.info("stopping: answering the requests in flight")
         self._grpc.drain()
         self._rest.is_draining = True
         if self._watcher is not None:
             self._watcher.stop()
-        reading = self._read_batching_files()
         if self._mirror is not None:
-        if reading is not None:
-            reading.cancel()
             self._mirror.stop()
         grace_s = self._options.shutdown_grace_seconds
         await asyncio.gather(grpc_server.stop(grace_s), rest.stop(grace_s))
         if self._request_log is not None:
             await asyncio.to_thread(self._request_log.close)
+        if self._shadows is not None:
+            self._shadows.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
         log.info("stopped")
 
-    def _time_operators(
-        self, model: str, version: int, signature: str, inputs: Mapping[str, Array]
-    ) -> list[tuple[str, float, float]]:
-        """The operators of one run and their seconds from its start; none for a version without a graph."""
-        try:
-            servable = self._manager.serving_map.find(model, version)
-        except ServingError:  # unloaded meanwhile
-            return []
     def _read_batching_files(self) -> asyncio.Task[None] | None:
         """The task that reads batching parameters again; None: they are read once."""
         options = self._options
@@ -194,6 +194,14 @@ class Server:
         files = BatchingFiles(self._loader, self._manager, Path(file) if file else None, poll_s)
         return asyncio.create_task(files.run())
 
+    def _time_operators(
+        self, model: str, version: int, signature: str, inputs: Mapping[str, Array]
+    ) -> list[tuple[str, float, float]]:
+        """The operators of one run and their seconds from its start; none for a version without a graph."""
+        try:
+            servable = self._manager.serving_map.find(model, version)
+        except ServingError:  # unloaded meanwhile
+            return []
         engine = servable.engines.get(signature)
         if not isinstance(engine, OnnxEngine):
             return []

@@ -24,6 +24,11 @@ CONDITIONS: list[_Row] = [
         "beside --model_config_file or --repository, which say what is served",
     ),
     (("model_config_file_poll_wait_seconds",), lambda o: not o.model_config_file, "without --model_config_file"),
+    (
+        ("traffic_config_file_poll_wait_seconds",),
+        lambda o: not o.traffic_config_file,
+        "without --traffic_config_file",
+    ),
     (("config_root",), lambda o: not o.allow_config_reload, "without --allow_config_reload"),
     (("model_name_pattern",), lambda o: not o.repository, "without --repository"),
     (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ def look(client: Client, given: argparse.Namespace) -> list[Row]:
         if not found.get(name):
             rows.append(_row(name, None, "NOT_SERVED", "the server does not have it"))
         rows += [_row(name, s.version, s.state, s.error_message or None) for s in found.get(name, ())]
+    for name, traffic in client.traffic(sorted(found)).items():
+        for row in rows:
+            row |= {"traffic": traffic} if row["model"] == name else {}
     order = {name: place for place, name in enumerate(names or sorted(found))}
     return sorted(rows, key=lambda row: order.get(row["model"], 0))
 
@@ -69,7 +73,39 @@ def _table(rows: list[Row]) -> str:
     if not rows:
         return "no models"
     cells = [(row["model"], str(row["version"] or "-"), row["state"], row["error"] or "") for row in rows]
-    return terminal.table([("MODEL", "VERSION", "STATE", ""), *cells], STATE_STYLES)
+    tables = [terminal.table([("MODEL", "VERSION", "STATE", ""), *cells], STATE_STYLES)]
+    tables += _traffic({row["model"]: row["traffic"] for row in rows if "traffic" in row})
+    return "\n\n".join(tables)
+
+
+def _traffic(told: Mapping[str, Any]) -> list[str]:
+    """Tables of splits, of shadows and of their outputs, by model as `Client.traffic` has them; none that is empty."""
+    arms: list[tuple[str, ...]] = [("MODEL", "SPLIT", "ARM", "VERSION", "SHARE", "REQUESTS", "ERRORS", "MEAN MS")]
+    shadows: list[tuple[str, ...]] = [
+        ("MODEL", "SHADOW", "VERSION", "SHARE", "SAME", "DIFFERENT", "FAILED", "DROPPED", "MEAN MS")
+    ]
+    outputs: list[tuple[str, ...]] = [("MODEL", "SHADOW", "OUTPUT", "SAME", "DIFFERENT", "LARGEST DIFFERENCE")]
+    for model, traffic in told.items():
+        for split, each in traffic["split"].items():
+            keys: Sequence[str] = ("arm", "version", "percent", "requests", "errors", "mean_ms")
+            arms += [(model, split, *_cells(arm, keys)) for arm in each]
+        if "shadow" in traffic:
+            shadow = traffic["shadow"]
+            keys = ("to", "version", "percent", "same", "different", "failed", "dropped", "shadow_ms")
+            shadows.append((model, *_cells(shadow, keys)))
+            keys = ("name", "same", "different", "largest_difference")
+            outputs += [(model, shadow["to"], *_cells(output, keys)) for output in shadow["outputs"]]
+    return [terminal.table(rows) for rows in (arms, shadows, outputs) if len(rows) > 1]
+
+
+def _cells(row: Row, keys: Sequence[str]) -> list[str]:
+    return [f"{row[key]:g} %" if key == "percent" else _text(row[key]) for key in keys]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _watch(client: Client, given: argparse.Namespace) -> None:

@@ -83,6 +83,12 @@ class AsyncClient(AddressedClient[AsyncTransport]):
             self._explained(name, self.transport.protocol.status(name, version, self._deadline(timeout_s)))
         )
 
+    async def traffic(self, names: Sequence[str], timeout_s: float | None = None) -> dict[str, Any]:
+        """How the server splits the requests of models and copies them to shadows, with what came of it so far."""
+        return await self.transport.run(
+            self.transport.protocol.traffic(self._several(names, "names") or (), self._deadline(timeout_s))
+        )
+
     async def metadata(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
     ) -> Metadata:

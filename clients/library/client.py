@@ -136,6 +136,23 @@ class Client(AddressedClient[Transport]):
             self._explained(name, self.transport.protocol.status(name, version, self._deadline(timeout_s)))
         )
 
+    def traffic(self, names: Sequence[str], timeout_s: float | None = None) -> dict[str, Any]:
+        """How the server splits the requests of models and copies them to shadows, with what came of it so far.
+
+        names  of models
+
+        Returns {name: {"split": {split: [arm, ...]}, "shadow": {...}}} for those that have any. An arm has `arm`,
+        `version`, `percent`, `requests`, `errors` and `mean_ms`; a shadow has `to`, `version`, `percent`, the counts
+        `same`, `different`, `failed` and `dropped`, `outputs` with the counts of each, `answer_ms` and `shadow_ms`.
+        Empty from a server without a traffic file, such as TensorFlow Serving.
+
+            >>> client.traffic(["lenet5"])
+            {}
+        """
+        return self.transport.run(
+            self.transport.protocol.traffic(self._several(names, "names") or (), self._deadline(timeout_s))
+        )
+
     def metadata(
         self, name: str, version: int | None = None, label: str | None = None, timeout_s: float | None = None
     ) -> Metadata:

@@ -65,7 +65,7 @@ class GrpcProtocol(Protocol):
 
     methods: Mapping[str, tuple[str, Any]] = {
         method.name: (method.path, method.response)
-        for service in (services.PREDICTION, services.MODEL, services.HEALTH)
+        for service in (services.PREDICTION, services.MODEL, services.HEALTH, services.INFERENCE)
         for method in services.methods(service).values()
     }
     """Path and class of the answer by the method's name."""
@@ -127,6 +127,19 @@ class GrpcProtocol(Protocol):
         for name in names:
             found[name] = yield from self._status(name, None, deadline)
         return found
+
+    def _extensions(self, deadline: Deadline) -> Operation[Sequence[str]]:
+        try:
+            request = self._request("ServerMetadata", pb.ServerMetadataRequest())
+            answer = yield from self.send_with_retries(request, deadline, idempotent=True)
+        except Unimplemented:
+            return ()
+        return list(answer.extensions)
+
+    def _parameters(self, name: str, version: str, deadline: Deadline) -> Operation[dict[str, str]]:
+        request = self._request("ModelConfig", pb.ModelConfigRequest(name=name, version=version))
+        answer = yield from self.send_with_retries(request, deadline, idempotent=True)
+        return {key: parameter.string_value for key, parameter in answer.config.parameters.items()}
 
     def _request(self, method: str, message: Any) -> GrpcRequest:
         data = message.SerializeToString()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import sys
 import time
@@ -12,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ladle.clients.errors import DeadlineExceeded, InvalidArgument, LadleError, NotFound, Unavailable, Unimplemented
+from ladle.clients.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    LadleError,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+)
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.metadata import Metadata, VersionStatus
 from ladle.clients.transport.operation import (
@@ -35,6 +44,8 @@ MAX_MESSAGE_BYTES = 2**31 - 1
 """What gRPC and protobuf can hold."""
 LONGEST_S = 3e7
 """Seconds of the longest deadline, about a year: sockets take no more."""
+TRAFFIC = "traffic"
+"""Ours: the extension of a server with splits and shadows, and the parameter of a model's configuration with them."""
 DOWN_S = 2.0
 """A host that did not answer is avoided this long while others answer."""
 
@@ -146,6 +157,14 @@ class Protocol(ABC):
     def _models(self, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]] | None]:
         """Every model of the server; None: this server cannot list its models."""
 
+    @abstractmethod
+    def _extensions(self, deadline: Deadline) -> Operation[Sequence[str]]:
+        """The server's extensions of the Open Inference Protocol; none if it does not speak it."""
+
+    @abstractmethod
+    def _parameters(self, name: str, version: str, deadline: Deadline) -> Operation[dict[str, str]]:
+        """The parameters of the Open Inference Protocol's ModelConfig; version "": that of the server's choice."""
+
     def content(self, answer: Any) -> Any:
         """The content of a transport's answer; raises a LadleError or NotExecuted if the answer is an error."""
         return answer
@@ -228,6 +247,23 @@ class Protocol(ABC):
     def status(self, name: str, version: int | None, deadline: Deadline) -> Operation[list[VersionStatus]]:
         """The state of every version ever seen, or of one; highest version first."""
         return self._status(name, version, deadline)
+
+    def traffic(self, names: Sequence[str], deadline: Deadline) -> Operation[dict[str, Any]]:
+        """The splits and shadows of those models that have any, as the server tells them."""
+        if TRAFFIC not in (yield from self._extensions(deadline)):
+            return {}
+        found = {}
+        for name in names:
+            try:
+                told = (yield from self._parameters(name, "", deadline)).get(TRAFFIC)
+            except (NotFound, InvalidArgument, Unavailable):  # not loaded now
+                continue
+            if told is not None:
+                try:
+                    found[name] = json.loads(told)
+                except ValueError as error:
+                    raise Internal(f"{self.address} sent unreadable traffic of {name}: {error}") from None
+        return found
 
     def models(self, names: Sequence[str] | None, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]]]:
         """The versions of every model, or of those of `names` that are served."""

@@ -154,6 +154,23 @@ class RestProtocol(Protocol):
         except json_format.ParseError as error:
             raise Internal(f"{self.address} sent an unreadable status of {name}: {error}") from None
 
+    def _extensions(self, deadline: Deadline) -> Operation[Sequence[str]]:
+        try:
+            answer = yield from self.send_with_retries(self._request("GET", "/v2"), deadline, idempotent=True)
+        except (NotFound, InvalidArgument, Internal):
+            return ()
+        found = answer.get("extensions") if isinstance(answer, dict) else None
+        return found if isinstance(found, list) else ()
+
+    def _parameters(self, name: str, version: str, deadline: Deadline) -> Operation[dict[str, str]]:
+        which = f"/versions/{quote(version, safe='')}" if version else ""
+        path = f"/v2/models/{quote(name, safe='')}{which}/config"
+        answer = yield from self.send_with_retries(self._request("GET", path), deadline, idempotent=True)
+        try:
+            return {key: parameter["string_value"] for key, parameter in answer["parameters"].items()}
+        except (AttributeError, KeyError, TypeError):
+            raise Internal(f"{self.address} sent an unreadable configuration of {name}") from None
+
     def _models(self, deadline: Deadline) -> Operation[dict[str, list[VersionStatus]] | None]:
         """From the index of the Open Inference Protocol. TensorFlow Serving does not implement it."""
         request = self._request("POST", "/v2/repository/index", b"{}")

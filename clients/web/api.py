@@ -63,6 +63,10 @@ _ENTRY: dict[str, Schema] = {
     "reports": array(string()),
 }
 _ANY: Schema = {"type": "object"}
+_TRAFFIC: Schema = {
+    "type": "object",
+    "description": "how the server splits the requests among versions, and copies them to a shadow (`Client.traffic`)",
+}
 _MODEL = {
     **_ENTRY,
     "versions": array(obj(_VERSION)),
@@ -71,6 +75,7 @@ _MODEL = {
     "card_error": nullable(string("what is wrong with the card, if it cannot be used")),
     "metrics": nullable(_ANY),
     "labels": array(string(), about="of the classes, by class id; from the card or from labels.txt"),
+    "traffic": nullable(_TRAFFIC),
 }
 _RATE = nullable(number(0))
 _FIGURES: dict[str, Schema] = {

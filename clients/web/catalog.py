@@ -94,8 +94,16 @@ class Catalog:
             "card_error": wrong,
             "metrics": (card or {}).get("metrics"),
             "labels": files.labels(state["version"]),
+            "traffic": self._traffic(name),
         }
         return {**self._entry(name, state, files), **more}
+
+    def _traffic(self, name: str) -> Json | None:
+        """How the server splits the model's requests and copies them; None if it does not, or does not say."""
+        try:
+            return self._client.traffic([name]).get(name)
+        except LadleError:
+            return None
 
     def check_name(self, name: str) -> None:
         """Problem 404: the gateway shows other models only."""

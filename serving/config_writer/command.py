@@ -15,12 +15,13 @@ from google.protobuf import text_format
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.versions import find_versions
-from ladle.serving.config_writer import index
+from ladle.serving.config_writer import index, traffic
 from ladle.serving.config_writer.labels import LabelRequest, Plan, decide
 from ladle.serving.config_writer.merging import can_be_merged, version_parameters, write_parameters
+from ladle.serving.config_writer.traffic import TRAFFIC
 from ladle.serving.errors import ServingError
 from ladle.serving.repository.config import read_models
-from ladle.serving.repository.folders import MODEL_NAMES, ModelConfig
+from ladle.serving.repository.folders import MODEL_NAMES, ModelConfig, Policy
 from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.stores import location
 from ladle.serving.stores.catalog import INDEX
@@ -36,11 +37,17 @@ Write {MODELS} for every model of a repository, with the labels stable and canar
 
 The label stable keeps its version; canary moves to the newest one. A label moves only to a version that the previous
 file already loads. So run this twice after a new version, and check `ladle status` in between.
+
+--split and --shadow also write {TRAFFIC}, for the embedded server's --traffic_config_file; a server that runs reads it
+again. A {TRAFFIC} that is there is checked each time.
 """
 EPILOG = """examples:
   ladle config                                              model_repository, mounted at /models
   ladle config --promote unet                               stable moves to canary's version
   ladle config --stable unet=1                              and moves back
+  ladle config --shadow unet=unet/canary                    traffic.json: canary gets a copy of each request
+  ladle config --split unet=stable:95,canary:5              and answers one in twenty of them
+  ladle config --split unet= --shadow unet=                 and neither
   ladle config --repository models --mounted-at /srv/models --output conf
   ladle config --repository s3://bucket/models              ./models.config with base paths in the bucket
   ladle config --index                                      the list of files for a web server that shows the folder
@@ -60,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         requests = _requests(given, found)
         before = {model.name: model for model in read_models(output / MODELS)} if (output / MODELS).exists() else {}
         plans = {name: _plan(name, versions, before.get(name), requests) for name, versions in found.items()}
+        routed = traffic.change(output / TRAFFIC, given.split, given.shadow, _planned(plans))
         merged = _write(output, plans, {} if is_stored else found, given.mounted_at)
+        if routed is not None and (given.split or given.shadow):
+            _replace(output / TRAFFIC, routed)
         if given.index:
             index.write(Path(given.repository), found)
     except ServingError as error:
@@ -117,6 +127,21 @@ def build_parser() -> argparse.ArgumentParser:
     add("--stable", action="append", default=[], metavar="NAME=VERSION", help="version for stable; repeatable")
     add("--canary", action="append", default=[], metavar="NAME=VERSION", help="version for canary; repeatable")
     add("--promote", action="append", default=[], metavar="NAME", help="move stable to canary's version; repeatable")
+    add(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME=LABEL:PERCENT,…",
+        help="share requests to a model among versions; NAME/SPLIT= for another split than default, NAME= for none; "
+        "repeatable",
+    )
+    add(
+        "--shadow",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL/LABEL[:PERCENT]",
+        help="copy requests to a version and compare its answers; NAME= for none; repeatable",
+    )
     add("--json", action="store_true", help="answer in JSON")
     return parser
 
@@ -203,10 +228,23 @@ def _write(
     for model, versions in merged.items():
         for version in versions:
             write_parameters(found[model][version], text)
-    draft = output / f".{MODELS}"
-    draft.write_text(as_config(plans, mounted_at))
-    draft.rename(output / MODELS)  # a server that reads it meanwhile sees the old file or the new one, never half of it
+    _replace(output / MODELS, as_config(plans, mounted_at))
     return merged
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a server that reads it meanwhile sees the old one or the new one, never half of it."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text)
+    draft.rename(path)
+
+
+def _planned(plans: Mapping[str, Plan]) -> list[ModelConfig]:
+    """The models as the new models.config has them."""
+    return [
+        ModelConfig(name, Path(name), Policy("specific", versions=tuple(plan.versions)), plan.labels)
+        for name, plan in plans.items()
+    ]
 
 
 def as_config(plans: Mapping[str, Plan], mounted_at: str) -> str:

@@ -15,6 +15,7 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane import model_control, multi_inference
 from ladle.serving.dataplane.multi_inference import Inference, Result
 from ladle.serving.dataplane.replace import replace_models
+from ladle.serving.dataplane.routing import Router
 from ladle.serving.errors import (
     FailedPrecondition,
     Internal,
@@ -24,6 +25,7 @@ from ladle.serving.errors import (
     ServingError,
     Unavailable,
 )
+from ladle.serving.repository.traffic import ModelTraffic, resolve
 from ladle.serving.repository.versions import Configuration, State, Versions
 from ladle.serving.scheduling.batch import Call, Outputs, summarize
 from ladle.serving.scheduling.scheduler import Scheduler
@@ -67,6 +69,7 @@ class Core:
     versions            the loaded versions
     configuration       the configured models and their labels
     check_method_names  refuse a signature whose method_name does not fit the API (upstream's flag)
+    router              splits requests among versions; None: the server has no splits
     """
 
     def __init__(
@@ -75,16 +78,20 @@ class Core:
         configuration: Configuration,
         check_method_names: bool = False,
         scheduler: Scheduler | None = None,
+        router: Router | None = None,
     ) -> None:
         self._versions = versions
         self._configuration = configuration
         self._check_method_names = check_method_names
         self._scheduler = scheduler or Scheduler()
+        self._router = router
 
     # Which version
 
-    def find(self, spec: ModelSpec | None) -> Servable:
-        """The servable that a ModelSpec names.
+    def find(self, spec: ModelSpec | None, observation: Observation | None = None) -> Servable:
+        """The servable that a ModelSpec names; of a split, one of its versions.
+
+        observation  of an inference, which notes what a split has chosen
 
         InvalidArgument or NotFound, in TensorFlow Serving's words; Unavailable while the server starts and the model
         is still loading.
@@ -94,7 +101,9 @@ class Core:
         if not spec.name:
             raise InvalidArgument("ModelSpec has no name specified.")
         version = spec.version
-        if spec.label is not None:
+        if self._router is not None and version is None:
+            version = self._router.choose(spec.name, spec.label, observation)
+        if spec.label is not None and version is None:
             version = self._configuration.labels.get(spec.name, {}).get(spec.label)
             if version is None:
                 raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
@@ -200,7 +209,7 @@ class Core:
 
         InvalidArgument or NotFound for a wrong model, signature or input, DeadlineExceeded after `deadline`.
         """
-        servable = self.find(spec)
+        servable = self.find(spec, observation)
         assert spec is not None
         signature = examples.find_signature(servable.signatures, spec.signature_name)
         self._check_method(signature, "classification", "classify")
@@ -220,7 +229,7 @@ class Core:
         observation: Observation | None = None,
     ) -> tuple[Servable, Array]:
         """The servable and a number for each tf.Example, float32 [n]; `read` and errors as for classify."""
-        servable = self.find(spec)
+        servable = self.find(spec, observation)
         assert spec is not None
         signature = examples.find_signature(servable.signatures, spec.signature_name)
         self._check_method(signature, "regression", "regress")
@@ -241,7 +250,7 @@ class Core:
         observation: Observation | None = None,
     ) -> tuple[Servable, list[Result]]:
         """The servable and the result of each task; `spec` is the first task's, `read` and errors as for classify."""
-        servable = self.find(spec or ModelSpec(""))
+        servable = self.find(spec or ModelSpec(""), observation)
         chosen = multi_inference.check(servable, tasks)
         for (signature, _), task in zip(chosen, tasks, strict=True):
             if task.method == multi_inference.CLASSIFY:
@@ -287,6 +296,19 @@ class Core:
         return await self._scheduler.run(servable, Call(signature.name, outputs, api), inputs, deadline, observation)
 
     # Models
+
+    def traffic(self, name: str) -> ModelTraffic | None:
+        """How requests to a model are split and copied; None if they are not."""
+        return self._configuration.traffic.get(name) if self._router is not None else None
+
+    def version_of(self, name: str, which: str) -> int | None:
+        """The version that a label of models.config or a number means; None for an unknown label."""
+        return resolve(which, self._configuration.labels.get(name, {}))
+
+    @property
+    def has_traffic(self) -> bool:
+        """Whether the server has splits and shadows."""
+        return self._router is not None
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The status of a model's versions, highest first, or of one version; NotFound when there is none."""

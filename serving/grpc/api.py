@@ -155,7 +155,7 @@ class GrpcApi:
             spec, output_filter = template.spec, template.output_filter
         else:
             spec, output_filter = spec_of(request), request.output_filter
-        servable = self._core.find(spec)
+        servable = self._core.find(spec, context.observation)
         assert spec is not None
         signature = self._core.find_signature(servable, spec)
         inputs = request.inputs

@@ -17,7 +17,15 @@ from ladle.serving.dataplane.core import Core
 from ladle.serving.errors import InvalidArgument, NotFound
 from ladle.serving.grpc.calls import Answer, CallContext, StatusError
 from ladle.serving.open_inference import datatypes, describe
-from ladle.serving.open_inference.inference import Output, check_parameters, count_refusal, find, infer, spec_of
+from ladle.serving.open_inference.inference import (
+    Output,
+    check_parameters,
+    count_refusal,
+    find,
+    infer,
+    spec_of,
+    take_id,
+)
 from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Snapshot
@@ -61,14 +69,16 @@ class OpenInferenceApi:
         return _answer(pb.ModelReadyResponse(ready=is_ready), request.name)
 
     async def server_metadata(self, request: Any, context: CallContext) -> Answer:
-        return _answer(pb.ServerMetadataResponse(**describe.server()))
+        return _answer(pb.ServerMetadataResponse(**describe.server(self._core)))
 
     async def model_metadata(self, request: Any, context: CallContext) -> Answer:
         found = describe.metadata(self._core, spec_of(request.name, request.version))
         return _answer(pb.ModelMetadataResponse(**found), request.name)
 
     async def model_config(self, request: Any, context: CallContext) -> Answer:
-        found = describe.config(self._core, spec_of(request.name, request.version))
+        has_traffic = self._core.traffic(request.name) is not None
+        snapshots = await self._snapshots() if has_traffic and self._snapshots is not None else ()
+        found = describe.config(self._core, spec_of(request.name, request.version), snapshots)
         return _answer(json_format.ParseDict({"config": found}, pb.ModelConfigResponse()), request.name)
 
     async def model_statistics(self, request: Any, context: CallContext) -> Answer:
@@ -107,7 +117,9 @@ class OpenInferenceApi:
         signature_name = parameters.get(SIGNATURE, "")
         if not isinstance(signature_name, str):
             raise InvalidArgument(f"got the parameter {SIGNATURE} {signature_name!r}; expected a string_param")
-        servable, signature = find(self._core, spec_of(request.model_name, request.model_version, signature_name))
+        spec = spec_of(request.model_name, request.model_version, signature_name)
+        take_id(context.observation, request.id)
+        servable, signature = find(self._core, spec, context.observation)
         outputs = tuple(_read_output(entry) for entry in request.outputs)
         form = tuple((name, array.dtype.char, array.shape) for name, array in inputs.items())
         shape_key = None if has_strings else (signature.name, "v2", form, outputs)

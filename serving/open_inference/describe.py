@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ladle.clients.wire.open_inference import SIGNATURE
@@ -15,6 +15,7 @@ from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
 from ladle.serving.errors import NotFound, Unavailable
 from ladle.serving.open_inference import datatypes
 from ladle.serving.open_inference.inference import find
+from ladle.serving.open_inference.traffic import TRAFFIC, traffic
 from ladle.serving.repository.versions import State
 from ladle.serving.servables.saved_model import INIT_OP, Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
@@ -27,9 +28,10 @@ _PLATFORMS = {"ONNX Runtime": "onnxruntime_onnx", "TensorFlow": "tensorflow_save
 _CONFIG_TYPES = {"BYTES": "TYPE_STRING", "": "TYPE_INVALID"}
 
 
-def server() -> dict[str, Any]:
-    """Name, version and extensions of the server."""
-    return {"name": "ladle", "version": _version(), "extensions": EXTENSIONS}
+def server(core: Core) -> dict[str, Any]:
+    """Name, version and extensions of the server; `traffic` is ours, of a server with splits and shadows."""
+    extensions = [*EXTENSIONS, TRAFFIC] if core.has_traffic else EXTENSIONS
+    return {"name": "ladle", "version": _version(), "extensions": extensions}
 
 
 @functools.lru_cache(maxsize=1)
@@ -80,8 +82,11 @@ def metadata(core: Core, spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def config(core: Core, spec: ModelSpec) -> dict[str, Any]:
-    """The part of a model's configuration that clients read. Shapes hold the batch axis, so max_batch_size is 0."""
+def config(core: Core, spec: ModelSpec, snapshots: Sequence[Snapshot] = ()) -> dict[str, Any]:
+    """The part of a model's configuration that clients read. Shapes hold the batch axis, so max_batch_size is 0.
+
+    snapshots  the metrics of every process of the server; read only if the model has splits or a shadow
+    """
     servable, names, signature = _default(core, spec)
     platform = _platform(servable, signature.name if signature is not None else names[0])
     inputs, outputs = [], []
@@ -90,6 +95,13 @@ def config(core: Core, spec: ModelSpec) -> dict[str, Any]:
             {**_field(alias, info), "optional": alias in signature.defaults} for alias, info in signature.inputs.items()
         ]
         outputs = [_field(alias, info) for alias, info in signature.outputs.items()]
+    parameters = {
+        **({SIGNATURE: signature.name} if signature is not None else {}),
+        "signatures": ",".join(names),
+        **{f"signature.{name}": json.dumps(_described(servable.signatures[name])) for name in names},
+    }
+    if (told := traffic(core, servable.name, snapshots)) is not None:
+        parameters[TRAFFIC] = told
     return {
         "name": servable.name,
         "platform": platform,
@@ -97,14 +109,7 @@ def config(core: Core, spec: ModelSpec) -> dict[str, Any]:
         "max_batch_size": 0,
         "input": inputs,
         "output": outputs,
-        "parameters": {
-            **({SIGNATURE: {"string_value": signature.name}} if signature is not None else {}),
-            "signatures": {"string_value": ",".join(names)},
-            **{
-                f"signature.{name}": {"string_value": json.dumps(_described(servable.signatures[name]))}
-                for name in names
-            },
-        },
+        "parameters": {name: {"string_value": value} for name, value in parameters.items()},
     }
 
 

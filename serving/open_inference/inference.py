@@ -42,12 +42,14 @@ def spec_of(name: str, version: str = "", signature: str = "") -> ModelSpec:
     return ModelSpec(name, None, version or None, signature)
 
 
-def find(core: Core, spec: ModelSpec) -> tuple[Servable, Signature]:
+def find(core: Core, spec: ModelSpec, observation: Observation | None = None) -> tuple[Servable, Signature]:
     """The servable and the signature. Without a name it is serving_default, or the only signature.
+
+    observation  as in `Core.find`
 
     InvalidArgument, NotFound or Unavailable as `Core.find`; InvalidArgument for an unknown signature.
     """
-    servable = core.find(spec)
+    servable = core.find(spec, observation)
     names = [name for name in servable.signatures if name != INIT_OP]
     name = spec.signature or (DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in names or len(names) != 1 else names[0])
     signature = servable.signatures.get(name)
@@ -63,6 +65,12 @@ def count_refusal(core: Core, spec: ModelSpec) -> None:
     """Counts a request that was refused before its model was looked up."""
     with contextlib.suppress(ServingError):
         core.find(spec).usage.failed += 1
+
+
+def take_id(observation: Observation | None, request_id: str) -> None:
+    """The protocol's own id is the request's id, unless it came with an `x-request-id`."""
+    if observation is not None and not observation.request_id:
+        observation.request_id = request_id
 
 
 def check_parameters(parameters: Mapping[str, object]) -> None:

@@ -82,6 +82,11 @@ def check(options: SimpleNamespace) -> None:
             "--allow_config_reload needs --config_root=DIR, the folder that must hold the base paths of configurations "
             "sent over gRPC; --config_root=/ allows any folder"
         )
+    if options.traffic_config_file and not options.model_config_file:
+        raise InvalidArgument(
+            "--traffic_config_file needs --model_config_file: only a models.config loads several versions of a model; "
+            "`ladle config` writes one"
+        )
     if options.max_resident_bytes < 0:
         raise InvalidArgument(f"got --max_resident_bytes={options.max_resident_bytes}; expected 0 or more bytes")
     if options.workers < 1:
@@ -171,7 +176,10 @@ def make_manager(
 
 
 def make_watcher(options: SimpleNamespace, repository: Repository, manager: Manager[Any]) -> Watcher:
-    """The watcher that the flags describe; FailedPrecondition when a label names a version that cannot answer."""
+    """The watcher that the flags describe.
+
+    FailedPrecondition when a label names a version that cannot answer; InvalidArgument for unusable traffic.
+    """
     return Watcher(
         repository,
         manager,
@@ -182,6 +190,8 @@ def make_watcher(options: SimpleNamespace, repository: Repository, manager: Mana
         config_root=Path(options.config_root) if options.config_root else None,
         waits_for_models=options.wait_for_models,
         log_folder=_log_folder(options),
+        traffic_file=Path(options.traffic_config_file) if options.traffic_config_file else None,
+        traffic_poll_wait_s=options.traffic_config_file_poll_wait_seconds,
     )
 
 

@@ -244,6 +244,11 @@ class Manager(Generic[L]):
             self._transition(model)
             self._notify()
 
+    def show(self) -> None:
+        """Shows the present state to those who serve: something beside the versions has changed."""
+        with self._changed:
+            self._show()
+
     def _notify(self) -> None:
         self._show()
         self._changed.notify_all()

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ladle.serving.errors import NotFound, ServingError
 from ladle.serving.repository.folders import RequestLogging
+from ladle.serving.repository.traffic import Traffic
 
 
 class State(enum.IntEnum):
@@ -131,6 +132,10 @@ class Configuration(Protocol):
     def logging(self) -> Mapping[str, RequestLogging]:
         """The request log of each model that has one."""
 
+    @property
+    def traffic(self) -> Traffic:
+        """How requests are split among versions and copied, by model."""
+
     def is_configured(self, model: str) -> bool:
         """Whether the model is configured."""
 
@@ -161,6 +166,7 @@ class View:
     statuses    of each model's versions, highest first
     labels      version numbers by model and label
     logging     as `Configuration.logging`
+    traffic     as `Configuration.traffic`
     settled     models for which `Versions.is_settled` holds
     configured  models for which `Configuration.is_configured` holds
     starting    models for which `Configuration.is_starting` holds
@@ -171,6 +177,7 @@ class View:
     statuses: Mapping[str, Sequence[Status]] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     logging: Mapping[str, RequestLogging] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     failures: Mapping[str, Failure] = field(default_factory=dict)
     configured: frozenset[str] = frozenset()

@@ -20,6 +20,8 @@ from ladle.serving.repository.folders import (
     VersionFolders,
 )
 from ladle.serving.repository.manager import Manager
+from ladle.serving.repository.traffic import Traffic
+from ladle.serving.repository.traffic_file import TrafficFile
 from ladle.serving.runtime.text_proto import read_text_proto
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Watcher:
     config_root         folder that must hold the base paths of configurations sent over gRPC
     waits_for_models    whether start-up and reloads wait for a model that has no version yet
     log_folder          that holds the files of request logs; None: no request is logged
+    traffic_file        read again every `traffic_poll_wait_s` seconds if that is above 0; a bad file changes nothing
     slow_s              after how many seconds the log says that the repository does not answer, or a version still
                         loads; then once a minute
     """
@@ -52,8 +55,10 @@ class Watcher:
         waits_for_models: bool = False,
         slow_s: float = 30.0,
         log_folder: Path | None = None,
+        traffic_file: Path | None = None,
+        traffic_poll_wait_s: float = 0.0,
     ) -> None:
-        """FailedPrecondition when a label names a version that cannot answer."""
+        """FailedPrecondition when a label names a version that cannot answer; InvalidArgument for unusable traffic."""
         self.repository = repository
         self.manager = manager
         self.waits_for_models = waits_for_models
@@ -75,11 +80,20 @@ class Watcher:
             repository.configured().values(), self._is_available, allow_unavailable_labels, log_folder
         )
         self._logging = _logging_of(repository.configured().values())
+        self._traffic_poll_wait_s = traffic_poll_wait_s if traffic_file is not None else 0.0
+        self._traffic_file = (
+            TrafficFile(traffic_file, repository.configured(), self.labels, self._is_answered) if traffic_file else None
+        )
 
     @property
     def logging(self) -> Mapping[str, RequestLogging]:
         """The request log of each model that has one."""
         return self._logging
+
+    @property
+    def traffic(self) -> Traffic:
+        """How requests are split and copied, by model."""
+        return self._traffic_file.traffic if self._traffic_file is not None else {}
 
     @property
     def labels(self) -> Mapping[str, Mapping[str, int]]:
@@ -91,7 +105,7 @@ class Watcher:
         threading.Thread(target=self._watch_storage, name="slow-storage", daemon=True).start()
         if self._poll_wait_s >= 0:
             self.poll(at_start=True)
-        if self._poll_wait_s > 0 or self._config_poll_wait_s > 0:
+        if max(self._poll_wait_s, self._config_poll_wait_s, self._traffic_poll_wait_s) > 0:
             threading.Thread(target=self._run, name="watcher", daemon=True).start()
 
     def stop(self) -> None:
@@ -186,11 +200,15 @@ class Watcher:
     def _is_available(self, model: str, version: int) -> bool:
         return version in self.manager.available().get(model, [])
 
+    def _is_answered(self, model: str, version: int) -> bool:
+        return self._is_available(model, version) or self.manager.is_loadable(model)
+
     def _run(self) -> None:
         never = float("inf")
         next_poll = time.monotonic() + self._poll_wait_s if self._poll_wait_s > 0 else never
         next_config = time.monotonic() + self._config_poll_wait_s if self._config_poll_wait_s > 0 else never
-        while not self._stop.wait(max(0.0, min(next_poll, next_config) - time.monotonic())):
+        next_traffic = time.monotonic() + self._traffic_poll_wait_s if self._traffic_poll_wait_s > 0 else never
+        while not self._stop.wait(max(0.0, min(next_poll, next_config, next_traffic) - time.monotonic())):
             try:
                 if time.monotonic() >= next_config:
                     next_config = time.monotonic() + self._config_poll_wait_s
@@ -199,8 +217,16 @@ class Watcher:
                     next_poll = time.monotonic() + self._poll_wait_s
                     self._starting = self.starting()  # a model that is removed and comes back does not start again
                     self.poll()
+                if time.monotonic() >= next_traffic:
+                    next_traffic = time.monotonic() + self._traffic_poll_wait_s
+                    self._look_at_traffic()
             except Exception:  # the thread must outlive any fault of one poll, or new versions never load again
                 log.exception("polling failed; the next poll tries again")
+
+    def _look_at_traffic(self) -> None:
+        assert self._traffic_file is not None
+        if self._traffic_file.look(self.repository.configured(), self.labels):
+            self.manager.show()
 
     def _watch_storage(self) -> None:
         """Say in the log when the disk does not answer: reading it then waits for ever, without an error."""

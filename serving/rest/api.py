@@ -209,7 +209,7 @@ class RestApi:
         self, route: Route, request: Request, deadline: float | None, observation: Observation | None
     ) -> Inferred:
         def find(name: str) -> tuple[Servable, Signature]:
-            return self._find(route, name)
+            return self._find(route, name, observation)
 
         found, read = None, read_predict
         if len(request.body) < _THREAD_FROM_BYTES and not _is_gzip(request):
@@ -228,10 +228,10 @@ class RestApi:
             return signature.name, write_predict(outputs, is_row)
         return signature.name, await self._run_large(lambda: write_predict(outputs, is_row))
 
-    def _find(self, route: Route, signature_name: str) -> tuple[Servable, Signature]:
+    def _find(self, route: Route, signature_name: str, observation: Observation | None) -> tuple[Servable, Signature]:
         """The version and the signature that a Predict asks for, in the words that REST has for them."""
         spec = _spec(route, signature_name or DEFAULT_SIGNATURE)
-        servable = self._core.find(spec)
+        servable = self._core.find(spec, observation)
         if spec.signature not in servable.signatures:
             raise InvalidArgument(f'Serving signature name: "{spec.signature}" not found in signature def')
         signature = self._core.find_signature(servable, spec)

@@ -17,7 +17,15 @@ from ladle.clients.wire.open_inference import SIGNATURE
 from ladle.serving.dataplane.core import Core
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.open_inference import datatypes, describe
-from ladle.serving.open_inference.inference import Output, check_parameters, count_refusal, find, infer, spec_of
+from ladle.serving.open_inference.inference import (
+    Output,
+    check_parameters,
+    count_refusal,
+    find,
+    infer,
+    spec_of,
+    take_id,
+)
 from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.rest.compression import ENCODINGS, compress, decompress
 from ladle.serving.rest.http.messages import Request
@@ -115,7 +123,8 @@ class OpenInference:
         except InvalidArgument:
             count_refusal(self._core, spec_of(route.name, route.label or ""))
             raise
-        servable, signature = find(self._core, spec_of(route.name, route.label or "", head.signature))
+        take_id(observation, head.id)
+        servable, signature = find(self._core, spec_of(route.name, route.label or "", head.signature), observation)
         if head.timeout_s is not None:
             wanted = request.arrived + head.timeout_s
             deadline = wanted if deadline is None else min(deadline, wanted)
@@ -168,7 +177,7 @@ class OpenInference:
     async def _describe(self, route: Route, body: bytes) -> Any:
         core = self._core
         if route.operation == "v2_server":
-            return describe.server()
+            return describe.server(core)
         if route.operation == "v2_models":
             return {"models": core.models()}
         if route.operation == "v2_index":
@@ -183,7 +192,9 @@ class OpenInference:
             return {"model_stats": describe.statistics(core, spec, snapshots)}
         assert spec is not None
         if route.operation == "v2_config":
-            return describe.config(core, spec)
+            has_traffic = core.traffic(route.name) is not None
+            snapshots = await self._snapshots() if has_traffic and self._snapshots is not None else ()
+            return describe.config(core, spec, snapshots)
         if route.operation == "v2_ready":
             return {"name": route.name, "ready": describe.is_model_ready(core, spec)}
         return describe.metadata(core, spec)

@@ -1,7 +1,7 @@
 """The counters and histograms of one process; `prometheus.py` writes them as text.
 
-Times are in microseconds, as in TensorFlow Serving's metrics. Only the event loop calls `request`, `runtime`, `queued`,
-`batch` and `examples`: they take no lock and cost about a microsecond. Any thread may call the others.
+Times are in microseconds, as in TensorFlow Serving's metrics. Only the event loop calls `request`, `arm`, `runtime`,
+`queued`, `batch` and `examples`: they take no lock and cost about a microsecond. Any thread may call the others.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from ladle.serving.telemetry.prometheus import (
 
 Snapshot = dict[str, list[Any]]
 """By metric: pairs [label values, value], of types that JSON has. A histogram is a list: its buckets, then its sum."""
+
+ShadowKey = tuple[str, str, str, str]
+"""Model, its version that answered, the shadow as `MODEL/LABEL`, and the shadow's version."""
 
 _SERIES_IN_PIECE = 128
 MAX_REFUSED = 1000
@@ -62,6 +65,12 @@ class Metrics:
         self._loads: dict[tuple[str, str], list[float]] = {}
         self._versions: dict[tuple[str, str], int] = {}
         self._logged: dict[tuple[str, str], int] = {}
+        self._arms: dict[tuple[str, str, str, str, str], int] = {}
+        self._arm_times: dict[tuple[str, str, str, str], list[float]] = {}
+        self._shadows: dict[tuple[str, ...], int] = {}
+        self._shadow_outputs: dict[tuple[str, ...], int] = {}
+        self._shadow_differences: dict[tuple[str, ...], float] = {}
+        self._shadow_times: dict[tuple[str, ...], list[float]] = {}
         self._exemplars: dict[tuple[str, str, str, str], dict[int, tuple[str, str, float, float]]] = {}
         self._usages: weakref.WeakValueDictionary[tuple[str, str], usage.Usage] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
@@ -189,6 +198,38 @@ class Metrics:
         with self._lock:
             self._logged[model, status] = self._logged.get((model, status), 0) + 1
 
+    def arm(self, model: str, split: str, arm: str, version: int, code: str, seconds: float) -> None:
+        """Counts an answered request to a split, by the arm that it got; its time counts if the code is OK."""
+        key = model, split, arm, str(version)
+        self._arms[*key, code] = self._arms.get((*key, code), 0) + 1
+        if code == "OK":
+            _observe(self._arm_times.setdefault(key, _cells(LATENCY_LIMITS)), LATENCY_LIMITS, seconds * 1e6)
+
+    def shadow(self, key: ShadowKey, result: str) -> None:
+        """Counts a copied request: `same`, `different`, `failed` or `dropped`."""
+        with self._lock:
+            self._shadows[*key, result] = self._shadows.get((*key, result), 0) + 1
+
+    def shadow_answered(
+        self, key: ShadowKey, outputs: Mapping[str, tuple[bool, float | None]], answer_s: float, shadow_s: float
+    ) -> None:
+        """Counts an answer of a shadow that was compared.
+
+        outputs             by name: whether it is the same, and the largest difference of two numbers
+        answer_s, shadow_s  seconds that the run of the caller's answer took, and the shadow's
+        """
+        self.shadow(key, "same" if all(is_same for is_same, _ in outputs.values()) else "different")
+        with self._lock:
+            for name, (is_same, largest) in outputs.items():
+                counted = *key, name, "same" if is_same else "different"
+                self._shadow_outputs[counted] = self._shadow_outputs.get(counted, 0) + 1
+                if largest is not None:
+                    before = self._shadow_differences.get((*key, name), 0.0)
+                    self._shadow_differences[*key, name] = max(before, largest)
+            for run, seconds in (("answer", answer_s), ("shadow", shadow_s)):
+                cells = self._shadow_times.setdefault((*key, run), _cells(LATENCY_LIMITS))
+                _observe(cells, LATENCY_LIMITS, seconds * 1e6)
+
     def set_available(self, available: Mapping[str, Iterable[int]]) -> None:
         """Sets the available versions of each model."""
         with self._lock:
@@ -249,6 +290,10 @@ class Metrics:
                 "own_load_latency": self._loads,
                 "own_versions": self._versions,
                 "own_request_log": self._logged,
+                "own_shadow": self._shadows,
+                "own_shadow_outputs": self._shadow_outputs,
+                "own_shadow_difference": self._shadow_differences,
+                "own_shadow_latency": self._shadow_times,
             }
             snapshot[usage.KEY] = usage.rows(list(self._usages.items()))
             for metric, values in locked.items():
@@ -265,6 +310,8 @@ class Metrics:
             "own_rows": self._rows,
             "own_queue_depth": self._queued,
             "own_batch_size": self._batches,
+            "own_split_requests": self._arms,
+            "own_split_latency": self._arm_times,
             **_process(),
         }
         if self._batches:

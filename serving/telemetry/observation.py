@@ -27,6 +27,7 @@ class Observation:
 
     kind               `predict`, `classify`, `regress` or `multi_inference`; "" before it has an answer
     inputs, outputs    as the core has them: arrays by alias; serialized tf.Examples and what became of them
+    arm                model, split, arm and version that a split chose for it; None: it was to no split
     output_filter      outputs that a predict asked for; empty: all
     tasks              of a multi_inference
 
@@ -37,7 +38,7 @@ class Observation:
     """
 
     __slots__ = (
-        "arrived", "began", "ended", "epoch_ns", "finished", "inputs", "kind", "merged", "merged_rows", "method",
+        "arm", "arrived", "began", "ended", "epoch_ns", "finished", "inputs", "kind", "merged", "merged_rows", "method",
         "model", "output_filter", "outputs", "padding", "protocol", "queued", "request_id", "rows", "signature",
         "span", "tasks", "version",
     )  # fmt: skip
@@ -46,6 +47,7 @@ class Observation:
         self.protocol, self.method, self.request_id = protocol, method, request_id
         self.arrived = arrived
         self.model = self.signature = ""
+        self.arm: tuple[str, str, str, int] | None = None
         self.version = 0
         self.queued = self.began = self.ended = self.finished = 0.0
         self.rows = 0

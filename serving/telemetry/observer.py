@@ -1,4 +1,4 @@
-"""Sees each request: makes its observation and gives it to the access log, the request log and traces.
+"""Sees each request: makes its observation and gives it to the access log, the request log, traces and shadows.
 
 A server has an observer only if something wants to see requests; without one, requests do no work for it.
 """
@@ -43,6 +43,7 @@ class Observer:
     access_log   writes a line for each request
     request_log  gets each request that was answered with OK
     tracing      makes spans
+    traffic      gets each request with its code and seconds: the splits and shadows of models
     metrics      keeps traced requests as exemplars of the latency
 
     `capture` gets every request while a profile is taken.
@@ -54,7 +55,9 @@ class Observer:
         request_log: Callable[[Observation], None] | None = None,
         tracing: Tracing | None = None,
         metrics: Metrics | None = None,
+        traffic: Callable[[Observation, str, float], None] | None = None,
     ) -> None:
+        self._traffic = traffic
         self._access_log = access_log
         self._request_log = request_log
         self._tracing = tracing
@@ -105,6 +108,8 @@ class Observer:
         observation.finished = time.perf_counter()
         if self.capture is not None:
             self.capture.add(observation)
+        if self._traffic is not None:
+            self._traffic(observation, code, seconds)
         observation.merged = ()  # they hold the inputs of other requests
         if self._request_log is not None and code == "OK":
             self._request_log(observation)
@@ -120,9 +125,11 @@ def make_observer(
     request_log: Callable[[Observation], None] | None,
     tracing: Tracing | None,
     metrics: Metrics,
+    traffic: Callable[[Observation, str, float], None] | None = None,
 ) -> Observer | None:
     """The observer that the flags ask for; None if nothing is to be seen."""
-    if not options.access_log and request_log is None and tracing is None and not options.profile_dir:
+    wants = options.access_log or options.profile_dir
+    if not wants and request_log is None and tracing is None and traffic is None:
         return None
     access_log = AccessLog(as_json=options.log_format == "json") if options.access_log else None
-    return Observer(access_log, request_log, tracing, metrics)
+    return Observer(access_log, request_log, tracing, metrics, traffic)

@@ -37,6 +37,7 @@ class Metric:
     """The name in Prometheus, the kind (counter, gauge or histogram), its labels, and a histogram's bucket limits.
 
     is_least  of several processes the least value counts, not the sum
+    is_most   of several processes the largest value counts
     """
 
     name: str
@@ -44,12 +45,15 @@ class Metric:
     labels: tuple[str, ...] = ()
     limits: tuple[float, ...] = ()
     is_least: bool = False
+    is_most: bool = False
 
 
 _TF = ":tensorflow:serving:"
 _BATCHING = f"{_TF}batching_session:"
 _OWN = ":ladle:serving:"
 _REQUEST_LABELS = ("model_name", "signature", "API", "entrypoint")
+_ARM_LABELS = ("model_name", "split", "arm", "version")
+_SHADOW_LABELS = ("model_name", "version", "shadow", "shadow_version")
 METRICS = {
     "request_count": Metric(f"{_TF}request_count", "counter", ("model_name", "status")),
     "request_latency": Metric(
@@ -76,6 +80,16 @@ METRICS = {
     "own_load_latency": Metric(f"{_OWN}load_latency", "histogram", ("model_name", "status"), LATENCY_LIMITS),
     "own_request_log": Metric(f"{_OWN}request_log_count", "counter", ("model_name", "status")),
     "own_versions": Metric(f"{_OWN}loaded_version", "gauge", ("model_name", "version")),
+    "own_split_requests": Metric(f"{_OWN}split_request_count", "counter", (*_ARM_LABELS, "status")),
+    "own_split_latency": Metric(f"{_OWN}split_request_latency", "histogram", _ARM_LABELS, LATENCY_LIMITS),
+    "own_shadow": Metric(f"{_OWN}shadow_count", "counter", (*_SHADOW_LABELS, "result")),
+    "own_shadow_outputs": Metric(f"{_OWN}shadow_output_count", "counter", (*_SHADOW_LABELS, "output", "result")),
+    "own_shadow_difference": Metric(
+        f"{_OWN}shadow_largest_difference", "gauge", (*_SHADOW_LABELS, "output"), is_most=True
+    ),
+    "own_shadow_latency": Metric(
+        f"{_OWN}shadow_runtime_latency", "histogram", (*_SHADOW_LABELS, "run"), LATENCY_LIMITS
+    ),
     "own_store_up": Metric(f"{_OWN}store_up", "gauge", ("store",), is_least=True),
     "own_store_fetched": Metric(f"{_OWN}store_fetched_bytes", "counter"),
     "own_store_failures": Metric(f"{_OWN}store_failed_fetches", "counter"),
@@ -110,7 +124,7 @@ def _render(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> Iterator[bytes]
     """The text in pieces, each made in less than a millisecond."""
     for key, metric in sorted(METRICS.items(), key=lambda item: item[1].name):
         total: dict[tuple[str, ...], Any] = {}
-        merge = min if metric.is_least else _sum
+        merge = min if metric.is_least else max if metric.is_most else _sum
         for snapshot in snapshots:
             rows = snapshot.get(key, ())
             for start in range(0, len(rows), _SERIES_IN_PIECE):

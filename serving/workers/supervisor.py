@@ -244,6 +244,7 @@ class Supervisor:
                 statuses={model: tuple(manager.status(model)) for model in models},
                 labels=watcher.labels,
                 logging=watcher.logging,
+                traffic=watcher.traffic,
                 settled=frozenset(model for model in {*models, *configured} if manager.is_settled(model)),
                 failures=failures,
                 configured=configured,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ladle.serving.errors import Unavailable
 from ladle.serving.repository.folders import RequestLogging
+from ladle.serving.repository.traffic import Traffic
 from ladle.serving.repository.versions import Failure, ServingMap, Status, View
 from ladle.serving.runtime.memory import trim_memory_soon
 from ladle.serving.servables.servable import Servable
@@ -158,6 +159,10 @@ class Replica:
     @property
     def logging(self) -> Mapping[str, RequestLogging]:
         return self._view.logging
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._view.traffic
 
     def is_configured(self, model: str) -> bool:
         return model in self._view.configured

@@ -10,6 +10,7 @@ import { minimise } from "./minimise.js";
 import { regress } from "./regress.js";
 import { segment } from "./segment.js";
 import { sentiment } from "./sentiment.js";
+import { traffic } from "./traffic.js";
 import { tryIt } from "./try.js";
 
 /** `panel(model, samples)` returns the element; `when(model)` says whether the model has the view (default: if it has the task). */
@@ -26,10 +27,11 @@ export const VIEWS = {
   regress: { title: "Regress", panel: regress },
   minimise: { title: "Minimise", panel: minimise },
   try: { title: "Try it", panel: tryIt, when: ({ signatures, state }) => state === "AVAILABLE" && Object.keys(signatures ?? {}).length > 0 },
+  traffic: { title: "Traffic", panel: traffic, when: (model) => Boolean(model.traffic) },
   card: { title: "Model card", panel: card, when: () => true },
 };
 
-/** The names of a model's views: its own task first, any signature and the card last. */
+/** The names of a model's views: its own task first, any signature, its traffic and the card last. */
 export function viewsOf(model) {
   const has = Object.keys(VIEWS).filter((view) => (VIEWS[view].when ? VIEWS[view].when(model) : model.verbs.includes(view)));
   return has.sort((a, b) => (b === model.task) - (a === model.task));

@@ -165,3 +165,38 @@ def test_a_damaged_previous_file_is_not_overwritten(home: Path, capsys: pytest.C
     assert config(home) == 1
     assert "Invalid protobuf file" in capsys.readouterr().err
     assert (home / "models.config").read_text() == "model_config_list { con"
+
+
+def test_splits_and_shadows_are_written_changed_and_taken_back(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def traffic() -> Any:
+        return json.loads((home / "traffic.json").read_text())
+
+    shutil.copytree(home / "half_plus_two" / "1", home / "half_plus_two" / "2")
+    assert config(home, "--stable", "half_plus_two=1", "--canary", "half_plus_two=2") == 0
+    assert not (home / "traffic.json").exists()
+    assert config(home, "--split", "half_plus_two=stable:100", "--shadow", "half_plus_two=half_plus_two/canary:10") == 0
+    shadow = {"to": "half_plus_two/canary", "percent": 10}
+    assert traffic() == {"half_plus_two": {"split": {"default": {"stable": 100}}, "shadow": shadow}}
+    assert config(home, "--split", "half_plus_two=stable:99.5,canary:0.5", "--split", "classifier/all=1:100") == 0
+    assert traffic() == {
+        "half_plus_two": {"split": {"default": {"stable": 99.5, "canary": 0.5}}, "shadow": shadow},
+        "classifier": {"split": {"all": {"1": 100}}},
+    }
+    assert config(home, "--shadow", "half_plus_two=", "--split", "classifier/all=") == 0
+    assert traffic() == {"half_plus_two": {"split": {"default": {"stable": 99.5, "canary": 0.5}}}}
+    capsys.readouterr()
+    before = (home / "models.config").read_text()
+    for option, told in (
+        ("--split=half_plus_two=stable:90", 'half_plus_two: the split "default" adds up to 90 %; expected 100'),
+        ("--split=half_plus_two=stabel:100", 'half_plus_two has no version label "stabel"; did you mean stable?'),
+        ("--shadow=half_plus_two=half_plus_too/canary", 'there is no model "half_plus_too" in models.config; did you'),
+    ):
+        assert config(home, option) == 1
+        assert told in capsys.readouterr().err
+    for option in ("--split=half_plus_two", "--split=half_plus_two=stable", "--shadow=x", "--shadow=x=x/1:many"):
+        assert config(home, option) == 2
+    # A file that someone has changed is checked, too, and models.config stays as it is.
+    (home / "traffic.json").write_text('{"half_plus_two": {"split": {"default": {"3": 100}}}}')
+    assert config(home) == 1
+    assert "models.config does not load version 3 of half_plus_two; it loads 1, 2" in capsys.readouterr().err
+    assert (home / "models.config").read_text() == before

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +94,50 @@ def test_every_view_of_every_task_fits_and_is_accessible(page: Any, checker: str
             wrong[route] = found
     page.size(0)
     assert not wrong
+
+
+MODELS = """model_config_list { config { name: "half" base_path: "%s" model_platform: "tensorflow"
+model_version_policy { all {} } version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }
+} }"""
+
+
+def test_the_traffic_view_shows_the_split_and_how_far_the_shadow_agrees(
+    page: Any, site: Any, serve: Callable[..., Any], tiny: Any, tmp_path: Path, checker: str
+) -> None:
+    for version in (1, 2):
+        tiny.half_plus(version).write(tmp_path / "models" / "half", version)
+    (tmp_path / "models.config").write_text(MODELS % (tmp_path / "models" / "half"))
+    traffic = {"half": {"split": {"default": {"stable": 100, "canary": 0}}, "shadow": "half/canary"}}
+    (tmp_path / "traffic.json").write_text(json.dumps(traffic))
+    files = [
+        f"--{kind}_config_file={tmp_path / name}"
+        for kind, name in (("model", "models.config"), ("traffic", "traffic.json"))
+    ]
+    server = serve(*files, "--allow_version_labels_for_unavailable_models", models=["half"])
+    server.wait_for(lambda: set(server.states("half").values()) == {"AVAILABLE"})
+    for _ in range(3):
+        assert server.send("POST", "/v1/models/half:predict", b'{"instances": [[4.0]]}')[0] == 200
+    server.wait_for(lambda: b'"different": 3' in server.get("/v2/models/half/config")[1].replace(b"\\", b""))
+    command = [sys.executable, "-m", "ladle.clients.web", "--repository", str(tmp_path / "models"), "--server"]
+    other = dataclasses.replace(site, command=[*command, f"grpc://127.0.0.1:{server.grpc_port}"], started=[])
+    page.url = other.start_gateway(tiny.free_port())
+    try:
+        page.open("models/half/traffic")
+        rows = page.one("section.card table", "stable").find_elements("css selector", "tbody tr")
+        assert [row.text.split()[:5] for row in rows] == [
+            ["stable", "1", "100", "%", "3"],
+            ["canary", "2", "0", "%", "0"],
+        ]
+        page.one("section.card", "0 % of 3 answers are the same.")
+        page.one("section.card", "Every request is copied to half/canary (version 2). Failed: 0. Dropped because")
+        assert page.one("section.card table", "Largest").find_element("css selector", "tbody tr").text == "y 0 3 1"
+        page.run(checker)
+        assert not faults(page)
+        page.open("models/half")
+        assert "Traffic" in page.one("nav.views", "Model card").text
+    finally:
+        other.stop_gateway()
+    server.stop()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
