@@ -93,17 +93,25 @@ class Gan(Saved):
     figures  names of the running means that `train_step` returns
     """
 
-    def __init__(self, config: GanConfig, judge: keras.Model, figures: tuple[str, ...], **kwargs: Any) -> None:
+    def __init__(self, config: GanConfig, figures: tuple[str, ...], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
-        self.generator, self.judge = generator(config), judge
+        self.generator, self.judge = self.networks(config)
         seed = seeds(config.seed + 2)
         self.noise = keras.random.SeedGenerator(next(seed))
-        shape = (config.height * config.width * config.channels, PROJECTIONS)
+        shape = (int(np.prod(self.generator.output_shape[1:])), PROJECTIONS)
         directions = np.random.default_rng(next(seed)).normal(size=shape)
         self._directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32)
         self._figures = {name: keras.metrics.Mean(name=name) for name in figures}
         self._quality = keras.metrics.Mean(name="sliced_wasserstein")
         self.built = True
+
+    def networks(self, config: Any) -> tuple[keras.Model, keras.Model]:
+        """The generator, and the judge that a family adds."""
+        raise NotImplementedError
+
+    def scaled(self, image: tf.Tensor) -> tf.Tensor:
+        """Examples as the judge takes them: images from [0, 1] to [-1, 1]."""
+        return 2.0 * image - 1.0
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -133,7 +141,7 @@ class Gan(Saved):
 
         The noise is the same in every epoch, so that epochs can be compared.
         """
-        real, shape = 2.0 * image - 1.0, (tf.shape(image)[0], self.config.latent_dim)
+        real, shape = self.scaled(image), (tf.shape(image)[0], self.config.latent_dim)
         z = tf.random.stateless_normal(shape, seed=[self.config.seed, 1], alg="philox")
         fake = self.generator(z, training=False)
         self._quality.update_state(sliced_wasserstein(real, fake, self._directions), sample_weight=shape[0])

@@ -12,8 +12,8 @@ if TYPE_CHECKING:  # both take long to import, and a list of networks needs neit
 
     from ladle.models._signatures import Signature
 
-Task = Literal["classify", "sentiment", "regress", "reconstruct", "generate", "segment"]
-TASKS: tuple[Task, ...] = ("classify", "sentiment", "regress", "reconstruct", "generate", "segment")
+Task = Literal["classify", "sentiment", "regress", "reconstruct", "generate", "segment", "filter"]
+TASKS: tuple[Task, ...] = ("classify", "sentiment", "regress", "reconstruct", "generate", "segment", "filter")
 
 
 VOID = 255
@@ -103,6 +103,7 @@ class Claim:
     """A statement about the measured metrics of a network. The results page checks it.
 
     statement  text that follows the network's name and a colon
+    preset     the preset whose runs are meant
     check      records of runs (the network's, then those of `others`) -> (measured values as text, whether the
                statement holds); KeyError names a metric that was not measured
     others     names of the networks to compare with
@@ -111,6 +112,7 @@ class Claim:
     statement: str
     check: Callable[..., tuple[str, bool]]
     others: tuple[str, ...] = ()
+    preset: str = "quick"
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Network:
     restore      (model, tensors by their names in the PyTorch checkpoint) -> None; loads published weights
     stages       config -> stages of training, in order; empty for a single stage
     claims       statements about the measured metrics
-    takes        kind of data it reads, if it is not the task's usual kind: "table"
+    takes        kind of data it reads, if it is not the task's usual kind: "table" (of the user), "points"
     tables       the networks that stand in for this one on a table of the user, by task: classify, regress
     feature_extractor
                  whether its logits are the preferred features for the Fréchet distance of generated images

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from ladle.models._blocks import from_saved, judged, scaled_loss, seeds
-from ladle.models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
+from ladle.models._gan import SLOPE, Gan, GanConfig, check_size, example, generator, signatures
 from ladle.models._network import Network, option
 from ladle.models._optimizers import clipping
 
@@ -54,7 +54,10 @@ class DCGAN(Gan):
 
     def __init__(self, config: Config, **kwargs: Any) -> None:
         figures = ("discriminator_loss", "generator_loss", "real", "fake")
-        super().__init__(config, discriminator(config), figures, **kwargs)
+        super().__init__(config, figures, **kwargs)
+
+    def networks(self, config: Any) -> tuple[keras.Model, keras.Model]:
+        return generator(config), discriminator(config)
 
     def train_step(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of the discriminator and one of the generator; image float32 [b, h, w, c] in [0, 1].

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from ladle.models._blocks import seeds
+from ladle.models._claims import accuracy, fewer_weights_than_dense
 from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
 from ladle.models._network import Network, option
 
@@ -90,6 +91,7 @@ NETWORKS = [
         aim="accuracy 0.9905 on MNIST (--preset mnist): LeCun et al. 1998, section III, without distortions; none on "
         "Fashion-MNIST",
         source="LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition",
+        claims=(fewer_weights_than_dense((256, 256, 256)), accuracy(0.992, "mnist", "mnist")),
         feature_extractor=True,
     ),
 ]

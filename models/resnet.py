@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from ladle.models._blocks import seeds
+from ladle.models._claims import bottleneck_saves
 from ladle.models._classifier import ClassifierConfig, compile_classifier, example, signatures
 from ladle.models._layers import Layers
 from ladle.models._network import Network, option
@@ -132,6 +133,7 @@ def _deeper(layers: int, parameters: int, bottleneck: bool) -> Network:
         },
         aim=CIFAR100_AIM.format(0.7676 if layers == 34 else 0.7739),
         source=SOURCE,
+        claims=(bottleneck_saves(),) if bottleneck else (),
     )
 
 

@@ -123,7 +123,8 @@ NETWORKS = [
         tiny={"units": (16, 12), "epochs": 1, "batch_size": 16, "learning_rate": 1e-2},
         presets={
             "quick": {"data": "fashion_mnist", "epochs": 20, "batch_size": 32},
-            "full": {"epochs": 100, "batch_size": 32},
+            # At the teaching rate of 1e-3 a hundred epochs reach 0.77; clipping keeps this one from diverging.
+            "full": {"epochs": 30, "batch_size": 32, "learning_rate": 0.5},
         },
         aim="accuracy 0.9695 on MNIST: LeCun et al. 1998, section III, 300 and 100 hidden units, squared error",
         source="Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors, Nature 323",

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ladle.models._blocks import from_saved, scaled_loss, seeds
 from ladle.models._claims import unit_slope, weights_within_clip
-from ladle.models._gan import SLOPE, Gan, GanConfig, check_size, example, signatures
+from ladle.models._gan import SLOPE, Gan, GanConfig, check_size, example, generator, signatures
 from ladle.models._network import Network, option
 from ladle.models._optimizers import clipping
 
@@ -70,7 +70,7 @@ def gradient_norm(
         tape.watch(x)
         score = critic(x)
     # The small constant keeps the derivative of the square root finite where the gradient is 0.
-    return tf.sqrt(tf.reduce_sum(tape.gradient(score, x) ** 2, axis=[1, 2, 3]) + 1e-12)  # [b]
+    return tf.sqrt(tf.reduce_sum(tape.gradient(score, x) ** 2, axis=list(range(1, len(x.shape)))) + 1e-12)  # [b]
 
 
 @keras.saving.register_keras_serializable("ladle")
@@ -83,7 +83,10 @@ class WGAN(Gan):
         figures = ["critic_loss", "generator_loss", "wasserstein"]
         figures += ["penalty", "gradient_norm"] if config.penalty else []
         figures += ["largest_weight"] if config.clip else []
-        super().__init__(config, critic(config), tuple(figures), **kwargs)
+        super().__init__(config, tuple(figures), **kwargs)
+
+    def networks(self, config: Any) -> tuple[keras.Model, keras.Model]:
+        return generator(config), critic(config)
 
     @property
     def critic(self) -> keras.Model:
@@ -99,7 +102,7 @@ class WGAN(Gan):
         share = (total + count - 1) // count
         for n in range(count):
             rows = (tf.range(share) * count + n) % total  # starts again at row 0 if the batch does not divide
-            self._critic_step(2.0 * tf.gather(image, rows) - 1.0)
+            self._critic_step(self.scaled(tf.gather(image, rows)))
         with tf.GradientTape() as tape:
             loss = -tf.reduce_mean(self.critic(self.generator(self.drawn(share), training=True), training=True))
             scaled = scaled_loss(self.optimizer, loss)
@@ -111,7 +114,7 @@ class WGAN(Gan):
     def _critic_step(self, real: tf.Tensor) -> None:
         count = tf.shape(real)[0]
         fake = self.generator(self.drawn(count), training=True)
-        t = keras.random.uniform((count, 1, 1, 1), seed=self.noise)
+        t = keras.random.uniform((count, *[1] * (len(real.shape) - 1)), seed=self.noise)
         with tf.GradientTape() as tape:
             scores = tf.reduce_mean(self.critic(real, training=True)), tf.reduce_mean(self.critic(fake, training=True))
             loss = scores[1] - scores[0]

@@ -88,6 +88,11 @@ def room(
     tiny.Model({"serving_default": tiny.Signature(starts, answer)}, {"model.onnx": graph}).write(
         repository / "himmelblau"
     )
+    image = {"image": ("float32", [-1, 28, 28, 1])}
+    halves = {"half": image["image"], "rest": image["image"]}
+    nodes = [helper.make_node("Mul", ["image", "share"], [name]) for name in halves]
+    graph = tiny.onnx_model(nodes, image, halves, {"share": np.float32(0.5)})
+    tiny.Model({"serving_default": tiny.Signature(image, halves)}, {"model.onnx": graph}).write(repository / "filters")
     samples = zoo / "lenet5" / "1" / "assets.extra" / "samples"
     for name, sample in (("shoe", "0"), ("boot", "1"), ("cells", "2")):
         (home / f"{name}.png").write_bytes((samples / f"{sample}.png").read_bytes())

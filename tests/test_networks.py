@@ -221,6 +221,14 @@ def regressed(ask: Ask, name: str, card: dict[str, Any]) -> None:
     assert picture("path.png").shape == (640, 640, 3)
 
 
+def filtered(ask: Ask, name: str, card: dict[str, Any]) -> None:
+    assert "image, blur, edge, sharpen, sobel" in ask("filter", name, "photo.jpg", "--output", "five.png")
+    found = picture("five.png")
+    wide = (found.shape[1] + 2) // 5  # each with a gap of two pixels behind it
+    tiles = [found[:, start : start + wide - 2] for start in range(0, 5 * wide, wide)]
+    assert tiles[1].std() < tiles[0].std() < tiles[3].std()  # blurred, the image, sharpened
+
+
 TASKS = {
     "classify": classified,
     "sentiment": judged,
@@ -228,6 +236,7 @@ TASKS = {
     "reconstruct": reconstructed,
     "segment": segmented,
     "regress": regressed,
+    "filter": filtered,
 }
 
 

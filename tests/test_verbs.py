@@ -89,6 +89,7 @@ ASKED: dict[str, list[str]] = {
     "generate": ["vae"],
     "segment": ["unet", "{image}"],
     "reconstruct": ["vae", "{image}"],
+    "filter": ["filters", "{image}"],
     "interpolate": ["vae", "{image}", "{image}"],
     "encode": ["vae", "{image}"],
     "decode": ["vae", "1,2"],

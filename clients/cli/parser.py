@@ -183,6 +183,19 @@ def _images(verbs: Any) -> None:
         "--output", type=picture_file, metavar="FILE", help="picture to write (default: ./IMAGE-NAME.png)"
     )
 
+    added = _verb(
+        verbs,
+        "filter",
+        "ladle filter filters shoe.png --output filtered.png",
+        "ladle.clients.cli.tasks:filtered",
+        pictures=True,
+    )
+    added.add_argument("name", metavar="NAME", help="model")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file; -: stdin")
+    added.add_argument(
+        "--output", type=picture_file, metavar="FILE", help="picture to write (default: ./IMAGE-NAME.png)"
+    )
+
 
 def _codes(verbs: Any) -> None:
     added = _verb(

@@ -156,6 +156,22 @@ def reconstruct(client: Client, given: argparse.Namespace) -> None:
         print(f"image, input, copy; mean error {before:.3f} before, {after:.3f} after (1: from black to white)")
 
 
+def filtered(client: Client, given: argparse.Namespace) -> None:
+    """Write a picture of an image beside what each filter makes of it."""
+    declared = client.metadata(given.name, **version_of(given)).signature("serving_default")
+    image = _read(given.image)
+    start = time.perf_counter()
+    found = client.filter(given.name, image, **version_of(given))
+    took_ms = 1000 * (time.perf_counter() - start)
+    original = images.pixels(image, next(iter(declared.inputs.values())), given.name)  # as the filters see it
+    shown = [original, *found.values()]
+    facts = {"height": original.shape[0], "width": original.shape[1], "filtered": list(found)}
+    output = given.output or Path(f"{_stem(given.image)}-{given.name}.png")
+    _deliver(pictures.grid(np.stack(shown), columns=len(shown)), output, facts, took_ms, given)
+    if not given.json:
+        print(f"image, {', '.join(found)}")
+
+
 def corrupted(image: Array, noise: float, dropout: float, seed: int) -> Array:
     """The image with normal noise, clipped, and a share of its pixels black: float32 [h, w, c] in [0, 1].
 

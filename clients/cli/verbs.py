@@ -12,6 +12,7 @@ SUMMARIES = {
     "generate": "draw new images from a seed",
     "segment": "find the class of each pixel of an image",
     "reconstruct": "pass an image through an auto-encoder",
+    "filter": "sharpen and blur an image and find its edges",
     "interpolate": "blend one image into another by their codes",
     "encode": "print an auto-encoder's code of an image",
     "decode": "draw the image of an auto-encoder's code",

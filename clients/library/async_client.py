@@ -143,6 +143,10 @@ class AsyncClient(AddressedClient[AsyncTransport]):
         """An auto-encoder's copy of an image: float32 [h, w, c], or [b, h, w, c] for a batch."""
         return await self.transport.run(self._inference(name, **options).reconstruct(image))
 
+    async def filter(self, name: str, image: Image, **options: Unpack[CallOptions]) -> dict[str, Array]:
+        """What each filter makes of an image: float32 [h, w, c] by name, or [b, h, w, c] for a batch."""
+        return await self.transport.run(self._inference(name, **options).filter(image))
+
     async def encode(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Array:
         """An auto-encoder's code of an image: float32 [latent_dim], or [b, latent_dim] for a batch of arrays."""
         return await self.transport.run(self._inference(name, **options).encode(image))

@@ -272,6 +272,20 @@ class Client(AddressedClient[Transport]):
         """
         return self.transport.run(self._inference(name, **options).reconstruct(image))
 
+    def filter(self, name: str, image: Image, **options: Unpack[CallOptions]) -> dict[str, Array]:
+        """What each filter of a model makes of an image.
+
+        name   the model
+        image  as for `classify`, or a batch of arrays [b, h, w, c]
+
+        Returns float32 [h, w, c] in [0, 1] by the filter's name, or [b, h, w, c] for a batch.
+        InvalidArgument: the image does not fit the model, or the model does not filter images.
+
+            >>> list(client.filter("filters", "boot.png"))
+            ['blur', 'edge', 'sharpen', 'sobel']
+        """
+        return self.transport.run(self._inference(name, **options).filter(image))
+
     def encode(self, name: str, image: Image, **options: Unpack[CallOptions]) -> Array:
         """An auto-encoder's code of an image.
 

@@ -85,6 +85,14 @@ class Inference:
         return _unbatch(self._output(answer, "reconstruction", "image"), single)
 
     @_explained
+    def filter(self, image: Image) -> Operation[dict[str, Array]]:
+        self._task = "filter"
+        answer, single = yield from self._run_image(image)
+        if len(answer) < 2 or any(filtered.ndim != 4 for filtered in answer.values()):
+            raise self._other_task() or InvalidArgument(f"{self.name}: does not answer filter")
+        return {name: _unbatch(answer[name], single) for name in sorted(answer)}
+
+    @_explained
     def encode(self, image: Image) -> Operation[Array]:
         return (yield from self._encode(image))
 

@@ -17,6 +17,7 @@ VERBS = (
     "generate",
     "segment",
     "reconstruct",
+    "filter",
     "interpolate",
     "regress",
     "minimise",
@@ -62,6 +63,7 @@ class Signatures:
             "generate": "images" in self._outputs("generate") or self.latent is not None,
             "segment": "class_map" in seen,
             "reconstruct": "reconstruct_bytes" in self.described or "reconstruction" in seen,
+            "filter": self._filters(),
             "interpolate": self.latent is not None,
             "minimise": {"minimum", "path"} <= self._outputs("serving_default"),
         }
@@ -124,6 +126,11 @@ class Signatures:
         """Whether the model turns images into codes."""
         return "code" in self._outputs("encode") and self.image is not None
 
+    def _filters(self) -> bool:
+        """Whether serving_default answers an image with several, each named."""
+        outputs = list(((self.described.get("serving_default") or {}).get("outputs") or {}).values())
+        return self.image is not None and len(outputs) > 1 and all(_is_image(info) for info in outputs)
+
     def _regresses(self) -> bool:
         default = self.described.get(self.rows) or {}
         if len(default.get("inputs", ())) != 1 or len(default.get("outputs", ())) != 1:
@@ -140,6 +147,10 @@ class Signatures:
 
 def _is_table(info: Mapping[str, Any]) -> bool:
     return str(info.get("dtype", "")).startswith("float") and len(info.get("shape") or ()) == 2
+
+
+def _is_image(info: Mapping[str, Any]) -> bool:
+    return str(info.get("dtype", "")).startswith("float") and len(info.get("shape") or ()) == 4
 
 
 def of_metadata(metadata: Metadata, distribution: str | None = None) -> Signatures:

@@ -6,7 +6,7 @@ GET   /api/v1/models/<name>/samples         inputs from the test set with the tr
 GET   /api/v1/models/<name>/reports         pictures of the training report; /reports/<file>: a picture
 GET   /api/v1/service                       rates, latencies and batch sizes now
 POST  /api/v1/models/<name>:<verb>          predict, classify, sentiment, neighbours, generate, segment, reconstruct,
-                                            interpolate, regress, minimise
+                                            filter, interpolate, regress, minimise
 GET   /healthz  /readyz  /metrics           the gateway is up; the model server answers; Prometheus
 GET   /openapi.json  /docs                  the OpenAPI document, and the same as a page
 """

@@ -18,7 +18,17 @@ from ladle.clients.web.repository import REPORTS, ModelFiles, Repository
 
 Json = dict[str, Any]
 
-HEADLINES = ("accuracy", "mean_iou", "iou", "r_squared", "elbo", "squared_error", "frechet_distance", "diversity")
+HEADLINES = (
+    "accuracy",
+    "mean_iou",
+    "iou",
+    "r_squared",
+    "elbo",
+    "squared_error",
+    "frechet_distance",
+    "diversity",
+    "sliced_wasserstein",
+)
 """For cards without a headline, written by older versions: the first of these that the test or validation split has."""
 MISSING: Json = {"state": "MISSING", "version": None, "error": None}
 UNREACHABLE: Json = {"state": "UNREACHABLE", "version": None, "error": None}

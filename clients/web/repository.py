@@ -22,6 +22,7 @@ REPORTS = {
     "mistakes.png": "Worst mistakes",
     "masks.png": "Masks beside the truth",
     "reconstructions.png": "Reconstructions",
+    "filtered.png": "Filters",
     "samples.png": "Generated images",
     "scatter.png": "Prediction against truth",
 }

@@ -11,8 +11,8 @@ from markup import code, plain, table
 MEANINGS = {
     "format": "version of this format",
     "network": "registry name of the network, which is also the model's name",
-    "task": "`classify`, `sentiment`, `regress`, `reconstruct`, `generate` or `segment`; null for a SavedModel made "
-    "elsewhere",
+    "task": "`classify`, `sentiment`, `regress`, `reconstruct`, `generate`, `segment` or `filter`; null for a "
+    "SavedModel made elsewhere",
     "version": "the version's number, which is the name of its folder",
     "created": "time of the export, UTC, ISO 8601",
     "description": "one sentence about the network",

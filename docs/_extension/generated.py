@@ -1,6 +1,7 @@
 """Fills the parts of pages that are made from code, and shows the documents of the repository's root as pages.
 
-A page marks the place with `<!-- generated: NAME -->` (a function of `reference.py`) or `<!-- document: FILE.md -->`.
+A page marks the place with `<!-- generated: NAME -->` (a function of `reference.py`), `<!-- document: FILE.md -->` or
+`<!-- notebook: FILE.ipynb -->`, whose text, code and outputs are shown.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import notebooks
 import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = re.compile(r"^<!-- generated: ([a-z_]+) -->$", re.MULTILINE)
 DOCUMENT = re.compile(r"^<!-- document: ([A-Z]+\.md) -->$", re.MULTILINE)
+NOTEBOOK = re.compile(r"^<!-- notebook: ([a-z_]+\.ipynb) -->$", re.MULTILINE)
 ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', re.MULTILINE)
 """Where a generated page may be linked to; Markdown has no other way of saying it, MyST has a target."""
 PAGES = {
@@ -34,6 +37,7 @@ def fill(app: Any, name: str, source: list[str]) -> None:
         _import_tensorflow()
     text = GENERATED.sub(lambda found: getattr(reference, found[1])(), source[0])
     text = DOCUMENT.sub(lambda found: from_root((ROOT / found[1]).read_text(encoding="utf-8")), text)
+    text = NOTEBOOK.sub(lambda found: notebooks.markdown(ROOT / "docs" / "notebooks" / found[1]), text)
     text = ANCHOR.sub(r"(\1)=\n", text)
     source[0] = LINK.sub(_to_root, text)
 
@@ -80,7 +84,9 @@ def outdated(app: Any, env: Any, *changes: Collection[str]) -> list[str]:
     return [
         name
         for name in env.found_docs
-        if GENERATED.search(text := Path(env.doc2path(name)).read_text(encoding="utf-8")) or DOCUMENT.search(text)
+        if GENERATED.search(text := Path(env.doc2path(name)).read_text(encoding="utf-8"))
+        or DOCUMENT.search(text)
+        or NOTEBOOK.search(text)
     ]
 
 

@@ -94,6 +94,7 @@ CLASSES = {
 }
 ANY_IMAGE = {"image": ("DT_FLOAT", [-1, -1, -1, 1])}
 MASKS = {"class_map": ("DT_INT64", [-1, -1, -1]), "mask_png": ("DT_STRING", [-1])}
+FILTERED = {"half": IMAGE["image"], "negative": IMAGE["image"]}
 IMAGES = {"images": ("DT_UINT8", [-1, 4, 4, 3])}
 
 
@@ -151,6 +152,17 @@ MODELS: dict[str, dict[str, Function]] = {
             lambda code: {"image": np.zeros((len(code), 4, 4, 1), "f4"), "images": np.ones((len(code), 4, 4, 3), "u1")},
         ),
         "generate": Function({"n": ("DT_INT32", []), "seed": ("DT_INT64", [])}, IMAGES, noise),
+    },
+    "filters": {
+        "serving_default": Function(IMAGE, FILTERED, lambda image: {"half": image / 2, "negative": 1 - image}),
+        "serving_bytes": Function(
+            BYTES,
+            FILTERED,
+            lambda image_bytes: {
+                "half": (decode(image_bytes) / 2).astype("f4"),
+                "negative": (1 - decode(image_bytes)).astype("f4"),
+            },
+        ),
     },
     "unet": {
         "serving_default": Function(ANY_IMAGE, MASKS, lambda image: masks(image)),

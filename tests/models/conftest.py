@@ -35,6 +35,8 @@ def batch() -> Callable[..., Any]:
         if models.get(name).task == "regress":
             x = random.normal(size=(8, config.features)).astype(np.float32)
             return tf.constant(x), tf.constant(x.sum(axis=1))
+        if models.get(name).takes == "points":
+            return tf.constant(random.normal(size=(8, 2)), tf.float32)
         image = random.random((8, config.height, config.width, config.channels), np.float32)
         if models.get(name).task == "classify":
             return tf.constant(image), tf.constant(np.arange(8) % config.num_classes, tf.int32)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ladle.training.data.errors import DataError
 
-Kind = Literal["images", "text", "masks", "table"]
+Kind = Literal["images", "text", "masks", "table", "points"]
 Array = npt.NDArray[Any]
 TARGET = "y"
 """The name of what a table's rows predict, in `Contents.meanings`."""
@@ -27,6 +27,7 @@ class Split:
     text    x object  [n], UTF-8 bytes  y int64 [n]
     masks   x uint8   [n, h, w, c]      y uint8 [n, h, w], class ids
     table   x float32 [n, columns]      y float32 [n], or int64 [n] of classes
+    points  x float32 [n, 2]            y None
     """
 
     x: Array

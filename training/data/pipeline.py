@@ -28,6 +28,7 @@ KIND_OF_TASK: dict[Task, Kind] = {
     "reconstruct": "images",
     "generate": "images",
     "segment": "masks",
+    "filter": "images",
 }
 SEPARATORS = bytes.maketrans(FILTERED.encode(), b" " * len(FILTERED))
 TOKENIZED_AT_ONCE = 2048
@@ -208,7 +209,7 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
     if dataset.kind == "text":
         tokenize = Tokenize(vocabulary, getattr(config, "max_length"))  # noqa: B009
         parts = [Split(_tokens(tokenize, part.x), part.y) for part in parts]
-    targets = network.task not in ("reconstruct", "generate")
+    targets = network.task not in ("reconstruct", "generate", "filter")
     with tf.device(HOST):
         ready = [Part(_tensor(part.x), tf.constant(part.y) if targets else None) for part in parts]
     if dataset.kind != "text":  # views of the tensors' memory, so that nothing is held twice

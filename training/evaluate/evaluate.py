@@ -21,6 +21,10 @@ DIVERSE = 512
 """Images whose pairwise distances give the diversity; their number grows with the square of the images'."""
 SHOWN = 64
 """Inputs and samples kept for pictures."""
+POINTS_COMPARED = 2_000
+"""Most points on each side of a comparison; their number grows with its square."""
+NOISE = 0.02
+"""Standard deviation of the noise that filters are given."""
 EXTENT, POINTS = 5.0, 81
 """A function's surface is drawn from -EXTENT to EXTENT, in POINTS points each way."""
 
@@ -47,7 +51,7 @@ def evaluate(functions: Functions, prepared: Prepared, repository: Path, split: 
     """
     part: Part = getattr(prepared, split)
     result = _BY_TASK[prepared.task](functions, prepared, part)
-    if "generate" in functions:
+    if "generate" in functions and prepared.dataset.kind == "images":
         other = _generation(functions, prepared, split, repository)
         result.metrics |= other.metrics
         result.answers |= other.answers
@@ -216,8 +220,41 @@ def _corrupted(image: Array, config: Config, random: np.random.Generator) -> tup
     return image, " and ".join(words)
 
 
+def _filter(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
+    """The share of the images that is edges, and by which factor sharpening and blurring change noise."""
+    answers = functions("serving_default", image=part.inputs(slice(0, SHOWN)))
+    found = functions.rows("serving_default", "image", part.inputs, len(part))
+    edges = [answer["sobel"].mean(axis=(1, 2, 3)) for answer in found]
+    shape = (SHOWN, *part.inputs(slice(0, 1)).shape[1:])
+    # Grey noise, far from black and white, where the answers are clipped.
+    noise = np.random.default_rng(prepared.config.seed).normal(0.5, NOISE, shape).astype(np.float32)
+    after = functions("serving_default", image=noise)
+    changes = {f"noise_after_{name}": float(after[name].std() / noise.std()) for name in ("sharpen", "blur")}
+    return Evaluation({"edges": float(np.mean(np.concatenate(edges))), **changes}, answers)
+
+
 def _generate(functions: Functions, prepared: Prepared, part: Part) -> Evaluation:
-    return Evaluation({})
+    """Nothing of images, which `_generation` measures; of points in the plane how well they cover the real ones."""
+    if prepared.dataset.kind != "points":
+        return Evaluation({})
+    real = np.asarray(part.inputs(slice(0, POINTS_COMPARED)))
+    z = np.random.default_rng(prepared.config.seed).standard_normal((len(real), prepared.config.latent_dim), np.float32)  # type: ignore[attr-defined]
+    made = functions("serving_default", z=z)["x"]
+    others = np.asarray(prepared.train.inputs(slice(0, len(real))))
+    # Two points are near if a real point has another real one at that distance, 99 times of 100.
+    near = float(np.quantile(metrics.nearest(real, others), 0.99))
+    figures = {
+        "sliced_wasserstein": metrics.sliced_wasserstein(made, real),
+        "sliced_wasserstein_floor": metrics.sliced_wasserstein(others, real),
+        "recall": float(np.mean(metrics.nearest(real, made) <= near)),
+        "precision": float(np.mean(metrics.nearest(made, real) <= near)),
+        "near": near,
+    }
+    extent = 1.1 * float(np.abs(real).max())
+    ticks = np.linspace(-extent, extent, POINTS, dtype=np.float32)
+    plane = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+    score = functions("critic", x=plane)["value"].reshape(POINTS, POINTS)
+    return Evaluation(figures, {"points": made, "score": score, "ticks": ticks})
 
 
 def _generation(functions: Functions, prepared: Prepared, split: str, repository: Path) -> Evaluation:
@@ -278,6 +315,7 @@ _BY_TASK: dict[Task, Callable[[Functions, Prepared, Part], Evaluation]] = {
     "regress": _regress,
     "reconstruct": _reconstruct,
     "generate": _generate,
+    "filter": _filter,
 }
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-HEADLINES = ("accuracy", "mean_iou", "iou", "r_squared", "elbo", "squared_error", "frechet_distance", "diversity")
+HEADLINES = (
+    "accuracy",
+    "mean_iou",
+    "iou",
+    "r_squared",
+    "elbo",
+    "squared_error",
+    "frechet_distance",
+    "diversity",
+    "sliced_wasserstein",
+)
 """Metrics that can be a headline, the best first."""
 
 

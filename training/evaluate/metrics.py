@@ -109,6 +109,19 @@ def covered(class_ids: Array, classes: int, share: float = 0.01) -> int:
     return int(np.sum(np.bincount(class_ids.astype(np.int64), minlength=classes) >= share * len(class_ids)))
 
 
+def nearest(points: Array, others: Array) -> Array:
+    """The distance of each point [n, d] to the nearest of the others [m, d]: float32 [n]."""
+    rows = [np.sqrt(((row - others) ** 2).sum(axis=-1).min()) for row in points]
+    return np.array(rows, np.float32)
+
+
+def sliced_wasserstein(a: Array, b: Array, directions: int = 128) -> float:
+    """Sliced Wasserstein distance of as many points a as b, [n, d]: the mean over directions fixed by a seed."""
+    random = np.random.default_rng(0).normal(size=(a.shape[1], directions))
+    unit = random / np.linalg.norm(random, axis=0)
+    return float(np.mean(np.abs(np.sort(a @ unit, axis=0) - np.sort(b @ unit, axis=0))))
+
+
 def squared_error(predicted: Array, truth: Array) -> float:
     """Mean squared error, of any shape."""
     return float(np.mean((predicted.astype(np.float64) - truth.astype(np.float64)) ** 2))

@@ -57,3 +57,26 @@ def descents(prepared: Prepared, result: Evaluation, source: str) -> Figure | No
     landscape.set_ylabel("y")
     landscape.set_title("The function from below: the tips are its minima", loc="left")
     return figure
+
+
+def density(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
+    """The critic's contours with real points over them, beside those with generated ones; None without a critic."""
+    if "score" not in result.answers:
+        return None
+    made, score, ticks = (result.answers[name] for name in ("points", "score", "ticks"))
+    figure = Figure((9.2, 4.6), layout="constrained")
+    m = result.metrics
+    told = f"recall {m['recall']:.2f}, precision {m['precision']:.2f}"
+    for n, (title, points, colour) in enumerate(
+        ((source, prepared.test.inputs(slice(0, len(made))), SECOND), (f"generated: {told}", made, ACCENT)), 1
+    ):
+        axes = figure.add_subplot(1, 2, n)
+        axes.contourf(ticks, ticks, score, levels=16, cmap="Greys", alpha=0.45)
+        axes.contour(ticks, ticks, score, levels=16, colors=MUTED, linewidths=0.5)
+        axes.scatter(points[:, 0], points[:, 1], s=3, color=colour, alpha=0.5, linewidths=0)
+        axes.set_xlim(ticks[0], ticks[-1])
+        axes.set_ylim(ticks[0], ticks[-1])
+        axes.set_aspect("equal")
+        axes.set_title(title, loc="left")
+    figure.suptitle("The critic's score, darker where it takes points for real", fontsize=10)
+    return figure

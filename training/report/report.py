@@ -21,7 +21,7 @@ from ladle.training.evaluate import metrics
 from ladle.training.evaluate.evaluate import Evaluation
 from ladle.training.loop.checkpoint import Figures
 from ladle.training.report import pictures
-from ladle.training.report.numbers import descents, scatter
+from ladle.training.report.numbers import density, descents, scatter
 from ladle.training.report.style import ACCENT, INK, MUTED, SECOND, STYLE
 
 NOT_CURVES = ("epoch", "seconds", "learning_rate")
@@ -30,6 +30,7 @@ LISTED = 4
 """Classes whose IoU stands in a title."""
 MISTAKES = 15
 ANSWERED_TEXTS = 6
+FILTERED = 6
 
 
 def write(
@@ -221,6 +222,14 @@ def _samples(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     return _picture(image, title)
 
 
+def _filters(prepared: Prepared, result: Evaluation, source: str) -> Figure:
+    """Test images in the first column, each with what the filters make of it."""
+    images = np.asarray(prepared.dataset.test.x[:FILTERED])
+    columns = {"image": images, **result.answers}
+    title = f"{source}: {', '.join(columns)}"
+    return _picture(pictures.columns(*(stack[:FILTERED] for stack in columns.values())), title)
+
+
 def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     """Image, true mask and predicted mask of test images from the worst to the best."""
     images, truth = np.asarray(prepared.dataset.test.x), prepared.test.targets()
@@ -277,7 +286,8 @@ _BY_TASK: dict[Task, dict[str, Draw]] = {
     "classify": {"confusion.png": _confusion, "mistakes.png": _mistakes, "answers.png": _answers},
     "sentiment": {"confusion.png": _confusion, "mistakes.png": _text_mistakes},
     "reconstruct": {"reconstructions.png": _reconstructions},
-    "generate": {},
+    "generate": {"density.png": density},
     "segment": {"masks.png": _masks},
     "regress": {"scatter.png": scatter, "descents.png": descents},
+    "filter": {"filtered.png": _filters},
 }

@@ -38,7 +38,7 @@ FAMILIES = (
     Family(
         "By hand and dense",
         (
-            *("linear_regression", "logistic_regression", "himmelblau", "perceptron", "backprop_mlp"),
+            *("linear_regression", "logistic_regression", "himmelblau", "filters", "perceptron", "backprop_mlp"),
             *("tensor_mlp", "mlp", "custom_dense", "house_prices"),
         ),
         "fit, classify, minimise",
@@ -76,7 +76,7 @@ FAMILIES = (
     ),
     Family(
         "Adversarial",
-        ("dcgan", "wgan", "wgan_gp"),
+        ("dcgan", "wgan", "wgan_gp", "toy_gan"),
         "generate images",
         (("wgan_gp", "fashion_mnist", "full"), ("dcgan", "fashion_mnist", "quick")),
     ),

@@ -30,8 +30,9 @@ CHOICE: Mapping[str, tuple[str, ...]] = {
     "sentiment": ("curves.png",),
     "segment": ("masks.png",),
     "reconstruct": ("reconstructions.png",),
-    "generate": ("samples.png",),
+    "generate": ("samples.png", "density.png"),
     "regress": ("descents.png", "scatter.png"),
+    "filter": ("filtered.png",),
 }
 """The pictures that show most of a task, the best first; else the curves are shown."""
 MANY_CLASSES = 20
@@ -139,13 +140,15 @@ def _initial(source: str) -> str:
 
 def page(entries: Sequence[Record], networks: Mapping[str, Entry], pictures: Mapping[str, str]) -> str:
     """The whole page. `pictures` has paths by network, relative to the page."""
-    quick = [entry for entry in entries if entry["preset"] == "quick"]
+    presets = {entry["preset"] for entry in entries}
+    by_preset = [entry for preset in presets for entry in newest(e for e in entries if e["preset"] == preset)]
     last = newest(entry for entry in entries if not own(entry))
     statements = {name: network.claims for name, network in networks.items() if network.claims}
     parts = [
         INTRODUCTION,
         "## Networks\n\n" + _table(entries),
-        "## Checks\n\nOf the runs with `--preset quick`.\n\n" + _checks(claims.check(statements, newest(quick))),
+        "## Checks\n\nOf the runs with `--preset quick`, if the statement names no other.\n\n"
+        + _checks(claims.check(statements, by_preset)),
         "## Published results\n\nWhat the preset `full` aims for, with its source.\n\n" + _published(entries, networks),
         "## Runs\n\n" + "\n".join(_run(entry, networks, pictures if entry in last else {}) for entry in entries),
     ]
@@ -256,6 +259,8 @@ def _caption(entry: Record) -> str:
         return "all test images with their answers"
     if "mended_squared_error" in entry["metrics"]:
         return "images, corrupted and mended"
+    if "sliced_wasserstein" in entry["metrics"]:
+        return "the critic's contours with real points, and with generated ones"
     return CAPTIONS.get(entry.get("task", ""), "metrics by epoch")
 
 
@@ -266,4 +271,5 @@ CAPTIONS = {
     "reconstruct": "images and their reconstructions",
     "generate": "samples",
     "regress": "predicted against true",
+    "filter": "images, sharpened, blurred, their edges, their Sobel gradients",
 }

@@ -87,7 +87,7 @@ def jobs(networks: Sequence[Network], arguments: argparse.Namespace) -> list[Job
     for network in networks:
         others = arguments.options - config.types(network.config).keys()
         job = Job(network.name, as_typed(arguments.actions, arguments, others))
-        if network.task in MEASURED_BY_FEATURES:
+        if network.task in MEASURED_BY_FEATURES and not network.takes:
             job.needs = extractors
         preset = config.preset_of(network, arguments.preset, arguments.config)
         job.expected = recorded.seconds(arguments.repository, network.name, preset)

@@ -203,7 +203,7 @@ def load(request: Request, assets: models.Assets | None = None) -> Prepared:
     if void >= 0 and "void" not in options:
         raise UsageError(f"{network.name}: --void is for your own masks, and {config.data} has none to leave out")
     more |= {"void": void} if void >= 0 else {}
-    if network.takes:
+    if network.takes == "table":
         more |= _table_options(config, assets)
     dataset = data.load(
         config.data,

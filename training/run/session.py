@@ -309,7 +309,7 @@ def _introduce(request: Request, prepared: Prepared, model: keras.Model, what: M
     sizes = ", ".join(f"{count:,} {split}" for split, count in source["splits"].items())
     marked = "SYNTHETIC, not real data: " if source["synthetic"] else ""
     say(fact("data", f"{marked}{source['name']} from {source['source']}; {sizes}"))
-    if request.network.takes:
+    if request.network.takes == "table":
         say(fact("columns", f"{len(dataset.columns or ())} to predict {prepared.config.target} from"))  # type: ignore[attr-defined]
         for note in source["notes"].split("; "):
             say(f"            {note}")

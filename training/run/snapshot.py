@@ -20,6 +20,7 @@ def snapshot(functions: Functions, prepared: Prepared) -> dict[str, Array]:
     predictions      classify: images with a green frame if right, a red one if wrong
     reconstructions  reconstruct: rows of images above rows of their reconstructions
     masks            segment: image, true mask, predicted mask
+    filters          filter: image, and what each filter makes of it
     samples          networks that generate; always from the same noise, so that epochs can be compared
     """
     shown = {}
@@ -36,6 +37,9 @@ def snapshot(functions: Functions, prepared: Prepared) -> dict[str, Array]:
         image, truth = part.inputs(slice(0, MAPS)), part.targets(slice(0, MAPS))
         predicted = functions("serving_default", image=image)["class_map"]
         shown["masks"] = pictures.columns(image, pictures.overlay(image, truth), pictures.overlay(image, predicted))
+    if prepared.task == "filter":
+        image = part.inputs(slice(0, MAPS))
+        shown["filtered"] = pictures.columns(image, *functions("serving_default", image=image).values())
     if "generate" in functions:
         shown["samples"] = pictures.grid(draw(functions, IMAGES))
     return shown

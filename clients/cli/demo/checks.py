@@ -20,6 +20,8 @@ SAMPLES = 4
 """Inputs from the test set that each model gets."""
 SHOWN = 3
 """Figures of the card in the headline."""
+VOID = 255
+"""Class id of mask pixels that do not count, as Ladle writes the masks of samples."""
 GENERATED = 16
 SEED = 7
 
@@ -154,6 +156,16 @@ def _reconstruct(subject: _Subject) -> None:
     _generate(subject)
 
 
+def _filter(subject: _Subject) -> None:
+    for sample in subject.samples():
+        found, took = subject.both(
+            partial(Client.filter, name=subject.name, image=subject.sample(sample["file"])),
+            lambda a, b: a.keys() == b.keys() and all(np.allclose(a[name], b[name], atol=1e-4) for name in a),
+        )
+        subject.answers.lines.append(f"filtered a test image: {', '.join(found)}  {took}")
+        subject.save(pictures.grid(np.stack(list(found.values())), columns=len(found)), f"{subject.name}.png")
+
+
 def _segment(subject: _Subject) -> None:
     shown: list[np.ndarray[Any, Any]] = []
     for sample in subject.samples():
@@ -174,8 +186,9 @@ def _segment(subject: _Subject) -> None:
 
 
 def _iou(prediction: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
-    """Mean over the classes of the truth, background aside, of intersection over union."""
+    """Mean over the classes of the truth, background aside, of intersection over union; VOID pixels do not count."""
     scores = []
+    prediction, truth = prediction[truth != VOID], truth[truth != VOID]
     for label in np.unique(truth[truth > 0]):
         union = (prediction == label) | (truth == label)
         scores.append(float(((prediction == label) & (truth == label)).sum() / union.sum()))
@@ -188,4 +201,5 @@ CHECKS: dict[str, Callable[[_Subject], None]] = {
     "generate": _generate,
     "reconstruct": _reconstruct,
     "segment": _segment,
+    "filter": _filter,
 }

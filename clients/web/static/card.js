@@ -5,7 +5,7 @@ import { bytes, count, el, figure, icon, meaning, metric } from "./dom.js";
 import { stateOf } from "./summary.js";
 
 const FOLDED = 20; // more classes are folded away, with a search
-const WIDE = ["curves.png", "samples.png", "reconstructions.png", "masks.png"];
+const WIDE = ["curves.png", "samples.png", "reconstructions.png", "filtered.png", "masks.png"];
 
 export function card(model) {
   const written = model.card;

@@ -8,6 +8,7 @@ import { explore, interpolate, MOST_SLIDERS } from "./latent.js";
 import { neighbours } from "./neighbours.js";
 import { minimise } from "./minimise.js";
 import { regress } from "./regress.js";
+import { filter } from "./filter.js";
 import { segment } from "./segment.js";
 import { sentiment } from "./sentiment.js";
 import { traffic } from "./traffic.js";
@@ -21,6 +22,7 @@ export const VIEWS = {
   segment: { title: "Segment", panel: segment },
   generate: { title: "Generate", panel: generate },
   reconstruct: { title: "Reconstruct", panel: reconstruct },
+  filter: { title: "Filter", panel: filter },
   explore: { title: "Latent space", panel: explore, when: ({ verbs, latent }) => verbs.includes("generate") && latent && latent.dim <= MOST_SLIDERS },
   interpolate: { title: "Interpolate", panel: interpolate },
   gradients: { title: "Gradients", panel: gradients, when: hasGradients },

@@ -1,4 +1,4 @@
-"""The verbs for images: :classify, :segment, :reconstruct."""
+"""The verbs for images: :classify, :segment, :reconstruct, :filter."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ PICTURE = {
     "picture": one_of("overlay", "mask", "truth", default="overlay", about="what a PNG shows"),
     "opacity": number(0, 1, 0.5, "of the mask over the image in a PNG"),
 }
+FILTERED = obj({"name": string(), "image": PNG_BASE64})
 CLASS = {"label": string(), "class_id": integer(0), "probability": nullable(number(0, 1))}
 
 
@@ -71,8 +72,8 @@ class ImageVerbs(Verb):
                 PICTURE,
                 self.images_body(PICTURE, truth),
                 has_picture=True,
-                about="`truth` is a grey image whose pixels are class ids. With it, or for a sample with a mask, "
-                "the response has the IoU.",
+                about="`truth` is a grey image whose pixels are class ids; those of 255 do not count. With "
+                "it, or for a sample with a mask, the response has the IoU.",
             ),
             self.route(
                 "reconstruct",
@@ -82,6 +83,15 @@ class ImageVerbs(Verb):
                 code,
                 self.images_body(code),
                 has_picture=True,
+            ),
+            self.route(
+                "filter",
+                "What each filter makes of each image",
+                self.filter,
+                {"results": array(obj({"width": integer(1), "height": integer(1), "filtered": array(FILTERED)}))},
+                {},
+                self.images_body({}),
+                about="The filters come in the order of their names.",
             ),
         ]
 
@@ -155,6 +165,19 @@ class ImageVerbs(Verb):
         ]
         return asked.result(results=results)
 
+    def filter(self, request: ParsedRequest, name: str) -> Json:
+        asked = ModelRequest(self.backend, name, "filter", request.options.get("version"))
+        images, _ = self._images(request, name)
+        images = [shrink(image, self.config.max_side) for image in images]
+        found = asked.call(lambda model, options: asked.client.filter(name, _sent(model, images), **options))
+        results = []
+        for i in range(len(images)):
+            drawn = {key: pictures.to_image(np.asarray(filtered[i])) for key, filtered in found.items()}
+            width, height = next(iter(drawn.values())).size
+            shown = [{"name": key, "image": encode(picture)} for key, picture in drawn.items()]
+            results.append({"width": width, "height": height, "filtered": shown})
+        return asked.result(results=results)
+
     def _images(self, request: ParsedRequest, name: str) -> tuple[list[Upload], Json | None]:
         """The images of a request; and if it names a sample, the sample's entry in the list of samples."""
         most, max_pixels = self.config.max_images, self.config.max_pixels
@@ -165,14 +188,14 @@ class ImageVerbs(Verb):
 
     def _truth(self, request: ParsedRequest, name: str, sample: Mapping[str, Any] | None) -> Array | None:
         """Class ids [h, w] of the request's truth, or of the sample's mask."""
-        data = None
+        data, of_sample = None, False
         if "truth" in request.json:
             data = from_base64(request.json["truth"], "truth")
         elif request.files.get("truth"):
             data = request.files["truth"][0]
         elif sample and sample.get("mask"):
-            data = self.sample(sample["mask"], name)[1]
-        return None if data is None else masks.read(decode(data, self.config.max_pixels).picture)
+            data, of_sample = self.sample(sample["mask"], name)[1], True
+        return None if data is None else masks.read(decode(data, self.config.max_pixels).picture, of_sample)
 
 
 def _classes(found: Classification, top: int) -> dict[str, Any]:
@@ -267,7 +290,7 @@ def _drawn(options: Mapping[str, Any], image: Image.Image, class_map: Array, tru
     if options["picture"] == "truth":
         if truth is None:
             raise Problem(422, "Got no truth; send one as `truth`, or a sample that has a mask.")
-        class_map = truth
+        class_map = masks.bare(truth)
     return pictures.overlay(image, class_map, options["opacity"])
 
 

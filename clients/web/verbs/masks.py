@@ -15,6 +15,8 @@ from ladle.clients.web.verbs.base import PNG_BASE64, encode
 from ladle.clients.wire.arrays import Array
 
 MAX_ID = 255
+VOID = 255
+"""Class id of pixels of a truth that do not count, as Ladle writes the masks of samples."""
 _CLASS = {"class_id": integer(0), "label": string()}
 _IOU = obj({"mean": number(0, 1), "classes": array(obj({**_CLASS, "iou": number(0, 1)}))})
 RESULT = obj(
@@ -30,8 +32,10 @@ RESULT = obj(
 )
 
 
-def read(picture: Image.Image) -> Array:
-    """Class ids int64 [h, w]: the pixels of a grey or palette image. If all are 0 or 255, 255 means class 1.
+def read(picture: Image.Image, of_sample: bool = False) -> Array:
+    """Class ids int64 [h, w]: the pixels of a grey or palette image. Pixels of 255 are VOID: they do not count.
+
+    If all pixels of a caller's mask are 0 or 255, 255 means class 1, as drawing programs save masks.
 
     Problem 422: a colour image, or ids above MAX_ID.
     """
@@ -44,7 +48,7 @@ def read(picture: Image.Image) -> Array:
     ids = ids.astype(np.int64)
     if not 0 <= ids.min() <= ids.max() <= MAX_ID:
         raise Problem(422, f"truth: got class ids from {ids.min()} to {ids.max()}; expected 0 to {MAX_ID}.")
-    return ids // MAX_ID if set(np.unique(ids)) == {0, MAX_ID} else ids
+    return ids // MAX_ID if not of_sample and set(np.unique(ids)) == {0, MAX_ID} else ids
 
 
 def fitted(truth: Array, shape: Sequence[int]) -> Array:
@@ -60,14 +64,24 @@ def fitted(truth: Array, shape: Sequence[int]) -> Array:
 
 
 def iou(class_map: Array, truth: Array, labels: Sequence[str]) -> dict[str, Any]:
-    """Intersection over union of each class that occurs. The mean leaves out the background, class 0."""
+    """Intersection over union of each class that occurs. The mean leaves out the background, class 0.
+
+    Pixels whose truth is VOID do not count, whatever the map says of them.
+    """
     rows = []
+    counts = truth != VOID
+    class_map, truth = class_map[counts], truth[counts]
     for class_id in np.union1d(class_map, truth).tolist():
         found, true = class_map == class_id, truth == class_id
         share = float((found & true).sum() / (found | true).sum())
         rows.append({"class_id": class_id, "label": label(class_id, labels), "iou": share})
     counted = [row["iou"] for row in rows if row["class_id"] > 0] or [1.0]
     return {"mean": float(np.mean(counted)), "classes": rows}
+
+
+def bare(truth: Array) -> Array:
+    """A truth to draw: VOID pixels have no colour, as the background has none."""
+    return np.where(truth == VOID, 0, truth)
 
 
 def result(class_map: Array, labels: Sequence[str], truth: Array | None) -> dict[str, Any]:
@@ -89,7 +103,7 @@ def result(class_map: Array, labels: Sequence[str], truth: Array | None) -> dict
         "classes": classes,
         "mask": encode(pictures.mask(class_map)),
         "overlay": encode(pictures.colour_mask(class_map)),
-        "truth": None if truth is None else encode(pictures.colour_mask(truth)),
+        "truth": None if truth is None else encode(pictures.colour_mask(bare(truth))),
         "iou": None if truth is None else iou(class_map, truth, labels),
     }
 

@@ -117,6 +117,7 @@ def test_segment_writes_the_overlay_and_the_raw_mask(
     [
         pytest.param(["segment", "unet", "{image}"], "picture-mask.png", id="segment"),
         pytest.param(["reconstruct", "vae", "{image}"], "picture-vae.png", id="reconstruct"),
+        pytest.param(["filter", "filters", "{image}"], "picture-filters.png", id="filter"),
         pytest.param(["reconstruct", "vae", "-"], "stdin-vae.png", id="reconstruct-stdin"),
         pytest.param(["interpolate", "vae", "{image}", "-"], "vae-interpolation.png", id="interpolate-stdin"),
         pytest.param(["generate", "vae", "--output", "new.jpg"], "new.jpg", id="jpeg"),
@@ -206,6 +207,16 @@ def test_reconstruct_shows_the_noisy_input_between_image_and_copy(ask: Ask, imag
     assert (tmp_path / "three.png").read_bytes() != first
 
 
+def test_filter_draws_the_image_and_what_each_filter_makes_of_it(ask: Ask, image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "three.png"
+    assert "image, half, negative\n" in ask("filter", "filters", image, "--output", output)
+    tiles = [tile.mean() for tile in np.array_split(np.asarray(Image.open(output)).astype(float), 3, axis=1)]
+    assert tiles[1] == pytest.approx(tiles[0] / 2, abs=2)
+    assert tiles[2] == pytest.approx(255 - tiles[0], abs=6)
+    told = json.loads(ask("filter", "filters", image, "--output", output, "--json"))
+    assert told["filtered"] == ["half", "negative"]
+
+
 def test_neighbours_prints_words_with_their_cosines(ask: Ask) -> None:
     said = ask("neighbours", "sentiment_lstm", "good", "dull", "-n", "2")
     assert [line.split()[0] for line in said.splitlines()] == ["good", "fine", "great", "dull", "fine", "great"]
@@ -252,6 +263,7 @@ def test_metadata_lists_the_verbs_of_a_model(ask: Ask) -> None:
     [
         pytest.param(["generate", "lenet5"], "it answers `ladle classify`", id="generate"),
         pytest.param(["reconstruct", "lenet5", "picture.png"], "it answers `ladle classify`", id="reconstruct"),
+        pytest.param(["filter", "unet", "picture.png"], "it answers `ladle segment`", id="filter"),
         pytest.param(["regress", "bowl", "1,2"], "it answers `ladle minimise`", id="regress"),
         pytest.param(["minimise", "linear_regression", "1"], "it answers `ladle regress`", id="minimise"),
         pytest.param(["neighbours", "second_opinion", "x"], "it answers `ladle sentiment`", id="neighbours"),

@@ -51,6 +51,7 @@ def test_every_method_answers_as_the_blocking_one_does(target: str, tmp_path: Pa
         ("classify_many", ("lenet5", [GREY, GREY])),
         ("segment", ("unet", path)),
         ("reconstruct", ("vae", path)),
+        ("filter", ("filters", path)),
         ("encode", ("vae", path)),
         ("decode", ("vae", [0.5, 1.5])),
         ("interpolate", ("vae", GREY, path, 5)),

@@ -21,6 +21,7 @@ from ladle.clients.transport import base
 from ladle.clients.web import Config, create_app
 from ladle.clients.web.uploads import Upload
 from ladle.clients.web.verbs import masks, texts
+from ladle.clients.web.verbs.base import PIXEL
 from ladle.clients.web.verbs.codes import between
 from ladle.clients.web.verbs.images import request_groups
 from ladle.clients.wire.philox import stateless_normal
@@ -146,6 +147,17 @@ def test_segment_compares_with_an_uploaded_truth(web: FlaskClient, side: int, va
 )
 def test_a_truth_that_does_not_fit_is_refused(web: FlaskClient, truth: Any, said: str) -> None:
     assert said in ask(web, "unet:segment", {"image": grey(LEFT), "truth": grey(truth)}, 422)["detail"]
+
+
+def test_void_pixels_of_a_truth_do_not_count_and_are_drawn_bare(web: FlaskClient) -> None:
+    truth = np.zeros((8, 8), np.uint8)
+    truth[:, 4:6], truth[:, 6:] = 1, 255  # the image's right half is nucleus; of its last columns nobody knows
+    [result] = ask(web, "unet:segment", {"image": grey(LEFT), "truth": grey(truth)})["results"]
+    assert [(row["class_id"], row["iou"]) for row in result["iou"]["classes"]] == [(0, 1.0), (1, 1.0)]
+    assert picture(result["truth"])[0, :, 3].tolist() == [0] * 4 + [255] * 2 + [0] * 2
+    unknown = Image.fromarray(np.where(truth == 1, 0, truth))  # of background and void alone, such as a sample's mask
+    assert np.unique(masks.read(unknown, of_sample=True)).tolist() == [0, 255]
+    assert masks.iou(np.zeros((8, 8), int), np.full((8, 8), 255), ["background"]) == {"mean": 1.0, "classes": []}
 
 
 def test_a_png_shows_overlay_mask_or_truth(web: FlaskClient) -> None:
@@ -290,6 +302,15 @@ def test_reconstruct_returns_codes_and_sends_a_batch_as_one_request(web: FlaskCl
     assert [result["code"] for result in results] == [None, None]
     results = ask(web, "vae:reconstruct", {"images": images, "with_codes": True})["results"]
     assert np.allclose([result["code"] for result in results], [[0, 0], [1, 1]])
+
+
+def test_filter_answers_an_image_of_each_filter(web: FlaskClient) -> None:
+    [result] = ask(web, "filters:filter", {"image": PIXEL})["results"]
+    assert [each["name"] for each in result["filtered"]] == ["half", "negative"]
+    black, white = (picture(each["image"]) for each in result["filtered"])
+    assert black.max() == 0
+    assert white.min() == 255
+    assert "does not answer :filter" in ask(web, "lenet5:filter", {"image": PIXEL}, 404)["detail"]
 
 
 def test_neighbours_of_a_word(web: FlaskClient) -> None:

@@ -88,6 +88,7 @@ MODELS = {
     ":generate": "vae",
     ":interpolate": "vae",
     ":reconstruct": "vae",
+    ":filter": "filters",
     ":regress": "linear_regression",
     ":minimise": "bowl",
     ":predict": "linear_regression",

@@ -85,9 +85,16 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # One for each task; tests/test_networks.py exports all.
-@pytest.mark.parametrize("name", ["lenet5", "sentiment_lstm", "unet", "vae", "wgan_gp"])
-def test_a_network_exports_all_of_its_signatures(name: str, tmp_path: Path) -> None:
-    arguments = given(models.get(name))
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        *((name, {}) for name in ("lenet5", "sentiment_lstm", "unet", "vae", "wgan_gp")),
+        ("fcn8s", {"decoder": "unpool"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value.values()),
+)
+def test_a_network_exports_all_of_its_signatures(name: str, overrides: dict[str, Any], tmp_path: Path) -> None:
+    arguments = given(models.get(name), **overrides)
     version = export(**arguments, repository=tmp_path)
     assert version == tmp_path / name / "1"
     content = card.read(version)

@@ -250,7 +250,7 @@ def reached(*records: dict[str, Any]) -> dict[str, bool | None]:
         pytest.param(
             [record("wgan_gp", validation={"gradient_norm": 0.95})],
             [record("wgan_gp", validation={"gradient_norm": 0.5})],
-            "critic's gradient",
+            "`wgan_gp`: the norm of the critic's gradient",
             id="slope",
         ),
         pytest.param(
@@ -271,6 +271,22 @@ def reached(*records: dict[str, Any]) -> dict[str, bool | None]:
             "`autoencoder`: better than every baseline",
             id="PCA",
         ),
+        pytest.param(
+            [record("lenet5", config={"height": 28, "width": 28, "channels": 1, "num_classes": 10})],
+            [
+                record(
+                    "lenet5", parameters=335_114, config={"height": 28, "width": 28, "channels": 1, "num_classes": 10}
+                )
+            ],
+            "dense layers of 256, 256, 256",
+            id="weights",
+        ),
+        pytest.param(
+            [record("lenet5", preset="mnist", data="own_mnist", metrics={"accuracy": 0.993})],
+            [record("lenet5", preset="mnist", data="own_mnist", metrics={"accuracy": 0.99})],
+            "at least 0.992 (--preset mnist)",
+            id="mnist",
+        ),
         pytest.param([record("mlp")], [record("mlp", metrics={"accuracy": 0.86})], "`mlp`: accuracy", id="accuracy"),
     ],
 )
@@ -283,6 +299,22 @@ def test_a_claim_is_reached_or_not_as_measured(
     assert about(good) == [True]
     assert about(bad) == [False]
     assert about([]) == [None]
+
+
+def test_the_numbers_of_weights_are_those_of_the_notes() -> None:
+    def found(name: str, config: dict[str, Any]) -> list[str]:
+        claims = {name: models.get(name).claims}
+        return [checked.found for checked in check(claims, [record(name, config=config)]) if checked.reached]
+
+    digits = {"height": 28, "width": 28, "channels": 1, "num_classes": 10}
+    assert "61,706 against 335,114" in found("lenet5", digits)
+    assert "69,632 against 589,824 at 256 channels" in found("resnet50", {"filters": [64]})
+    assert "27C² = 27, 49C² = 49 at C = 1" in found("vgg13", {"filters": [1]})
+    [whole, without] = next(
+        each for each in found("googlenet", {"height": 32, "width": 32}) if "against" in each
+    ).split(" against ")
+    assert whole == "5,997,962"
+    assert int(without.replace(",", "")) > 4 * 5_997_962
 
 
 def test_accuracy_on_other_data_checks_no_claim() -> None:

@@ -137,6 +137,32 @@ def starts(seed: int, *, count: int = 200) -> Contents:
     return Contents(*deal(x, y, seed), None, f"points in a square, drawn with seed {seed}", ("x", "y"))
 
 
+def ring(seed: int, *, count: int = 100_000) -> Contents:
+    """Eight Gaussians on a circle of radius 1, each with deviation 0.05. x float32 [n, 2]."""
+    random = np.random.default_rng([seed, 7])
+    angle = random.integers(0, 8, count) * (np.pi / 4)
+    return _points(random, np.stack([np.cos(angle), np.sin(angle)], axis=1), 0.05, seed, "eight Gaussians")
+
+
+def grid(seed: int, *, count: int = 100_000) -> Contents:
+    """25 Gaussians on a grid from -1 to 1, each with deviation 0.03. x float32 [n, 2]."""
+    random = np.random.default_rng([seed, 8])
+    return _points(random, random.integers(-2, 3, (count, 2)) / 2, 0.03, seed, "25 Gaussians")
+
+
+def roll(seed: int, *, count: int = 100_000) -> Contents:
+    """A Swiss roll seen from above: a spiral with deviation 0.03. x float32 [n, 2]."""
+    random = np.random.default_rng([seed, 9])
+    turn = 1.5 * np.pi * (1 + 2 * random.random(count))
+    spiral = np.stack([turn * np.cos(turn), turn * np.sin(turn)], axis=1) / 14
+    return _points(random, spiral, 0.03, seed, "a Swiss roll")
+
+
+def _points(random: np.random.Generator, centres: Array, deviation: float, seed: int, what: str) -> Contents:
+    x = (centres + random.normal(0, deviation, centres.shape)).astype(np.float32)
+    return Contents(*deal(x, None, seed), None, f"{what}, deviation {deviation:g}, drawn with seed {seed}", ("x", "y"))
+
+
 def _entry(name: str, kind: Kind, description: str, generate: object) -> Entry:
     return Entry(
         name=name,
@@ -158,4 +184,7 @@ DATASETS = [
     _entry("synthetic_table", "table", "a linear function with noise", table),
     _entry("synthetic_line", "table", "a hundred points near a line", line),
     _entry("synthetic_starts", "table", "start points for a descent in the plane", starts),
+    _entry("synthetic_ring", "points", "eight Gaussians on a circle", ring),
+    _entry("synthetic_grid", "points", "25 Gaussians on a grid", grid),
+    _entry("synthetic_roll", "points", "a Swiss roll", roll),
 ]

@@ -249,6 +249,18 @@ def perceptron(tiny: Any) -> Any:
     )
 
 
+def filters(tiny: Any) -> Any:
+    """Half of an image, and its negative."""
+    image = {"image": ("float32", [-1, 2, 2, 1])}
+    answer = {"half": image["image"], "negative": image["image"]}
+    nodes = [
+        helper.make_node("Mul", ["image", "share"], ["half"]),
+        helper.make_node("Sub", ["one", "image"], ["negative"]),
+    ]
+    graph = tiny.onnx_model(nodes, image, answer, {"share": np.float32(0.5), "one": np.float32(1)})
+    return tiny.Model({"serving_default": tiny.Signature(image, answer)}, {"model.onnx": graph})
+
+
 def describe(folder: Path, samples: list[dict[str, Any]], pictures: dict[str, Any] | None = None, **card: Any) -> None:
     """Complete an exported version with what its card and its samples tell."""
     path = folder / "assets.extra" / "card.json"
@@ -286,6 +298,7 @@ def fill(home: Path, tiny: Any) -> None:
     describe(perceptron(tiny).write(home / "perceptron", 1), labelled, corners, **described)
     describe(painter(tiny).write(home / "painter", 1), [], task="generate", description="Noise.")
     describe(autoencoder(tiny).write(home / "autoencoder", 1), labelled, corners, task="reconstruct")
+    describe(filters(tiny).write(home / "filters", 1), labelled, corners, task="filter")
     half, left = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
     half[:, 8:], left[:, 4:] = 255, 1
     samples, labels = [{"file": "half.png", "mask": "mask.png"}], ["background", "light"]

@@ -22,6 +22,7 @@ READY = {  # what each view shows once it has its answer
     "segment": ".stage .layer",
     "generate": ".grid img",
     "reconstruct": ".pair img",
+    "filter": ".pair img",
     "explore": ".large img",
     "interpolate": ".way img",
     "regress": ".answer, .several",

@@ -326,6 +326,19 @@ def test_a_mask_lies_over_its_image_with_its_overlap_and_the_opacity_chosen(page
     assert page.one("button", "Download the mask").is_enabled()
 
 
+def test_an_image_is_filtered(page: Any) -> None:
+    page.open("models/filters")
+
+    def shown(*wanted: list[list[int]]) -> bool:
+        sources = page.sources(".pair img")
+        return len(sources) == 3 and [pixels(source).tolist() for source in sources[1:]] == list(wanted)
+
+    page.wait(lambda: shown([[128, 0], [0, 0]], [[0, 255], [255, 255]]))
+    assert [caption.text for caption in page.all(".pair figcaption")] == ["Sent", "half", "negative"]
+    page.all(".sample")[2].click()
+    page.wait(lambda: shown([[0, 0], [128, 0]], [[255, 255], [0, 255]]))
+
+
 def test_an_image_is_reconstructed(page: Any) -> None:
     page.open("models/autoencoder")
 
