@@ -32,7 +32,10 @@ class SegmentationConfig(OptimizerConfig, Config):
     width: int = option(64, "width of the example image in pixels; the network accepts any")
     channels: int = option(1, "1: grey, 3: colour")
     num_classes: int = option(1, "number of classes without the background, which is class 0")
-    standardize: bool = option(False, "scale each image to mean 0 and variance 1, for images with different exposure")
+    standardize: bool = option(
+        False, "scale each image, or crop of it, to mean 0 and variance 1, for images with different exposure"
+    )
+    logarithm: bool = option(False, "read the logarithm of grey levels, so that dim objects show as bright ones do")
     border_weight: float = option(4.0, "extra weight in the loss of pixels at an object's border")
     border_width: int = option(3, "distance in pixels from the border over which the extra weight fades")
     void: int = option(-1, "value of mask pixels that do not count in loss and metrics, such as 255; -1: all count")
@@ -153,8 +156,24 @@ class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):  # type: ignore[mi
         super().update_state(mask, logits, counts if sample_weight is None else counts * sample_weight)
 
 
+@keras.saving.register_keras_serializable("ladle")
+class Logarithm(keras.layers.Layer):  # type: ignore[misc]
+    """log(1 + level) of grey levels 0 to 255, given in [0, 1], scaled to [0, 1] again.
+
+    Unlike a standardized image, a pixel does not depend on what else is in the image: crops look as in training.
+    """
+
+    def call(self, image: tf.Tensor) -> tf.Tensor:
+        return tf.math.log1p(image / LEVEL) / tf.math.log1p(1 / LEVEL)
+
+    def compute_output_shape(self, image_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return image_shape
+
+
 def scaled(image: keras.KerasTensor, config: SegmentationConfig) -> keras.KerasTensor:
-    """The image as input of the layers: from [0, 1] to [-1, 1], or standardized."""
+    """The image as input of the layers: from [0, 1] to [-1, 1], or standardized; or its logarithm so."""
+    if config.logarithm:  # float32 even under mixed precision
+        image = Logarithm(dtype="float32", name="logarithm")(image)
     if config.standardize:  # float32 even under mixed precision
         return Standardize(dtype="float32", name="standardize")(image)
     return keras.layers.Rescaling(2.0, -1.0, name="scale")(image)
