@@ -49,9 +49,9 @@ def build(config: Config) -> keras.Model:
     """U-Net: a contracting path, an expanding path, and a skip at each size.
 
     Each of `depth` stages halves height and width and doubles the filters. The expanding path mirrors them and joins
-    the features of equal size. Differences from the paper: 'same' padding, so that mask and image have the same size,
-    a quarter of the filters, and batch normalisation. Images can have any height and width: the graph pads them to a multiple of 2**depth by
-    repeating the last row and column, and crops the logits.
+    the features of equal size. Differences from the paper: 'same' padding, so that mask and image have the same size, a
+    quarter of the filters, and batch normalisation. Images can have any height and width: the graph pads them to a
+    multiple of 2**depth by repeating the last row and column, and crops the logits.
 
     Input    image   float32 [b, h, w, c]  in [0, 1]
     Output   logits  float32 [b, h, w, num_classes + 1]  per pixel; channel 0 is background
