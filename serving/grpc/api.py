@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
@@ -41,7 +40,6 @@ _THREAD_FROM_BYTES = 2**18  # larger messages are parsed in a thread: many small
 _THREAD_FROM_STRINGS = 2**13  # of a tensor, the same
 _MAX_DETAILS = 1024  # characters, as TensorFlow Serving cuts them
 _METRIC_NAMES = {"Classification": "Classify", "Regression": "Regress"}
-_STATUS_CODES = {code: getattr(grpc.StatusCode, code) for code in NUMBERS if code != "OK"}
 
 
 class GrpcApi:
@@ -304,9 +302,9 @@ def _handler(
                 observer.end(observation, model, api, "OK", seconds)
             return message
         except ServingError as error:
-            code, details = _STATUS_CODES[error.code], error.message
+            code, details = error.code, error.message
         except DecodeError:
-            code, details = grpc.StatusCode.INVALID_ARGUMENT, f"the request is not a {kind.DESCRIPTOR.full_name}"
+            code, details = "INVALID_ARGUMENT", f"the request is not a {kind.DESCRIPTOR.full_name}"
         except asyncio.CancelledError:
             if metrics is not None:
                 metrics.request(_model_name(request), api, "GRPC", "CANCELLED", time.perf_counter() - start)
@@ -315,12 +313,12 @@ def _handler(
             raise
         except Exception:
             log.exception("%s", method.__name__)
-            code, details = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+            code, details = "INTERNAL", "internal error; the server's log has the details"
         model, seconds = _model_name(request), time.perf_counter() - start
         if metrics is not None:
-            metrics.request(model, api, "GRPC", code.name, seconds)
+            metrics.request(model, api, "GRPC", code, seconds)
         if observer is not None and observation is not None:
-            observer.end(observation, model, api, code.name, seconds)
+            observer.end(observation, model, api, code, seconds)
         raise StatusError(code, details if len(details) <= _MAX_DETAILS else details[:_MAX_DETAILS] + "...TRUNCATED")
 
     return answer

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from ladle.clients.wire import services
 from ladle.serving.errors import InvalidArgument, StartError
 from ladle.serving.grpc import reflection
-from ladle.serving.grpc.calls import StatusError
+from ladle.serving.grpc.calls import Handler, StatusError
 from ladle.serving.grpc.http2.application import Limits
 from ladle.serving.runtime.listening import (
     Keep,
@@ -123,7 +121,7 @@ async def start(settings: Settings, backend: str, methods: Methods, credentials:
     table = {service: _handlers(service, functions) for service, functions in methods.items()}
     if reflection.is_installed():
         info = reflection.Reflection(list(methods)).info
-        handler = grpc.stream_stream_rpc_method_handler(info)
+        handler = Handler(stream_stream=info)
         table |= {name: {"ServerReflectionInfo": handler} for name in reflection.NAMES}
     if backend == "native":
         return await _start_native(settings, table)
@@ -137,7 +135,13 @@ async def start(settings: Settings, backend: str, methods: Methods, credentials:
 
 def _handlers(service: str, functions: Mapping[str, Any]) -> dict[str, Any]:
     declared = services.methods(service)
-    return {name: services.wrapper(declared[name])(function) for name, function in functions.items()}
+    return {name: _handler(declared[name], function) for name, function in functions.items()}
+
+
+def _handler(method: services.Method, function: Any) -> Handler:
+    if method.client_streaming:
+        return Handler(stream_stream=function)
+    return Handler(unary_stream=function) if method.streaming else Handler(unary_unary=function)
 
 
 async def _start_native(settings: Settings, table: Methods) -> Any:
@@ -175,7 +179,7 @@ def _cannot_listen(where: str, error: OSError) -> StartError:
 
 
 async def _start_grpcio(settings: Settings, table: Methods, credentials: Any) -> Any:
-    import grpc.aio
+    import grpc.aio  # late: 20 MB that our own server does without
 
     limits = settings.limits
     arguments: dict[str, int | str] = {
@@ -238,7 +242,9 @@ class _GrpcioCalls:
         self.begun = 0
         self._traces = traces
 
-    def adapt(self, handler: Any) -> Any:
+    def adapt(self, handler: Handler) -> Any:
+        import grpc
+
         if handler.unary_unary is None:
             return _adapt_stream(handler, self._traces)
         method = handler.unary_unary
@@ -248,21 +254,23 @@ class _GrpcioCalls:
             try:
                 response: bytes = await method(payload, _read_context(context, self._traces))
             except StatusError as error:
-                await context.abort(error.code, error.details)
+                await context.abort(getattr(grpc.StatusCode, error.code), error.details)
             return response
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-def _adapt_stream(handler: Any, traces: bool) -> Any:
-    method = handler.unary_stream or handler.stream_stream
+def _adapt_stream(handler: Handler, traces: bool) -> Any:
+    import grpc
+
+    method: Any = handler.unary_stream or handler.stream_stream
 
     async def answer(request: Any, context: Any) -> AsyncIterator[bytes]:
         try:
             async for response in method(request, _read_context(context, traces)):
                 yield response
         except StatusError as error:
-            await context.abort(error.code, error.details)
+            await context.abort(getattr(grpc.StatusCode, error.code), error.details)
 
     make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
     return make(answer)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
-
-import grpc
 
 from ladle.serving.telemetry.observation import Observation
 from ladle.serving.telemetry.tracing import TraceContext
@@ -42,10 +40,22 @@ Method = Callable[[Any, CallContext], Awaitable[Answer]]
 """Takes a parsed request. Raises ServingError."""
 
 
-class StatusError(Exception):
-    """Ends a call with a status other than OK. Raised by methods; both servers send it as it is."""
+class Handler(NamedTuple):
+    """A method on serialized messages: one of the three is set. grpcio's own handlers have the same attributes."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+    unary_unary: Callable[[bytes, CallContext], Awaitable[bytes]] | None = None
+    unary_stream: Callable[[bytes, CallContext], AsyncIterator[bytes]] | None = None
+    stream_stream: Callable[[AsyncIterator[bytes], CallContext], AsyncIterator[bytes]] | None = None
+
+    @property
+    def request_streaming(self) -> bool:
+        return self.stream_stream is not None
+
+
+class StatusError(Exception):
+    """Ends a call with a status other than OK, a name of `errors.NUMBERS`. Raised by methods; both servers send it."""
+
+    def __init__(self, code: str, details: str) -> None:
         super().__init__(details)
         self.code = code
         self.details = details

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
@@ -63,10 +62,10 @@ class Health:
             service = pb.HealthCheckRequest.FromString(payload).service
         except DecodeError:
             text = "the request is not a grpc.health.v1.HealthCheckRequest"
-            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
+            raise StatusError("INVALID_ARGUMENT", text) from None
         del payload  # a call that watches may last for days, and a request may have megabytes of unknown fields
         if self._watchers >= _MAX_WATCHERS:
-            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHERS} clients watch already")
+            raise StatusError("RESOURCE_EXHAUSTED", f"{_MAX_WATCHERS} clients watch already")
         self._watchers += 1
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll())

@@ -10,8 +10,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import grpc
-
 from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.application import Limits
 from ladle.serving.grpc.http2.connection import Connection
@@ -66,7 +64,7 @@ class _Call:
 class Server:
     """A gRPC server; the `Application` of its connections.
 
-    handlers            grpc.RpcMethodHandler by path, without serializers: unary, or with a stream of answers
+    handlers            `Handler` by path
     max_bytes           of one message, compressed and decompressed
     max_buffered_bytes  of the requests that are arriving, on all connections together, and of those that came
                         compressed, once unpacked, until they are answered
@@ -142,7 +140,7 @@ class Server:
     def on_headers(self, connection: Connection, stream: Stream, headers: Headers | None) -> None:
         if headers is None:
             text = f"headers are larger than {self._limits.header_bytes} bytes"
-            self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            self._fail(connection, stream, "RESOURCE_EXHAUSTED", text)
             return
         fields = dict(headers)
         content_type = fields.get(b"content-type", b"")
@@ -152,14 +150,14 @@ class Server:
             return
         handler = self._handlers.get(fields[b":path"])
         if handler is None:
-            self._fail(connection, stream, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            self._fail(connection, stream, "UNIMPLEMENTED", "Method not found!")
             return
         deadline = None
         if b"grpc-timeout" in fields:
             timeout_s = read_timeout(fields[b"grpc-timeout"])
             if timeout_s is None:
                 text = "got a malformed grpc-timeout; expected up to eight digits and one of H, M, S, m, u, n"
-                self._fail(connection, stream, grpc.StatusCode.INVALID_ARGUMENT, text)
+                self._fail(connection, stream, "INVALID_ARGUMENT", text)
                 return
             deadline = stream.last_progress + timeout_s
         request_id = fields.get(b"x-request-id", b"").decode("latin-1")
@@ -185,10 +183,10 @@ class Server:
         length = int.from_bytes(call.body[1:5], "big") if size >= 5 else 0  # as announced, so refused before it is read
         if length > self._max_bytes or size > self._max_bytes + 5:
             text = f"Received message larger than max ({max(length, size - 5)} vs. {self._max_bytes})"
-            self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            self._fail(connection, stream, "RESOURCE_EXHAUSTED", text)
         elif self._buffered_bytes > self._max_buffered_bytes:
             text = "too many large requests arrive at once; try again later"
-            self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            self._fail(connection, stream, "RESOURCE_EXHAUSTED", text)
         elif call.messages is not None:
             self._queue_messages(connection, stream, call, call.messages)
             if is_last:
@@ -220,7 +218,7 @@ class Server:
             call.queued_bytes += len(message)
             if call.queued_bytes > _MAX_QUEUED_BYTES or messages.qsize() >= _MAX_QUEUED_MESSAGES:
                 text = "too many messages wait for their answers"
-                self._fail(connection, stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+                self._fail(connection, stream, "RESOURCE_EXHAUSTED", text)
                 return
             messages.put_nowait(message)
 
@@ -268,9 +266,9 @@ class Server:
 
     def _refuse_late(self, connection: Connection, stream: Stream, is_late: bool) -> None:
         if is_late:
-            self._fail(connection, stream, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            self._fail(connection, stream, "DEADLINE_EXCEEDED", "Deadline Exceeded")
         else:
-            self._fail(connection, stream, grpc.StatusCode.UNAVAILABLE, "the server is overloaded; retry later")
+            self._fail(connection, stream, "UNAVAILABLE", "the server is overloaded; retry later")
 
     async def _run_compressed(self, connection: Connection, call: _Call, body: bytes | bytearray) -> bytes:
         check_message(body, call.encoding)
@@ -299,7 +297,7 @@ class Server:
 
     def _expire(self, connection: Connection, stream: Stream) -> None:
         if stream.call is not None:
-            self._fail(connection, stream, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            self._fail(connection, stream, "DEADLINE_EXCEEDED", "Deadline Exceeded")
 
     def _finish(self, connection: Connection, stream: Stream, task: eager_task.Pending) -> None:
         error = None if task.cancelled() else task.exception()
@@ -336,7 +334,7 @@ class Server:
             self._release(stream)
             connection.finish(stream, trailers)
 
-    def _fail(self, connection: Connection, stream: Stream, code: grpc.StatusCode, details: str) -> None:
+    def _fail(self, connection: Connection, stream: Stream, code: str, details: str) -> None:
         has_sent_headers = stream.call is not None and stream.call.has_sent_headers
         self.on_cancel(stream)
         trailers = encode_trailers(code, details)

@@ -7,7 +7,6 @@ import importlib.util
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import DecodeError
 
@@ -39,7 +38,7 @@ class Reflection:
                     request = kind.FromString(payload)
                 except DecodeError:
                     text = "the request is not a ServerReflectionRequest"
-                    raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
+                    raise StatusError("INVALID_ARGUMENT", text) from None
                 yield request
 
         async for response in servicer.ServerReflectionInfo(read(), context):

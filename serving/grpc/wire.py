@@ -5,29 +5,28 @@ from __future__ import annotations
 import logging
 import zlib
 
-import grpc
-
+from ladle.serving.errors import NUMBERS
 from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.hpack import encode
 
 log = logging.getLogger(__name__)
 
 
-def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
+def status_of(error: BaseException) -> tuple[str, str]:
     """Code and details for what a method raised. Anything but a StatusError is logged and becomes INTERNAL."""
     if isinstance(error, StatusError):
         return error.code, error.details
     log.error("a method failed", exc_info=error)
-    return grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+    return "INTERNAL", "internal error; the server's log has the details"
 
 
-def encode_trailers(code: grpc.StatusCode, details: str) -> bytes:
+def encode_trailers(code: str, details: str) -> bytes:
     """The header block that ends a failed call. gRPC percent-encodes the message, since HTTP/2 fields are ASCII."""
     text = b"".join(
         b"%c" % byte if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
         for byte in details.encode("utf-8", "replace")
     )
-    return encode([(b"grpc-status", b"%d" % code.value[0]), (b"grpc-message", text)])
+    return encode([(b"grpc-status", b"%d" % NUMBERS[code]), (b"grpc-message", text)])
 
 
 def read_message(body: bytes | bytearray, encoding: bytes, max_bytes: int) -> bytes:
@@ -38,7 +37,7 @@ def read_message(body: bytes | bytearray, encoding: bytes, max_bytes: int) -> by
     check_message(body, encoding)
     if len(body) > max_bytes + 5:
         text = f"Received message larger than max ({len(body) - 5} vs. {max_bytes})"
-        raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        raise StatusError("RESOURCE_EXHAUSTED", text)
     if not body[0]:
         return bytes(body[5:])
     return decompress(bytes(body[5:]), encoding, max_bytes)
@@ -47,10 +46,10 @@ def read_message(body: bytes | bytearray, encoding: bytes, max_bytes: int) -> by
 def check_message(body: bytes | bytearray, encoding: bytes) -> None:
     """StatusError when a body is not exactly one message, or is compressed in a way that is not known."""
     if len(body) < 5 or len(body) != 5 + int.from_bytes(body[1:5], "big") or body[0] > 1:
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "the request is not one whole message")
+        raise StatusError("INVALID_ARGUMENT", "the request is not one whole message")
     if body[0] and encoding not in (b"gzip", b"deflate"):
         name = encoding.decode("latin-1")
-        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Compression algorithm '{name}' is not known; use gzip")
+        raise StatusError("UNIMPLEMENTED", f"Compression algorithm '{name}' is not known; use gzip")
 
 
 def decompress(data: bytes, encoding: bytes, max_bytes: int) -> bytes:
@@ -60,10 +59,10 @@ def decompress(data: bytes, encoding: bytes, max_bytes: int) -> bytes:
         # The bound goes into zlib: a few kilobytes can hold gigabytes, which must not be made before they are refused.
         message = decompressor.decompress(data, max_bytes + 1)
     except zlib.error:
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "the compressed message is damaged") from None
+        raise StatusError("INVALID_ARGUMENT", "the compressed message is damaged") from None
     if len(message) > max_bytes:
         text = f"Received message larger than max ({len(message)} vs. {max_bytes}) once decompressed"
-        raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        raise StatusError("RESOURCE_EXHAUSTED", text)
     if not decompressor.eof:
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "the compressed message is damaged")
+        raise StatusError("INVALID_ARGUMENT", "the compressed message is damaged")
     return message

@@ -95,7 +95,7 @@ class Replica:
         try:
             return Outcome("OK", await self._methods[service][name](message, Call(deadline)))
         except StatusError as error:
-            return Outcome(error.code.name, error.details.encode())
+            return Outcome(error.code, error.details.encode())
         except ServingError as error:
             return Outcome(error.code, error.message.encode())
 
