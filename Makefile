@@ -8,7 +8,7 @@ APT_ROOT := $(shell command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] &&
 # Some machines set it. Each process would then compile TensorFlow's 2,000 imported files anew: 14 s of CPU for 4.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test slow bench chaos interop audit check-deploy manifests docs lint format lock clean browser
+.PHONY: help demo test slow bench bench-gpu chaos interop audit check-deploy manifests docs lint format lock clean browser
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ slow: $(READY)  ## the tests that really train, up to an hour
 bench: $(READY)  ## servers under load beside others, training beside Keras; QUICK=1 takes some minutes
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 	@$(BIN)/python -m benchmarks.training $(if $(QUICK),mlp lenet5 --rounds 1 --output /dev/null)
+
+bench-gpu: $(READY)  ## training and serving on a GPU; without one it says what it would need
+	@$(BIN)/python -m benchmarks.gpu $(if $(QUICK),--quick)
 
 # Node, nginx and HAProxy come from Debian, which starts both as services; npm and pip install the clients into build/interop.
 interop: $(READY)  ## run clients and proxies written by others against the server

@@ -1,6 +1,6 @@
 """One measurement of a training benchmark, in its own process: run it and print the times and peak memory as JSON.
 
-python -m benchmarks.fitting ours|keras|gru NAME STEPS
+python -m benchmarks.fitting ours|keras|gru NAME STEPS [PRECISION] [xla]     # the last two for `ours` alone
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def main() -> None:
         from ladle.training.loop import devices
 
         devices.start()
-    measurements: Mapping[str, Callable[[str, int], dict[str, Any]]] = {"ours": ours, "keras": keras_script, "gru": gru}
-    answer = measurements[kind](name, steps)
+    measurements: Mapping[str, Callable[[str, int], dict[str, Any]]] = {"keras": keras_script, "gru": gru}
+    given = sys.argv[4:6]
+    precision, xla = [*given, *["float32", ""][len(given) :]]
+    with devices.precision(precision):
+        answer = ours(name, steps, bool(xla)) if kind == "ours" else measurements[kind](name, steps)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({**answer, "peak_mb": peak_mb}))
 
@@ -46,7 +49,7 @@ def prepared(name: str, steps: int) -> tuple[Any, Any]:
     return network, request.load(request.compose(network, "quick", options, synthetic_if_missing=True))
 
 
-def ours(name: str, steps: int) -> dict[str, Any]:
+def ours(name: str, steps: int, xla: bool = False) -> dict[str, Any]:
     """Seconds of our training loop for the timed epoch, and of its input pipeline alone for the same batches."""
     from ladle.training.loop.fit import fit
     from ladle.training.loop.progress import Silent
@@ -63,7 +66,8 @@ def ours(name: str, steps: int) -> dict[str, Any]:
             began[0] = time.monotonic()
 
     with tempfile.TemporaryDirectory() as folder:
-        fit(network.build(ready.config), ready, Path(folder) / "checkpoint", meter=Watch(), after_epoch=after_epoch)
+        file, model = Path(folder) / "checkpoint", network.build(ready.config)
+        fit(model, ready, file, meter=Watch(), after_epoch=after_epoch, xla=xla)
     seconds = ended[0] - began[0]
     return {"steps": ready.steps, "seconds": seconds, "pipeline": pipeline(ready), "data": ready.dataset.name}
 

@@ -11,7 +11,14 @@ from ladle.clients.cli.doctor import build_parser as build_parser
 
 def main(arguments: Sequence[str]) -> int:
     """Check this machine; the exit code: 0, or 1 if something is broken."""
-    return doctor.main(arguments, data=_datasets, compare=_compare_engines)
+    return doctor.main(arguments, data=_datasets, compare=_compare_engines, device=_device)
+
+
+def _device() -> str:
+    """What ONNX Runtime can compute on. ModuleNotFoundError: it is not installed."""
+    from ladle.serving.servables.engines.device import described
+
+    return described()
 
 
 def _datasets() -> dict[str, bool]:

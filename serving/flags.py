@@ -113,6 +113,12 @@ FLAGS = [
             "processes that share the ports; each loads all models, and each has its own queues and limits (ours)",
         ),
         (
+            "share_weights",
+            True,
+            "workers map the weights of graphs of 1 MiB or more from one file in a folder below $TMPDIR, removed "
+            "at the end; false: each worker has its own (ours)",
+        ),
+        (
             "supervise",
             True,
             "with one worker: start the server again when a crash ends it or when it hangs; false: one process, which "
@@ -201,6 +207,12 @@ FLAGS = [
             "engine",
             "auto",
             "onnx: verified ONNX graphs only; tensorflow: SavedModels only; auto: the graph if there is one (ours)",
+        ),
+        (
+            "device",
+            "cpu",
+            "what ONNX Runtime computes on: cpu; cuda:0 and so on, which needs the wheel onnxruntime-gpu and NVIDIA's "
+            "driver; auto: cuda:0 if it can be used (ours)",
         ),
         (
             "enable_batching",

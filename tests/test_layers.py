@@ -34,7 +34,7 @@ ORDER = {
         wire calls http2""",
     "serving.rest": "api open_inference routes compression http json",
     "serving.servables": """
-        loader files engines warmup steps host servable examples matching saved_model latency
+        loader files engines warmup steps host servable examples matching saved_model shared_weights latency
         batching_parameters""",
     "training": """
         __main__ options convert check optimize run report export weights evaluate loop strings onnx store data quiet

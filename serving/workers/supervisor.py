@@ -27,6 +27,7 @@ from ladle.serving.repository.versions import View
 from ladle.serving.runtime.child_process import describe, environment
 from ladle.serving.runtime.cores import cpu_count
 from ladle.serving.runtime.listening import listen, reason, show_address
+from ladle.serving.servables import shared_weights
 from ladle.serving.telemetry.prometheus import requests_by_model
 from ladle.serving.workers.channel import Channel, ChannelClosed
 from ladle.serving.workers.crashes import Crashes
@@ -56,6 +57,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._cannot_start = threading.Event()
         self._signals = 0
+        self._shared: dict[str, str] = {}  # the environment variable of the folder in which workers share weights
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._workers: dict[int, Worker] = {}  # by slot, those that still load included
         try:
@@ -75,6 +77,13 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         ports = self._hold_ports()
+        with contextlib.ExitStack() as stack:
+            if self._options.share_weights:
+                self._shared = stack.enter_context(shared_weights.folder())
+            self._run(ports)
+        log.info("stopped")
+
+    def _run(self, ports: list[socket.socket]) -> None:
         keepers = [threading.Thread(target=self._keep, args=(slot,), daemon=True) for slot in range(1, self._count + 1)]
         for keeper in keepers:
             keeper.start()
@@ -91,7 +100,6 @@ class Supervisor:
             self._end_workers()
             for port in ports:
                 port.close()
-        log.info("stopped")
 
     @property
     def _count(self) -> int:
@@ -167,7 +175,10 @@ class Supervisor:
             inherited = [worker_end.fileno(), self._crashes.descriptor]
             command = [sys.executable, "-m", "ladle.serving.worker_command", *map(str, inherited), str(slot)]
             process = subprocess.Popen(
-                [*command, *self._arguments], pass_fds=inherited, start_new_session=True, env=environment()
+                [*command, *self._arguments],
+                pass_fds=inherited,
+                start_new_session=True,
+                env={**environment(), **self._shared},
             )
             connection = Connection(own_end.detach())
         operations: dict[str, Callable[..., Any]] = {

@@ -11,6 +11,7 @@ from typing import Any
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
 from ladle.serving.runtime.cores import cpu_count, process_count
 from ladle.serving.runtime.memory import total_bytes
+from ladle.serving.servables.engines import device
 from ladle.serving.servables.engines import tflite as tflite_engine
 from ladle.serving.servables.engines.isolated.engine import IsolatedEngine
 from ladle.serving.servables.engines.onnx import OnnxEngine
@@ -34,6 +35,7 @@ class EngineOptions:
     max_image_pixels     largest image that a step decodes, width times height; 0: any
     max_run_bytes        most memory that a run may need; 0: any
     tensorflow_process   TensorFlow runs in a process of its own
+    gpu                  the number of the GPU that ONNX Runtime uses; None: the CPU
     """
 
     kind: str = "auto"
@@ -44,6 +46,7 @@ class EngineOptions:
     max_image_pixels: int = MAX_IMAGE_PIXELS
     max_run_bytes: int = 0
     tensorflow_process: bool = False
+    gpu: int | None = None
 
     @property
     def tensorflow_run_bytes(self) -> int:
@@ -52,7 +55,10 @@ class EngineOptions:
 
 
 def engine_options(options: SimpleNamespace) -> EngineOptions:
-    """The options that the flags describe; InvalidArgument for an unknown engine."""
+    """The options that the flags describe.
+
+    InvalidArgument for an unknown engine or device, FailedPrecondition for a GPU that cannot be used.
+    """
     if options.engine not in KINDS:
         raise InvalidArgument(f"unknown --engine={options.engine}; expected one of {', '.join(KINDS)}")
     both = max(0, options.tensorflow_session_parallelism)
@@ -69,6 +75,7 @@ def engine_options(options: SimpleNamespace) -> EngineOptions:
         max_image_pixels=options.max_image_pixels,
         max_run_bytes=options.max_run_bytes if options.max_run_bytes >= 0 else share_of_memory(),
         tensorflow_process=options.tensorflow_process,
+        gpu=device.choose(options.device),
     )
 
 
@@ -131,5 +138,6 @@ def _open_onnx(folder: Path, signatures: Mapping[str, Any], options: EngineOptio
     card = read_card(folder)
     if card is None:
         return None
-    engine = OnnxEngine(folder, card, signatures, options.intra_op, options.max_image_pixels, options.max_run_bytes)
+    limits = options.max_image_pixels, options.max_run_bytes
+    engine = OnnxEngine(folder, card, signatures, options.intra_op, *limits, gpu=options.gpu)
     return engine if engine.plans else None

@@ -22,6 +22,7 @@ from ladle.serving.errors import DataLoss, InvalidArgument, ResourceExhausted, S
 from ladle.serving.runtime import paths, stopping
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.runtime.memory import total_bytes
+from ladle.serving.servables import shared_weights
 from ladle.serving.servables.engines import empty_inputs, large_runs, onnx_file, onnx_profile
 from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
 from ladle.serving.servables.engines.prober import background, prober
@@ -67,13 +68,17 @@ class OnnxEngine:
         threads: int = 0,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         max_run_bytes: int = 0,
+        gpu: int | None = None,
     ) -> None:
         """Load the graphs that the card lists as verified; DataLoss when a file is not the one that was verified.
 
         threads           of each run; 0: `tune` measures the best number
         max_image_pixels  largest image that a step decodes, width times height; 0: any
         max_run_bytes     most memory that a run may need; 0: any
+        gpu               the number of the GPU that the graphs run on; None: the CPU. FailedPrecondition: it cannot
         """
+        if gpu is not None:
+            self.name = f"ONNX Runtime (cuda:{gpu})"
         self._graphs: dict[str, Graph] = {}
         self.plans: dict[str, Plan] = {}
         verified = card.get("onnx") or {}
@@ -83,7 +88,7 @@ class OnnxEngine:
             if signature is None or not file or not (verified.get(file) or {}).get("parity"):
                 continue
             if file not in self._graphs:
-                self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads, max_run_bytes)
+                self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads, max_run_bytes, gpu)
             if _is_fed_by_numpy(self._graphs[file]):
                 plan = _plan(signature, entry, self._graphs[file], folder / "assets", max_image_pixels)
                 plan = _for_finite_inputs(plan) if verified[file].get("finite") else plan
@@ -197,7 +202,7 @@ def _is_fed_by_numpy(graph: Graph) -> bool:
     return all(tensor.type in NUMPY for tensor in (*graph.session.get_inputs(), *graph.session.get_outputs()))
 
 
-def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_bytes: int) -> Graph:
+def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_bytes: int, gpu: int | None) -> Graph:
     if Path(file).name != file:
         raise DataLoss(f"card.json names the graph {file!r}; expected a file name in the version's folder")
     path = folder / file
@@ -215,7 +220,10 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_byt
     except (OSError, ValueError):  # ValueError: an empty file, or no protobuf message
         raise DataLoss(f"card.json names the graph {file}, which cannot be read; export the version again") from None
     try:
-        graph = Graph(free or str(path), size_bytes, threads)
+        shared = None
+        if free is None and gpu is None and not others:
+            shared = shared_weights.share(path, str(sha256), size_bytes)
+        graph = Graph(free or str(path), size_bytes, threads, gpu, shared)
         graph.has_loops = not operations.isdisjoint(("Loop", "Scan"))
         if free is not None:
             graph.memory = RunMemory.of_elementwise(max_run_bytes, graph.outputs)
@@ -230,6 +238,8 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_byt
                 graph.measurement = Measurement(functools.partial(_measure, weakref.ref(graph), path, max_run_bytes))
                 background.add(graph.measurement)
         return graph
+    except ServingError:  # says what the GPU lacks
+        raise
     except Exception as error:
         log.error("%s: %s", path, error)
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None

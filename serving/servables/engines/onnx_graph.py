@@ -18,8 +18,11 @@ import onnxruntime
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.runtime.cores import Cores, cpu_count
+from ladle.serving.servables import shared_weights
+from ladle.serving.servables.engines import device
 from ladle.serving.servables.engines.run_memory import Measurement, RunMemory
 from ladle.serving.servables.latency import Latency, size_of
+from ladle.serving.servables.shared_weights import SharedGraph
 
 SLOW_S = 1e-3
 """Only graphs whose runs take longer are tried with more threads: waking a thread costs tens of microseconds."""
@@ -70,14 +73,23 @@ class Graph:
     wide    a session with more threads, for runs that find cores free; None when more threads gain nothing
     """
 
-    def __init__(self, source: str | bytes, size_bytes: int, threads: int = 0) -> None:
+    def __init__(
+        self,
+        source: str | bytes,
+        size_bytes: int,
+        threads: int = 0,
+        gpu: int | None = None,
+        shared: SharedGraph | None = None,
+    ) -> None:
         """ONNX Runtime's error when the graph cannot be loaded.
 
         size_bytes  of the graph with its weights
         threads     of each run; 0: one, until `tune` finds a better number
+        gpu         the number of the GPU that it runs on; None: the CPU. FailedPrecondition: it cannot
+        shared      the same graph prepared for all workers of the server, whose weights they share
         """
-        self.source, self._size_bytes = source, size_bytes
-        self.tuned = threads > 0
+        self.source, self._size_bytes, self._gpu, self._shared = source, size_bytes, gpu, shared
+        self.tuned = threads > 0 or gpu is not None  # threads of the CPU do not speed up a GPU
         self.smallest: int | None = None
         self.has_loops = False
         self.memory = RunMemory(0)
@@ -216,7 +228,13 @@ class Graph:
         # Waiting threads spin within a run, which is much quicker than sleeping. They must not spin after its end:
         # that would take the cores from other models and from the event loop.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        return onnxruntime.InferenceSession(self.source, options, providers=["CPUExecutionProvider"])
+        source = self.source
+        if self._shared is not None:
+            shared_weights.as_prepared(options)
+            source = str(self._shared.path)
+        session = onnxruntime.InferenceSession(source, options, providers=device.providers(self._gpu))
+        device.check(session, self._gpu)
+        return session
 
 
 def _measure(feed: Mapping[str, Array], *sessions: Any) -> list[float]:
