@@ -145,9 +145,12 @@ class Shadows:
                     return
                 copy = self._waiting.popleft()
                 self._waiting_bytes -= copy.size_bytes
-            while self._scheduler.waiting and not self._is_closed:
+            while self._scheduler.waiting and not self._is_closed and copy.servable.on_idle is None:
                 time.sleep(_PAUSE_S)
-            self._run(copy)
+            if copy.servable.on_idle is None:
+                self._run(copy)
+            else:  # the version is to be unloaded, and waits for its copies
+                self._metrics.shadow(copy.key, "dropped")
             done.append(copy.servable)
             del copy  # the thread waits for the next one, and must not keep the arrays of the last one meanwhile
 

@@ -45,6 +45,7 @@ def _fields(
         "model": model or None,
         "version": observation.version or None,
         "signature": observation.signature or None,
+        **({"arm": observation.arm[2]} if observation.arm is not None else {}),
         "status": code,
         "rows": observation.rows or None,
         "queue_ms": _milliseconds(observation.queue_s()),

@@ -221,9 +221,11 @@ def test_a_split_gives_the_same_id_the_same_version_over_every_protocol(
 
 
 def test_a_request_that_fails_counts_for_its_arm(routed: Callable[..., Any]) -> None:
-    server = routed({"half": {"split": {"default": {"stable": 100}}}})
+    server = routed({"half": {"split": {"default": {"stable": 100}}}}, "--access_log", "--log_format=json")
     assert server.send("POST", "/v1/models/half:predict", b'{"instances": ["no"]}')[0] == 400
     assert server.send("POST", "/v1/models/half/labels/none:predict", ROW)[0] == 400
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if '"message": "request"' in line]
+    assert [line.get("arm") for line in lines if line["method"] == "predict"] == ["stable", None]
     assert counts(server, "split_request_count", "arm", "status") == {("stable", "INVALID_ARGUMENT"): 1}
 
 
@@ -310,30 +312,49 @@ def test_a_busy_shadow_drops_copies_and_delays_nobody(routed: Callable[..., Any]
     server.stop(signal.SIGKILL)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_traffic_file_is_read_again_and_a_bad_one_changes_nothing(
-    routed: Callable[..., Any], tmp_path: Path, askers: Callable[[Any], Askers]
+    routed: Callable[..., Any], tmp_path: Path, askers: Callable[[Any], Askers], workers: int
 ) -> None:
-    server = routed({"half": {"split": {"default": {"stable": 100}}}}, "--model_config_file_poll_wait_seconds=0.05")
+    server = routed({"half": {"split": {"default": {"stable": 100}}}}, f"--workers={workers}")
     ask = askers(server)
     log = server.log.read_text
-    assert ask.rest() == 1
+
+    def answering() -> set[int]:
+        return {ask.rest() for _ in range(4 * workers)}  # each connection is of one of the workers
+
+    assert answering() == {1}
     write(tmp_path, {"half": {"split": {"default": {"canary": 90}}}})
     server.wait_for(lambda: "traffic not changed: " in log())
     assert 'traffic.json: half: the split "default" adds up to 90 %; expected 100' in log()
-    assert ask.rest() == 1
+    assert answering() == {1}
     write(tmp_path, {"half": {"split": {"default": {"9": 100}}}})
     server.wait_for(lambda: "version 9 of half does not answer requests yet" in log())
-    assert ask.rest() == 1
+    assert answering() == {1}
     write(tmp_path, {"half": {"split": {"default": {"stable": 0, "canary": 100}}}})
-    server.wait_for(lambda: "new traffic: half default: stable 0 %, canary 100 %" in log())
-    assert ask.rest() == 2
+    server.wait_for(lambda: answering() == {2})
+    assert "new traffic: half default: stable 0 %, canary 100 %" in log()
     os.remove(tmp_path / "traffic.json")
     server.wait_for(lambda: "cannot be read: No such file or directory" in log())
-    assert ask.rest() == 2
+    assert answering() == {2}
     write(tmp_path, {})
     server.wait_for(lambda: "new traffic: no splits and no shadows" in log())
     assert ask.rest(which="stable") == 1
-    assert ask.rest() == 2  # the newest
+    assert answering() == {2}  # the newest
+
+
+def test_the_log_warns_when_models_config_drops_a_label_that_a_split_names(
+    routed: Callable[..., Any], tmp_path: Path, askers: Callable[[Any], Askers]
+) -> None:
+    split = {"default": {"stable": 50, "canary": 50}}
+    server = routed({"half": {"split": split}}, "--model_config_file_poll_wait_seconds=0.05")
+    ask = askers(server)
+    assert {ask.rest(f"user-{i}") for i in range(12)} == {1, 2}
+    config = tmp_path / "models.config"
+    config.write_text(config.read_text().replace('version_labels { key: "canary" value: 2 }', ""))
+    told = 'of its splits get those requests: half: the split "default": half has no version label "canary"'
+    server.wait_for(lambda: told in server.log.read_text())
+    assert {ask.rest(f"user-{i}") for i in range(12)} == {1}
 
 
 def test_the_other_versions_take_over_the_share_of_one_that_is_gone(
