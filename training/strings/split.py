@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
-from tensorflow.python.framework import op_def_registry, tensor_util
+from tensorflow.python.framework import function_def_to_graph, op_def_registry, tensor_util
 
+from ladle.serving.servables.host.loops import BLOCKS
 from ladle.serving.servables.host.program import BETWEEN, BUILDERS, HOST, Program
 from ladle.serving.servables.host.shapes import OF_INTEGERS
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError
-from ladle.training.onnx.effects import called, data_of
+from ladle.training.onnx.effects import called, data_of, needed
 from ladle.training.strings.graph import Frozen, freeze, tensor_of
 
 _SOURCES = ("Placeholder", "PlaceholderWithDefault")
@@ -101,8 +102,10 @@ def _levels(frozen: Frozen) -> dict[str, int]:
     early: dict[str, bool] = {}  # whether the host could compute it before the core
     for name, node in nodes.items():
         inputs = [source for source, _ in frozen.sources(name)]
-        early[name] = _is_plain(node) or (_may_run_on_host(node) and all(early.get(each, False) for each in inputs))
-    must = {name for name, node in nodes.items() if _must_run_on_host(frozen, node)}
+        early[name] = _is_plain(node) or (
+            _may_run_on_host(node, frozen) and all(early.get(each, False) for each in inputs)
+        )
+    must = _with_their_lists(frozen, {name for name, node in nodes.items() if _must_run_on_host(frozen, node)})
     first: set[str] = set()
     waiting = [name for name in must if early[name]]
     while waiting:
@@ -119,12 +122,29 @@ def _levels(frozen: Frozen) -> dict[str, int]:
         level[name] = max([1, *(level.get(each, 0) for each in inputs)])
         if name in must:
             level[name] = 2
-        if level[name] == 2 and not _may_run_on_host(node):
+        if level[name] == 2 and not _may_run_on_host(node, frozen):
             what = "on text" if name in must else "after operations on text"
             raise NotConvertibleError(f"{node.op} ({node.name}) runs {what}, for which only TensorFlow has code")
         if level[name] == 1 and node.op in ("Placeholder",):
             raise NotConvertibleError(f"nothing gives a value to {name}")
     return level
+
+
+def _with_their_lists(frozen: Frozen, must: set[str]) -> set[str]:
+    """These nodes, and those that share a list of tensors with one of them: a graph and the host cannot."""
+    lists = [
+        (name, source)
+        for name in frozen.nodes
+        for source, index in frozen.sources(name)
+        if frozen.specs[source, index].dtype == tf.variant
+    ]
+    found, size = set(must), -1
+    while len(found) > size:
+        size = len(found)
+        for pair in lists:
+            if not found.isdisjoint(pair):
+                found.update(pair)
+    return found
 
 
 def _is_plain(node: Any) -> bool:
@@ -137,11 +157,36 @@ def _must_run_on_host(frozen: Frozen, node: Any) -> bool:
     made = [(node.name, index) for index in range(frozen.output_count(node.name))]
     sources = frozen.sources(node.name)
     has_strings = any(frozen.specs[tensor].dtype == tf.string for tensor in (*made, *sources))
-    return node.op in HOST or has_strings or any(source in frozen.tables for source, _ in sources)
+    of_strings = has_strings or _is_list_of_strings(node) or any(source in frozen.tables for source, _ in sources)
+    return node.op in HOST or of_strings or any(_is_on_text(frozen, name) for name in called(node))
 
 
-def _may_run_on_host(node: Any) -> bool:
-    """Whether the host has the operation, for the dtypes at hand."""
+def _is_list_of_strings(node: Any) -> bool:
+    return node.attr["element_dtype"].type == tf.string.as_datatype_enum if "element_dtype" in node.attr else False
+
+
+def _is_on_text(frozen: Frozen, name: str) -> bool:
+    """Whether a function of a loop or branch needs the host."""
+    function = next((each for each in frozen.library.function if each.signature.name == name), None)
+    return function is not None and any(
+        node.op in HOST
+        or _has_strings(node)
+        or _is_list_of_strings(node)
+        or any(_is_on_text(frozen, inner) for inner in called(node))
+        for node in function.node_def
+    )
+
+
+def _may_run_on_host(node: Any, frozen: Frozen) -> bool:
+    """Whether the host has the operation, for the dtypes at hand, and those of its functions."""
+    if node.op in BLOCKS:
+        names = [node.attr[key].func.name for key in BLOCKS[node.op][0]]
+        bodies = [each for each in frozen.library.function if each.signature.name in names]
+        return all(
+            inner.op == "Const" or inner.op in _NOTHING or _may_run_on_host(inner, frozen)
+            for body in bodies
+            for inner in body.node_def
+        )
     if node.op not in BUILDERS:
         return node.op in ("HashTableV2", "MutableHashTableV2", "HashTable", "MutableHashTable")
     if any(True for _ in called(node)):
@@ -244,14 +289,13 @@ def _program(
     for name, node in frozen.nodes.items():
         if name not in needed or name in frozen.tables or (node.op == "Identity" and (name, 0) not in labels):
             continue
-        attributes = _attributes(node)
-        try:
-            BUILDERS[node.op](attributes)
-        except (ValueError, KeyError, TypeError) as error:
-            raise NotConvertibleError(f"{node.op} ({name}): {error}") from error
         inputs = [label(tensor) for tensor in frozen.sources(name)]
         outputs = [own_label((name, n)) for n in range(frozen.output_count(name))]
-        operations.append(_operation(node.op, inputs, outputs, attributes))
+        if node.op in BLOCKS:
+            blocks = {key: _block(frozen, node.attr[key].func.name, constants) for key in BLOCKS[node.op][0]}
+            operations.append({**_operation(node.op, inputs, outputs, {}), "blocks": blocks})
+            continue
+        operations.append(_operation(node.op, inputs, outputs, _checked_attributes(node)))
     renamed = dict(extra or {})
     for alias, tensor in renamed.items():
         operations.append(_operation("Identity", [label(tensor)], [alias], {}))
@@ -259,6 +303,59 @@ def _program(
         return None
     adds = [names.of(tensor) for tensor in made if tensor[0] in needed] + list(renamed)
     return Program(list(reads), adds, operations, constants, tables)
+
+
+def _block(frozen: Frozen, name: str, constants: dict[str, np.ndarray]) -> dict[str, Any]:
+    """A function of a loop or branch as operations on the host; its constants are added to the program's."""
+    function = next(each for each in frozen.library.function if each.signature.name == name)
+    with tf.Graph().as_default():
+        body, flat = function_def_to_graph.function_def_to_graph_def(function)
+    arguments = [argument.name for argument in function.signature.input_arg]
+    nodes = {node.name: node for node in body.node}
+
+    def label(text: str) -> str:
+        source, index = tensor_of(text)
+        if nodes[source].op == "Const":
+            constants.setdefault(f"const/{name}/{source}", _constant(nodes[source]))
+            return f"const/{name}/{source}"
+        return f"{name}/{source}:{index}"
+
+    ends = [flat[function.ret[output.name]] for output in function.signature.output_arg]
+    operations = []
+    for each in needed(nodes, ends):
+        node = nodes[each]
+        if node.op == "Const" or node.op in _NOTHING or each in arguments:
+            continue
+        inputs = [label(text) for text in data_of(node)]
+        outputs = [f"{name}/{each}:{n}" for n in range(_output_count(node))]
+        if node.op in BLOCKS:
+            blocks = {key: _block(frozen, node.attr[key].func.name, constants) for key in BLOCKS[node.op][0]}
+            operations.append({**_operation(node.op, inputs, outputs, {}), "blocks": blocks})
+        else:
+            operations.append(_operation(node.op, inputs, outputs, _checked_attributes(node)))
+    reads = [f"{name}/{argument}:0" for argument in arguments]
+    return {"reads": reads, "operations": operations, "adds": [label(text) for text in ends]}
+
+
+def _output_count(node: Any) -> int:
+    """How many outputs a node has, by the definition of its operation."""
+    count = 0
+    for argument in op_def_registry.get(node.op).output_arg:
+        if argument.type_list_attr:
+            count += len(node.attr[argument.type_list_attr].list.type)
+        else:
+            count += node.attr[argument.number_attr].i if argument.number_attr else 1
+    return count
+
+
+def _checked_attributes(node: Any) -> dict[str, Any]:
+    """The attributes of an operation that the host can run with them; NotConvertibleError if it cannot."""
+    attributes = _attributes(node)
+    try:
+        BUILDERS[node.op](attributes)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotConvertibleError(f"{node.op} ({node.name}): {error}") from error
+    return attributes
 
 
 def _operation(op: str, inputs: list[str], outputs: list[str], attributes: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import json_format
 from PIL import Image
 
 from ladle.training.onnx.noise import hard, noise, not_finite
@@ -194,6 +195,11 @@ class Samples:
             return [base64.urlsafe_b64encode(text) for text in inner]
         if node.op in ("DecodeJpeg", "DecodePng", "DecodeImage"):
             return images(node.attr["channels"].i, ("PNG",) if node.op == "DecodePng" else ("PNG", "JPEG"))
+        if node.op == "DecodeBmp":
+            return images(node.attr["channels"].i, ("BMP",))
+        if node.op == "DecodeJSONExample":
+            inner = self._fitting((node.name, 0), depth + 1) or [tf.train.Example().SerializeToString()]
+            return [json_format.MessageToJson(tf.train.Example.FromString(each)).encode() for each in inner]
         if node.op == "DecodeRaw":
             size = tf.as_dtype(node.attr["out_type"].type).size
             return [self._random.bytes(4 * size) for _ in range(8)]
@@ -294,7 +300,7 @@ class Samples:
 
 
 def images(channels: int, kinds: Sequence[str] = ("PNG", "JPEG")) -> list[bytes]:
-    """PNG and JPEG files of a few sizes; grey ones if one channel is asked for."""
+    """Image files of a few sizes; grey ones if one channel is asked for."""
     random = np.random.default_rng(0)
     made = []
     for height, width in ((8, 8), (17, 23), (32, 16)):

@@ -1,4 +1,4 @@
-"""JPEG and PNG images, decoded as TensorFlow's operations do: uint8 [h, w, channels], one image at a time."""
+"""JPEG, PNG, BMP and GIF images, decoded as TensorFlow's operations do: uint8 [h, w, channels], one image at a time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ladle.serving.errors import InvalidArgument
 Attributes = Mapping[str, Any]
 Function = Callable[..., Any]
 
+_BMP_HEAD = 32
+_BMP_CHANNELS = ((1, 3), (1, 4), (3, 4), (4, 3))  # of a file, and those that are made of them
 MAX_PIXELS = "max_image_pixels"
 """The attribute that the server adds: the largest image to decode, width times height; 0 or missing: any."""
 
@@ -71,9 +73,53 @@ def _pixels(picture: Any, channels: int) -> Array:
     )
 
 
+def _decode_bmp(attributes: Attributes) -> Function:
+    """TensorFlow reads the head alone that it needs, and pixels of 8, 24 or 32 bits without a palette."""
+    channels, most = int(attributes.get("channels", 0)), int(attributes.get(MAX_PIXELS, 0))
+    if channels not in (0, 1, 3, 4):
+        raise ValueError(f"images with {channels} channels")
+
+    def decode(contents: Array) -> Array:
+        if contents.ndim:
+            raise InvalidArgument(f"contents must be scalar, got shape {list(contents.shape)}")
+        data = contents.item()
+        if channels == 1:
+            raise InvalidArgument("channels must be 0, 3 or 4 for BMP images, got 1")
+        if not data.startswith(b"BM"):
+            raise InvalidArgument(f"a string of {len(data)} bytes is not a BMP image")
+        if len(data) < _BMP_HEAD:
+            raise InvalidArgument(f"Incomplete bmp content, requires at least {_BMP_HEAD} bytes, got {len(data)} bytes")
+        start, width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (10, 18, 22))
+        own = int.from_bytes(data[28:30], "little", signed=True) // 8
+        if own not in (1, 3, 4):
+            raise InvalidArgument(f"Number of channels inherent in the image must be 1, 3 or 4, was {own}")
+        if channels not in (0, own) and (own, channels) not in _BMP_CHANNELS:
+            raise InvalidArgument(f"channels attribute {channels} does not match bits per pixel from file {own * 8}")
+        rows = abs(height)
+        if width <= 0 or rows == 0 or start < 0:
+            raise InvalidArgument(f"a BMP image has {width}×{height} pixels; expected at least one")
+        if 0 < most < width * rows:
+            raise InvalidArgument(f"an image has {width}×{rows} pixels; at most {most} are decoded")
+        stride = (own * width + 3) // 4 * 4
+        needed = start + rows * stride
+        if len(data) < needed:
+            raise InvalidArgument(f"Incomplete bmp content, requires at least {needed} bytes, got {len(data)} bytes")
+        read = np.frombuffer(data[start:needed], np.uint8).reshape(rows, stride)
+        pixels = read[:: 1 if height < 0 else -1, : width * own].reshape(rows, width, own)
+        pixels = pixels[:, :, [0] if own == 1 else [2, 1, 0, 3][:own]]
+        if own == 1 and channels > 1:
+            pixels = np.repeat(pixels, 3, -1)
+        if pixels.shape[-1] < channels:
+            pixels = np.concatenate([pixels, np.full((rows, width, 1), 255, np.uint8)], -1)
+        return np.ascontiguousarray(pixels[:, :, : channels or own])
+
+    return decode
+
+
 OPERATIONS: dict[str, Callable[[Attributes], Function]] = {
     "DecodeJpeg": _decode,
     # TensorFlow decodes a JPEG here, too, but with a faster transform that has other values.
     "DecodePng": lambda attributes: _decode(attributes, ("PNG",)),
     "DecodeImage": _decode,
+    "DecodeBmp": _decode_bmp,
 }

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, ServingError
-from ladle.serving.servables.host import numbers, pictures, ragged, records, shapes, strings, tables
+from ladle.serving.servables.host import loops, numbers, pictures, ragged, records, shapes, strings, tables
 from ladle.serving.servables.host.strings import array_of
 from ladle.serving.servables.host.tables import Table
 
@@ -37,7 +37,11 @@ HOST: dict[str, Callable[[Mapping[str, Any]], Function]] = {
     **pictures.OPERATIONS,
 }
 """Operations that always run on the host."""
-BETWEEN: dict[str, Callable[[Mapping[str, Any]], Function]] = {**shapes.SAME_FOR_ANY_DTYPE, **shapes.OF_INTEGERS}
+BETWEEN: dict[str, Callable[[Mapping[str, Any]], Function]] = {
+    **shapes.SAME_FOR_ANY_DTYPE,
+    **shapes.OF_INTEGERS,
+    **loops.LISTS,
+}
 """Operations that run on the host where one of the others needs their result, and in the graph else."""
 BUILDERS = {**BETWEEN, **HOST}
 
@@ -46,7 +50,8 @@ BUILDERS = {**BETWEEN, **HOST}
 class Program:
     """Operations that read named tensors and add others.
 
-    operations  {op, in, out, attributes} each, in the order in which they run
+    operations  {op, in, out, attributes} each, in the order in which they run. A loop or branch has `blocks`, too: by
+                name what it runs, {reads, operations, adds}
     constants   arrays by the name of their tensor
     tables      (keys, values) by the name of their tensor
     """
@@ -66,30 +71,12 @@ class Program:
         """
         known: dict[str, Any] = dict(self.constants)
         known |= {name: Table(keys, values) for name, (keys, values) in self.tables.items()}
-        calls = []
-        for operation in self.operations:
-            builder = BUILDERS.get(operation["op"])
-            if builder is None:
-                raise ValueError(f"unknown operation {operation['op']}")
-            attributes = {**operation["attributes"], pictures.MAX_PIXELS: max_image_pixels}
-            calls.append((builder(attributes), operation["in"], operation["out"], operation["op"]))
+        calls = _compiled(self.operations, known, max_image_pixels)
         reads, adds = tuple(self.reads), tuple(self.adds)
 
         def run(tensors: Tensors) -> None:
             values = {**known, **{name: tensors[name] for name in reads}}
-            for function, names, outputs, op in calls:
-                try:
-                    answer = function(*[values[name] for name in names])
-                except ServingError:
-                    raise
-                except MemoryError:
-                    raise
-                except Exception as error:  # NumPy's own errors, for shapes that do not fit
-                    raise InvalidArgument(f"{op} cannot take these inputs: {error}") from None
-                if len(outputs) == 1 and type(answer) is not tuple:
-                    values[outputs[0]] = answer
-                else:
-                    values.update(zip(outputs, answer, strict=True))
+            _run(calls, values)
             for name in adds:
                 tensors[name] = values[name]
 
@@ -98,7 +85,7 @@ class Program:
     @property
     def ops(self) -> list[str]:
         """The kinds of its operations, each once."""
-        return sorted({operation["op"] for operation in self.operations})
+        return sorted(set(_ops(self.operations)))
 
     def encoded(self) -> bytes:
         """The bytes of its file."""
@@ -121,6 +108,64 @@ class Program:
             for name, array in sorted(members.items()):
                 _write(archive, name, array)
         return file.getvalue()
+
+
+Call = tuple[Function, Sequence[str], Sequence[str], str]
+
+
+def _compiled(operations: Sequence[Mapping[str, Any]], known: Mapping[str, Any], max_image_pixels: int) -> list[Call]:
+    """The operations' functions, with the names of their inputs and outputs."""
+    calls: list[Call] = []
+    for operation in operations:
+        op = operation["op"]
+        if op in loops.BLOCKS:
+            names, build = loops.BLOCKS[op]
+            blocks = {name: _block(operation["blocks"][name], known, max_image_pixels) for name in names}
+            calls.append((build(blocks), operation["in"], operation["out"], op))
+            continue
+        builder = BUILDERS.get(op)
+        if builder is None:
+            raise ValueError(f"unknown operation {op}")
+        attributes = {**operation["attributes"], pictures.MAX_PIXELS: max_image_pixels}
+        calls.append((builder(attributes), operation["in"], operation["out"], op))
+    return calls
+
+
+def _block(block: Mapping[str, Any], known: Mapping[str, Any], max_image_pixels: int) -> loops.Block:
+    """What a loop or branch runs: values in, values out."""
+    calls = _compiled(block["operations"], known, max_image_pixels)
+    reads, adds = block["reads"], block["adds"]
+
+    def run(*given: Any) -> tuple[Any, ...]:
+        values = {**known, **dict(zip(reads, given, strict=True))}
+        _run(calls, values)
+        return tuple(values[name] for name in adds)
+
+    return run
+
+
+def _run(calls: Sequence[Call], values: dict[str, Any]) -> None:
+    """Run functions on named values, and add what they return."""
+    for function, names, outputs, op in calls:
+        try:
+            answer = function(*[values[name] for name in names])
+        except ServingError:
+            raise
+        except MemoryError:
+            raise
+        except Exception as error:  # NumPy's own errors, for shapes that do not fit
+            raise InvalidArgument(f"{op} cannot take these inputs: {error}") from None
+        if len(outputs) == 1 and type(answer) is not tuple:
+            values[outputs[0]] = answer
+        else:
+            values.update(zip(outputs, answer, strict=True))
+
+
+def _ops(operations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for operation in operations:
+        yield operation["op"]
+        for block in operation.get("blocks", {}).values():
+            yield from _ops(block["operations"])
 
 
 def _write(archive: zipfile.ZipFile, name: str, array: Array) -> None:

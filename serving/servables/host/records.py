@@ -193,9 +193,26 @@ def _decode_raw(attributes: Attributes) -> Function:
     return decode
 
 
+def _decode_json(texts: Array) -> Array:
+    """tf.Examples in JSON become serialized ones; features in the order of their names."""
+    from google.protobuf import json_format  # few models read JSON
+
+    def serialized(text: bytes) -> bytes:
+        try:
+            if not text.lstrip().startswith(b"{"):
+                raise ValueError
+            made: bytes = json_format.Parse(text, pb.Example()).SerializeToString(deterministic=True)
+        except (json_format.ParseError, UnicodeDecodeError, RecursionError, ValueError):
+            raise InvalidArgument("Error while parsing JSON: the text is no tf.Example") from None
+        return made
+
+    return array_of([serialized(text) for text in texts.ravel().tolist()], texts.shape)
+
+
 OPERATIONS: dict[str, Callable[[Attributes], Function]] = {
     "ParseExampleV2": _parse_example_v2,
     "ParseExample": _parse_example,
     "ParseSingleExample": _parse_single_example,
     "DecodeRaw": _decode_raw,
+    "DecodeJSONExample": lambda attributes: _decode_json,
 }

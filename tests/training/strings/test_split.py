@@ -87,6 +87,23 @@ class Model(tf.Module):
         }
 
     @tf.function(input_signature=[TEXT])
+    def looped(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        def longest(each: tf.Tensor) -> tf.Tensor:
+            words = tf.strings.split(each[None], " ").to_tensor("")[0]
+            return tf.reduce_max(tf.concat([tf.strings.length(words), [0]], 0))
+
+        _, marks = tf.while_loop(
+            lambda n, t: n < 3, lambda n, t: (n + 1, tf.strings.join([t, tf.strings.as_string(n)])), [0, text]
+        )
+        kind = tf.cond(tf.size(text) > 1, lambda: tf.strings.upper(text), lambda: text)
+        return {
+            "longest": tf.map_fn(longest, text, fn_output_signature=tf.int32),
+            "same": tf.map_fn(lambda each: tf.strings.join([each, "!"]), text),
+            "marks": marks,
+            "kind": kind,
+        }
+
+    @tf.function(input_signature=[TEXT])
     def reversed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.strings.regex_replace(text, "(a+)+$", "")}
 
@@ -98,7 +115,10 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Conversion, An
     folder = tmp_path_factory.mktemp("repository") / "mine" / "1"
     signatures = {
         "serving_default": model.classify,
-        **{name: getattr(model, name) for name in ("best", "features", "texts", "number", "parsed", "reversed")},
+        **{
+            name: getattr(model, name)
+            for name in ("best", "features", "texts", "number", "parsed", "looped", "reversed")
+        },
     }
     tf.saved_model.save(model, str(folder), signatures=signatures)
     return folder.parent.parent, convert(folder), tf.saved_model.load(str(folder))
@@ -141,6 +161,7 @@ REQUESTS: dict[str, list[dict[str, np.ndarray]]] = {
     "best": [{"x": np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)}],
     "features": [{"text": TEXTS, "count": np.resize([10, 20, -1, 2**62], len(TEXTS))}],
     "texts": [{"text": TEXTS}, {"text": array()}],
+    "looped": [{"text": TEXTS}, {"text": array(b"one text")}],
     "number": [{"text": array(b"1", b" 2.5 ", b"-inf", b"0x1f")}],
     "parsed": [
         {

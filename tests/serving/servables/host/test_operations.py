@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ladle.clients.wire import messages as pb
 from ladle.serving.errors import InvalidArgument, ResourceExhausted
 from ladle.serving.servables.host import limits
 from ladle.serving.servables.host.patterns import PatternError, full_matcher, replacer
@@ -183,6 +185,50 @@ def test_a_taken_pattern_takes_linear_time() -> None:
 
     seconds(1000)
     assert seconds(2**20) < 2.0  # quadratic time would be hours
+
+
+def _bitmap(bits: int, top_down: bool = False) -> bytes:
+    """A BMP image of 5×3 pixels."""
+    width, height, size = 5, 3, bits // 8
+    stride = (width * size + 3) // 4 * 4
+    rows = np.random.default_rng(bits).integers(0, 256, (height, stride), np.uint8).tobytes()
+    head = struct.pack("<2sIHHI", b"BM", 54 + len(rows), 0, 0, 54)
+    sides = struct.pack("<IiiHHIIiiII", 40, width, -height if top_down else height, 1, bits, 0, len(rows), 0, 0, 0, 0)
+    return head + sides + rows
+
+
+@pytest.mark.parametrize("bits", [8, 24, 32, 16])
+@pytest.mark.parametrize("channels", [0, 1, 3, 4])
+def test_a_bitmap_is_decoded_or_refused_as_by_tensorflow(bits: int, channels: int) -> None:
+    whole = [_bitmap(bits), _bitmap(bits, top_down=True)]
+    damaged = [whole[0][:cut] for cut in (0, 1, 2, 20, 32, 54, 60, -1, -3, -20)]
+    wrong = [
+        b"GIF89a" + whole[0],
+        whole[0][:18] + b"\0\0\0\0" + whole[0][22:],
+        whole[0][:22] + b"\0\0\0\0" + whole[0][26:],
+    ]
+    for data in (*whole, *damaged, *wrong):
+        ours = [np.array(data, object)]
+        theirs = lambda data=data: RAW.DecodeBmp(contents=data, channels=channels)  # type: ignore[misc]  # noqa: E731
+        _assert_same("DecodeBmp", {"channels": channels}, ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"features": {"feature": {"x": {"floatList": {"value": [1, -2.5, "NaN", 1e30]}}}}}',
+        '{"features": {"feature": {"n": {"int64List": {"value": [1, "9007199254740993"]}}}}}',
+        '{"features": {"feature": {"t": {"bytesList": {"value": ["YWI=", ""]}}}}}',
+        '{"features": {"feature": {"a": {}, "a": {}}}}', '{"features": null}', "{}", "", "[]", "{", '{"other": 1}',
+        '{"features": {"feature": {"x": {"floatList": {"value": ["a"]}}}}}', '{"features": 3}', "\xff",
+    ],
+)  # fmt: skip
+def test_json_becomes_the_example_that_tensorflow_makes(text: str) -> None:
+    ours = _outcome(lambda: BUILDERS["DecodeJSONExample"]({})(_array([text.encode("latin-1")])))
+    theirs = _outcome(lambda: RAW.DecodeJSONExample(json_examples=[text.encode("latin-1")]))
+    assert (ours is None) == (theirs is None)
+    if ours is not None and theirs is not None:
+        assert pb.Example.FromString(ours[0].item()) == pb.Example.FromString(theirs[0].item())
 
 
 def test_a_request_cannot_ask_for_a_huge_tensor() -> None:
