@@ -7,22 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ladle.training.export.unsupported import kind_of
+
 SERVED = "or leave it: it is served on TensorFlow"
-_CURES = {
-    "(Eager)?PyFunc(Stateless)?": "rebuild with TensorFlow operations in place of tf.py_function, which no server runs",
-    "LookupTable.*|.*HashTable.*|InitializeTable.*": "rebuild with ids in place of words as its input",
-    "Decode(Jpeg|Png|Image|Gif|Bmp|AndCropJpeg|Base64|CSV|JSON.*)|Parse(Single)?Example.*": (
-        "rebuild with decoded numbers as its input"
-    ),
-    "String.*|.*Regex.*|AsString|Unicode.*|EncodeBase64|Substr|ReduceJoin": (
-        "rebuild with the text steps outside of the signature"
-    ),
-    "Assign.*|ResourceScatter.*": "rebuild with a signature that changes no variable",
-    "Random.*|Stateful(Standard|Uniform|Truncated).*|Multinomial|TruncatedNormal": "rebuild with the noise as an input",
-    "Switch|Merge|Enter|Exit|NextIteration": "rebuild with is_training fixed to false, or export it with TensorFlow 2",
-    "Assert|CheckNumerics.*|EnsureShape": "rebuild without the check, if its inputs are checked before",
-}
-"""What to do about an operation, by a pattern of its name."""
+_OF_TEXT = ("text", "encoded data", "lookup tables that change")
 _OPERATIONS = {"ensure_shape": "EnsureShape", "check_numerics": "CheckNumerics"}
 """Operations that sentences call by the name of the function that makes them."""
 
@@ -54,11 +42,13 @@ def obstacle(reason: str, function: Any) -> Obstacle:
     words = {_OPERATIONS.get(word, word) for word in re.findall(r"[A-Za-z]\w+", reason)}
     named = [(op, name) for op, name in nodes if re.fullmatch("(Eager)?PyFunc(Stateless)?", op)]
     named = named or [(op, name) for op, name in nodes if op in words]
+    if "seed_generator" in reason:
+        return Obstacle("", "", f"export it as model(x, training=False), so that no layer draws, {SERVED}")
     if not named and "the variable" in reason:
         named = [(op, name) for op, name in nodes if op.startswith(("Assign", "ResourceScatter"))]
     of_string = not named and re.search(r'(input|output) ".*" is string', reason)
     if of_string:
-        named = [(op, name) for op, name in nodes if _cure(op) and op not in ("Assert", "EnsureShape")]
+        named = [(op, name) for op, name in nodes if (kind := kind_of(op)) is not None and kind.name in _OF_TEXT]
     if named:
         operation, name = named[0]
         return Obstacle(operation, _layer(name), f"{_cure(operation) or 'rebuild without it'}, {SERVED}")
@@ -80,7 +70,8 @@ def _nodes(function: Any) -> Iterator[tuple[str, str]]:
 
 
 def _cure(operation: str) -> str:
-    return next((cure for pattern, cure in _CURES.items() if re.fullmatch(pattern, operation)), "")
+    kind = kind_of(operation)
+    return "" if kind is None else kind.cure
 
 
 def _layer(name: str) -> str:
