@@ -94,7 +94,9 @@ def _array(random: Any, case: Any, name: str, spec: Any, rows: int, length: int,
 
 def difference(expected: np.ndarray, got: np.ndarray, relative: float = 1e-4) -> str:
     """What two outputs differ in; empty if nothing. Floats may differ by `relative` of the largest."""
-    if expected.shape != got.shape or expected.dtype != got.dtype:
+    # Some kernels of TensorFlow hand on an input without rows as it is, whatever shape they would give it.
+    is_rowless = expected.ndim == got.ndim > 0 and len(expected) == len(got) == 0
+    if (expected.shape != got.shape and not is_rowless) or expected.dtype != got.dtype:
         return f"{got.dtype} {list(got.shape)}, not {expected.dtype} {list(expected.shape)}"
     if not expected.size:
         return ""
@@ -126,6 +128,7 @@ def measure(
     from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_card, read_signature_defs
     from ladle.training.export.attempts import Attempt, Attempts
     from ladle.training.export.conversion import ConvertError, convert
+    from ladle.training.store import savedmodel
 
     start, outcome = time.monotonic(), Outcome(case.name)
     if not folder.exists():
@@ -142,7 +145,7 @@ def measure(
         return outcome
     defined = {n: parse_signature(n, d) for n, d in read_signature_defs(folder).items() if n != INIT_OP}
     engine = OnnxEngine(folder, card, defined)
-    loaded = tf.saved_model.load(str(folder))
+    loaded = savedmodel.load(folder)
     for name in outcome.graphs:
         function, outputs = loaded.signatures[name], tuple(defined[name].outputs)
         outcome.operations += operations(function)

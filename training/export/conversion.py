@@ -35,7 +35,9 @@ from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, fi
 from ladle.training.onnx.external import Weights, size_bytes
 from ladle.training.onnx.graphs import BATCHES
 from ladle.training.onnx.noise import INTEGERS, hard, noise, not_finite, with_integers
-from ladle.training.onnx.parity import HALF, RELATIVE, MismatchError, Parity, Run, compare
+from ladle.training.onnx.parity import RELATIVE, MismatchError, Parity, Run, compare
+from ladle.training.onnx.rewrites import checks
+from ladle.training.onnx.rewrites.inline import Pure
 from ladle.training.onnx.same import fingerprints
 from ladle.training.store import card, publish, savedmodel, warmup
 from ladle.training.strings.split import needs_host
@@ -141,7 +143,11 @@ def convert(
     if unknown := sorted(set(only) - set(loaded.signatures)):
         known = ", ".join(sorted(loaded.signatures)) or "none"
         raise ConvertError(f'{folder} has no signature "{unknown[0]}"; expected one of {known}')
-    methods, stay = _methods(saved), _stay_on_tensorflow(saved)
+    methods, findings = _methods(saved), [effects.find(graph) for graph in saved.meta_graphs]
+    # Signatures that cannot be served by a graph, whatever it answers in a comparison.
+    stay = {name: reason for found in findings for name, reason in found.reasons.items()}
+    checked = {name: kinds for found in findings for name, kinds in found.checks.items()}
+    vain = {name for found in findings for name in found.vain}
     checksum = savedmodel.checksum(folder)
     # The card of a model that was in this folder before: its graphs answer as that model did.
     stale = old is not None and old.get("saved_model", {}).get("sha256", checksum) != checksum
@@ -202,6 +208,8 @@ def convert(
                         functools.partial(_numbered, tell, f"[{number}/{len(asked)}] "),
                         functools.partial(_data_file, draft, file),
                         tolerance,
+                        checked.get(name, ()),
+                        name in vain,
                     ).make()
                 except (NotConvertibleError, MismatchError) as error:
                     result.reasons[name] = str(error)
@@ -314,6 +322,8 @@ class _Conversion:
 
     weights_path  where the weights of a large model go
     tolerance     allowed difference, relative to the largest magnitude of an output, if the user gave one
+    checks        the checks that it makes, such as `Assert`
+    is_vain       whether it changes variables on which no output depends
     """
 
     name: str
@@ -323,21 +333,36 @@ class _Conversion:
     tell: Tell
     weights_path: Callable[[], Path]
     tolerance: float | None = None
+    checks: Collection[str] = ()
+    is_vain: bool = False
 
     def make(self) -> _Converted:
         """The graph of the signature and its parity; NotConvertibleError or MismatchError if it has none."""
         specs = self.function.structured_input_signature[1]
         is_large = size_bytes(getattr(self.function, "variables", ())) > LARGE_BYTES
-        if not is_large and needs_host(self.function):
-            made = with_steps.make(self.name, self.function, self.warm, self.attempts, self.tell, self.tolerance)
+        pure, demands = self._lifted()
+        function = self.function if pure is None else pure.function
+        demanded = [{"op": "require", "input": name, "message": text} for name, text in demands.items()]
+        if not is_large and needs_host(function):
+            made = with_steps.make(
+                self.name, function, self.function, demands, self.warm, self.attempts, self.tell, self.tolerance
+            )
             return _Converted(
-                made.model, made.parity, made.is_finite_only, made.relative, None, [], made.programs, made.refuses_empty
+                made.model,
+                made.parity,
+                made.is_finite_only,
+                made.relative,
+                None,
+                demanded,
+                made.programs,
+                made.refuses_empty,
             )
         start = time.monotonic()
         self.tell(f"{self.name}: converting ...")
         weights = Weights() if is_large else None
         renamed = {name: f"{name}:out" for name in self.function.structured_outputs if name in specs}
-        graph = to_onnx(_with_names(self.function, renamed), specs, weights=weights)
+        compute = self.function if pure is None else pure.compute
+        graph = to_onnx(_with_names(compute, renamed), specs, weights=weights)
         unsafe = ranges.unsafe_cast(graph)
         if unsafe:
             raise NotConvertibleError(unsafe)
@@ -350,12 +375,12 @@ class _Conversion:
             f"{self.name}: {len(graph.graph.node)} operations after {time.monotonic() - start:.0f} s; comparing ..."
         )
         run = _with_names(session(model if path is None else _beside(path, model)), {n: o for o, n in renamed.items()})
-        run = self.attempts.watched(run, self.name, ONNX_RUNTIME)
+        run = self.attempts.watched(checks.demanding(run, demands), self.name, ONNX_RUNTIME)
         reference = self.attempts.watched(functools.partial(savedmodel.run, self.function), self.name, TENSORFLOW)
-        relative = max(HALF if ranges.computes_in_half(graph) else RELATIVE, self.tolerance or 0)
+        relative = max(ranges.relative(graph), self.tolerance or 0)
         pools = any(node.op_type in ("AveragePool", "MaxPool") for node in graph.graph.node)
         most = _LIMITS[-1] if ranges.sizes_from_values(graph) else _ALL_INTEGERS
-        after = [{"op": "rename", "input": inner, "output": name} for name, inner in renamed.items()]
+        after = [*demanded, *({"op": "rename", "input": inner, "output": name} for name, inner in renamed.items())]
         if not specs:
             found = compare(reference, run, [{}], 1, relative, by_spread=True)
             return _Converted(model, found, is_finite_only=False, relative=relative, weights=path, after=after)
@@ -368,6 +393,19 @@ class _Conversion:
         is_finite_only = any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
         is_finite_only |= _is_finite_only(reference, run, specs, length, relative, found.spreads)
         return _Converted(model, found, is_finite_only, relative, path, after)
+
+    def _lifted(self) -> tuple[Pure | None, dict[str, str]]:
+        """The function without effects, and what is demanded of its boolean outputs; None if it can stay as it is."""
+        is_needed = checks.is_needed(self.function) and not needs_host(self.function)  # the host refuses by itself
+        if not (self.checks or self.is_vain or is_needed):
+            return None, {}
+        try:
+            return checks.lifted(self.function)
+        except checks.NestedCheckError as error:
+            kinds = ", ".join(self.checks) or str(error)
+            raise NotConvertibleError(
+                f"it refuses some values ({kinds}) in a loop or branch; an ONNX graph would answer them"
+            ) from error
 
     def _compare(self, reference: Run, run: Run, specs: Specs, relative: float) -> tuple[Parity, int]:
         """The parity on warm-up requests and random inputs, and the length of free axes that TensorFlow accepted."""
@@ -575,6 +613,10 @@ def _saved_model(folder: Path) -> saved_model_pb2.SavedModel:
         saved.ParseFromString((folder / "saved_model.pb").read_bytes())
     else:
         text_format.Parse((folder / "saved_model.pbtxt").read_text(encoding="utf-8"), saved)
+    if len(saved.meta_graphs) > 1:  # the others are not served
+        served = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(savedmodel.TAGS)]
+        del saved.meta_graphs[:]
+        saved.meta_graphs.extend(served)
     return saved
 
 
@@ -582,11 +624,6 @@ def _methods(saved: saved_model_pb2.SavedModel) -> dict[str, str]:
     """The method of each signature: predict, classify or regress. A loaded SavedModel no longer knows it."""
     found = {name: d.method_name.rpartition("/")[2] for g in saved.meta_graphs for name, d in g.signature_def.items()}
     return {name: method if method in warmup.METHODS else "predict" for name, method in found.items()}
-
-
-def _stay_on_tensorflow(saved: saved_model_pb2.SavedModel) -> dict[str, str]:
-    """Why signatures cannot be served by a graph, whatever it answers in a comparison; by signature."""
-    return {name: reason for graph in saved.meta_graphs for name, reason in effects.reasons(graph).items()}
 
 
 def _file_name(signature: str, taken: Collection[str]) -> str:

@@ -16,7 +16,8 @@ from ladle.serving.servables.host.program import Program, decode
 from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts, CrashError
 from ladle.training.onnx import ranges
 from ladle.training.onnx.convert import NotConvertibleError, first_line, session, to_onnx
-from ladle.training.onnx.parity import HALF, RELATIVE, MismatchError, Parity, Run, compare
+from ladle.training.onnx.parity import MismatchError, Parity, Run, compare
+from ladle.training.onnx.rewrites.checks import demanding
 from ladle.training.store import savedmodel
 from ladle.training.strings.split import Split, empty_core, split
 from ladle.training.strings.texts import Samples
@@ -44,6 +45,8 @@ class _SkippedError(Exception):
 def make(
     name: str,
     function: Any,
+    signature: Any,
+    demands: Mapping[str, str],
     warm: Sequence[Arrays],
     attempts: Attempts,
     tell: Callable[[str], None],
@@ -51,6 +54,9 @@ def make(
 ) -> Hosted:
     """Divide a signature, convert its core, and compare the whole; NotConvertibleError or MismatchError say why not.
 
+    function   the signature's, or one that has its checks as boolean outputs
+    signature  its own function
+    demands    messages by the boolean outputs that have to be true
     tolerance  allowed difference, relative to the largest magnitude of an output, if the user gave one
     """
     start = time.monotonic()
@@ -60,7 +66,7 @@ def make(
     made = {"before": parts.before, "after": parts.after}
     programs = {when: (part.encoded(), _described(part)) for when, part in made.items() if part is not None}
     samples = Samples(parts.frozen, specs, warm)
-    reference = attempts.watched(lambda arrays: savedmodel.run(function, arrays), name, TENSORFLOW)
+    reference = attempts.watched(lambda arrays: savedmodel.run(signature, arrays), name, TENSORFLOW)
     if parts.core is None:
         graph = empty_core()
     else:
@@ -72,8 +78,8 @@ def make(
     model = graph.SerializeToString()
     tell(f"{name}: {len(graph.graph.node)} operations after {time.monotonic() - start:.0f} s; comparing ...")
     composed = _Composed(parts, graph, model, programs)
-    run = attempts.watched(composed, name, ONNX_RUNTIME)
-    relative = max(HALF if ranges.computes_in_half(graph) else RELATIVE, tolerance or 0)
+    run = attempts.watched(demanding(composed, demands), name, ONNX_RUNTIME)
+    relative = max(ranges.relative(graph), tolerance or 0)
     found = _compare(reference, run, composed, samples, warm, relative)
     tell(f"{name}: compared on {found.inputs} inputs after {time.monotonic() - start:.0f} s")
     finite_only = not _agrees_beyond_finite(reference, run, composed, samples, relative)

@@ -22,17 +22,23 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from ladle.training.onnx import parity
 from ladle.training.onnx.complex_numbers import ComplexNumbersError
 from ladle.training.onnx.decompose import Decomposition, decompose
-from ladle.training.onnx.decompositions import DECOMPOSITIONS, FOR_EMPTY
+from ladle.training.onnx.decompositions import DECOMPOSITIONS
+from ladle.training.onnx.decompositions import FOR_EXTREMES as DECOMPOSED_FOR_EXTREMES
 from ladle.training.onnx.exact import FOR_EXTREMES
 from ladle.training.onnx.external import Weights
 from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
+from ladle.training.onnx.ranges import ROUNDED
 from ladle.training.onnx.recurrent import rewrite_loops
+from ladle.training.onnx.rewrites import brain
+from ladle.training.onnx.rewrites.kernels import cast_where_lacking
 from ladle.training.onnx.simplify import simplify, subgraphs
 from ladle.training.quiet import quiet
 
 OPSET = 18
 """The newest opset that tf2onnx writes; ONNX Runtime reads it since version 1.14."""
+MICROSOFT = "com.microsoft"
+"""Domain of ONNX Runtime's own operations."""
 PRODUCER = "ladle"
 """Value of `producer_name` in our graphs; `ladle convert` replaces only files that carry it."""
 
@@ -79,7 +85,7 @@ def to_onnx(
     if both:
         raise NotConvertibleError(f'"{both[0]}" names both an input and an output; an ONNX graph needs different names')
     handlers = {op: entry for op, entry in CONVERTERS.items() if not one_batch or op not in FOR_EXTREMES}
-    replaced = {op: entry for op, entry in DECOMPOSITIONS.items() if not one_batch or op not in FOR_EMPTY}
+    replaced = {op: entry for op, entry in DECOMPOSITIONS.items() if not one_batch or op not in DECOMPOSED_FOR_EXTREMES}
     try:
         with quiet(), _without_copies():
             model = _converted(traced, specs, handlers, replaced, weights)
@@ -99,9 +105,13 @@ def to_onnx(
         )
     if missing:
         raise NotConvertibleError(f"ONNX has no {', '.join(missing)}")
+    domains = {node.domain for graph in subgraphs(model.graph) for node in graph.node}
+    if MICROSOFT in domains - {opset.domain for opset in model.opset_import}:
+        model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     _name_axes(model, one_batch)
     _rewrite_loops(model, inputs)
     simplify(model)
+    cast_where_lacking(model)
     model.producer_name, model.graph.name = PRODUCER, "core"
     try:
         onnx.checker.check_model(model)
@@ -202,6 +212,9 @@ def _converted(
         if weights is not None:
             large = weights.make_inputs(frozen)
             given, names = [*given, *large], names | large
+        is_brain = brain.is_in(frozen)
+        if is_brain:
+            brain.widen(frozen)
         frozen = decompose(frozen, replaced)
         with tf.Graph().as_default():
             tf.import_graph_def(frozen, name="")
@@ -219,6 +232,8 @@ def _converted(
             output_names=outputs,
             tensors_to_rename=names,
         )
+        if is_brain:
+            onnx.helper.set_model_props(model, {ROUNDED: "bfloat16"})
     return model
 
 
@@ -239,6 +254,7 @@ def _fix_nodes(frozen: Any, constants: Mapping[str, np.ndarray], given: Collecti
     """Make constants of captured tensors and of defaults that no request sets, and let every function be inlined."""
     functions = [node for function in frozen.library.function for node in function.node_def]
     for node in (*frozen.node, *functions):
+        node.attr.pop("_class", None)  # it may name a node that a part of the graph lacks
         # Keras compiles grouped convolutions with XLA on the CPU. Such a function is not inlined.
         for attribute in ("_XlaMustCompile", "_noinline"):
             if attribute in node.attr:
@@ -279,7 +295,7 @@ def _without_copies() -> Iterator[None]:
 
 
 def _known(node: onnx.NodeProto) -> bool:
-    return bool(onnx.defs.has(node.op_type, domain=node.domain)) or node.domain == "com.microsoft"
+    return bool(onnx.defs.has(node.op_type, domain=node.domain)) or node.domain == MICROSOFT
 
 
 def _name_axes(model: onnx.ModelProto, one_batch: bool) -> None:

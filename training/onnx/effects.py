@@ -1,7 +1,8 @@
 """Finds what a signature of a SavedModel does besides computing its outputs: variables it changes, values it checks.
 
-An ONNX graph holds each variable as a constant, and has no operation that refuses a value. So a signature that reads a
-variable which some signature changes, or that checks its inputs, stays on TensorFlow.
+An ONNX graph holds each variable as a constant. So a signature that reads a variable which some signature changes stays
+on TensorFlow. A variable that is changed, but that no output depends on, is no state: Keras's augmentation layers have
+a seed, which they leave alone at inference or change in vain.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 _READS = ("ReadVariableOp", "_ReadVariablesOp", "ResourceGather", "ResourceGatherNd", "VariableShape")
 _READS_NOTHING = ("VarIsInitializedOp", "IsVariableInitialized")
 _PASSES_ON = ("Identity", "IdentityN", "Enter", "Exit", "Merge", "NextIteration", "Switch")
-_CHECKS = {"Assert": "Assert", "CheckNumerics": "check_numerics", "CheckNumericsV2": "check_numerics"}
+CHECKS = {"Assert": "Assert", "CheckNumerics": "check_numerics", "CheckNumericsV2": "check_numerics"}
 _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")  # their first input chooses; the others are arguments
 
 
@@ -38,38 +39,63 @@ class _Effects:
         self.checks |= other.checks
 
 
-def reasons(meta_graph: Any) -> dict[str, str]:
-    """Why signatures of a MetaGraphDef must stay on TensorFlow, by signature; others are left out."""
+@dataclass(frozen=True)
+class Findings:
+    """What signatures of a MetaGraphDef do besides computing.
+
+    reasons  why signatures must stay on TensorFlow, by signature; others are left out
+    checks   signature -> the checks that it makes, such as `Assert`; those without are left out
+    vain     signatures that change only variables on which no output depends
+    """
+
+    reasons: dict[str, str]
+    checks: dict[str, list[str]]
+    vain: frozenset[str]
+
+
+def find(meta_graph: Any) -> Findings:
+    """What each signature does besides computing its outputs."""
     graph = _Graph(meta_graph.graph_def)
-    found = {
-        name: graph.effects([info.name for info in signature.outputs.values()])
+    outputs = {
+        name: [info.name for info in signature.outputs.values()]
         for name, signature in meta_graph.signature_def.items()
         if name != INIT_OP
     }
+    found = {name: graph.effects(texts) for name, texts in outputs.items()}
+    data = _Graph(meta_graph.graph_def, data_only=True)
+    # No output of any signature depends on other variables.
+    read = frozenset[str]().union(*(data.effects(texts).reads for texts in outputs.values()))
     changed_by: dict[str, list[str]] = {}
     for name, effects in sorted(found.items()):
-        for variable in effects.changes:
+        for variable in effects.changes & read:
             changed_by.setdefault(variable, []).append(name)
-    sentences = {name: _reason(name, effects, changed_by) for name, effects in found.items()}
-    return {name: sentence for name, sentence in sentences.items() if sentence}
+    sentences = {name: _reason(effects, read, changed_by) for name, effects in found.items()}
+    return Findings(
+        {name: sentence for name, sentence in sentences.items() if sentence},
+        {name: sorted(effects.checks) for name, effects in found.items() if effects.checks},
+        frozenset(name for name, effects in found.items() if effects.changes and not sentences[name]),
+    )
 
 
-def _reason(name: str, effects: _Effects, changed_by: Mapping[str, Sequence[str]]) -> str:
-    if effects.changes:
-        return f"it changes the variable {min(effects.changes)}; an ONNX graph cannot"
+def _reason(effects: _Effects, read: frozenset[str], changed_by: Mapping[str, Sequence[str]]) -> str:
+    state = effects.changes & read
+    if state:
+        return f"it changes the variable {min(state)}; an ONNX graph cannot"
     changed = sorted(effects.reads & set(changed_by))
     if changed:
         others = ", ".join(f'"{other}"' for other in changed_by[changed[0]])
         return f"it reads the variable {changed[0]}, which {others} changes; an ONNX graph would keep its present value"
-    if effects.checks:
-        return f"it refuses some values ({', '.join(sorted(effects.checks))}); an ONNX graph would answer them"
     return ""
 
 
 class _Graph:
-    """A GraphDef with its functions."""
+    """A GraphDef with its functions.
 
-    def __init__(self, graph_def: Any) -> None:
+    data_only  whether only what reaches an output as data counts, and not what runs before it
+    """
+
+    def __init__(self, graph_def: Any, *, data_only: bool = False) -> None:
+        self._data_only = data_only
         self.nodes = {node.name: node for node in graph_def.node}
         self.functions = {function.signature.name: function for function in graph_def.library.function}
         self._known: dict[tuple[str, tuple[frozenset[str], ...]], tuple[_Effects, frozenset[str]]] = {}
@@ -91,7 +117,7 @@ class _Graph:
         given   variables by name of a function's argument
         shapes  shapes of a function's arguments
         """
-        order = needed(nodes, outputs)
+        order = needed(nodes, outputs, data_only=self._data_only)
         holds: dict[str, frozenset[str]] = dict(given)
         effects = _Effects()
         # In a loop of TensorFlow 1, a node comes before one that feeds it: walk twice.
@@ -100,14 +126,14 @@ class _Graph:
                 node = nodes[name]
                 variables = [holds.get(node_of(text), frozenset()) for text in data_of(node)]
                 # An assertion is a branch that refuses where its condition is false.
-                holding = node.op in ("If", "StatelessIf") and _is_true(nodes.get(node_of(node.input[0])))
+                holding = node.op in ("If", "StatelessIf") and is_true(nodes.get(node_of(node.input[0])))
                 names = [node.attr["then_branch"].func.name] if holding else list(called(node))
                 made, holds[name] = self._run(node, variables, [each for each in names if each in self.functions])
                 effects.update(made)
         for name in order:
             node = nodes[name]
-            if node.op in _CHECKS and not (node.op == "Assert" and _is_true(nodes.get(node_of(node.input[0])))):
-                effects.checks.add(_CHECKS[node.op])
+            if node.op in CHECKS and not (node.op == "Assert" and is_true(nodes.get(node_of(node.input[0])))):
+                effects.checks.add(CHECKS[node.op])
             if node.op == "EnsureShape" and not _has_shape(node, nodes, shapes):
                 effects.checks.add("ensure_shape")
         return effects, holds
@@ -160,7 +186,7 @@ class _Graph:
                 for n, argument in enumerate(arguments)
                 if n in function.arg_attr and _shapes(function.arg_attr[n].attr)
             }
-            ends = [*function.ret.values(), *function.control_ret.values()]
+            ends = [*function.ret.values(), *([] if self._data_only else function.control_ret.values())]
             effects, holds = self._walk(
                 {node.name: node for node in function.node_def},
                 ends,
@@ -172,8 +198,11 @@ class _Graph:
         return self._known[name, variables]
 
 
-def needed(nodes: Mapping[str, Any], outputs: Iterable[str]) -> list[str]:
-    """The nodes that these outputs need, each after those that it needs itself."""
+def needed(nodes: Mapping[str, Any], outputs: Iterable[str], *, data_only: bool = False) -> list[str]:
+    """The nodes that these outputs need, each after those that it needs itself.
+
+    data_only  leaves out nodes that only have to run before another
+    """
     ordered: dict[str, None] = {}
     seen: set[str] = set()
     waiting = [(node_of(output), False) for output in outputs]
@@ -184,7 +213,8 @@ def needed(nodes: Mapping[str, Any], outputs: Iterable[str]) -> list[str]:
         elif name in nodes and name not in seen:
             seen.add(name)
             waiting.append((name, True))
-            waiting += [(node_of(text), False) for text in nodes[name].input]
+            inputs = data_of(nodes[name]) if data_only else nodes[name].input
+            waiting += [(node_of(text), False) for text in inputs]
     return list(ordered)
 
 
@@ -227,7 +257,7 @@ def _changes(node: Any) -> list[bool]:
     return may if len(may) == count else [any(may) or _is_of_resources(node)] * count
 
 
-def _is_true(node: Any) -> bool:
+def is_true(node: Any) -> bool:
     """Whether a node is the constant True."""
     return node is not None and node.op == "Const" and bool(tf.make_ndarray(node.attr["value"].tensor).all())
 

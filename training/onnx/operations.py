@@ -18,6 +18,7 @@ from ladle.training.onnx.exact import EXACT
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
+_MICROSOFT = "com.microsoft"
 _RESIZED = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT32, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 
 
@@ -182,9 +183,15 @@ def _resize(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
     graph.make_node("Cast", [resized], attr={"to": to}, name=name, outputs=outputs, dtypes=dtypes, shapes=shapes)
 
 
-def _refuse(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
-    """An operation that tf2onnx converts to one that answers otherwise."""
-    raise ValueError(f"ONNX Runtime's {arguments[0]} answers otherwise than TensorFlow's")
+def _invert(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """The inverse of matrices; a check demands that it is finite."""
+    [x], outputs, dtypes, shapes = list(node.input), list(node.output), node.output_dtypes, node.output_shapes
+    is_adjoint, rank = node.get_attr_value("adjoint", 0), graph.get_rank(x)
+    graph.remove_node(name)
+    if is_adjoint:
+        order = [*range(rank - 2), rank - 1, rank - 2]
+        x = graph.make_node("Transpose", [x], attr={"perm": order}, dtypes=dtypes).output[0]
+    graph.make_node("Inverse", [x], name=name, outputs=outputs, dtypes=dtypes, shapes=shapes, domain=_MICROSOFT)
 
 
 CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
@@ -200,7 +207,7 @@ CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
     "Log1p": (_with_one, ["Log1p", "Log"]),
     "ResizeBilinear": (_resize, ["ResizeBilinear", "linear"]),
     "ResizeNearestNeighbor": (_resize, ["ResizeNearestNeighbor", "nearest"]),
-    "MaxPoolWithArgmax": (_refuse, ["MaxPoolWithArgmax"]),
+    "MatrixInverse": (_invert, ["Inverse"]),
     **EXACT,
 }
 """TensorFlow operation -> (converter, its arguments), as `custom_op_handlers` of tf2onnx takes them."""

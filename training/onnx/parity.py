@@ -19,6 +19,8 @@ RELATIVE = 1e-6
 """The same, relative to the largest magnitude in the output. The larger bound counts: float32 has seven digits."""
 HALF = 2**-9
 """The same for a graph that computes in float16, which has three digits."""
+BRAIN = 2**-6
+"""The same for a graph that computes in bfloat16, which has two digits."""
 LEVELS = 1
 """Largest allowed difference of a uint8 output: a pixel may round either way."""
 

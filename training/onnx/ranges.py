@@ -10,6 +10,7 @@ import onnx
 import onnx.numpy_helper
 import onnx.shape_inference
 
+from ladle.training.onnx import parity
 from ladle.training.onnx.simplify import subgraphs
 
 _T = onnx.TensorProto
@@ -24,6 +25,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "Sigmoid": (0, 1), "HardSigmoid": (0, 1), "Softmax": (0, 1), "Tanh": (-1, 1), "Erf": (-1, 1), "Sin": (-1, 1),
     "Cos": (-1, 1), "Sign": (-1, 1),
 }  # fmt: skip
+ROUNDED = "rounded"
+"""The property of a model in float32 whose numbers are rounded to a dtype with fewer digits."""
 _SIZES = {
     "ConstantOfShape": (0,), "Expand": (1,), "OneHot": (1,), "Pad": (1,), "Range": (0, 1, 2), "Reshape": (1,),
     "Resize": (2, 3), "Tile": (1,), "TopK": (1,), "Upsample": (1,), "EyeLike": (0,), "Loop": (0, 1), "Scan": (0,),
@@ -59,15 +62,14 @@ def _narrows(node: onnx.NodeProto) -> bool:
     return node.op_type == "Cast" and any(a.name == "to" and a.i in _NARROW for a in node.attribute)
 
 
-def computes_in_half(model: onnx.ModelProto) -> bool:
-    """Whether a graph computes in float16 or bfloat16."""
-    halves = (_T.FLOAT16, _T.BFLOAT16)
+def relative(model: onnx.ModelProto) -> float:
+    """Allowed difference, relative to the largest value, by the least exact dtype in which a graph computes."""
     tensors = (*model.graph.input, *model.graph.output, *model.graph.value_info)
-    return (
-        any(value.type.tensor_type.elem_type in halves for value in tensors)
-        or any(tensor.data_type in halves for tensor in model.graph.initializer)
-        or any(a.name == "to" and a.i in halves for node in model.graph.node for a in node.attribute)
-    )
+    found = {value.type.tensor_type.elem_type for value in tensors}
+    found |= {tensor.data_type for tensor in model.graph.initializer}
+    found |= {a.i for node in model.graph.node for a in node.attribute if a.name == "to"}
+    is_brain = _T.BFLOAT16 in found or any(each.key == ROUNDED for each in model.metadata_props)
+    return parity.BRAIN if is_brain else parity.HALF if _T.FLOAT16 in found else parity.RELATIVE
 
 
 class _Intervals:

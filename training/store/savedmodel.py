@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.saved_model import loader_impl
 
 from ladle.models import Signature
 from ladle.training.errors import TrainingError
@@ -52,14 +53,21 @@ class LoadError(TrainingError, ValueError):
     """A SavedModel cannot be loaded; the text names its folder and the cause."""
 
 
+TAGS = ("serve",)
+"""The MetaGraph that servers load, of a SavedModel that has several."""
+
+
 def load(folder: Path) -> Any:
     """Load a SavedModel. Keep the result while its `signatures` are in use: they hold no reference to its variables.
+
+    Of several MetaGraphs it is the one with exactly TAGS, as TensorFlow Serving chooses.
 
     LoadError: a file is missing or damaged, or TensorFlow lacks one of its operations.
     """
     try:
         with quiet():
-            return tf.saved_model.load(str(folder))
+            is_alone = len(loader_impl.parse_saved_model(str(folder)).meta_graphs) == 1
+            return tf.saved_model.load(str(folder), None if is_alone else TAGS)
     except Exception as error:  # TensorFlow raises its own errors, and KeyError, RuntimeError and others of Python's
         raise LoadError(f"{folder} cannot be loaded: {_cause(error)}") from error
 

@@ -43,7 +43,7 @@ def run(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> Sequen
         try:
             return graph.call(names, feed, None)  # type: ignore[no-any-return]
         except Exception:
-            answers = _empty_outputs(graph, names, feed, unknown=0) if rowless else None
+            answers = _shaped_if_possible(graph, names, feed) if rowless else None
             if answers is None:
                 raise
             return answers
@@ -112,6 +112,14 @@ def _empty_outputs(
             return None
         answers.append(np.zeros([0, *(size or 0 for size in inner)], NUMPY[output.type]))
     return answers
+
+
+def _shaped_if_possible(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array] | None:
+    """Outputs without rows, of the shapes that a row gives, or else with axes of size 0 where a size is unknown."""
+    try:
+        return _shaped_by_one_row(graph, names, feed)
+    except Exception:  # the graph may refuse the made-up row in any way
+        return _empty_outputs(graph, names, feed, unknown=0)
 
 
 def _shaped_by_one_row(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:

@@ -325,7 +325,7 @@ def _choose(plan: Plan, names: tuple[str, ...]) -> tuple[list[str], list[Step]]:
     needed = set(names)
     after: list[Step] = []
     for step in reversed(plan.after):
-        if needed & set(step.adds):
+        if step.is_check or needed & set(step.adds):
             needed |= set(step.reads)
             after.insert(0, step)
     return [name for name in plan.graph.outputs if name in needed], after

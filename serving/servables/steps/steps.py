@@ -33,13 +33,18 @@ MAX_IMAGE_PIXELS = 2**24
 
 @dataclass(frozen=True)
 class Step:
-    """A function of named tensors: `run` reads some of them and adds others. `decoding` is that of encoded images."""
+    """A function of named tensors: `run` reads some of them and adds others.
+
+    decoding  that of encoded images
+    is_check  it may refuse a request, whichever outputs are asked for
+    """
 
     op: str
     reads: tuple[str, ...]
     adds: tuple[str, ...]
     run: Callable[[Tensors], None]
     decoding: ImageDecoding | None = None
+    is_check: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,6 +281,17 @@ def _rename(step: Mapping[str, Any], assets: Path) -> Step:
     return Step("rename", (source,), (target,), run)
 
 
+def _require(step: Mapping[str, Any], assets: Path) -> Step:
+    """A check of the model, which the graph has as a boolean output: it refuses the request where that is false."""
+    source, message = step["input"], str(step["message"])
+
+    def run(tensors: Tensors) -> None:
+        if not tensors[source].all():
+            raise InvalidArgument(message)
+
+    return Step("require", (source,), (), run, is_check=True)
+
+
 _BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
     "tokenize": _tokenize,
     "parse_example": _parse_example,
@@ -286,6 +302,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
     "nearest_words": _nearest_words,
     "encode_png": _encode_png,
     "rename": _rename,
+    "require": _require,
 }
 
 

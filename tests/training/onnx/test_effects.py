@@ -25,8 +25,12 @@ def reasons(folder: Path, functions: dict[str, Callable[..., Any]], *resources: 
 
 
 def reasons_of(folder: Path) -> dict[str, str]:
+    return findings(folder).reasons
+
+
+def findings(folder: Path) -> effects.Findings:
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    return effects.reasons(saved.meta_graphs[0])
+    return effects.find(saved.meta_graphs[0])
 
 
 def changing(variable: tf.Variable, change: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -133,9 +137,9 @@ CHECKS: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor], str]] = {
 
 
 @pytest.mark.parametrize(("check", "word"), CHECKS.values(), ids=CHECKS)
-def test_a_signature_that_checks_values_stays_on_tensorflow(check: Any, word: str, tmp_path: Path) -> None:
-    found = reasons(tmp_path, {"checked": lambda x: {"y": check(x) * 2.0}, "free": lambda x: {"y": x * 2.0}})
-    assert found == {"checked": f"it refuses some values ({word}); an ONNX graph would answer them"}
+def test_a_signature_that_checks_values_is_found(check: Any, word: str, tmp_path: Path) -> None:
+    reasons(tmp_path, {"checked": lambda x: {"y": check(x) * 2.0}, "free": lambda x: {"y": x * 2.0}})
+    assert findings(tmp_path).checks == {"checked": [word]}
 
 
 def test_checks_that_always_hold_are_none(tmp_path: Path) -> None:
@@ -144,3 +148,21 @@ def test_checks_that_always_hold_are_none(tmp_path: Path) -> None:
         return {"y": tf.ensure_shape(tf.ensure_shape(x, [None])[None], [1, None])}
 
     assert reasons(tmp_path, {"serving_default": function}) == {}
+    assert findings(tmp_path).checks == {}
+
+
+def test_a_variable_that_no_output_depends_on_is_no_state(tmp_path: Path) -> None:
+    calls, seed = tf.Variable(0.0, name="calls"), tf.Variable([0.0, 1.0], name="seed")
+    functions = {
+        "count": lambda x: (calls.assign_add(1.0), {"y": x})[1],
+        "draw": lambda x: (seed.assign(seed + calls), {"y": x})[1],
+        "free": lambda x: {"y": x + 1.0},
+    }
+    assert reasons(tmp_path, functions, calls, seed) == {}
+    assert findings(tmp_path).vain == {"count", "draw"}
+
+
+def test_a_variable_that_another_signature_returns_is_state(tmp_path: Path) -> None:
+    calls = tf.Variable(0.0, name="calls")
+    functions = {"count": lambda x: (calls.assign_add(1.0), {"y": x})[1], "ask": lambda x: {"y": x + calls}}
+    assert set(reasons(tmp_path, functions, calls)) == {"count", "ask"}

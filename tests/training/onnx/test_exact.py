@@ -79,6 +79,13 @@ def test_the_remainder_of_large_floats_is_exact() -> None:
     np.testing.assert_array_equal(run(lambda x, y: x % y, x=x, y=y), tf.constant(x) % y)
 
 
+def test_the_logarithm_of_a_small_sigmoid_is_finite() -> None:
+    """ONNX Runtime's Sigmoid is 0 below -18."""
+    x = np.array([-80, -30, -18, -16, -5, -0.0, 5, 30], np.float32)
+    for function in (lambda x: tf.math.log(tf.sigmoid(x)), lambda x: 1 / tf.reshape(tf.sigmoid(x), [-1])):
+        np.testing.assert_allclose(run(function, x=x), function(x), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 def test_the_smallest_integer_is_divided_by_minus_one(dtype: Any) -> None:
     """ONNX Runtime's Div ends the process: the quotient is one more than the largest integer."""

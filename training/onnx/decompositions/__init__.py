@@ -1,14 +1,27 @@
 """TensorFlow operations computed by simpler ones, for `decompose`: a module for each field."""
 
+from ladle.training.onnx.decompositions.algebra import ALGEBRA
 from ladle.training.onnx.decompositions.colours import COLOURS
 from ladle.training.onnx.decompositions.elementwise import ELEMENTWISE
+from ladle.training.onnx.decompositions.random import RANDOM
 from ladle.training.onnx.decompositions.resizing import RESIZING
 from ladle.training.onnx.decompositions.searching import SEARCHING
 from ladle.training.onnx.decompositions.segments import SEGMENTS
+from ladle.training.onnx.decompositions.special import SPECIAL
 from ladle.training.onnx.decompositions.windows import WINDOWS
 
-DECOMPOSITIONS = {**COLOURS, **ELEMENTWISE, **RESIZING, **SEARCHING, **SEGMENTS, **WINDOWS}
+DECOMPOSITIONS = {
+    **ALGEBRA,
+    **COLOURS,
+    **ELEMENTWISE,
+    **RANDOM,
+    **RESIZING,
+    **SEARCHING,
+    **SEGMENTS,
+    **SPECIAL,
+    **WINDOWS,
+}
 """TensorFlow operation -> its decomposition."""
 
-FOR_EMPTY = ("Mean",)
-"""Decompositions for empty axes alone; our own networks refuse those."""
+FOR_EXTREMES = ("Mean", "Sigmoid")
+"""Decompositions for empty axes and for very small numbers alone: our own networks need neither."""

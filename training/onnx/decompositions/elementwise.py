@@ -15,6 +15,56 @@ def _x_log_y(operation: Any) -> list[tf.Tensor]:
     return [tf.where(tf.equal(x, 0), tf.zeros_like(product), product)]
 
 
+_MOST_PLACES = 1024
+_MOVES = (
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "ExpandDims",
+    "StridedSlice",
+    "Transpose",
+    "Maximum",
+    "Max",
+    "Min",
+    "GatherV2",
+)
+_MAGNIFY = ("Log", "Log1p", "RealDiv", "DivNoNan", "Reciprocal", "Inv", "Rsqrt", "Pow", "Xlogy", "Xdivy", "Ndtri")
+
+
+def _sigmoid(operation: Any) -> list[tf.Tensor] | None:
+    """ONNX Runtime's is 0 below -18, where TensorFlow's is small: a logarithm or a quotient tells them apart."""
+    [x] = operation.inputs
+    return [1 / (1 + tf.exp(-x))] if _is_magnified(operation.outputs[0], 4) else None
+
+
+def _is_magnified(tensor: tf.Tensor, depth: int) -> bool:
+    """Whether something reads a tensor of which the relative size of small values counts."""
+    return any(
+        each.type in _MAGNIFY or (depth > 0 and each.type in _MOVES and _is_magnified(each.outputs[0], depth - 1))
+        for each in tensor.consumers()
+    )
+
+
+def _is_negative(x: tf.Tensor) -> tf.Tensor:
+    """Whether the sign is -, which zero has, too."""
+    return tf.logical_or(x < 0, tf.logical_and(tf.equal(x, 0), 1 / x < 0))
+
+
+def _atan2(operation: Any) -> list[tf.Tensor] | None:
+    """The angle of a point, in all four quarters and on the axes."""
+    y, x = operation.inputs
+    if x.dtype not in (tf.float32, tf.float64):
+        return None
+    up, along = tf.abs(y), tf.abs(x)
+    most, least = tf.maximum(up, along), tf.minimum(up, along)
+    share = tf.where(tf.equal(most, least), tf.where(tf.equal(most, 0), most, tf.ones_like(most)), least / most)
+    angle = tf.atan(share)
+    angle = tf.where(up > along, np.pi / 2 - angle, angle)
+    angle = tf.where(_is_negative(x), np.pi - angle, angle)
+    angle = tf.where(_is_negative(y), -angle, angle)
+    return [tf.where(tf.logical_or(tf.math.is_nan(x), tf.math.is_nan(y)), x + y, angle)]
+
+
 def _mul_no_nan(operation: Any) -> list[tf.Tensor]:
     x, y = operation.inputs
     product = x * y
@@ -51,12 +101,24 @@ def _fake_quant_per_channel(operation: Any) -> list[tf.Tensor]:
     return [level * scale + low]
 
 
-def _cumulative_logsumexp(operation: Any) -> list[tf.Tensor]:
+def _cumulative_logsumexp(operation: Any) -> list[tf.Tensor] | None:
+    """For each place the logarithm of the sum of those before it, all pairs of places at once."""
     x, axis = operation.inputs
-    most = tf.reduce_max(x, axis, keepdims=True)
-    most = tf.where(tf.math.is_finite(most), most, tf.zeros_like(most))
-    exclusive, reverse = operation.get_attr("exclusive"), operation.get_attr("reverse")
-    return [tf.math.log(tf.cumsum(tf.exp(x - most), axis, exclusive, reverse)) + most]
+    known = tf.get_static_value(axis)
+    length = None if known is None or x.shape.rank is None else x.shape[int(known)]
+    if length is None or length > _MOST_PLACES:
+        return None
+    order = list(range(x.shape.rank))
+    order[int(known)], order[-1] = order[-1], order[int(known)]
+    place = np.arange(length)
+    before = place[None] < place[:, None] if operation.get_attr("exclusive") else place[None] <= place[:, None]
+    before = before[::-1, ::-1] if operation.get_attr("reverse") else before
+    rows = tf.transpose(x, order)[..., None, :]
+    counted = tf.where(np.ascontiguousarray(before), rows, tf.constant(-np.inf, x.dtype))
+    most = tf.reduce_max(counted, -1, keepdims=True)
+    finite = tf.where(tf.math.is_finite(most), most, tf.zeros_like(most))
+    result = tf.math.log(tf.reduce_sum(tf.exp(counted - finite), -1)) + finite[..., 0]
+    return [tf.transpose(result, order)]
 
 
 def _mean(operation: Any) -> list[tf.Tensor] | None:
@@ -87,6 +149,8 @@ ELEMENTWISE = {
     "Xlog1py": _x_log_y,
     "Xdivy": _x_log_y,
     "MulNoNan": _mul_no_nan,
+    "Atan2": _atan2,
+    "Sigmoid": _sigmoid,
     "LeftShift": _shift,
     "RightShift": _shift,
     "Cross": _cross,

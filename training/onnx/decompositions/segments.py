@@ -62,7 +62,16 @@ def _histogram(operation: Any) -> list[tf.Tensor]:
     return [tf.reduce_sum(tf.cast(is_bin, operation.get_attr("dtype")), 0)]
 
 
+def _scatter(operation: Any) -> list[tf.Tensor] | None:
+    """ScatterNd adds values that come to one place; ONNX keeps one of them."""
+    at, values, shape = operation.inputs
+    if values.dtype not in (tf.float32, tf.float64, tf.int32, tf.int64):
+        return None
+    return [tf.tensor_scatter_nd_add(tf.zeros(shape, values.dtype), at, values)]
+
+
 SEGMENTS = {
+    "ScatterNd": _scatter,
     "UnsortedSegmentSum": _unsorted,
     "UnsortedSegmentMax": _unsorted,
     "UnsortedSegmentMin": _unsorted,

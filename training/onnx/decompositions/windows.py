@@ -16,7 +16,7 @@ def _dilation(operation: Any) -> list[tf.Tensor] | None:
     if height is None or width is None or height * width > _MOST_SHIFTS:
         return None
     least = image.dtype.min
-    parts = _shifted(operation, image, (height, width), least)
+    parts, _ = _shifted(operation, image, (height, width), least)
     result = None
     for n, part in enumerate(parts):
         raised = tf.maximum(part + kernel[n // width, n % width], least)
@@ -30,12 +30,37 @@ def _patches(operation: Any) -> list[tf.Tensor] | None:
     _, height, width, _ = operation.get_attr("ksizes")
     if height * width > _MOST_SHIFTS:
         return None
-    return [tf.concat(_shifted(operation, image, (height, width), 0), -1)]
+    return [tf.concat(_shifted(operation, image, (height, width), 0)[0], -1)]
 
 
-def _shifted(operation: Any, image: tf.Tensor, sides: tuple[int, int], outside: float) -> list[tf.Tensor]:
-    """[b, y, x, c] for each place in a window, row by row; `outside` where the window leaves the image."""
-    strides, rates = operation.get_attr("strides"), operation.get_attr("rates")
+def _pool_with_places(operation: Any) -> list[tf.Tensor] | None:
+    """MaxPoolWithArgmax: the largest pixel of each window, and its place in the flattened image."""
+    [image] = operation.inputs
+    _, height, width, _ = operation.get_attr("ksize")
+    if height * width > _MOST_SHIFTS:
+        return None
+    parts, above = _shifted(operation, image, (height, width), image.dtype.min)
+    stacked = tf.stack(parts, 3)  # [b, y, x, places in the window, c]
+    best = tf.argmax(stacked, 3)
+    strides, shape = operation.get_attr("strides"), tf.shape(image, tf.int64)
+    y, x = (tf.range(tf.shape(best, tf.int64)[n]) for n in (1, 2))
+    row = (y * strides[1] - tf.cast(above[0], tf.int64))[:, None, None] + best // width
+    column = (x * strides[2] - tf.cast(above[1], tf.int64))[:, None] + best % width
+    place = (row * shape[2] + column) * shape[3] + tf.range(shape[3])
+    if operation.get_attr("include_batch_in_index"):
+        place += (tf.range(shape[0]) * shape[1] * shape[2] * shape[3])[:, None, None, None]
+    return [tf.reduce_max(stacked, 3), tf.cast(place, operation.get_attr("Targmax"))]
+
+
+def _shifted(
+    operation: Any, image: tf.Tensor, sides: tuple[int, int], outside: float
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """[b, y, x, c] for each place in a window, row by row, and the rows above and columns left of the image.
+
+    `outside` is read where the window leaves the image.
+    """
+    strides = operation.get_attr("strides")
+    rates = operation.get_attr("rates") if "rates" in operation.node_def.attr else [1, 1, 1, 1]
     shape = tf.shape(image)
     same, sizes, padding = operation.get_attr("padding") == b"SAME", [], [[0, 0]]
     for n, side in enumerate(sides, 1):
@@ -55,7 +80,7 @@ def _shifted(operation: Any, image: tf.Tensor, sides: tuple[int, int], outside: 
                 left : left + (sizes[1] - 1) * strides[2] + 1 : strides[2],
             ]
             parts.append(part)
-    return parts
+    return parts, [padding[1][0], padding[2][0]]
 
 
 def _inside(mode: str, at: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
@@ -122,4 +147,9 @@ def _projective(operation: Any) -> list[tf.Tensor] | None:
     return [tf.where(is_nowhere, fill, result)]
 
 
-WINDOWS = {"Dilation2D": _dilation, "ExtractImagePatches": _patches, "ImageProjectiveTransformV3": _projective}
+WINDOWS = {
+    "Dilation2D": _dilation,
+    "ExtractImagePatches": _patches,
+    "MaxPoolWithArgmax": _pool_with_places,
+    "ImageProjectiveTransformV3": _projective,
+}

@@ -1,0 +1,142 @@
+"""Matrices, norms, counts and shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+_MOST_COLUMNS = 24
+"""Larger matrices would need thousands of operations: their columns are computed one by one."""
+
+
+def _solved(operation: Any) -> list[tf.Tensor]:
+    """MatrixSolve by the inverse; a check demands that there is one."""
+    matrix, right = operation.inputs
+    return [tf.matmul(tf.linalg.inv(matrix, adjoint=operation.get_attr("adjoint")), right)]
+
+
+def _cholesky(operation: Any) -> list[tf.Tensor] | None:
+    """Column by column; a check demands that the result is finite."""
+    [matrix] = operation.inputs
+    size = matrix.shape[-1]
+    if size is None or not 0 < size <= _MOST_COLUMNS or matrix.dtype not in (tf.float32, tf.float64):
+        return None
+    columns: list[tf.Tensor] = []
+    for n in range(size):
+        column = matrix[..., n:, n]
+        for each in columns:
+            column -= each[..., n:] * each[..., n : n + 1]
+        column /= tf.sqrt(column[..., :1])
+        columns.append(tf.concat([tf.zeros_like(matrix[..., :n, n]), column], -1))
+    return [tf.stack(columns, -1)]
+
+
+def _triangular(operation: Any) -> list[tf.Tensor] | None:
+    """MatrixTriangularSolve, row by row."""
+    matrix, right = operation.inputs
+    size = matrix.shape[-1]
+    if size is None or not 0 < size <= _MOST_COLUMNS or matrix.dtype not in (tf.float32, tf.float64):
+        return None
+    lower = operation.get_attr("lower")
+    if operation.get_attr("adjoint"):
+        matrix, lower = tf.linalg.matrix_transpose(matrix), not lower
+    found: dict[int, tf.Tensor] = {}
+    for n in range(size) if lower else reversed(range(size)):
+        rest = right[..., n : n + 1, :]
+        for k, each in found.items():
+            rest -= matrix[..., n : n + 1, k : k + 1] * each
+        found[n] = rest / matrix[..., n : n + 1, n : n + 1]
+    return [tf.concat([found[n] for n in range(size)], -2)]
+
+
+def _log_determinant(operation: Any) -> list[tf.Tensor]:
+    determinant = tf.linalg.det(operation.inputs[0])
+    return [tf.sign(determinant), tf.math.log(tf.abs(determinant))]
+
+
+def _set_diagonal(operation: Any) -> list[tf.Tensor]:
+    matrix, diagonal = operation.inputs[:2]
+    k = operation.inputs[2] if len(operation.inputs) > 2 else 0
+    return [tf.raw_ops.MatrixSetDiagV3(input=matrix, diagonal=diagonal, k=k, align="LEFT_LEFT")]
+
+
+def _diagonal(operation: Any) -> list[tf.Tensor] | None:
+    [x] = operation.inputs
+    if operation.type == "Diag":
+        return [tf.linalg.diag(x)] if x.shape.rank == 1 else None
+    return [tf.linalg.diag_part(x)] if x.shape.rank == 2 else None
+
+
+def _diagonal_matrices(operation: Any) -> list[tf.Tensor] | None:
+    """MatrixDiag and its versions, of a main diagonal in square matrices."""
+    diagonal = operation.inputs[0]
+    options = [tf.get_static_value(x) for x in operation.inputs[1:4]]
+    if len(operation.inputs) > 1 and (options[0] is None or np.any(options[0]) or [*map(int, options[1:])] != [-1, -1]):
+        return None
+    padding = tf.zeros([], diagonal.dtype) if len(operation.inputs) == 1 else operation.inputs[4]
+    place = tf.range(tf.shape(diagonal)[-1])
+    is_main = tf.equal(place[:, None], place)
+    return [tf.where(is_main, diagonal[..., None], tf.cast(padding, diagonal.dtype))]
+
+
+def _evenly_spaced(operation: Any) -> list[tf.Tensor]:
+    start, stop, count = operation.inputs
+    number = tf.cast(count, start.dtype)
+    step = (stop - start) / tf.maximum(number - 1, 1)
+    values = start + step * tf.cast(tf.range(count), start.dtype)
+    is_last = tf.logical_and(tf.equal(tf.range(count), count - 1), count > 1)
+    return [tf.where(is_last, stop, values)]
+
+
+def _norm(operation: Any) -> list[tf.Tensor]:
+    x, axes = operation.inputs
+    return [tf.sqrt(tf.reduce_sum(x * x, axes, operation.get_attr("keep_dims")))]
+
+
+def _in_top(operation: Any) -> list[tf.Tensor]:
+    """Whether fewer than k classes score more than the target; never with values that are not finite."""
+    scores, targets = operation.inputs[:2]
+    k = operation.inputs[2] if len(operation.inputs) > 2 else operation.get_attr("k")
+    count = tf.cast(tf.shape(scores)[1], targets.dtype)
+    is_there = tf.logical_and(targets >= 0, targets < count)
+    own = tf.gather(scores, tf.where(is_there, targets, tf.zeros_like(targets)), batch_dims=1)[:, None]
+    more = tf.reduce_sum(tf.cast(scores > own, tf.int32), 1)
+    is_finite = tf.reduce_all(tf.logical_or(tf.math.is_finite(scores), tf.logical_not(scores > own)), 1)
+    is_finite = tf.logical_and(is_finite, tf.math.is_finite(own[:, 0]))
+    return [is_there & is_finite & (more < tf.cast(k, tf.int32))]
+
+
+def _nth(operation: Any) -> list[tf.Tensor]:
+    values, n = operation.inputs
+    direction = "DESCENDING" if operation.get_attr("reverse") else "ASCENDING"
+    return [tf.gather(tf.sort(values, -1, direction), n, axis=-1)]
+
+
+ALGEBRA = {
+    "MatrixSolve": _solved,
+    "Cholesky": _cholesky,
+    "MatrixTriangularSolve": _triangular,
+    "LogMatrixDeterminant": _log_determinant,
+    "MatrixSetDiag": _set_diagonal,
+    "MatrixSetDiagV2": _set_diagonal,
+    "MatrixDiag": _diagonal_matrices,
+    "MatrixDiagV2": _diagonal_matrices,
+    "MatrixDiagV3": _diagonal_matrices,
+    "Diag": _diagonal,
+    "DiagPart": _diagonal,
+    "LinSpace": _evenly_spaced,
+    "EuclideanNorm": _norm,
+    "L2Loss": lambda operation: [tf.reduce_sum(operation.inputs[0] * operation.inputs[0]) / 2],
+    "AccumulateNV2": lambda operation: [tf.add_n(list(operation.inputs))],
+    "Inv": lambda operation: [1 / operation.inputs[0]],
+    "ApproximateEqual": lambda operation: [
+        tf.abs(operation.inputs[0] - operation.inputs[1]) < operation.get_attr("tolerance")
+    ],
+    "InTopK": _in_top,
+    "InTopKV2": _in_top,
+    "NthElement": _nth,
+    "ShapeN": lambda operation: [tf.shape(x, operation.get_attr("out_type")) for x in operation.inputs],
+    "TopK": lambda operation: list(tf.math.top_k(operation.inputs[0], operation.get_attr("k"))),
+}

@@ -1,0 +1,157 @@
+"""Replaces calls of functions by the functions' nodes, and leaves out what no output needs.
+
+TensorFlow's own optimizer does not inline a function that checks a value or changes a variable, since a caller could
+then skip it. Here that is wanted: only data count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+from tensorflow.python.framework import function_def_to_graph
+
+from ladle.training.onnx.effects import data_of, needed
+
+More = Callable[[Callable[[str], tf.Tensor]], Mapping[str, tf.Tensor]]
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+OLD_LOOPS = ("Enter", "RefEnter", "Switch", "RefSwitch")
+
+
+class Flat:
+    """A GraphDef without calls of functions; functions that loops and branches run remain in its library.
+
+    ensured  shapes that EnsureShape demanded, by the Identity that is in its place
+    """
+
+    def __init__(self, graph_def: Any) -> None:
+        self._functions = {function.signature.name: function for function in graph_def.library.function}
+        self._versions = graph_def.versions
+        self._alias: dict[str, str] = {}
+        self.ensured: dict[str, tf.TensorShape] = {}
+        made: list[Any] = []
+        with tf.Graph().as_default():
+            library = graph_pb2.GraphDef(versions=graph_def.versions, library=graph_def.library)
+            tf.graph_util.import_graph_def(library)  # functions that functions name
+            self._expand(graph_def.node, made)
+        self.nodes = {node.name: node for node in made}
+        # A constant in a loop of TensorFlow 1 belongs to the loop because of a control input.
+        keeps_control = any(node.op in OLD_LOOPS for node in made)
+        for node in made:
+            node.attr.pop("_class", None)  # it may name a node that is gone
+            node.attr.pop("_output_shapes", None)
+            if node.op == "EnsureShape":  # else an optimizer takes for granted what is to be checked
+                self.ensured[node.name] = tf.TensorShape(node.attr.pop("shape").shape)
+                node.op = "Identity"
+            data = [self.resolved(text) for text in data_of(node)]
+            control = [text for text in node.input if text.startswith("^") and text[1:] in self.nodes]
+            del node.input[:]
+            node.input.extend([*data, *(control if keeps_control else [])])
+
+    def resolved(self, text: str) -> str:
+        """The tensor that a reference means: an output of a call is one of the function's nodes."""
+        text = text if ":" in text else f"{text}:0"
+        while text in self._alias:
+            text = self._alias[text]
+        return text.removesuffix(":0")
+
+    def function(self, name: str) -> Any:
+        """The FunctionDef of this name, or None."""
+        return self._functions.get(name)
+
+    def graph_def(self, outputs: Iterable[str]) -> Any:
+        """The GraphDef of the nodes that these tensors need."""
+        result = graph_pb2.GraphDef(versions=self._versions)
+        result.node.extend(self.nodes[name] for name in needed(self.nodes, outputs))
+        result.library.function.extend(self._functions.values())
+        return result
+
+    def _expand(self, nodes: Sequence[Any], made: list[Any]) -> None:
+        for node in nodes:
+            name = node.attr["f"].func.name if node.op in _CALLS else node.op
+            function = self._functions.get(name)
+            if function is None:
+                made.append(type(node).FromString(node.SerializeToString()))
+                continue
+            body, flat = function_def_to_graph.function_def_to_graph_def(function)
+            prefix, arguments = f"{node.name}/", function.signature.input_arg
+            for argument, text in zip(arguments, data_of(node), strict=True):
+                self._alias[f"{prefix}{argument.name}:0"] = text if ":" in text else f"{text}:0"
+            for n, output in enumerate(function.signature.output_arg):
+                self._alias[f"{node.name}:{n}"] = prefix + flat[function.ret[output.name]]
+            inner = list(body.node)[len(arguments) :]
+            for each in inner:
+                each.name = prefix + each.name
+                inputs = [f"^{prefix}{t[1:]}" if t.startswith("^") else prefix + t for t in each.input]
+                del each.input[:]
+                each.input.extend(inputs)
+            self._expand(inner, made)
+
+
+@dataclass(frozen=True)
+class Pure:
+    """A computation without effects, as a Python function of named tensors and as a concrete function.
+
+    The first has no call of a function in it when it is traced: loops of TensorFlow 1 are not inlined otherwise.
+    """
+
+    compute: Callable[..., dict[str, tf.Tensor]]
+    function: Any
+
+
+class Signature:
+    """A signature's concrete function, as a flat graph.
+
+    flat     its nodes
+    given    input -> the node that stands for it
+    outputs  output -> its tensor in `flat`
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._specs = function.structured_input_signature[1]
+        names = list(self._specs)
+        anonymous = [tf.TensorSpec(spec.shape, spec.dtype) for spec in self._specs.values()]
+        called = tf.function(
+            lambda *tensors: function(**dict(zip(names, tensors, strict=True))), input_signature=anonymous
+        )
+        self._traced = called.get_concrete_function()
+        self.flat = Flat(self._traced.graph.as_graph_def())
+        given = self._traced.inputs[: len(names)]
+        self.given = {name: tensor.op.name for name, tensor in zip(names, given, strict=True)}
+        self.outputs = {
+            name: self.flat.resolved(tensor.name) for name, tensor in self._traced.structured_outputs.items()
+        }
+
+    def pure(self, more: More = lambda tensor: {}, wanted: Sequence[str] = ()) -> Pure:
+        """What computes the outputs, and does nothing besides.
+
+        more    further outputs; it gets a function: the name of a tensor in `flat` -> the tensor
+        wanted  names of the tensors that `more` reads
+        """
+        graph_def = self.flat.graph_def([*self.outputs.values(), *wanted])
+        present = {node.name for node in graph_def.node}
+        texts = [_whole(text) for text in (*self.outputs.values(), *wanted)]
+
+        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+        def run(**tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+            for variable in self._traced.graph.variables:
+                tf.compat.v1.get_default_graph().watch_variable(variable)
+            inputs = {f"{self.given[name]}:0": tensor for name, tensor in tensors.items()}
+            graph = tf.compat.v1.get_default_graph()
+            inputs |= {inner.name: graph.capture(outer) for outer, inner in self._traced.graph.captures}
+            used = {text: tensor for text, tensor in inputs.items() if text.partition(":")[0] in present}
+            asked = [text for text in dict.fromkeys(texts) if text not in inputs]
+            made = tf.graph_util.import_graph_def(graph_def, input_map=used, return_elements=asked, name="pure")
+            found = {**inputs, **dict(zip(asked, made, strict=True))}
+            result = {name: tf.identity(found[_whole(text)]) for name, text in self.outputs.items()}
+            return result | dict(more(lambda text: found[_whole(text)]))
+
+        named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in self._specs.items()}
+        return Pure(run, tf.function(run).get_concrete_function(**named))
+
+
+def _whole(text: str) -> str:
+    return text if ":" in text else f"{text}:0"
