@@ -1,17 +1,25 @@
-"""KServe's Python clients against our server, and its models against our manifests. It installs KServe, 305 MB."""
+"""KServe's Python clients against our server, our client against KServe's server, and KServe's models against our
+manifests. It installs KServe, 305 MB.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from ladle import Client
+from ladle.clients.errors import NotFound, Unimplemented
+from tests.conftest import DEADLINE_S, ROOT, free_port
 from tests.interop.conftest import BUILD, HERE
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(1800)]  # the first run installs
@@ -50,6 +58,45 @@ def test_kserves_clients_get_their_answers(python: Path, tiny_server: Any) -> No
         **dict.fromkeys(("v1 live", "v2 live", "v2 ready", "v2 model"), True),
         **dict.fromkeys(("grpc live", "grpc ready", "grpc model"), True),
     }
+
+
+@pytest.fixture(scope="module")
+def kserve_server(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The addresses of a model server of KServe's own, by scheme."""
+    ports = {"oip+http": free_port(), "oip+grpc": free_port()}
+    log = tmp_path_factory.mktemp("kserve") / "log"
+    with log.open("wb") as file:
+        command = [str(python), str(HERE / "kserve_server.py"), *map(str, ports.values())]
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        for port in ports.values():
+            while True:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+        yield {scheme: f"{scheme}://127.0.0.1:{port}" for scheme, port in ports.items()}
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("scheme", ["oip+http", "oip+grpc"])
+def test_our_client_asks_kserves_server(kserve_server: dict[str, str], scheme: str) -> None:
+    with Client(kserve_server[scheme]) as client:
+        assert client.predict("half", [[1.0], [2.0]])["y"].tolist() == [[2.5], [3.0]]
+        assert client.status("half")[0].state == "AVAILABLE"
+        assert str(client.metadata("half").signature("serving_default").inputs["x"]) == "float32 [?, 1]"
+        with pytest.raises(NotFound, match="Model with name nope does not exist"):
+            client.predict("nope", [[1.0]])
+        if scheme == "oip+http":
+            assert client.models().keys() == {"half"}
+        else:
+            with pytest.raises(Unimplemented, match="cannot list its models"):
+                client.models()
 
 
 def test_kserves_models_know_every_field_of_the_manifests(python: Path) -> None:
