@@ -14,7 +14,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import contenders, engines, front, install, load, machine, models, payloads, report, startup, tails
+from benchmarks import (
+    contenders,
+    engines,
+    front,
+    install,
+    load,
+    machine,
+    models,
+    payloads,
+    real,
+    report,
+    startup,
+    steps,
+    tails,
+)
 from benchmarks.contenders import Contender, RunningServer
 from benchmarks.goals import check
 from benchmarks.in_process import InProcess
@@ -23,10 +37,10 @@ from benchmarks.processes import StartError
 from benchmarks.results import Results
 from benchmarks.throughput import Settings, measure
 
-SECTIONS = ("throughput", "engines", "workers", "batching", "tails", "start", "gateway", "client")
+SECTIONS = ("throughput", "engines", "workers", "batching", "real", "steps", "tails", "start", "gateway", "client")
 QUICK = ("throughput", "tails", "start", "gateway", "client")
 EPILOG = """examples:
-  python -m benchmarks                        run everything in about 20 minutes; write docs/benchmarks.md and .json
+  python -m benchmarks                        run everything in about 40 minutes; write docs/benchmarks.md and .json
   python -m benchmarks --quick                skip rivals, run 1 or 2 rounds in under 2 minutes; write no file
   python -m benchmarks --only throughput --rivals mosec,MLServer --rounds 5 --output /tmp/figures
 wrk and h2load come from Debian: apt-get install wrk nghttp2-client
@@ -92,6 +106,14 @@ def _measure(options: argparse.Namespace) -> Results:
             if name in sections:
                 _log(name)
                 setattr(results, name, compare())
+        if "real" in sections:
+            _log("real requests")
+            pythons = install.pythons(options.cache, options.rivals, _log)
+            more = models.collect(options.repository, options.cache, _log, real.NAMES)
+            results.real = real.measure(real.workloads(), more, pythons, rounds, seconds, _log)
+        if "steps" in sections:
+            _log("steps")
+            results.steps = steps.measure(lenet, small, seconds)
         if "tails" in sections:
             _log("tails")
             results.tails = tails.measure(lenet, unet, repository, options.pairs, 2 if options.quick else 4, _log)

@@ -25,7 +25,8 @@ def pythons(cache: Path, names: Sequence[str], log: Callable[[str], None]) -> di
     for name in names:
         home = cache / "environments" / RIVALS[name].replace("[", "-").replace("]", "").replace("==", "-")
         python = home / "bin" / "python"
-        if not (home / "ready").exists():
+        ready = home / "ready"
+        if not ready.exists() or ready.read_text() != "\n".join(_shared()):
             log(f"installing {RIVALS[name]} into {home}")
             try:
                 _install(home, python, RIVALS[name])
@@ -41,10 +42,13 @@ def _install(home: Path, python: Path, requirement: str) -> None:
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:
         raise FileNotFoundError("found no uv next to this Python; run `make` to install it")
-    # Rivals run the same versions as we do, so that only the servers differ.
-    shared = [f"{name}=={metadata.version(name)}" for name in ("onnxruntime", "orjson")]
     create = [uv, "venv", "-q", "--clear", "--python", sys.executable, str(home)]
-    fill = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(python), requirement, *shared]
+    fill = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(python), requirement, *_shared()]
     for command in (create, fill):
         subprocess.run(command, check=True, capture_output=True, text=True)
-    (home / "ready").touch()
+    (home / "ready").write_text("\n".join(_shared()))
+
+
+def _shared() -> list[str]:
+    """What every rival gets in the versions that we have, so that only the servers differ."""
+    return [f"{name}=={metadata.version(name)}" for name in ("onnxruntime", "orjson", "pillow")]

@@ -20,6 +20,19 @@ _SCRIPT = """\
 wrk.method = "POST"
 wrk.body = io.open({body}, "rb"):read("*a")
 wrk.headers["content-type"] = {content_type}
+wrk.headers[{header}] = {value}
+local mixed, total = {mixed}, 0
+for _, each in ipairs(mixed) do total = total + each[2] end
+if total > 0 then
+  request = function()
+    local at = math.random() * total
+    for _, each in ipairs(mixed) do
+      at = at - each[2]
+      if at <= 0 then return wrk.format(nil, each[1]) end
+    end
+    return wrk.format(nil, mixed[1][1])
+  end
+end
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -67,8 +80,12 @@ class Load:
 class Target:
     """A request and the address that it is sent to.
 
-    body  file with the request body; a gRPC frame if `grpc`
-    grpc  send over HTTP/2
+    body    file with the request body; a gRPC frame if `grpc`
+    grpc    send over HTTP/2
+    header  one more header and its value; over HTTP/1.1 only
+    tls     over TLS; the certificate is not checked
+    socket  path of a UNIX socket in place of the port; over HTTP/2 only
+    mixed   other paths that take the same body, with their weights, among which each request draws; over HTTP/1.1 only
     """
 
     port: int
@@ -76,10 +93,14 @@ class Target:
     body: Path
     grpc: bool
     content_type: str = "application/json"
+    header: tuple[str, str] = ("accept", "*/*")
+    tls: bool = False
+    socket: str = ""
+    mixed: tuple[tuple[str, float], ...] = ()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.path}"
+        return f"http{'s' * self.tls}://127.0.0.1:{self.port}{self.path}"
 
 
 def missing() -> list[str]:
@@ -104,7 +125,10 @@ def steady(target: Target, per_second: float, seconds: float, connections: int =
 
 def _wrk(target: Target, connections: int, seconds: float) -> Load:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_SCRIPT.format(body=json.dumps(str(target.body)), content_type=json.dumps(target.content_type)))
+        header, value = map(json.dumps, target.header)
+        mixed = ", ".join(f"{{{json.dumps(path)}, {weight!r}}}" for path, weight in target.mixed)
+        body, kind = json.dumps(str(target.body)), json.dumps(target.content_type)
+        script.write(_SCRIPT.format(body=body, content_type=kind, header=header, value=value, mixed=f"{{{mixed}}}"))
         script.flush()
         # wrk accepts whole seconds only.
         whole = max(1, round(seconds))
@@ -119,6 +143,7 @@ def _h2load(target: Target, connections: int, seconds: float, options: Sequence[
         kind = "application/grpc" if target.grpc else target.content_type
         command += [*options, "-d", str(target.body), "-H", f"content-type: {kind}"]
         command += ["-H", "te: trailers"] if target.grpc else ["--h1"]
+        command += ["-B", f"unix:{target.socket}"] if target.socket else []
         text, cpu_s = _run([*command, target.url], seconds)
         return parse_h2load(text, log.read_text() if log.exists() else "", cpu_s)
 

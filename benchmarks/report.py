@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks import machine
+from benchmarks import machine, real, steps
 from benchmarks.engines import Comparison
 from benchmarks.goals import Goal, check
 from benchmarks.models import TITLES
@@ -43,6 +43,10 @@ def markdown(results: Results) -> str:
     ):
         if found is not None:
             parts += [f"## {title}\n", f"Not measured: {found}.\n" if isinstance(found, str) else _comparisons(found)]
+    if results.real is not None:
+        parts += ["## Real requests\n", real.markdown(results.real)]
+    if results.steps is not None:
+        parts += ["## Where a small request's time goes\n", steps.markdown(results.steps)]
     if results.tails is not None:
         parts += ["## Tail latency under disturbance\n", _tails(results)]
     if results.four is not None and results.ten is not None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from benchmarks import real as real_requests
+from benchmarks import steps as request_steps
 from benchmarks.engines import Comparison
 from benchmarks.front import Client, Gateway
 from benchmarks.startup import Start
@@ -27,6 +29,8 @@ class Results:
     engines: list[Comparison] | str | None = None
     workers: list[Comparison] | str | None = None
     batching: list[Comparison] | str | None = None
+    real: list[real_requests.Row] | None = None
+    steps: list[request_steps.Steps] | None = None
     tails: Tails | None = None
     four: Start | None = None
     ten: Start | None = None
@@ -45,6 +49,8 @@ class Results:
         for name in ("engines", "workers", "batching"):
             value = getattr(self, name)
             data[name] = [asdict(found) for found in value] if isinstance(value, list) else value
+        data["real"] = real_requests.as_dict(self.real) if self.real is not None else None
+        data["steps"] = request_steps.as_dict(self.steps) if self.steps is not None else None
         for name in ("tails", "four", "ten", "gateway", "client"):
             value = getattr(self, name)
             data[name] = asdict(value) if value is not None else None

@@ -22,7 +22,11 @@ def main() -> None:
 
     devices.start()
     network = request.get(name)
-    prepared = request.load(request.compose(network, synthetic=True))
+    # Generated images have the size of handwritten digits unless they are asked for in another. Networks that come with
+    # weights for photographs have no other size.
+    shape = request.SHAPE if network.config.data == "photographs" else ()
+    overrides = {side: getattr(network.config, side) for side in shape}
+    prepared = request.load(request.compose(network, overrides=overrides, synthetic=True))
     model = network.build(prepared.config)
     source = {**prepared.dataset.provenance.as_dict(), "splits": prepared.dataset.sizes()}
     version = export(

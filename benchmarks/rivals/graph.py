@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 
 import numpy as np
@@ -10,6 +12,8 @@ import onnxruntime
 PORT = int(os.environ.get("PORT", "0"))
 WORKERS = int(os.environ.get("WORKERS", "1"))
 BATCH = int(os.environ.get("BATCH", "1"))
+DECODE = os.environ.get("DECODE", "")
+"""`image`: the rows are {"b64": encoded image}; empty: numbers."""
 
 
 class Graph:
@@ -32,6 +36,18 @@ class Graph:
 
     def predict(self, request: dict) -> dict:
         """{"instances": [...]} -> {"predictions": [{output: value}, ...]}, plain lists and numbers."""
-        outputs = self.run(np.array(request["instances"], np.float32))
+        rows = request["instances"]
+        outputs = self.run(self.decode(rows) if DECODE == "image" else np.array(rows, np.float32))
         lists = {name: output.tolist() for name, output in outputs.items()}
         return {"predictions": [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]}
+
+    def decode(self, rows: list) -> np.ndarray:
+        """Encoded images -> float32 [b, h, w, 3] in [0, 1] at the graph's size, decoded and resized by Pillow."""
+        from PIL import Image
+
+        _, height, width, _ = self.session.get_inputs()[0].shape
+        pictures = []
+        for row in rows:
+            picture = Image.open(io.BytesIO(base64.b64decode(row["b64"]))).convert("RGB")
+            pictures.append(np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR), np.float32))
+        return np.stack(pictures) / np.float32(255)

@@ -1,0 +1,78 @@
+"""Real requests: their figures as rows, and the step to which a line of the server belongs."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import real, steps
+from benchmarks.load import Load, LoadError
+
+
+def load(per_second: float, p50_ms: float = 1.0) -> Load:
+    return Load(int(per_second), 0, 1.0, 400.0, p50_ms, 2.0)
+
+
+def row() -> real.Row:
+    found = real.Row("a picture", [load(90), load(50)], [load(10, 12.0), load(10, 12.5)], [300.0, 500.0])
+    found.limit_many, found.limit_one = [100.0, 100.0], [100.0, 100.0]
+    found.rivals = {"slow": [10.0, 10.0], "fast": [30.0, 30.0]}
+    return found
+
+
+def test_a_row_compares_with_the_limit_and_the_fastest_rival_of_the_same_round() -> None:
+    assert row().share == pytest.approx(0.7)
+    assert row().over_ms == pytest.approx(2.25)
+    assert row().best_rival == ("fast", pytest.approx((3.0 + 5 / 3) / 2))
+    text = real.markdown([row(), real.Row("not measured", failures={"Ladle": "ended with 1:\nno"})])
+    assert "| a picture | 100 | 70 | 70% | 400 | 10.00 | 12.25 | 2.25 | fast | 2.3× |" in text
+    assert "| not measured | — |" in text
+    assert "Left out: not measured: Ladle: ended with 1: no" in text
+
+
+def test_a_load_that_was_partly_refused_is_no_figure() -> None:
+    whole = load(10)
+    real._check_answered(whole, whole)
+    with pytest.raises(LoadError, match="got 25% of the answers' bytes with 16 connections; expected all: it refuses"):
+        real._check_answered(dataclasses.replace(whole, size_bytes=100.0), whole)
+
+
+def test_the_photograph_is_a_jpeg_of_the_size_of_one() -> None:
+    found = real.photograph()
+    assert Image.open(io.BytesIO(found)).size == (500, 375)
+    assert 20_000 < len(found) < 150_000
+
+
+def test_every_workload_has_a_name_of_its_own_and_a_request() -> None:
+    every = real.workloads()
+    assert len({workload.key for workload in every}) == len(every)
+    assert {workload.model for workload in every} <= set(real.NAMES)
+    assert all(workload.body and all(np.asarray(x).size for x in workload.inputs.values()) for workload in every)
+
+
+@pytest.mark.parametrize(
+    ("file", "function", "line", "step"),
+    [
+        ("serving/servables/engines/onnx.py", "run", "answers = plan.graph.call(from_graph, feed, None)", "run"),
+        ("serving/rest/json/numbers.py", "write", "return text", "encode"),
+        ("serving/rest/json/response.py", "write_tensor", "out.write(text)", "encode"),
+        ("serving/rest/open_inference.py", "_write", "parts.append(head)", "encode"),
+        ("serving/rest/open_inference.py", "_parse", "head = loads(body)", "decode"),
+        ("serving/grpc/predict_request.py", "read", "message = payload", "decode"),
+        ("serving/scheduling/scheduler.py", "run", "if self._queued:", "queue"),
+        ("serving/servables/servable.py", "run", "names = tuple(outputs)", "bind"),
+        ("serving/grpc/http2/connection.py", "send", "self._transport.write(data)", "write"),
+        ("serving/rest/http/connection.py", "data_received", "self._parser.feed_data(data)", "read"),
+    ],
+)
+def test_a_line_of_the_server_belongs_to_a_step(file: str, function: str, line: str, step: str) -> None:
+    assert steps.step_of(file, function, line) == step
+
+
+def test_shares_add_up_to_one() -> None:
+    samples = [["serving/scheduling/a.py", "f", "x", 3], ["", "", "", 1]]
+    assert steps.shares(samples) == {**dict.fromkeys(steps.STEPS, 0.0), "queue": 0.75, "read": 0.25}
