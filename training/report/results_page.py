@@ -101,16 +101,17 @@ def write_pictures(repository: Path, entries: Iterable[Record], folder: Path) ->
 
 
 def small(png: bytes) -> bytes:
-    """The picture in COLOURS colours, scaled down until it takes at most PICTURE_BYTES."""
+    """The picture in at most PICTURE_BYTES: in 256 colours, else in COLOURS, else scaled down as well."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    scale = 1.0
+    colours, scale = 256, 1.0
     while True:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         packed = io.BytesIO()
-        image.resize(size, Image.Resampling.LANCZOS).quantize(COLOURS).save(packed, "PNG", optimize=True)
+        image.resize(size, Image.Resampling.LANCZOS).quantize(colours).save(packed, "PNG", optimize=True)
         if packed.tell() <= PICTURE_BYTES or min(size) <= 16:
             return packed.getvalue()
-        scale *= 0.85
+        scale *= 0.85 if colours == COLOURS else 1.0
+        colours = COLOURS
 
 
 def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
