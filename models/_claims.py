@@ -142,14 +142,14 @@ def blur_keeps(share: float) -> Claim:
     return Claim(f"blurred noise keeps √Σk² = {share:g} of its standard deviation", check)
 
 
-def covers(share: float) -> Claim:
-    """At least `share` of the real points have a generated one near them, and of the generated ones a real one."""
+def near_floor(times: float) -> Claim:
+    """The sliced Wasserstein distance to the real points is at most `times` that of training points."""
 
     def check(record: Record) -> tuple[str, bool]:
-        recall, precision = record["metrics"]["recall"], record["metrics"]["precision"]
-        return f"recall {recall:.3f}, precision {precision:.3f}", min(recall, precision) >= share
+        mine, floor = (record["metrics"][f"sliced_wasserstein{end}"] for end in ("", "_floor"))
+        return f"{mine:.4f} against {floor:.4f}", mine <= times * floor
 
-    return Claim(f"generated points cover at least {share:g} of the real ones, and {share:g} of them lie there", check)
+    return Claim(f"sliced Wasserstein distance at most {times:g} times that of training points", check)
 
 
 def weights_within_clip() -> Claim:
