@@ -31,11 +31,17 @@ class Refusals:
         size_bytes  of its inputs
         deadline    `time.monotonic()` seconds, if it has one
         """
-        now = time.monotonic()
+        seconds = self.hold_s(time.monotonic(), size_bytes, deadline)
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+
+    def hold_s(self, now: float, size_bytes: int, deadline: float | None) -> float:
+        """Seconds for which a refusal is held back that is due `now`; arguments as for `take_turn`."""
         self._next_at = max(self._next_at, now - AT_ONCE / PER_SECOND) + 1 / PER_SECOND
         wait_s = min(self._next_at - now, MAX_HOLD_S)
         self._next_at = min(self._next_at, now + MAX_HOLD_S)
+        if size_bytes > _MAX_BYTES:
+            return 0.0
         if deadline is not None:
             wait_s = min(wait_s, (deadline - now) / _DEADLINE_SHARE)
-        if wait_s > 0 and size_bytes <= _MAX_BYTES:
-            await asyncio.sleep(wait_s)
+        return max(0.0, wait_s)
