@@ -272,7 +272,7 @@ def _adapt_stream(handler: Handler, traces: bool) -> Any:
         except StatusError as error:
             await context.abort(getattr(grpc.StatusCode, error.code), error.details)
 
-    make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+    make = grpc.stream_stream_rpc_method_handler if handler.stream_stream else grpc.unary_stream_rpc_method_handler
     return make(answer)
 
 

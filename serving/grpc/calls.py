@@ -47,10 +47,6 @@ class Handler(NamedTuple):
     unary_stream: Callable[[bytes, CallContext], AsyncIterator[bytes]] | None = None
     stream_stream: Callable[[AsyncIterator[bytes], CallContext], AsyncIterator[bytes]] | None = None
 
-    @property
-    def request_streaming(self) -> bool:
-        return self.stream_stream is not None
-
 
 class StatusError(Exception):
     """Ends a call with a status other than OK, a name of `errors.NUMBERS`. Raised by methods; both servers send it."""

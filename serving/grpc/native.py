@@ -164,7 +164,7 @@ class Server:
         stream.call = call = _Call(handler, deadline, fields.get(b"grpc-encoding", b"identity"), request_id)
         if self._traces:
             call.trace_context = trace_context(fields)
-        if handler.request_streaming:
+        if handler.stream_stream is not None:
             call.messages = asyncio.Queue()
             self._run_stream(connection, stream, call, _receive(call, call.messages))
 

@@ -94,8 +94,13 @@ CLASSES = {
 }
 ANY_IMAGE = {"image": ("DT_FLOAT", [-1, -1, -1, 1])}
 MASKS = {"class_map": ("DT_INT64", [-1, -1, -1]), "mask_png": ("DT_STRING", [-1])}
-FILTERED = {"half": IMAGE["image"], "negative": IMAGE["image"]}
+FILTERED = dict.fromkeys(("blur", "edge", "sharpen", "sobel"), IMAGE["image"])
 IMAGES = {"images": ("DT_UINT8", [-1, 4, 4, 3])}
+
+
+def filtered(image: Any) -> dict[str, Any]:
+    """Shades of an image, which differ."""
+    return {"blur": image / 2, "edge": 1 - image, "sharpen": image, "sobel": image / 4}
 
 
 MOOD = Function({"text": ("DT_STRING", [-1])}, {"probability": ("DT_FLOAT", [-1]), "label": ("DT_STRING", [-1])}, mood)
@@ -154,15 +159,8 @@ MODELS: dict[str, dict[str, Function]] = {
         "generate": Function({"n": ("DT_INT32", []), "seed": ("DT_INT64", [])}, IMAGES, noise),
     },
     "filters": {
-        "serving_default": Function(IMAGE, FILTERED, lambda image: {"half": image / 2, "negative": 1 - image}),
-        "serving_bytes": Function(
-            BYTES,
-            FILTERED,
-            lambda image_bytes: {
-                "half": (decode(image_bytes) / 2).astype("f4"),
-                "negative": (1 - decode(image_bytes)).astype("f4"),
-            },
-        ),
+        "serving_default": Function(IMAGE, FILTERED, lambda image: filtered(image)),
+        "serving_bytes": Function(BYTES, FILTERED, lambda image_bytes: filtered(decode(image_bytes))),
     },
     "unet": {
         "serving_default": Function(ANY_IMAGE, MASKS, lambda image: masks(image)),

@@ -208,13 +208,13 @@ def test_reconstruct_shows_the_noisy_input_between_image_and_copy(ask: Ask, imag
 
 
 def test_filter_draws_the_image_and_what_each_filter_makes_of_it(ask: Ask, image: Path, tmp_path: Path) -> None:
-    output = tmp_path / "three.png"
-    assert "image, half, negative\n" in ask("filter", "filters", image, "--output", output)
-    tiles = [tile.mean() for tile in np.array_split(np.asarray(Image.open(output)).astype(float), 3, axis=1)]
-    assert tiles[1] == pytest.approx(tiles[0] / 2, abs=2)
+    output = tmp_path / "five.png"
+    assert "image, blur, edge, sharpen, sobel\n" in ask("filter", "filters", image, "--output", output)
+    tiles = [tile.mean() for tile in np.array_split(np.asarray(Image.open(output)).astype(float), 5, axis=1)]
+    assert tiles[1] == pytest.approx(tiles[0] / 2, abs=6)
     assert tiles[2] == pytest.approx(255 - tiles[0], abs=6)
     told = json.loads(ask("filter", "filters", image, "--output", output, "--json"))
-    assert told["filtered"] == ["half", "negative"]
+    assert told["filtered"] == ["blur", "edge", "sharpen", "sobel"]
 
 
 def test_neighbours_prints_words_with_their_cosines(ask: Ask) -> None:
