@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from ladle.serving.grpc.reload import ReloadApi
 from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.runtime.large_work import LargeWork
 from ladle.serving.runtime.log import log_caller_error
+from ladle.serving.runtime.memory import STRING_BYTES, most_strings
 from ladle.serving.scheduling.tick import LATE
 from ladle.serving.servables import matching
 from ladle.serving.servables.examples import pair_classes, serialize_input
@@ -75,7 +77,7 @@ class GrpcApi:
         self._profiler = profiler
         self._health = Health(core.is_ready, core.index)
         self._reload = reload or ReloadApi(core, allowed=False)
-        self._open_inference = OpenInferenceApi(core, self._health.is_serving, snapshots, control)
+        self._open_inference = OpenInferenceApi(core, self._health.is_serving, snapshots, control, max_bytes)
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """By service and name: coroutines (bytes, CallContext) -> bytes; `Watch` is an async generator of bytes."""
@@ -339,6 +341,13 @@ def _model_name(request: Any) -> str:
 
 
 def _read_tensors(protos: Any, signature: Signature, max_bytes: int) -> dict[str, Array]:
+    strings = [proto for proto in protos.values() if proto.dtype == tensors.STRING.number]
+    count = sum([math.prod([max(0, dim.size) for dim in proto.tensor_shape.dim]) for proto in strings])
+    if count > most_strings(max_bytes):
+        raise InvalidArgument(
+            f"got {count} strings; expected at most {most_strings(max_bytes)} in a request, since each counts "
+            f"{STRING_BYTES} bytes of --max_request_bytes; send several requests"
+        )
     inputs = {}
     for alias in protos:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -40,6 +41,7 @@ class OpenInferenceApi:
     is_ready   whether the server's models are available
     snapshots  gives the metrics of every process of the server
     control    loads and unloads models by request
+    max_bytes  of a request, by which its strings are limited, too
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class OpenInferenceApi:
         is_ready: Callable[[], bool],
         snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
         control: ModelControl | None = None,
+        max_bytes: int = 2**26,
     ) -> None:
+        self._max_bytes = max_bytes
         self._core = core
         self._control = control or ModelControl(core)
         self._is_ready = is_ready
@@ -108,7 +112,8 @@ class OpenInferenceApi:
         has_strings = any(tensor.datatype == "BYTES" for tensor in request.inputs)
         is_slow = has_strings and request.ByteSize() > _THREAD_FROM_BYTES
         try:
-            inputs = await asyncio.to_thread(_read_inputs, request) if is_slow else _read_inputs(request)
+            read = functools.partial(_read_inputs, request, self._max_bytes)
+            inputs = await asyncio.to_thread(read) if is_slow else read()
         except InvalidArgument:
             count_refusal(self._core, spec_of(request.model_name, request.model_version))
             raise
@@ -176,7 +181,8 @@ def _read_output(entry: Any) -> Output:
     return Output(entry.name, classes)
 
 
-def _read_inputs(request: Any) -> dict[str, Array]:
+def _read_inputs(request: Any, max_bytes: int) -> dict[str, Array]:
+    datatypes.check_strings([(tensor.datatype, tensor.shape) for tensor in request.inputs], max_bytes)
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InvalidArgument(f"got {len(raw)} raw_input_contents for {len(request.inputs)} inputs; expected one each")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,29 @@ from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.open_inference import DTYPES, name_of, pack, strings_of
 from ladle.clients.wire.tensors import MAX_ELEMENTS, MAX_RANK
 from ladle.serving.errors import InvalidArgument
+from ladle.serving.runtime.memory import STRING_BYTES, most_strings
 
-__all__ = ["DTYPES", "check_range", "count_elements", "dtype_of", "name_of", "pack", "strings_of", "unpack"]
+__all__ = [
+    "DTYPES",
+    "check_range",
+    "check_strings",
+    "count_elements",
+    "dtype_of",
+    "name_of",
+    "pack",
+    "strings_of",
+    "unpack",
+]
+
+
+def check_strings(inputs: Iterable[tuple[str, Sequence[int]]], max_bytes: int) -> None:
+    """InvalidArgument when the inputs of a request, as pairs of datatype and shape, hold more strings than it may."""
+    count = sum([math.prod(shape) for datatype, shape in inputs if datatype == "BYTES"])
+    if count > most_strings(max_bytes):
+        raise InvalidArgument(
+            f"got {count} elements of BYTES; expected at most {most_strings(max_bytes)} in a request, since each "
+            f"counts {STRING_BYTES} bytes of --max_request_bytes; send several requests"
+        )
 
 
 def dtype_of(tensor: str, datatype: str) -> np.dtype[Any]:

@@ -19,7 +19,7 @@ from ladle.serving.rest.http.messages import JSON, Answer, Request
 from ladle.serving.rest.json.examples import ExamplesBody, read_examples
 from ladle.serving.rest.json.request import read_numbers, read_predict, read_values
 from ladle.serving.rest.json.response import write_classes, write_predict, write_values
-from ladle.serving.rest.json.text import error_body
+from ladle.serving.rest.json.text import check_strings, error_body
 from ladle.serving.rest.open_inference import OpenInference
 from ladle.serving.rest.routes import MAX_CACHED_PATH, UNCOUNTED, Route, cached_route, find_route
 from ladle.serving.runtime.large_work import LargeWork
@@ -53,6 +53,7 @@ _REQUEST_ID = HEADER.encode()
 _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = b"<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n</body></html>\n"
 _THREAD_FROM_BYTES = 2**18  # larger bodies and answers are read and written in a thread: 256 KiB take about 1 ms
+_STRINGS_FROM_BYTES = 2**16  # smaller bodies hold few strings
 _VALUES_FROM_BYTES = 2**12  # the same for bodies that become Python values: 4 KiB can take a few milliseconds
 
 
@@ -187,7 +188,10 @@ class RestApi:
         size = len(body) * MAX_EXPANSION if is_gzip else len(body)
 
         def run() -> T:
-            return read(decompress(body, self._max_bytes) if is_gzip else body)
+            unpacked = decompress(body, self._max_bytes) if is_gzip else body
+            if len(unpacked) > _STRINGS_FROM_BYTES:  # in place: every request comes along here
+                check_strings(unpacked, self._max_bytes)
+            return read(unpacked)
 
         return run() if size < _VALUES_FROM_BYTES else await self._run_large(run)
 

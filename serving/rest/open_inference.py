@@ -30,7 +30,7 @@ from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.rest.compression import ENCODINGS, compress, decompress
 from ladle.serving.rest.http.messages import Request
 from ladle.serving.rest.json.response import write_string, write_tensor
-from ladle.serving.rest.json.text import parse_object
+from ladle.serving.rest.json.text import check_strings, parse_object
 from ladle.serving.rest.json.values import decode_base64, is_base64
 from ladle.serving.rest.routes import Route
 from ladle.serving.telemetry.metrics import Snapshot
@@ -149,7 +149,7 @@ class OpenInference:
         if coding in ENCODINGS:
 
             def unpack() -> tuple[Head, dict[str, Array]]:
-                return _parse(decompress(body, self._max_bytes, coding), length, self._max_depth)
+                return _parse(decompress(body, self._max_bytes, coding), length, self._max_depth, self._max_bytes)
 
             found = await self._run_large(unpack)
             return found
@@ -160,10 +160,10 @@ class OpenInference:
         if length is not None and length <= min(_MAX_CACHED_HEADER, len(body)) and not is_quick:
             # Binary tensors are used where they lie in the body, whatever their size: a thread has nothing to do.
             head = _parse_head(body[:length], self._max_depth)
-            read = functools.partial(_read_inputs, head, body, length)
+            read = functools.partial(_read_inputs, head, body, length, self._max_bytes)
             is_quick = head.is_raw or (head.key is not None and len(body) < _DIRECT_BYTES)
             return head, read() if is_quick else await self._run_large(read)
-        parse = functools.partial(_parse, body, length, self._max_depth)
+        parse = functools.partial(_parse, body, length, self._max_depth, self._max_bytes)
         found = parse() if is_quick else await self._run_large(parse)
         return found
 
@@ -222,9 +222,11 @@ def _read_length(request: Request) -> int | None:
     return int(text)
 
 
-def _parse(body: bytes, length: int | None, max_depth: int) -> tuple[Head, dict[str, Array]]:
-    head = _parse_head(body if length is None else body[:length], max_depth)
-    return head, _read_inputs(head, body, len(body) if length is None else length)
+def _parse(body: bytes, length: int | None, max_depth: int, max_bytes: int) -> tuple[Head, dict[str, Array]]:
+    text = body if length is None else body[:length]
+    check_strings(text, max_bytes)
+    head = _parse_head(text, max_depth)
+    return head, _read_inputs(head, body, len(body) if length is None else length, max_bytes)
 
 
 def _parse_head(text: bytes, max_depth: int) -> Head:
@@ -305,8 +307,9 @@ def _read_output(entry: Any) -> Output:
     return Output(name, classes, binary)
 
 
-def _read_inputs(head: Head, body: bytes, length: int) -> dict[str, Array]:
+def _read_inputs(head: Head, body: bytes, length: int, max_bytes: int) -> dict[str, Array]:
     """The inputs as arrays. length: of the JSON part, after which the binary tensors follow in order."""
+    datatypes.check_strings([(entry.datatype, entry.shape) for entry in head.inputs], max_bytes)
     if len(body) - length != head.size_bytes:
         if length > len(body):
             raise InvalidArgument(f"got Inference-Header-Content-Length {length}; the body has {len(body)} bytes")

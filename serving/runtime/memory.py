@@ -20,6 +20,13 @@ _STATM = Path("/proc/self/statm")
 _CGROUPS = Path("/sys/fs/cgroup")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _NO_LIMIT = 2**62
+STRING_BYTES = 32
+"""What a string counts against the limit of a request's bytes, however short it is: in memory it takes more."""
+
+
+def most_strings(max_bytes: int) -> int:
+    """The strings that a request may hold. Measured: two million of two bytes took 0.2 to 1 s and up to 250 MB."""
+    return max_bytes // STRING_BYTES
 
 
 def trim_memory() -> None:

@@ -314,6 +314,37 @@ def test_every_error_below_v2_is_json(tiny_server: Any, method: str, path: str, 
     assert json.loads(answer)["error"]
 
 
+def test_millions_of_tiny_strings_are_refused_before_they_are_made(serve: Any, tiny_repository: Any) -> None:
+    server = serve("--repository", tiny_repository, "--max_request_bytes=3200000", models=["half_plus_two"])
+    count = 100_001
+    declared = {"name": "x", "datatype": "BYTES", "shape": [count]}
+    sentence = f"got {count} elements of BYTES; expected at most 100000 in a request"
+    binary = {"inputs": [{**declared, "parameters": {"binary_data_size": 4 * count}}]}
+    status, _, body = send(server, f"{HALF}/infer", binary, b"\0" * (4 * count))
+    assert (status, sentence in body.decode()) == (400, True), body
+    status, _, body = send(server, f"{HALF}/infer", {"inputs": [{**declared, "data": [""] * count}]})
+    assert (status, sentence in body.decode()) == (400, True), body
+    status, _, body = send(server, f"{HALF}/infer", {"inputs": [{**declared, "data": [""] * 3 * count}]})
+    assert (status, "got about 300" in body.decode()) == (400, True), body
+    status, _, body = send(server, "/v1/models/half_plus_two:predict", {"instances": [""] * 3 * count})
+    assert (status, "got about 300" in body.decode()) == (400, True), body
+    fewer = {"inputs": [{**declared, "shape": [1000], "data": ['"' * 600] * 1000}]}  # quotes inside texts do not count
+    status, _, body = send(server, f"{HALF}/infer", fewer)
+    assert (status, "got input" in body.decode()) == (400, True), body
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = grpc_stub(channel, services.INFERENCE)
+        for form in ({"raw": b"\0" * (4 * count)}, {"bytes_contents": [b""] * count}):
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.ModelInfer(request_of("half_plus_two", "BYTES", [count], **form), timeout=30)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert sentence in caught.value.details()
+        predict = pb.PredictRequest(model_spec={"name": "half_plus_two"})
+        tensors.fill(predict.inputs["x"], np.full(count, b"", object))
+        with pytest.raises(grpc.RpcError) as caught:
+            grpc_stub(channel, services.PREDICTION).Predict(predict, timeout=30)
+        assert f"got {count} strings; expected at most 100000" in caught.value.details()
+
+
 WRONG_MESSAGES: dict[str, tuple[Any, str, str]] = {
     "an unknown model": (request_of("nope", "FP32", [1, 1], fp32_contents=[1]), "NOT_FOUND", "nope"),
     "an unknown datatype": (request_of("half_plus_two", "F", [1, 1], fp32_contents=[1]), "INVALID_ARGUMENT", "'F'"),

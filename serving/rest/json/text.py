@@ -16,8 +16,10 @@ import simdjson
 
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.rest.json.faults import find_fault
+from ladle.serving.runtime.memory import STRING_BYTES, most_strings
 
 _QUOTED_BYTES = 256
+_OTHER_QUOTES = 4096  # of keys and names
 _MAX_TOKEN = 1024  # characters
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 # A string without its closing quote matches up to the end of the text. Else the search would start again at each of
@@ -65,6 +67,16 @@ def check_depth(body: bytes, max_depth: int) -> None:
     if depth > max_depth:
         raise InvalidArgument(
             f"JSON Parse error: lists and objects are nested {depth} deep; at most {max_depth} are read here"
+        )
+
+
+def check_strings(body: bytes, max_bytes: int) -> None:
+    """InvalidArgument when a body holds more strings than a request of `max_bytes` may, found before any is made."""
+    most = 2 * most_strings(max_bytes) + _OTHER_QUOTES
+    if len(body) > most and (quotes := body.count(b'"') - body.count(b'\\"')) > most:
+        raise InvalidArgument(
+            f"got about {quotes // 2} strings in the JSON; expected at most {most_strings(max_bytes)} in a request, "
+            f"since each counts {STRING_BYTES} bytes of --max_request_bytes; send several requests"
         )
 
 
