@@ -109,7 +109,7 @@ def _report(totals: Totals, given: argparse.Namespace) -> None:
 def _check_grpc(client: Client) -> None:
     if type(client.transport.protocol) is not GrpcProtocol:
         raise InvalidArgument(
-            f"got {client.transport.address} by another protocol; replay sends TensorFlow Serving's messages: "
+            f"got {client.transport.address} by another protocol; replay sends gRPC messages of TensorFlow Serving: "
             "give grpc://HOST:PORT"
         )
 

@@ -57,8 +57,9 @@ def test_files_without_requests_are_refused(tmp_path: Path, capsys: pytest.Captu
         file.write_bytes(content)
         assert main(["replay", str(file), *where]) == 1
         assert message in capsys.readouterr().err
-    assert main(["replay", str(file), "--server", "http://127.0.0.1:1"]) == 1
-    assert "replay sends gRPC" in capsys.readouterr().err
+    for other in ("http", "oip+http", "oip+grpc"):
+        assert main(["replay", str(file), "--server", f"{other}://127.0.0.1:1"]) == 1
+        assert "replay sends gRPC messages of TensorFlow Serving: give grpc://" in capsys.readouterr().err
 
 
 def test_checksums_are_the_same_without_the_package_that_computes_them_fast(monkeypatch: pytest.MonkeyPatch) -> None:
