@@ -151,8 +151,8 @@ def special(x: tf.Tensor) -> dict[str, tf.Tensor]:
         "lgamma": tf.math.lgamma(x),
         "digamma": tf.math.digamma(x),
         "i0": tf.math.bessel_i0e(x),
-        "ndtri": tf.math.ndtri(tf.sigmoid(x)),
-        "erfinv": tf.math.erfinv(tf.tanh(x)),
+        "ndtri": tf.math.ndtri(0.05 + 0.9 * tf.sigmoid(x)),
+        "erfinv": tf.math.erfinv(0.9 * tf.tanh(x)),
     }
 
 
@@ -327,7 +327,7 @@ TABLES = [
     Case("statistics", "computations", function(statistics, x=spec(None, 6))),
     Case("activations", "computations", function(activations, x=spec(None, 6))),
     Case("elementary functions", "computations", function(elementary, x=spec(None, 6))),
-    Case("special functions", "computations", function(special, x=spec(None, 6)), ranges={"x": (-9, 9)}),
+    Case("special functions", "computations", function(special, x=spec(None, 6))),
     Case("two floats", "computations", function(pairs, x=spec(None), y=spec(None))),
     Case(
         "two integers",

@@ -29,7 +29,7 @@ from ladle.training.onnx.external import Weights
 from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
 from ladle.training.onnx.ranges import ROUNDED
-from ladle.training.onnx.recurrent import rewrite_loops
+from ladle.training.onnx.recurrent import repeat_states, rewrite_loops
 from ladle.training.onnx.rewrites import brain
 from ladle.training.onnx.rewrites.kernels import cast_where_lacking
 from ladle.training.onnx.simplify import simplify, subgraphs
@@ -111,6 +111,8 @@ def to_onnx(
     _name_axes(model, one_batch)
     _rewrite_loops(model, inputs)
     simplify(model)
+    if not one_batch:
+        repeat_states(model.graph)
     cast_where_lacking(model)
     model.producer_name, model.graph.name = PRODUCER, "core"
     try:

@@ -14,6 +14,8 @@ import onnx
 import onnx.numpy_helper
 from onnx import helper
 
+_RECURRENT = ("LSTM", "GRU", "RNN")
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -105,6 +107,29 @@ def _only_states_are_used(graph: onnx.GraphProto, n: int, layer: _Layer) -> bool
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     others = [name for k, name in enumerate(loop.output) if k not in (layer.state, carried)]
     return len(loop.output) <= carried + 1 and read.isdisjoint(others)
+
+
+def repeat_states(graph: onnx.GraphProto) -> None:
+    """Repeat an initial state of one row for each row of the sequence, or the other way round, as TensorFlow does.
+
+    ONNX wants as many rows of each.
+    """
+    nodes = []
+    for n, node in enumerate(graph.node):
+        states = [k for k in (5, 6) if node.op_type in _RECURRENT and k < len(node.input) and node.input[k]]
+        if states:
+            prefix = f"{node.output[0] or node.output[-1]}/rows_{n}"
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), f"{prefix}/one"))
+        for k in [0, *states] if states else []:
+            like = node.input[states[0] if k == 0 else 0]  # the sequence comes first, and then has all rows
+            size, shape, made = (f"{prefix}/{word}_{k}" for word in ("count", "shape", "input"))
+            nodes.append(helper.make_node("Shape", [like], [size], start=1, end=2))
+            nodes.append(helper.make_node("Concat", [f"{prefix}/one", size, f"{prefix}/one"], [shape], axis=0))
+            nodes.append(helper.make_node("Expand", [node.input[k], shape], [made]))
+            node.input[k] = made
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _nodes(graph: onnx.GraphProto, loop: onnx.NodeProto, layer: _Layer, prefix: str) -> list[onnx.NodeProto]:

@@ -305,3 +305,22 @@ def test_tensors_that_a_loop_body_reads_are_kept() -> None:
     model = convert.to_onnx(power, {"x": spec(None)})
     assert "Loop" in operations(model)
     np.testing.assert_allclose(run(model, x=np.array([1, 2], np.float32))["y"], [6, 12])
+
+
+def test_an_initial_state_of_one_row_is_that_of_every_row() -> None:
+    source, target = keras.Input((4, 2), name="source"), keras.Input((3, 2), name="target")
+    _, h, c = keras.layers.LSTM(3, return_state=True)(source)
+    model = keras.Model([source, target], keras.layers.LSTM(3)(target, initial_state=[h, c]))
+    specs = {name: tf.TensorSpec([None, n, 2], tf.float32) for name, n in (("source", 4), ("target", 3))}
+
+    def answer(source: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": model([source, target])}
+
+    run = convert.session(convert.to_onnx(answer, specs).SerializeToString())
+    random = np.random.default_rng(0)
+    for rows in ((1, 5), (5, 1), (2, 2)):
+        arrays = {
+            name: random.random((n, *specs[name].shape[1:])).astype(np.float32)
+            for name, n in zip(specs, rows, strict=True)
+        }
+        np.testing.assert_allclose(run(arrays)["y"], answer(**arrays)["y"], atol=1e-5)
