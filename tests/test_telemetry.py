@@ -165,6 +165,7 @@ $python -m ladle train linear_regression --preset quick --epochs 2 --repository 
 $python -m ladle evaluate linear_regression --repository $models
 $python -m ladle export linear_regression --repository $models --runs $runs
 $python -m ladle convert $models/linear_regression/1
+$python -m ladle optimize linear_regression --repository $models || test $? = 1  # 1: nothing is faster
 $python -m ladle report linear_regression --repository $models
 $python -m ladle.training.check $models
 """
