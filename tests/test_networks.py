@@ -23,6 +23,9 @@ from ladle.clients.wire import tensors
 from ladle.training.export import tfserving_check
 from tests.siblings import DISTINCT
 
+pytestmark = pytest.mark.timeout(900)
+"""The first test waits until every network is trained."""
+
 Ask = Callable[..., str]
 STATIC = Path(create_app.__code__.co_filename).parent / "static"
 
