@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ladle.training.onnx.decompositions.elementwise import angle_of
+
 Pair = tuple[tf.Tensor, tf.Tensor]
 """Real and imaginary parts, float32 or float64."""
 
@@ -202,7 +204,7 @@ def _size(operation: Any, inputs: list[Any]) -> tf.Tensor:
 
 def _angle(operation: Any, inputs: list[Any]) -> tf.Tensor:
     real, imaginary = inputs[0]
-    return tf.atan2(imaginary, real)
+    return angle_of(imaginary, real)
 
 
 def _shape(operation: Any, inputs: list[Any]) -> tf.Tensor:

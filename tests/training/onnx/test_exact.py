@@ -79,6 +79,12 @@ def test_the_remainder_of_large_floats_is_exact() -> None:
     np.testing.assert_array_equal(run(lambda x, y: x % y, x=x, y=y), tf.constant(x) % y)
 
 
+@pytest.mark.parametrize("x", [INT32, INT64], ids=["int32", "int64"])
+def test_products_of_integers_wrap_around(x: np.ndarray) -> None:
+    x = np.concatenate([x, [[2**31 - 1, 2**31 - 1, -7, -1, 2, -300]]]).astype(x.dtype)
+    np.testing.assert_array_equal(run(lambda x: tf.reduce_prod(x, 1), x=x), tf.reduce_prod(x, 1))
+
+
 def test_the_logarithm_of_a_small_sigmoid_is_finite() -> None:
     """ONNX Runtime's Sigmoid is 0 below -18."""
     x = np.array([-80, -30, -18, -16, -5, -0.0, 5, 30], np.float32)

@@ -23,5 +23,5 @@ DECOMPOSITIONS = {
 }
 """TensorFlow operation -> its decomposition."""
 
-FOR_EXTREMES = ("Mean", "Sigmoid")
-"""Decompositions for empty axes and for very small numbers alone: our own networks need neither."""
+FOR_EXTREMES = ("Mean", "Prod", "Sigmoid")
+"""Decompositions for empty axes, huge products and very small numbers alone: our own networks need none."""

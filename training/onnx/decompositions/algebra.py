@@ -65,7 +65,7 @@ def _set_diagonal(operation: Any) -> list[tf.Tensor]:
 def _diagonal(operation: Any) -> list[tf.Tensor] | None:
     [x] = operation.inputs
     if operation.type == "Diag":
-        return [tf.linalg.diag(x)] if x.shape.rank == 1 else None
+        return [_on_diagonal(x, tf.zeros([], x.dtype))] if x.shape.rank == 1 else None
     return [tf.linalg.diag_part(x)] if x.shape.rank == 2 else None
 
 
@@ -76,9 +76,13 @@ def _diagonal_matrices(operation: Any) -> list[tf.Tensor] | None:
     if len(operation.inputs) > 1 and (options[0] is None or np.any(options[0]) or [*map(int, options[1:])] != [-1, -1]):
         return None
     padding = tf.zeros([], diagonal.dtype) if len(operation.inputs) == 1 else operation.inputs[4]
+    return [_on_diagonal(diagonal, tf.cast(padding, diagonal.dtype))]
+
+
+def _on_diagonal(diagonal: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
     place = tf.range(tf.shape(diagonal)[-1])
     is_main = tf.equal(place[:, None], place)
-    return [tf.where(is_main, diagonal[..., None], tf.cast(padding, diagonal.dtype))]
+    return tf.where(is_main, diagonal[..., None], padding)
 
 
 def _evenly_spaced(operation: Any) -> list[tf.Tensor]:

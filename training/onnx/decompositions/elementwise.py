@@ -15,6 +15,7 @@ def _x_log_y(operation: Any) -> list[tf.Tensor]:
     return [tf.where(tf.equal(x, 0), tf.zeros_like(product), product)]
 
 
+_MOST_FACTORS = 64
 _MOST_PLACES = 1024
 _MOVES = (
     "Identity",
@@ -51,10 +52,12 @@ def _is_negative(x: tf.Tensor) -> tf.Tensor:
 
 
 def _atan2(operation: Any) -> list[tf.Tensor] | None:
-    """The angle of a point, in all four quarters and on the axes."""
     y, x = operation.inputs
-    if x.dtype not in (tf.float32, tf.float64):
-        return None
+    return [angle_of(y, x)] if x.dtype in (tf.float32, tf.float64) else None
+
+
+def angle_of(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """The angle of a point, in all four quarters and on the axes."""
     up, along = tf.abs(y), tf.abs(x)
     most, least = tf.maximum(up, along), tf.minimum(up, along)
     share = tf.where(tf.equal(most, least), tf.where(tf.equal(most, 0), most, tf.ones_like(most)), least / most)
@@ -62,7 +65,7 @@ def _atan2(operation: Any) -> list[tf.Tensor] | None:
     angle = tf.where(up > along, np.pi / 2 - angle, angle)
     angle = tf.where(_is_negative(x), np.pi - angle, angle)
     angle = tf.where(_is_negative(y), -angle, angle)
-    return [tf.where(tf.logical_or(tf.math.is_nan(x), tf.math.is_nan(y)), x + y, angle)]
+    return tf.where(tf.logical_or(tf.math.is_nan(x), tf.math.is_nan(y)), x + y, angle)
 
 
 def _mul_no_nan(operation: Any) -> list[tf.Tensor]:
@@ -133,6 +136,22 @@ def _mean(operation: Any) -> list[tf.Tensor] | None:
     return [tf.reduce_sum(x, axes, operation.get_attr("keep_dims")) / tf.cast(count, x.dtype)]
 
 
+def _product(operation: Any) -> list[tf.Tensor] | None:
+    """Of integers along one short axis: ONNX Runtime's product does not wrap around, as that of two tensors does."""
+    x, axes = operation.inputs
+    known = tf.get_static_value(axes)
+    if known is None or np.size(known) != 1 or x.shape.rank is None or x.dtype not in (tf.int32, tf.int64):
+        return None
+    axis = int(np.ravel(known)[0])
+    length = x.shape[axis]
+    if length is None or not 0 < length <= _MOST_FACTORS:
+        return None
+    value, *others = tf.unstack(x, axis=axis)
+    for each in others:
+        value *= each
+    return [tf.expand_dims(value, axis) if operation.get_attr("keep_dims") else value]
+
+
 def _truncate_div(operation: Any) -> list[tf.Tensor] | None:
     """Of floats; a converter divides integers."""
     x, y = operation.inputs
@@ -145,6 +164,7 @@ def _truncate_div(operation: Any) -> list[tf.Tensor] | None:
 ELEMENTWISE = {
     "TruncateDiv": _truncate_div,
     "Mean": _mean,
+    "Prod": _product,
     "Xlogy": _x_log_y,
     "Xlog1py": _x_log_y,
     "Xdivy": _x_log_y,
