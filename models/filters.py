@@ -56,13 +56,12 @@ def convolve(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return tf.add_n(shifted)
 
 
-@keras.saving.register_keras_serializable("ladle")
-class Filters(Saved):
-    """Five kernels, which are its weights, and four filters made of them."""
+class _Kernels(keras.layers.Layer):  # type: ignore[misc]
+    """The five kernels as weights that nothing trains. In a layer, since `.h5` files keep those of layers only."""
 
-    def __init__(self, config: FiltersConfig, **kwargs: Any) -> None:
-        super().__init__(config, dtype="float32", **kwargs)
-        self.kernels = {
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.by_name = {
             name: self.add_weight(
                 shape=(3, 3),
                 initializer=lambda shape, dtype, values=values: tf.constant(values, dtype),
@@ -71,6 +70,16 @@ class Filters(Saved):
             )
             for name, values in KERNELS.items()
         }
+        self.built = True
+
+
+@keras.saving.register_keras_serializable("ladle")
+class Filters(Saved):
+    """Five kernels, which are its weights, and four filters made of them."""
+
+    def __init__(self, config: FiltersConfig, **kwargs: Any) -> None:
+        super().__init__(config, dtype="float32", **kwargs)
+        self.kernels = _Kernels(name="kernels", dtype="float32")
         self._figures = [keras.metrics.Mean(name="loss")]
         self.built = True
 
@@ -85,7 +94,7 @@ class Filters(Saved):
         black and white, is 1.
         """
         image = tf.cast(image, tf.float32)
-        found = {name: convolve(image, kernel.value) for name, kernel in self.kernels.items()}
+        found = {name: convolve(image, kernel.value) for name, kernel in self.kernels.by_name.items()}
         sobel = tf.sqrt(found["sobel_x"] ** 2 + found["sobel_y"] ** 2) / 4.0
         filtered = [found["sharpen"], found["blur"], tf.abs(found["edge"]), sobel]
         return tf.clip_by_value(tf.stack(filtered, axis=1), 0.0, 1.0)

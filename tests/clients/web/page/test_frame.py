@@ -16,6 +16,7 @@ NAMES = [
     "bowl",
     "classifier",
     "columns",
+    "filters",
     "flowers",
     "half_plus_two",
     "mood",
