@@ -98,6 +98,7 @@ def test_ctrl_c_ends_the_showcase_after_the_answers(zoo: Path, tmp_path: Path) -
     assert ended(demo("--networks", SIX, "--repository", zoo, "--output", tmp_path), "Press Ctrl-C to stop") == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_training_leaves_a_checkpoint(tmp_path: Path) -> None:
     child = demo(
         *("--networks", SIX, "--repository", tmp_path / "models"),
