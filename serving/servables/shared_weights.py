@@ -25,7 +25,7 @@ FOLDER = "LADLE_SHARED_WEIGHTS"
 FROM_BYTES = 2**20
 """Smaller graphs are not worth the files."""
 _PREFIX = "ladle-weights-"
-_GRAPH, _WEIGHTS, _LOCK = "graph.onnx", "weights.bin", "lock"
+_GRAPH, _DRAFT, _WEIGHTS, _TURN, _LOCK = "graph.onnx", "new-graph.onnx", "weights.bin", "preparing", "lock"
 
 
 class SharedGraph:
@@ -47,15 +47,13 @@ def folder() -> Iterator[dict[str, str]]:
 
     Folders of servers that were killed are removed.
     """
-    home = Path(tempfile.gettempdir())
-    for old in home.glob(f"{_PREFIX}*"):
-        _remove_unused(old)
     try:
-        made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))  # nobody else may read or replace what is run
-        lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        home = Path(tempfile.gettempdir())  # FileNotFoundError: nothing can be written, as in a read-only container
+        for old in home.glob(f"{_PREFIX}*"):
+            _remove_unused(old)
+        made, lock = _locked_folder(home)
     except OSError as error:
-        log.warning("workers do not share weights: %s cannot hold them: %s", home, error.strerror)
+        log.warning("workers do not share weights: no folder can hold them: %s; set $TMPDIR", error)
         yield {}
         return
     try:
@@ -63,6 +61,18 @@ def folder() -> Iterator[dict[str, str]]:
     finally:
         shutil.rmtree(made, ignore_errors=True)
         os.close(lock)
+
+
+def _locked_folder(home: Path) -> tuple[Path, int]:
+    """A new folder that nobody else may read or replace, and its lock, which keeps other servers from removing it."""
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+        with contextlib.suppress(FileNotFoundError):  # a server that starts now took it for one that was left behind
+            lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _is_current(lock, made):
+                return made, lock
+            os.close(lock)
 
 
 def share(graph: Path, key: str, size_bytes: int) -> SharedGraph | None:
@@ -96,11 +106,10 @@ def _prepared(graph: Path, home: Path) -> SharedGraph:
                 if not path.exists():
                     _prepare_once(graph, home)
                 return SharedGraph(path, lock)
-            os.close(lock)
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.close(lock)
+            _release(home, lock)  # with what is half written: the disk may be full
             raise
+        os.close(lock)
 
 
 def _is_current(lock: int, path: Path) -> bool:
@@ -111,7 +120,7 @@ def _is_current(lock: int, path: Path) -> bool:
 
 def _prepare_once(graph: Path, home: Path) -> None:
     """Prepare the graph, unless another process has done so meanwhile."""
-    with (home / "preparing").open("wb") as turn:
+    with (home / _TURN).open("wb") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if not (home / _GRAPH).exists():
             _prepare(graph, home)
@@ -121,10 +130,12 @@ def _prepare(graph: Path, home: Path) -> None:
     """Write the rewritten graph and the packed weights; the graph gets its name when both are complete."""
     import onnxruntime  # late: the supervisor does without it
 
+    # Workers may have mapped weights whose graph somebody has deleted: they are replaced, and never written over.
+    (home / _WEIGHTS).unlink(missing_ok=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.optimized_model_filepath = str(home / f"new-{_GRAPH}")
+    options.optimized_model_filepath = str(home / _DRAFT)
     for name, value in {
         "session.optimized_model_external_initializers_file_name": _WEIGHTS,
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
@@ -132,7 +143,7 @@ def _prepare(graph: Path, home: Path) -> None:
     }.items():
         options.add_session_config_entry(name, value)
     onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    (home / f"new-{_GRAPH}").rename(home / _GRAPH)
+    (home / _DRAFT).rename(home / _GRAPH)
 
 
 def as_prepared(options: Any) -> None:
@@ -147,7 +158,10 @@ def _release(home: Path, lock: int) -> None:
     with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_current(lock, home / _LOCK):
-            shutil.rmtree(home, ignore_errors=True)
+            # The lock goes last: who has it open waits until all is gone, and who makes a new one finds nothing old.
+            for name in (_GRAPH, _DRAFT, _WEIGHTS, _TURN, _LOCK):
+                (home / name).unlink(missing_ok=True)
+            home.rmdir()
     with contextlib.suppress(OSError):
         os.close(lock)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +105,80 @@ def test_a_graph_that_cannot_be_prepared_is_served_as_it_is(
     monkeypatch.setenv(shared_weights.FOLDER, str(tmp_path / "missing"))
     assert shared_weights.share(heavy / "heavy" / "1" / "model.onnx", "key", 2**22) is None
     assert "workers do not share the weights of" in caplog.text
+
+
+def test_a_full_disk_costs_the_sharing_alone_and_nothing_half_written_stays(
+    heavy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (shared := tmp_path / "full").mkdir()
+    monkeypatch.setenv(shared_weights.FOLDER, str(shared))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))  # of the 4 MiB
+    try:
+        assert shared_weights.share(heavy / "heavy" / "1" / "model.onnx", "key", 2**22) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "workers do not share the weights of" in caplog.text
+    assert list(shared.iterdir()) == []
+
+
+def test_weights_that_are_mapped_are_never_written_over(
+    heavy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(shared_weights.FOLDER, str(tmp_path))
+    graph, weights = heavy / "heavy" / "1" / "model.onnx", tmp_path / "key" / "weights.bin"
+    first = shared_weights.share(graph, "key", 2**22)
+    assert first is not None
+    with weights.open("rb") as mapped:
+        first.path.unlink()  # as by a cleaner of old files
+        second = shared_weights.share(graph, "key", 2**22)
+        assert second is not None
+        assert not os.path.samestat(os.fstat(mapped.fileno()), weights.stat())
+        assert mapped.read() == weights.read_bytes()
+
+
+def test_files_that_are_let_go_and_wanted_again_at_the_same_time_are_there(
+    tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(shared_weights.FOLDER, str(tmp_path))
+    graph = tiny_repository / "half_plus_two" / "1" / "model.onnx"
+
+    def take_and_let_go(_: int) -> bool:
+        kept = shared_weights.share(graph, "key", 2**22)
+        return kept is not None and kept.path.exists()
+
+    with ThreadPoolExecutor(4) as pool:  # locks belong to open files, so that threads stand for processes
+        assert all(pool.map(take_and_let_go, range(400)))
+    assert not (tmp_path / "key").exists()
+
+
+def test_a_machine_without_a_folder_for_temporary_files_shares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    with shared_weights.folder() as variables:
+        assert variables == {}
+    assert "No usable temporary directory found" in caplog.text
+    assert "set $TMPDIR" in caplog.text
+
+
+def test_a_folder_that_another_server_removes_before_it_is_locked_is_made_again(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    make, made = tempfile.mkdtemp, []
+
+    def make_and_lose(**where: Any) -> str:
+        made.append(make(**where))
+        if len(made) == 1:
+            Path(made[0]).rmdir()
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose)
+    with shared_weights.folder() as variables:
+        assert variables == {shared_weights.FOLDER: made[1]}
+        assert Path(made[1]).is_dir()
 
 
 def test_a_folder_that_a_server_has_is_left_alone(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
