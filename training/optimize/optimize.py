@@ -99,7 +99,7 @@ def optimize(
             own.mkdir()
             result.graphs[file] = []
             inputs = judge.inputs.get(file)
-            if inputs is None:
+            if inputs is None or not min(map(len, inputs.values())):
                 result.graphs[file].append(Tried("none", reason="there are no real inputs for it"))
                 continue
             if _has_external_weights(version / file):

@@ -19,6 +19,7 @@ from ladle.training.evaluate import evaluate, functions
 from ladle.training.evaluate.headline import headline
 from ladle.training.export.inputs import training_inputs
 from ladle.training.onnx import graphs
+from ladle.training.onnx.convert import first_line
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[Arrays], Mapping[str, np.ndarray]]
@@ -129,7 +130,7 @@ class OnInputs:
     split = "inputs"
 
     def __init__(self, file: Path, card: Mapping[str, Any], runs: Mapping[str, Run]) -> None:
-        """UsageError: the file is no NPZ file with the inputs of a graph, or has too few rows."""
+        """UsageError: the file is no NPZ file of a graph's inputs, has too few rows, or the graph refuses them."""
         given = _read(file)
         calibrating: dict[str, Arrays] = {}
         self._compared: dict[str, dict[str, np.ndarray]] = {}
@@ -141,20 +142,29 @@ class OnInputs:
             names = list(entry["inputs"])
             wanted.append(", ".join(names))
             if set(names) <= set(given):
-                half = {name: len(given[name]) // 2 for name in names}
-                calibrating[graph] = {name: given[name][: half[name]] for name in names}
-                self._compared[graph] = {name: given[name][half[name] :] for name in names}
+                arrays = {name: _cast(file, name, given[name], entry["inputs"][name]) for name in names}
+                calibrating[graph] = {name: array[: len(array) // 2] for name, array in arrays.items()}
+                self._compared[graph] = {name: array[len(array) // 2 :] for name, array in arrays.items()}
         self.inputs: Mapping[str, Arrays] = calibrating
         if not calibrating:
             expected = " or ".join(dict.fromkeys(wanted)) or "a graph without steps before it, which the model lacks"
             raise UsageError(f"--inputs {file}: got {', '.join(given)}; expected {expected}")
-        self._before = {graph: _answers(runs[graph], arrays) for graph, arrays in self._compared.items()}
+        self._before = {}
+        for graph, arrays in self._compared.items():
+            try:
+                self._before[graph] = _answers(runs[graph], arrays)
+            except Exception as error:  # ONNX Runtime has no common error type
+                found = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in arrays.items())
+                raise UsageError(
+                    f"--inputs {file}: {graph} cannot run {found}: {first_line(error)}; give what clients send"
+                ) from error
 
     def score(self, runs: Mapping[str, Run]) -> Score:
         worst = 1.0
         for graph, arrays in self._compared.items():
             after = _answers(runs[graph], arrays)
-            worst = min(worst, *(agreement(array, after[name]) for name, array in self._before[graph].items()))
+            found = [agreement(array, after[name]) for name, array in self._before[graph].items()]
+            worst = float(np.min([worst, *found]))  # unlike Python's own, it keeps NaN
         return Score("agreement", worst, {}, frozenset(self._compared))
 
 
@@ -167,10 +177,20 @@ def agreement(before: np.ndarray, after: np.ndarray) -> float:
     if not np.issubdtype(before.dtype, np.floating):
         return float(np.mean(before == after))
     finite = np.isfinite(before)
+    if not np.array_equal(finite, np.isfinite(after)):
+        return np.nan
     a, b = before[finite].astype(np.float64), after[finite].astype(np.float64)
     spread = float(np.ptp(a)) if a.size else 0.0
     error = float(np.sqrt(np.mean((a - b) ** 2))) if a.size else 0.0
     return 1.0 - error / spread if spread else float(error == 0)
+
+
+def _cast(file: Path, name: str, array: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
+    """The input as the graph reads it: NumPy makes float64 and int64 where nobody asks for others."""
+    dtype = np.dtype(object if info["dtype"] == "string" else info["dtype"])
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise UsageError(f"--inputs {file}: {name} is {array.dtype}; expected {dtype}")
+    return array.astype(dtype, copy=False)
 
 
 def _answers(run: Run, arrays: Arrays) -> dict[str, np.ndarray]:

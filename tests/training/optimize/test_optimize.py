@@ -21,7 +21,7 @@ from ladle.serving.servables.engines.compare import compare_engines
 from ladle.training.convert import run as convert
 from ladle.training.errors import UsageError
 from ladle.training.onnx import parity
-from ladle.training.optimize import candidates, command, optimize
+from ladle.training.optimize import candidates, command, optimize, pairs
 from ladle.training.optimize.pairs import Speed
 from ladle.training.optimize.scores import OnInputs
 from ladle.training.store import card, publish
@@ -130,8 +130,11 @@ def converted(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def written(path: Path, rows: int = 80, name: str = "x") -> Path:
-    np.savez(path, **{name: np.random.default_rng(0).random((rows, 12, 12, 3), np.float32)})
+def written(
+    path: Path, rows: int = 80, name: str = "x", size: int = 12, channels: int = 3, dtype: str = "float64"
+) -> Path:
+    """An NPZ file as NumPy makes it: of float64, where nobody asks for another dtype."""
+    np.savez(path, **{name: np.random.default_rng(0).random((rows, size, size, channels)).astype(dtype)})
     return path
 
 
@@ -160,6 +163,8 @@ REFUSED = {
     ),
     "few rows": ({"rows": 39}, "x has 39 rows; expected 40 or more real ones"),
     "other names": ({"name": "image"}, "got image; expected x"),
+    "a wrong shape": ({"name": "x", "size": 11, "channels": 2}, "model.onnx cannot run x float32 [40, 11, 11, 2]: "),
+    "other values": ({"dtype": "U1"}, "x is <U1; expected float32"),
     "no arrays": ("text", "cannot be read; expected arrays by input name, by numpy.savez"),
 }
 
@@ -199,6 +204,19 @@ def test_the_command_measures_and_says_what_it_found(
 
 def test_the_methods_of_the_command_are_those_of_the_card() -> None:
     assert tuple(candidates.METHODS) == command.METHODS
+
+
+def test_a_graph_whose_answers_are_no_numbers_is_never_kept(converted: Path, tmp_path: Path) -> None:
+    version = converted / "shapes" / "1"
+    content = card.read(version)
+    assert content is not None
+    runs = optimize.sessions(version, content)
+    judge = OnInputs(written(tmp_path / "real.npz"), content, runs)
+    for wrong in (np.nan, np.inf):
+        answers = {"model.onnx": lambda inputs, wrong=wrong: {"y": runs["model.onnx"](inputs)["y"] * np.float32(wrong)}}
+        score = judge.score(answers)
+        assert pairs.too_poor(score.name, 1.0, score.value, 50.0)
+    assert judge.score(runs).value == 1.0
 
 
 def test_the_rows_of_an_npz_file_must_be_numbers(converted: Path, tmp_path: Path) -> None:
