@@ -28,7 +28,7 @@ from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.runtime.large_work import LargeWork
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.runtime.memory import STRING_BYTES, most_strings
-from ladle.serving.scheduling.tick import LATE
+from ladle.serving.scheduling.batch import LATE
 from ladle.serving.servables import matching
 from ladle.serving.servables.examples import pair_classes, serialize_input
 from ladle.serving.servables.saved_model import Signature

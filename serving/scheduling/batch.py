@@ -12,18 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ladle.clients.wire.arrays import Array
-from ladle.serving.errors import FailedPrecondition, InvalidArgument, ServingError
+from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ServingError
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.runtime.stopping import Stop
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import size_of
 from ladle.serving.servables.servable import Servable
+from ladle.serving.telemetry.metrics import Metrics
 from ladle.serving.telemetry.observation import Observation
 
 Tensors = Mapping[str, Array]
 Outputs = Tensors
 log = logging.getLogger(__name__)
 
+LATE = "the request was not answered in time"
 _WORTHWHILE = 0.95  # merging pays off if a row takes at most this share of the time of a row alone
 _SMALL_OUTPUTS = 2**10  # elements of a merged run up to which the rows of all requests are encoded together
 
@@ -166,6 +168,43 @@ class Batch:
                 log_caller_error(log, "%s: a merged run failed; its requests now run one by one", self.servable.name)
                 results = [self._run_alone(task) for task in self.tasks]
         return results, time.perf_counter() - start
+
+    def deliver(self, results: Sequence[Outputs | Exception], seconds: float, metrics: Metrics | None) -> None:
+        """Answers the tasks with what `run` has returned, and counts them. On the event loop."""
+        servable, call, now = self.servable, self.call, time.monotonic()
+        usage = servable.usage
+        usage.last = self.began
+        succeeded = False
+        if metrics is not None:
+            request_s = [now - task.arrived for task in self.tasks]
+            metrics.runtime(servable.name, call.signature, seconds, self.rows, call.api, request_s)
+        for task, result in zip(self.tasks, results, strict=True):
+            if task.observation is not None:
+                padding = self.batching.padded(self.rows) - self.rows if self.batching is not None else 0
+                task.observation.run(self.began, self.began + seconds, task.rows, self.tasks, self.rows, padding)
+            succeeded = succeeded or not isinstance(result, Exception)
+            if not task.future.done():
+                spent_s = now - task.arrived
+                if isinstance(result, Exception):
+                    task.future.set_exception(result)
+                elif task.deadline is not None and now >= task.deadline:  # its timer is late, too
+                    task.future.set_exception(DeadlineExceeded(LATE))
+                else:
+                    task.future.set_result(result)
+                    usage.requests += 1
+                    usage.request_s += spent_s
+                    usage.queue_s += max(0.0, spent_s - seconds)
+                    usage.run_s += min(seconds, spent_s)
+                    usage.rows += task.rows
+                    spent_s = -1.0
+                if spent_s >= 0:
+                    usage.failed += 1
+                    usage.failed_s += spent_s
+            # Task and batch refer to each other. Cut here, so that an unloaded version's memory is free as soon as
+            # its last answer is out, not at the next garbage collection.
+            task.batch = None
+            servable.leave()
+        usage.runs += succeeded
 
     def _run_alone(self, task: Task) -> Outputs | Exception:
         try:

@@ -10,7 +10,9 @@ AT_ONCE = 100
 PER_SECOND = 500.0
 """Refusals a second that nothing holds back. Reading and refusing a small request takes about 150 µs."""
 MAX_HOLD_S = 1.0
-_MAX_BYTES = 2**16  # of inputs: what is larger is refused at once, since it stays in memory until then
+MAX_HELD_BYTES = 2**24
+"""Of the inputs of all that are held: they stay in memory until then. What comes beside them is refused at once."""
+_MAX_BYTES = 2**16  # the same, of one
 _DEADLINE_SHARE = 2  # a refusal comes in the first half of the time that its caller has: it may ask another server
 
 
@@ -24,6 +26,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self._next_at = 0.0  # when the next refusal is due, if all were evenly spaced
+        self._held_bytes = 0
 
     async def take_turn(self, size_bytes: int, deadline: float | None) -> None:
         """Returns when a request may be refused.
@@ -32,8 +35,12 @@ class Refusals:
         deadline    `time.monotonic()` seconds, if it has one
         """
         seconds = self.hold_s(time.monotonic(), size_bytes, deadline)
-        if seconds > 0:
-            await asyncio.sleep(seconds)
+        if seconds > 0 and self._held_bytes + size_bytes <= MAX_HELD_BYTES:
+            self._held_bytes += size_bytes
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                self._held_bytes -= size_bytes
 
     def hold_s(self, now: float, size_bytes: int, deadline: float | None) -> float:
         """Seconds for which a refusal is held back that is due `now`; arguments as for `take_turn`."""

@@ -1,7 +1,8 @@
 """Decides when and where a request runs: at once on the event loop, in a thread, merged with others, or not at all.
 
-All state belongs to the event loop, so there are no locks; threads only run batches. The requests for one model run in
-order of arrival. Between models the queue is fair: the one that has had the least engine time runs next.
+All state belongs to the event loop, so there are no locks; threads only run batches. The requests for one model begin
+in order of arrival, but for short ones of which a thread takes several. Between models the queue is fair: the one that
+has had the least engine time runs next.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceE
 from ladle.serving.runtime.cores import loop_activity, lower_priority, run_threads
 from ladle.serving.runtime.stopping import stoppable
 from ladle.serving.scheduling.batch import (
+    LATE,
     Batch,
     Call,
     Outputs,
@@ -32,11 +34,12 @@ from ladle.serving.scheduling.batch import (
     run_merged,
     summarize,
 )
+from ladle.serving.scheduling.expectation import Running, doubt, expected_s, record
 from ladle.serving.scheduling.limits import MIN_RUNS, Limits, ModelQueue
 from ladle.serving.scheduling.refusals import Refusals
-from ladle.serving.scheduling.tick import LATE, LATE_IN_QUEUE, Tick
+from ladle.serving.scheduling.tick import LATE_IN_QUEUE, Tick
 from ladle.serving.servables.batching_parameters import Batching
-from ladle.serving.servables.latency import QUICK_S, Latency
+from ladle.serving.servables.latency import QUICK_S
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 from ladle.serving.telemetry.observation import Observation
@@ -51,8 +54,6 @@ TOGETHER_S = 2e-3
 thread wait for as long after each short run."""
 _MAX_SCANNED = 32  # batches at the head of a queue among which a short one is looked for
 _WAIT_MARGIN = 1.5  # times the expected wait must fit a deadline: what is admitted at the brink is answered too late
-_DOUBT = 0.97  # factor of an expected time for which a request was refused: refusals alone would never correct it
-_PER_ROW = -1  # key of merged runs in `Latency.wall`; others have the number of bits of their size
 
 
 class Scheduler:
@@ -76,7 +77,7 @@ class Scheduler:
         self._queues: dict[str, ModelQueue] = {}
         self._waiting = 0
         self._waiting_bytes = 0
-        self._running: dict[Batch, float] = {}  # on the threads, and when each should end
+        self._running = Running()
         self._taken_together: list[list[Batch]] = []  # what is left of what threads took from long queues
         self._virtual_time_s = 0.0  # engine_s of the model that ran last
         self._dispatch_is_scheduled = False
@@ -182,7 +183,7 @@ class Scheduler:
     def _run_on_loop(self, batch: Batch) -> None:
         loop_activity.quick_at = time.perf_counter()
         self._record_batch(batch)
-        self._deliver(batch, *batch.run())
+        batch.deliver(*batch.run(), self._metrics)
 
     # Waiting
 
@@ -234,12 +235,12 @@ class Scheduler:
         latency = batch.servable.latencies[batch.call.signature]
         for task in tasks:
             task.size = latency.size_of(task.inputs)
-            task.expected_s = _expected_s(latency, batch.batching, task)
+            task.expected_s = expected_s(latency, batch.batching, task)
         now = time.monotonic()
         left = math.inf if deadline is None else deadline - now
         run_s = max(task.expected_s for task in tasks)
         if run_s > left:
-            _doubt(latency, batch.batching, tasks[0])
+            doubt(latency, batch.batching, tasks[0])
             raise DeadlineExceeded(f"{LATE}: a run takes about {run_s:.2g} s, and {max(0.0, left):.2g} s are left")
         wait_s = self._expected_wait_s(queue, now)
         if self._limits.wait_s and wait_s > max(self._limits.wait_s, MIN_RUNS * run_s):
@@ -256,8 +257,7 @@ class Scheduler:
             return 0.0
         own_s = queue.waiting_s if queue is not None else 0.0
         others_s = sum([min(other.waiting_s, own_s) for other in self._queues.values() if other is not queue])
-        running_s = sum([max(0.0, ends - now) for ends in self._running.values()])
-        return (own_s + others_s + running_s) / self._threads
+        return (own_s + others_s + self._running.left_s(now)) / self._threads
 
     def _enqueue(self, task: Task, new: Batch) -> None:
         """Puts the task into the open batch of its merge key, or else into a batch like `new`."""
@@ -346,7 +346,7 @@ class Scheduler:
             while queue.batches and queue.batches[0].is_quick():
                 batch = queue.batches.popleft()
                 if self._start(batch):
-                    self._deliver(batch, *batch.run())
+                    batch.deliver(*batch.run(), self._metrics)
         while self._idle_threads and (waiting := [queue for queue in queues if queue.batches]):
             queue = min(waiting, key=lambda queue: queue.engine_s)
             if (chosen := self._next(queue)) is not None:
@@ -359,8 +359,7 @@ class Scheduler:
                 if expected is not None and expected < TOGETHER_S and len(queue.batches) > self._threads:
                     batches += self._further(queue, TOGETHER_S - expected)
                     self._taken_together = [others for others in self._taken_together if others] + [batches]
-                self._note_ends(batches)
-                self._pool.submit(self._run_in_thread, batches, asyncio.get_running_loop())
+                self._submit(batches)
         # One of the runs that a thread has taken together may last longer than expected: the next ones need not wait.
         while self._idle_threads and self._taken_together:
             try:
@@ -369,8 +368,7 @@ class Scheduler:
                 del self._taken_together[0]
                 continue
             self._idle_threads -= 1
-            self._note_ends(batches)
-            self._pool.submit(self._run_in_thread, batches, asyncio.get_running_loop())
+            self._submit(batches)
         # Long runs may take seconds each. A short one that waited for them would answer late for no gain.
         while self._spare_threads and self._long_runs == self._threads:
             short = self._next_short(queue for queue in queues if queue.batches)
@@ -378,13 +376,13 @@ class Scheduler:
                 break
             short.is_spare = True
             self._spare_threads -= 1
-            self._pool.submit(self._run_in_thread, [short], asyncio.get_running_loop())
+            self._submit([short], is_spare=True)
 
-    def _note_ends(self, batches: list[Batch]) -> None:
-        ends = time.monotonic()
-        for batch in batches:
-            ends += sum([task.expected_s for task in batch.tasks])
-            self._running[batch] = ends
+    def _submit(self, batches: list[Batch], is_spare: bool = False) -> None:
+        """Gives batches to a thread. One on a spare thread is short, and holds up nobody."""
+        if not is_spare:
+            self._running.begin(batches, time.monotonic())
+        self._pool.submit(self._run_in_thread, batches, is_spare, asyncio.get_running_loop())
 
     def _further(self, queue: ModelQueue, seconds: float) -> list[Batch]:
         """Takes this thread's share of the batches that wait, as far as they should take `seconds` together."""
@@ -442,7 +440,7 @@ class Scheduler:
         ends = time.monotonic() + sum([task.expected_s for task in batch.tasks])
         late = [task for task in batch.tasks if task.deadline is not None and ends >= task.deadline]
         if late:
-            _doubt(batch.servable.latencies[batch.call.signature], batch.batching, late[0])
+            doubt(batch.servable.latencies[batch.call.signature], batch.batching, late[0])
         for task in late:
             self._expire(task)
 
@@ -453,8 +451,7 @@ class Scheduler:
             padding = batch.batching.padded(batch.rows) - batch.rows
             self._metrics.batch(batch.servable.name, batch.call.signature, batch.rows, padding, waited, sizes)
 
-    def _run_in_thread(self, batches: list[Batch], loop: asyncio.AbstractEventLoop) -> None:
-        is_spare = batches[0].is_spare
+    def _run_in_thread(self, batches: list[Batch], is_spare: bool, loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed while a batch ran
             while batches:
                 try:
@@ -489,62 +486,8 @@ class Scheduler:
         elif is_thread_idle:
             self._idle_threads += 1
         self._queues[batch.servable.name].engine_s += seconds
-        self._running.pop(batch, None)
+        self._running.end(batch)
         if batch.tasks and not batch.stop.is_set and not any(isinstance(result, Exception) for result in results):
-            latency = batch.servable.latencies[batch.call.signature]
-            if batch.batching is None:
-                latency.record_wall(batch.tasks[0].size.bit_length(), seconds)
-            else:
-                latency.record_wall(_PER_ROW, seconds / max(1, batch.rows))
+            record(batch, seconds)
         self._dispatch()  # before the answers: the thread computes the next batch while they are written
-        self._deliver(batch, results, seconds)
-
-    def _deliver(self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float) -> None:
-        servable, call, now = batch.servable, batch.call, time.monotonic()
-        usage = servable.usage
-        usage.last = batch.began
-        succeeded = False
-        if self._metrics is not None:
-            request_s = [now - task.arrived for task in batch.tasks]
-            self._metrics.runtime(servable.name, call.signature, seconds, batch.rows, call.api, request_s)
-        for task, result in zip(batch.tasks, results, strict=True):
-            if task.observation is not None:
-                padding = batch.batching.padded(batch.rows) - batch.rows if batch.batching is not None else 0
-                task.observation.run(batch.began, batch.began + seconds, task.rows, batch.tasks, batch.rows, padding)
-            succeeded = succeeded or not isinstance(result, Exception)
-            if not task.future.done():
-                spent_s = now - task.arrived
-                if isinstance(result, Exception):
-                    task.future.set_exception(result)
-                elif task.deadline is not None and now >= task.deadline:  # its timer is late, too
-                    task.future.set_exception(DeadlineExceeded(LATE))
-                else:
-                    task.future.set_result(result)
-                    usage.requests += 1
-                    usage.request_s += spent_s
-                    usage.queue_s += max(0.0, spent_s - seconds)
-                    usage.run_s += min(seconds, spent_s)
-                    usage.rows += task.rows
-                    spent_s = -1.0
-                if spent_s >= 0:
-                    usage.failed += 1
-                    usage.failed_s += spent_s
-            # Task and batch refer to each other. Cut here, so that an unloaded version's memory is free as soon as
-            # its last answer is out, not at the next garbage collection.
-            task.batch = None
-            servable.leave()
-        usage.runs += succeeded
-
-
-def _expected_s(latency: Latency, batching: Batching | None, task: Task) -> float:
-    """Seconds that a task should run; 0 before one like it has run."""
-    if batching is not None:
-        return task.rows * latency.wall.get(_PER_ROW, 0.0)
-    power = task.size.bit_length()
-    return latency.wall.get(power) or latency.seconds.get(power, 0.0)
-
-
-def _doubt(latency: Latency, batching: Batching | None, task: Task) -> None:
-    """Lowers a little what made a request too late, so that one like it runs again some day and is measured."""
-    key, share = (task.size.bit_length(), 1) if batching is None else (_PER_ROW, task.rows)
-    latency.wall[key] = _DOUBT * (latency.wall.get(key) or task.expected_s / share)
+        batch.deliver(results, seconds, self._metrics)

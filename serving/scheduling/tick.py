@@ -13,12 +13,11 @@ from collections.abc import Callable, Hashable
 
 from ladle.serving.errors import DeadlineExceeded, ResourceExhausted
 from ladle.serving.runtime.eager_task import TickFuture, wake
-from ladle.serving.scheduling.batch import Batch, Call, Outputs, Task, Tensors
+from ladle.serving.scheduling.batch import LATE, Batch, Call, Outputs, Task, Tensors
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.observation import Observation
 
-LATE = "the request was not answered in time"
 LATE_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
 _MAX_RUN_S = 1e-3
 """Once the collected runs should take this long, they start before the tick ends: the first answer must not wait for

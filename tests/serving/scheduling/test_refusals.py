@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ladle.serving.scheduling.refusals import AT_ONCE, MAX_HOLD_S, PER_SECOND, Refusals
+from ladle.serving.scheduling.refusals import AT_ONCE, MAX_HELD_BYTES, MAX_HOLD_S, PER_SECOND, Refusals
 
 NOW, SMALL = 1000.0, 100
 
@@ -55,3 +55,28 @@ def test_a_turn_takes_that_long() -> None:
         return time.monotonic() - started
 
     assert asyncio.run(main()) >= 0.9 * 50 / PER_SECOND
+
+
+def test_what_is_held_stays_within_its_memory_and_frees_it_when_a_caller_leaves() -> None:
+    size = 2**16
+    most = MAX_HELD_BYTES // size
+
+    async def main() -> None:
+        refusals = Refusals()
+        for _ in range(10_000):
+            refusals.hold_s(time.monotonic(), SMALL, None)
+        held = [asyncio.ensure_future(refusals.take_turn(size, None)) for _ in range(most)]
+        await asyncio.sleep(0)
+        next_one = asyncio.ensure_future(refusals.take_turn(size, None))
+        await asyncio.sleep(0)
+        assert next_one.done()
+        assert not any(turn.done() for turn in held)
+        held[0].cancel()
+        await asyncio.gather(held[0], return_exceptions=True)
+        another = asyncio.ensure_future(refusals.take_turn(size, None))
+        await asyncio.sleep(0)
+        assert not another.done()
+        for turn in (another, *held):
+            turn.cancel()
+
+    asyncio.run(main())

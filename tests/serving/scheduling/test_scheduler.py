@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
 from ladle.serving.runtime import stopping
-from ladle.serving.scheduling.batch import Call
+from ladle.serving.scheduling.batch import Batch, Call, Task
+from ladle.serving.scheduling.expectation import Running
 from ladle.serving.scheduling.limits import Limits
 from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables.batching_parameters import Batching
@@ -480,6 +482,63 @@ def test_an_idle_thread_takes_what_another_one_has_taken_but_not_begun() -> None
         await asyncio.gather(*blocking, calls[2])
 
     asyncio.run(main())
+
+
+def test_a_thread_that_begins_late_and_finds_all_its_runs_taken_serves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_begin = threading.Event()
+
+    class Busy(ThreadPoolExecutor):
+        """The third thing that it is given to do begins late, as on a machine with too much to do."""
+
+        given = 0
+
+        def submit(self, run: Callable[..., Any], /, *arguments: Any) -> Any:  # type: ignore[override]
+            self.given += 1
+            if self.given == 3:
+                return super().submit(lambda: may_begin.wait(30) and run(*arguments))
+            return super().submit(run, *arguments)
+
+    monkeypatch.setattr("ladle.serving.scheduling.scheduler.ThreadPoolExecutor", Busy)
+    engine, scheduler = Doubling(), Scheduler(2)
+    m = ask(in_threads(engine))
+
+    def running() -> bool:
+        return engine.running.acquire(timeout=10)
+
+    async def main() -> None:
+        engine.gate.clear()
+        blocking = [asyncio.ensure_future(scheduler.run(*m, x(0))) for _ in range(2)]
+        for _ in blocking:
+            assert await asyncio.to_thread(running)
+        calls = [asyncio.ensure_future(scheduler.run(*m, x(v))) for v in range(1, 13)]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.wait_for(asyncio.gather(*blocking, *calls), 30)
+        assert all(running() for _ in calls)
+        engine.gate.clear()
+        may_begin.set()
+        two = [asyncio.ensure_future(scheduler.run(*m, x(0))) for _ in range(2)]
+        for _ in two:  # both run at the same time: no thread is lost
+            assert await asyncio.to_thread(running)
+        engine.gate.set()
+        await asyncio.gather(*two)
+
+    asyncio.run(main())
+
+
+def test_what_a_thread_has_taken_counts_once_in_the_time_that_it_should_still_take() -> None:
+    of = servable(Doubling())
+    taken = [Batch(of, Call("s", ("y",), "Predict"), None, None) for _ in range(5)]
+    for batch in taken:
+        batch.tasks.append(Task(x(1), 1, 4, None, expected_s=0.4))  # type: ignore[arg-type]
+    running = Running()
+    running.begin(taken, 100.0)
+    assert running.left_s(100.0) == pytest.approx(2.0)
+    assert running.left_s(100.6) == pytest.approx(1.4)
+    running.end(taken[0])
+    running.end(taken[4])
+    assert running.left_s(100.6) == pytest.approx(1.0)
+    assert running.left_s(200.0) == 0.0
 
 
 def test_an_idle_engine_does_not_wait_for_a_fuller_batch() -> None:
