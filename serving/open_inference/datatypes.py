@@ -30,7 +30,8 @@ __all__ = [
 
 def check_strings(inputs: Iterable[tuple[str, Sequence[int]]], max_bytes: int) -> None:
     """InvalidArgument when the inputs of a request, as pairs of datatype and shape, hold more strings than it may."""
-    count = sum([math.prod(shape) for datatype, shape in inputs if datatype == "BYTES"])
+    # A negative size, which is refused when its input is read, must not make up for others.
+    count = sum([max(0, math.prod(shape)) for datatype, shape in inputs if datatype == "BYTES"])
     if count > most_strings(max_bytes):
         raise InvalidArgument(
             f"got {count} elements of BYTES; expected at most {most_strings(max_bytes)} in a request, since each "

@@ -26,8 +26,8 @@ class ModelControl:
         self._check(repository)
         if parameters:
             raise InvalidArgument(
-                f"got the parameter {sorted(parameters)[0]:.60}; this server loads what its repository holds, "
-                "and takes no files or configuration from a request"
+                f"got the parameter {sorted(parameters)[0]:.60}; this server loads what its repository holds, and "
+                "takes no files or configuration from a request; send no parameters"
             )
         await self._core.load_model(name, deadline)
 
@@ -42,4 +42,4 @@ class ModelControl:
                 "Loading and unloading models by request is off; start the server with --allow_model_control."
             )
         if repository:
-            raise InvalidArgument(f"got the repository {repository!r:.60}; expected none: this server has one")
+            raise InvalidArgument(f"got the repository {repository!r:.60}; this server has one; leave the name out")

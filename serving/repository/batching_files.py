@@ -91,10 +91,12 @@ class BatchingFiles:
         return batching
 
     def _complain(self, whose: str, reason: str) -> None:
-        """Logs what is wrong with a file once."""
-        if reason and self._complaints.get(whose) != reason:
+        """Logs what is wrong with a file once; without a reason, it is right again."""
+        if not reason:
+            self._complaints.pop(whose, None)
+        elif self._complaints.get(whose) != reason:
             log.error("batching parameters of %s not changed: %s", whose, reason)
-        self._complaints[whose] = reason
+            self._complaints[whose] = reason
 
 
 def _shown(batching: Batching | None) -> str:

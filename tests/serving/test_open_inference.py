@@ -324,6 +324,9 @@ def test_millions_of_tiny_strings_are_refused_before_they_are_made(serve: Any, t
     assert (status, sentence in body.decode()) == (400, True), body
     status, _, body = send(server, f"{HALF}/infer", {"inputs": [{**declared, "data": [""] * count}]})
     assert (status, sentence in body.decode()) == (400, True), body
+    negative = {"name": "y", "datatype": "BYTES", "shape": [-count], "data": []}
+    status, _, body = send(server, f"{HALF}/infer", {"inputs": [{**declared, "data": [""] * count}, negative]})
+    assert (status, sentence in body.decode()) == (400, True), body
     status, _, body = send(server, f"{HALF}/infer", {"inputs": [{**declared, "data": [""] * 3 * count}]})
     assert (status, "got about 300" in body.decode()) == (400, True), body
     status, _, body = send(server, "/v1/models/half_plus_two:predict", {"instances": [""] * 3 * count})
@@ -338,6 +341,11 @@ def test_millions_of_tiny_strings_are_refused_before_they_are_made(serve: Any, t
                 stub.ModelInfer(request_of("half_plus_two", "BYTES", [count], **form), timeout=30)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert sentence in caught.value.details()
+        request = request_of("half_plus_two", "BYTES", [count], bytes_contents=[b""] * count)
+        request.inputs.add(name="y", datatype="BYTES", shape=[-count])
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ModelInfer(request, timeout=30)
+        assert sentence in caught.value.details()
         predict = pb.PredictRequest(model_spec={"name": "half_plus_two"})
         tensors.fill(predict.inputs["x"], np.full(count, b"", object))
         with pytest.raises(grpc.RpcError) as caught:
