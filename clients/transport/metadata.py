@@ -20,6 +20,8 @@ from ladle.clients.wire.arrays import Array
 
 _NAMES = {dtype.number: "string" if dtype is tensors.STRING else str(dtype.numpy) for dtype in tensors.DTYPES.values()}
 _NAMES[pb.DataType.Value("DT_BFLOAT16")] = "bfloat16"
+INDEX_STATES = {"READY": "AVAILABLE", "UNAVAILABLE": "END"}
+"""TensorFlow Serving's states by those of the Open Inference Protocol, where they differ."""
 
 
 @dataclass(frozen=True)

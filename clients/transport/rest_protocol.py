@@ -24,6 +24,7 @@ from ladle.clients.errors import (
 from ladle.clients.transport.access import Access
 from ladle.clients.transport.address import Address
 from ladle.clients.transport.metadata import (
+    INDEX_STATES,
     Metadata,
     VersionStatus,
     metadata_from_proto,
@@ -43,10 +44,6 @@ from ladle.clients.wire import rest_json
 from ladle.clients.wire.arrays import Array
 
 _QUEUE_FULL = "The batch scheduling queue"
-_INDEX_STATES = {"READY": "AVAILABLE", "UNAVAILABLE": "END"}
-"""TensorFlow Serving's states by those of the Open Inference Protocol, where they differ."""
-
-
 JSON = (("content-type", "application/json"),)
 """The header fields of a body, unless a request has others."""
 
@@ -181,7 +178,7 @@ class RestProtocol(Protocol):
         found: dict[str, list[VersionStatus]] = {}
         try:
             for row in rows:
-                state = _INDEX_STATES.get(row["state"], row["state"])
+                state = INDEX_STATES.get(row["state"], row["state"])
                 status = VersionStatus(int(row["version"]), state, "", row.get("reason") or "")
                 found.setdefault(row["name"], []).append(status)
         except (KeyError, TypeError, ValueError):

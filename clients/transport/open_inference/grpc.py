@@ -63,10 +63,6 @@ class OpenInferenceGrpc(OpenInferenceProtocol, GrpcProtocol):
         )
         return {"versions": list(answer.versions), "inputs": inputs, "outputs": outputs}
 
-    def _parameters(self, name: str, version: str, deadline: Deadline) -> Operation[dict[str, str]]:
-        answer = yield from self._ask("ModelConfig", pb.ModelConfigRequest(name=name, version=version), deadline)
-        return {key: value.string_value for key, value in answer.config.parameters.items()}
-
     def _index(self, deadline: Deadline) -> Operation[Sequence[Mapping[str, Any]]]:
         answer = yield from self._ask("RepositoryIndex", pb.RepositoryIndexRequest(), deadline)
         return [

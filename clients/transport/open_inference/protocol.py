@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ladle.clients.errors import Internal, InvalidArgument, NotFound, Unimplemented
-from ladle.clients.transport.metadata import Metadata, VersionStatus
+from ladle.clients.transport.metadata import INDEX_STATES, Metadata, VersionStatus
 from ladle.clients.transport.open_inference.described import DEFAULT, Described, metadata_from
 from ladle.clients.transport.operation import Operation
 from ladle.clients.transport.protocol import Deadline, Protocol, one_of
@@ -17,8 +17,6 @@ from ladle.clients.wire.arrays import Array
 
 ABSENT = (NotFound, Unimplemented, InvalidArgument, Internal)
 """What servers answer to a method that they do not have."""
-_STATES = {"READY": "AVAILABLE", "UNAVAILABLE": "END"}
-"""TensorFlow Serving's states by those of the protocol, where they differ."""
 _NOT_READY = "the server says that it is not ready"
 
 
@@ -34,10 +32,6 @@ class OpenInferenceProtocol(Protocol):
     @abstractmethod
     def _describe(self, name: str, version: str, deadline: Deadline) -> Operation[Mapping[str, Any]]:
         """The answer of ModelMetadata."""
-
-    @abstractmethod
-    def _parameters(self, name: str, version: str, deadline: Deadline) -> Operation[dict[str, str]]:
-        """The parameters of ModelConfig, which the extension `model_configuration` has."""
 
     @abstractmethod
     def _index(self, deadline: Deadline) -> Operation[Sequence[Mapping[str, Any]]]:
@@ -60,8 +54,8 @@ class OpenInferenceProtocol(Protocol):
         if self._has_config:
             try:
                 parameters = yield from self._parameters(name, path, deadline)
-            except ABSENT:
-                self._has_config = False
+            except ABSENT as error:
+                self._has_config = isinstance(error, Internal)  # which may pass
         try:
             return metadata_from(name, version, document, parameters)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -102,8 +96,8 @@ class OpenInferenceProtocol(Protocol):
         try:
             rows = yield from self._index(deadline)
             return _statuses(rows)
-        except ABSENT:
-            self._has_index = False
+        except ABSENT as error:
+            self._has_index = isinstance(error, Internal)
             return None
 
     def run_signature(
@@ -175,7 +169,7 @@ def _statuses(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[VersionStatus
             text = str(row.get("version") or "0")
             code = "OK" if state == "READY" else ""  # the protocol has no codes
             status = VersionStatus(
-                int(text) if text.isdigit() else 0, _STATES.get(state, state), code, row.get("reason") or ""
+                int(text) if text.isdigit() else 0, INDEX_STATES.get(state, state), code, row.get("reason") or ""
             )
             found.setdefault(str(row["name"]), []).append(status)
     except (AttributeError, KeyError, TypeError):

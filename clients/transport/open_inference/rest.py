@@ -127,14 +127,6 @@ class OpenInferenceRest(OpenInferenceProtocol, RestProtocol):
     def _describe(self, name: str, version: str, deadline: Deadline) -> Operation[Mapping[str, Any]]:
         return self._get(_path(name, version), deadline)
 
-    def _parameters(self, name: str, version: str, deadline: Deadline) -> Operation[dict[str, str]]:
-        config = yield from self._get(_path(name, version) + "/config", deadline)
-        try:
-            parameters = config.get("parameters") or {}
-            return {key: str(value["string_value"]) for key, value in parameters.items()}
-        except (AttributeError, KeyError, TypeError):
-            return {}
-
     def _index(self, deadline: Deadline) -> Operation[Sequence[Mapping[str, Any]]]:
         request = self._request("POST", "/v2/repository/index", b"{}")
         rows = yield from self.send_with_retries(request, deadline, idempotent=True)

@@ -114,11 +114,12 @@ def test_the_command_line_speaks_it(tiny_server: Running, capsys: pytest.Capture
 class Foreign:
     """A server with the protocol's required methods alone, as KServe has them: no binary tensors, no index.
 
-    metadata  of its model `twice`; seen: paths and bodies of its requests
+    metadata, config  of its model `twice`; config: status and answer. seen: paths and bodies of its requests
     """
 
     address: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    config: tuple[int, Any] = (404, {"detail": "Not Found"})
     is_ready: bool = True
     lists: bool = True
     seen: list[tuple[str, Any]] = field(default_factory=list)
@@ -141,6 +142,8 @@ class Foreign:
             data = [value * 2 for value in given["data"]]
             output = {**given, "name": "y", "data": data if text else [data]}
             return 200, {"model_name": "twice", "outputs": [output]}
+        if path.endswith("/config"):
+            return self.config
         return (200, self.metadata) if path.count("/") == 3 else (404, {"detail": "Not Found"})
 
 
@@ -197,6 +200,21 @@ def test_a_server_without_extensions_is_asked_in_json_on_the_paths_of_the_protoc
     assert sent == {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
     assert all(path.split()[1].startswith("/v2") for path, _ in foreign.seen)
     assert [path for path, _ in foreign.seen].count("POST /v2/repository/index") == 1
+
+
+def test_a_configuration_that_fails_once_is_asked_for_again_and_one_that_is_missing_is_not(foreign: Foreign) -> None:
+    named = {"signatures": "encode,serving_default", "signature.encode": json.dumps(foreign.metadata)}
+    with Client(foreign.address) as client:
+        foreign.config = 500, {"error": "out of memory"}
+        assert client.metadata("twice").signatures.keys() == {"serving_default"}
+        foreign.config = 200, {"parameters": {key: {"string_value": text} for key, text in named.items()}}
+        assert "encode" in client.metadata("twice").signatures
+    foreign.config = 404, {}
+    with Client(foreign.address) as client:
+        foreign.seen.clear()
+        for _ in range(3):
+            client.metadata("twice")
+    assert [path for path, _ in foreign.seen].count("GET /v2/models/twice/config") == 1
 
 
 def test_what_the_protocol_or_the_server_lacks_is_said_in_a_sentence(foreign: Foreign) -> None:
