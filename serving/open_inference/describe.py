@@ -77,7 +77,7 @@ def metadata(core: Core, spec: ModelSpec) -> dict[str, Any]:
     return {
         "name": servable.name,
         "versions": [str(number) for number in sorted(versions)],
-        "platform": _platform(servable, signature.name if signature is not None else names[0]),
+        "platform": platform(servable, signature.name if signature is not None else names[0]),
         **(_described(signature) if signature is not None else {"inputs": [], "outputs": []}),
     }
 
@@ -88,7 +88,7 @@ def config(core: Core, spec: ModelSpec, snapshots: Sequence[Snapshot] = ()) -> d
     snapshots  the metrics of every process of the server; read only if the model has splits or a shadow
     """
     servable, names, signature = _default(core, spec)
-    platform = _platform(servable, signature.name if signature is not None else names[0])
+    engine = platform(servable, signature.name if signature is not None else names[0])
     inputs, outputs = [], []
     if signature is not None:
         inputs = [
@@ -104,8 +104,8 @@ def config(core: Core, spec: ModelSpec, snapshots: Sequence[Snapshot] = ()) -> d
         parameters[TRAFFIC] = told
     return {
         "name": servable.name,
-        "platform": platform,
-        "backend": platform.partition("_")[0],
+        "platform": engine,
+        "backend": engine.partition("_")[0],
         "max_batch_size": 0,
         "input": inputs,
         "output": outputs,
@@ -160,9 +160,13 @@ def _duration(count: float, seconds: float) -> dict[str, int]:
     return {"count": int(count), "ns": round(seconds * 1e9)}
 
 
-def _platform(servable: Any, signature: str) -> str:
+def platform(servable: Any, signature: str) -> str:
+    """The protocol's word for the engine of a signature."""
     engine = servable.engines.get(signature)
-    return _PLATFORMS.get(engine.name, engine.name.lower().replace(" ", "_")) if engine is not None else ""
+    if engine is None:
+        return ""
+    name = engine.name.partition(" (")[0]  # what follows is the device
+    return _PLATFORMS.get(name, name.lower().replace(" ", "_"))
 
 
 def _tensors(infos: Mapping[str, TensorInfo]) -> list[dict[str, Any]]:

@@ -19,6 +19,13 @@ log = logging.getLogger(__name__)
 _CUDA = "CUDAExecutionProvider"
 _DRIVER = "libcuda.so.1"
 _CPU: list[Any] = ["CPUExecutionProvider"]
+_LIBRARIES = (
+    "its CUDA or cuDNN libraries cannot be loaded; install onnxruntime-gpu[cuda,cudnn], or put them on LD_LIBRARY_PATH"
+)
+_IDENTITY = (  # an ONNX graph, y = x of one float32
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
 
 
 def choose(text: str) -> int | None:
@@ -58,7 +65,19 @@ def missing(index: int) -> str:
     driver.cuDeviceGetCount(ctypes.byref(count))
     if count.value <= index:
         return f"the driver sees {count.value} GPU{'s' * (count.value != 1)}; numbers begin with 0"
-    return ""
+    return "" if opens(index) else f"ONNX Runtime cannot use it: {_LIBRARIES}"
+
+
+def opens(index: int | None) -> bool:
+    """Whether a session runs on that device. Where ONNX Runtime lacks a library, it falls back to the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(_IDENTITY, options, providers=providers(index))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        log.info("ONNX Runtime cannot open a session on cuda:%s: %s", index, error)
+        return False
+    return index is None or _CUDA in session.get_providers()
 
 
 def described() -> str:
@@ -84,7 +103,4 @@ def providers(index: int | None) -> list[Any]:
 def check(session: Any, index: int | None) -> None:
     """FailedPrecondition if a session that was to use a GPU does not: ONNX Runtime only logs which library it lacks."""
     if index is not None and _CUDA not in session.get_providers():
-        raise FailedPrecondition(
-            f"ONNX Runtime cannot use cuda:{index}: its CUDA or cuDNN libraries cannot be loaded; install "
-            "onnxruntime-gpu[cuda,cudnn], or put them on LD_LIBRARY_PATH; --device=cpu runs on the CPU"
-        )
+        raise FailedPrecondition(f"ONNX Runtime cannot use cuda:{index}: {_LIBRARIES}; --device=cpu runs on the CPU")

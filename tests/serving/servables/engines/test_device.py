@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnxruntime
 import pytest
 
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
+from ladle.serving.open_inference import describe
 from ladle.serving.servables.engines import device
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -42,6 +44,17 @@ def test_a_session_that_fell_back_to_the_cpu_is_no_gpu(tiny_repository: Path) ->
     if "CUDAExecutionProvider" not in session.get_providers():
         with pytest.raises(FailedPrecondition, match="CUDA or cuDNN libraries cannot be loaded"):
             device.check(session, 0)
+
+
+def test_a_device_counts_as_usable_only_if_a_session_runs_on_it() -> None:
+    assert device.opens(None)
+    assert device.opens(0) is not bool(device.missing(0))
+
+
+def test_the_platform_of_a_model_does_not_depend_on_the_device() -> None:
+    for name in ("ONNX Runtime", "ONNX Runtime (cuda:0)"):
+        servable = SimpleNamespace(engines={"serving_default": SimpleNamespace(name=name)})
+        assert describe.platform(servable, "serving_default") == "onnxruntime_onnx"
 
 
 @without_gpu
