@@ -188,7 +188,7 @@ class RestApi:
 
         def run() -> T:
             unpacked = decompress(body, self._max_bytes) if is_gzip else body
-            if len(unpacked) > _STRINGS_FROM_BYTES:  # in place: every request comes along here
+            if len(unpacked) > _STRINGS_FROM_BYTES:  # inline, since every request passes here
                 check_strings(unpacked, self._max_bytes)
             return read(unpacked)
 

@@ -58,14 +58,17 @@ def test_a_changed_file_applies_to_new_batches_and_a_bad_one_changes_nothing(
         asker.start()
     try:
         splitting = "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 2 }"
-        for text, wanted in (
+        steps = (
             ("max_batch_size { value: 3 }", refusal(3)),
             (f"max_batch_size {{ value: 8 }} {splitting} allowed_batch_sizes: 2", right(5)),
             ("max_batch_size { value: 4 } allowed_batch_sizes: 4", refusal(4)),
-        ):
+        )
+        for step, (text, wanted) in enumerate(steps, 1):
             write(text)
-            for _ in range(2 * workers):  # each connection is of one of the workers
-                server.wait_for(lambda wanted=wanted: rows(server, 5) == wanted)
+            # A worker that had not read this file would never follow it: the next one takes its place.
+            told = step * workers
+            server.wait_for(lambda told=told: server.log.read_text().count("new batching parameters: ") == told)
+            assert all(rows(server, 5) == wanted for _ in range(2 * workers))
     finally:
         done.set()
         for asker in askers:
