@@ -213,8 +213,11 @@ def test_a_graph_whose_answers_are_no_numbers_is_never_kept(converted: Path, tmp
     runs = optimize.sessions(version, content)
     judge = OnInputs(written(tmp_path / "real.npz"), content, runs)
     for wrong in (np.nan, np.inf):
-        answers = {"model.onnx": lambda inputs, wrong=wrong: {"y": runs["model.onnx"](inputs)["y"] * np.float32(wrong)}}
-        score = judge.score(answers)
+
+        def run(inputs: Any, wrong: float = wrong) -> dict[str, np.ndarray]:
+            return {name: array * np.float32(wrong) for name, array in runs["model.onnx"](inputs).items()}
+
+        score = judge.score({"model.onnx": run})
         assert pairs.too_poor(score.name, 1.0, score.value, 50.0)
     assert judge.score(runs).value == 1.0
 
