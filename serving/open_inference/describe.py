@@ -165,7 +165,7 @@ def platform(servable: Any, signature: str) -> str:
     engine = servable.engines.get(signature)
     if engine is None:
         return ""
-    name = engine.name.partition(" (")[0]  # what follows is the device
+    name: str = engine.name.partition(" (")[0]  # what follows is the device
     return _PLATFORMS.get(name, name.lower().replace(" ", "_"))
 
 
