@@ -133,7 +133,13 @@ NETWORKS = [
             "batch_size": 16,
         },
         presets={
-            "quick": {"epochs": 3, "generator_filters": (128, 64, 32), "discriminator_filters": (32, 64, 128)},
+            "quick": {
+                "epochs": 3,
+                "learning_rate": 1e-3,
+                "schedule": "cosine",
+                "generator_filters": (128, 64, 32),
+                "discriminator_filters": (32, 64, 128),
+            },
             "full": {},
             "faces": {"data": "image_folder", "height": 64, "width": 64, "channels": 3},
         },

@@ -238,7 +238,7 @@ NETWORKS = [
         parameters=3_497_346,
         tiny=TINY,
         presets={
-            "quick": {**QUICK, "learning_rate": 5e-4, "critic_steps": 3},
+            "quick": {**QUICK, "epochs": 5, "learning_rate": 5e-4, "critic_steps": 3, "clip": 0.05},
             "full": {},
             "faces": FACES,
         },

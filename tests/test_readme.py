@@ -79,6 +79,16 @@ def test_the_figures_of_the_readme_are_the_recorded_ones() -> None:
     assert results.with_table(README, entries) == README
 
 
+def test_examples_that_add_noise_ask_a_network_that_removed_it_when_it_was_measured() -> None:
+    pages = [ROOT / "README.md", ROOT / "clients" / "cli" / "parser.py", *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    asked = set(re.findall(r"ladle reconstruct (\w+) [^\n]*--noise", text))
+    assert asked
+    for entry in json.loads((ROOT / "docs" / "results.json").read_text()):
+        if entry["network"] in asked:
+            assert entry["metrics"]["mended_squared_error"] < entry["metrics"]["corrupted_squared_error"]
+
+
 def test_the_readme_names_only_targets_that_the_makefile_has() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^ {4}|`|^\$ )make ([a-z-]+)", README, re.MULTILINE))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests import blocks
+from tests import blocks, conftest
 from tests.blocks import ROOT, Block
 
 DOCS = ROOT / "docs"
@@ -52,9 +52,15 @@ RUN = [block for block in BLOCKS if block.language in PROGRAMS and not block.mar
 LEFT_OUT = [block for block in BLOCKS if block.mark == "not run"]
 
 
+ASKABLE = [name for name in conftest.SHOWN if any(re.search(rf"\b{name}\b", block.code) for block in RUN)]
+"""The networks that blocks ask: no other is trained for them."""
+
+
 @pytest.fixture(scope="module")
 def room(
-    zoo: Path, serve: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+    trained_networks: Callable[..., Path],
+    serve: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Path, dict[str, int]]]:
     """A folder as `make demo` leaves it, with a model server and a gateway on ports that were free."""
     from werkzeug.serving import make_server
@@ -63,7 +69,7 @@ def room(
     from ladle.clients.web.config import Config
 
     home = tmp_path_factory.mktemp("docs")
-    repository = shutil.copytree(zoo, home / "model_repository")
+    repository = shutil.copytree(trained_networks(ASKABLE), home / "model_repository")
     server = serve("--repository", repository, models=[model.name for model in repository.iterdir()])
     addresses = f"grpc://localhost:{server.grpc_port}", f"http://localhost:{server.rest_port}"
     config = Config(server=addresses[0], rest=addresses[1], repository=repository)
@@ -178,7 +184,9 @@ def test_the_example_network_is_built_trained_served_and_asked(tmp_path: Path, s
     assert done.stdout.startswith("0.png  ")
 
 
-def test_the_signature_on_the_page_of_the_card_is_one_of_a_real_card(zoo: Path) -> None:
+def test_the_signature_on_the_page_of_the_card_is_one_of_a_real_card(
+    trained_networks: Callable[..., Path],
+) -> None:
     [block] = [block for block in blocks.read(DOCS / "reference" / "card.md") if block.language == "json"]
-    card = json.loads((zoo / "lenet5" / "1" / "assets.extra" / "card.json").read_text())
+    card = json.loads((trained_networks(["lenet5"]) / "lenet5" / "1" / "assets.extra" / "card.json").read_text())
     assert json.loads(block.code) == card["signatures"]["serving_bytes"]

@@ -33,9 +33,20 @@ def data(record: Mapping[str, Any]) -> str:
     return f"{record['data']}{folder}{' (**synthetic**)' if record['synthetic'] else ''}"
 
 
-def chosen(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The entries that come with Ladle, by network: the newest record of preset `quick`, else the newest of all."""
-    ranked = sorted(records, key=lambda record: (record["preset"] == "quick", str(record["created"])))
+def chosen(records: Iterable[Mapping[str, Any]], usual: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """The entries that come with Ladle, by network.
+
+    The newest record of preset `quick` on its usual data set, else of preset `quick`, else on a data set of Ladle's,
+    else the newest of all.
+
+    usual  the data set of each network's preset `quick`
+    """
+
+    def rank(record: Mapping[str, Any]) -> tuple[bool, bool, bool, str]:
+        is_usual = record["data"] == (usual or {}).get(record["network"])
+        return (not own(record), record["preset"] == "quick", is_usual, str(record["created"]))
+
+    ranked = sorted(records, key=rank)
     kept = ("preset", "data", "synthetic", "seconds", "machine", "parameters")
     by_name = {
         r["network"]: {

@@ -21,12 +21,14 @@ from ladle.training.report.recorded import Record
 from ladle.training.store import publish
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-HEADER = "| family | networks | task | figures on the test split |\n"
-RULE = "|---|---|---|---|\n"
+HEADER = "| family | networks | task | figures on the test split | weights of each |\n"
+RULE = "|---|---|---|---|---|\n"
+PUBLIC_FILES = {"own_cifar10", "own_cifar100", "own_mnist"}
+"""Data sets that everybody can have as files of this layout: their results are no private ones."""
 
 
 class Family(NamedTuple):
-    """A row of the README's table. `shown` names each result in it: network, data set, preset."""
+    """A row of the README's table. `shown` names each result in it: network, data set, preset ("": none)."""
 
     name: str
     networks: tuple[str, ...]
@@ -60,7 +62,7 @@ FAMILIES = (
         "Pre-trained on ImageNet",
         ("efficientnet_lite0", "transfer"),
         "classify photographs",
-        (("transfer", "fashion_mnist", "quick"),),
+        (("transfer", "own_cifar10", ""), ("transfer", "fashion_mnist", "quick")),
     ),
     Family(
         "Words and recurrent",
@@ -149,15 +151,63 @@ def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
     return [by_key[k] for k in sorted(by_key)]
 
 
+def with_baselines(entry: Record, known: dict[str, dict[str, float]] | None = None) -> Record:
+    """The record with what the simplest methods reach on its test split, if it lacks that.
+
+    They need the data alone, not the network: a run from before they were measured is not trained again for them. A
+    record stays as it is if its network generates, or if its data are the user's own, cannot be had, or are split
+    otherwise today.
+
+    known  what was found for others: runs of one task on the same data need one measurement
+    """
+    if (
+        "baselines" in entry.get("more", {})
+        or recorded.own(entry)
+        or not entry.get("config")
+        or not entry.get("splits")
+    ):
+        return entry
+    from ladle import models
+    from ladle.training import data
+    from ladle.training.data.pipeline import prepare
+    from ladle.training.evaluate import baselines
+    from ladle.training.loop import config
+
+    told = entry["config"]
+    deciding = {name: told.get(name) for name in ("data", "seed", "latent_dim", "train_limit", "classes")}
+    place = json.dumps([entry["task"], entry["data"], entry["splits"], deciding], sort_keys=True)
+    if known and place in known:
+        return {**entry, "more": {**entry["more"], "baselines": known[place]}}
+    network = models.get(entry["network"])
+    settings = config.compose(network, None, config.recorded(network, entry["config"]))
+    try:
+        dataset = data.load(settings.data, seed=settings.seed, synthetic=entry["synthetic"])
+    except data.DataError as error:
+        print(f"{entry['network']} on {entry['data']}: no baselines: {error}", file=sys.stderr)
+        return entry
+    prepared = prepare(network, settings, dataset)
+    sizes = {name: len(getattr(prepared, name)) for name in ("train", "validation", "test")}
+    if (dataset.name, sizes) != (entry["data"], entry["splits"]):
+        return entry
+    found = baselines.measure(prepared, prepared.test)
+    if not found:
+        return entry
+    if known is not None:
+        known[place] = found
+    return {**entry, "more": {**entry["more"], "baselines": found}}
+
+
 def row(family: Family, entries: Iterable[Record]) -> str:
     """One line of the README's table, with the results that were measured."""
-    found = {(entry["network"], entry["data"], entry["preset"]): entry for entry in entries if not recorded.own(entry)}
+    public = [entry for entry in entries if not recorded.own(entry) or entry["data"] in PUBLIC_FILES]
+    found = {(entry["network"], entry["data"], entry["preset"] or ""): entry for entry in public}
     measured = [found[place] for place in family.shown if place in found]
     cells = [
         family.name,
         " ".join(f"`{name}`" for name in family.networks),
         family.task,
         "; ".join(f"`{e['network']}` {shown(e['metrics'], e.get('folds'))} ({recorded.data(e)})" for e in measured),
+        "; ".join(f"{e['parameters']:,}" if e.get("parameters") else "?" for e in measured),
     ]
     return f"| {' | '.join(cells)} |\n"
 
@@ -185,15 +235,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, default=Path("docs/results.json"), help="default: %(default)s")
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"), help="default: %(default)s")
     parser.add_argument("--figures", type=Path, default=recorded.FILE, help="default: %(default)s")
+    parser.add_argument(
+        "--baselines", action="store_true", help="measure the baselines that records lack; loads their data sets"
+    )
     arguments = parser.parse_args(argv)
     try:
         old = json.loads(arguments.records.read_text()) if arguments.records.exists() else []
         new = records(arguments.repository)
         entries = merged(old, new)
+        if arguments.baselines:
+            known: dict[str, dict[str, float]] = {}
+            entries = [with_baselines(entry, known) for entry in entries]
         arguments.readme.write_text(with_table(arguments.readme.read_text(), entries))
         arguments.records.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
-        arguments.figures.write_text(json.dumps(recorded.chosen(entries), indent=1) + "\n")
-        _page(arguments.page, arguments.repository, entries, new)
+        _page(arguments.page, arguments.repository, entries, new, arguments.figures)
     except (OSError, ValueError) as error:
         print(f"ladle.training.report.results: {error}", file=sys.stderr)
         return 1
@@ -201,11 +256,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _page(path: Path, repository: Path, entries: list[Record], new: list[Record]) -> None:
+def _page(path: Path, repository: Path, entries: list[Record], new: list[Record], figures: Path) -> None:
     from ladle.training.report import results_page
 
+    networks = results_page.registered()
+    usual = {name: str(entry.presets.get("quick", {}).get("data", "")) for name, entry in networks.items()}
+    figures.write_text(json.dumps(recorded.chosen(entries, usual), indent=1) + "\n")
     pictures = results_page.write_pictures(repository, new, path.with_suffix(""))
-    path.write_text(results_page.page(entries, results_page.registered(), pictures), encoding="utf-8")
+    path.write_text(results_page.page(entries, networks, pictures), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,10 @@ def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
             shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             flag = name.replace("_", "-")
             words.append(f"--{flag}" if value is True else f"--no-{flag}" if value is False else f"--{flag} {shown}")
+    # What was added after the run, and is on now, was off then.
+    words += [
+        f"--no-{name.replace('_', '-')}" for name, value in base.items() if mine and name not in mine and value is True
+    ]
     return " ".join(words)
 
 
@@ -255,22 +259,22 @@ def _shown(value: Any) -> str:
 
 def _caption(entry: Record) -> str:
     if "minima_reached" in entry["metrics"]:
-        return "descents to three minima over the contours, and the surface from below"
+        return "descents to three minima over the contours, and the surface from below; look where each path ends"
     if entry.get("task") == "classify" and entry["examples"] <= FEW:
-        return "all test images with their answers"
+        return "all test images with their answers; look at what the wrong ones show"
     if "mended_squared_error" in entry["metrics"]:
-        return "images, corrupted and mended"
+        return "originals, corrupted, mended; look for what the network cannot know and invents"
     if "sliced_wasserstein" in entry["metrics"]:
-        return "the critic's contours with real points, and with generated ones"
+        return "the critic's contours with real points, and with generated ones; look for points between the clusters"
     return CAPTIONS.get(entry.get("task", ""), "metrics by epoch")
 
 
 CAPTIONS = {
-    "classify": "answers by true class",
-    "sentiment": "metrics by epoch",
-    "segment": "images, true and predicted masks",
-    "reconstruct": "images and their reconstructions",
-    "generate": "samples",
-    "regress": "predicted against true",
-    "filter": "images, sharpened, blurred, their edges, their Sobel gradients",
+    "classify": "answers by true class; look for the pairs of classes that are mistaken for each other",
+    "sentiment": "metrics by epoch; look where validation stops following training",
+    "segment": "images, true and predicted masks; look at the outlines and at small objects",
+    "reconstruct": "images and their reconstructions; look at prints and laces, which twenty numbers cannot hold",
+    "generate": "generated images beside real ones; look for torn outlines and repeated images",
+    "regress": "predicted against true; look how far the points lie from the diagonal",
+    "filter": "images, sharpened, blurred, their edges, their Sobel gradients; look at what a flat area becomes",
 }

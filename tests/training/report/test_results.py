@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ladle import models
+from ladle.training import data
 from ladle.training.data import OWN
 from ladle.training.report import recorded, results, results_page
 from ladle.training.report.claims import check
@@ -94,7 +96,7 @@ def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tm
     assert readme.endswith("\n\nend\n")
     assert "old" not in readme
     page = (tmp_path / "results.md").read_text()
-    assert "![lenet5: answers by true class](results/lenet5.png)" in page
+    assert re.search(r"!\[lenet5: answers by true class; look for [^]]+\]\(results/lenet5\.png\)", page)
     assert "| `resnet34` | cifar100 | accuracy 0.7676 on CIFAR-100: " in page
     picture = (tmp_path / "results" / "lenet5.png").read_bytes()
     assert len(picture) <= 160_000
@@ -106,7 +108,9 @@ def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tm
 def test_the_readme_shows_results_on_public_data_sets_only() -> None:
     mine = record("vgg16", source=f"{OWN}scans", metrics={"accuracy": 1.0})
     readme = results.with_table(README, [record("lenet5", preset="full", metrics={"accuracy": 0.9}), mine])
-    assert "| classify images | `lenet5` accuracy 0.9 (fashion_mnist) |" in readme
+    assert "| classify images | `lenet5` accuracy 0.9 (fashion_mnist) | 61,706 |" in readme
+    files = record("transfer", preset=None, data="own_cifar10", source=f"{OWN}cifar-10", metrics={"accuracy": 0.8})
+    assert "| `transfer` accuracy 0.8 (own_cifar10 (cifar-10)) | 61,706 |" in results.with_table(README, [files])
     with pytest.raises(ValueError, match="got a README without"):
         results.with_table("# Ladle\n", [])
 
@@ -138,6 +142,31 @@ def test_metrics_of_the_repository_replace_those_that_come_with_ladle(repository
     assert recorded.shipped()["vae"]["metrics"].keys() == {"elbo"}
 
 
+def test_what_comes_with_ladle_is_measured_on_the_usual_data_set_of_quick() -> None:
+    old = record("house_prices", data="boston_housing", created="2026-11-22T03:00:00Z", metrics={"r_squared": 0.8})
+    new = record("house_prices", data="diabetes", metrics={"r_squared": 0.5})
+    mine = record("unet", source=f"{OWN}scans", metrics={"mean_iou": 0.9})
+    full = record("unet", preset="full", created="2026-11-22T03:00:00Z", metrics={"mean_iou": 0.7})
+    found = recorded.chosen([old, new, mine, full], {"house_prices": "boston_housing"})
+    assert found["house_prices"]["metrics"] == {"r_squared": 0.8}
+    assert found["unet"]["metrics"] == {"mean_iou": 0.7}
+
+
+def test_baselines_of_an_earlier_run_need_its_data_alone() -> None:
+    config = {"data": "nuclei", "seed": 3}
+    sizes = {"train": 0, "validation": 0, "test": 0}
+    told = record("unet", data="synthetic_blobs", synthetic=True, config=config, splits=sizes, more={"note": "kept"})
+    assert results.with_baselines(told) == told, "it is split otherwise"
+    sizes |= data.load("nuclei", seed=3, synthetic=True).sizes()
+    found = results.with_baselines({**told, "splits": sizes})["more"]
+    assert found["note"] == "kept"
+    assert 0 < found["baselines"]["majority class"] < found["baselines"]["Otsu threshold"] <= 1
+    measured = {**told, "splits": sizes, "more": {"baselines": {"Otsu threshold": 0.5}}}
+    assert results.with_baselines(measured) == measured
+    mine = {**told, "splits": sizes, "source": f"{OWN}scans"}
+    assert results.with_baselines(mine) == mine
+
+
 def test_a_preset_s_training_time_is_not_used_for_another(repository: Path) -> None:
     assert recorded.seconds(repository, "lenet5", "quick") == 65.4
     assert recorded.seconds(repository, "lenet5", "full") is None
@@ -159,6 +188,8 @@ def test_the_command_has_the_preset_and_what_differs_from_it() -> None:
     assert (
         results_page.command(entry, presets) == "ladle train lenet5 --preset quick --epochs 7 --filters 4,8 --augment"
     )
+    added = {"quick": {**presets["quick"], "batch_norm": True, "crop": 0}}
+    assert results_page.command(entry, added).endswith(" --augment --no-batch-norm"), "it came after the run"
     bare = record("lenet5", preset=None, config=None)
     assert results_page.command(bare, presets) == "ladle train lenet5 --preset none"
 
