@@ -128,7 +128,7 @@ def _as_integers(array: Array, dtype: np.dtype[Any]) -> Array:
 
 def _as_floats(array: Array, dtype: str, rounding: bool) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
-        made = _bfloat16(array) if dtype == "bfloat16" else array.astype(dtype)
+        made = tensors.narrow(array.astype(np.float32)) if dtype == "bfloat16" else array.astype(dtype)
     back = tensors.widen(made)
     beyond = np.isinf(back) & np.isfinite(array)
     if np.any(beyond):
@@ -154,14 +154,6 @@ def _holds(whole: Array, dtype: str) -> Array:
     lowest_bit = np.maximum(size & (~size + np.uint64(1)), np.uint64(1))
     held: Array = size // lowest_bit < np.uint64(1 << _MANTISSA_BITS[real])
     return held
-
-
-def _bfloat16(array: Array) -> Array:
-    """Rounded to the nearest, ties to even: the upper half of a float32's bits."""
-    bits = np.ascontiguousarray(array.astype(np.float32)).view(np.uint32)
-    nearest = (bits.astype(np.uint64) + 0x7FFF + (bits >> 16 & 1)) >> 16
-    upper = np.where(np.isnan(bits.view(np.float32)), bits >> 16 | 0x40, nearest)  # a NaN must not round to infinity
-    return upper.astype(np.uint16).view(tensors.BFLOAT16).reshape(array.shape)
 
 
 def _misfit(array: Array, wrong: Array, dtype: str, rounded: bool = False) -> MisfitError:

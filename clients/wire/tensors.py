@@ -103,6 +103,14 @@ def widen(array: Array) -> Array:
     return (array["bfloat16"].astype("<u4") << 16).view("<f4")
 
 
+def narrow(array: Array) -> Array:
+    """float32 rounded to the nearest `BFLOAT16`, of two to the one whose last bit is 0; NaN stays NaN."""
+    bits: Array = np.asarray(array, "<f4", order="C").view("<u4")
+    upper = bits >> 16
+    rounded = (bits + (0x7FFF + (upper & 1))) >> 16
+    return np.where(np.isnan(array), upper | 0x40, rounded).astype("<u2").view(BFLOAT16)
+
+
 # TensorProto -> array
 
 

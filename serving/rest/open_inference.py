@@ -351,18 +351,11 @@ def _from_json(entry: Input) -> Array:
     if dtype.kind in "iu" and flat:
         datatypes.check_range(entry.name, entry.datatype, min(flat), max(flat))
     if dtype == tensors.BFLOAT16:
-        return _round_bfloat16(np.array(flat, np.float32)).reshape(entry.shape)
+        return tensors.narrow(np.array(flat, np.float32)).reshape(entry.shape)
     try:
         return np.array(flat, dtype).reshape(entry.shape)
     except OverflowError:
         raise InvalidArgument(f"{where}: an integer is too large for {entry.datatype}") from None
-
-
-def _round_bfloat16(array: Array) -> Array:
-    """float32 to the nearest bfloat16, ties to even; NaN stays NaN."""
-    bits = array.view("<u4")
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return np.where(np.isnan(array), 0x7FC0, rounded).astype("<u2").view(tensors.BFLOAT16)
 
 
 def _to_bytes(value: Any, where: str) -> bytes:

@@ -11,7 +11,6 @@ from tests.collection.tables import TABLES
 
 NOT_YET = {
     "combined nms": "differs",
-    "bfloat16 in and out": "converted to MLDataType",
     "switch case": "ONNX has no",
     "unknown rank reduced": "tf2onnx cannot convert it",
 }

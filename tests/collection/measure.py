@@ -123,6 +123,7 @@ def measure(
     """Build, convert and ask a model in this process."""
     import tensorflow as tf
 
+    from ladle.clients.wire import tensors
     from ladle.serving.errors import ServingError
     from ladle.serving.servables.engines.onnx import OnnxEngine
     from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_card, read_signature_defs
@@ -163,7 +164,12 @@ def measure(
             except (tf.errors.OpError, ValueError) as error:
                 expected = error
             try:
-                got: Any = engine.run(name, arrays, outputs)
+                sent = {k: a.view(tensors.BFLOAT16) if a.dtype.name == "bfloat16" else a for k, a in arrays.items()}
+                answer: Any = engine.run(name, sent, outputs)
+                got: Any = {
+                    k: a.view(tf.bfloat16.as_numpy_dtype) if a.dtype == tensors.BFLOAT16 else a
+                    for k, a in answer.items()
+                }
             except ServingError as error:
                 got = error
             outcome.requests += 1

@@ -18,6 +18,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
+from ladle.clients.wire import tensors
 from ladle.serving.servables import saved_model
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.training.convert import main, run
@@ -405,6 +406,43 @@ def test_a_softmax_is_verified_for_finite_numbers_alone(tmp_path: Path) -> None:
     assert content["onnx"]["model.onnx"].get("finite", False) or is_all_nan
     assert convert(saved_function(tmp_path / "2", tf.nn.relu, X)).done
     assert "finite" not in card.read(tmp_path / "2")["onnx"]["model.onnx"]  # type: ignore[index]
+
+
+IMAGE = tf.TensorSpec([None, None, None, 1], tf.float32, name="x")
+
+
+def strided(x: tf.Tensor) -> tf.Tensor:
+    """Two convolutions as in MobileNetV2: of an image of 3 × 2 pixels, the second finds none."""
+    for _ in range(2):
+        x = tf.nn.conv2d(tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]]), tf.ones([3, 3, 1, 1]), 2, "VALID")
+    return tf.reduce_mean(x, [1, 2])
+
+
+def test_an_image_without_a_place_for_a_window_may_be_refused(tmp_path: Path) -> None:
+    assert strided(np.ones((2, 3, 2, 1), np.float32)).shape == (2, 1)  # of no pixels: whatever was in memory
+    assert convert(saved_function(tmp_path / "1", strided, IMAGE)).reasons == {}
+
+
+def test_a_ragged_output_is_named(tmp_path: Path) -> None:
+    lengths = tf.TensorSpec([None], tf.int32, name="n")
+    reasons = convert(saved_function(tmp_path / "1", tf.ragged.range, lengths)).reasons
+    assert reasons["serving_default"].startswith('output "y" is a ragged or sparse tensor;')
+
+
+def test_bfloat16_goes_in_and_out_of_a_graph(tmp_path: Path) -> None:
+    brain = tf.TensorSpec([None, 4], tf.bfloat16, name="x")
+    kernel = tf.constant(np.random.default_rng(0).random((4, 3)), tf.bfloat16)
+    folder = saved_function(tmp_path / "1", lambda x: tf.nn.relu(x @ kernel - tf.constant(1, tf.bfloat16)), brain)
+    assert convert(folder).reasons == {}
+    definitions, content = saved_model.read_signature_defs(folder), saved_model.read_card(folder)
+    assert content is not None
+    signature = saved_model.parse_signature("serving_default", definitions["serving_default"])
+    engine = OnnxEngine(folder, content, {"serving_default": signature})
+    x = tensors.narrow(np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32))
+    got = engine.run("serving_default", {"x": x}, ("y",))["y"]
+    assert got.dtype == tensors.BFLOAT16
+    expected = tf.saved_model.load(str(folder)).signatures["serving_default"](x=x.view(tf.bfloat16.as_numpy_dtype))["y"]
+    np.testing.assert_allclose(tensors.widen(got), tf.cast(expected, tf.float32), rtol=2**-6)
 
 
 class Pools(tf.Module):

@@ -226,7 +226,8 @@ def convert(
                     weights[file] = made.weights
                 measured = made.as_dict | ({"reason": reason} if tolerance is not None else {})
                 graphs[file] = card.graph(made.model, OPSET, measured) | made.notes
-                entries[name] = entry(graph=file, before=steps["before"], after=[*steps["after"], *made.after])
+                first, last = [*made.before, *steps["before"]], [*steps["after"], *made.after]
+                entries[name] = entry(graph=file, before=first, after=last)
                 result.graphs[name], result.parity[name] = file, measured
                 result.seconds[name] = round(time.monotonic() - started, 1)
             for name in loaded.signatures.keys() - set(asked) - entries.keys():  # the card has every signature
@@ -280,6 +281,7 @@ class _Converted:
     relative  difference that was allowed, relative to the largest magnitude of an output
     weights   file of the weights of a large model; None: the graph contains them
     after     the card's entries of the steps that follow the graph
+    before    the same of those that come first
     refuses_empty  it differs on tensors without elements
     programs  what runs on the host before and after the graph: content of the file, entry in the card
     """
@@ -292,6 +294,7 @@ class _Converted:
     after: list[dict[str, str]]
     programs: Mapping[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
     refuses_empty: bool = False
+    before: Sequence[dict[str, str]] = ()
 
     def steps(self, stem: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, bytes]]:
         """The card's steps before and after the graph, and the files that hold their programs."""
@@ -339,6 +342,12 @@ class _Conversion:
     def make(self) -> _Converted:
         """The graph of the signature and its parity; NotConvertibleError or MismatchError if it has none."""
         specs = self.function.structured_input_signature[1]
+        for kind, tensors in (("input", specs), ("output", self.function.structured_outputs)):
+            for alias, spec in tensors.items():
+                if not isinstance(spec, (tf.TensorSpec, tf.Tensor)):
+                    raise NotConvertibleError(
+                        f'{kind} "{alias}" is a ragged or sparse tensor; export its dense parts as {kind}s of their own'
+                    )
         is_large = size_bytes(getattr(self.function, "variables", ())) > LARGE_BYTES
         pure, demands = self._lifted()
         function = self.function if pure is None else pure.function
@@ -375,24 +384,37 @@ class _Conversion:
             f"{self.name}: {len(graph.graph.node)} operations after {time.monotonic() - start:.0f} s; comparing ..."
         )
         run = _with_names(session(model if path is None else _beside(path, model)), {n: o for o, n in renamed.items()})
+        wide, narrow = _brains(specs), _brains(self.function.structured_outputs)
+        run = _widened(run, narrow) if wide or narrow else run
         run = self.attempts.watched(checks.demanding(run, demands), self.name, ONNX_RUNTIME)
         reference = self.attempts.watched(functools.partial(savedmodel.run, self.function), self.name, TENSORFLOW)
         relative = max(ranges.relative(graph), self.tolerance or 0)
         pools = any(node.op_type in ("AveragePool", "MaxPool") for node in graph.graph.node)
         most = _LIMITS[-1] if ranges.sizes_from_values(graph) else _ALL_INTEGERS
-        after = [*demanded, *({"op": "rename", "input": inner, "output": name} for name, inner in renamed.items())]
+        after = [
+            *demanded,
+            *({"op": "narrow", "input": renamed.get(name, name)} for name in narrow),
+            *({"op": "rename", "input": inner, "output": name} for name, inner in renamed.items()),
+        ]
+        before = [{"op": "widen", "input": name} for name in wide]
         if not specs:
             found = compare(reference, run, [{}], 1, relative, by_spread=True)
-            return _Converted(model, found, is_finite_only=False, relative=relative, weights=path, after=after)
+            return _Converted(model, found, False, relative, path, after)
         found, length = self._compare(reference, run, specs, relative)
+        windows = any(node.op_type in ("Conv", "ConvTranspose") for node in graph.graph.node)
         found = found.joined(
-            compare_hard(reference, run, specs, length, most, relative, with_short=not pools, spreads=found.spreads)
+            compare_hard(
+                *(reference, run, specs, length, most, relative),
+                with_short=not pools,
+                may_refuse_short=windows,
+                spreads=found.spreads,
+            )
         )
         self.tell(f"{self.name}: compared on {found.inputs} inputs after {time.monotonic() - start:.0f} s")
         # Which boxes NaN leaves out depends on the order of comparisons, which random values seldom show.
         is_finite_only = any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
         is_finite_only |= _is_finite_only(reference, run, specs, length, relative, found.spreads)
-        return _Converted(model, found, is_finite_only, relative, path, after)
+        return _Converted(model, found, is_finite_only, relative, path, after, before=before)
 
     def _lifted(self) -> tuple[Pure | None, dict[str, str]]:
         """The function without effects, and what is demanded of its boolean outputs; None if it can stay as it is."""
@@ -455,6 +477,22 @@ def _with_names(run: Callable[..., Any], names: Mapping[str, str]) -> Callable[.
     return renamed
 
 
+def _brains(specs: Specs) -> list[str]:
+    """The names of those that are bfloat16."""
+    return [name for name, spec in specs.items() if spec.dtype == tf.bfloat16]
+
+
+def _widened(run: Run, narrow: Collection[str]) -> Run:
+    """The same function, which takes bfloat16 as it takes float32, and gives these outputs as bfloat16."""
+
+    def of_brains(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        brain = tf.bfloat16.as_numpy_dtype
+        wide = {name: array.astype(np.float32) if array.dtype == brain else array for name, array in arrays.items()}
+        return {name: array.astype(brain) if name in narrow else array for name, array in run(wide).items()}
+
+    return of_brains
+
+
 def _beside(weights: Path, model: bytes) -> str:
     """The path of a file with the graph, in the folder of its weights."""
     path = weights.with_name("graph.onnx")
@@ -471,6 +509,7 @@ def compare_hard(
     relative: float = RELATIVE,
     *,
     with_short: bool = True,
+    may_refuse_short: bool = False,
     spreads: Mapping[str, float] | None = None,
 ) -> Parity:
     """Compare the engines on values and sizes at which they tend to differ; MismatchError as `compare`.
@@ -478,15 +517,27 @@ def compare_hard(
     most        largest integer in the inputs
     relative    allowed difference of float outputs, relative to their largest magnitude
     with_short  whether free axes are short, too
+    may_refuse_short  whether the graph may refuse those: where a window finds no place in an image, TensorFlow goes on
+                with an image without pixels, and ONNX Runtime refuses it
     spreads     of the float outputs on usual inputs
 
     What TensorFlow refuses, the graph has to refuse, too.
     """
-    return _compare_outcomes(reference, run, _hard(specs, length, most, with_short), relative, spreads)
+    found = _compare_outcomes(reference, run, _hard(specs, length, most), relative, spreads)
+    if not with_short:
+        return found
+    short = _short(specs)
+    return found.joined(_compare_outcomes(reference, run, short, relative, spreads, may_refuse=may_refuse_short))
 
 
 def _compare_outcomes(
-    reference: Run, run: Run, requests: Iterable[Arrays], relative: float, spreads: Mapping[str, float] | None
+    reference: Run,
+    run: Run,
+    requests: Iterable[Arrays],
+    relative: float,
+    spreads: Mapping[str, float] | None,
+    *,
+    may_refuse: bool = False,
 ) -> Parity:
     accepted = []
     for request in requests:
@@ -498,7 +549,8 @@ def _compare_outcomes(
             if _accepts(run, request):
                 raise MismatchError(f"it answers inputs that TensorFlow refuses: {first_line(error)}") from error
         else:
-            accepted.append(request)
+            if not may_refuse or _accepts(run, request):
+                accepted.append(request)
     rows = sum(map(_rows, accepted))
     return compare(reference, run, accepted, rows, relative, by_spread=True, spreads=spreads)
 
@@ -531,7 +583,7 @@ def _accepts(run: Run, request: Arrays) -> bool:
     return True
 
 
-def _hard(specs: Specs, length: int, largest: int, with_short: bool) -> Iterator[Arrays]:
+def _hard(specs: Specs, length: int, largest: int) -> Iterator[Arrays]:
     """Zeros, negative and large values; other lengths of free axes, odd ones among them; first axes that differ."""
     random = np.random.default_rng(1)
     limits = [*(most for most in _LIMITS if most < largest), largest]
@@ -539,8 +591,9 @@ def _hard(specs: Specs, length: int, largest: int, with_short: bool) -> Iterator
         # Values of a vector are computed otherwise than those that remain at its end: few rows and many.
         for count in (4, 1, _many(specs, length)) if most == largest else (4,):
             yield {name: hard(random, spec, _free_rows(spec, count), (length,), most) for name, spec in specs.items()}
-    if any(None in spec.shape[1:] for spec in specs.values() if spec.shape.rank):
-        for lengths in (*(tuple(length + n for n in more) for more in _LONGER), *([_SHORTER] if with_short else [])):
+    if _has_lengths(specs):
+        for more in _LONGER:
+            lengths = tuple(length + n for n in more)
             yield {name: noise(random, spec, _free_rows(spec, 2), lengths) for name, spec in specs.items()}
     if len(specs) > 1:
         for rows in ((1, 5), (3, 2)):
@@ -548,6 +601,18 @@ def _hard(specs: Specs, length: int, largest: int, with_short: bool) -> Iterator
                 name: noise(random, spec, _free_rows(spec, rows[n % 2]), (length,))
                 for n, (name, spec) in enumerate(specs.items())
             }
+
+
+def _short(specs: Specs) -> Iterator[Arrays]:
+    """Free axes that are short, besides the first."""
+    if _has_lengths(specs):
+        random = np.random.default_rng(3)
+        yield {name: noise(random, spec, _free_rows(spec, 2), _SHORTER) for name, spec in specs.items()}
+
+
+def _has_lengths(specs: Specs) -> bool:
+    """Whether an axis besides the first is free."""
+    return any(None in spec.shape[1:] for spec in specs.values() if spec.shape.rank)
 
 
 def _many(specs: Specs, length: int) -> int:

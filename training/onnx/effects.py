@@ -57,7 +57,7 @@ def find(meta_graph: Any) -> Findings:
     """What each signature does besides computing its outputs."""
     graph = _Graph(meta_graph.graph_def)
     outputs = {
-        name: [info.name for info in signature.outputs.values()]
+        name: [text for info in signature.outputs.values() for text in _tensors(info)]
         for name, signature in meta_graph.signature_def.items()
         if name != INIT_OP
     }
@@ -75,6 +75,17 @@ def find(meta_graph: Any) -> Findings:
         {name: sorted(effects.checks) for name, effects in found.items() if effects.checks},
         frozenset(name for name, effects in found.items() if effects.changes and not sentences[name]),
     )
+
+
+def _tensors(info: Any) -> list[str]:
+    """The tensors of an output: a ragged or sparse one has several."""
+    kind = info.WhichOneof("encoding")
+    if kind == "composite_tensor":
+        return [text for each in info.composite_tensor.components for text in _tensors(each)]
+    if kind == "coo_sparse":
+        sparse = info.coo_sparse
+        return [sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name]
+    return [info.name]
 
 
 def _reason(effects: _Effects, read: frozenset[str], changed_by: Mapping[str, Sequence[str]]) -> str:

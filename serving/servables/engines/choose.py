@@ -113,11 +113,11 @@ def open_engines(
     signatures = {name: parse_signature(name, definition) for name, definition in definitions.items()}
     onnx = None if options.kind == "tensorflow" else _open_onnx(folder, signatures, options)
     tensorflow: IsolatedEngine | SavedModelEngine
+    threads = options.intra_op or cpu_count(), options.inter_op or cpu_count()  # each worker has its share of the cores
     if options.tensorflow_process:
-        threads = options.intra_op, options.inter_op
         tensorflow = IsolatedEngine(folder, definitions, options.tags, threads, options.tensorflow_run_bytes)
     else:
-        tensorflow = SavedModelEngine(folder, options.tags, signatures, options.intra_op, options.inter_op)
+        tensorflow = SavedModelEngine(folder, options.tags, signatures, *threads)
     if onnx is None:
         if options.kind == "onnx":
             raise FailedPrecondition(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import ServingError
 from ladle.serving.servables import matching, warmup
@@ -111,7 +112,7 @@ def _counted(requests: Mapping[str, Sequence[Any]], names: Collection[str]) -> s
 
 def _run(engine: Any, name: str, outputs: tuple[str, ...], inputs: Mapping[str, Array]) -> Mapping[str, Array]:
     answer: Mapping[str, Array] = engine.run(name, inputs, outputs)
-    return {alias: _pixels(array) for alias, array in answer.items()}
+    return {alias: _pixels(tensors.widen(array)) for alias, array in answer.items()}
 
 
 def _pixels(array: Array) -> Array:

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ladle.serving.errors import MissingOperation
@@ -28,6 +28,35 @@ _PACKAGES = {
 }
 
 
+_PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+CALLS_PYTHON = (
+    "calls Python code (tf.py_function or tf.numpy_function), which no SavedModel contains; rebuild it with "
+    "TensorFlow's operations"
+)
+
+
+def calling_python(meta_graph: Any) -> set[str]:
+    """The signatures of a MetaGraphDef that call Python functions of the process that exported it."""
+    graph = meta_graph.graph_def
+    functions = {function.signature.name: function.node_def for function in graph.library.function}
+    python = {node.name for node in graph.node if _PYTHON.intersection(_of_nodes([node], functions))}
+    if not python:
+        return set()
+    nodes = {node.name: node for node in graph.node}
+    found = set()
+    for name, signature in meta_graph.signature_def.items():
+        waiting = [info.name.partition(":")[0] for info in signature.outputs.values()]
+        seen: set[str] = set()
+        while waiting:
+            reached = waiting.pop()
+            if reached in nodes and reached not in seen:
+                seen.add(reached)
+                waiting += [text.removeprefix("^").partition(":")[0] for text in nodes[reached].input]
+        if seen & python:
+            found.add(name)
+    return found
+
+
 def provide(graph: Any, is_registered: Callable[[str], bool]) -> None:
     """Import the installed packages whose operations a GraphDef uses.
 
@@ -35,7 +64,8 @@ def provide(graph: Any, is_registered: Callable[[str], bool]) -> None:
 
     MissingOperation names the first operation that is still unknown, and its package if that is known.
     """
-    missing = [operation for operation in _used(graph) if not is_registered(operation)]
+    functions = {function.signature.name: function.node_def for function in graph.library.function}
+    missing = [operation for operation in _of_nodes(graph.node, functions) if not is_registered(operation)]
     for operation in missing:
         package = _package_of(operation)
         if package is None:
@@ -60,11 +90,10 @@ def _package_of(operation: str) -> str | None:
     return next((package for package, names in _PACKAGES.items() if names.fullmatch(operation)), None)
 
 
-def _used(graph: Any) -> Iterator[str]:
-    """The operations of the graph and of the functions that it calls, each once; unused functions may hold any."""
-    functions = {function.signature.name: function.node_def for function in graph.library.function}
+def _of_nodes(nodes: Iterable[Any], functions: Mapping[str, Iterable[Any]]) -> Iterator[str]:
+    """The operations of nodes and of the functions that they call, each once; unused functions may hold any."""
     seen: set[str] = set()
-    waiting = [graph.node]
+    waiting = [nodes]
     while waiting:
         for node in waiting.pop():
             called = [value.func.name for value in node.attr.values()]

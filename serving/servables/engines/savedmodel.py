@@ -20,12 +20,20 @@ import numpy as np
 
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
-from ladle.serving.errors import CODES, DataLoss, FailedPrecondition, InvalidArgument, ServingError, of_code
+from ladle.serving.errors import (
+    CODES,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    MissingOperation,
+    ServingError,
+    of_code,
+)
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.servables.engines import operations
 from ladle.serving.servables.engines.max_pool import replace_max_pools
 from ladle.serving.servables.latency import Latency
-from ladle.serving.servables.saved_model import Signature
+from ladle.serving.servables.saved_model import INIT_OP, Signature
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +68,7 @@ class SavedModelEngine:
         self._threads = intra_op, inter_op
         self._lock = threading.Lock()
         self._session: Any = None
+        self._python: set[str] = set()  # signatures that call Python
         self._calls: dict[tuple[str, tuple[str, ...], int], Callable[..., Any]] = {}
 
     def load(self) -> None:
@@ -96,6 +105,8 @@ class SavedModelEngine:
                     loader = SavedModelLoader(str(self._folder))
                     meta_graph = loader.get_meta_graph_def_from_tags(self._tags)
                     operations.provide(meta_graph.graph_def, lambda name: op_def_registry.get(name) is not None)
+                    self._python = operations.calling_python(meta_graph)
+                    self._check_python()
                     replace_max_pools(meta_graph)
                     loader.load(session, self._tags)
             except ServingError:
@@ -120,6 +131,8 @@ class SavedModelEngine:
                 self._calls.clear()
             try:
                 call = self._prepare(self._signatures[signature], names, timeout_ms)
+            except ServingError:
+                raise
             except Exception as error:  # a signature that returns its input, or names a tensor that the graph lacks
                 raise _refusal(error) from None
             self._calls[signature, names, timeout_ms] = call
@@ -129,6 +142,13 @@ class SavedModelEngine:
         except Exception as error:
             raise _refusal(error) from None
         return {alias: _fetch(answer) for alias, answer in zip(names, answers, strict=True)}
+
+    def _check_python(self) -> None:
+        """MissingOperation when all signatures call Python; a log line for those that do."""
+        for name in sorted(self._python):
+            log.warning("%s: signature %s %s; it is refused", self._folder, name, operations.CALLS_PYTHON)
+        if self._python and self._python >= set(self._signatures) - {INIT_OP}:
+            raise MissingOperation(f"the model {operations.CALLS_PYTHON}")
 
     def latency(self, signature: str) -> Latency:
         # TensorFlow's graphs decode images and have loops: their time need not follow the size of the inputs.
@@ -143,6 +163,18 @@ class SavedModelEngine:
     def _prepare(self, signature: Signature, outputs: tuple[str, ...], timeout_ms: int) -> Callable[..., Any]:
         from tensorflow.core.protobuf import config_pb2
 
+        if signature.name in self._python:
+            raise FailedPrecondition(f"the signature {signature.name} {operations.CALLS_PYTHON}")
+        for kind, infos in (
+            ("input", signature.inputs),
+            ("output", {alias: signature.outputs[alias] for alias in outputs}),
+        ):
+            for alias, info in infos.items():
+                if not info.name:  # it has several tensors, such as the values and row splits of a ragged one
+                    raise InvalidArgument(
+                        f'{kind} "{alias}" is a ragged or sparse tensor, which no request can carry; export its dense '
+                        f"parts, such as {alias}.values and {alias}.row_splits, as {kind}s of their own"
+                    )
         # A prepared call resolves the names of tensors once; Session.run would do so at each request.
         callable_options = config_pb2.CallableOptions(
             feed=[info.name for info in signature.inputs.values()],

@@ -15,6 +15,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors as wire
 from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.philox import stateless_normal
 from ladle.serving.errors import DataLoss, FailedPrecondition, InvalidArgument
@@ -281,6 +282,26 @@ def _rename(step: Mapping[str, Any], assets: Path) -> Step:
     return Step("rename", (source,), (target,), run)
 
 
+def _widen(step: Mapping[str, Any], assets: Path) -> Step:
+    """bfloat16 becomes float32: ONNX Runtime takes no other floats from NumPy that are as wide."""
+    name = step["input"]
+
+    def run(tensors: Tensors) -> None:
+        tensors[name] = wire.widen(tensors[name])
+
+    return Step("widen", (name,), (name,), run)
+
+
+def _narrow(step: Mapping[str, Any], assets: Path) -> Step:
+    """float32 becomes bfloat16."""
+    name = step["input"]
+
+    def run(tensors: Tensors) -> None:
+        tensors[name] = wire.narrow(tensors[name])
+
+    return Step("narrow", (name,), (name,), run)
+
+
 def _require(step: Mapping[str, Any], assets: Path) -> Step:
     """A check of the model, which the graph has as a boolean output: it refuses the request where that is false."""
     source, message = step["input"], str(step["message"])
@@ -302,6 +323,8 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], Path], Step]] = {
     "nearest_words": _nearest_words,
     "encode_png": _encode_png,
     "rename": _rename,
+    "widen": _widen,
+    "narrow": _narrow,
     "require": _require,
 }
 

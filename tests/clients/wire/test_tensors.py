@@ -98,6 +98,17 @@ def test_bfloat16_of_ml_dtypes_is_taken_and_widens_exactly() -> None:
     same(tensors.widen(back), np.array([[1.5, -2.0, np.inf]], np.float32))
 
 
+def test_float32_is_rounded_to_bfloat16_as_ml_dtypes_rounds_it() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    bits = np.random.default_rng(0).integers(0, 2**32, 4000, np.uint32)
+    ties = (bits[:1000] & 0xFFFF0000) | 0x8000
+    values = np.concatenate([bits, ties, [0, 0x80000000, 0x7F7FFFFF, 0x7F800000]]).astype(np.uint32).view(np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = values.astype(ml_dtypes.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(tensors.widen(tensors.narrow(values)), expected)
+    assert tensors.narrow(np.float32(1.5)).shape == ()
+
+
 def test_missing_values_repeat_the_last_one() -> None:
     assert tensors.to_array(tensor("DT_FLOAT", [2, 2], float_val=[1, 2])).tolist() == [[1, 2], [2, 2]]
     assert tensors.to_array(tensor("DT_STRING", [3], string_val=[b"a", b"b"])).tolist() == [b"a", b"b", b"b"]

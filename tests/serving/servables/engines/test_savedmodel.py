@@ -14,8 +14,16 @@ import numpy as np
 import pytest
 
 from ladle.clients.wire import messages as pb
+from ladle.clients.wire import tensors
+from ladle.serving.errors import NotFound
+from ladle.serving.servables.saved_model import read_signature_defs
 
 ROOT = Path(__file__).resolve().parents[4]
+
+
+def beside(home: Path) -> Path:
+    """Where the model is that cannot be served, until a test moves it into the repository."""
+    return home.with_name(f"{home.name}-python")
 
 
 def make(home: Path) -> None:
@@ -53,6 +61,14 @@ def make(home: Path) -> None:
         def half_as_wide(self, x):
             return {"y": x + tf.constant(1, tf.bfloat16)}
 
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        def words_of(self, text):
+            return {"words": tf.strings.split(text), "texts": tf.size(text)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def python(self, x):
+            return {"y": tf.numpy_function(lambda x: x + 1, [x], tf.float32)}
+
     model = Model()
     tf.saved_model.save(
         model,
@@ -62,8 +78,11 @@ def make(home: Path) -> None:
             "look_up": model.look_up,
             "product": model.product,
             "wide": model.half_as_wide,
+            "words_of": model.words_of,
+            "python": model.python,
         },
     )
+    tf.saved_model.save(model, str(beside(home) / "1"), signatures={"serving_default": model.python})
 
     class Examples(tf.Module):
         # Two signatures that read tf.Examples, each a function, so each has a placeholder of its own.
@@ -323,14 +342,38 @@ def test_only_the_graph_checks_shapes(server: Any, grpc_to: Any) -> None:
 
 
 def test_bfloat16_goes_in_and_out(server: Any, grpc_to: Any) -> None:
-    from ladle.clients.wire import tensors
-
     ask = grpc_to(server)
     request = pb.PredictRequest(model_spec=pb.ModelSpec(name="two", signature_name="wide"))
     bits = np.array([(0x3F80,), (0xC000,)], tensors.BFLOAT16)  # 1 and -2
     tensors.fill(request.inputs["x"], bits)
     answer = tensors.to_array(ask.prediction.Predict(request, timeout=30).outputs["y"])
     assert tensors.widen(answer).tolist() == [2.0, -1.0]
+
+
+def test_a_ragged_output_is_refused_by_name_and_the_others_are_answered(server: Any, grpc_to: Any) -> None:
+    ask = grpc_to(server)
+    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="two", signature_name="words_of"))
+    tensors.fill(request.inputs["text"], np.array([b"a b", b"c"], object))
+    with pytest.raises(grpc.RpcError) as caught:
+        ask.prediction.Predict(request, timeout=30)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details().startswith('output "words" is a ragged or sparse tensor, which no request can carry;')
+    request.output_filter.append("texts")
+    assert tensors.to_array(ask.prediction.Predict(request, timeout=30).outputs["texts"]).item() == 2
+
+
+def test_a_signature_that_calls_python_is_refused_by_that_name(server: Any, grpc_to: Any, refused: Any) -> None:
+    """TensorFlow Serving loads such a model, too, for its other signatures."""
+    ask = grpc_to(server)
+    with pytest.raises(refused, match="signature python calls Python code") as caught:
+        ask.predict("two", {"x": np.ones(2, np.float32)}, "python")
+    assert caught.value.code == "FAILED_PRECONDITION"
+    repository = next(Path(part) for part in server.process.args if "savedmodels" in part)
+    beside(repository).rename(repository / "python")
+    server.wait_for_state("python", 1, "END")
+    code, message = ask.status("python")[1][1:]
+    assert code == "NOT_FOUND"
+    assert message.startswith("the model calls Python code (tf.py_function or tf.numpy_function)")
 
 
 def test_errors_of_operations_keep_their_code_and_lose_their_nodes(server: Any, grpc_to: Any, refused: Any) -> None:
@@ -431,6 +474,26 @@ def test_errors_of_tensorflows_loader_keep_their_meaning(server: Any, grpc_to: A
     code, message = ended("data")
     assert code == "NOT_FOUND"
     assert message.startswith(f"{broken}variables/variables.data-00000-of-00001; No such file")
+
+
+def test_the_metagraph_with_exactly_the_tags_is_served(server: Any, grpc_to: Any, tmp_path: Path) -> None:
+    repository = next(Path(part) for part in server.process.args if "savedmodels" in part)
+    folder = shutil.copytree(repository / "one", tmp_path / "tags") / "1"
+    content = (folder / "saved_model.pb").read_bytes()
+    [other] = pb.SavedModel.FromString(content).meta_graphs
+    other.meta_info_def.tags.append("gpu")
+    signature = other.signature_def["serving_default"]
+    signature.outputs["other"].CopyFrom(signature.outputs["y"])
+    del signature.outputs["y"]
+    # Messages that follow each other are one, with the repeated fields of both.
+    (folder / "saved_model.pb").write_bytes(pb.SavedModel(meta_graphs=[other]).SerializeToString() + content)
+    for tags, outputs in ((("serve",), ["y"]), (("gpu", "serve"), ["other"])):
+        assert list(read_signature_defs(folder, tags)["serving_default"].outputs) == outputs
+    with pytest.raises(NotFound, match=r"no MetaGraph with the tags \{gpu\}; it has \{serve, gpu\}, \{serve\}"):
+        read_signature_defs(folder, ("gpu",))
+    (tmp_path / "tags").rename(repository / "tags")
+    server.wait_for_state("tags", 1, "AVAILABLE")
+    assert grpc_to(server).predict("tags", {"x": np.array([2.0], np.float32)}) == {"y": [6.0]}
 
 
 def test_a_signature_that_returns_its_input_is_refused_in_tensorflows_words(server: Any) -> None:
