@@ -104,7 +104,10 @@ class Server:
         scheduler = Scheduler(threads, queue_limits(options), self._metrics)
         has_traffic = bool(options.traffic_config_file)
         router = Router(self._manager, configuration) if has_traffic else None
-        self._shadows = Shadows(self._manager, configuration, scheduler, self._metrics) if has_traffic else None
+        timeout_s = options.rest_api_timeout_in_ms / 1000
+        self._shadows = (
+            Shadows(self._manager, configuration, scheduler, self._metrics, timeout_s) if has_traffic else None
+        )
         self._core = Core(self._manager, configuration, options.enable_signature_method_name_check, scheduler, router)
         limit = options.max_request_bytes
         self._request_log = make_request_log(options, lambda: configuration.logging, self._metrics)

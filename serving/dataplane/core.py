@@ -198,7 +198,7 @@ class Core:
     async def classify(
         self,
         spec: ModelSpec | None,
-        read: Callable[[], Array],
+        read: Callable[[], Awaitable[Array]],
         deadline: float | None = None,
         observation: Observation | None = None,
     ) -> tuple[Servable, Array | None, Array | None]:
@@ -214,7 +214,7 @@ class Core:
         signature = examples.find_signature(servable.signatures, spec.signature_name)
         self._check_method(signature, "classification", "classify")
         outputs = examples.check_classify(signature)
-        serialized = read()
+        serialized = await read()
         answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Classify", observation)
         classes, scores = examples.read_classes(answer, len(serialized))
         if observation is not None:
@@ -224,7 +224,7 @@ class Core:
     async def regress(
         self,
         spec: ModelSpec | None,
-        read: Callable[[], Array],
+        read: Callable[[], Awaitable[Array]],
         deadline: float | None = None,
         observation: Observation | None = None,
     ) -> tuple[Servable, Array]:
@@ -234,7 +234,7 @@ class Core:
         signature = examples.find_signature(servable.signatures, spec.signature_name)
         self._check_method(signature, "regression", "regress")
         outputs = examples.check_regress(signature)
-        serialized = read()
+        serialized = await read()
         answer = await self._run_examples(servable, signature, serialized, outputs, deadline, "Regress", observation)
         values = examples.read_values(answer, len(serialized))
         if observation is not None:
@@ -245,7 +245,7 @@ class Core:
         self,
         spec: ModelSpec | None,
         tasks: Sequence[Inference],
-        read: Callable[[], Array],
+        read: Callable[[], Awaitable[Array]],
         deadline: float | None = None,
         observation: Observation | None = None,
     ) -> tuple[Servable, list[Result]]:
@@ -257,7 +257,7 @@ class Core:
                 self._check_method(signature, "classification", "classify")
             else:
                 self._check_method(signature, "regression", "regress")
-        serialized = read()
+        serialized = await read()
         # Side by side: a SavedModel of TensorFlow 2 has a graph a signature, each with an input of its own.
         answers = await asyncio.gather(
             *(

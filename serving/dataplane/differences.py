@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ladle.clients.wire.arrays import Array
 _TOLERANCES = {"float64": 1e-6, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2, "complex64": 1e-4}
 _IMAGE_RANK = 3
 _IMAGE_LEVELS = 1
+_PART = 2**16  # elements that are compared at once
 
 
 class Difference(NamedTuple):
@@ -49,13 +50,23 @@ def _difference(array: Array, other: Array, tolerance: float | None) -> Differen
         return Difference(bool((array == other).all()), None)
     if not array.size:
         return Difference(True, 0.0)
+    is_image = array.dtype == np.uint8 and array.ndim >= _IMAGE_RANK
+    flat, other = array.reshape(-1), other.reshape(-1)
+    is_same, largest = True, 0.0
+    # In parts: the numbers of a large answer take many times its memory while they are compared.
+    for start in range(0, len(flat), _PART):
+        part = slice(start, start + _PART)
+        found = _numbers(flat[part], other[part], tolerance, is_image)
+        is_same, largest = is_same and found.is_same, max(largest, cast(float, found.largest))
+    return Difference(is_same, largest)
+
+
+def _numbers(array: Array, other: Array, tolerance: float | None, is_image: bool) -> Difference:
     if array.dtype.kind in "biu":
         # Differences of integers are exact in the widest integers, if these do not overflow: uint64 would.
         wide = np.float64 if array.dtype.itemsize == 8 else np.int64
         largest = float(np.abs(array.astype(wide) - other.astype(wide)).max())
-        is_image = array.dtype == np.uint8 and array.ndim >= _IMAGE_RANK
-        is_same = largest <= _IMAGE_LEVELS if is_image else bool((array == other).all())
-        return Difference(is_same, largest)
+        return Difference(largest <= _IMAGE_LEVELS if is_image else bool((array == other).all()), largest)
     allowed = _TOLERANCES.get(_name(array), 1e-6) if tolerance is None else tolerance
     left, right = _widen(array), _widen(other)
     with np.errstate(invalid="ignore", over="ignore"):

@@ -31,6 +31,7 @@ from ladle.serving.runtime.memory import STRING_BYTES, most_strings
 from ladle.serving.scheduling.batch import LATE
 from ladle.serving.servables import matching
 from ladle.serving.servables.examples import pair_classes, serialize_input
+from ladle.serving.servables.host.limits import check_number
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics, Snapshot
@@ -83,9 +84,9 @@ class GrpcApi:
         """By service and name: coroutines (bytes, CallContext) -> bytes; `Watch` is an async generator of bytes."""
         prediction = {
             "Predict": self._counted(self.predict, pb.PredictRequest, PredictRequestParser().parse),
-            "Classify": self._counted(self.classify, pb.ClassificationRequest),
-            "Regress": self._counted(self.regress, pb.RegressionRequest),
-            "MultiInference": self._counted(self.multi_inference, pb.MultiInferenceRequest),
+            "Classify": self._counted(self.classify, *self._reading(pb.ClassificationRequest)),
+            "Regress": self._counted(self.regress, *self._reading(pb.RegressionRequest)),
+            "MultiInference": self._counted(self.multi_inference, *self._reading(pb.MultiInferenceRequest)),
             "GetModelMetadata": self._counted(self.metadata, pb.GetModelMetadataRequest),
         }
         return {
@@ -173,10 +174,25 @@ class GrpcApi:
         message = encode_response(servable.name, servable.version, signature.name, outputs, self._content)
         return Answer(message, servable.name, signature.name)
 
+    def _reading(self, kind: Any) -> tuple[Any, Callable[[bytes], Any]]:
+        """A class of messages with tf.Examples, and what reads one of them."""
+
+        def read(payload: bytes) -> Any:
+            check_number(payload, self._max_bytes)
+            return kind.FromString(payload)
+
+        return kind, read
+
+    async def _serialize(self, given: Any, context: CallContext) -> Array:
+        """The serialized tf.Examples of an Input; in a thread, if that takes long."""
+        if not context.is_large:
+            return serialize_input(given, self._max_bytes)
+        return await self._large.run(lambda: serialize_input(given, self._max_bytes))
+
     async def classify(self, request: Any, context: CallContext) -> Answer:
         spec = spec_of(request)
         servable, classes, scores = await self._core.classify(
-            spec, lambda: serialize_input(request.input, self._max_bytes), context.deadline, context.observation
+            spec, lambda: self._serialize(request.input, context), context.deadline, context.observation
         )
         assert spec is not None
         response = pb.ClassificationResponse()
@@ -187,7 +203,7 @@ class GrpcApi:
     async def regress(self, request: Any, context: CallContext) -> Answer:
         spec = spec_of(request)
         servable, values = await self._core.regress(
-            spec, lambda: serialize_input(request.input, self._max_bytes), context.deadline, context.observation
+            spec, lambda: self._serialize(request.input, context), context.deadline, context.observation
         )
         assert spec is not None
         response = pb.RegressionResponse()
@@ -203,9 +219,9 @@ class GrpcApi:
         ]
         count = 0
 
-        def read() -> Array:
+        async def read() -> Array:
             nonlocal count
-            serialized = serialize_input(request.input, self._max_bytes)
+            serialized = await self._serialize(request.input, context)
             count = len(serialized)
             return serialized
 
@@ -287,6 +303,7 @@ def _handler(
             if len(payload) < _THREAD_FROM_BYTES or large is None:
                 request = read(payload)
             else:
+                context.is_large = True
                 request = await large.run(lambda: read(payload))
             try:
                 message, model, signature = await method(request, context)

@@ -232,6 +232,7 @@ class _GrpcioContext:
     deadline: float | None
     request_id: str
     trace_context: TraceContext | None = None
+    is_large: bool = False
     observation: Observation | None = None
 
 

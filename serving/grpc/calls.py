@@ -16,10 +16,12 @@ class CallContext(Protocol):
     request_id   the caller's `x-request-id`; "" without one
     observation  of the call; None: nothing wants to know
     trace_context  of the caller; None: nothing is traced
+    is_large     its message is so large that threads read it
     """
 
     observation: Observation | None
     trace_context: TraceContext | None
+    is_large: bool
 
     @property
     def deadline(self) -> float | None: ...

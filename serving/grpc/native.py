@@ -42,8 +42,8 @@ class _Call:
     """One call on a stream; it is the `CallContext` of its method."""
 
     __slots__ = (
-        "body", "deadline", "encoding", "handler", "has_sent_headers", "messages", "observation", "queued_bytes",
-        "request_id", "task", "timer", "trace_context",
+        "body", "deadline", "encoding", "handler", "has_sent_headers", "is_large", "messages", "observation",
+        "queued_bytes", "request_id", "task", "timer", "trace_context",
     )  # fmt: skip
 
     def __init__(self, handler: Any, deadline: float | None, encoding: bytes, request_id: str) -> None:
@@ -57,6 +57,7 @@ class _Call:
         self.queued_bytes = 0
         self.observation: Observation | None = None
         self.trace_context: TraceContext | None = None
+        self.is_large = False
         self.task: eager_task.Pending | None = None
         self.timer: asyncio.TimerHandle | None = None
 

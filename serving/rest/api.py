@@ -247,7 +247,7 @@ class RestApi:
     ) -> Inferred:
         examples = await self._examples(request, "classify")
         spec = _spec(route, examples.signature_name)
-        _, classes, scores = await self._core.classify(spec, lambda: examples.serialized, deadline, observation)
+        _, classes, scores = await self._core.classify(spec, examples.read, deadline, observation)
         return spec.signature_name, write_classes(pair_classes(classes, scores))
 
     async def _regress(
@@ -255,7 +255,7 @@ class RestApi:
     ) -> Inferred:
         examples = await self._examples(request, "regress")
         spec = _spec(route, examples.signature_name)
-        _, values = await self._core.regress(spec, lambda: examples.serialized, deadline, observation)
+        _, values = await self._core.regress(spec, examples.read, deadline, observation)
         return spec.signature_name, write_values(values)
 
     async def _examples(self, request: Request, method: str) -> ExamplesBody:

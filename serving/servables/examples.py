@@ -13,10 +13,20 @@ import numpy as np
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
+from ladle.serving.runtime.memory import STRING_BYTES, most_strings
 from ladle.serving.servables.matching import type_name_of
 from ladle.serving.servables.saved_model import Signature
 
 INPUTS, CLASSES, SCORES, OUTPUTS = "inputs", "classes", "scores", "outputs"
+
+
+def check_count(count: int, max_bytes: int) -> None:
+    """InvalidArgument for more examples than a request may hold."""
+    if count > most_strings(max_bytes):
+        raise InvalidArgument(
+            f"got {count} examples; expected at most {most_strings(max_bytes)} in a request, since each counts "
+            f"{STRING_BYTES} bytes of --max_request_bytes; send several requests"
+        )
 
 
 def serialize_input(message: Any, max_bytes: int = 2**26) -> Array:
@@ -34,6 +44,7 @@ def serialize_input(message: Any, max_bytes: int = 2**26) -> Array:
         context = message.example_list_with_context.context.SerializeToString()
     if not examples:
         raise InvalidArgument("Input is empty.")
+    check_count(len(examples), max_bytes)
     if len(context) * len(examples) > max_bytes:
         raise InvalidArgument(
             f"The context, merged into {len(examples)} examples, makes more than {max_bytes} bytes; send fewer examples"

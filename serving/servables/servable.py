@@ -53,6 +53,7 @@ class Servable:
     folder       of its files; None: it has none
     takes_graph  whether it runs on TensorFlow only because no graph was there when it was loaded
     on_idle      called when the last request has ended, once the version is retired; None before that
+    on_retire    called with the version once it is retired, for who has requests of it waiting; None: nobody has
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Servable:
         self._runs = 0
         self._forms = {key: digest(name, version, identity, key) for key in self.signatures}
         self.on_idle: Callable[[], None] | None = None
+        self.on_retire: Callable[[Servable], None] | None = None
 
     @property
     def engine_names(self) -> str:
@@ -171,4 +173,6 @@ class Servable:
     def retire(self, on_idle: Callable[[], None]) -> None:
         """Call `on_idle` once no request is in flight; at once when there is none."""
         self.on_idle = on_idle
+        if self.on_retire is not None:
+            self.on_retire(self)
         self.notify_if_idle()

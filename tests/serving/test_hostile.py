@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import json
 import random
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -263,6 +264,39 @@ def check_grpc(server: Any, seed: int, count: int) -> None:
             error = call.exception()
             code = "OK" if error is None else error.code().name
             assert code not in OURS, (number, path, sent[:300], error)
+
+
+def test_more_examples_features_and_strings_than_fit_are_refused_before_they_are_made(server: Any) -> None:
+    count = 125_001  # each counts 8 bytes of the million
+    sentence = r"got about \d+ examples, features and strings; expected at most 125000 in a request"
+    examples_alone = "got 31251 examples; expected at most 31250 in a request"
+    names, words = pb.Example(), pb.Example()
+    for i in range(count // 2 + 1):  # an entry and its name
+        names.features.feature[str(i)].SetInParent()
+    words.features.feature["x"].bytes_list.value.extend([b""] * count)
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = grpc_stub(channel, services.PREDICTION)
+        few = [pb.Example()] * 31_251
+        for examples, told in ((few, examples_alone), (4 * few, sentence), ([names], sentence), ([words], sentence)):
+            for method, kind in (("Classify", pb.ClassificationRequest), ("Regress", pb.RegressionRequest)):
+                spec = {"name": "half_plus_two", "signature_name": f"{method.lower()}_x"}
+                request = kind(model_spec=spec)
+                request.input.example_list.examples.extend(examples)
+                with pytest.raises(grpc.RpcError) as caught:
+                    getattr(stub, method)(request, timeout=WAIT_S)
+                assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+                assert re.match(told, caught.value.details()), caught.value.details()
+        many = pb.RegressionRequest(model_spec={"name": "half_plus_two", "signature_name": "regress_x"})
+        for i in range(20_000):  # so large that threads read it
+            many.input.example_list.examples.add().features.feature["x"].float_list.value.append(i % 8)
+        answer = stub.Regress(many, timeout=WAIT_S)
+        assert [row.value for row in answer.result.regressions[:8]] == [2 + i / 2 for i in range(8)]
+        assert len(answer.result.regressions) == 20_000
+    for number, told in ((31_251, examples_alone), (count, sentence)):
+        body = json.dumps({"signature_name": "regress_x", "examples": [{}] * number}).encode()
+        status, answer = server.send("POST", "/v1/models/half_plus_two:regress", body)
+        assert status == 400
+        assert re.match(told, json.loads(answer)["error"])
 
 
 def test_grpc_blames_the_client(server: Any) -> None:

@@ -13,6 +13,8 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.rest.json.text import parse_object, quote, read_signature_name
 from ladle.serving.rest.json.values import decode_base64, is_base64, type_of
+from ladle.serving.servables.examples import check_count
+from ladle.serving.servables.host.limits import most_numbered, too_many
 
 _INT64 = 2**63
 
@@ -24,6 +26,10 @@ class ExamplesBody:
     signature_name: str
     serialized: Array
 
+    async def read(self) -> Array:
+        """The examples, as the core asks for them."""
+        return self.serialized
+
 
 def read_examples(body: bytes, method: str, max_depth: int = 0, max_bytes: int = 2**26) -> ExamplesBody:
     """Reads a body; InvalidArgument in TensorFlow Serving's words.
@@ -32,6 +38,9 @@ def read_examples(body: bytes, method: str, max_depth: int = 0, max_bytes: int =
     max_depth  of nested lists and objects; 0: any
     max_bytes  of all examples with the context in each: a small body can ask for a large copy many times over
     """
+    most = most_numbered(max_bytes)
+    if len(body) > most and (objects := body.count(b"{")) > most:
+        raise too_many(objects, max_bytes)
     document = parse_object(body, max_depth)
     name = read_signature_name(document)
     context = _example(document["context"]) if "context" in document else b""
@@ -44,6 +53,7 @@ def read_examples(body: bytes, method: str, max_depth: int = 0, max_bytes: int =
         raise InvalidArgument(f"JSON Value: {quote(rows)} Expecting 'examples' value to be an list/array")
     if not rows:
         raise InvalidArgument(f"JSON Value: {quote(rows)} 'examples' value is an empty array")
+    check_count(len(rows), max_bytes)
     if len(context) * len(rows) > max_bytes:
         raise InvalidArgument(
             f"The context, merged into {len(rows)} examples, makes more than {max_bytes} bytes; send fewer examples"

@@ -11,12 +11,13 @@ from google.protobuf.message import DecodeError
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
-from ladle.serving.servables.host.limits import check_size
+from ladle.serving.servables.host.limits import check_number, check_size
 from ladle.serving.servables.host.strings import array_of, bytes_of
 
 Attributes = Mapping[str, Any]
 Function = Callable[..., Any]
 
+_Rows = Sequence[Sequence[Any] | None]
 _LISTS = {"float32": "float_list", "int64": "int64_list", "string": "bytes_list"}
 _WORDS = {"float32": "float", "int64": "int64", "string": "string"}
 
@@ -27,12 +28,8 @@ class _Column:
     def __init__(self, key: bytes, dtype: str) -> None:
         self.key, self.dtype, self._list = key.decode(), dtype, _LISTS[dtype]
 
-    def values(self, examples: Sequence[Any]) -> list[Any]:
-        """The values in each example; None where there is no such feature."""
-        return [self._values(example, row) for row, example in enumerate(examples)]
-
-    def _values(self, example: Any, row: int) -> Any:
-        features = example.features.feature
+    def values(self, features: Any, row: int) -> Sequence[Any] | None:
+        """The values in an example's features; None where there is no such feature."""
         if self.key not in features:
             return None
         kind = features[self.key].WhichOneof("kind")
@@ -43,7 +40,8 @@ class _Column:
                 f"Name: <unknown>, Key: {self.key}, Index: {row}.  Data types don't match. "
                 f"Expected type: {_WORDS[self.dtype]}"
             )
-        return getattr(features[self.key], kind).value
+        found: list[Any] = getattr(features[self.key], kind).value[:]  # a list: it must not keep the message
+        return found
 
     def array(self, values: Sequence[Any], shape: Sequence[int]) -> Array:
         if self.dtype == "string":
@@ -51,9 +49,9 @@ class _Column:
         return np.array(values, np.dtype(self.dtype)).reshape(shape)
 
 
-def _sparse(column: _Column, examples: Sequence[Any]) -> tuple[Array, Array, Array]:
+def _sparse(column: _Column, given: _Rows) -> tuple[Array, Array, Array]:
     """Indices int64 [n, 2], values [n] and shape [2] of a feature of any length."""
-    rows = [values or () for values in column.values(examples)]
+    rows = [values or () for values in given]
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     total = int(lengths.sum())
     indices = np.empty((total, 2), np.int64)
@@ -63,17 +61,17 @@ def _sparse(column: _Column, examples: Sequence[Any]) -> tuple[Array, Array, Arr
     return indices, values, np.array([len(rows), lengths.max(initial=0)], np.int64)
 
 
-def _ragged(column: _Column, examples: Sequence[Any], splits: np.dtype[Any]) -> tuple[Array, Array]:
-    rows = [values or () for values in column.values(examples)]
+def _ragged(column: _Column, given: _Rows, splits: np.dtype[Any]) -> tuple[Array, Array]:
+    rows = [values or () for values in given]
     ends = np.cumsum([0, *map(len, rows)]).astype(splits)
     return column.array([value for row in rows for value in row], [int(ends[-1])]), ends
 
 
-def _dense(column: _Column, examples: Sequence[Any], shape: Sequence[int], default: Array) -> Array:
+def _dense(column: _Column, given: _Rows, shape: Sequence[int], default: Array) -> Array:
     size = int(np.prod(shape))
-    check_size([len(examples), size])
+    check_size([len(given), size])
     every: list[Any] = []
-    for row, values in enumerate(column.values(examples)):
+    for row, values in enumerate(given):
         if values is None:
             if default.size != size and default.size != 1:
                 raise InvalidArgument(
@@ -89,14 +87,21 @@ def _dense(column: _Column, examples: Sequence[Any], shape: Sequence[int], defau
             )
         else:
             every += values
-    return column.array(every, [len(examples), *shape])
+    return column.array(every, [len(given), *shape])
 
 
-def _messages(serialized: Array) -> list[Any]:
+def _read(serialized: Array, columns: Sequence[_Column]) -> list[_Rows]:
+    """The values of each column in each example. One message is there at a time: it takes many times its bytes."""
+    rows: list[list[Sequence[Any] | None]] = [[] for _ in columns]
     try:
-        return [pb.Example.FromString(text) for text in serialized.ravel().tolist()]
+        for row, text in enumerate(serialized.ravel().tolist()):
+            check_number(text)
+            features = pb.Example.FromString(text).features.feature
+            for column, found in zip(columns, rows, strict=True):
+                found.append(column.values(features, row))
     except DecodeError:
         raise InvalidArgument("Could not parse example input: not a serialized tf.Example") from None
+    return list(rows)
 
 
 def _shapes(attributes: Attributes) -> list[list[int]]:
@@ -117,22 +122,23 @@ def _parse(
 ) -> tuple[Array, ...]:
     if serialized.ndim > 1:
         raise InvalidArgument(f"Input serialized must be a scalar or a vector; got shape {list(serialized.shape)}")
-    examples = _messages(serialized)
+    rows = iter(_read(serialized, [*sparse, *dense, *ragged]))
     is_single = serialized.ndim == 0
-    found = [_sparse(column, examples) for column in sparse]
+    found = [_sparse(column, next(rows)) for column in sparse]
     if is_single:
         found = [(indices[:, 1:], values, shape[1:]) for indices, values, shape in found]
     parsed = [
-        _dense(column, examples, shape, default) for column, shape, default in zip(dense, shapes, defaults, strict=True)
+        _dense(column, next(rows), shape, default)
+        for column, shape, default in zip(dense, shapes, defaults, strict=True)
     ]
-    rows = [_ragged(column, examples, np.dtype(kind)) for column, kind in zip(ragged, splits, strict=True)]
+    ragged_parts = [_ragged(column, next(rows), np.dtype(kind)) for column, kind in zip(ragged, splits, strict=True)]
     return (
         *(indices for indices, _, _ in found),
         *(values for _, values, _ in found),
         *(shape for _, _, shape in found),
         *(array[0] if is_single else array for array in parsed),
-        *(values for values, _ in rows),
-        *(ends for _, ends in rows),
+        *(values for values, _ in ragged_parts),
+        *(ends for _, ends in ragged_parts),
     )
 
 

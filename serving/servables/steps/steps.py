@@ -19,6 +19,7 @@ from ladle.clients.wire import tensors as wire
 from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.philox import stateless_normal
 from ladle.serving.errors import DataLoss, FailedPrecondition, InvalidArgument
+from ladle.serving.servables.host.limits import check_number
 
 Tensors = dict[str, Array]
 
@@ -146,6 +147,7 @@ def _parse_example(step: Mapping[str, Any], assets: Path) -> Step:
 
     def values(serialized: bytes) -> Any:
         try:
+            check_number(serialized)
             features = pb.Example.FromString(serialized).features.feature
         except DecodeError:
             raise InvalidArgument("Could not parse example input: not a serialized tf.Example") from None

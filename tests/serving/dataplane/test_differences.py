@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,26 @@ def test_a_tolerance_of_ones_own_is_for_floating_point_alone() -> None:
     one, two = np.float32([1]), np.int32([1])
     found = compare({"y": one, "id": two}, {"y": one + 4, "id": two + 4}, tolerance=5.0)
     assert found == {"y": Difference(True, 4.0), "id": Difference(False, 4.0)}
+
+
+@pytest.mark.parametrize("at", [0, 2**16, 2**18])
+def test_a_difference_is_found_anywhere_in_a_large_answer(at: int) -> None:
+    one = np.zeros((2**18 + 1, 1), np.float32)
+    other = one.copy()
+    other[at] = 0.5
+    assert compare({"y": one}, {"y": other}) == {"y": Difference(False, 0.5)}
+    assert compare({"y": one}, {"y": one}) == {"y": Difference(True, 0.0)}
+
+
+def test_to_compare_large_answers_takes_little_memory() -> None:
+    one = np.ones(2**23, np.float32)  # 32 MiB
+    other = one.copy()
+    tracemalloc.start()
+    try:
+        compare({"y": one}, {"y": other})
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_output_that_one_answer_lacks_is_different() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import http.client
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from ladle.clients.library.client import Client
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
 from ladle.serving.dataplane.routing import pick, point
+from ladle.serving.dataplane.shadow import _apart
 from ladle.serving.repository.traffic import Arm
 from tests.stubs import grpc_stub
 from tests.tiny_models import Model, Signature, half_plus, looping, onnx_model
@@ -310,6 +312,80 @@ def test_a_busy_shadow_drops_copies_and_delays_nobody(routed: Callable[..., Any]
     assert counts(server, "shadow_count", "result").get(("dropped",), 0) >= 49
     assert set(counts(server, "shadow_count", "result")) == {("dropped",)}
     server.stop(signal.SIGKILL)
+
+
+def test_a_copy_keeps_no_more_in_memory_than_it_counts() -> None:
+    merged, body = np.zeros((64, 100), np.float32), bytes(4096)
+    given = {"row": merged[3:4], "whole": merged, "one": np.frombuffer(memoryview(body)[64:72], np.float32)}
+    kept = _apart(given)
+    assert kept["whole"] is merged
+    assert kept["row"].base is None
+    assert kept["one"].base is None
+    assert all(np.array_equal(kept[name], given[name]) for name in given)
+
+
+ENDLESS = b'{"instances": [%d]}' % 10**12  # turns of the loop of `slow`: days
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_version_that_is_unloaded_waits_for_no_copy(routed: Callable[..., Any], tmp_path: Path, workers: int) -> None:
+    server = routed({"quick": {"shadow": "slow/1"}}, f"--workers={workers}", "--rest_api_timeout_in_ms=0")
+    for _ in range(20):
+        assert server.send("POST", "/v1/models/quick:predict", ENDLESS)[0] == 200
+    looping().write(tmp_path / "slow", 2)
+    server.wait_for_state("slow", 1, "END")
+    server.wait_for(lambda: counts(server, "shadow_count", "result") == {("dropped",): 20})
+    assert server.send("POST", "/v1/models/quick:predict", b'{"instances": [1]}')[0] == 200
+    server.wait_for(lambda: counts(server, "shadow_count", "result")["failed",] == 1)  # it is not loaded any more
+    assert server.stop() == 0
+
+
+def test_a_copy_that_runs_too_long_is_stopped_and_the_next_ones_run(routed: Callable[..., Any]) -> None:
+    server = routed({"quick": {"shadow": "slow/1"}}, "--rest_api_timeout_in_ms=200")
+    assert server.send("POST", "/v1/models/quick:predict", ENDLESS)[0] == 200
+    assert server.send("POST", "/v1/models/quick:predict", b'{"instances": [1]}')[0] == 200
+    found = {("failed",): 1, ("same",): 1}
+    server.wait_for(lambda: counts(server, "shadow_count", "result") == found)
+    assert "the shadow slow/1 of quick failed: it was stopped after 0.2 s" in server.log.read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="needs /proc to find the server")
+def test_a_shadow_that_crashes_the_server_twice_is_not_asked_again(serve: Callable[..., Any], tmp_path: Path) -> None:
+    # The least int32 divided by -1 does not fit: the processor stops the process.
+    given, answer = {"x": ("int32", [-1])}, {"y": ("int32", [-1])}
+    minus_one = helper.make_node("Constant", [], ["divisor"], value_ints=[-1])
+    cast = helper.make_node("Cast", ["divisor"], ["by"], to=6)
+    for version, node in ((1, helper.make_node("Neg", ["x"], ["y"])), (2, helper.make_node("Div", ["x", "by"], ["y"]))):
+        graph = onnx_model([*((minus_one, cast) if version == 2 else ()), node], given, answer)
+        Model({"serving_default": Signature(given, answer)}, {"model.onnx": graph}).write(tmp_path / "half", version)
+    other = {place: tmp_path / place for place in ("quick", "slow")}
+    for folder in other.values():
+        identity().write(folder, 1)
+    (tmp_path / "models.config").write_text(CONFIG.format(base=tmp_path / "half", **other))
+    write(tmp_path, {"half": {"split": {"default": {"stable": 100}}, "shadow": "half/canary"}})
+    server = serve(
+        f"--model_config_file={tmp_path / 'models.config'}",
+        f"--traffic_config_file={tmp_path / 'traffic.json'}",
+        "--allow_version_labels_for_unavailable_models",
+        "--enable_metrics",
+        models=["half", "quick", "slow"],
+    )
+
+    def ask(number: int) -> Any:
+        try:
+            status, body = server.send("POST", "/v1/models/half:predict", b'{"instances": [%d]}' % number)
+        except (OSError, http.client.HTTPException):
+            return None
+        return json.loads(body)["predictions"] if status == 200 else status
+
+    for crash in (1, 2):
+        server.wait_for(lambda: ask(7) == [-7] and set(server.states("half").values()) == {"AVAILABLE"})
+        assert ask(-(2**31)) == [-(2**31)]  # the caller has an answer before the copy runs
+        server.wait_for(lambda: server.log.read_text().count("(signal 8 (SIGFPE))") == crash)  # noqa: B023
+    server.wait_for(lambda: ask(-(2**31)) == [-(2**31)] and counts(server, "shadow_count", "result").get(("failed",)))
+    assert ask(-(2**31)) == [-(2**31)]
+    assert server.log.read_text().count("(signal 8 (SIGFPE))") == 2
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])
