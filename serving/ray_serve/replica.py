@@ -41,6 +41,7 @@ class Call:
 
     def __init__(self, deadline: float | None = None, request_id: str = "") -> None:
         self.deadline = deadline
+        self.is_large = False
         self.request_id = request_id
         self.observation: Any = None
 
