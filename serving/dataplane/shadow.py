@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 100
 """Copies that wait for the thread."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+_AFTER_S = 0.001
 _PAUSE_S = 0.002
 _LOOK_S = 1.0  # how often the event loop looks whether a run takes too long
 _MAX_DONE = 16  # copies that have run before the event loop is told: to wake it for each one would cost it more
@@ -115,8 +116,12 @@ class Shadows:
             return
         if random.random() * 100 >= traffic.shadow.percent:  # noqa: S311
             return
+        # A moment later: if the copy ends the process, the answer has been written.
+        asyncio.get_running_loop().call_later(_AFTER_S, self._copy, observation, traffic.shadow)
+
+    def _copy(self, observation: Observation, shadow: Shadow) -> None:
         try:
-            self._offer(observation, traffic.shadow)
+            self._offer(observation, shadow)
         except Exception:  # the caller has an answer, and must get it
             log.exception("a request of %s was not copied to its shadow", observation.model)
 

@@ -380,7 +380,7 @@ def test_a_shadow_that_crashes_the_server_twice_is_not_asked_again(serve: Callab
 
     for crash in (1, 2):
         server.wait_for(lambda: ask(7) == [-7] and set(server.states("half").values()) == {"AVAILABLE"})
-        assert ask(-(2**31)) == [-(2**31)]  # the caller has an answer before the copy runs
+        assert ask(-(2**31)) == [-(2**31)]  # the answer is written before the copy runs
         server.wait_for(lambda: server.log.read_text().count("(signal 8 (SIGFPE))") == crash)  # noqa: B023
     server.wait_for(lambda: ask(-(2**31)) == [-(2**31)] and counts(server, "shadow_count", "result").get(("failed",)))
     assert ask(-(2**31)) == [-(2**31)]
