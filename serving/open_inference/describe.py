@@ -136,6 +136,7 @@ def statistics(core: Core, spec: ModelSpec | None, snapshots: Iterable[Snapshot]
 def _statistics(name: str, version: str, used: Mapping[str, float] | None) -> dict[str, Any]:
     used = used or dict.fromkeys(usage.FIELDS, 0.0)
     requests = used["requests"]
+    # perf_analyzer ends unless the three parts of a computation have the same count.
     return {
         "name": name,
         "version": version,
@@ -146,9 +147,9 @@ def _statistics(name: str, version: str, used: Mapping[str, float] | None) -> di
             "success": _duration(requests, used["request_s"]),
             "fail": _duration(used["failed"], used["failed_s"]),
             "queue": _duration(requests, used["queue_s"]),
-            "compute_input": _duration(0, 0),
+            "compute_input": _duration(requests, 0.0),
             "compute_infer": _duration(requests, used["run_s"]),
-            "compute_output": _duration(0, 0),
+            "compute_output": _duration(requests, 0.0),
             "cache_hit": _duration(0, 0),
             "cache_miss": _duration(0, 0),
         },

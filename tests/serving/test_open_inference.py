@@ -475,6 +475,8 @@ def test_statistics_are_of_each_version_over_both_protocols(
     for row in rows.values():
         assert before - 1000 <= row["last_inference"] <= time.time() * 1000 + 1000
         stats = row["inference_stats"]
+        parts = [stats[part]["count"] for part in ("compute_input", "compute_infer", "compute_output")]
+        assert len(set(parts)) == 1  # perf_analyzer ends otherwise
         assert stats["success"]["ns"] >= stats["compute_infer"]["ns"] > 0
         assert stats["success"]["ns"] == pytest.approx(stats["queue"]["ns"] + stats["compute_infer"]["ns"], abs=10)
     assert [(m.version, m.inference_count) for m in messages] == [("2", 1), ("1", 3)]
