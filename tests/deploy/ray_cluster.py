@@ -151,8 +151,13 @@ def main(repository: Path, following: Path) -> dict[str, Any]:
     after = load.asked
     wait_for(lambda: time.monotonic() > began + 8 and load.asked > after + 20)
     seen["killed"] = load.stop()
-    states = serve.status().applications["ladle"].deployments["half_plus_two"].replica_states
-    seen["replicas left"] = states.get("RUNNING", 0)  # the node that is left has a core for one
+
+    def replicas() -> int:
+        deployments = serve.status().applications["ladle"].deployments
+        return int(deployments["half_plus_two"].replica_states.get("RUNNING", 0))
+
+    wait_for(lambda: replicas() == 1)  # the node that is left has a core for one; Ray's count follows later
+    seen["replicas left"] = replicas()
     print("killed", file=sys.stderr, flush=True)
     print(json.dumps(seen), file=sys.stderr, flush=True)
     serve.delete("ladle")
