@@ -471,20 +471,21 @@ class Scheduler:
             loop.call_soon_threadsafe(self._free_thread, is_spare)
 
     def _free_thread(self, is_spare: bool) -> None:
+        self._count_idle(is_spare)
+        self._dispatch()
+
+    def _count_idle(self, is_spare: bool) -> None:
         if is_spare:
             self._spare_threads += 1
         else:
             self._idle_threads += 1
-        self._dispatch()
 
     def _end_run(
         self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float, is_thread_idle: bool
     ) -> None:
         self._long_runs -= batch.is_long
-        if is_thread_idle and batch.is_spare:
-            self._spare_threads += 1
-        elif is_thread_idle:
-            self._idle_threads += 1
+        if is_thread_idle:
+            self._count_idle(batch.is_spare)
         self._queues[batch.servable.name].engine_s += seconds
         self._running.end(batch)
         if batch.tasks and not batch.stop.is_set and not any(isinstance(result, Exception) for result in results):
