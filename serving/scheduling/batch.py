@@ -169,6 +169,14 @@ class Batch:
                 results = [self._run_alone(task) for task in self.tasks]
         return results, time.perf_counter() - start
 
+    def record_start(self, metrics: Metrics | None) -> None:
+        """Counts the batch, and how long its tasks have waited, when it is about to run."""
+        if metrics is not None and self.batching is not None:
+            now = time.monotonic()
+            waited, sizes = [now - task.arrived for task in self.tasks], [task.rows for task in self.tasks]
+            padding = self.batching.padded(self.rows) - self.rows
+            metrics.batch(self.servable.name, self.call.signature, self.rows, padding, waited, sizes)
+
     def deliver(self, results: Sequence[Outputs | Exception], seconds: float, metrics: Metrics | None) -> None:
         """Answers the tasks with what `run` has returned, and counts them. On the event loop."""
         servable, call, now = self.servable, self.call, time.monotonic()

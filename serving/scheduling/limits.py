@@ -1,38 +1,17 @@
-"""The waiting requests of each model, and how many may wait: a server with too much to do refuses at once."""
+"""How many requests may wait: a server with too much to do refuses at once."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 from ladle.serving.errors import ResourceExhausted, Unavailable
 from ladle.serving.scheduling.batch import Batch, Task
+from ladle.serving.scheduling.queues import ModelQueue
 
 MIN_RUNS = 4
 """Runs of its own length that a request may wait for, however long they take: the caller of a slow model expects it."""
-
-
-@dataclass(eq=False)
-class ModelQueue:
-    """What waits for the versions of one model, in order of arrival.
-
-    open_batches  by merge key: the last batch, which may still grow
-    batch_counts  by merge key: waiting batches
-    waiting       tasks in all batches
-    unmerged      requests that ran alone because merging had not paid off
-    waiting_s     seconds that the tasks should run, one after the other
-    engine_s      engine time that the model has had, in seconds
-    """
-
-    batches: deque[Batch] = field(default_factory=deque)
-    open_batches: dict[Hashable, Batch] = field(default_factory=dict)
-    batch_counts: dict[Hashable, int] = field(default_factory=dict)
-    waiting: int = 0
-    unmerged: int = 0
-    waiting_s: float = 0.0
-    engine_s: float = 0.0
 
 
 @dataclass(frozen=True)

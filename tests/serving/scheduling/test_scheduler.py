@@ -301,7 +301,7 @@ def test_expired_requests_leave_the_queue_while_a_long_run_goes_on() -> None:
         gone = [asyncio.ensure_future(scheduler.run(*ask(of), x(7), time.monotonic() + 0.02)) for _ in range(50)]
         results = await asyncio.gather(*gone, return_exceptions=True)
         assert {type(result) for result in results} == {DeadlineExceeded}
-        assert not scheduler._queues["m"].batches
+        assert not scheduler._queues.models["m"].batches
 
     behind_a_shut_gate(engine, scheduler, ask(of), act)
     assert engine.runs == [("s", [0])]
@@ -498,7 +498,7 @@ def test_a_thread_that_begins_late_and_finds_all_its_runs_taken_serves_on(monkey
                 return super().submit(lambda: may_begin.wait(30) and run(*arguments))
             return super().submit(run, *arguments)
 
-    monkeypatch.setattr("ladle.serving.scheduling.scheduler.ThreadPoolExecutor", Busy)
+    monkeypatch.setattr("ladle.serving.scheduling.dispatch.ThreadPoolExecutor", Busy)
     engine, scheduler = Doubling(), Scheduler(2)
     m = ask(in_threads(engine))
 

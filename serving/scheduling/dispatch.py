@@ -1,0 +1,192 @@
+"""Gives waiting batches to threads, and to the event loop those that have become quick.
+
+The requests for one model begin in order of arrival, but for short ones of which a thread takes several. Between models
+the queue is fair: the one that has had the least engine time runs next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import cast
+
+from ladle.serving.runtime.cores import lower_priority, run_threads
+from ladle.serving.runtime.stopping import stoppable
+from ladle.serving.scheduling.batch import Batch, Outputs
+from ladle.serving.scheduling.expectation import Running, record
+from ladle.serving.scheduling.queues import ModelQueue, Queues
+from ladle.serving.telemetry.metrics import Metrics
+
+_RETRY_MERGING = 32  # requests that run alone, because merging had not paid off, before merging is tried again
+SHORT_S = 0.1
+"""A run that should take at most this long need not wait for longer ones: some threads are kept for such runs."""
+TOGETHER_S = 2e-3
+"""A thread takes runs from a long queue that should take this long together. A busy event loop would otherwise let the
+thread wait for as long after each short run."""
+_MAX_SCANNED = 32  # batches at the head of a queue among which a short one is looked for
+
+
+class Dispatcher:
+    """Runs the batches of `queues` on threads; `threads` is that of `Scheduler`."""
+
+    def __init__(self, queues: Queues, threads: int | None = None, metrics: Metrics | None = None) -> None:
+        self._queues = queues
+        self._metrics = metrics
+        self._threads, self._spare_threads = run_threads(threads)
+        self._idle_threads = self._threads
+        self._long_runs = 0
+        self._pool = ThreadPoolExecutor(
+            self._threads + self._spare_threads, thread_name_prefix="run", initializer=lower_priority
+        )
+        self._running = Running()
+        self._taken_together: list[list[Batch]] = []  # what is left of what threads took from long queues
+        self._is_scheduled = False
+
+    def expected_wait_s(self, queue: ModelQueue | None, now: float) -> float:
+        """Seconds that a request should wait behind those in its model's queue and its turns with other models."""
+        if self._idle_threads:
+            return 0.0
+        own_s = queue.waiting_s if queue is not None else 0.0
+        others_s = sum([min(other.waiting_s, own_s) for other in self._queues.models.values() if other is not queue])
+        return (own_s + others_s + self._running.left_s(now)) / self._threads
+
+    def soon(self) -> None:
+        """Starts what can start once the event loop has read the requests that have arrived already.
+
+        Not at once: they can then merge with the one that calls this.
+        """
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        """Starts what can start: quick batches on the event loop, the others where a thread is idle."""
+        self._is_scheduled = False
+        queues = list(self._queues.models.values())
+        for queue in queues:
+            while queue.batches and queue.batches[0].is_quick():
+                batch = queue.batches.popleft()
+                if self._queues.start(batch):
+                    batch.deliver(*batch.run(), self._metrics)
+        while self._idle_threads and (waiting := [queue for queue in queues if queue.batches]):
+            queue = min(waiting, key=lambda queue: queue.engine_s)
+            if (chosen := self._next(queue)) is not None:
+                self._queues.virtual_time_s = queue.engine_s
+                self._idle_threads -= 1
+                expected = chosen.expected_s()
+                chosen.is_long = expected is not None and expected > SHORT_S
+                self._long_runs += chosen.is_long
+                batches = [chosen]
+                if expected is not None and expected < TOGETHER_S and len(queue.batches) > self._threads:
+                    batches += self._further(queue, TOGETHER_S - expected)
+                    self._taken_together = [others for others in self._taken_together if others] + [batches]
+                self._submit(batches)
+        # One of the runs that a thread has taken together may last longer than expected: the next ones need not wait.
+        while self._idle_threads and self._taken_together:
+            try:
+                batches = [self._taken_together[0].pop()]
+            except IndexError:  # that thread has begun its last one
+                del self._taken_together[0]
+                continue
+            self._idle_threads -= 1
+            self._submit(batches)
+        # Long runs may take seconds each. A short one that waited for them would answer late for no gain.
+        while self._spare_threads and self._long_runs == self._threads:
+            short = self._next_short(queue for queue in queues if queue.batches)
+            if short is None:
+                break
+            short.is_spare = True
+            self._spare_threads -= 1
+            self._submit([short], is_spare=True)
+
+    def _submit(self, batches: list[Batch], is_spare: bool = False) -> None:
+        """Gives batches to a thread. One on a spare thread is short, and holds up nobody."""
+        if not is_spare:
+            self._running.begin(batches, time.monotonic())
+        self._pool.submit(self._run_in_thread, batches, is_spare, asyncio.get_running_loop())
+
+    def _further(self, queue: ModelQueue, seconds: float) -> list[Batch]:
+        """Takes this thread's share of the batches that wait, as far as they should take `seconds` together."""
+        batches: list[Batch] = []
+        for _ in range(len(queue.batches) // self._threads):
+            expected = queue.batches[0].expected_s()
+            if expected is None or expected > seconds:
+                break
+            seconds -= expected
+            if (batch := self._next(queue)) is not None:
+                batches.append(batch)
+        return batches
+
+    def _next_short(self, waiting: Iterable[ModelQueue]) -> Batch | None:
+        """Takes a batch that should be short out of its queue, also from behind longer ones; None if there is none."""
+        for queue in sorted(waiting, key=lambda queue: queue.engine_s):
+            for batch in list(islice(queue.batches, _MAX_SCANNED)):
+                expected = batch.expected_s()
+                if expected is not None and expected <= SHORT_S:
+                    queue.batches.remove(batch)
+                    if self._queues.start(batch):
+                        return batch
+        return None
+
+    def _next(self, queue: ModelQueue) -> Batch | None:
+        """The queue's first batch, or only its first request where merging has not paid off; None if it expired."""
+        batch = queue.batches[0]
+        self._queues.expire_late(batch)
+        if not batch.is_waiting:
+            return None
+        if not batch.pays_off():
+            queue.unmerged += 1
+            # A merged run now and then keeps the measured times fresh: other load may have slowed the first ones.
+            if queue.unmerged % _RETRY_MERGING:
+                first = batch.take_first()
+                self._queues.count(batch, first.tasks, -1)
+                first.record_start(self._metrics)
+                return first
+        queue.batches.popleft()
+        return batch if self._queues.start(batch) else None
+
+    def _run_in_thread(self, batches: list[Batch], is_spare: bool, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed while a batch ran
+            while batches:
+                try:
+                    batch = batches.pop(0)
+                except IndexError:  # the event loop has just given the last one to another thread
+                    break
+                deadlines = [task.deadline for task in batch.tasks]
+                if None not in deadlines:
+                    batch.stop.deadline = max(cast(list[float], deadlines), default=None)
+                with stoppable(batch.stop):
+                    results, seconds = batch.run()
+                is_last = not batches
+                loop.call_soon_threadsafe(self._end_run, batch, results, seconds, is_last)
+                if is_last:
+                    return
+                del batch, results  # an unloaded version's memory must not wait for the next batch to end
+            loop.call_soon_threadsafe(self._free_thread, is_spare)
+
+    def _free_thread(self, is_spare: bool) -> None:
+        self._count_idle(is_spare)
+        self._dispatch()
+
+    def _count_idle(self, is_spare: bool) -> None:
+        if is_spare:
+            self._spare_threads += 1
+        else:
+            self._idle_threads += 1
+
+    def _end_run(
+        self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float, is_thread_idle: bool
+    ) -> None:
+        self._long_runs -= batch.is_long
+        if is_thread_idle:
+            self._count_idle(batch.is_spare)
+        self._queues.models[batch.servable.name].engine_s += seconds
+        self._running.end(batch)
+        if batch.tasks and not batch.stop.is_set and not any(isinstance(result, Exception) for result in results):
+            record(batch, seconds)
+        self._dispatch()  # before the answers: the thread computes the next batch while they are written
+        batch.deliver(results, seconds, self._metrics)
