@@ -72,7 +72,8 @@ def step_of(file: str, function: str, line: str) -> str:
     if _RUN.search(line) and "engines/" in file:
         return "run"
     if "open_inference" in file:
-        return "encode" if _ENCODE.search(function) or function.startswith("_write") else "decode"
+        writes = file.endswith("/response.py") or function.startswith("_write") or _ENCODE.search(function)
+        return "encode" if writes else "decode"
     step = next((step for step, pattern in _BY_FILE if re.search(pattern, file)), "read")
     return "write" if step == "read" and _WRITE.search(line) else step
 

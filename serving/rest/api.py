@@ -20,7 +20,7 @@ from ladle.serving.rest.json.examples import ExamplesBody, read_examples
 from ladle.serving.rest.json.request import read_numbers, read_predict, read_values
 from ladle.serving.rest.json.response import write_classes, write_predict, write_values
 from ladle.serving.rest.json.text import check_strings, error_body
-from ladle.serving.rest.open_inference import OpenInference
+from ladle.serving.rest.open_inference.api import OpenInference
 from ladle.serving.rest.routes import MAX_CACHED_PATH, UNCOUNTED, Route, cached_route, find_route
 from ladle.serving.runtime.large_work import LargeWork
 from ladle.serving.runtime.log import log_caller_error

@@ -508,8 +508,8 @@ def test_strings_read_back_from_their_bytes(strings: list[bytes]) -> None:
 def test_bfloat16_of_json_numbers_is_the_nearest(values: list[float]) -> None:
     import ml_dtypes
 
-    from ladle.serving.rest.open_inference import Input, _from_json
+    from ladle.serving.rest.open_inference.request import Input, from_json
 
-    found = tensors.widen(_from_json(Input("x", "BF16", (len(values),), values)))
+    found = tensors.widen(from_json(Input("x", "BF16", (len(values),), values)))
     expected = np.array(values, np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
     np.testing.assert_array_equal(found, expected)

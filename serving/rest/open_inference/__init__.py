@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over REST: requests read, models run and described, answers written."""
