@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
 _GRAPH_FACTOR = 1.2
 _TENSORFLOW_FACTOR = 2.0
 _EACH_BYTES = 512 * 1024
@@ -28,6 +33,21 @@ class Demand:
     def want(self, model: str) -> None:
         """Note that a request asks for a model now."""
         self.wanted[model] = time.monotonic()
+
+    def watch(self, lock: threading.Condition) -> None:
+        """Look once a second in a thread of its own, with the manager's lock."""
+        threading.Thread(target=self._watch, args=(lock,), name="use", daemon=True).start()
+
+    def _watch(self, lock: threading.Condition) -> None:
+        while True:
+            time.sleep(_LOOK_S)
+            try:
+                counts = self.uses()
+            except Exception:  # the thread must outlive a worker that ends meanwhile
+                log.exception("the requests by model are not known")
+            else:
+                with lock:
+                    self.look(counts)
 
     def look(self, counts: Mapping[str, float]) -> None:
         """Note which models have been used since the last look. counts: what `uses` gave."""

@@ -7,89 +7,22 @@ a request finds its version without a lock.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol
+from typing import Generic
 
-from ladle.serving.errors import Cancelled, Internal, MissingOperation, ResourceExhausted, ServingError
+from ladle.serving.errors import Cancelled, Internal, ResourceExhausted, ServingError
 from ladle.serving.repository.demand import Demand, estimate
 from ladle.serving.repository.folders import stamp
+from ladle.serving.repository.loading import Files, LoadThreads, LocalFiles, Version, is_worth_retrying
 from ladle.serving.repository.versions import Failure, L, ServingMap, State
-from ladle.serving.runtime.cores import lower_priority
 from ladle.serving.runtime.memory import trim_memory_soon
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 1.0
-
 Load = Callable[[str, int, Path], L]
 """(model, version, folder) -> servable, or ServingError."""
-
-
-class Files(Protocol):
-    """Brings the files of versions to this machine."""
-
-    def prepare(self, folder: Path) -> None:
-        """Fetch a version into its folder, unless it is there. ServingError says why that failed."""
-
-    def has_failed(self, folder: Path) -> bool:
-        """Whether the last attempt to fetch it failed. It is tried again when `is_due`, at any number of retries."""
-
-    def is_due(self, folder: Path) -> bool:
-        """Whether a version that could not be fetched or loaded is to be tried again."""
-
-    def notice(self, folder: Path) -> ServingError | None:
-        """What the status of an available version says beside its state."""
-
-
-class LocalFiles:
-    """The files are here already."""
-
-    def prepare(self, folder: Path) -> None:
-        pass
-
-    def has_failed(self, folder: Path) -> bool:
-        return False
-
-    def is_due(self, folder: Path) -> bool:
-        return False
-
-    def notice(self, folder: Path) -> ServingError | None:
-        return None
-
-
-@dataclass
-class Version(Generic[L]):
-    """A version that the manager has seen.
-
-    is_aspired  whether the repository and the policy still ask for it
-    error       why its last attempt to load failed
-    stamp       its files before that attempt
-    began       when that attempt began; time.monotonic()
-    seen        its files at the last poll, if they differed from `stamp`
-    reloads     whether it is loaded again while it serves
-    logged      the error that the log has; the same one is not logged again
-    size        estimated bytes in memory, if it is loaded on demand
-    """
-
-    model: str
-    number: int
-    folder: Path
-    state: State = State.START
-    is_aspired: bool = True
-    error: ServingError | None = None
-    attempts: int = 0
-    stamp: object = None
-    began: float = 0.0
-    seen: object = None
-    reloads: bool = False
-    logged: str = ""
-    servable: L | None = None
-    size: int = 0
 
 
 class Manager(Generic[L]):
@@ -119,8 +52,6 @@ class Manager(Generic[L]):
         demand: Demand | None = None,
     ) -> None:
         self._demand = demand
-        if demand is not None:
-            threading.Thread(target=self._watch_use, args=(demand,), name="use", daemon=True).start()
         self._load = load
         self._files: Files = files or LocalFiles()
         self._retries = retries
@@ -131,10 +62,9 @@ class Manager(Generic[L]):
         self._versions: dict[str, dict[int, Version[L]]] = {}
         self.serving_map: ServingMap[L] = ServingMap({})
         self._changed = threading.Condition()  # guards everything above
-        self._attempts: list[Version[L]] = []  # one for each thread that loads
-        self._jobs: queue.SimpleQueue[Version[L]] = queue.SimpleQueue()
-        for i in range(threads):
-            threading.Thread(target=self._load_queued, name=f"load-{i}", daemon=True).start()
+        if demand is not None:
+            demand.watch(self._changed)
+        self._threads = LoadThreads(self._attempt, threads)
 
     # Reading
 
@@ -165,10 +95,7 @@ class Manager(Generic[L]):
 
     def loading(self) -> list[tuple[str, float]]:
         """Name, and seconds since its attempt began, of each version that a thread loads now."""
-        now = time.monotonic()
-        with self._changed:
-            attempts = [version for version in self._attempts if version.state is State.LOADING]
-            return [(f"{v.model} version {v.number}", now - v.began) for v in attempts]
+        return self._threads.loading()
 
     def is_available(self, model: str) -> bool:
         return model in self.serving_map.latest
@@ -292,7 +219,7 @@ class Manager(Generic[L]):
                     self._unload(version)
                 else:
                     version.reloads = True
-                    self._jobs.put(version)
+                    self._threads.put(version)
 
     def _aspire(self, model: str, folders: Mapping[int, Path], changed: list[Version[L]]) -> None:
         if not folders and model not in self._versions:
@@ -332,7 +259,7 @@ class Manager(Generic[L]):
         for version in sorted(versions.values(), key=lambda v: v.number, reverse=True):
             if version.state is State.START and version.is_aspired:
                 version.state = State.LOADING
-                self._jobs.put(version)
+                self._threads.put(version)
 
     def _unload(self, version: Version[L]) -> None:
         servable = version.servable
@@ -368,17 +295,6 @@ class Manager(Generic[L]):
         self.serving_map = ServingMap(versions)
 
     # In the loading threads
-
-    def _load_queued(self) -> None:
-        lower_priority()
-        while True:
-            version = self._jobs.get()
-            with self._changed:
-                version.began = time.monotonic()
-                self._attempts.append(version)
-            self._attempt(version)
-            with self._changed:
-                self._attempts.remove(version)
 
     def _attempt(self, version: Version[L]) -> None:
         if version.reloads:
@@ -460,17 +376,6 @@ class Manager(Generic[L]):
                 for other in available:
                     self._unload(other)
 
-    def _watch_use(self, demand: Demand) -> None:
-        while True:
-            time.sleep(_LOOK_S)
-            try:
-                counts = demand.uses()
-            except Exception:  # the thread must outlive a worker that ends meanwhile
-                log.exception("the requests by model are not known")
-            else:
-                with self._changed:
-                    demand.look(counts)
-
     def _failed(self, version: Version[L], error: ServingError) -> None:
         name = f"{version.model} version {version.number}"
         with self._changed:
@@ -480,9 +385,7 @@ class Manager(Generic[L]):
             is_here = not self._files.has_failed(version.folder)
             if is_here and version.attempts <= self._retries and is_worth_retrying(error):
                 log.warning("%s: not loaded, next attempt in %g s: %s", name, self._retry_interval_s, error)
-                retry = threading.Timer(max(0.0, self._retry_interval_s), self._jobs.put, [version])
-                retry.daemon = True
-                retry.start()
+                self._threads.put_later(version, self._retry_interval_s)
                 self._notify()
                 return
             if is_here or str(error) != version.logged:
@@ -491,9 +394,3 @@ class Manager(Generic[L]):
             version.state = State.END
             self._transition(version.model)
             self._notify()
-
-
-def is_worth_retrying(error: ServingError) -> bool:
-    """Whether another attempt may succeed: files may still arrive, but what the server lacks stays lacking."""
-    lasting = ("FAILED_PRECONDITION", "UNIMPLEMENTED", "INVALID_ARGUMENT", "PERMISSION_DENIED")
-    return error.code not in lasting and not isinstance(error, MissingOperation)
