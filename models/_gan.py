@@ -38,6 +38,9 @@ class GanConfig(Config):
     channels: int = option(1, "1: grey, 3: colour")
     latent_dim: int = option(100, "length of a noise vector")
     generator_filters: tuple[int, ...] = option((512, 256, 128), "filters before each transposed convolution")
+    averaging: float = option(
+        0.0, "share that the served generator, a running mean of the trained one, keeps at each step; 0: no mean"
+    )
 
 
 def generator(config: GanConfig, name: str = "generator") -> keras.Model:
@@ -90,12 +93,15 @@ def sliced_wasserstein(real: tf.Tensor, fake: tf.Tensor, directions: tf.Tensor) 
 class Gan(Saved):
     """A generator and its judge, a discriminator or critic. `call` runs the generator; a family adds `train_step`.
 
+    With `averaging`, a running mean of the generator is validated and served in its place.
+
     figures  names of the running means that `train_step` returns
     """
 
     def __init__(self, config: GanConfig, figures: tuple[str, ...], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         self.generator, self.judge = self.networks(config)
+        self.mean = self._mean(config)
         seed = seeds(config.seed + 2)
         self.noise = keras.random.SeedGenerator(next(seed))
         shape = (int(np.prod(self.generator.output_shape[1:])), PROJECTIONS)
@@ -108,6 +114,39 @@ class Gan(Saved):
     def networks(self, config: Any) -> tuple[keras.Model, keras.Model]:
         """The generator, and the judge that a family adds."""
         raise NotImplementedError
+
+    def _mean(self, config: GanConfig) -> keras.Model | None:
+        """The generator whose weights are the running mean of the trained one's; None without averaging.
+
+        Generator and judge circle each other, so single weights swing from step to step; their mean lies nearer to the
+        middle (Yazıcı et al. 2019, arXiv:1806.04498).
+        """
+        if not config.averaging:
+            return None
+        mean = self.networks(config)[0]
+        mean.trainable = False
+        return mean
+
+    def average(self) -> None:
+        """Move the mean's weights, and those of its batch normalisation, towards the trained generator's.
+
+        The first steps count more than `averaging` says: the mean would keep the initial weights for long.
+        """
+        if self.mean is None:
+            return
+        step = tf.cast(self.optimizer.iterations, tf.float32)
+        keep = tf.minimum(self.config.averaging, (1.0 + step) / (10.0 + step))
+        for mean, weight in zip(self.mean.weights, self.generator.weights, strict=True):
+            mean.assign(keep * mean + (1.0 - keep) * weight)
+
+    @property
+    def served(self) -> keras.Model:
+        """The generator that answers: the mean if there is one."""
+        return self.generator if self.mean is None else self.mean
+
+    def count_params(self) -> int:
+        """Weights of both networks; the mean of one of them adds none."""
+        return int(self.generator.count_params() + self.judge.count_params())
 
     def scaled(self, image: tf.Tensor) -> tf.Tensor:
         """Examples as the judge takes them: images from [0, 1] to [-1, 1]."""
@@ -130,7 +169,7 @@ class Gan(Saved):
 
     def call(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
         """float32 [b, latent_dim] -> image float32 [b, h, w, c] in [-1, 1]."""
-        return self.generator(z, training=training)
+        return self.generator(z, training=True) if training else self.served(z, training=False)
 
     def drawn(self, count: tf.Tensor) -> tf.Tensor:
         """Noise vectors for training, float32 [count, latent_dim]."""
@@ -143,7 +182,7 @@ class Gan(Saved):
         """
         real, shape = self.scaled(image), (tf.shape(image)[0], self.config.latent_dim)
         z = tf.random.stateless_normal(shape, seed=[self.config.seed, 1], alg="philox")
-        fake = self.generator(z, training=False)
+        fake = self.served(z, training=False)
         self._quality.update_state(sliced_wasserstein(real, fake, self._directions), sample_weight=shape[0])
         return real, fake, shape[0]
 

@@ -61,6 +61,7 @@ class Config:
     )
     patience: int = option(0, "stop after this many epochs without a better monitored metric; 0: never stop early")
     until: str = option("", "stop when a validation metric reaches a value: METRIC=VALUE, such as accuracy=0.97")
+    max_minutes: float = option(0.0, "stop after the epoch in which this many minutes of training end; 0: no limit")
     folds: int = option(0, "folds of the k-fold cross-validation before training; 0: none")
     train_limit: int = option(0, "use at most this many training examples; 0: all")
     augment: bool = option(False, "augment the training images with random flips and shifts; the seed fixes them")

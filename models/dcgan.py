@@ -81,6 +81,7 @@ class DCGAN(Gan):
             scaled = scaled_loss(self.optimizer, loss)
         weights = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, weights), weights)
+        self.average()
         for name, value in {**results, "generator_loss": loss}.items():
             self._figures[name].update_state(value)
         return {name: metric.result() for name, metric in self._figures.items()}

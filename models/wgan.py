@@ -108,6 +108,7 @@ class WGAN(Gan):
             scaled = scaled_loss(self.optimizer, loss)
         weights = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, weights), weights)
+        self.average()
         self._figures["generator_loss"].update_state(loss)
         return {name: metric.result() for name, metric in self._figures.items()}
 

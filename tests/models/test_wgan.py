@@ -137,6 +137,36 @@ def test_a_saved_model_file_reads_back_to_equal_images(gan: Any, batch: Any, tmp
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_the_averaged_generator_is_the_mean_of_the_trained_one(tiny: Any, batch: Any) -> None:
+    model = models.get("wgan_gp").build(tiny("wgan_gp", averaging=0.5, learning_rate=0.01))
+    expected = [weight.numpy() for weight in model.generator.weights]  # both begin with the same weights
+    for step in range(1, 13):
+        model.train_step(batch("wgan_gp", model.config))
+        keep = min(0.5, (1 + step) / (10 + step))
+        expected = [keep * a + (1 - keep) * b.numpy() for a, b in zip(expected, model.generator.weights, strict=True)]
+    for mean, weight in zip(expected, model.mean.weights, strict=True):
+        np.testing.assert_allclose(weight, mean, atol=1e-5)
+
+
+def test_the_averaged_generator_is_validated_and_served(tiny: Any, batch: Any, tmp_path: Any) -> None:
+    model = models.get("wgan_gp").build(tiny("wgan_gp", averaging=0.9, learning_rate=0.01))
+    image = batch("wgan_gp", model.config)
+    for _ in range(3):
+        model.train_step(image)
+    z = tf.random.stateless_normal([3, model.config.latent_dim], seed=[0, 0])
+    np.testing.assert_array_equal(model(z), model.mean(z, training=False))
+    assert np.abs(model(z) - model.generator(z, training=False)).max() > 1e-3
+    model.reset_metrics()
+    before = float(model.test_step(image)["sliced_wasserstein"])
+    model.mean.set_weights([0 * weight for weight in model.mean.get_weights()])
+    model.reset_metrics()
+    assert float(model.test_step(image)["sliced_wasserstein"]) != before
+    plain = models.get("wgan_gp").build(tiny("wgan_gp"))
+    assert model.count_params() == plain.count_params()
+    model.save(tmp_path / "gan.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "gan.keras")(z), model(z))
+
+
 def test_weights_of_a_clipped_critic_stay_within_their_bounds(tiny: Any, batch: Any) -> None:
     model = models.get("wgan").build(tiny("wgan", learning_rate=0.1))
     for _ in range(3):

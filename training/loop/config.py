@@ -30,7 +30,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "schedule": (
         *("batch_size", "epochs", "head_epochs", "learning_rate", "fine_rate", "schedule", "warmup"),
-        *("decay", "decay_epochs", "decay_power", "decay_to", "monitor", "patience", "until", "folds", "seed"),
+        *("decay", "decay_epochs", "decay_power", "decay_to"),
+        *("monitor", "patience", "until", "max_minutes", "folds", "seed"),
     ),
     "optimizer": (
         *("optimizer", "momentum", "nesterov", "weight_decay", "beta_1", "beta_2"),
@@ -138,6 +139,8 @@ def check(network: Network, config: Config) -> None:
         raise UsageError(f"{network.name}: got epochs {config.epochs}; expected 1 or more")
     if config.batch_size < 1:
         raise UsageError(f"{network.name}: got batch_size {config.batch_size}; expected 1 or more")
+    if config.max_minutes < 0:
+        raise UsageError(f"{network.name}: got max_minutes {config.max_minutes:g}; expected 0 or more")
     schedule.check(config)
     target.parse(config.until)
     from ladle.models._optimizers import clipping  # late, because it imports TensorFlow

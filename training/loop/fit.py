@@ -42,8 +42,8 @@ def fit(
     after_epoch: AfterEpoch = lambda epoch, figures: None,
     xla: bool = False,
 ) -> State:
-    """Train a compiled model for the epochs of its config, until `patience` epochs bring no better monitored metric, or
-    until the target of the config is reached.
+    """Train a compiled model for the epochs of its config, until `patience` epochs bring no better monitored metric,
+    until the target of the config is reached, or until its time is over.
 
     file         the checkpoint: continued if it exists, written after each epoch and every CHECKPOINT_SECONDS
     stop         called between calls of the compiled loop; if True, a checkpoint is written and InterruptedRunError
@@ -90,7 +90,7 @@ class _Loop:
         state = self.state
         if (state.epoch or state.step) and state.epoch < self.config.epochs:
             self.meter.say(f"  continues at epoch {state.epoch + 1}, step {state.step}, from {self.file}")
-        while state.epoch < self.config.epochs and not self._out_of_patience() and not self._reached():
+        while state.epoch < self.config.epochs and not self._ends_early():
             started = time.monotonic()
             before = state.seconds
             figures = self._epoch()
@@ -112,6 +112,11 @@ class _Loop:
             self.meter.say(
                 f"  stopped   early, after {state.epoch} of {self.config.epochs} epochs: {monitor} was not better for "
                 f"{self.config.patience} (--patience)"
+            )
+        elif self._out_of_time() and state.epoch < self.config.epochs:
+            self.meter.say(
+                f"  stopped   after {state.epoch} of {self.config.epochs} epochs: {self.config.max_minutes:g} minutes "
+                "were over (--max-minutes)"
             )
         if monitor and state.best and state.epoch > 1:
             value = state.history[state.best - 1][monitor]
@@ -245,6 +250,15 @@ class _Loop:
         # The epoch that reaches the target is kept, even if the monitored metric was better before.
         if not state.best or (value > best if target.rises(monitor) else value < best) or self._reached():
             state.best, state.weights = state.epoch, checkpoint.values(self.model)
+
+    def _ends_early(self) -> bool:
+        """Whether the run ends before its last epoch."""
+        return self._out_of_patience() or self._reached() or self._out_of_time()
+
+    def _out_of_time(self) -> bool:
+        """Whether the run has used its `max_minutes`; on several hosts, the chief's clock decides."""
+        limit = self.config.max_minutes
+        return limit > 0 and hosts.agree([], [self.state.seconds])[0] >= 60 * limit
 
     def _out_of_patience(self) -> bool:
         """Whether the best epoch lies `patience` epochs back."""

@@ -53,6 +53,8 @@ def run(
         if not stage.epochs:
             continue
         config = dataclasses.replace(prepared.config, epochs=stage.epochs, learning_rate=stage.learning_rate)
+        if config.max_minutes:  # 0 would mean no limit: a stage that finds no time left still trains for an epoch
+            config = dataclasses.replace(config, max_minutes=max(config.max_minutes - total.seconds / 60, 1e-6))
         part = dataclasses.replace(prepared, config=config)
         state = _stage(model, part, stage, file if i == last else file.with_name(f"stage-{i + 1}.npz"), total, fit, say)
         entries[-1] |= {"seconds": round(state.seconds, 1), "learning_rate": stage.learning_rate}

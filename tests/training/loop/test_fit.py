@@ -204,6 +204,17 @@ def test_training_stops_at_its_target_and_keeps_that_epoch(ready: Ready, tmp_pat
     assert_equal(checkpoint.values(model), checkpoint.values(again))
 
 
+def test_training_stops_after_the_epoch_in_which_its_time_ends(ready: Ready, tmp_path: Path) -> None:
+    model, prepared = ready("mlp", count=60, epochs=3, max_minutes=1e-6)
+    state = fit.fit(model, prepared, tmp_path / "short.npz", meter=(meter := Recorder()))
+    assert state.epoch == 1
+    assert "  stopped   after 1 of 3 epochs: 1e-06 minutes were over (--max-minutes)" in meter.lines
+    again, _ = ready("mlp", count=60, epochs=3)
+    assert fit.fit(again, prepared, tmp_path / "short.npz").epoch == 1  # a complete run does not go on
+    model, prepared = ready("mlp", count=60, epochs=3, max_minutes=1e6)
+    assert fit.fit(model, prepared, tmp_path / "long.npz").epoch == 3
+
+
 def test_a_target_of_an_unknown_metric_is_refused_with_the_known_ones(ready: Ready, tmp_path: Path) -> None:
     model, prepared = ready("mlp", count=60, until="acuracy=0.5")
     with pytest.raises(TrainingError, match=r"got --until acuracy=0.5; expected one of loss, accuracy"):
