@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The server's flags in Ladle's spelling, for shell completion."""
-    from ladle.serving.flags import FLAGS
+    from ladle.serving.flag_table import FLAGS
 
     parser = argparse.ArgumentParser(prog="ladle serve")
     parser.add_argument(
@@ -90,7 +90,7 @@ def server_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def _check(names: set[str], folders: list[str]) -> None:
-    from ladle.serving.flags import FLAGS
+    from ladle.serving.flag_table import FLAGS
 
     known = [flag.name for flag in FLAGS]
     for name in sorted(flag.removeprefix("--") for flag in names):

@@ -27,7 +27,7 @@ ROOMS = {
 ORDER = {
     "ladle": "__main__ completion_command command doctor_command serve_command data_command version",
     "serving": """
-        __main__ command worker_command server ray_serve flags unused config_writer workers grpc rest
+        __main__ command worker_command server ray_serve flags unused config_writer flag_table workers grpc rest
         open_inference request_log dataplane scheduling repository stores servables telemetry runtime errors""",
     "serving.grpc": """
         backend native api open_inference profiler health reflection reload predict_request predict_response unpacking

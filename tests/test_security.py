@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ladle.clients.web.config import Config
-from ladle.serving.flags import FLAGS
+from ladle.serving.flag_table import FLAGS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "SECURITY.md").read_text()

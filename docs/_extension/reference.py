@@ -169,7 +169,7 @@ OF_CORES = {"num_tflite_pools": "cores", "rest_api_num_threads": "4 × cores", "
 
 def server_flags() -> str:
     """Every flag of the model server."""
-    from ladle.serving.flags import FLAGS
+    from ladle.serving.flag_table import FLAGS
 
     groups: dict[str, list[tuple[str, str]]] = {}
     for flag in FLAGS:

@@ -19,7 +19,7 @@ from ladle import command as ladle_command
 from ladle.clients.library.async_client import AsyncClient
 from ladle.clients.library.client import Client
 from ladle.clients.wire import messages as pb
-from ladle.serving import flags
+from ladle.serving.flag_table import FLAGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ def started(models: Path, stages: Any, services: Any, serve: Callable[..., Any])
 
 def test_the_flags_are_tensorflow_servings_own(stages: Any) -> None:
     said = [*stages["tensorflow-serving"].last("ENTRYPOINT")[1:], *stages["tensorflow-serving"].last("CMD")]
-    known = {flag.name: flag for flag in flags.FLAGS}
+    known = {flag.name: flag for flag in FLAGS}
     for text in said:
         name, equals, value = text.removeprefix("--").partition("=")
         assert equals, f"{text}: TensorFlow Serving takes --name=value alone"

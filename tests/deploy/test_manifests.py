@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ladle.clients.web import Config, create_app
-from ladle.serving import flags
+from ladle.serving.flag_table import FLAGS
 from ladle.serving.telemetry.prometheus import METRICS
 from tools import manifests
 
@@ -107,7 +107,7 @@ def test_a_pod_may_end_what_runs(example: str, pod: Any) -> None:
 
 @pytest.mark.parametrize(("example", "pod"), [case for case in PODS if str(case.id).endswith("ladle-server")])
 def test_the_server_is_started_with_flags_that_it_has(example: str, pod: Any) -> None:
-    known = {flag.name for flag in flags.FLAGS if flag.use == "yes" or example == "tensorflow-serving"}
+    known = {flag.name for flag in FLAGS if flag.use == "yes" or example == "tensorflow-serving"}
     args = [arg.removeprefix("--").partition("=")[0] for arg in container(pod)["args"]]
     assert args
     assert set(args) <= known

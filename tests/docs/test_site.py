@@ -102,7 +102,7 @@ def test_every_source_is_a_page_that_the_contents_name(site: Path, pages: dict[P
 def test_the_reference_names_every_verb_flag_method_network_and_entry(site: Path) -> None:
     import ladle
     from ladle import command, models
-    from ladle.serving.flags import FLAGS
+    from ladle.serving.flag_table import FLAGS
 
     wanted = {
         "command-line": [f"ladle {verb}" for verb in command.VERBS],

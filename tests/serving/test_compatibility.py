@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ladle.serving.flags import FLAGS
+from ladle.serving.flag_table import FLAGS
 from ladle.serving.telemetry.prometheus import METRICS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()

@@ -6,6 +6,7 @@ import pytest
 
 from ladle.serving import flags
 from ladle.serving.command import main
+from ladle.serving.flag_table import FLAGS
 
 
 def test_a_value_follows_an_equals_sign_or_a_space() -> None:
@@ -58,7 +59,7 @@ def test_flags_without_effect_are_reported(capsys: pytest.CaptureFixture[str]) -
 
 def test_help_names_every_flag_and_ends_with_an_example() -> None:
     text = flags.usage()
-    assert all(f"--{flag.name}=" in text for flag in flags.FLAGS)
+    assert all(f"--{flag.name}=" in text for flag in FLAGS)
     assert text.splitlines()[-1].startswith("  python -m ladle.serving --port 8500")
 
 

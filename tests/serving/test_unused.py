@@ -16,6 +16,7 @@ from google.protobuf import text_format
 from ladle.clients.wire import messages as pb
 from ladle.serving import flags, unused
 from ladle.serving.errors import InvalidArgument
+from ladle.serving.flag_table import FLAGS, Flag
 from ladle.serving.repository.config import parse_models
 from ladle.serving.servables.batching_parameters import Batching, parse_batching
 from tests.conftest import ROOT
@@ -33,14 +34,14 @@ READ = attributes(*SERVING)
 OTHER = {bool: lambda value: not value, int: lambda value: value + 7, float: lambda value: value + 7.5}
 
 
-def changed(flag: flags.Flag) -> str:
+def changed(flag: Flag) -> str:
     """The flag with a value that is not its default."""
     value = OTHER.get(type(flag.default), lambda value: f"{value}x")(flag.default)
     return f"--{flag.name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
-@pytest.mark.parametrize("flag", flags.FLAGS, ids=lambda flag: flag.name)
-def test_every_flag_is_read_or_reported(flag: flags.Flag, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_every_flag_is_read_or_reported(flag: Flag, capsys: pytest.CaptureFixture[str]) -> None:
     if flag.use == "no":
         flags.parse([changed(flag)])
         assert capsys.readouterr().err == f"--{flag.name} has no effect in this server\n"
@@ -52,7 +53,7 @@ def test_every_flag_is_read_or_reported(flag: flags.Flag, capsys: pytest.Capture
 
 
 def said_of(arguments: list[str]) -> list[str]:
-    return unused.settings(flags.parse(arguments, report=False), {flag.name: flag.default for flag in flags.FLAGS})
+    return unused.settings(flags.parse(arguments, report=False), {flag.name: flag.default for flag in FLAGS})
 
 
 REPOSITORY, FILE, FOLDER = "--repository=r", "--model_config_file=f", "--model_base_path=/b"
