@@ -202,7 +202,28 @@ def _reconstruct(functions: Functions, prepared: Prepared, part: Part) -> Evalua
     if sides:
         before, mended_images = zip(*sides, strict=True)
         answers |= {"corrupted": np.concatenate(before)[:SHOWN], "mended": np.concatenate(mended_images)[:SHOWN]}
+    if codes and "decode" in functions:
+        places = _different(prepared.dataset.test.y if part is prepared.test else None)
+        answers["walk"] = _walk(functions, np.concatenate(codes)[places])
     return Evaluation(figures, answers)
+
+
+def _different(labels: Array | None) -> Array:
+    """Places of the first examples of four classes, int64 [4]; the first four examples without classes."""
+    first = [] if labels is None or labels.ndim != 1 else np.sort(np.unique(labels, return_index=True)[1])
+    return np.asarray(first[:4] if len(first) >= 4 else range(4))
+
+
+def _walk(functions: Functions, corners: Array) -> Array:
+    """What the codes between four codes decode to, row by row: uint8 [WALK², h, w, c].
+
+    corners  codes of upper left, upper right, lower left and lower right, float32 [4, latent_dim]
+    """
+    share = np.linspace(0, 1, WALK, dtype=np.float32)
+    across, down = share[None, :, None], share[:, None, None]
+    upper, lower = ((1 - across) * a + across * b for a, b in (corners[:2], corners[2:]))
+    walked = (1 - down) * upper + down * lower  # [WALK, WALK, latent_dim]
+    return functions("decode", code=walked.reshape(WALK * WALK, -1))["images"]
 
 
 def _corrupted(image: Array, config: Config, random: np.random.Generator) -> tuple[Array, str] | None:
@@ -306,6 +327,8 @@ def draw(functions: Functions, count: int, seed: int = 0) -> Array:
     return np.concatenate(parts)
 
 
+WALK = 8
+"""Images of a side of the walk between four codes."""
 ROWS_OF_MAPS = 8
 """Images in one call whose answer is a map of every pixel."""
 

@@ -1,7 +1,8 @@
 """Over-fitting in one figure: a network on few images, plain and held in several ways.
 
 The same network learns the same few images plain, with each of its presets that regularise, and with early stopping.
-The figure has the accuracy of each by epoch, on the images it learnt and on others; the table has where each ended.
+The figure has the accuracy of each by epoch, on the images it learnt and on others, and its loss on the others, which
+rises before the accuracy falls: a network that is wrong grows sure of it. The table has where each ended.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """The runs as a Markdown table: options, epochs, accuracies at the end, and the gap between the first two."""
-    header = "| way | options | epochs | training | validation | gap | test |\n|---|---|---|---|---|---|---|\n"
+    """The runs as a Markdown table: options, epochs, accuracies at the end, the gap of the first two, and the loss."""
+    header = "| way | options | epochs | training | validation | gap | test | validation loss |\n" + "|---" * 8 + "|\n"
     return header + "".join(_row(run) + "\n" for run in runs)
 
 
@@ -97,7 +98,7 @@ def _row(run: Run) -> str:
     kept = run.history[_kept(run)]
     learnt, new = kept["accuracy"], kept["val_accuracy"]
     told = ", ".join(f"{name} {value}" for name, value in run.changed.items()) or "none"
-    figures = f"{learnt:.4f} | {new:.4f} | {learnt - new:.4f} | {run.test['accuracy']:.4f}"
+    figures = f"{learnt:.4f} | {new:.4f} | {learnt - new:.4f} | {run.test['accuracy']:.4f} | {kept['val_loss']:.3f}"
     return f"| {run.name} | {told} | {len(run.history)} | {figures} |"
 
 
@@ -108,22 +109,24 @@ def _kept(run: Run) -> int:
 
 
 def draw(runs: Sequence[Run], title: str) -> Figure:
-    """Accuracy by epoch: a solid curve on validation images and a dashed one on training images for each run."""
-    figure = Figure((8.0, 5.0), layout="constrained")
-    axes = figure.add_subplot()
+    """Left, accuracy by epoch: a solid curve on validation images and a dashed one on training images for each run.
+    Right, the loss on validation images, with the penalty of those that have one."""
+    figure = Figure((11.0, 5.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for run, colour in zip(runs, COLOURS * 3, strict=False):
-        epochs = [int(row["epoch"]) for row in run.history]
-        axes.plot(epochs, [row["accuracy"] for row in run.history], "--", color=colour, linewidth=0.8, alpha=0.7)
-        axes.plot(epochs, [row["val_accuracy"] for row in run.history], color=colour, linewidth=1.8, label=run.name)
-        kept = _kept(run)
-        axes.plot(epochs[kept], run.history[kept]["val_accuracy"], "o", color=colour)
-    keys = axes.get_legend_handles_labels()
+        epochs, kept = [int(row["epoch"]) for row in run.history], _kept(run)
+        left.plot(epochs, [row["accuracy"] for row in run.history], "--", color=colour, linewidth=0.8, alpha=0.7)
+        for axes, metric in ((left, "val_accuracy"), (right, "val_loss")):
+            axes.plot(epochs, [row[metric] for row in run.history], color=colour, linewidth=1.8, label=run.name)
+            axes.plot(epochs[kept], run.history[kept][metric], "o", color=colour)
+    keys = left.get_legend_handles_labels()
     dashed = Line2D([], [], color=INK, linestyle="--", linewidth=0.8)
-    axes.legend([*keys[0], dashed], [*keys[1], "on the training images"], loc="lower right")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy on validation images")
-    axes.grid(axis="y", alpha=0.25)
-    axes.set_title(title, loc="left")
+    left.legend([*keys[0], dashed], [*keys[1], "on the training images"], loc="lower right")
+    for axes, name in ((left, "accuracy"), (right, "loss")):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(f"{name} on validation images")
+        axes.grid(axis="y", alpha=0.25)
+    left.set_title(title, loc="left")
     return figure
 
 

@@ -54,6 +54,8 @@ def write(
                 _save(figure, folder / file)
         if "samples" in result.answers:
             _save(_samples(prepared, result, source), folder / "samples.png")
+        if "samples" in result.answers and "walk" in result.answers:
+            _save(_latent(result, source), folder / "latent.png")
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -220,6 +222,19 @@ def _samples(prepared: Prepared, result: Evaluation, source: str) -> Figure:
             f"(floor {m['frechet_floor']:.2f}, ceiling {m['frechet_ceiling']:.0f})"
         )
     return _picture(image, title)
+
+
+def _latent(result: Evaluation, source: str) -> Figure:
+    """What noise decodes to, beside a walk through the latent space between four images."""
+    walk, samples = result.answers["walk"], result.answers["samples"]
+    side = round(len(walk) ** 0.5)
+    right, drawn = pictures.grid(walk, side), pictures.grid(samples[: len(walk)], side)
+    left = np.full_like(right, 255)  # of a small test split there are fewer samples
+    left[: len(drawn), : drawn.shape[1]] = drawn
+    image = np.concatenate([left, np.full((len(left), 8, 3), 255, np.uint8), right], axis=1)
+    return _picture(
+        image, f"left: codes drawn from N(0, 1), decoded\nright: between the codes of four images, {source}"
+    )
 
 
 def _filters(prepared: Prepared, result: Evaluation, source: str) -> Figure:

@@ -35,6 +35,8 @@ CHOICE: Mapping[str, tuple[str, ...]] = {
     "filter": ("filtered.png",),
 }
 """The pictures that show most of a task, the best first; else the curves are shown."""
+SECOND: Mapping[str, str] = {"reconstruct": "latent.png"}
+"""A further picture of a task."""
 MANY_CLASSES = 20
 OF_DATA = {"height", "width", "channels", "num_classes", "vocab_size", "features"}
 """Options that the data set sets."""
@@ -54,7 +56,7 @@ class Entry:
 
     aim        the published result that its preset `full` aims for; empty: none
     full_data  the data set of that preset
-    presets    the options of each preset
+    presets    the options of each preset; "": the network's own defaults
     claims     statements to check against its records
     """
 
@@ -74,13 +76,15 @@ def registered() -> dict[str, Entry]:
     for name in models.names():
         network = models.get(name)
         presets = {each: config.as_dict(config.compose(network, each)) for each in network.presets}
+        presets[""] = config.as_dict(network.config)
         found[name] = Entry(network.aim, presets.get("full", {}).get("data", ""), presets, network.claims)
     return found
 
 
 def write_pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[str, str]:
-    """Write a small picture of each newest version's report into `folder`; all files there, by network.
+    """Write small pictures of each newest version's report into `folder`; all files there, by name without `.png`.
 
+    A network's picture is called after it; a second one has `-` and its own name after that.
     Networks trained on the user's own files get no picture: those files may be private.
     """
     for entry in entries:
@@ -97,6 +101,9 @@ def write_pictures(repository: Path, entries: Iterable[Record], folder: Path) ->
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{name}.png").write_bytes(small((report / file).read_bytes()))
                 break
+        second = report / SECOND.get(entry["task"], "")
+        if second.is_file():
+            (folder / f"{name}-{second.name}").write_bytes(small(second.read_bytes()))
     return {path.stem: f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.png"))}
 
 
@@ -245,6 +252,8 @@ def _run(entry: Record, networks: Mapping[str, Entry], pictures: Mapping[str, st
         lines.insert(-1, f"- started from the weights of {own_name(entry['initial']['source'])}")
     if name in pictures:
         lines.append(f"\n![{name}: {_caption(entry)}]({pictures[name]})")
+    if (second := f"{name}-latent") in pictures:
+        lines.append(f"\n![{name}: {LATENT}]({pictures[second]})")
     return "\n".join(lines) + "\n"
 
 
@@ -269,6 +278,10 @@ def _caption(entry: Record) -> str:
     return CAPTIONS.get(entry.get("task", ""), "metrics by epoch")
 
 
+LATENT = (
+    "left, codes drawn at random and decoded; right, a walk between the codes of four images; look for garments that "
+    "are none: there the latent space has holes"
+)
 CAPTIONS = {
     "classify": "answers by true class; look for the pairs of classes that are mistaken for each other",
     "sentiment": "metrics by epoch; look where validation stops following training",

@@ -10,14 +10,17 @@ from ladle.training.evaluate.evaluate import draw
 from ladle.training.evaluate.functions import Functions
 from ladle.training.report import pictures
 
-IMAGES, MAPS = 64, 4
+IMAGES, MAPS, ANSWERS = 64, 4, 25
+SIDE = 256
+"""Pixels of a side of the picture of one image, at most, if the image is smaller."""
 RIGHT, WRONG, FRAME = (60, 175, 90), (230, 85, 60), 2
 
 
 def snapshot(functions: Functions, prepared: Prepared) -> dict[str, Array]:
     """Pictures by name, uint8 [h, w, 3]; none for tasks without images.
 
-    predictions      classify: images with a green frame if right, a red one if wrong
+    first            classify: one image, large, with a green frame if the answer is right, a red one if it is wrong
+    predictions      classify: five rows of five such images
     reconstructions  reconstruct: rows of images above rows of their reconstructions
     masks            segment: image, true mask, predicted mask
     filters          filter: image, and what each filter makes of it
@@ -26,9 +29,12 @@ def snapshot(functions: Functions, prepared: Prepared) -> dict[str, Array]:
     shown = {}
     part = prepared.validation
     if prepared.task == "classify" and prepared.dataset.kind == "images":
-        image = part.inputs(slice(0, IMAGES))
-        right = functions("serving_default", image=image)["class_id"] == part.targets(slice(0, IMAGES))
-        shown["predictions"] = pictures.grid(_framed(pictures.rgb(image), right))
+        image = part.inputs(slice(0, ANSWERS))
+        right = functions("serving_default", image=image)["class_id"] == part.targets(slice(0, ANSWERS))
+        framed = _framed(pictures.rgb(image), right)
+        larger = max(1, SIDE // max(framed.shape[1:3]))
+        shown["first"] = framed[0].repeat(larger, axis=0).repeat(larger, axis=1)
+        shown["predictions"] = pictures.grid(framed)
     if prepared.task == "reconstruct":
         image = part.inputs(slice(0, IMAGES))
         reconstruction = next(iter(functions("serving_default", image=image).values()))

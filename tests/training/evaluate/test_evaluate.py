@@ -78,6 +78,20 @@ def test_codes_are_compared_with_normal_ones(ready: Ready, tmp_path: Path) -> No
     assert result.metrics["code_off_normal"]["mean"] == pytest.approx(float(np.abs(codes.mean(0)).max()), rel=1e-4)
 
 
+def test_a_walk_through_the_latent_space_has_the_codes_of_four_classes_at_its_corners(
+    ready: Ready, tmp_path: Path
+) -> None:
+    model, prepared = ready("autoencoder")
+    live = functions.live(models.get("autoencoder"), model, prepared.config, prepared.assets)
+    walk = evaluate(live, prepared, tmp_path).answers["walk"]
+    labels = prepared.dataset.test.y
+    assert labels is not None
+    first = sorted({int(label): place for place, label in reversed(list(enumerate(labels)))}.values())[:4]
+    corners = live("serving_default", image=prepared.test.inputs(np.array(first)))["reconstruction"]
+    assert (walk.shape, walk.dtype) == ((64, 28, 28, 1), np.uint8)
+    np.testing.assert_allclose(walk[[0, 7, 56, 63]] / 255, corners, atol=0.01)
+
+
 def test_descents_are_measured_by_the_minima_they_reach(ready: Ready, tmp_path: Path) -> None:
     _, result = measured(ready, "himmelblau", tmp_path, steps=200)
     assert result.metrics["minima_reached"] == 3
@@ -116,7 +130,7 @@ REPORTS = {
     "lenet5": {"confusion.png", "mistakes.png", "answers.png"},
     "resnet18": {"confusion.png", "mistakes.png", "answers.png"},
     "sentiment_lstm": {"confusion.png", "mistakes.png"},
-    "vae": {"reconstructions.png", "samples.png"},
+    "vae": {"reconstructions.png", "samples.png", "latent.png"},
     "wgan_gp": {"samples.png"},
     "unet": {"masks.png"},
     "house_prices": {"scatter.png"},
@@ -146,7 +160,7 @@ def test_a_report_has_the_pictures_of_its_task(ready: Ready, tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("lenet5", {"predictions"}),
+        ("lenet5", {"first", "predictions"}),
         ("sentiment_lstm", set()),
         ("vae", {"reconstructions", "samples"}),
         ("wgan_gp", {"samples"}),
@@ -158,6 +172,11 @@ def test_a_snapshot_shows_answers_to_validation_examples(ready: Ready, name: str
     images = snapshot(functions.live(models.get(name), model, prepared.config, prepared.assets), prepared)
     assert set(images) == shown
     assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in images.values())
+    if name == "lenet5":
+        # 28×28 with its frame, 8 times as large; the grid has six images here, in rows of three.
+        assert images["first"].shape == (256, 256, 3)
+        assert images["predictions"].shape == (2 * 34 + 2, 3 * 34 + 2, 3)
+        np.testing.assert_array_equal(images["first"][::8, ::8], images["predictions"][2:34, 2:34])
 
 
 def test_a_grid_puts_images_row_by_row_on_white() -> None:

@@ -35,6 +35,7 @@ def test_one_command_writes_the_figure_and_the_table(tmp_path: Path, capsys: pyt
     for row in rows:
         learnt, new, gap = (float(number) for number in row[3:6])
         assert gap == pytest.approx(learnt - new, abs=1e-4)
+        assert float(row[7].strip(" |")) > 0
     assert rows[0][2] == "8"
     with Image.open(output) as picture:
         assert picture.width > 600

@@ -134,6 +134,17 @@ def test_results_on_the_users_own_files_have_no_pictures(repository: Path, tmp_p
     assert runs.index("results/lenet5.png") < runs.index("own_mnist")
 
 
+def test_a_network_that_reconstructs_has_a_second_picture_of_its_latent_space(repository: Path, tmp_path: Path) -> None:
+    entry = record("lenet5", task="reconstruct", config={})
+    report = repository / "lenet5" / "10" / "assets.extra" / "report"
+    for name in ("reconstructions", "latent"):
+        Image.new("RGB", (40, 30)).save(report / f"{name}.png")
+    found = results_page.write_pictures(repository, [entry], tmp_path / "results")
+    assert found == {"lenet5": "results/lenet5.png", "lenet5-latent": "results/lenet5-latent.png"}
+    page = results_page.page([entry], {}, found)
+    assert "](results/lenet5.png)\n\n![lenet5: left, codes drawn at random" in page
+
+
 def test_metrics_of_the_repository_replace_those_that_come_with_ladle(repository: Path, tmp_path: Path) -> None:
     found = recorded.measured(repository)
     assert found["lenet5"]["version"] == str(repository / "lenet5" / "10")
@@ -192,6 +203,12 @@ def test_the_command_has_the_preset_and_what_differs_from_it() -> None:
     assert results_page.command(entry, added).endswith(" --augment --no-batch-norm"), "it came after the run"
     bare = record("lenet5", preset=None, config=None)
     assert results_page.command(bare, presets) == "ladle train lenet5 --preset none"
+
+
+def test_a_run_without_a_preset_names_what_differs_from_the_network_itself() -> None:
+    known = results_page.registered()["transfer"].presets
+    entry = {"network": "transfer", "preset": None, "config": {**known[""], "train_limit": 5000, "size": 64}}
+    assert results_page.command(entry, known) == "ladle train transfer --preset none --train-limit 5000 --size 64"
 
 
 def test_runs_on_two_folders_of_the_user_are_two_rows() -> None:
