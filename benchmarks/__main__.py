@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks import (
     contenders,
@@ -23,7 +25,6 @@ from benchmarks import (
     machine,
     models,
     payloads,
-    real,
     report,
     startup,
     steps,
@@ -34,14 +35,17 @@ from benchmarks.goals import check
 from benchmarks.in_process import InProcess
 from benchmarks.models import Subject
 from benchmarks.processes import StartError
-from benchmarks.results import Results
+from benchmarks.real import measuring, workloads
+from benchmarks.results import SECTIONS, Results, from_dict
 from benchmarks.throughput import Settings, measure
 
-SECTIONS = ("throughput", "engines", "workers", "batching", "real", "steps", "tails", "start", "gateway", "client")
+_WITHOUT_LOAD = {"start", "gateway", "client"}
 QUICK = ("throughput", "tails", "start", "gateway", "client")
 EPILOG = """examples:
   python -m benchmarks                        run everything in about 40 minutes; write docs/benchmarks.md and .json
   python -m benchmarks --quick                skip rivals, run 1 or 2 rounds in under 2 minutes; write no file
+  python -m benchmarks --only real,steps      measure these; keep the other sections of docs/benchmarks.json
+  python -m benchmarks --only none            write the page anew from docs/benchmarks.json
   python -m benchmarks --only throughput --rivals mosec,MLServer --rounds 5 --output /tmp/figures
 wrk and h2load come from Debian: apt-get install wrk nghttp2-client
 """
@@ -50,80 +54,129 @@ wrk and h2load come from Debian: apt-get install wrk nghttp2-client
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and report. Exit code: 0 done, 1 failed, 2 misused. A missed goal is not a failure."""
     options = _parse(argv)
-    if missing := _install_generators():
+    if (set(options.only) - _WITHOUT_LOAD) and (missing := _install_generators()):
         return _fail(f"{', '.join(missing)} not installed; run apt-get install {' '.join(missing)}")
     options.cache.mkdir(parents=True, exist_ok=True)
+    file = None if options.output is None else options.output / "benchmarks.json"
     try:
-        results = _measure(options)
+        results = _before(file) if options.is_part else None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return _fail(f"{file}: {error}; measure everything, or give another --output")
+    results = results or Results(machine.describe())
+    try:
+        if options.only:
+            _measure(options, results)
     except (load.LoadError, StartError, payloads.WrongAnswerError) as error:
         return _fail(str(error))
     except subprocess.CalledProcessError as error:
         return _fail(f"{' '.join(map(str, error.cmd))}: {str(error.stderr or error).strip()[-500:]}")
-    text = report.markdown(results)
-    print(text)
-    if options.output is not None:
-        options.output.mkdir(parents=True, exist_ok=True)
-        data = results.as_dict() | {"targets": [asdict(goal) | {"reached": goal.reached} for goal in check(results)]}
-        (options.output / "benchmarks.md").write_text(text)
-        (options.output / "benchmarks.json").write_text(json.dumps(data, indent=1) + "\n")
+    print(report.markdown(results))
     return 0
 
 
-def _measure(options: argparse.Namespace) -> Results:
-    sections = options.only
-    results = Results(machine.describe())
-    repository = models.collect(options.repository, options.cache, _log)
-    subjects = [models.subject(repository, name) for name in models.NAMES]
-    by_name = {subject.name: subject for subject in subjects}
-    lenet, unet = by_name["lenet5"], by_name["unet"]
-    rounds, seconds = options.rounds, options.seconds
-    with tempfile.TemporaryDirectory() as folder:
-        small = repository.parent / "small"
-        _copy_model(repository / lenet.name, small)
-        if "start" in sections:
-            _log("start")
-            starts = 1 if options.quick else 3
-            ten = startup.ten(repository, Path(folder) / "ten")
-            results.four = min((startup.start(repository) for _ in range(starts)), key=lambda start: start.ready_s)
-            results.ten = min((startup.start(ten) for _ in range(starts)), key=lambda start: start.ready_s)
-        if "throughput" in sections:
-            _log("throughput: 16 connections, then 1")
-            pythons = install.pythons(options.cache, options.rivals, _log)
-            with InProcess(lenet, Path(folder)) as tensorflow:
+def _before(file: Path | None) -> Results | None:
+    """The results in the file, of which a part is measured anew; None: there is no file."""
+    return from_dict(json.loads(file.read_text())) if file is not None and file.exists() else None
 
-                def after_round() -> None:
-                    results.in_process.append(tensorflow.measure(seconds / 2))
 
-                settings = Settings(rounds, seconds)
-                all_contenders = _contenders(lenet, small, pythons, options.quick)
-                results.rounds = measure(all_contenders, settings, _log, after_round)
-        comparisons: dict[str, Callable[[], list[engines.Comparison] | str]] = {
-            "engines": lambda: engines.engines(subjects, repository, rounds, seconds, _log),
-            "workers": lambda: engines.workers(lenet, small, rounds, seconds, _log),
-            "batching": lambda: engines.batching([lenet, by_name["resnet18"]], repository, rounds, seconds, _log),
-        }
-        for name, compare in comparisons.items():
-            if name in sections:
+def _write(results: Results, output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    data = results.as_dict() | {"targets": [asdict(goal) | {"reached": goal.reached} for goal in check(results)]}
+    (output / "benchmarks.json").write_text(json.dumps(data, indent=1) + "\n")
+    (output / "benchmarks.md").write_text(report.markdown(results))
+
+
+def _measure(options: argparse.Namespace, results: Results) -> None:
+    """Measure the chosen sections into `results`. Files are written after each: a run that ends early keeps them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run = _Run(options, Path(scratch))
+        for name in SECTIONS:
+            if name in options.only:
                 _log(name)
-                setattr(results, name, compare())
-        if "real" in sections:
-            _log("real requests")
-            pythons = install.pythons(options.cache, options.rivals, _log)
-            more = models.collect(options.repository, options.cache, _log, real.NAMES)
-            results.real = real.measure(real.workloads(), more, pythons, rounds, seconds, _log)
-        if "steps" in sections:
-            _log("steps")
-            results.steps = steps.measure(lenet, small, seconds)
-        if "tails" in sections:
-            _log("tails")
-            results.tails = tails.measure(lenet, unet, repository, options.pairs, 2 if options.quick else 4, _log)
-        if "gateway" in sections:
-            _log("gateway")
-            results.gateway = front.gateway(lenet, small, pairs=200 if options.quick else 1000)
-        if "client" in sections:
-            _log("client")
-            results.client = front.client()
-    return results
+                results.machine = results.machines[name] = machine.describe()
+                for field, value in getattr(run, name)().items():
+                    setattr(results, field, value)
+                if options.output is not None:
+                    _write(results, options.output)
+
+
+class _Run:
+    """A method for each section: the fields of `Results` that it measures."""
+
+    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+        self._options, self._scratch = options, scratch
+        self._rounds, self._seconds = options.rounds, options.seconds
+
+    @functools.cached_property
+    def _repository(self) -> Path:
+        return models.collect(self._options.repository, self._options.cache, _log)
+
+    @functools.cached_property
+    def _subjects(self) -> dict[str, Subject]:
+        return {name: models.subject(self._repository, name) for name in models.NAMES}
+
+    @property
+    def _lenet(self) -> Subject:
+        return self._subjects["lenet5"]
+
+    @functools.cached_property
+    def _small(self) -> Path:
+        """A repository of LeNet-5 alone."""
+        _copy_model(self._repository / "lenet5", self._scratch / "small")
+        return self._scratch / "small"
+
+    def throughput(self) -> dict[str, Any]:
+        pythons = install.pythons(self._options.cache, self._options.rivals, _log)
+        in_process: list[dict[str, float]] = []
+        with InProcess(self._lenet, self._scratch) as tensorflow:
+
+            def after_round() -> None:
+                in_process.append(tensorflow.measure(self._seconds / 2))
+
+            found = _contenders(self._lenet, self._small, pythons, self._options.quick)
+            rounds = measure(found, Settings(self._rounds, self._seconds), _log, after_round)
+        return {"rounds": rounds, "in_process": in_process}
+
+    def engines(self) -> dict[str, Any]:
+        subjects = list(self._subjects.values())
+        return {"engines": engines.engines(subjects, self._repository, self._rounds, self._seconds, _log)}
+
+    def workers(self) -> dict[str, Any]:
+        return {"workers": engines.workers(self._lenet, self._small, self._rounds, self._seconds, _log)}
+
+    def batching(self) -> dict[str, Any]:
+        subjects = [self._lenet, self._subjects["resnet18"]]
+        return {"batching": engines.batching(subjects, self._repository, self._rounds, self._seconds, _log)}
+
+    def real(self) -> dict[str, Any]:
+        options = self._options
+        pythons = install.pythons(options.cache, options.rivals, _log)
+        repository = models.collect(options.repository, options.cache, _log, workloads.NAMES, "real")
+        settings = measuring.Settings(self._rounds, self._seconds)
+        return {"real": measuring.measure(workloads.workloads(), repository, pythons, settings, _log)}
+
+    def steps(self) -> dict[str, Any]:
+        return {"steps": steps.measure(self._lenet, self._small, self._seconds)}
+
+    def tails(self) -> dict[str, Any]:
+        seconds = 2 if self._options.quick else 4
+        unet, pairs = self._subjects["unet"], self._options.pairs
+        return {"tails": tails.measure(self._lenet, unet, self._repository, pairs, seconds, _log)}
+
+    def start(self) -> dict[str, Any]:
+        ten = startup.ten(self._repository, self._scratch / "ten")
+        times = 1 if self._options.quick else 3
+        four, ten_models = (
+            min((startup.start(repository) for _ in range(times)), key=lambda start: start.ready_s)
+            for repository in (self._repository, ten)
+        )
+        return {"four": four, "ten": ten_models}
+
+    def gateway(self) -> dict[str, Any]:
+        return {"gateway": front.gateway(self._lenet, self._small, pairs=200 if self._options.quick else 1000)}
+
+    def client(self) -> dict[str, Any]:
+        return {"client": front.client()}
 
 
 def _contenders(lenet: Subject, repository: Path, pythons: dict[str, Path], quick: bool) -> list[Contender]:
@@ -190,7 +243,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--cache", type=Path, default=cache, help="folder for rivals and models (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="skip rivals and run short loads; takes under 2 minutes")
-    parser.add_argument("--only", type=_names(SECTIONS), help=f"comma-separated sections of {','.join(SECTIONS)}")
+    parser.add_argument(
+        "--only",
+        type=_names(SECTIONS),
+        help=f"comma-separated sections of {','.join(SECTIONS)}, or none; the others stay as they "
+        "are in the JSON of --output",
+    )
     parser.add_argument(
         "--rivals", type=_names(install.RIVALS), help=f"comma-separated servers of {','.join(install.RIVALS)}; or none"
     )
@@ -203,14 +261,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     # --quick changes the other defaults, so it is read before they are set.
     quick = parser.parse_known_args(argv)[0].quick
     parser.set_defaults(
-        only=QUICK if quick else SECTIONS,
+        only=QUICK if quick else tuple(SECTIONS),
         rivals=() if quick else tuple(install.RIVALS),
         rounds=2 if quick else 3,
         seconds=1.0 if quick else 3.0,
         pairs=1 if quick else 7,
         output=None if quick else Path("docs"),
     )
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.is_part = set(options.only) != set(SECTIONS)
+    return options
 
 
 def _names(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:

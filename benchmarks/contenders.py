@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import functools
-import json
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import payloads, v2
+from benchmarks import payloads, rival_servers, v2
 from benchmarks.empty import SERVERS
 from benchmarks.load import Target
 from benchmarks.models import ROOT, Array, Subject
 from benchmarks.processes import Child, free_port
-
-RIVALS = Path(__file__).with_name("rivals")
-
-
-@dataclass(frozen=True)
-class Launch:
-    """The command, environment and working folder that start a server."""
-
-    command: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: Path = ROOT
+from benchmarks.rival_servers import Launch
 
 
 @dataclass(frozen=True)
@@ -168,74 +157,35 @@ def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[
     """The installed rivals, each with this many workers. `pythons` maps a rival's name to its interpreter."""
     row = payloads.rest_predict(subject.array)
     check = _check_json(subject.expected)
-    graph_env = {"GRAPH": str(subject.graph), "WORKERS": str(workers)}
 
-    def script(name: str, *command: str, batch: int = 1) -> Callable[[int, Path], Launch]:
+    def script(name: str, batch: int = 1) -> Contender:
         def launch(port: int, folder: Path) -> Launch:
-            filled = [part.replace("PORT", str(port)) for part in command]
-            env = {**graph_env, "PORT": str(port), "BATCH": str(batch), **_QUIET}
-            return Launch([str(pythons[name]), *filled], env, RIVALS)
+            env = {"BATCH": str(batch)}
+            return rival_servers.scripted(name, pythons[name], subject.graph, port, workers, env)
 
-        return launch
+        title = f"{name} (batching)" if batch > 1 else name
+        return Contender(title, "rival", False, rival_servers.path(name), row, launch, check, workers)
 
-    host = ("--host", "127.0.0.1")
-    mosec = ("/inference", ("mosec_server.py", "--port", "PORT", "--address", "127.0.0.1", "--log-level", "error"))
-    commands = {
-        "mosec": mosec,
-        "LitServe": ("/predict", ("litserve_server.py",)),
-        "BentoML": ("/predict", ("-m", "bentoml", "serve", "bentoml_service:Predict", "--port", "PORT", *host)),
-        "Ray Serve": ("/predict", ("ray_server.py",)),
-    }
-    found = [
-        Contender(name, "rival", False, path, row, script(name, *command), check, workers)
-        for name, (path, command) in commands.items()
-        if name in pythons
-    ]
+    found = [script(name) for name in rival_servers.SCRIPTED if name in pythons]
     if "mosec" in pythons:
-        path, command = mosec
-        launch = script("mosec", *command, batch=_BATCH)
-        found.append(Contender("mosec (batching)", "rival", False, path, row, launch, check, workers))
+        found.append(script("mosec", _BATCH))
     if "MLServer" in pythons:
-        mlserver = functools.partial(_mlserver, pythons["MLServer"], graph_env, workers)
-        request = v2.request(subject.name, subject.alias, subject.array)
+
+        def mlserver(grpc: bool, path: str, request: bytes, check: Callable[[bytes], None]) -> Contender:
+            def launch(port: int, folder: Path) -> Launch:
+                names = [subject.name]
+                return rival_servers.mlserver(pythons["MLServer"], subject.graph, port, workers, names, grpc, folder)
+
+            return Contender("MLServer", "rival", grpc, path, request, launch, check, workers)
+
         raw = functools.partial(payloads.check_v2, expected=subject.expected)
-        path = f"/v2/models/{subject.name}/infer"
         body = payloads.v2_json(subject.alias, subject.array)
+        message = v2.request(subject.name, subject.alias, subject.array)
         found += [
-            Contender("MLServer", "rival", False, path, body, mlserver(subject.name, False), check, workers),
-            Contender("MLServer", "rival", True, v2.INFER, request, mlserver(subject.name, True), raw, workers),
+            mlserver(False, f"/v2/models/{subject.name}/infer", body, check),
+            mlserver(True, v2.INFER, message, raw),
         ]
     return found
 
 
 _BATCH = 16  # equals the number of connections, so one batch can hold all requests in flight
-# No usage reports, no authentication, and Ray Serve's settings for throughput.
-_QUIET = {"DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"} | {
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-}
-
-
-def _mlserver(
-    python: Path, env: Mapping[str, str], workers: int, model: str, grpc: bool
-) -> Callable[[int, Path], Launch]:
-    def launch(port: int, folder: Path) -> Launch:
-        other = free_port()
-        settings = {
-            "host": "127.0.0.1",
-            "http_port": other if grpc else port,
-            "grpc_port": port if grpc else other,
-            "metrics_endpoint": None,
-            # 0 runs the model in the server's own process, which is faster than one separate worker.
-            "parallel_workers": 0 if workers == 1 else workers,
-            "gzip_enabled": False,
-            "debug": False,
-        }
-        (folder / "settings.json").write_text(json.dumps(settings))
-        (folder / model).mkdir(exist_ok=True)
-        given = {"name": model, "implementation": "mlserver_model.Model"}
-        (folder / model / "model-settings.json").write_text(json.dumps(given))
-        command = [str(python.with_name("mlserver")), "start", str(folder)]
-        return Launch(command, {**env, "PYTHONPATH": str(RIVALS)}, folder)
-
-    return launch

@@ -50,9 +50,13 @@ def newest(repository: Path, name: str) -> Path | None:
     return found[-1] if found else None
 
 
-def collect(given: Path, cache: Path, log: Any, names: Sequence[str] = NAMES) -> Path:
-    """Build a repository with one version of each model: copied from `given`, or exported with untrained weights."""
-    target = cache / "models"
+def collect(given: Path, cache: Path, log: Any, names: Sequence[str] = NAMES, folder: str = "models") -> Path:
+    """Build a repository, cache/folder, with one version of each model and no others.
+
+    A model is copied from `given`, or exported with untrained weights.
+    """
+    target = cache / folder
+    shutil.rmtree(target, ignore_errors=True)
     for name in names:
         version = newest(given, name)
         if version is None:
@@ -66,7 +70,6 @@ def collect(given: Path, cache: Path, log: Any, names: Sequence[str] = NAMES) ->
                 assert version is not None
             else:
                 log(f"{name} is not in {given}; using the untrained copy in the cache")
-        shutil.rmtree(target / name, ignore_errors=True)
         shutil.copytree(version, target / name / "1")
     return target
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from benchmarks import machine, real, steps
+from benchmarks import machine, steps
 from benchmarks.engines import Comparison
 from benchmarks.goals import Goal, check
 from benchmarks.models import TITLES
+from benchmarks.real import page as real_requests
 from benchmarks.results import Results
+from benchmarks.tails import LOADED, PER_SECOND
 from benchmarks.throughput import Rounds, median
 
 _HEAD = """\
 # Benchmarks
 
-`make bench` (`python -m benchmarks`) writes this page. The figures hold for the machine and the time below. The
+`make bench` (`python -m benchmarks`) writes this page. The figures hold for the machine and the times below. The
 contenders run one after another on the same cores as the load generator, in several rounds. A ratio is the median of
 the rounds' ratios; any other figure is the median of the rounds. wrk loads REST and h2load loads gRPC. Each server's
 answers are checked before and after the load.
@@ -31,55 +34,68 @@ divides a shared page among the processes that share it.
 
 def markdown(results: Results) -> str:
     """The page, with a section for each part that was measured."""
-    parts = [_HEAD, machine.in_words(results.machine) + "\n"]
-    parts += [f"{note}\n" for note in results.notes]
-    parts += ["## Goals\n", _goals(check(results))]
-    if results.rounds is not None:
-        parts += ["## Throughput and latency\n", _THROUGHPUT, _throughput(results)]
-    for title, found in (
-        ("ONNX Runtime and TensorFlow", results.engines),
-        ("Processes", results.workers),
-        ("Batching", results.batching),
-    ):
-        if found is not None:
-            parts += [f"## {title}\n", f"Not measured: {found}.\n" if isinstance(found, str) else _comparisons(found)]
-    if results.real is not None:
-        parts += ["## Real requests\n", real.markdown(results.real)]
-    if results.steps is not None:
-        parts += ["## Where a small request's time goes\n", steps.markdown(results.steps)]
-    if results.tails is not None:
-        parts += ["## Tail latency under disturbance\n", _tails(results)]
-    if results.four is not None and results.ten is not None:
-        rows = [
-            (name, f"{start.ready_s:.2f}", f"{start.memory.rss_mb:.0f}", f"{start.memory.pss_mb:.0f}")
-            for name, start in (
-                ("four models (LeNet-5, LSTM, U-Net, ResNet-18)", results.four),
-                ("ten models", results.ten),
-            )
-        ]
-        parts += [
-            "## Start\n",
-            "The fastest of three starts (of one with `--quick`). The ten models are five copies each of LeNet-5 and "
-            "the LSTM.\n",
-        ]
-        parts.append(_table(("models", "ready, s", "RSS, MB", "PSS, MB"), rows))
-    if results.gateway is not None:
-        found_ms = results.gateway
-        failed = f" The gateway did not answer {found_ms.failed} more." if found_ms.failed else ""
-        parts += [
-            "## Gateway\n",
-            "One caller sends an image as a tensor directly to the model server over gRPC, then as a PNG to the "
-            f"gateway's `:classify`, {found_ms.pairs} times. The p50 is {found_ms.direct_ms:.2f} ms directly and "
-            f"{found_ms.gateway_ms:.2f} ms through the gateway.{failed}\n",
-        ]
-    if results.client is not None:
-        client = results.client
-        parts += [
-            "## Client\n",
-            f"Importing `ladle` and its `Client` takes {client.import_s:.2f} s. The installed files of "
-            f"{', '.join(client.packages)} take {client.size_mb:.0f} MB.\n",
-        ]
+    sections: dict[str, tuple[str, Callable[[], str]]] = {
+        "throughput": ("Throughput and latency", lambda: f"{_THROUGHPUT}\n{_throughput(results)}"),
+        "steps": ("Where a small request's time goes", lambda: steps.markdown(results.steps or [])),
+        "real": ("Real requests", lambda: real_requests.markdown(results.real or [])),
+        "engines": ("ONNX Runtime and TensorFlow", lambda: _comparisons(results.engines)),
+        "workers": ("Processes", lambda: _comparisons(results.workers)),
+        "batching": ("Batching", lambda: _comparisons(results.batching)),
+        "tails": ("Tail latency under disturbance", lambda: _tails(results)),
+        "start": ("Start", lambda: _start(results)),
+        "gateway": ("Gateway", lambda: _gateway(results)),
+        "client": ("Client", lambda: _client(results)),
+    }
+    parts = [_HEAD, machine.in_words(results.machine) + "\n", "## Goals\n", _goals(check(results))]
+    for key, (title, text) in sections.items():
+        if key in results.machines:
+            parts += [f"## {title}\n", _when(results.machine, results.machines[key]), text()]
     return "\n".join(parts)
+
+
+def _when(newest: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    """When a section was measured, and on what if the newest section was measured on something else."""
+    moments = ("time", "load_average")
+    if any(newest.get(key) != value for key, value in measured.items() if key not in moments):
+        return f"Measured elsewhere or earlier: {machine.in_words(measured)}\n"
+    return f"{measured['time']}, load average before {measured['load_average'][0]:g}.\n"
+
+
+def _start(results: Results) -> str:
+    assert results.four is not None
+    assert results.ten is not None
+    rows = [
+        (name, f"{start.ready_s:.2f}", f"{start.memory.rss_mb:.0f}", f"{start.memory.pss_mb:.0f}")
+        for name, start in (
+            ("four models (LeNet-5, LSTM, U-Net, ResNet-18)", results.four),
+            ("ten models", results.ten),
+        )
+    ]
+    text = (
+        "The fastest of three starts (of one with `--quick`). The ten models are five copies each of LeNet-5 and "
+        "the LSTM.\n\n"
+    )
+    return text + _table(("models", "ready, s", "RSS, MB", "PSS, MB"), rows)
+
+
+def _gateway(results: Results) -> str:
+    found_ms = results.gateway
+    assert found_ms is not None
+    failed = f" The gateway did not answer {found_ms.failed} more." if found_ms.failed else ""
+    return (
+        "One caller sends an image as a tensor directly to the model server over gRPC, then as a PNG to the "
+        f"gateway's `:classify`, {found_ms.pairs} times. The p50 is {found_ms.direct_ms:.2f} ms directly and "
+        f"{found_ms.gateway_ms:.2f} ms through the gateway.{failed}\n"
+    )
+
+
+def _client(results: Results) -> str:
+    client = results.client
+    assert client is not None
+    return (
+        f"Importing `ladle` and its `Client` takes {client.import_s:.2f} s. The installed files of "
+        f"{', '.join(client.packages)} take {client.size_mb:.0f} MB.\n"
+    )
 
 
 def _goals(goals: Sequence[Goal]) -> str:
@@ -140,7 +156,9 @@ def _row(rounds: Rounds, title: str, ours: str) -> tuple[str, ...]:
     )
 
 
-def _comparisons(found: Sequence[Comparison]) -> str:
+def _comparisons(found: Sequence[Comparison] | str | None) -> str:
+    if found is None or isinstance(found, str):
+        return f"Not measured: {found}.\n"
     names = list(found[0].loads)
     heads = ["model", "connections"]
     for name in names:
@@ -170,9 +188,13 @@ def _tails(results: Results) -> str:
         for name, pairs in (
             ("U-Net requests, one connection", tails.beside_unet),
             ("a version swap", tails.during_swap),
+            (f"{LOADED} models load", tails.while_loading),
         )
     ]
-    text = "LeNet-5 requests arrive over gRPC at a steady rate. Each pair measures them alone, then disturbed.\n\n"
+    text = (
+        f"{PER_SECOND} LeNet-5 requests a second arrive over gRPC. Each pair measures them alone, then disturbed; the "
+        f"ratio is the median of {len(tails.beside_unet)} pairs.\n\n"
+    )
     return text + _table(("disturbance", "p99 alone, ms", "p99 disturbed, ms", "ratio"), rows)
 
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from benchmarks import load, models, payloads
 from benchmarks.load import LoadError, Target
 from benchmarks.models import ROOT, Subject
 from benchmarks.processes import StartError, free_port
-from benchmarks.throughput import check
+from benchmarks.real.servers import Limit
+from benchmarks.throughput import check, median
 
 STEPS = ("read", "decode", "queue", "bind", "run", "encode", "write")
 MEANINGS = {
@@ -49,6 +50,7 @@ _BY_FILE = (
     ("bind", r"serving/(servables|dataplane|repository|telemetry)/"),
     ("read", r"serving/(grpc|rest|runtime)/|clients/wire/"),
 )
+_LINES = 40
 _RUN = re.compile(r"graph\.call\(|\.call\(outputs|narrow\.call|session\.call|large_runs\.run")
 _WRITE = re.compile(r"\.write\(|\.writelines\(|transport\.write|encode_trailers|_send\(")
 _ENCODE = re.compile(r"\bencode|to_json|_answer\(|serialize", re.IGNORECASE)
@@ -58,13 +60,20 @@ _ENCODE = re.compile(r"\bencode|to_json|_answer\(|serialize", re.IGNORECASE)
 class Steps:
     """The CPU time of a request, in microseconds, and of each step.
 
-    lines  share of the samples by file, function and line, the largest first
+    engine_us  one call of ONNX Runtime alone, in a process of its own, just before
+    lines      share of the samples by file, function and line, the largest first
     """
 
     title: str
     cpu_us: float
+    engine_us: float
     step_us: dict[str, float]
     lines: list[tuple[str, float]]
+
+    @property
+    def over_engine(self) -> float:
+        """The server's CPU time as a multiple of the engine's own."""
+        return self.cpu_us / self.engine_us
 
 
 def step_of(file: str, function: str, line: str) -> str:
@@ -149,9 +158,14 @@ def measure(subject: Subject, repository: Path, seconds: float, connections: int
     """The steps of each form, without batching and with it."""
     found = []
     for batching, flags in ((False, []), (True, ["--enable_batching=true"])):
-        with tempfile.TemporaryDirectory() as scratch, Sampled(repository, flags, Path(scratch) / "log") as server:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Limit(subject.graph, {subject.alias: subject.array}, Path(scratch)) as limit,
+            Sampled(repository, flags, Path(scratch) / "log") as server,
+        ):
             for form, target in targets(subject, server, Path(scratch)).items():
                 _warm(target, connections)
+                _, engine_per_second = limit.measure(1.0)
                 server.take()
                 before = server.cpu_s()
                 seen = load.closed_loop(target, connections, seconds)
@@ -162,7 +176,8 @@ def measure(subject: Subject, repository: Path, seconds: float, connections: int
                 lines = [(f"{file}:{function}: {line}", count / total) for file, function, line, count in samples]
                 title = f"{form}{', batching' if batching else ''}"
                 of_step = {step: share * cpu_us for step, share in shares(samples).items()}
-                found.append(Steps(title, cpu_us, of_step, sorted(lines, key=lambda each: -each[1])))
+                most = sorted(lines, key=lambda each: -each[1])[:_LINES]
+                found.append(Steps(title, cpu_us, 1e6 / engine_per_second, of_step, most))
     return found
 
 
@@ -179,17 +194,24 @@ def _warm(target: Target, connections: int) -> None:
 
 def markdown(found: Sequence[Steps]) -> str:
     """The section of docs/benchmarks.md."""
-    heads = ("LeNet-5, 16 connections", "CPU, µs", *(f"{step}, µs" for step in STEPS))
-    rows = [(each.title, f"{each.cpu_us:.0f}", *(f"{each.step_us[step]:.0f}" for step in STEPS)) for each in found]
+    heads = ("LeNet-5, 16 connections", "CPU, µs", "over the engine", *(f"{step}, µs" for step in STEPS))
+    rows = [
+        (
+            each.title,
+            f"{each.cpu_us:.0f}",
+            f"{each.over_engine:.1f}×",
+            *(f"{each.step_us[step]:.0f}" for step in STEPS),
+        )
+        for each in found
+    ]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {' | '.join(row)} |" for row in rows)]
     about = "; ".join(f"*{step}*: {meaning}" for step, meaning in MEANINGS.items())
-    text = f"The server's CPU time of a request, by the line of ours that a sampler saw every millisecond. {about}."
+    engine_us = median([each.engine_us for each in found])
+    text = (
+        f"The server's CPU time of a request, by the line of ours that a sampler saw every millisecond. {about}. One "
+        f"call of ONNX Runtime alone, in a process of its own, takes {engine_us:.0f} µs."
+    )
     return f"{text}\n\n" + "\n".join(lines) + "\n"
-
-
-def as_dict(found: Sequence[Steps]) -> list[dict[str, Any]]:
-    """In JSON types, without the lines."""
-    return [{name: value for name, value in asdict(each).items() if name != "lines"} for each in found]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Tail latency of a steady LeNet-5 caller: alone, beside U-Net requests, and while a version is swapped."""
+"""Tail latency of a steady LeNet-5 caller: alone, beside U-Net, during a version swap, and while 50 models load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import load
+from benchmarks import load, payloads
 from benchmarks.contenders import RunningServer, ladle
 from benchmarks.load import Load
 from benchmarks.models import Subject
@@ -21,6 +21,8 @@ from ladle.training.store import publish
 PER_SECOND = 200
 """Requests per second of the steady caller, over 4 connections."""
 POLL_S = 0.25
+LOADED = 50
+"""Copies of LeNet-5 that appear at once."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Tails:
 
     beside_unet: list[Pair]
     during_swap: list[Pair]
+    while_loading: list[Pair]
 
     def ratio(self, pairs: list[Pair]) -> float:
         """p99 disturbed over p99 alone: the median of the pairs' ratios."""
@@ -46,7 +49,7 @@ class Tails:
 def measure(
     lenet: Subject, unet: Subject, repository: Path, pairs: int, seconds: float, log: Callable[[str], None]
 ) -> Tails:
-    """Measure both disturbances alternately on one server over gRPC, `pairs` times each."""
+    """Measure the disturbances in turns on one server over gRPC, `pairs` times each."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         own = scratch / "models"
@@ -63,7 +66,7 @@ def measure(
                 check(seen)
                 return seen
 
-            found = Tails([], [])
+            found = Tails([], [], [])
             for number in range(pairs):
                 alone = steady()
                 with _loaded(beside, seconds + 0.5):
@@ -71,10 +74,14 @@ def measure(
                 alone = steady()
                 with _swapping(own / lenet.name, seconds / 3):
                     found.during_swap.append(Pair(alone, steady()))
-                a, b = found.beside_unet[-1], found.during_swap[-1]
+                alone = steady()
+                with _appearing(own, lenet, running.port, seconds / 3):
+                    found.while_loading.append(Pair(alone, steady()))
+                a, b, c = found.beside_unet[-1], found.during_swap[-1], found.while_loading[-1]
                 log(
                     f"  {number + 1}  p99 alone {a.alone.p99_ms:.2f} ms, beside U-Net {a.disturbed.p99_ms:.2f} ms; "
-                    f"alone {b.alone.p99_ms:.2f} ms, while swapped {b.disturbed.p99_ms:.2f} ms"
+                    f"alone {b.alone.p99_ms:.2f} ms, while swapped {b.disturbed.p99_ms:.2f} ms; "
+                    f"alone {c.alone.p99_ms:.2f} ms, while {LOADED} models load {c.disturbed.p99_ms:.2f} ms"
                 )
             running.ask()
             return found
@@ -119,3 +126,44 @@ def _swapping(base_path: Path, after_s: float) -> Iterator[None]:
         yield
     finally:
         timer.join()
+
+
+@contextlib.contextmanager
+def _appearing(repository: Path, lenet: Subject, port: int, after_s: float) -> Iterator[None]:
+    """Inside the block, `LOADED` models appear after `after_s`. After it they are removed again."""
+    names = [f"{lenet.name}_{number}" for number in range(LOADED)]
+    drafts = repository.parent / "drafts"
+    for name in names:
+        shutil.copytree(lenet.folder, drafts / name / "1")
+
+    def publish_all() -> None:
+        for name in names:
+            (drafts / name).rename(repository / name)
+
+    timer = threading.Timer(after_s, publish_all)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        last = payloads.grpc_predict(names[-1], lenet.alias, lenet.array)
+        _wait(lambda: _answers(port, last))
+        for name in names:
+            shutil.rmtree(repository / name)
+        _wait(lambda: not _answers(port, last))
+
+
+def _answers(port: int, message: bytes) -> bool:
+    try:
+        return bool(payloads.call(port, payloads.PREDICT, message))
+    except payloads.WrongAnswerError:
+        return False
+
+
+def _wait(reached: Callable[[], bool]) -> None:
+    """LoadError: not in a minute."""
+    end = time.monotonic() + 60
+    while not reached():
+        if time.monotonic() > end:
+            raise load.LoadError(f"{LOADED} models did not appear, or did not go, in 60 s")
+        time.sleep(0.05)

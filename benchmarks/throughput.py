@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchmarks import load, processes
 from benchmarks.contenders import Contender, RunningServer
@@ -45,13 +44,17 @@ class Settings:
     connections: int = 16
 
 
+@dataclass
 class Rounds:
-    """The measurements of all rounds by contender's title. `failures` holds the reason why a contender dropped out."""
+    """The measurements of all rounds by contender's title.
 
-    def __init__(self) -> None:
-        self.by_title: dict[str, list[Measurement]] = {}
-        self.contenders: dict[str, Contender] = {}
-        self.failures: dict[str, str] = {}
+    kinds     of each contender, and whether it speaks gRPC
+    failures  why a contender dropped out
+    """
+
+    by_title: dict[str, list[Measurement]] = field(default_factory=dict)
+    kinds: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, title: str, to: str) -> float:
         """Requests per second of `title` over `to` with many connections: the median of the rounds' ratios."""
@@ -62,12 +65,7 @@ class Rounds:
         return median([value(measured) for measured in self.by_title.get(title, [])])
 
     def titles(self, kind: str, grpc: bool) -> list[str]:
-        return [t for t, c in self.contenders.items() if c.kind == kind and c.grpc is grpc and self.by_title.get(t)]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"turns": {t: [asdict(measured) for measured in found] for t, found in self.by_title.items()}} | {
-            "failures": self.failures
-        }
+        return [title for title, found in self.kinds.items() if found == (kind, grpc) and self.by_title.get(title)]
 
 
 def measure(
@@ -81,7 +79,7 @@ def measure(
     for number in range(settings.rounds):
         for contender in contenders:
             title = contender.title
-            rounds.contenders[title] = contender
+            rounds.kinds[title] = contender.kind, contender.grpc
             if title in rounds.failures:
                 continue
             try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bentoml
 import numpy as np
-from graph import WORKERS, Graph
+from graph import DECODE, WORKERS, Graph
+
+Instances = list if DECODE else np.ndarray  # rows of numbers, or of images and texts
 
 
 @bentoml.service(
@@ -18,5 +20,5 @@ class Predict:
         self.graph = Graph()
 
     @bentoml.api(route="/predict")
-    async def predict(self, instances: np.ndarray) -> dict:
+    async def predict(self, instances: Instances) -> dict:
         return self.graph.predict({"instances": instances})

@@ -15,21 +15,31 @@ class Predict(Worker):
         super().__init__()
         self.graph = Graph()
 
+    def deserialize(self, data: bytes) -> bytes:
+        return data
+
+    def forward(self, data: bytes) -> bytes:
+        return self.graph.answer(data)
+
+    def serialize(self, data: bytes) -> bytes:
+        return data
+
+
+class PredictBatch(Worker):
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = Graph()
+
     def deserialize(self, data: bytes) -> dict:
         return orjson.loads(data)
 
-    def forward(self, data: dict) -> dict:
-        return self.graph.predict(data)
-
-    def serialize(self, data: dict) -> bytes:
-        return orjson.dumps(data)
-
-
-class PredictBatch(Predict):
     def forward(self, data: list[dict]) -> list[dict]:
         rows = [row for request in data for row in request["instances"]]
         answers = iter(self.graph.predict({"instances": rows})["predictions"])
         return [{"predictions": [next(answers) for _ in request["instances"]]} for request in data]
+
+    def serialize(self, data: dict) -> bytes:
+        return orjson.dumps(data)
 
 
 if __name__ == "__main__":

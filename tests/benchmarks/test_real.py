@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from itertools import groupby
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import real, steps
+from benchmarks import steps
 from benchmarks.load import Load, LoadError
+from benchmarks.real import measuring, page, workloads
 
 
 def load(per_second: float, p50_ms: float = 1.0) -> Load:
     return Load(int(per_second), 0, 1.0, 400.0, p50_ms, 2.0)
 
 
-def row() -> real.Row:
-    found = real.Row("a picture", [load(90), load(50)], [load(10, 12.0), load(10, 12.5)], [300.0, 500.0])
+def row() -> measuring.Row:
+    found = measuring.Row("a picture", [load(90), load(50)], [load(10, 12.0), load(10, 12.5)], [300.0, 500.0])
     found.limit_many, found.limit_one = [100.0, 100.0], [100.0, 100.0]
     found.rivals = {"slow": [10.0, 10.0], "fast": [30.0, 30.0]}
     return found
@@ -28,29 +30,38 @@ def test_a_row_compares_with_the_limit_and_the_fastest_rival_of_the_same_round()
     assert row().share == pytest.approx(0.7)
     assert row().over_ms == pytest.approx(2.25)
     assert row().best_rival == ("fast", pytest.approx((3.0 + 5 / 3) / 2))
-    text = real.markdown([row(), real.Row("not measured", failures={"Ladle": "ended with 1:\nno"})])
-    assert "| a picture | 100 | 70 | 70% | 400 | 10.00 | 12.25 | 2.25 | fast | 2.3× |" in text
+    text = page.markdown([row(), measuring.Row("not measured", failures={"Ladle": "ended with 1:\nno"})])
+    assert "| a picture | 100 | 70 | 70% | 400 | 10.00 | 12.25 | 2.25 |" in text
+    assert "| request | slow | fast | Ladle | over the best |" in text
+    assert "| a picture | 10 | 30 | 70 | 2.3× fast |" in text
     assert "| not measured | — |" in text
     assert "Left out: not measured: Ladle: ended with 1: no" in text
 
 
 def test_a_load_that_was_partly_refused_is_no_figure() -> None:
     whole = load(10)
-    real._check_answered(whole, whole)
-    with pytest.raises(LoadError, match="got 25% of the answers' bytes with 16 connections; expected all: it refuses"):
-        real._check_answered(dataclasses.replace(whole, size_bytes=100.0), whole)
+    measuring.check_answered(whole, whole)
+    with pytest.raises(LoadError, match=r"got 25% of the answers.* with many connections; expected all"):
+        measuring.check_answered(dataclasses.replace(whole, size_bytes=100.0), whole)
 
 
 def test_the_photograph_is_a_jpeg_of_the_size_of_one() -> None:
-    found = real.photograph()
+    found = workloads.photograph()
     assert Image.open(io.BytesIO(found)).size == (500, 375)
     assert 20_000 < len(found) < 150_000
 
 
+def test_workloads_that_share_rivals_stand_together_and_have_one_model() -> None:
+    groups = [list(group) for _, group in groupby(workloads.workloads(), key=lambda workload: workload.rivals)]
+    assert len({group[0].rivals for group in groups}) == len(groups)
+    assert all(len({workload.model for workload in group}) == 1 for group in groups)
+    assert all(group[0].rivals.body or group[0].rivals.v2 for group in groups)
+
+
 def test_every_workload_has_a_name_of_its_own_and_a_request() -> None:
-    every = real.workloads()
+    every = workloads.workloads()
     assert len({workload.key for workload in every}) == len(every)
-    assert {workload.model for workload in every} <= set(real.NAMES)
+    assert {workload.model for workload in every} <= {*workloads.NAMES, workloads.MEANS}
     assert all(workload.body and all(np.asarray(x).size for x in workload.inputs.values()) for workload in every)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 from benchmarks import report
-from benchmarks.contenders import Contender, Launch
+from benchmarks.__main__ import main
 from benchmarks.engines import Comparison
 from benchmarks.front import Client, Gateway
 from benchmarks.goals import check
 from benchmarks.load import Load
 from benchmarks.machine import describe
 from benchmarks.processes import Memory
-from benchmarks.results import Results
+from benchmarks.real.measuring import Row
+from benchmarks.results import SECTIONS, Results, from_dict
 from benchmarks.startup import Start
+from benchmarks.steps import STEPS, Steps
 from benchmarks.tails import Pair, Tails
 from benchmarks.throughput import Measurement, Rounds
 
@@ -22,12 +27,9 @@ def load(per_second: float, p99_ms: float = 2.0) -> Load:
     return Load(int(per_second), 0, 1.0, 400.0, 1.0, p99_ms)
 
 
-def check_nothing(answer: bytes) -> None:
-    pass
-
-
-def contender(name: str, kind: str) -> Contender:
-    return Contender(name, kind, False, "/", b"", lambda port, folder: Launch([]), check_nothing)
+def row(title: str, per_second: float, p50_ms: float) -> Row:
+    one = Load(10, 0, 1.0, 400.0, p50_ms, 20.0)
+    return Row(title, [load(per_second)], [one], [300.0], [100.0], [100.0], {"mosec": [20.0], "Ray Serve": [10.0]})
 
 
 def results() -> Results:
@@ -36,11 +38,16 @@ def results() -> Results:
     figures[("mosec", "rival")] = [10, 10]
     for (name, kind), values in figures.items():
         title = f"{name} REST"
-        rounds.contenders[title] = contender(name, kind)
+        rounds.kinds[title] = kind, False
         rounds.by_title[title] = [Measurement(load(v), load(v), 1.0, 0.0, 0.5, Memory(90.0, 80.0)) for v in values]
     rounds.failures["Ray Serve REST"] = "ended with 1:\nno"
-    found = Results(describe(), rounds, [{"per_second": 4000.0, "p50_ms": 0.25, "p99_ms": 1.0}])
-    found.tails = Tails([Pair(load(1, 2.0), load(1, 3.5))], [Pair(load(1, 2.0), load(1, 2.2))])
+    found = Results(describe(), dict.fromkeys(SECTIONS, describe()), rounds)
+    found.in_process = [{"per_second": 4000.0, "p50_ms": 0.25, "p99_ms": 1.0}]
+    pairs = [[Pair(load(1, 2.0), load(1, p99_ms))] for p99_ms in (3.5, 2.18, 2.8)]
+    found.tails = Tails(*pairs)
+    found.steps = [Steps("REST", 100.0, 20.0, dict.fromkeys(STEPS, 10.0), [("a.py:f: x", 0.5)])]
+    found.real = [row("a picture", 50.0, 12.0), row("a text", 95.0, 10.4)]
+    found.batching = "not here"
     found.engines = [Comparison("unet", 1, {"TensorFlow": [load(10)], "ONNX Runtime": [load(9)]})]
     found.workers = "this server has no --workers flag"
     found.four = found.ten = Start(0.5, Memory(90.0, 80.0))
@@ -53,7 +60,9 @@ def test_ratios_are_medians_of_the_rounds_ratios_and_goals_say_whether_they_are_
     assert reached["REST over its empty handler"] == (70.0, False)
     assert reached["REST over the best rival"] == (5.5, True)
     assert reached["p99 of LeNet-5 beside U-Net over alone"] == (1.75, False)
-    assert reached["p99 of LeNet-5 while a version is swapped"] == (1.1, True)
+    assert reached["p99 of LeNet-5 while a version is swapped"] == (1.09, True)
+    assert reached["p99 of LeNet-5 while 50 models load"] == (1.4, True)
+    assert reached["CPU of a request over ONNX Runtime's: REST"] == (5.0, False)
     assert reached["ONNX Runtime over TensorFlow engine"] == (0.9, False)
     assert reached["gateway over direct gRPC, p50"] == (1.5, True)
     assert not any("gRPC" in text and "direct" not in text for text in reached)
@@ -67,4 +76,39 @@ def test_the_report_names_every_contender_and_what_was_left_out() -> None:
     assert "Left out: Ray Serve REST: ended with 1: no" in text
     assert "no --workers flag" in text
     assert "The fastest of three starts" in text  # unlike the other figures, not a median
-    assert json.loads(json.dumps(found.as_dict()))["rounds"]["turns"]["mosec REST"][0]["many"]["requests"] == 10
+
+
+def test_real_requests_are_judged_by_the_worst_row() -> None:
+    goals = {goal.text: goal for goal in check(results()) if goal.text.startswith("real")}
+    share, beyond, rival = goals.values()
+    assert (round(share.value), share.detail) == (50, "worst of all: a picture; 1 of 2 rows reach it")
+    assert (round(beyond.value, 2), beyond.detail) == (2.0, "worst of all: a picture; 1 of 2 rows reach it")
+    assert (rival.value, rival.detail) == (2.5, "worst of all: a picture; 1 of 2 rows reach it")
+
+
+def test_results_are_the_same_after_a_way_through_json() -> None:
+    found = results()
+    back = from_dict(json.loads(json.dumps(found.as_dict() | {"targets": []})))
+    assert back == found
+    assert report.markdown(back) == report.markdown(found)
+
+
+def test_a_part_measured_anew_keeps_the_other_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = results()
+    earlier.machines["tails"] = {**describe(), "cores": 1, "time": "2001-01-01T00:00+00:00"}
+    (tmp_path / "benchmarks.json").write_text(json.dumps(earlier.as_dict()))
+    command_line = [f"--cache={tmp_path / 'cache'}", f"--output={tmp_path}", "--only=client"]
+    assert main(command_line) == 0
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "import of the client" in page
+    assert "| U-Net requests, one connection | 2.00 | 3.50 | 1.75× |" in page
+    assert "Measured elsewhere or earlier" in page.partition("## Tail latency")[2].partition("## Start")[0]
+    after = from_dict(json.loads((tmp_path / "benchmarks.json").read_text()))
+    assert after.rounds == earlier.rounds
+    assert after.client != earlier.client
+
+
+def test_a_part_is_not_merged_into_results_of_another_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "benchmarks.json").write_text('{"machine": {}, "rounds": null}')
+    assert main([f"--cache={tmp_path / 'cache'}", f"--output={tmp_path}", "--only=none"]) == 1
+    assert "measure everything, or give another --output" in capsys.readouterr().err

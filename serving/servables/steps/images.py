@@ -93,7 +93,9 @@ def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None,
                 raise InvalidArgument(
                     f"{what} has {picture.width}×{picture.height} pixels; at most {max_pixels} are decoded"
                 )
-            pixels = _rgb(picture)
+            if channels == 3 and size is not None and (picture.height, picture.width) != size:
+                return _resized(_in_colour(picture), size)
+            pixels = np.asarray(_in_colour(picture))
     except InvalidArgument:
         raise
     except Exception:  # a damaged file can make Pillow raise anything
@@ -109,12 +111,26 @@ def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None,
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
-def _rgb(picture: Image.Image) -> Array:
-    """uint8 [h, w, 3]: without alpha, palettes expanded, the upper 8 bits of 16."""
+def _resized(picture: Image.Image, size: tuple[int, int]) -> Array:
+    """float32 [h, w, 3] of an RGB picture.
+
+    Each plane becomes floats before it is resized, as in TensorFlow. Resizing at 8 bits would be faster, but up to
+    0.004 off; so would decoding a JPEG at a fraction of its size.
+    """
+    height, width = size
+    image = np.empty((height, width, 3), np.float32)
+    for channel, plane in enumerate(picture.split()):
+        image[..., channel] = np.asarray(plane.convert("F").resize((width, height), Image.Resampling.BILINEAR))
+    image /= np.float32(255)
+    return image
+
+
+def _in_colour(picture: Image.Image) -> Image.Image:
+    """RGB at 8 bits: without alpha, palettes expanded, the upper 8 bits of 16."""
     if picture.mode.startswith("I"):
-        grey = (np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., np.newaxis], 3, axis=-1)
-    return np.asarray(picture.convert("RGB"))
+        grey = Image.fromarray((np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8))
+        return Image.merge("RGB", (grey, grey, grey))
+    return picture.convert("RGB")
 
 
 def encode_png_batch(class_maps: Array) -> Array:
