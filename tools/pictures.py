@@ -1,7 +1,8 @@
 """Makes the pictures of the README again, from models that a server serves and from the page in front of it.
 
 Train lenet5, vae, wgan_gp, unet, himmelblau and efficientnet_lite0, start `ladle serve` and `ladle gateway`, and run
-this from the repository's root. The screenshot needs Chromium with its driver.
+this from the repository's root. The screenshots need Chromium with its driver. That of TensorBoard, in docs/train.md,
+needs a TensorBoard that shows the `tensorboard` folder of one run of mlp.
 
     python -m tools.pictures
 """
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -48,6 +50,9 @@ SHARPNESS = 1.5
 """Pixels of the screenshot for each CSS pixel."""
 ROUTE, PHOTOGRAPH = "models/efficientnet_lite0", 3
 """What the screenshot shows: a model, and which of its samples is asked about."""
+TENSORBOARD_VIEW, TENSORBOARD_TAGS = (1440, 925), "^accuracy|loss|first|predictions"
+"""The window of TensorBoard's screenshot, and the charts and pictures in it."""
+TENSORBOARD_SECONDS = 30
 WARM_ANSWERS = 8
 """Answers before the one that is shown: a server's first ones take longer."""
 COLOURS = {"garments": 64, "walk": 64, "masks": 128}
@@ -183,6 +188,28 @@ def screenshot(page: str, route: str, sample: int) -> Image.Image:
         return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
 
 
+def tensorboard(page: str) -> Image.Image:
+    """TensorBoard's first page: two charts, one image, and a grid of 25."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    with browser() as driver:
+        metrics = dict(zip(("width", "height"), TENSORBOARD_VIEW, strict=True))
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {**metrics, "deviceScaleFactor": 1, "mobile": False}
+        )
+        driver.get(f"{page}?tagFilter={quote(TENSORBOARD_TAGS)}&smoothing=0#timeseries")
+        wait = WebDriverWait(driver, TENSORBOARD_SECONDS)
+        wait.until(lambda _: driver.find_elements(By.CSS_SELECTOR, "button.settings-button"))[0].click()
+        wait.until(lambda _: not driver.find_elements(By.CSS_SELECTOR, "metrics-dashboard-settings"))
+        wait.until(lambda _: len(driver.find_elements(By.CSS_SELECTOR, "image-card img")) == 2)
+        wait.until(lambda _: len(driver.find_elements(By.CSS_SELECTOR, "scalar-card-data-table")) == 2)
+        wait.until(
+            lambda _: driver.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth)")
+        )
+        return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+
+
 def packed(image: Image.Image, colours: int) -> bytes:
     """A PNG of at most `colours` colours: small, and sharp where text and edges are."""
     buffer = io.BytesIO()
@@ -195,6 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.pictures", description="Make the pictures of the README.")
     parser.add_argument("--address", default="grpc://localhost:8500", help="the server (default: %(default)s)")
     parser.add_argument("--page", default="http://localhost:8080/", help="the gateway (default: %(default)s)")
+    parser.add_argument("--tensorboard", metavar="URL", help="a TensorBoard; without it, its picture is left out")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("docs/pictures"), help="default: %(default)s")
     parser.add_argument("names", nargs="*", help="which of the pictures (default: all)")
@@ -210,6 +238,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 (SIDE, SIDE), Image.Resampling.LANCZOS
             ),
         }
+        if given.tensorboard:
+            ways["tensorboard"] = lambda: tensorboard(given.tensorboard)
         for name in given.names or ways:
             data = packed(ways[name](), COLOURS.get(name, 256))
             (given.output / f"{name}.png").write_bytes(data)

@@ -210,8 +210,10 @@ def _reconstruct(functions: Functions, prepared: Prepared, part: Part) -> Evalua
 
 def _different(labels: Array | None) -> Array:
     """Places of the first examples of four classes, int64 [4]; the first four examples without classes."""
-    first = [] if labels is None or labels.ndim != 1 else np.sort(np.unique(labels, return_index=True)[1])
-    return np.asarray(first[:4] if len(first) >= 4 else range(4))
+    if labels is None or labels.ndim != 1:
+        return np.arange(4)
+    first = np.sort(np.unique(labels, return_index=True)[1])
+    return first[:4] if len(first) >= 4 else np.arange(4)
 
 
 def _walk(functions: Functions, corners: Array) -> Array:
