@@ -17,7 +17,7 @@ from ladle.clients.json_output import print_json
 from ladle.clients.library import cards
 
 OPENERS = {"darwin": ["open"], "win32": ["cmd", "/c", "start", ""], "linux": ["xdg-open"]}
-ORDER = ("curves", "confusion", "mistakes", "masks", "reconstructions", "filtered", "samples")
+ORDER = ("curves", "confusion", "mistakes", "answers", "masks", "reconstructions", "filtered", "samples", "latent")
 CELL_PIXELS = 800
 """Pictures in the terminal are at most this wide."""
 

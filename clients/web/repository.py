@@ -20,10 +20,14 @@ REPORTS = {
     "curves.png": "Training curves",
     "confusion.png": "Confusion matrix",
     "mistakes.png": "Worst mistakes",
+    "answers.png": "All answers",
     "masks.png": "Masks beside the truth",
     "reconstructions.png": "Reconstructions",
     "filtered.png": "Filters",
     "samples.png": "Generated images",
+    "latent.png": "Latent space",
+    "density.png": "Points and the critic's score",
+    "descents.png": "Descents",
     "scatter.png": "Prediction against truth",
 }
 """Pictures of a report with their titles. No other file of its folder is served."""

@@ -5,7 +5,8 @@ import { bytes, count, el, figure, icon, meaning, metric } from "./dom.js";
 import { stateOf } from "./summary.js";
 
 const FOLDED = 20; // more classes are folded away, with a search
-const WIDE = ["curves.png", "samples.png", "reconstructions.png", "filtered.png", "masks.png"];
+const WIDE = ["curves.png", "samples.png", "latent.png", "reconstructions.png", "filtered.png", "masks.png",
+  "answers.png", "density.png", "descents.png"];
 
 export function card(model) {
   const written = model.card;
