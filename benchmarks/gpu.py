@@ -25,26 +25,34 @@ from benchmarks.load import LoadError, Target
 from benchmarks.models import ROOT
 from benchmarks.processes import Child, StartError, free_port
 from benchmarks.throughput import check, median
-from ladle.serving.servables.engines import device
+from ladle.serving.servables.engines.gpu import device
 
 TRAINED = {"resnet18": 100, "unet": 60, "sentiment_lstm": 200}
 """Networks, and the steps of the timed epoch."""
 WAYS = {"float32": ("float32", ""), "bfloat16": ("mixed_bfloat16", ""), "bfloat16 with XLA": ("mixed_bfloat16", "xla")}
 SERVED = {"resnet50": (224, 224, 3), "efficientnet_lite0": (224, 224, 3), "unet": (256, 256, 1)}
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+FLAGS = {
+    "plain": (),
+    "bound": ("--gpu_io_binding",),
+    "two sessions": ("--gpu_sessions=2",),
+    "measured convolutions": ("--gpu_convolutions=measured",),
+}
+"""The ways to use the GPU that are compared."""
 _HEAD = """\
 # On a GPU
 
 `make bench-gpu` (`python -m benchmarks.gpu`) writes this page. Training is our loop, one process for each figure; the
 second of two epochs is timed. Serving is Ladle's server with `--device=cuda:0` and eight connections over gRPC, each
-request a tensor of so many rows; rows a second and the p99 of a request.
+request a tensor of so many rows; rows a second and the p99 of a request, by the flags of the GPU.
 """
 
 
 @dataclass(frozen=True)
 class Served:
-    """A load of one model at one batch size."""
+    """A load of one model at one batch size, with one way to use the GPU."""
 
+    way: str
     model: str
     rows: int
     rows_per_second: float
@@ -86,8 +94,16 @@ def training(rounds: int) -> dict[str, dict[str, float]]:
     return {name: {way: median(rates) for way, rates in ways.items()} for name, ways in found.items()}
 
 
-def serving(repository: Path, batches: Sequence[int], seconds: float, flags: Sequence[str]) -> list[Served]:
-    """Load each model at each batch size."""
+def serving(repository: Path, batches: Sequence[int], seconds: float) -> list[Served]:
+    """Load each model at each batch size, with each way to use the GPU."""
+    return [
+        each
+        for way, flags in FLAGS.items()
+        for each in _serving(repository, batches, seconds, way, ["--device=cuda:0", *flags])
+    ]
+
+
+def _serving(repository: Path, batches: Sequence[int], seconds: float, way: str, flags: Sequence[str]) -> list[Served]:
     found = []
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder, port = Path(scratch), free_port()
@@ -106,8 +122,8 @@ def serving(repository: Path, batches: Sequence[int], seconds: float, flags: Seq
                 load.closed_loop(target, 8, 1.0)  # cuDNN chooses its convolutions for a new shape
                 seen = load.closed_loop(target, 8, seconds)
                 check(seen)
-                found.append(Served(name, rows, seen.per_second * rows, seen.p99_ms))
-                _log(f"  {name}, {rows} rows: {found[-1].rows_per_second:,.0f} rows/s, p99 {seen.p99_ms:.1f} ms")
+                found.append(Served(way, name, rows, seen.per_second * rows, seen.p99_ms))
+                _log(f"  {way}: {name}, {rows} rows: {found[-1].rows_per_second:,.0f} rows/s, p99 {seen.p99_ms:.1f} ms")
     return found
 
 
@@ -123,8 +139,13 @@ def markdown(gpu: str, trained: dict[str, dict[str, float]], served: Sequence[Se
     parts = [_HEAD, f"{gpu}. {machine.in_words(machine.describe())}\n", "## Training\n"]
     rows = [[f"`{name}`", *(f"{rate:.1f}" for rate in ways.values())] for name, ways in trained.items()]
     parts += [_table(["network", *(f"{way}, steps/s" for way in WAYS)], rows), "## Serving\n"]
-    lines = [[f"`{s.model}`", str(s.rows), f"{s.rows_per_second:,.0f}", f"{s.p99_ms:.1f}"] for s in served]
-    return "\n".join([*parts, _table(["model", "rows a request", "rows/s", "p99, ms"], lines)])
+    by_request = {(s.model, s.rows): [x for x in served if (x.model, x.rows) == (s.model, s.rows)] for s in served}
+    lines = [
+        [f"`{model}`", str(rows), *(f"{s.rows_per_second:,.0f} ({s.p99_ms:.1f})" for s in found)]
+        for (model, rows), found in by_request.items()
+    ]
+    heads = ["model", "rows a request", *(f"{way}, rows/s (p99, ms)" for way in dict.fromkeys(s.way for s in served))]
+    return "\n".join([*parts, _table(heads, lines)])
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -150,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trained = training(1 if given.quick else 3)
         repository = models.collect(given.repository, given.cache, _log, list(SERVED))
         batches, seconds = ((1, 8, 64), 1.0) if given.quick else (BATCHES, 3.0)
-        served = serving(repository, batches, seconds, ["--device=cuda:0"])
+        served = serving(repository, batches, seconds)
     except (LoadError, StartError, payloads.WrongAnswerError, subprocess.CalledProcessError) as error:
         _log(f"bench-gpu: {getattr(error, 'stderr', None) or error}")
         return 1

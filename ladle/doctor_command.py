@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _device() -> str:
     """What ONNX Runtime can compute on. ModuleNotFoundError: it is not installed."""
-    from ladle.serving.servables.engines.device import described
+    from ladle.serving.servables.engines.gpu.device import described
 
     return described()
 

@@ -205,6 +205,29 @@ FLAGS = [
             "driver; auto: cuda:0 if it can be used (ours)",
         ),
         (
+            "gpu_memory_limit_bytes",
+            0,
+            "most of a GPU's memory that each session of a graph takes for tensors; 0: any (ours)",
+        ),
+        (
+            "gpu_arena",
+            "exact",
+            "how that memory grows. exact: by what a run needs, so that models share a GPU; doubling: by powers of two "
+            "(ours)",
+        ),
+        (
+            "gpu_convolutions",
+            "estimated",
+            "how cuDNN chooses convolutions. estimated; measured: at each new shape, which takes seconds, and before a "
+            "version is served at one row and at each of the allowed_batch_sizes (ours)",
+        ),
+        (
+            "gpu_sessions",
+            1,
+            "sessions of each graph on a GPU; each has memory and streams of its own, so that runs overlap (ours)",
+        ),
+        ("gpu_io_binding", False, "bind inputs and outputs of a run on the GPU (ours)"),
+        (
             "enable_batching",
             False,
             "merge requests that wait while all engines are busy; no request waits for another while one is idle",

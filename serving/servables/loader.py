@@ -107,6 +107,7 @@ class Loader:
                 example = onnx.example(signature)
                 if example is not None:
                     _tune(onnx, signature, example)
+            onnx.warm_up_gpu(batching.allowed_batch_sizes or (1,) if batching is not None else (1,))
         return servable
 
     def _warm_up(self, servable: Servable, folder: Path, onnx: OnnxEngine | None) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 from ladle.serving.errors import FailedPrecondition, InvalidArgument
 from ladle.serving.runtime.cores import cpu_count, process_count
 from ladle.serving.runtime.memory import total_bytes
-from ladle.serving.servables.engines import device
 from ladle.serving.servables.engines import tflite as tflite_engine
+from ladle.serving.servables.engines.gpu import device
+from ladle.serving.servables.engines.gpu.device import Gpu
 from ladle.serving.servables.engines.isolated.engine import IsolatedEngine
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.engines.savedmodel import SavedModelEngine, is_available
@@ -35,7 +36,7 @@ class EngineOptions:
     max_image_pixels     largest image that a step decodes, width times height; 0: any
     max_run_bytes        most memory that a run may need; 0: any
     tensorflow_process   TensorFlow runs in a process of its own
-    gpu                  the number of the GPU that ONNX Runtime uses; None: the CPU
+    gpu                  the GPU that ONNX Runtime uses; None: the CPU
     """
 
     kind: str = "auto"
@@ -46,7 +47,7 @@ class EngineOptions:
     max_image_pixels: int = MAX_IMAGE_PIXELS
     max_run_bytes: int = 0
     tensorflow_process: bool = False
-    gpu: int | None = None
+    gpu: Gpu | None = None
 
     @property
     def tensorflow_run_bytes(self) -> int:
@@ -57,7 +58,8 @@ class EngineOptions:
 def engine_options(options: SimpleNamespace) -> EngineOptions:
     """The options that the flags describe.
 
-    InvalidArgument for an unknown engine or device, FailedPrecondition for a GPU that cannot be used.
+    InvalidArgument for an unknown engine or device and for wrong flags of a GPU, FailedPrecondition for a GPU that
+    cannot be used.
     """
     if options.engine not in KINDS:
         raise InvalidArgument(f"unknown --engine={options.engine}; expected one of {', '.join(KINDS)}")
@@ -75,7 +77,7 @@ def engine_options(options: SimpleNamespace) -> EngineOptions:
         max_image_pixels=options.max_image_pixels,
         max_run_bytes=options.max_run_bytes if options.max_run_bytes >= 0 else share_of_memory(),
         tensorflow_process=options.tensorflow_process,
-        gpu=device.choose(options.device),
+        gpu=device.from_flags(options),
     )
 
 

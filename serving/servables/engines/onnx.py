@@ -24,6 +24,7 @@ from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.runtime.memory import total_bytes
 from ladle.serving.servables import shared_weights
 from ladle.serving.servables.engines import empty_inputs, large_runs, onnx_file, onnx_profile
+from ladle.serving.servables.engines.gpu.device import Gpu
 from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
 from ladle.serving.servables.engines.prober import background, prober
 from ladle.serving.servables.engines.run_memory import Measurement, RunMemory
@@ -68,17 +69,17 @@ class OnnxEngine:
         threads: int = 0,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         max_run_bytes: int = 0,
-        gpu: int | None = None,
+        gpu: Gpu | None = None,
     ) -> None:
         """Load the graphs that the card lists as verified; DataLoss when a file is not the one that was verified.
 
         threads           of each run; 0: `tune` measures the best number
         max_image_pixels  largest image that a step decodes, width times height; 0: any
         max_run_bytes     most memory that a run may need; 0: any
-        gpu               the number of the GPU that the graphs run on; None: the CPU. FailedPrecondition: it cannot
+        gpu               the GPU that the graphs run on; None: the CPU. FailedPrecondition: it cannot
         """
         if gpu is not None:
-            self.name = f"ONNX Runtime (cuda:{gpu})"
+            self.name = f"ONNX Runtime (cuda:{gpu.index})"
         self._graphs: dict[str, Graph] = {}
         self.plans: dict[str, Plan] = {}
         verified = card.get("onnx") or {}
@@ -175,7 +176,14 @@ class OnnxEngine:
 
     def clock(self, signature: str) -> Callable[[], float]:
         # A run with one thread computes in the caller's: its own clock leaves out what other threads took of the core.
-        return time.thread_time if self.plans[signature].graph.threads == 1 else time.perf_counter
+        # On a GPU the caller's thread may sleep meanwhile.
+        graph = self.plans[signature].graph
+        return time.thread_time if graph.threads == 1 and graph.spread is None else time.perf_counter
+
+    def warm_up_gpu(self, sizes: Sequence[int]) -> None:
+        """Run each graph at each number of rows, where a GPU's convolutions are measured at each new shape."""
+        for graph in self._graphs.values():
+            graph.warm_up_gpu(sizes)
 
     def tune(self, signature: str, inputs: Mapping[str, Array]) -> None:
         """Measure how many threads suit the signature's graph on these inputs; once for each graph."""
@@ -202,7 +210,7 @@ def _is_fed_by_numpy(graph: Graph) -> bool:
     return all(tensor.type in NUMPY for tensor in (*graph.session.get_inputs(), *graph.session.get_outputs()))
 
 
-def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_bytes: int, gpu: int | None) -> Graph:
+def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_bytes: int, gpu: Gpu | None) -> Graph:
     if Path(file).name != file:
         raise DataLoss(f"card.json names the graph {file!r}; expected a file name in the version's folder")
     path = folder / file

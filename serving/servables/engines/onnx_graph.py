@@ -19,7 +19,9 @@ import onnxruntime
 from ladle.clients.wire.arrays import Array
 from ladle.serving.runtime.cores import Cores, cpu_count
 from ladle.serving.servables import shared_weights
-from ladle.serving.servables.engines import device
+from ladle.serving.servables.engines.gpu import device
+from ladle.serving.servables.engines.gpu.device import Gpu
+from ladle.serving.servables.engines.gpu.runs import Spread
 from ladle.serving.servables.engines.run_memory import Measurement, RunMemory
 from ladle.serving.servables.latency import Latency, size_of
 from ladle.serving.servables.shared_weights import SharedGraph
@@ -70,6 +72,7 @@ class Graph:
     count   an upper bound of `elements`, from the sizes of the inputs
     has_loops  its time depends on what is in its inputs, not only on their size
     narrow  the session with few threads, usually one
+    spread  its sessions on a GPU; None: it runs on the CPU
     wide    a session with more threads, for runs that find cores free; None when more threads gain nothing
     """
 
@@ -78,14 +81,14 @@ class Graph:
         source: str | bytes,
         size_bytes: int,
         threads: int = 0,
-        gpu: int | None = None,
+        gpu: Gpu | None = None,
         shared: SharedGraph | None = None,
     ) -> None:
         """ONNX Runtime's error when the graph cannot be loaded.
 
         size_bytes  of the graph with its weights
         threads     of each run; 0: one, until `tune` finds a better number
-        gpu         the number of the GPU that it runs on; None: the CPU. FailedPrecondition: it cannot
+        gpu         the GPU that it runs on; None: the CPU. FailedPrecondition: it cannot
         shared      the same graph prepared for all workers of the server, whose weights they share
         """
         self.source, self._size_bytes, self._gpu, self._shared = source, size_bytes, gpu, shared
@@ -97,7 +100,13 @@ class Graph:
         # Tensors that are broadcast make a larger one: at most the product of their sizes.
         self.count: Callable[[list[int]], int] = math.prod if isinstance(source, bytes) else sum
         self.wide: TimedSession | None = None
+        self.call: Any
         self._use(TimedSession(self._open(threads or 1), threads or 1))
+        self.spread: Spread | None = None
+        if gpu is not None:
+            more = [self._open(threads or 1) for _ in range(gpu.sessions - 1)]
+            self.spread = Spread([self.session, *more], "cuda", gpu.index, gpu.io_binding)
+            self.call = self.spread.call
         self._runs: dict[int, int] = {}
 
     def _use(self, narrow: TimedSession) -> None:
@@ -159,6 +168,13 @@ class Graph:
             shape = [d if isinstance(d, int) else 1 if axis == 0 else size for axis, d in enumerate(given.shape)]
             row[given.name] = np.ones(shape, dtype)
         return row
+
+    def warm_up_gpu(self, sizes: Sequence[int]) -> None:
+        """Run a row of ones at each number of rows, where cuDNN measures its convolutions at each new shape."""
+        if self.spread is not None and self._gpu is not None and self._gpu.convolutions == "measured":
+            row = self.made_up_row()
+            if row is not None and self.row_inputs(row) == list(row):
+                self.spread.warm_up(row, sizes)
 
     def tune(self, feed: Mapping[str, Array]) -> None:
         """Measure a slow graph with more threads on these inputs, and keep the best; later calls do nothing."""

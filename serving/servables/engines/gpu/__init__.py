@@ -1,0 +1,1 @@
+"""A GPU: whether ONNX Runtime can use it, and how graphs run on it."""
