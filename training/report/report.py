@@ -28,6 +28,8 @@ NOT_CURVES = ("epoch", "seconds", "learning_rate")
 PANELS, ACROSS = 6, 3
 LISTED = 4
 """Classes whose IoU stands in a title."""
+PAGE = 8.5, 8.0
+"""Inches across and down that a picture may take."""
 MISTAKES = 15
 ANSWERED_TEXTS = 6
 FILTERED = 6
@@ -281,12 +283,20 @@ def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
 
 
 def _picture(image: Array, title: str) -> Figure:
-    """An image scaled to the page without smoothing, so that its pixels stay visible."""
+    """An image below its title, each pixel a square of as many pixels as the page has room for.
+
+    A scale that is no whole number would draw some rows and columns wider than others; only images that are larger than
+    the page are scaled by one.
+    """
     height, width, _ = image.shape
-    scale = min(8.5 / width, 8.0 / height)
-    figure = Figure((width * scale, height * scale + 0.5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(image, interpolation="nearest")
+    dpi = mpl.rcParams["figure.dpi"]
+    scale = min(PAGE[0] * dpi / width, PAGE[1] * dpi / height)
+    scale = int(scale) if scale >= 1 else scale
+    above = round(0.25 * dpi * (title.count("\n") + 1))  # pixels, for the title
+    across, down = round(scale * width), round(scale * height)
+    figure = Figure((across / dpi, (down + above) / dpi))
+    axes = figure.add_axes((0, 0, 1, down / (down + above)))
+    axes.imshow(image, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     axes.set_title(title, loc="left")
     return figure

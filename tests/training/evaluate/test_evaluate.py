@@ -127,6 +127,8 @@ def test_samples_are_the_same_for_the_same_seed(ready: Ready) -> None:
     assert (a[0] != a[250]).any()  # the second call uses other noise
 
 
+MARGIN = 18
+"""Pixels around a report's picture."""
 REPORTS = {
     "lenet5": {"confusion.png", "mistakes.png", "answers.png"},
     "resnet18": {"confusion.png", "mistakes.png", "answers.png"},
@@ -157,6 +159,13 @@ def test_a_report_has_the_pictures_of_its_task(ready: Ready, tmp_path: Path, nam
         image = tf.io.decode_png(path.read_bytes(), channels=3).numpy()
         assert min(image.shape[:2]) > 200
         assert image.std() > 10  # something is drawn
+    if name == "wgan_gp":
+        sheet = pictures.grid(result.answers["samples"])  # as drawn, but for its scale
+        drawn = tf.io.decode_png((tmp_path / "report" / "samples.png").read_bytes(), channels=3).numpy()
+        scale = int(8.5 * 120 / (2 * sheet.shape[1] + 8))
+        larger = sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+        down, left = len(larger) + MARGIN, MARGIN
+        np.testing.assert_array_equal(drawn[-down:-MARGIN, left : left + larger.shape[1]], larger)
 
 
 @pytest.mark.parametrize(
