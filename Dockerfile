@@ -64,8 +64,8 @@ USER 65532:65532
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=1m --retries=3 CMD ["healthy", "8080", "/healthz"]
 # One process, because it counts the requests of each key. GUNICORN_CMD_ARGS takes more flags.
-ENTRYPOINT ["gunicorn", "--bind=0.0.0.0:8080", "--worker-class=gthread", "--threads=16", "--keep-alive=75", \
-            "--timeout=120", "--graceful-timeout=25", "--worker-tmp-dir=/dev/shm", "--no-control-socket", \
+ENTRYPOINT ["gunicorn", "--bind=0.0.0.0:8080", "--worker-class=ladle.clients.web.worker.Worker", "--threads=16", \
+            "--keep-alive=75", "--timeout=120", "--graceful-timeout=25", "--worker-tmp-dir=/dev/shm", "--no-control-socket", \
             "ladle.clients.web:create_app()"]
 
 

@@ -41,7 +41,8 @@ ORDER = {
         arguments errors""",
     "training.data": "commands pipeline augmentation recognise sets registry to_folder readers fetch dataset errors",
     "clients": "__main__ cli web library drawing transport json_output argument_types near_names wire errors",
-    "clients.web": "__main__ app api verbs uploads service backend catalog distribution repository runs http config",
+    "clients.web": """
+        __main__ app api verbs uploads service backend catalog distribution repository runs http config worker""",
     "clients.library": "async_client client connect inference explained tasks images preprocess results cards",
     "clients.transport": """
         what_answers rest_async rest grpc base open_inference rest_protocol grpc_protocol protocol metadata casting

@@ -27,7 +27,8 @@ EPILOG = """examples:
 
 in production, with gunicorn's own command line; LADLE_GATEWAY_<FIELD> sets each field of ladle.clients.web.Config:
   LADLE_GATEWAY_SERVER=grpc://localhost:8500 LADLE_GATEWAY_REPOSITORY=/models \\
-  gunicorn --bind 0.0.0.0:8080 --worker-class gthread --threads 16 'ladle.clients.web:create_app()'
+  gunicorn --bind 0.0.0.0:8080 --worker-class ladle.clients.web.worker.Worker --threads 16 \\
+    'ladle.clients.web:create_app()'
 Each worker counts rates for itself. Set PROMETHEUS_MULTIPROC_DIR to an empty folder to add up their metrics.
 $LADLE_GATEWAY_SERVER_KEY is the API key of the model server. A slow caller occupies a thread, so on a public network
 put a reverse proxy that buffers requests in front of the gateway, and give --proxies 1.
@@ -122,7 +123,7 @@ def _gunicorn(load: Callable[[], Flask], given: argparse.Namespace) -> None:
             settings: dict[str, Any] = {
                 "bind": f"[{given.host}]:{given.port}" if ":" in given.host else f"{given.host}:{given.port}",
                 "workers": given.workers,
-                "worker_class": "gthread",
+                "worker_class": "ladle.clients.web.worker.Worker",
                 "threads": given.threads,
                 "keepalive": 75,
                 "timeout": 120,

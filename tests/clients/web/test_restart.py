@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -53,7 +55,15 @@ class Gateway:
 COMMANDS = {
     "ladle": lambda port: [sys.executable, "-m", "ladle.clients.web", "--port", port, "--models", "classifier"],
     "gunicorn": lambda port: [
-        *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),
+        *(
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--bind",
+            f"127.0.0.1:{port}",
+            "--worker-class",
+            "ladle.clients.web.worker.Worker",
+        ),
         *("--threads", "16", "ladle.clients.web:create_app()"),
     ],
     "workers": lambda port: [
@@ -87,6 +97,22 @@ def start(tmp_path: Path, tiny: Any) -> Iterator[Callable[[int], list[Gateway]]]
         gateway.process.send_signal(signal.SIGTERM)
     for gateway in running:
         gateway.process.wait(DEADLINE_S)
+
+
+def test_a_caller_who_keeps_a_closed_connection_open_holds_up_nobody(
+    start: Callable[[int], list[Gateway]], tiny: Any
+) -> None:
+    count = 8  # gunicorn alone would wait two seconds for each of them, one after another
+    for gateway in start(tiny.free_port()):
+        port = int(gateway.url.rpartition(":")[2])
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                caller = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+                assert caller.recv(12) == b"HTTP/1.1 200"
+            began = time.monotonic()
+            assert gateway.ask("/healthz")[0] == 200
+            assert time.monotonic() - began < count
 
 
 LIGHT = png(Image.fromarray(np.full((2, 2), 250, np.uint8)))
