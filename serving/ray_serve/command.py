@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from ladle.serving.errors import ServingError
 from ladle.serving.ray_serve import services
 from ladle.serving.ray_serve.application import Settings, check, make
+from ladle.serving.workers.signals import Signals
 
 EXAMPLE = """example:
   ladle serve --on ray model_repository --max-replicas 8 --target-requests 16
@@ -81,14 +81,12 @@ def run(settings: Settings, address: str, host: str, port: int, rest_port: int) 
     import ray
     from ray import serve
 
-    stop = threading.Event()
     ray.init(address=address or None, include_dashboard=False, log_to_driver=True)
     start(host, port, rest_port)
     serve.run(make(settings), name="ladle", route_prefix="/")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    signals = Signals((signal.SIGTERM, signal.SIGINT))
     print(f"serving gRPC on port {port}, REST on port {rest_port}, on Ray Serve", file=sys.stderr, flush=True)
-    stop.wait()
+    signals.wait()
     serve.shutdown()
     ray.shutdown()
 

@@ -32,6 +32,7 @@ from ladle.serving.telemetry.prometheus import requests_by_model
 from ladle.serving.workers.channel import Channel, ChannelClosed
 from ladle.serving.workers.crashes import Crashes
 from ladle.serving.workers.pool import Worker, WorkerPool
+from ladle.serving.workers.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,6 @@ class Supervisor:
         self._crashes = Crashes(self._count)
         self._stop = threading.Event()
         self._cannot_start = threading.Event()
-        self._signals = 0
         self._shared: dict[str, str] = {}  # the environment variable of the folder in which workers share weights
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._workers: dict[int, Worker] = {}  # by slot, those that still load included
@@ -74,24 +74,23 @@ class Supervisor:
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then lets the workers drain. StartError when it cannot start."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        signals = Signals((signal.SIGTERM, signal.SIGINT), self._on_signal)
         ports = self._hold_ports()
         with contextlib.ExitStack() as stack:
             if self._options.share_weights:
                 self._shared = stack.enter_context(shared_weights.folder())
-            self._run(ports)
+            self._run(ports, signals)
         log.info("stopped")
 
-    def _run(self, ports: list[socket.socket]) -> None:
+    def _run(self, ports: list[socket.socket], signals: Signals) -> None:
         keepers = [threading.Thread(target=self._keep, args=(slot,), daemon=True) for slot in range(1, self._count + 1)]
         for keeper in keepers:
             keeper.start()
         for slot in range(1, self._count + 1):
             threading.Thread(target=self._ping, args=(slot,), name="ping", daemon=True).start()
         try:
-            self._start()
-            self._stop.wait()
+            self._start(signals)
+            signals.wait()
             log.info("stopping: %d workers answer the requests in flight", self._pool.size())
         finally:
             self._watcher.stop()
@@ -105,13 +104,13 @@ class Supervisor:
     def _count(self) -> int:
         return int(self._options.workers)
 
-    def _start(self) -> None:
+    def _start(self, signals: Signals) -> None:
         """Loads the models, then opens the ports."""
         self._watcher.start()
         while self._pool.size() < self._count or not assembly.is_loaded(self._options, self._manager, self._watcher):
             if self._cannot_start.is_set():
                 raise StartError("UNKNOWN: a worker process ended while it started; see its messages above")
-            if self._stop.wait(0.005):
+            if signals.wait(0.005):
                 return
         try:
             self._pool.open()
@@ -229,13 +228,11 @@ class Supervisor:
                 process.wait(max(0.0, limit - time.monotonic()))
             process.kill()
 
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self._signals += 1
-        if self._signals > 1:  # exits without waiting for the requests in flight
+    def _on_signal(self, count: int) -> None:
+        if count > 1:  # exits without waiting for the requests in flight
             for process in self._processes.values():
                 process.kill()
             os._exit(1)
-        self._stop.set()
 
     # The view that all workers show
 

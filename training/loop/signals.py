@@ -22,18 +22,18 @@ def stopping() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    requested = threading.Event()
+    requested: list[int] = []  # no Event: where a second signal interrupts its `set`, both wait for one lock for ever
 
     def handle(number: int, frame: FrameType | None) -> None:
         # The first signal must not raise: an exception between two writes to the model's variables would leave a
         # state that no uninterrupted run has.
-        if requested.is_set():
+        if requested:
             raise InterruptedRunError("stopped at once; the same command continues from the last checkpoint")
-        requested.set()
+        requested.append(number)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield requested.is_set
+        yield lambda: bool(requested)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

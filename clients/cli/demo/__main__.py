@@ -12,9 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -210,6 +209,21 @@ def wait_until_served(client: Client, name: str, version: int) -> None:
     raise ChildError(f"version {version} is not served after {READY_SECONDS:.0f} s")
 
 
+def take_interrupts() -> Callable[[float], bool]:
+    """Takes Ctrl-C from now on: a function that waits some seconds and returns whether it has come."""
+    # A list. KeyboardInterrupt is lost where the signal arrives inside a finalizer. A threading.Event waits for ever
+    # where the signal interrupts its `wait`: that holds the lock that `set` needs.
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+
+    def is_interrupted(seconds: float) -> bool:
+        if not heard:
+            time.sleep(seconds)
+        return bool(heard)
+
+    return is_interrupted
+
+
 def run(demo: Demo, once: bool) -> int:
     """The whole demo. Returns the exit code: 0 if every network passed its checks."""
     for folder in (demo.repository, demo.output):
@@ -259,11 +273,9 @@ def run(demo: Demo, once: bool) -> int:
     demo.say(f"{len(answered)} of {len(answered) + len(missing)} networks answered over gRPC and REST")
     demo.say(f"the page: http://localhost:{page_port}/")
     if not once:
-        # A flag, not KeyboardInterrupt: Python drops an exception that a signal raises inside a finalizer.
-        stopped = threading.Event()
-        signal.signal(signal.SIGINT, lambda *_: stopped.set())
+        is_interrupted = take_interrupts()
         print("       Press Ctrl-C to stop everything.", flush=True)
-        while not stopped.wait(POLL_SECONDS):
+        while not is_interrupted(POLL_SECONDS):
             if server.poll() is not None:
                 raise ChildError(f"the server ended; the end of its log:\n{demo.log_tail('server')}")
         demo.say("stopping")
