@@ -238,6 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--baselines", action="store_true", help="measure the baselines that records lack; loads their data sets"
     )
+    parser.add_argument(
+        "--hours", action="store_true", help="say how long the classifiers that were not run would take; builds them"
+    )
     arguments = parser.parse_args(argv)
     try:
         old = json.loads(arguments.records.read_text()) if arguments.records.exists() else []
@@ -248,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             entries = [with_baselines(entry, known) for entry in entries]
         arguments.readme.write_text(with_table(arguments.readme.read_text(), entries))
         arguments.records.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
-        _page(arguments.page, arguments.repository, entries, new, arguments.figures)
+        _page(arguments.page, arguments.repository, entries, new, arguments.figures, arguments.hours)
     except (OSError, ValueError) as error:
         print(f"ladle.training.report.results: {error}", file=sys.stderr)
         return 1
@@ -256,14 +259,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _page(path: Path, repository: Path, entries: list[Record], new: list[Record], figures: Path) -> None:
-    from ladle.training.report import results_page
+def _page(
+    path: Path, repository: Path, entries: list[Record], new: list[Record], figures: Path, with_hours: bool
+) -> None:
+    from ladle.training.report import effort, results_page
 
     networks = results_page.registered()
     usual = {name: str(entry.presets.get("quick", {}).get("data", "")) for name, entry in networks.items()}
     figures.write_text(json.dumps(recorded.chosen(entries, usual), indent=1) + "\n")
     pictures = results_page.write_pictures(repository, new, path.with_suffix(""))
-    path.write_text(results_page.page(entries, networks, pictures), encoding="utf-8")
+    ran = {entry["network"] for entry in entries if entry["preset"] == "full"}
+    hours = effort.hours(entries, [name for name in networks if name not in ran]) if with_hours else {}
+    path.write_text(results_page.page(entries, networks, pictures, hours), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -137,10 +137,16 @@ def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
             shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             flag = name.replace("_", "-")
             words.append(f"--{flag}" if value is True else f"--no-{flag}" if value is False else f"--{flag} {shown}")
-    # What was added after the run, and is on now, was off then.
-    words += [
-        f"--no-{name.replace('_', '-')}" for name, value in base.items() if mine and name not in mine and value is True
-    ]
+    # What was added after the run, and is on now, was off then; of numbers, the network's default is what does nothing.
+    plain = presets.get("", {})
+    for name, value in base.items():
+        if not mine or name in mine:
+            continue
+        flag = name.replace("_", "-")
+        if value is True:
+            words.append(f"--no-{flag}")
+        elif name in plain and isinstance(value, int | float) and value != plain[name]:
+            words.append(f"--{flag} {plain[name]}")
     return " ".join(words)
 
 
@@ -150,8 +156,17 @@ def _initial(source: str) -> str:
     return shlex.quote(f"model_repository/{name}/{version}" if version else name)
 
 
-def page(entries: Sequence[Record], networks: Mapping[str, Entry], pictures: Mapping[str, str]) -> str:
-    """The whole page. `pictures` has paths by network, relative to the page."""
+def page(
+    entries: Sequence[Record],
+    networks: Mapping[str, Entry],
+    pictures: Mapping[str, str],
+    hours: Mapping[str, float] | None = None,
+) -> str:
+    """The whole page.
+
+    pictures  paths by network, relative to the page
+    hours     what the preset `full` would take, by network, of those that were not run
+    """
     presets = {entry["preset"] for entry in entries}
     by_preset = [entry for preset in presets for entry in newest(e for e in entries if e["preset"] == preset)]
     last = newest(entry for entry in entries if not own(entry))
@@ -161,7 +176,7 @@ def page(entries: Sequence[Record], networks: Mapping[str, Entry], pictures: Map
         "## Networks\n\n" + _table(entries),
         "## Checks\n\nOf the runs with `--preset quick`, if the statement names no other.\n\n"
         + _checks(claims.check(statements, by_preset)),
-        "## Published results\n\nWhat the preset `full` aims for, with its source.\n\n" + _published(entries, networks),
+        PUBLISHED + _published(entries, networks, hours or {}),
         "## Runs\n\n" + "\n".join(_run(entry, networks, pictures if entry in last else {}) for entry in entries),
     ]
     return "\n".join(parts)
@@ -197,7 +212,7 @@ def _cells(entry: Record) -> tuple[str, ...]:
         f"{entry['parameters']:,}" if entry.get("parameters") else "?",
         str(entry["epochs"]),
         f"{minutes}:{seconds:02d}",
-        shown(entry["metrics"], entry.get("folds")),
+        _headline(entry),
         "—" if entry["parity"] is None else f"{entry['parity']:.0e}",
         _size(entry.get("saved_bytes")),
         _size(entry["onnx_bytes"]),
@@ -214,18 +229,26 @@ def _checks(made: Iterable[claims.Checked]) -> str:
     return _rows(("statement", "measured", ""), rows)
 
 
-def _published(entries: Iterable[Record], networks: Mapping[str, Entry]) -> str:
+def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: Mapping[str, float]) -> str:
     full = {entry["network"]: entry for entry in entries if entry["preset"] == "full"}
     rows = []
     for name, network in networks.items():
-        here = (
-            f"{shown(full[name]['metrics'], full[name].get('folds'))} on {full[name]['data']}"
-            if name in full
-            else "not run"
-        )
+        needed = f": about {hours[name]:.0f} hours on two cores" if name in hours else ""
+        here = _here(full[name], network) if name in full else f"not run{needed}"
         aim = network.aim or "nothing published for this network on this data"
         rows.append((f"`{name}`", network.full_data, aim, f"`ladle train {name} --preset full`", here))
     return _rows(("network", "data", "published", "command", "here"), rows)
+
+
+def _here(entry: Record, network: Entry) -> str:
+    """The headline, the data, and how many of the preset's epochs were trained if they were fewer."""
+    epochs = network.presets.get("full", {}).get("epochs", 0)
+    fewer = f", {entry['epochs']} of {epochs} epochs" if entry["epochs"] < epochs else ""
+    return f"{_headline(entry)} on {data(entry)}{fewer}"
+
+
+def _headline(entry: Record) -> str:
+    return shown(entry["metrics"], entry.get("folds")) or "nothing to measure"
 
 
 def _anchor(entry: Record) -> str:
@@ -278,6 +301,12 @@ def _caption(entry: Record) -> str:
     return CAPTIONS.get(entry.get("task", ""), "metrics by epoch")
 
 
+PUBLISHED = """## Published results
+
+What the preset `full` aims for, with its source. The hours of those that were not run follow from their
+multiplications, at the rate of the longest run on two cores.
+
+"""
 LATENT = (
     "left, codes drawn at random and decoded; right, a walk between the codes of four images; look for garments that "
     "are none: there the latent space has holes"

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from ladle import models
 from ladle.training import data
 from ladle.training.data import OWN
-from ladle.training.report import recorded, results, results_page
+from ladle.training.report import effort, recorded, results, results_page
 from ladle.training.report.claims import check
 from ladle.training.report.results_page import Entry
 
@@ -201,6 +202,8 @@ def test_the_command_has_the_preset_and_what_differs_from_it() -> None:
     )
     added = {"quick": {**presets["quick"], "batch_norm": True, "crop": 0}}
     assert results_page.command(entry, added).endswith(" --augment --no-batch-norm"), "it came after the run"
+    averaged = {"quick": {**presets["quick"], "averaging": 0.9}, "": {"averaging": 0.0}}
+    assert results_page.command(entry, averaged).endswith(" --augment --averaging 0.0"), "it came after the run, too"
     bare = record("lenet5", preset=None, config=None)
     assert results_page.command(bare, presets) == "ladle train lenet5 --preset none"
 
@@ -209,6 +212,40 @@ def test_a_run_without_a_preset_names_what_differs_from_the_network_itself() -> 
     known = results_page.registered()["transfer"].presets
     entry = {"network": "transfer", "preset": None, "config": {**known[""], "train_limit": 5000, "size": 64}}
     assert results_page.command(entry, known) == "ladle train transfer --preset none --train-limit 5000 --size 64"
+
+
+def test_multiplications_are_counted_at_every_pixel_of_a_convolution() -> None:
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3, 2), layers.Flatten(), layers.Dense(5)])
+    assert effort.multiplications(model) == 3 * 3 * (3 * 3 * 2 * 4) + 3 * 3 * 4 * 5
+
+
+def test_the_hours_of_a_recipe_follow_from_the_longest_run_on_the_whole_machine() -> None:
+    ran = {
+        "data": "fashion_mnist",
+        "config": {"data": "fashion_mnist"},
+        "splits": {"train": 55_000},
+        "machine": "2 x AMD EPYC",
+    }
+    longest = record("mlp", **ran, epochs=10, seconds=3600)
+    others = [
+        record("mlp", **ran, epochs=10, seconds=60),
+        record("mlp", **{**ran, "machine": "2 x AMD EPYC, 1 of them used"}, epochs=10, seconds=9000),
+        record("mlp", **ran, epochs=10, seconds=9000, source=f"{OWN}scans"),
+    ]
+    epochs = models.get("mlp").presets["full"]["epochs"]
+    found = effort.hours([longest, *others], ["mlp", "vae", "transfer"])
+    assert found == {"mlp": pytest.approx(epochs / 10)}, "the others are no classifiers that train from the start"
+    page = results_page.page([], results_page.registered(), {}, found)
+    assert f"| not run: about {epochs / 10:.0f} hours on two cores |" in page
+    assert effort.hours(others[1:], ["mlp"]) == {}
+
+
+def test_the_published_results_say_how_many_epochs_were_trained() -> None:
+    known = results_page.registered()
+    full = known["lenet5"].presets["full"]["epochs"]
+    entry = record("lenet5", preset="full", epochs=3, config=None, metrics={"accuracy": 0.5})
+    assert f"| accuracy 0.5 on fashion_mnist, 3 of {full} epochs |" in results_page.page([entry], known, {})
 
 
 def test_runs_on_two_folders_of_the_user_are_two_rows() -> None:
