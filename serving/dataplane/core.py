@@ -189,7 +189,8 @@ class Core:
             # Requests that lack inputs with defaults are completed each time, and so are not cached.
             if shape_key is not None and len(inputs) == len(signature.inputs):
                 if servable.latencies[signature.name].by_shape:
-                    call = call._replace(summary=summarize(servable, call, inputs))
+                    ready = servable.prepare(signature.name, inputs, call.outputs)
+                    call = call._replace(summary=summarize(servable, call, inputs), ready=ready)
                 servable.cache_call(shape_key, call)
             complete = matching.complete(signature, inputs)
         run = self._scheduler.run(servable, call, complete, deadline, observation)

@@ -17,7 +17,7 @@ from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.runtime.stopping import Stop
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import size_of
-from ladle.serving.servables.servable import Servable
+from ladle.serving.servables.servable import Ready, Servable
 from ladle.serving.telemetry.metrics import Metrics
 from ladle.serving.telemetry.observation import Observation
 
@@ -48,12 +48,14 @@ class Call(NamedTuple):
     """What a request runs: a signature, its outputs by alias, and the API that asked (for the metrics).
 
     summary  of the inputs, when every request with this call has inputs of the same shapes; None otherwise
+    ready    runs them, where that saves time
     """
 
     signature: str
     outputs: tuple[str, ...]
     api: str
     summary: InputSummary | None = None
+    ready: Ready | None = None
 
 
 def summarize(servable: Servable, call: Call, inputs: Tensors) -> InputSummary:

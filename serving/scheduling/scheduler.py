@@ -131,7 +131,7 @@ class Scheduler:
         outputs: Outputs | None = None
         try:
             if batching is None:
-                outputs = servable.run(call.signature, inputs, call.outputs, size)
+                outputs = servable.run(call.signature, inputs, call.outputs, size, call.ready)
             else:
                 outputs = run_merged(servable, call, batching, [inputs], [rows])[0]
             return outputs

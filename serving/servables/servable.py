@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import FailedPrecondition
@@ -18,6 +19,17 @@ from ladle.serving.telemetry.usage import Usage
 _TIMED_EVERY = 16  # runs: reading a thread's clock twice costs a small model a measurable part of its time
 _MAX_CALLS = 1024
 _SHAPE = operator.attrgetter("shape")
+
+
+class Ready(NamedTuple):
+    """A run of inputs whose names, dtypes and shapes are known.
+
+    form  as native_calls notes it
+    run   the outputs by alias
+    """
+
+    form: int
+    run: Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
 class Engine(Protocol):
@@ -93,11 +105,17 @@ class Servable:
         return ", ".join([first, *(f"{name} (for {', '.join(by_engine[name])})" for name in others)])
 
     def run(
-        self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str], size: int | None = None
+        self,
+        signature: str,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        size: int | None = None,
+        ready: Ready | None = None,
     ) -> dict[str, Array]:
         """Run a signature and return the named outputs by alias. Names and dtypes must have been checked.
 
-        size  of the inputs, as the signature's Latency counts it, if the caller knows it
+        size   of the inputs, as the signature's Latency counts it, if the caller knows it
+        ready  what `prepare` returned for inputs like these, if the caller has it
 
         FailedPrecondition when no engine can run the signature, InvalidArgument for inputs whose shapes have crashed
         the server twice, and what the engine raises.
@@ -114,11 +132,11 @@ class Servable:
             )
         latency = self.latencies[signature]
         size = latency.size_of(inputs) if size is None else size
+        form, run = ready or (self._form(signature, inputs, size), partial(engine.run, signature, outputs=outputs))
         # The call is noted in memory that outlives the process (runtime/native_calls.py), in place: every request
-        # comes along here. A hash of numbers is the same in every process.
+        # comes along here.
         noted = native_calls
         words, free = noted.words, noted.free
-        form = hash((self._forms[signature], size, *map(_SHAPE, inputs.values())))
         if words[0] != noted.generation:
             noted.refresh()
         is_suspect = form in noted.watched and noted.admit(form)
@@ -127,13 +145,13 @@ class Servable:
         try:
             # An answer without rows takes next to nothing and says nothing about the time of a run.
             if not size and not all(array.size for array in inputs.values()):
-                return engine.run(signature, inputs, outputs)
+                return run(inputs)
             self._runs += 1
             if self._runs % _TIMED_EVERY and size.bit_length() in latency.seconds:
-                return engine.run(signature, inputs, outputs)
+                return run(inputs)
             clock = engine.clock(signature)
             start = clock()
-            answer = engine.run(signature, inputs, outputs)
+            answer = run(inputs)
             latency.record(size, clock() - start)
             return answer
         finally:
@@ -141,6 +159,18 @@ class Servable:
             free.append(slot)
             if is_suspect:
                 noted.prove(form)
+
+    def prepare(self, signature: str, inputs: Mapping[str, Array], outputs: tuple[str, ...]) -> Ready | None:
+        """What `run` does with inputs of exactly these names, dtypes and shapes; None where that saves nothing."""
+        make = getattr(self.engines.get(signature), "prepare", None)
+        run = make(signature, inputs, outputs) if make is not None else None
+        if run is None:
+            return None
+        return Ready(self._form(signature, inputs, self.latencies[signature].size_of(inputs)), run)
+
+    def _form(self, signature: str, inputs: Mapping[str, Array], size: int) -> int:
+        """The form of a call, as native_calls notes it. A hash of numbers is the same in every process."""
+        return hash((self._forms[signature], size, *map(_SHAPE, inputs.values())))
 
     def cache_call(self, shape_key: Hashable, call: Any) -> None:
         """Keep a checked call in `calls`. The call must not refer to this servable: it would keep it in memory."""

@@ -98,12 +98,7 @@ class OnnxEngine:
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
         names = outputs if type(outputs) is tuple else tuple(outputs)
-        chosen = plan.chosen.get(names)
-        if chosen is None:
-            if len(plan.chosen) >= _MAX_CHOSEN:
-                plan.chosen.clear()
-            chosen = plan.chosen[names] = _choose(plan, names)
-        from_graph, after = chosen
+        from_graph, after = _chosen(plan, names)
         if plan.images is not None and plan.images.decoding is not None and from_graph:
             encoded = inputs[plan.images.reads[0]]
             if encoded.ndim == 1:
@@ -138,6 +133,34 @@ class OnnxEngine:
         for step in after:
             step.run(tensors)
         return {name: tensors[name] for name in names}
+
+    def prepare(
+        self, signature: str, inputs: Mapping[str, Array], outputs: tuple[str, ...]
+    ) -> Callable[[Mapping[str, Array]], dict[str, Array]] | None:
+        """`run` for small inputs of exactly these names, dtypes and shapes, without what these decide.
+
+        None for those that steps change before the graph, and for those that are checked before each run.
+        """
+        plan = self.plans[signature]
+        graph = plan.graph
+        from_graph, after = _chosen(plan, outputs)
+        sizes = [array.size for array in inputs.values()]
+        if plan.before or not from_graph or graph.smallest or 0 in sizes or set(inputs) != set(plan.feeds):
+            return None
+        elements, running = graph.count(sizes), stopping.running
+
+        def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+            if elements > graph.memory.free_elements or running.stop is not None:
+                return self.run(signature, inputs, outputs)
+            try:
+                tensors = dict(zip(from_graph, graph.call(from_graph, inputs, None), strict=True))
+                for step in after:
+                    step.run(tensors)
+            except Exception:  # the long way says what is wrong
+                return self.run(signature, inputs, outputs)
+            return {name: tensors[name] for name in outputs}
+
+        return run
 
     def _run_parts(
         self, signature: str, inputs: Mapping[str, Array], names: tuple[str, ...], count: int
@@ -326,6 +349,16 @@ def _without_empty(plan: Plan) -> Plan:
                 )
 
     return dataclasses.replace(plan, before=(*plan.before, Step("check_elements", plan.feeds, (), check)))
+
+
+def _chosen(plan: Plan, names: tuple[str, ...]) -> tuple[list[str], list[Step]]:
+    """`_choose`, kept for the next request."""
+    chosen = plan.chosen.get(names)
+    if chosen is None:
+        if len(plan.chosen) >= _MAX_CHOSEN:
+            plan.chosen.clear()
+        chosen = plan.chosen[names] = _choose(plan, names)
+    return chosen
 
 
 def _choose(plan: Plan, names: tuple[str, ...]) -> tuple[list[str], list[Step]]:

@@ -37,6 +37,34 @@ def test_only_the_requested_outputs_are_computed(tiny: Any, tmp_path: Path) -> N
     assert (from_graph, [step.op for step in after]) == (["class_id"], ["lookup_label"])
 
 
+def test_a_prepared_run_answers_as_any_other(tiny: Any, tmp_path: Path) -> None:
+    engine = load(tiny.image_classifier().write(tmp_path))
+    pictures = np.random.default_rng(3).random((2, 1, 2, 2, 1), np.float32)
+    for names in (("label",), ("probabilities", "class_id")):
+        run = engine.prepare("serving_default", {"image": pictures[0]}, names)
+        assert run is not None
+        for picture in pictures:
+            found, expected = run({"image": picture}), engine.run("serving_default", {"image": picture}, names)
+            assert list(found) == list(expected)
+            assert all(np.array_equal(found[name], expected[name]) for name in names)
+
+
+def test_a_prepared_run_is_refused_in_the_same_words(tiny: Any, tmp_path: Path) -> None:
+    engine = load(tiny.image_classifier().write(tmp_path))
+    run = engine.prepare("serving_default", {"image": np.ones((1, 2, 2, 1), np.float32)}, ("label",))
+    assert run is not None
+    with pytest.raises(InvalidArgument, match=r"image.* \[1, 2, 3, 1\]"):
+        run({"image": np.ones((1, 2, 3, 1), np.float32)})
+
+
+def test_what_is_looked_at_before_each_run_is_not_prepared(tiny: Any, tmp_path: Path) -> None:
+    folder = tiny.image_classifier().write(tmp_path)
+    image = {"image": np.ones((1, 2, 2, 1), np.float32)}
+    assert load(folder).prepare("serving_default", {"image": image["image"][:0]}, ("label",)) is None
+    change_card(folder, lambda card: card["onnx"]["model.onnx"].update(finite=True))
+    assert load(folder).prepare("serving_default", image, ("label",)) is None
+
+
 def test_a_graph_with_a_loop_is_never_quick(tiny: Any, tmp_path: Path) -> None:
     for name, model, is_quick in (("loop", tiny.looping(), False), ("plain", tiny.half_plus(2), True)):
         latency = load(model.write(tmp_path / name)).latency("serving_default")
