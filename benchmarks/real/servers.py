@@ -142,7 +142,7 @@ def _start(
 
     try:
         child = stack.enter_context(Child(launch.command, folder / f"{name}.log", launch.env, launch.cwd))
-        child.wait_until(answers, 60.0)
+        child.wait_until(answers, 120.0)
     except StartError as error:
         failures[name] = str(error)[-200:]
     else:

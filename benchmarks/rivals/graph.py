@@ -60,7 +60,7 @@ class Graph:
         if DECODE == "seed":
             given = orjson.loads(body)
             noise = np.random.default_rng(given["seed"]).standard_normal((given["n"], self.shape[1]), np.float32)
-            return next(iter(self.run(noise).values())).tobytes()
+            return self.run(noise)["images"].tobytes()
         if DECODE == "jpeg":
             return orjson.dumps(self.predictions(self.pictures([body])))
         if DECODE == "raw":
@@ -107,5 +107,5 @@ class Graph:
         picture = np.asarray(Image.open(io.BytesIO(body)).convert("L"), np.float32) / np.float32(255)
         outputs = self.run(picture[np.newaxis, ..., np.newaxis])
         file = io.BytesIO()
-        Image.fromarray(outputs["mask"][0].astype(np.uint8)).save(file, "PNG")
+        Image.fromarray(outputs["class_map"][0].astype(np.uint8)).save(file, "PNG")
         return file.getvalue()
