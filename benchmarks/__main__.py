@@ -63,15 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, TypeError, KeyError) as error:
         return _fail(f"{file}: {error}; measure everything, or give another --output")
     results = results or Results(machine.describe())
-    try:
-        if options.only:
-            _measure(options, results)
-    except (load.LoadError, StartError, payloads.WrongAnswerError) as error:
-        return _fail(str(error))
-    except subprocess.CalledProcessError as error:
-        return _fail(f"{' '.join(map(str, error.cmd))}: {str(error.stderr or error).strip()[-500:]}")
+    failed = _measure(options, results)
     print(report.markdown(results))
-    return 0
+    return _fail(f"not measured: {', '.join(failed)}") if failed else 0
 
 
 def _before(file: Path | None) -> Results | None:
@@ -86,18 +80,35 @@ def _write(results: Results, output: Path) -> None:
     (output / "benchmarks.md").write_text(report.markdown(results))
 
 
-def _measure(options: argparse.Namespace, results: Results) -> None:
-    """Measure the chosen sections into `results`. Files are written after each: a run that ends early keeps them."""
+def _measure(options: argparse.Namespace, results: Results) -> list[str]:
+    """Measure the chosen sections into `results`; those that failed, which stay as they were.
+
+    Files are written after each section, so that a run that ends early keeps what it has.
+    """
+    failed = []
     with tempfile.TemporaryDirectory() as scratch:
         run = _Run(options, Path(scratch))
-        for name in SECTIONS:
-            if name in options.only:
-                _log(name)
-                results.machine = results.machines[name] = machine.describe()
-                for field, value in getattr(run, name)().items():
-                    setattr(results, field, value)
-                if options.output is not None:
-                    _write(results, options.output)
+        for name in [name for name in SECTIONS if name in options.only]:
+            _log(name)
+            here = machine.describe()
+            try:
+                found = getattr(run, name)()
+            except (load.LoadError, StartError, payloads.WrongAnswerError) as error:
+                _log(f"  {error}")
+                failed.append(name)
+                continue
+            except subprocess.CalledProcessError as error:
+                _log(f"  {' '.join(map(str, error.cmd))}: {str(error.stderr or error).strip()[-500:]}")
+                failed.append(name)
+                continue
+            results.machine = results.machines[name] = here
+            for field, value in found.items():
+                setattr(results, field, value)
+            if options.output is not None:
+                _write(results, options.output)
+    if not options.only and options.output is not None:
+        _write(results, options.output)
+    return failed
 
 
 class _Run:
