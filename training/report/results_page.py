@@ -241,8 +241,9 @@ def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: 
 
 
 def _here(entry: Record, network: Entry) -> str:
-    """The headline, the data, and how many of the preset's epochs were trained if they were fewer."""
-    epochs = network.presets.get("full", {}).get("epochs", 0)
+    """The headline, the data, and how many of the preset's epochs were trained, if fewer were asked for."""
+    preset = network.presets.get("full", {})
+    epochs = 0 if preset.get("patience") else preset.get("epochs", 0)  # with patience, fewer are the preset's own
     fewer = f", {entry['epochs']} of {epochs} epochs" if entry["epochs"] < epochs else ""
     return f"{_headline(entry)} on {data(entry)}{fewer}"
 
