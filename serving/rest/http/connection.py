@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import httptools
 
@@ -22,10 +22,21 @@ from ladle.serving.runtime.turns import TURN_S, Turns
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")  # RFC 9112 §3.2
 _MAX_HEADERS = 128
 _MAX_CHUNK_OVERHEAD = 2**24  # bytes of chunk sizes and extensions in one request
+_MAX_KEPT_HEADS, _MAX_KEPT_HEAD = 512, 2**10
+_SPECIAL = {b"expect", b"upgrade", b"transfer-encoding", b"trailer"}
 _PART_BYTES = 2**12  # parsed at once, of input with lines beyond them
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_S = 2.0  # after refusing a client, its input is drained this long, so that it can read the answer
 _DRAIN_IDLE_S = 0.25  # while the server drains, a connection that has been idle this long is closed
+
+
+class Head(NamedTuple):
+    """The head of a request that has nothing special: HTTP/1.1, with a length, and without Expect, Upgrade or close."""
+
+    method: str
+    path: bytes
+    headers: dict[bytes, bytes]
+    length: int
 
 
 class ServerState:
@@ -37,9 +48,11 @@ class ServerState:
     date            of this second, as HTTP writes it
     is_draining     the server stops, and connections close after their answers
     turns           connections that have sent more than fits a turn of the event loop
+    heads           heads that were parsed before, by their bytes: clients repeat them from request to request
     """
 
     def __init__(self, application: Application, limits: Limits, headers: bytes) -> None:
+        self.heads: dict[bytes, Head] = {}
         self.application = application
         self.limits = limits
         self.headers = headers
@@ -69,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._is_write_blocked = False  # the client does not read its answers
         self._is_read_paused = False
         self._unparsed = b""  # reading is paused while there is any
+        self._chunk = b""  # in which the present request began, if its head may be kept
         self._turn_ends = 0.0
         self._arrivals: Any = None
         self._arrived = 0.0  # when what is parsed now had arrived
@@ -152,7 +166,14 @@ class Connection(asyncio.Protocol):
                 return
 
     def _parse(self, data: bytes) -> None:
+        self._chunk = b""
         if not self._is_reading:
+            end = data.find(b"\r\n\r\n", 0, _MAX_KEPT_HEAD) + 4
+            head = self._server.heads.get(data[:end]) if end > 4 else None
+            if head is not None and len(data) - end == head.length:
+                self._take(head, data[end:])
+                return
+            self._chunk = data if end > 4 else b""
             self._is_reading, self._in_head, self._since = True, True, time.monotonic()
             if b" RTSP/" in data[: data.find(b"\n") + 1]:  # llhttp parses it, too, and does not tell
                 self._refuse(400, "this is not HTTP/1.1")
@@ -165,6 +186,7 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as upgrade:
                 if self._is_refused:
                     return
+                self._chunk = b""
                 data = self._remove_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
                 self._refuse(400, "this is not HTTP/1.1")
@@ -175,6 +197,26 @@ class Connection(asyncio.Protocol):
             overhead = self._wire_bytes - self._size  # head, chunk sizes and extensions, trailers
             if overhead > 2 * self._limits.header_bytes + min(8 * self._size, _MAX_CHUNK_OVERHEAD):
                 self._refuse(413, "the request's body comes in too small chunks")
+
+    def _take(self, head: Head, body: bytes) -> None:
+        """Takes a whole request whose head was parsed before. The parser stays where it is: between two requests."""
+        self._path, self._headers, self._is_http_1_0 = head.path, head.headers, False
+        self._size, self._length = 0, head.length
+        if body:
+            self.on_body(body)
+        if not self._is_refused:
+            self._complete(head.method, True)
+
+    def _keep_head(self, method: str) -> None:
+        """Keeps the head of the present request, if it came in one chunk with its body and has nothing special."""
+        chunk, self._chunk = self._chunk, b""
+        end = chunk.find(b"\r\n\r\n") + 4
+        headers, heads = self._headers, self._server.heads
+        is_whole = b"content-length" in headers and len(chunk) - end == self._length == self._size
+        if is_whole and not _SPECIAL.intersection(headers):
+            if len(heads) >= _MAX_KEPT_HEADS:
+                heads.clear()
+            heads[chunk[:end]] = Head(method, self._path, headers, self._length)
 
     def _remove_upgrade(self) -> bytes:
         """The head of a request for another protocol, without its Upgrade. CONNECT stays as it is, and is refused.
@@ -277,15 +319,20 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._is_refused or self._parser.should_upgrade():
             return
+        method, keep_alive = self._parser.get_method().decode(), self._parser.should_keep_alive()
+        if self._chunk and keep_alive and not self._is_http_1_0:
+            self._keep_head(method)
+        self._complete(method, keep_alive and not self._is_http_1_0)
+
+    def _complete(self, method: str, keep_alive: bool) -> None:
+        """Starts the present request, which has arrived, or queues it."""
         now = time.monotonic()
         body = self._body if self._body_parts is None else bytes(self._body_parts)
-        method = self._parser.get_method().decode()
         path = self._path if self._path.startswith(b"/") else origin_form(self._path)
         # What waits for the answers before it on its connection is not late because of the server.
         is_first = not (self._is_running or self._queue or self._has_had_turn)
         unread_s = now - max(self._arrived, self._resumed_at) if is_first else 0.0
         request = Request(method, path, self._headers, body, self._arrived, unread_s)
-        keep_alive = self._parser.should_keep_alive() and not self._is_http_1_0
         self._is_reading, self._wire_bytes, self._since = False, 0, now
         self._unanswered_bytes += self._arriving_bytes
         self._body, self._body_parts, self._arriving_bytes = b"", None, 0

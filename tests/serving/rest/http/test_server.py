@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ladle.serving.rest.http.connection import _LINGER_S
+from ladle.serving.rest.http.connection import _LINGER_S, _MAX_KEPT_HEADS
 from ladle.serving.rest.http.messages import Answer, Limits, Request
 from ladle.serving.rest.http.server import HttpServer
 from ladle.serving.runtime.listening import listen
@@ -129,6 +129,66 @@ def test_a_request_may_come_in_any_pieces(start: Any) -> None:
     assert headers["content-type"] == "application/json"
     assert headers["date"].endswith("GMT")
     assert "connection" not in headers
+
+
+def test_a_head_that_was_parsed_before_says_the_same_again(start: Any) -> None:
+    server = start()
+    head = POST + b"Content-Length: 2\r\n\r\n"
+    client, other = Client(server), Client(server)
+    for body in (b"ab", b"\r\n", b"cd"):
+        for each in (client, other):
+            each.send(head + body)
+            assert json.loads(each.read()[2]) == {"method": "POST", "path": "/echo", "body": body.decode()}
+    assert list(server.http.state.heads) == [head]
+    client.send((head + b"ef") * 2)  # several in one piece, and one in two, go through the parser
+    assert [json.loads(client.read()[2])["body"] for _ in range(2)] == ["ef", "ef"]
+    client.send(head + b"g")
+    client.send(b"h")
+    assert json.loads(client.read()[2])["body"] == "gh"
+    client.send(b"GET /get HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert json.loads(client.read("GET")[2]) == {"method": "GET", "path": "/get", "body": ""}
+    assert server.http.state.buffered_bytes == 0
+    client.send(head + b"i")
+    assert client.read()[0] == 408
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Connection: close", b"Expect: 100-continue", b"Upgrade: h2c\r\nConnection: Upgrade", b"X-Long: " + b"x" * 1024],
+    ids=["close", "expect", "upgrade", "long"],
+)
+def test_a_head_with_something_special_is_parsed_each_time(start: Any, line: bytes) -> None:
+    server = start()
+    for _ in range(2):
+        client = Client(server)
+        client.send(POST + line + b"\r\nContent-Length: 2\r\n\r\nab")
+        status, _, content = client.read()
+        while status == 100:
+            status, _, content = client.read()
+        assert json.loads(content)["body"] == "ab"
+    assert not server.http.state.heads
+
+
+def test_a_head_is_kept_only_with_the_room_that_its_body_had(start: Any) -> None:
+    server = start(Limits(body_bytes=10_000, buffered_bytes=15_000, read_timeout_s=5))
+    first, second, third = (Client(server) for _ in range(3))
+    head = b"POST /wait/1 HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n"
+    first.send(head + b"x" * 9000)
+    assert first.read()[0] == 200
+    first.send(head + b"x" * 9000)
+    second.send(head + b"x" * 9000)
+    assert sorted((first.read()[0], second.read()[0])) == [200, 503]
+    third.send(head + b"x" * 9000)
+    assert third.read()[0] == 200
+
+
+def test_the_heads_that_are_kept_are_bounded(start: Any) -> None:
+    server = start()
+    client = Client(server)
+    for number in range(_MAX_KEPT_HEADS + 2):
+        client.send(POST + b"X: %d\r\nContent-Length: 0\r\n\r\n" % number)
+        assert client.read()[0] == 200
+    assert 0 < len(server.http.state.heads) <= _MAX_KEPT_HEADS
 
 
 def test_chunks_are_joined_and_trailers_are_dropped(start: Any) -> None:
