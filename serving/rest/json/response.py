@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import orjson
@@ -18,6 +20,8 @@ from ladle.serving.scheduling.batch import RowView
 from ladle.serving.servables.saved_model import type_name
 
 _WRITABLE_DTYPES = {np.dtype(name) for name in ("<f4", "<f8", "<i8", "<i4", "<i2", "i1", "u1", "<u4", "<u8", "?", "O")}
+Layout = tuple[bytes, Sequence[Callable[[Array], bytes] | None]]
+"""The answer with a `%b` for the values of each output, and what writes them; None: float32 numbers."""
 _FEW = 16  # elements; up to here orjson writes a Python list sooner than it sets up NumPy's
 _UNESCAPED = bytes(code for code in range(32, 127) if code not in b'"\\')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -33,6 +37,13 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
         texts = _merged_texts(outputs)
         if texts is not None:
             return b'{"predictions": [%b]}\n' % texts[outputs.at]
+    elif is_row:
+        layout = _layout(tuple([(name, array.dtype, array.shape) for name, array in outputs.items()]))
+        if layout is not None:
+            template, writers = layout
+            pairs = list(zip(writers, outputs.values(), strict=True))
+            floats = iter(numbers.write_flat([array for write, array in pairs if write is None]))
+            return template % tuple([next(floats) if write is None else write(array) for write, array in pairs])
     _check_dtypes(outputs)
     rows = _count_rows(outputs) if is_row else 0
     if len(outputs) == 1:
@@ -46,6 +57,39 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
         members = [_key(name) + text[1:-1] for name, text in zip(outputs, texts, strict=True)]
         return b'{"predictions": [{%b}]}\n' % b", ".join(members)
     return b'{"predictions": [%b]}\n' % b", ".join(_objects(outputs, texts))
+
+
+@lru_cache(maxsize=1024)
+def _layout(outputs: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> Layout | None:
+    """How one row of few values is written; None for other answers. Most requests have one row."""
+    members: list[tuple[str, bytes]] = []
+    writers: list[Callable[[Array], bytes] | None] = []
+    for name, dtype, shape in outputs:
+        inner = shape[1:]
+        if shape[:1] != (1,) or len(inner) > 1 or dtype not in _WRITABLE_DTYPES:
+            return None
+        if dtype.char == "f" and 0 < math.prod(inner) <= numbers.FEW:
+            writers.append(None)
+        elif dtype.kind in "iu" and not inner:
+            writers.append(_integer)
+        elif dtype.kind == "O" and not inner:
+            writers.append(partial(_string, name))
+        else:
+            return None
+        members.append((name, b"[%b]" if inner else b"%b"))
+    if len(members) == 1:
+        row = members[0][1]
+    else:
+        row = b"{%b}" % b", ".join([_key(name).replace(b"%", b"%%") + value for name, value in members])
+    return b'{"predictions": [%b]}\n' % row, writers
+
+
+def _integer(array: Array) -> bytes:
+    return b"%d" % array.item()
+
+
+def _string(name: str, array: Array) -> bytes:
+    return _strings(name, array)[0]
 
 
 def _merged_texts(outputs: RowView) -> Sequence[bytes] | None:

@@ -57,7 +57,7 @@ def check(array: np.ndarray) -> None:  # type: ignore[type-arg]
 
 def test_the_numbers_of_the_contract() -> None:
     numbers = np.array(list(GOLDEN) * 3, np.float32)
-    assert len(numbers) > json_numbers._FEW  # by NumPy, and below one by one
+    assert len(numbers) > json_numbers.FEW  # by NumPy, and below one by one
     assert write(numbers).decode() == f"[{','.join([*GOLDEN.values()] * 3)}]"
     for number, text in zip(numbers, GOLDEN.values(), strict=False):
         assert write(number[None]).decode() == f"[{text}]"

@@ -17,7 +17,7 @@ from ladle.serving.rest.json.response import write_classes, write_predict, write
 from ladle.serving.scheduling.batch import split
 
 DTYPES = ["f4", "f8", "i1", "u1", "i2", "i4", "u4", "i8", "u8", "longlong", "?"]
-SHAPES = [(), (3,), (2, 3), (1, 2, 2), (0,), (0, 2)]
+SHAPES = [(), (1,), (3,), (1, 3), (1, 40), (2, 3), (1, 2, 2), (0,), (0, 2)]
 
 
 def array(dtype: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
