@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ladle.clients.wire.varints import varint
 from ladle.serving.scheduling.batch import RowView
 
 _OUTPUTS_TAG = b"\x0a"  # PredictResponse.outputs, a map; the keys of its entries have the same tag
+_MAX_KEPT_BYTES = 256  # of a string whose entry is kept
 _VALUE_TAG = b"\x12"  # the TensorProto of an entry
 
 
@@ -31,6 +32,9 @@ def encode_response(model: str, version: int, signature: str, outputs: Mapping[s
             outputs.cache["messages"] = _encode_rows(outputs.whole, content)
         messages: list[bytes] = outputs.cache["messages"]
         return messages[outputs.at] + tail
+    layout = _layout(tuple([(alias, array.dtype, array.shape) for alias, array in outputs.items()]), content)
+    if layout is not None:
+        return b"".join([write(array) for write, array in zip(layout, outputs.values(), strict=True)]) + tail
     parts: list[bytes] = []
     others: dict[str, Array] = {}
     for alias, array in outputs.items():
@@ -45,13 +49,58 @@ def encode_response(model: str, version: int, signature: str, outputs: Mapping[s
     return b"".join(parts)
 
 
+@lru_cache(maxsize=1024)
+def _layout(
+    outputs: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...], content: bool
+) -> list[Callable[[Array], bytes]] | None:
+    """What writes each output's entry; None unless each is raw or one value. Most requests have one row."""
+    writers: list[Callable[[Array], bytes]] = []
+    for alias, dtype, shape in outputs:
+        prefix = _raw_prefix(alias, dtype, shape, content)
+        if prefix is not None:
+            writers.append(partial(_raw_entry, prefix))
+        elif shape == (1,) and dtype.kind in "iuO":
+            writers.append(partial(_one_entry, alias, dtype, content))
+        else:
+            return None
+    return writers
+
+
+def _raw_entry(prefix: bytes, array: Array) -> bytes:
+    return prefix + array.tobytes()
+
+
+def _one_entry(alias: str, dtype: np.dtype[Any], content: bool, array: Array) -> bytes:
+    return _value_entry(alias, dtype, content, array.item())
+
+
+def _value_entry(alias: str, dtype: np.dtype[Any], content: bool, value: Any) -> bytes:
+    """The entry of an output [1]. Class ids and labels repeat from answer to answer."""
+    if isinstance(value, int) or (isinstance(value, bytes | str) and len(value) <= _MAX_KEPT_BYTES):
+        return _kept_entry(alias, dtype, content, value)
+    return _new_entry(alias, dtype, content, value)
+
+
+def _new_entry(alias: str, dtype: np.dtype[Any], content: bool, value: Any) -> bytes:
+    array = np.empty(1, dtype)
+    array[0] = value
+    head, values = tensors.serialize_parts(array, content)
+    return _entry_prefix(alias, head, len(values)) + values
+
+
+_kept_entry = lru_cache(maxsize=4096)(_new_entry)
+
+
 def _encode_rows(outputs: Mapping[str, Array], content: bool) -> list[bytes]:
     """The `outputs` entries of each row."""
-    columns = [
-        [_entry_prefix(alias, head, len(values)) + values for head, values in tensors.serialize_rows(array, content)]
-        for alias, array in outputs.items()
-    ]
-    return [b"".join(entries) for entries in zip(*columns, strict=True)]
+    return [b"".join(entries) for entries in zip(*(_column(*each, content) for each in outputs.items()), strict=True)]
+
+
+def _column(alias: str, array: Array, content: bool) -> list[bytes]:
+    """The entry of each row of an output."""
+    if array.ndim == 1 and array.dtype.kind in "iuO":
+        return [_value_entry(alias, array.dtype, content, value) for value in array.tolist()]
+    return [_entry_prefix(alias, head, len(values)) + values for head, values in tensors.serialize_rows(array, content)]
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,9 @@ MAX_FRAME_BYTES = 2**18
 _FRAMES_AT_ONCE = 32
 _MAX_CONTINUATIONS = 128  # of a header block; a client that fills its frames needs four for 64 KiB
 
+# A frame of DATA without padding, and of HEADERS without padding and priority that is a whole block: nearly all frames.
+_SPECIAL, _USUAL = (PADDED, PADDED | frames.HAS_PRIORITY | END_HEADERS), (0, END_HEADERS)
+
 Frame = tuple[int, int, int, bytes, int]
 """Kind, flags, stream id, payload without padding and priority, and the size that flow control counts.
 
@@ -81,6 +84,10 @@ class FrameReader:
             payload = data[at : at + length]
             at += length
             stream_id &= 0x7FFFFFFF  # the highest bit is reserved
+            is_usual = kind <= HEADERS and flags & _SPECIAL[kind] == _USUAL[kind]
+            if is_usual and self._has_settings and self._block is None:
+                found.append((kind, flags, stream_id, payload, length))
+                continue
             if not self._has_settings:
                 if kind != frames.SETTINGS or flags & frames.ACK:
                     raise Http2Error(errors.PROTOCOL_ERROR, "got another frame than SETTINGS behind the preface")
