@@ -70,6 +70,11 @@ def unpack(tensor: str, datatype: str, shape: Sequence[int], raw: bytes | memory
     """The array in raw bytes; read-only, since it shares them. InvalidArgument: they do not fit the shape."""
     dtype_of(tensor, datatype)
     count_elements(tensor, shape)
+    return unpack_checked(tensor, datatype, shape, raw)
+
+
+def unpack_checked(tensor: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Array:
+    """As `unpack`, of a datatype and a shape that have been checked."""
     try:
         return open_inference.unpack(datatype, shape, raw)
     except ValueError as error:

@@ -50,8 +50,11 @@ def find(core: Core, spec: ModelSpec, observation: Observation | None = None) ->
     InvalidArgument, NotFound or Unavailable as `Core.find`; InvalidArgument for an unknown signature.
     """
     servable = core.find(spec, observation)
+    signature = servable.signatures.get(spec.signature or DEFAULT_SIGNATURE)
+    if signature is not None and spec.signature != INIT_OP:
+        return servable, signature
     names = [name for name in servable.signatures if name != INIT_OP]
-    name = spec.signature or (DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in names or len(names) != 1 else names[0])
+    name = spec.signature or (DEFAULT_SIGNATURE if len(names) != 1 else names[0])
     signature = servable.signatures.get(name)
     if signature is None or name == INIT_OP:
         raise InvalidArgument(

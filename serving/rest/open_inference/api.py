@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -86,8 +86,10 @@ class OpenInference:
             deadline = wanted if deadline is None else min(deadline, wanted)
         shape_key = (signature.name, "v2", head.key) if head.is_raw else None
         outputs = await infer(self._core, servable, signature, arrays, head.outputs, deadline, shape_key, observation)
-        asked = {output.name: output.binary for output in head.outputs}
-        binary = {name for name in outputs if (head.is_binary if asked.get(name) is None else asked[name])}
+        binary: Collection[str] = outputs if head.is_binary else ()
+        if head.outputs:
+            asked = {output.name: output.binary for output in head.outputs}
+            binary = {name for name in outputs if (head.is_binary if asked.get(name) is None else asked[name])}
         write = functools.partial(response.write, servable.name, servable.version, head.id, outputs, binary)
         size = sum([array.nbytes for array in outputs.values()])
         answer, content = write() if size < _DIRECT_BYTES else await self._run_large(write)
@@ -166,7 +168,10 @@ class OpenInference:
 
 def _accepted(request: Request) -> bytes:
     """gzip or deflate where the client accepts it; b"" for none. The first that it names wins."""
-    for part in request.headers.get(b"accept-encoding", b"").lower().split(b","):
+    codings = request.headers.get(b"accept-encoding")
+    if codings is None:
+        return b""
+    for part in codings.lower().split(b","):
         coding, _, quality = part.strip().partition(b";")
         if coding.strip() in ENCODINGS and quality.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000"):
             return coding.strip()

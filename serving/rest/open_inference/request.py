@@ -53,7 +53,7 @@ class Head:
     size_bytes: int
     key: Any = None
 
-    @property
+    @functools.cached_property
     def is_raw(self) -> bool:
         """Whether every input's bytes follow, and none holds strings: reading it then takes no time."""
         return self.key is not None and all(entry.datatype != "BYTES" for entry in self.inputs)
@@ -158,7 +158,8 @@ def _read_output(entry: Any) -> Output:
 
 def read_inputs(head: Head, body: bytes, length: int, max_bytes: int) -> dict[str, Array]:
     """The inputs as arrays. length: of the JSON part, after which the binary tensors follow in order."""
-    datatypes.check_strings([(entry.datatype, entry.shape) for entry in head.inputs], max_bytes)
+    if not head.is_raw:
+        datatypes.check_strings([(entry.datatype, entry.shape) for entry in head.inputs], max_bytes)
     if len(body) - length != head.size_bytes:
         if length > len(body):
             raise InvalidArgument(f"got Inference-Header-Content-Length {length}; the body has {len(body)} bytes")
@@ -168,7 +169,9 @@ def read_inputs(head: Head, body: bytes, length: int, max_bytes: int) -> dict[st
     raw = memoryview(body)
     return {
         entry.name: (
-            datatypes.unpack(entry.name, entry.datatype, entry.shape, raw[length + entry.start : length + entry.end])
+            datatypes.unpack_checked(
+                entry.name, entry.datatype, entry.shape, raw[length + entry.start : length + entry.end]
+            )
             if entry.data is None
             else from_json(entry)
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import orjson
@@ -19,13 +20,13 @@ _JSON = b"content-type: application/json\r\n"
 
 
 def write(
-    model: str, version: int, request_id: str, outputs: Mapping[str, Array], binary: set[str]
+    model: str, version: int, request_id: str, outputs: Mapping[str, Array], binary: Collection[str]
 ) -> tuple[bytes, bytes]:
     """The body, and the lines of its content's headers."""
     raw = {name: datatypes.pack(outputs[name]) for name in outputs if name in binary}
     if len(raw) == len(outputs) and not request_id:
-        form = tuple((name, _datatype(name, a), a.shape, len(raw[name])) for name, a in outputs.items())
-        text = _binary_head(model, version, form)
+        form = [(name, array.dtype, array.shape, len(raw[name])) for name, array in outputs.items()]
+        text = _binary_head(model, version, tuple(form))
     else:
         parts = [_member(name, array, raw.get(name)) for name, array in outputs.items()]
         text = _join_head(model, version, request_id, parts)
@@ -35,8 +36,11 @@ def write(
 
 
 @functools.lru_cache(maxsize=512)
-def _binary_head(model: str, version: int, form: Sequence[tuple[str, str, tuple[int, ...], int]]) -> bytes:
-    members = [_head(*row[:3], b'"parameters":{"binary_data_size":%d}' % row[3]) for row in form]
+def _binary_head(model: str, version: int, form: Sequence[tuple[str, np.dtype[Any], tuple[int, ...], int]]) -> bytes:
+    members = [
+        _head(name, _datatype(name, dtype), shape, b'"parameters":{"binary_data_size":%d}' % size)
+        for name, dtype, shape, size in form
+    ]
     return _join_head(model, version, "", members)
 
 
@@ -48,8 +52,10 @@ def _join_head(model: str, version: int, request_id: str, members: Sequence[byte
 
 def _member(name: str, array: Array, raw: bytes | None) -> bytes:
     if raw is not None:
-        return _head(name, _datatype(name, array), array.shape, b'"parameters":{"binary_data_size":%d}' % len(raw))
-    return _head(name, _datatype(name, array), array.shape, b'"data":' + _to_json(name, array))
+        return _head(
+            name, _datatype(name, array.dtype), array.shape, b'"parameters":{"binary_data_size":%d}' % len(raw)
+        )
+    return _head(name, _datatype(name, array.dtype), array.shape, b'"data":' + _to_json(name, array))
 
 
 def _head(name: str, datatype: str, shape: tuple[int, ...], rest: bytes) -> bytes:
@@ -57,10 +63,10 @@ def _head(name: str, datatype: str, shape: tuple[int, ...], rest: bytes) -> byte
     return start + rest + b"}"
 
 
-def _datatype(name: str, array: Array) -> str:
-    found = datatypes.name_of(array.dtype)
+def _datatype(name: str, dtype: np.dtype[Any]) -> str:
+    found = datatypes.name_of(dtype)
     if not found:
-        raise InvalidArgument(f'the output "{name}" is {array.dtype}, which the protocol cannot carry; ask for another')
+        raise InvalidArgument(f'the output "{name}" is {dtype}, which the protocol cannot carry; ask for another')
     return found
 
 
