@@ -125,15 +125,19 @@ def statistics(core: Core, spec: ModelSpec | None, snapshots: Iterable[Snapshot]
     if spec is not None:
         servable = core.find(spec)
         number = str(servable.version) if spec.version is not None or spec.label is not None else None
-    found = usage.totals(snapshots)
+    snapshots = list(snapshots)
+    found, sizes = usage.totals(snapshots), usage.batches(snapshots)
     return [
-        _statistics(row["name"], row["version"], found.get((row["name"], row["version"])))
+        _statistics(row["name"], row["version"], found.get(key), sizes.get(key, {}))
         for row in index(core, only_ready=True)
+        for key in [(row["name"], row["version"])]
         if spec is None or (row["name"] == spec.name and number in (None, row["version"]))
     ]
 
 
-def _statistics(name: str, version: str, used: Mapping[str, float] | None) -> dict[str, Any]:
+def _statistics(
+    name: str, version: str, used: Mapping[str, float] | None, sizes: Mapping[int, Sequence[float]]
+) -> dict[str, Any]:
     used = used or dict.fromkeys(usage.FIELDS, 0.0)
     requests = used["requests"]
     # perf_analyzer ends unless the three parts of a computation have the same count.
@@ -153,7 +157,15 @@ def _statistics(name: str, version: str, used: Mapping[str, float] | None) -> di
             "cache_hit": _duration(0, 0),
             "cache_miss": _duration(0, 0),
         },
-        "batch_stats": [],
+        "batch_stats": [
+            {
+                "batch_size": size,
+                "compute_input": _duration(runs, 0.0),
+                "compute_infer": _duration(runs, seconds),
+                "compute_output": _duration(runs, 0.0),
+            }
+            for size, (runs, seconds) in sorted(sizes.items())
+        ],
     }
 
 

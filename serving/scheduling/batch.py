@@ -78,6 +78,7 @@ class Task:
     deadline, arrived  `time.monotonic()` seconds
     batch              holds the task, until the task is answered
     observation        takes down when the task runs
+    is_part, run_s     whether it is one of several parts; seconds of the run, once it has run
     """
 
     inputs: Tensors
@@ -91,6 +92,8 @@ class Task:
     size: int = 0
     expected_s: float = 0.0
     observation: Observation | None = None
+    is_part: bool = False
+    run_s: float = 0.0
 
 
 @dataclass(eq=False)
@@ -193,28 +196,29 @@ class Batch:
                 padding = self.batching.padded(self.rows) - self.rows if self.batching is not None else 0
                 task.observation.run(self.began, self.began + seconds, task.rows, self.tasks, self.rows, padding)
             succeeded = succeeded or not isinstance(result, Exception)
+            task.run_s = seconds
             if not task.future.done():
                 spent_s = now - task.arrived
+                has_failed = True
                 if isinstance(result, Exception):
                     task.future.set_exception(result)
                 elif task.deadline is not None and now >= task.deadline:  # its timer is late, too
                     task.future.set_exception(DeadlineExceeded(LATE))
                 else:
                     task.future.set_result(result)
-                    usage.requests += 1
-                    usage.request_s += spent_s
-                    usage.queue_s += max(0.0, spent_s - seconds)
-                    usage.run_s += min(seconds, spent_s)
-                    usage.rows += task.rows
-                    spent_s = -1.0
-                if spent_s >= 0:
-                    usage.failed += 1
-                    usage.failed_s += spent_s
+                    has_failed = False
+                if task.is_part:  # the request counts once all of its parts are there
+                    pass
+                elif has_failed:
+                    usage.fail(spent_s)
+                else:
+                    usage.answer(spent_s, seconds, task.rows)
             # Task and batch refer to each other. Cut here, so that an unloaded version's memory is free as soon as
             # its last answer is out, not at the next garbage collection.
             task.batch = None
             servable.leave()
-        usage.runs += succeeded
+        if succeeded:
+            usage.run(self.rows, seconds)
 
     def _run_alone(self, task: Task) -> Outputs | Exception:
         try:

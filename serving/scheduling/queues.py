@@ -90,10 +90,8 @@ class Queues:
         if not task.future.done():
             merges = task.batch is not None and task.batch.is_waiting and task.batch.batching is not None
             task.future.set_exception(ResourceExhausted(LATE_IN_QUEUE) if merges else DeadlineExceeded(LATE))
-            if task.batch is not None:
-                usage = task.batch.servable.usage
-                usage.failed += 1
-                usage.failed_s += time.monotonic() - task.arrived
+            if task.batch is not None and not task.is_part:
+                task.batch.servable.usage.fail(time.monotonic() - task.arrived)
             self.abandon(task)
 
     def abandon(self, task: Task) -> None:

@@ -39,6 +39,7 @@ from ladle.serving.servables.latency import QUICK_S
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
 from ladle.serving.telemetry.observation import Observation
+from ladle.serving.telemetry.usage import Usage
 
 MERGED_FROM_S = 200e-6
 """Runs that take less merge only with requests of the same tick; longer ones wait for a thread, and merge there."""
@@ -153,6 +154,11 @@ class Scheduler:
                 usage.run_s += seconds
                 usage.runs += 1
                 usage.rows += rows
+                cell = usage.sizes.get(rows)
+                if cell is None:
+                    cell = usage.new_size(rows)
+                cell[0] += 1
+                cell[1] += seconds
             if self._metrics is not None:
                 self._metrics.runtime(servable.name, call.signature, seconds, rows, call.api)
                 if batching is not None:
@@ -184,24 +190,19 @@ class Scheduler:
                 await self._refusals.take_turn(sum(task.size_bytes for task in tasks), deadline)
             raise
         for task in tasks:
+            task.is_part = len(tasks) > 1
             self._queues.add(task, batch)
             if deadline is not None:
                 task.timer = loop.call_later(deadline - time.monotonic(), self._queues.expire, task)
         self._dispatcher.soon()
         try:
-            if len(tasks) == 1:
-                return await tasks[0].future
-            outputs = await asyncio.gather(*(task.future for task in tasks))
+            return await (tasks[0].future if len(tasks) == 1 else _joined(tasks, batch.servable.usage))
         finally:
             for task in tasks:
                 self._queues.abandon(task)
             # An error refers to this frame. If the frame referred to the error, by way of the tasks' futures, both and
             # the servable would stay in memory until the next garbage collection.
             del task, tasks, batch
-        try:
-            return join(outputs)
-        except ValueError:
-            raise FailedPrecondition("the parts of the split request have outputs of different inner sizes") from None
 
     def _check_wait(
         self, batch: Batch, tasks: Sequence[Task], queue: ModelQueue | None, deadline: float | None
@@ -225,3 +226,22 @@ class Scheduler:
                 f"the queue of {batch.servable.name} takes about {wait_s:.2g} s, too long for a deadline in "
                 f"{left:.2g} s; retry later"
             )
+
+
+async def _joined(parts: Sequence[Task], usage: Usage) -> Outputs:
+    """The outputs of a request that runs in parts. In the statistics it is one request, however many parts it has."""
+    arrived = parts[0].arrived
+    try:
+        outputs = await asyncio.gather(*(part.future for part in parts))
+        run_s, rows = sum([part.run_s for part in parts]), sum([part.rows for part in parts])
+        try:
+            joined = join(outputs)
+        except ValueError:
+            raise FailedPrecondition("the parts of the split request have outputs of different inner sizes") from None
+    except Exception:
+        usage.fail(time.monotonic() - arrived)
+        raise
+    finally:
+        del parts  # as in `Scheduler._queue`
+    usage.answer(time.monotonic() - arrived, run_s, rows)
+    return joined

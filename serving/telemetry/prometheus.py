@@ -234,5 +234,5 @@ def totals(snapshots: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[A
                 total[tuple(labels)] = value if before is None else _sum(before, value)
         if metric.kind != "gauge":
             found[key] = [[list(labels), value] for labels, value in total.items()]
-    found[usage.KEY] = [[list(key), list(values.values())] for key, values in usage.totals(snapshots).items()]
+    found[usage.KEY] = usage.merged(snapshots)
     return found

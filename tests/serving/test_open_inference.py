@@ -472,7 +472,12 @@ def test_statistics_are_of_each_version_over_both_protocols(
         "1": (2, 0),
         "2": (1, 2),
     }
+    assert {v: [(b["batch_size"], b["compute_infer"]["count"]) for b in r["batch_stats"]] for v, r in rows.items()} == {
+        "1": [(1, 1), (2, 1)],
+        "2": [(1, 1)],
+    }
     for row in rows.values():
+        assert all(batch["compute_infer"]["ns"] > 0 for batch in row["batch_stats"])
         assert before - 1000 <= row["last_inference"] <= time.time() * 1000 + 1000
         stats = row["inference_stats"]
         parts = [stats[part]["count"] for part in ("compute_input", "compute_infer", "compute_output")]

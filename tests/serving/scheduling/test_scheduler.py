@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -25,6 +26,7 @@ from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import Latency
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Metrics
+from ladle.serving.telemetry.usage import MOST_SIZES, Usage
 
 
 class Doubling:
@@ -188,6 +190,42 @@ def test_a_quick_request_larger_than_a_batch_is_split() -> None:
     assert asyncio.run(Scheduler(1).run(*ask(of), x(*range(7))))["y"].tolist() == [2 * v for v in range(7)]
     assert [len(values) for _, values in engine.runs] == [4, 3]
     assert of.in_flight == 0
+
+
+def test_a_split_request_is_one_request_and_several_runs_in_the_statistics() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    batching = Batching(max_batch_size=20, enable_large_batch_splitting=True, max_execution_batch_size=4)
+    of = servable(engine, batching=batching)
+    for values in ([*range(7)], [1, 2], [*range(10, 20)]):  # thirteen is among the last: one of their parts fails
+        with contextlib.suppress(InvalidArgument):
+            asyncio.run(scheduler.run(*ask(of), x(*values)))
+    used = of.usage
+    assert (used.requests, used.failed, used.rows) == (2, 1, 9)
+    assert used.request_s == pytest.approx(used.queue_s + used.run_s)
+    assert used.run_s > 0
+    assert {size: runs for size, runs, _ in used.batches()} == {4: 2, 3: 1, 2: 2}
+    assert used.runs == 5
+    assert all(seconds > 0 for _, _, seconds in used.batches())
+
+
+def test_a_split_request_that_expires_fails_once() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    batching = Batching(max_batch_size=20, enable_large_batch_splitting=True, max_execution_batch_size=4)
+    of = servable(engine, batching=batching)
+
+    async def act() -> None:
+        with pytest.raises(ResourceExhausted):
+            await scheduler.run(*ask(of), x(*range(7)), time.monotonic() + 0.05)
+
+    behind_a_shut_gate(engine, scheduler, ask(of), act)
+    assert (of.usage.requests, of.usage.failed) == (1, 1)  # the first is the one at the gate
+
+
+def test_batch_sizes_beyond_the_most_are_not_counted_apart() -> None:
+    used = Usage()
+    for rows in range(MOST_SIZES + 5):
+        used.run(rows, 1.0)
+    assert (used.runs, len(used.batches())) == (MOST_SIZES + 5, MOST_SIZES)
 
 
 def test_only_the_request_at_fault_fails() -> None:

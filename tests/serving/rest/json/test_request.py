@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladle.serving.errors import ServingError
+from ladle.serving.errors import InvalidArgument, ServingError
 from ladle.serving.rest.json import request as json_request
 from ladle.serving.rest.json import values
-from ladle.serving.rest.json.text import quote
+from ladle.serving.rest.json.text import check_strings, quote
 from ladle.serving.servables.saved_model import Signature, TensorInfo
 
 DTYPES = {
@@ -143,6 +143,19 @@ def test_a_large_body_leaves_no_memory_behind_in_its_thread() -> None:
     reading.start()
     reading.join()
     assert grown[0] < 3 * len(body)
+
+
+@pytest.mark.parametrize("string", [r"a", r"a\\", r"\"", r"\\\"", r"\\\\"], ids=repr)
+def test_strings_are_counted_whatever_they_end_in(string: str) -> None:
+    most = 10_000
+    for count, is_refused in ((most, False), (most + 3000, True)):
+        body = b'{"instances": [%b]}' % b",".join([b'"%b"' % string.encode()] * count)
+        assert len(json.loads(body)["instances"]) == count
+        if is_refused:
+            with pytest.raises(InvalidArgument, match=rf"got about {count + 1} strings in the JSON; expected at most"):
+                check_strings(body, 32 * most)
+        else:
+            check_strings(body, 32 * most)
 
 
 def test_strings_may_hold_any_bytes() -> None:
