@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import Literal
 
-from ladle.serving.repository.folders import MODEL_NAMES
+from ladle.serving.runtime.paths import MODEL_NAMES
 
 Value = bool | int | float | str
 _CPUS = os.cpu_count() or 1

@@ -41,6 +41,7 @@ from ladle.serving.rest.http.server import HttpServer
 from ladle.serving.runtime import tls
 from ladle.serving.runtime.cores import cpu_count
 from ladle.serving.runtime.listening import Keep, listen, make_now, raise_file_limit, reason, show_address
+from ladle.serving.runtime.memory import spare_collections
 from ladle.serving.runtime.native_calls import native_calls
 from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.runtime.text_proto import read_text_proto
@@ -153,6 +154,7 @@ class Server:
                 loop.add_signal_handler(signal.SIGHUP, self._on_signal)
             loop.add_reader(self._link.fileno(), self._on_guardian_ended, self._link.fileno())
         raise_file_limit()
+        spare_collections()
         if not await self._load():
             return
         sockets = self._rest_sockets()

@@ -21,7 +21,8 @@ from ladle.serving.config_writer.merging import can_be_merged, version_parameter
 from ladle.serving.config_writer.traffic import TRAFFIC
 from ladle.serving.errors import ServingError
 from ladle.serving.repository.config import read_models
-from ladle.serving.repository.folders import MODEL_NAMES, ModelConfig, Policy
+from ladle.serving.repository.folders import ModelConfig, Policy
+from ladle.serving.runtime.paths import MODEL_NAMES
 from ladle.serving.runtime.text_proto import read_text_proto
 from ladle.serving.stores import location
 from ladle.serving.stores.catalog import INDEX

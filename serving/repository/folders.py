@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ladle.clients.wire import versions
-from ladle.serving.runtime.paths import is_inside
+from ladle.serving.runtime.paths import MODEL_NAMES, is_inside
 from ladle.serving.stores.location import Location
 from ladle.serving.stores.mirror import Mirror
 
 log = logging.getLogger(__name__)
-
-MODEL_NAMES = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
-"""A folder of a repository is a model when its whole name matches this regular expression."""
 
 VersionFolders = dict[str, dict[int, Path]]
 """Folders of the aspired versions, which are those that should be loaded, by model and version."""

@@ -10,10 +10,8 @@ returned once. The supervisor marks a form that did it twice as refused.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mmap
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 
@@ -36,6 +34,8 @@ def open_file(workers: int) -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("ladle-native-calls")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.truncate(descriptor, 8 * (_AREA + workers * _AREA_WORDS))
@@ -65,6 +65,8 @@ def heartbeat(worker: int) -> int:
 
 def digest(*parts: object) -> int:
     """A number for these parts, the same in every process."""
+    import hashlib  # late: the guardian does without OpenSSL, which takes 4 MB
+
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ladle.serving.errors import PermissionDenied
 
+MODEL_NAMES = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+"""A folder of a repository is a model when its whole name matches this regular expression."""
+
 
 def is_inside(path: Path, root: Path) -> bool:
     """Whether the path is `root` or lies below it, after following all symbolic links."""

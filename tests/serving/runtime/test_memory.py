@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,24 @@ def test_memory_stays_flat_over_100000_requests(serve: Any, tiny_repository: Pat
     print(f"{before:.1f} MB, grown by {grown:.1f} MB over {REQUESTS} requests")
     assert grown < ALLOWED_MB
     assert server.stop() == 0
+
+
+def test_what_comes_after_a_start_is_collected_as_ever() -> None:
+    program = """
+import gc, weakref
+from ladle.serving.runtime.memory import spare_collections
+
+class Node: pass
+
+before = len(gc.get_objects())
+spare_collections()
+assert gc.get_freeze_count() >= before and len(gc.get_objects()) < before / 10
+node = Node()
+node.itself, seen = node, weakref.ref(node)
+del node
+kept = []
+while seen() is not None and len(kept) < 1_000_000:
+    kept.append([])
+assert seen() is None
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
