@@ -7,6 +7,7 @@ to a folder of the supervisor's; every session is then opened on those files, ma
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import fcntl
 import logging
@@ -38,7 +39,9 @@ class SharedGraph:
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
-        weakref.finalize(self, _release, path.parent, lock)
+        # In a thread: the last reference may go on the event loop, and large files take long to delete. Not by
+        # `threading`, whose locks the thread that lets go may hold. A server ends without exit handlers.
+        weakref.finalize(self, _thread.start_new_thread, _release, (path.parent, lock)).atexit = False
 
 
 @contextlib.contextmanager

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +21,7 @@ from onnx import helper
 
 from ladle import Client
 from ladle.serving.servables import shared_weights
+from tests.conftest import DEADLINE_S
 from tests.serving.workers.test_worker import children
 
 SIDE = 1024
@@ -48,6 +52,14 @@ def mapped(pid: int) -> str:
     """The file of shared weights that a process maps; empty if it maps none."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     return next((line.split()[-1] for line in lines if line.endswith("/weights.bin")), "")
+
+
+def wait_until_gone(folder: Path) -> None:
+    """Another thread removes it."""
+    deadline = time.monotonic() + DEADLINE_S
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_workers_map_one_file_and_a_new_worker_does_too(heavy: Path, serve: Callable[..., Any], shared: Path) -> None:
@@ -96,7 +108,28 @@ def test_one_process_and_small_graphs_share_nothing(
     assert kept is not None
     assert (tmp_path / "key" / "weights.bin").stat().st_size >= WEIGHTS.nbytes
     del kept
-    assert not (tmp_path / "key").exists()
+    wait_until_gone(tmp_path / "key")
+
+
+def test_the_thread_that_lets_go_last_does_not_wait_for_the_files_to_be_deleted(
+    heavy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleting: set[int] | None = set()
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:  # an audit hook cannot be taken away again
+        if deleting is not None and event == "os.remove" and str(arguments[0]).startswith(str(tmp_path)):
+            deleting.add(threading.get_ident())
+
+    sys.addaudithook(note)
+    monkeypatch.setenv(shared_weights.FOLDER, str(tmp_path))
+    kept = shared_weights.share(heavy / "heavy" / "1" / "model.onnx", "key", 2**22)
+    assert kept is not None
+    deleting.clear()  # what preparing the graph has replaced
+    del kept
+    wait_until_gone(tmp_path / "key")
+    found, deleting = deleting, None
+    assert len(found) == 1
+    assert threading.get_ident() not in found
 
 
 def test_a_graph_that_cannot_be_prepared_is_served_as_it_is(
@@ -149,7 +182,7 @@ def test_files_that_are_let_go_and_wanted_again_at_the_same_time_are_there(
 
     with ThreadPoolExecutor(4) as pool:  # locks belong to open files, so that threads stand for processes
         assert all(pool.map(take_and_let_go, range(400)))
-    assert not (tmp_path / "key").exists()
+    wait_until_gone(tmp_path / "key")
 
 
 def test_a_machine_without_a_folder_for_temporary_files_shares_nothing(
