@@ -87,11 +87,11 @@ def test_the_card_shows_figures_data_pictures_and_signatures(page: Any) -> None:
     page.wait(lambda: not page.all("dialog"))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_card_of_every_task_opens(page: Any, name: str) -> None:
-    page.open(f"models/{name}/card")
-    page.one(".cardview h2", "Signatures")
-    assert not page.all("[role=alert]")
+def test_the_card_of_every_task_opens(page: Any) -> None:
+    for name in NAMES:
+        page.open(f"models/{name}/card")
+        page.one(".cardview h2", "Signatures")
+        assert not page.all("[role=alert]"), name
 
 
 def test_the_service_shows_what_is_asked(page: Any) -> None:
