@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tests.collection.formats import FORMATS
+from tests.collection.found import FOUND
 from tests.collection.images import IMAGES
 from tests.collection.sequences import SEQUENCES
 from tests.collection.tables import TABLES
@@ -18,5 +19,5 @@ NOT_YET = {
 
 CASES = [
     dataclasses.replace(case, refused=NOT_YET.get(case.name, case.refused))
-    for case in (*IMAGES, *SEQUENCES, *TABLES, *FORMATS)
+    for case in (*IMAGES, *SEQUENCES, *TABLES, *FORMATS, *FOUND)
 ]

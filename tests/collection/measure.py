@@ -159,7 +159,8 @@ def measure(
             os.write(descriptor, json.dumps({"ask": told}).encode() + b"\n") if descriptor is not None else None
             try:
                 expected: Any = {
-                    k: v.numpy() for k, v in function(**{k: tf.constant(a) for k, a in arrays.items()}).items()
+                    k: np.asarray(v.numpy(), object) if v.dtype == tf.string else v.numpy()
+                    for k, v in function(**{k: tf.constant(a) for k, a in arrays.items()}).items()
                 }
             except (tf.errors.OpError, ValueError) as error:
                 expected = error

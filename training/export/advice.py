@@ -39,9 +39,10 @@ class Obstacle:
 def obstacle(reason: str, function: Any) -> Obstacle:
     """What stopped the conversion of a signature's concrete function, by the sentence that says why."""
     nodes = list(_nodes(function))
-    words = {_OPERATIONS.get(word, word) for word in re.findall(r"[A-Za-z]\w+", reason)}
+    words = [_OPERATIONS.get(word, word) for word in re.findall(r"[A-Za-z]\w+", reason)]
     named = [(op, name) for op, name in nodes if re.fullmatch("(Eager)?PyFunc(Stateless)?", op)]
-    named = named or [(op, name) for op, name in nodes if op in words]
+    # The first operation of the sentence; calls of functions are only parts of names in it.
+    named = named or [each for word in words for each in nodes if each[0] == word and not _is_call(word)]
     if "seed_generator" in reason:
         return Obstacle("", "", f"export it as model(x, training=False), so that no layer draws, {SERVED}")
     if not named and "the variable" in reason:
@@ -67,6 +68,10 @@ def _nodes(function: Any) -> Iterator[tuple[str, str]]:
     for inner in definition.library.function:
         for node in inner.node_def:
             yield node.op, node.name
+
+
+def _is_call(operation: str) -> bool:
+    return operation.endswith("PartitionedCall")
 
 
 def _cure(operation: str) -> str:

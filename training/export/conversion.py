@@ -34,7 +34,7 @@ from ladle.training.onnx import effects, ranges
 from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError, first_line, session, to_onnx
 from ladle.training.onnx.external import Weights, size_bytes
 from ladle.training.onnx.graphs import BATCHES
-from ladle.training.onnx.noise import INTEGERS, hard, noise, not_finite, with_integers
+from ladle.training.onnx.noise import FLOATS, INTEGERS, hard, noise, not_finite, with_floats, with_integers
 from ladle.training.onnx.parity import RELATIVE, MismatchError, Parity, Run, compare
 from ladle.training.onnx.rewrites import checks
 from ladle.training.onnx.rewrites.inline import Pure
@@ -50,6 +50,8 @@ _FEWEST_ROWS, _SECONDS = 16, 10.0
 """A model that takes longer for ROWS rows is compared on fewer."""
 _LENGTHS = (32, 64, 224, 16, 8, 1)
 """Lengths of free axes other than the batch, tried in turn: a SavedModel does not say which lengths it accepts."""
+_LONGEST, _MOST_LENGTHS = 1024, 12
+"""Of the lengths that the shapes in a function name: the greatest, and how many are tried."""
 _LONGER = ((1, 8), (15, 3))
 """Added to an accepted length, in turn over the free axes: a shape that a graph computes can be right only at powers of
 two."""
@@ -64,6 +66,8 @@ _LIMITS = (7, 128, 100_000, 2**25)
 tried by themselves."""
 _ALL_INTEGERS = 2**64
 """The bound where no integer can be the size of a tensor: a huge one would use up the memory."""
+_FEW = 128
+"""The bound of a number that decides how large a tensor is, or how long a loop runs."""
 
 ALONE = Attempts()
 """Runs that no other process watches."""
@@ -211,7 +215,14 @@ def convert(
                         checked.get(name, ()),
                         name in vain,
                     ).make()
-                except (NotConvertibleError, MismatchError) as error:
+                except Exception as error:
+                    if not isinstance(error, NotConvertibleError | MismatchError):
+                        if isinstance(error, ConvertError | OSError):
+                            raise
+                        # A model that nobody has seen before must not end the conversion of its other signatures.
+                        error = NotConvertibleError(
+                            f"the converter failed on it ({type(error).__name__}: {first_line(error)})"
+                        )
                     result.reasons[name] = str(error)
                     result.obstacles[name] = obstacle(str(error), function).as_dict()
                     result.seconds[name] = round(time.monotonic() - started, 1)
@@ -390,7 +401,8 @@ class _Conversion:
         reference = self.attempts.watched(functools.partial(savedmodel.run, self.function), self.name, TENSORFLOW)
         relative = max(ranges.relative(graph), self.tolerance or 0)
         pools = any(node.op_type in ("AveragePool", "MaxPool") for node in graph.graph.node)
-        most = _LIMITS[-1] if ranges.sizes_from_values(graph) else _ALL_INTEGERS
+        deciding = ranges.deciding(graph)
+        single = {name for name, spec in specs.items() if spec.shape.rank == 0 or spec.shape.num_elements() == 1}
         after = [
             *demanded,
             *({"op": "narrow", "input": renamed.get(name, name)} for name in narrow),
@@ -400,11 +412,13 @@ class _Conversion:
         if not specs:
             found = compare(reference, run, [{}], 1, relative, by_spread=True)
             return _Converted(model, found, False, relative, path, after)
-        found, length = self._compare(reference, run, specs, relative)
+        found, length, integers = self._compare(reference, run, specs, relative)
         windows = any(node.op_type in ("Conv", "ConvTranspose") for node in graph.graph.node)
         found = found.joined(
             compare_hard(
-                *(reference, run, specs, length, most, relative),
+                *(reference, run, specs, length, _LIMITS[-1] if deciding else _ALL_INTEGERS, relative),
+                small=deciding & single,
+                with_even=_has_angles(self.function),
                 with_short=not pools,
                 may_refuse_short=windows,
                 spreads=found.spreads,
@@ -413,7 +427,7 @@ class _Conversion:
         self.tell(f"{self.name}: compared on {found.inputs} inputs after {time.monotonic() - start:.0f} s")
         # Which boxes NaN leaves out depends on the order of comparisons, which random values seldom show.
         is_finite_only = any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
-        is_finite_only |= _is_finite_only(reference, run, specs, length, relative, found.spreads)
+        is_finite_only |= _is_finite_only(reference, run, specs, length, integers, relative, found.spreads)
         return _Converted(model, found, is_finite_only, relative, path, after, before=before)
 
     def _lifted(self) -> tuple[Pure | None, dict[str, str]]:
@@ -429,12 +443,18 @@ class _Conversion:
                 f"it refuses some values ({kinds}) in a loop or branch; an ONNX graph would answer them"
             ) from error
 
-    def _compare(self, reference: Run, run: Run, specs: Specs, relative: float) -> tuple[Parity, int]:
-        """The parity on warm-up requests and random inputs, and the length of free axes that TensorFlow accepted."""
+    def _compare(self, reference: Run, run: Run, specs: Specs, relative: float) -> tuple[Parity, int, str]:
+        """The parity on warm-up requests and random inputs, and what TensorFlow accepted.
+
+        That is the length of free axes, and the integers, of INTEGERS.
+        """
         refusal: Exception | None = None
         has_integers = any(spec.dtype.is_integer for spec in specs.values())
-        for integers, length in itertools.product(INTEGERS if has_integers else INTEGERS[:1], _LENGTHS):
-            requests = _Random(specs, self.warm, length, integers)
+        has_floats = any(spec.dtype.is_floating for spec in specs.values())
+        floats_of, integers_of = FLOATS if has_floats else FLOATS[:1], INTEGERS if has_integers else INTEGERS[:1]
+        lengths = [*_LENGTHS, *self._own_lengths()] if _has_lengths(specs) else _LENGTHS[:1]
+        for floats, integers, length in itertools.product(floats_of, integers_of, lengths):
+            requests = _Random(specs, self.warm, length, integers, floats)
             try:
                 found = compare(reference, run, requests, 0, relative, by_spread=True)
             except MismatchError:
@@ -443,9 +463,9 @@ class _Conversion:
                 # A refusal says more about the inputs that it wants than a crash.
                 refusal = error if refusal is None or isinstance(refusal, CrashError) else refusal
             else:
-                return dataclasses.replace(found, inputs=requests.rows + sum(map(_rows, self.warm))), length
+                return dataclasses.replace(found, inputs=requests.rows + sum(map(_rows, self.warm))), length, integers
         if self.warm:
-            return self._compare_real(reference, run, relative), _LENGTHS[0]
+            return self._compare_real(reference, run, relative), _LENGTHS[0], INTEGERS[0]
         if isinstance(refusal, CrashError):
             raise NotConvertibleError(
                 "TensorFlow crashes on random inputs of every size; add warm-up requests with real inputs"
@@ -453,6 +473,17 @@ class _Conversion:
         raise NotConvertibleError(
             f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
         )
+
+    def _own_lengths(self) -> list[int]:
+        """Lengths that the shapes in the function name, such as that of a kernel."""
+        shapes = [variable.shape for variable in getattr(self.function, "variables", ())]
+        graph = self.function.graph.as_graph_def()
+        inner = [node for function in graph.library.function for node in function.node_def]
+        shapes += [
+            tf.TensorShape(node.attr["shape"].shape) for node in (*graph.node, *inner) if node.op == "EnsureShape"
+        ]
+        sizes = {size for shape in shapes if shape.rank for size in shape.as_list() if size}
+        return sorted(size for size in sizes if size <= _LONGEST and size not in _LENGTHS)[:_MOST_LENGTHS]
 
     def _compare_real(self, reference: Run, run: Run, relative: float) -> Parity:
         """The parity on the warm-up requests alone: some models refuse random inputs, such as edges without nodes."""
@@ -508,6 +539,8 @@ def compare_hard(
     most: int = _LIMITS[-1],
     relative: float = RELATIVE,
     *,
+    small: Collection[str] = (),
+    with_even: bool = False,
     with_short: bool = True,
     may_refuse_short: bool = False,
     spreads: Mapping[str, float] | None = None,
@@ -516,6 +549,8 @@ def compare_hard(
 
     most        largest integer in the inputs
     relative    allowed difference of float outputs, relative to their largest magnitude
+    small       inputs of at most _FEW: sizes, and numbers of steps
+    with_even   whether to compare on silence, too: zeros, and one value throughout
     with_short  whether free axes are short, too
     may_refuse_short  whether the graph may refuse those: where a window finds no place in an image, TensorFlow goes on
                 with an image without pixels, and ONNX Runtime refuses it
@@ -523,7 +558,9 @@ def compare_hard(
 
     What TensorFlow refuses, the graph has to refuse, too.
     """
-    found = _compare_outcomes(reference, run, _hard(specs, length, most), relative, spreads)
+    found = _compare_outcomes(reference, run, _hard(specs, length, most, small), relative, spreads)
+    if with_even:
+        found = found.joined(_compare_outcomes(reference, run, _even(specs, length), relative, spreads))
     if not with_short:
         return found
     short = _short(specs)
@@ -556,15 +593,30 @@ def _compare_outcomes(
 
 
 def _is_finite_only(
-    reference: Run, run: Run, specs: Specs, length: int, relative: float, spreads: Mapping[str, float]
+    reference: Run,
+    run: Run,
+    specs: Specs,
+    length: int,
+    integers: str,
+    relative: float,
+    spreads: Mapping[str, float],
 ) -> bool:
     """Whether the engines differ on NaN or infinities, as in a softmax. Servers refuse such values then."""
     if not any(spec.dtype.is_floating for spec in specs.values()):
         return False
     random = np.random.default_rng(2)
+    lengths: list[tuple[int, ...]] = [(length,)] * 5
+    if _has_lengths(specs):  # what is resized to a size may grow or shrink
+        lengths += [(max(1, length // 4),), tuple(length + more for more in _LONGER[-1])]
+    shares = ((8, 0.02), (8, 0.5), (1, 0.9), (2, 0.3), (3, 0.3), (2, 0.1), (2, 0.1))
     requests = [
-        {name: not_finite(random, spec, _free_rows(spec, rows), (length,), share) for name, spec in specs.items()}
-        for rows, share in ((8, 0.02), (8, 0.5), (1, 0.9), (2, 0.3), (3, 0.3))
+        with_integers(
+            random,
+            specs,
+            {name: not_finite(random, spec, _free_rows(spec, rows), sizes, share) for name, spec in specs.items()},
+            integers,
+        )
+        for (rows, share), sizes in zip(shares, lengths, strict=False)
     ]
     try:
         _compare_outcomes(reference, run, requests, relative, spreads)
@@ -583,14 +635,17 @@ def _accepts(run: Run, request: Arrays) -> bool:
     return True
 
 
-def _hard(specs: Specs, length: int, largest: int) -> Iterator[Arrays]:
+def _hard(specs: Specs, length: int, largest: int, small: Collection[str] = ()) -> Iterator[Arrays]:
     """Zeros, negative and large values; other lengths of free axes, odd ones among them; first axes that differ."""
     random = np.random.default_rng(1)
     limits = [*(most for most in _LIMITS if most < largest), largest]
     for most in limits if any(spec.dtype.is_integer for spec in specs.values()) else limits[-1:]:
         # Values of a vector are computed otherwise than those that remain at its end: few rows and many.
         for count in (4, 1, _many(specs, length)) if most == largest else (4,):
-            yield {name: hard(random, spec, _free_rows(spec, count), (length,), most) for name, spec in specs.items()}
+            yield {
+                name: hard(random, spec, _free_rows(spec, count), (length,), min(most, _FEW) if name in small else most)
+                for name, spec in specs.items()
+            }
     if _has_lengths(specs):
         for more in _LONGER:
             lengths = tuple(length + n for n in more)
@@ -608,6 +663,24 @@ def _short(specs: Specs) -> Iterator[Arrays]:
     if _has_lengths(specs):
         random = np.random.default_rng(3)
         yield {name: noise(random, spec, _free_rows(spec, 2), _SHORTER) for name, spec in specs.items()}
+
+
+def _even(specs: Specs, length: int) -> Iterator[Arrays]:
+    """Inputs in which all values are the same."""
+    random = np.random.default_rng(4)
+    for value in (0.0, 0.5):
+        arrays = {name: noise(random, spec, _free_rows(spec, 2), (length,)) for name, spec in specs.items()}
+        yield {name: np.full_like(array, value) for name, array in arrays.items()}
+
+
+def _has_angles(function: Any) -> bool:
+    """Whether a signature computes angles of complex numbers: beside 0, a digit decides which they are."""
+    graph = function.graph.as_graph_def()
+    return any(node.op == "Angle" for part in (graph, *graph.library.function) for node in _nodes_of(part))
+
+
+def _nodes_of(part: Any) -> Any:
+    return part.node_def if hasattr(part, "node_def") else part.node
 
 
 def _has_lengths(specs: Specs) -> bool:
@@ -639,8 +712,11 @@ class _Random:
     rows  how many random rows there were
     """
 
-    def __init__(self, specs: Specs, warm: Sequence[Arrays], length: int, integers: str = INTEGERS[0]) -> None:
-        self._specs, self._warm, self._length, self._integers, self.rows = specs, warm, length, integers, 0
+    def __init__(
+        self, specs: Specs, warm: Sequence[Arrays], length: int, integers: str = INTEGERS[0], floats: str = FLOATS[0]
+    ) -> None:
+        self._specs, self._warm, self._length, self.rows = specs, warm, length, 0
+        self._integers, self._floats = integers, floats
         self._random = np.random.default_rng(0)
 
     def __iter__(self) -> Iterator[Arrays]:
@@ -669,6 +745,7 @@ class _Random:
     def _rows(self, count: int | None) -> Arrays:
         like = self._warm[0] if self._warm else {}
         made = {n: noise(self._random, spec, count, (self._length,), like.get(n)) for n, spec in self._specs.items()}
+        made = with_floats(self._specs, made, self._floats)
         return with_integers(self._random, self._specs, made, "bits" if self._warm else self._integers)
 
 

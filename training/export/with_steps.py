@@ -136,7 +136,7 @@ class _Composed:
         if self._first is not None:
             self._first(tensors)
         if self._core is not None:
-            feed = {name: np.ascontiguousarray(tensors[name]) for name in self._feeds}
+            feed = {name: np.asarray(tensors[name], order="C") for name in self._feeds}
             self.was_empty = any(not array.size for array in feed.values())
             if self.was_empty and (self._may_crash or self.refuses_empty):
                 raise _SkippedError
@@ -151,6 +151,8 @@ def _compare(
 ) -> Parity:
     """The parity on all samples; at least one request with rows must be answered."""
     answered, refusal = _outcomes(reference, run, composed, samples.requests(), relative)
+    if answered is None:
+        answered, _ = _outcomes(reference, run, composed, samples.other_requests(), relative)
     if answered is None:
         hint = "the warm-up requests" if warm else "made-up inputs"
         raise NotConvertibleError(

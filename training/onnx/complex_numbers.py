@@ -121,8 +121,12 @@ def _real_transform(operation: Any, inputs: list[Any]) -> Pair:
     x, size = inputs
     length = size[0]
     x = _fitted(x, length)
-    cosine, sine = _turn_of(_range(length), _range(length // 2 + 1), length, x.dtype)
-    return tf.matmul(x, cosine), -tf.matmul(x, sine)
+    places = _range(length // 2 + 1)
+    cosine, sine = _turn_of(_range(length), places, length, x.dtype)
+    # The first, and the last of an even number, are real: an imaginary part of -0 would turn their angle around.
+    is_real = tf.logical_or(tf.equal(places, 0), tf.equal(places * 2, length))
+    imaginary = -tf.matmul(x, sine)
+    return tf.matmul(x, cosine), tf.where(is_real, tf.zeros_like(imaginary), imaginary)
 
 
 def _back_to_real(operation: Any, inputs: list[Any]) -> tf.Tensor:

@@ -41,6 +41,22 @@ def noise(
     return random.integers(low, high, shape, endpoint=True).astype(dtype)
 
 
+FLOATS = ("normal", "positive")
+"""What the floats of made-up inputs may be: of both signs, or above 0 and below 1."""
+
+
+def with_floats(
+    specs: Mapping[str, tf.TensorSpec], arrays: Mapping[str, np.ndarray], kind: str
+) -> dict[str, np.ndarray]:
+    """The same inputs; if `kind` is "positive", floats above 0 and below 1 stand in for the others."""
+    made = dict(arrays)
+    if kind == "positive":
+        for name, array in arrays.items():
+            if specs[name].dtype.is_floating:
+                made[name] = (1 / (1 + np.exp(-array.astype(np.float64)))).astype(array.dtype)
+    return made
+
+
 INTEGERS = ("bits", "ids", "sorted ids", "lengths", "zeros", "counts")
 """What the integers of made-up inputs may mean, in the order in which they are tried."""
 

@@ -148,16 +148,46 @@ def _types(model: onnx.ModelProto, graph: onnx.GraphProto) -> Mapping[str, int]:
 
 def sizes_from_values(model: onnx.ModelProto) -> bool:
     """Whether a value of an input may decide how large a tensor is: a huge one would use up the memory."""
-    values = {value.name for value in model.graph.input if value.type.tensor_type.elem_type not in (*_FLOATS, _T.BOOL)}
-    for node in model.graph.node:
+    return bool(deciding(model))
+
+
+def deciding(model: onnx.ModelProto) -> set[str]:
+    """The inputs whose values may decide how large a tensor is, or how long a loop runs: these cost memory and time."""
+    inputs = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    return {
+        name for name, dtype in inputs.items() if dtype not in (*_FLOATS, _T.BOOL) and _decides(model.graph, {name})
+    }
+
+
+def _decides(graph: onnx.GraphProto, values: set[str]) -> bool:
+    """Whether a size or a loop's end depends on these tensors; those that depend on them are added to `values`."""
+    for node in graph.node:
         if any(node.input[n] in values for n in _SIZES.get(node.op_type, ()) if n < len(node.input)):
             return True
-        inner = {name for graph in subgraphs_of(node) for each in graph.node for name in each.input}
-        if inner & values:
-            return True
-        if node.op_type not in ("Shape", "Size") and not values.isdisjoint(node.input):
+        is_read = not values.isdisjoint(node.input)
+        for body in (a.g for a in node.attribute if a.HasField("g")):
+            if node.op_type == "Loop":
+                if _ends_by(body, node, values):
+                    return True
+            elif _decides(body, {*values, *(value.name for value in body.input if is_read)}):
+                return True
+        inner = {name for each in subgraphs_of(node) for part in each.node for name in part.input}
+        if node.op_type not in ("Shape", "Size") and (is_read or inner & values):
             values.update(node.output)
     return False
+
+
+def _ends_by(body: onnx.GraphProto, loop: onnx.NodeProto, values: set[str]) -> bool:
+    """Whether a loop's end, or a size in it, depends on these tensors."""
+    held = {name.name for name, given in zip(body.input[2:], loop.input[2:], strict=False) if given in values}
+    while True:
+        known = {*values, *held}
+        if _decides(body, known) or body.output[0].name in known:
+            return True
+        carried = {a.name for a, b in zip(body.input[2:], body.output[1:], strict=False) if b.name in known}
+        if carried <= held:
+            return False
+        held |= carried
 
 
 def subgraphs_of(node: onnx.NodeProto) -> list[onnx.GraphProto]:

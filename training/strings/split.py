@@ -195,6 +195,8 @@ def _may_run_on_host(node: Any, frozen: Frozen) -> bool:
         kinds = [tf.as_dtype(value.type) for value in node.attr.values() if value.HasField("type")]
         if node.op == "Cast":
             kinds = [tf.as_dtype(node.attr["SrcT"].type)]  # integers become floats in the same way everywhere
+            if kinds[0] in (tf.float32, tf.float64) and tf.as_dtype(node.attr["DstT"].type) in (tf.int32, tf.int64):
+                return True  # as Keras hands ids on
         return all(kind.is_integer or kind.is_bool for kind in kinds)
     return node.op in BETWEEN or node.op in HOST
 
@@ -309,6 +311,7 @@ def _block(frozen: Frozen, name: str, constants: dict[str, np.ndarray]) -> dict[
     """A function of a loop or branch as operations on the host; its constants are added to the program's."""
     function = next(each for each in frozen.library.function if each.signature.name == name)
     with tf.Graph().as_default():
+        tf.import_graph_def(tf.compat.v1.GraphDef(library=frozen.library), name="")  # it may call the others
         body, flat = function_def_to_graph.function_def_to_graph_def(function)
     arguments = [argument.name for argument in function.signature.input_arg]
     nodes = {node.name: node for node in body.node}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import wave
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from PIL import Image
 
-from ladle.training.onnx.noise import hard, noise, not_finite
+from ladle.training.onnx.noise import INTEGERS, hard, noise, not_finite, with_integers
 from ladle.training.strings.graph import Frozen, tensor_of
 
 Arrays = dict[str, np.ndarray]
@@ -35,7 +36,8 @@ HARD = (
 )
 """Texts on which implementations differ: empty, blank, Unicode, emoji, not UTF-8, NUL, nearly numbers, long."""
 _MOST_WORDS = 400  # of each table that go into made-up texts
-_ROWS = 48
+_SIZES = ((48, 4), (3, 1), (1, 7), (8, 2))
+"""Rows and lengths of requests that TensorFlow should answer."""
 _HANDED_ON = ("Identity", "Reshape", "ExpandDims", "Squeeze", "StridedSlice", "GatherV2", "StringStrip", "Unpack")
 
 
@@ -69,8 +71,15 @@ class Samples:
     def requests(self) -> Iterator[Arrays]:
         """Requests that TensorFlow should answer: the warm-up requests, then several sizes of made-up ones."""
         yield from self._warm
-        for rows, length in ((_ROWS, 4), (3, 1), (1, 7), (8, 2)):
+        for rows, length in _SIZES:
             yield self._request(rows, length, noise)
+
+    def other_requests(self) -> Iterator[Arrays]:
+        """The same with other integers: ids of rows, lengths that add up, numbers of which none is 0."""
+        if any(spec.dtype.is_integer for spec in self._specs.values()):
+            for kind in INTEGERS[1:]:
+                for rows, length in _SIZES:
+                    yield with_integers(self._random, self._specs, self._request(rows, length, noise), kind)
 
     def hard_requests(self) -> Iterator[Arrays]:
         """Requests at which engines differ; TensorFlow may refuse them."""
@@ -197,6 +206,8 @@ class Samples:
             return images(node.attr["channels"].i, ("PNG",) if node.op == "DecodePng" else ("PNG", "JPEG"))
         if node.op == "DecodeBmp":
             return images(node.attr["channels"].i, ("BMP",))
+        if node.op == "DecodeWav":
+            return [self._wav(samples, channels) for samples, channels in ((400, 1), (1600, 1), (50, 2), (0, 1))]
         if node.op == "DecodeJSONExample":
             inner = self._fitting((node.name, 0), depth + 1) or [tf.train.Example().SerializeToString()]
             return [json_format.MessageToJson(tf.train.Example.FromString(each)).encode() for each in inner]
@@ -213,6 +224,16 @@ class Samples:
             mark = by.item() if by is not None and by.item() else b" "
             return [mark.join(parts[:4]), *(mark.join([text] * 4) for text in parts)] if parts else None
         return None
+
+    def _wav(self, samples: int, channels: int) -> bytes:
+        """A WAV file of noise."""
+        file = io.BytesIO()
+        with wave.open(file, "wb") as sound:
+            sound.setnchannels(channels)
+            sound.setsampwidth(2)
+            sound.setframerate(16_000)
+            sound.writeframes(self._random.integers(-(2**15), 2**15, samples * channels).astype("<i2").tobytes())
+        return file.getvalue()
 
     def _constant(self, tensor: tuple[str, int]) -> np.ndarray | None:
         node = self._frozen.nodes[tensor[0]]

@@ -38,6 +38,7 @@ _NAMED = {
 }
 _ESCAPES = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _META = frozenset("\\.+*?()|[]{}^$")
+_MOST_BRANCHES = 64
 _MOST_WAYS = 1000  # of bounded repetitions in one branch
 
 
@@ -71,22 +72,25 @@ class _Atom:
 
 def replacer(pattern: bytes, rewrite: bytes, *, everywhere: bool) -> Callable[[bytes], bytes]:
     """What RE2's GlobalReplace (everywhere) or Replace makes of a text; PatternError for what cannot be translated."""
-    branches = _parse(pattern)
+    parsed = _parse(pattern)
+    branches = parsed.branches
     for branch in branches:
         _check_time(branch, is_anchored=False)
-    template = _template(rewrite, groups=pattern.count(b"("))
+    compiled = re.compile(_source(branches))
+    template = _template(rewrite, groups=compiled.groups)
+    if parsed.is_spread and re.search(rb"\\[1-9]", rewrite):
+        raise PatternError("the replacement refers to a group beside one that has branches or may be missing")
     [first, *others] = branches
     is_one_byte = not others and len(first) == 1 and first[0].holds <= _ASCII
     if everywhere and is_one_byte and (first[0].least, first[0].most) == (1, 1) and not template and len(rewrite) <= 1:
         return _by_table(first[0].holds, rewrite)
-    compiled = re.compile(_source(branches))
     count = 0 if everywhere else 1
     return lambda text: compiled.sub(template or (lambda match: rewrite), text, count)
 
 
 def full_matcher(pattern: bytes) -> Callable[[bytes], bool]:
     """Whether RE2's FullMatch finds that a whole text matches; PatternError for what cannot be translated."""
-    branches = _parse(pattern)
+    branches = _parse(pattern).branches
     for branch in branches:
         _check_time(branch, is_anchored=True)
     compiled = re.compile(_source(branches))
@@ -160,38 +164,107 @@ def _may_fail(rest: list[_Atom]) -> bool:
     return any(atom.least and atom.text not in (b"(", b")") for atom in rest)
 
 
-def _parse(pattern: bytes) -> list[list[_Atom]]:
-    """The branches of a pattern (`a|b` has two), each a sequence."""
+@dataclass(frozen=True)
+class _Parsed:
+    """The branches of a pattern, each a sequence: `a|b` has two, and so has `a(b)?`.
+
+    is_spread  whether a group became branches, so that others have other numbers than in the pattern
+    """
+
+    branches: list[list[_Atom]]
+    is_spread: bool
+
+
+def _parse(pattern: bytes) -> _Parsed:
+    """The branches in the order in which RE2 tries them."""
     try:
         text = pattern.decode()
     except UnicodeDecodeError:
         raise PatternError("it is not UTF-8") from None
-    branches: list[list[_Atom]] = [[]]
-    at, opened = 0, False
-    while at < len(text):
-        branch, letter = branches[-1], text[at]
-        if letter == "|" and not opened:
-            branches.append([])
-            at += 1
-        elif letter == "(" and not opened and text[at + 1 : at + 2] != "?":
-            branch.append(_Atom(b"(", frozenset()))
-            opened, at = True, at + 1
-        elif letter == ")" and opened:
-            branch.append(_Atom(b")", frozenset()))
-            opened, at = False, at + 1
-        elif letter == "^" and not branch:
-            branch.append(_Atom(rb"\A", frozenset()))
-            at += 1
-        elif letter == "$" and (at + 1 == len(text) or (text[at + 1] == "|" and not opened)):
-            branch.append(_Atom(rb"\Z", frozenset()))
-            at += 1
-        else:
-            atom, at = _atom(text, at)
-            atom, at = _repeated(atom, text, at)
-            branch.append(atom)
-    if opened or not all(branches):
-        raise PatternError("it has an empty branch or an open group")
-    return branches
+    reader = _Reader(text)
+    branches = reader.branches(0)
+    if reader.at < len(text):
+        raise PatternError(f"{text[reader.at]!r} at character {reader.at + 1} is not translated")
+    if reader.is_spread:
+        for branch in branches:
+            _check_extents(branch)
+    return _Parsed(branches, reader.is_spread)
+
+
+def _check_extents(branch: list[_Atom]) -> None:
+    """PatternError unless a text tells how often each part is repeated: else the order of branches would decide."""
+    atoms = [atom for atom in branch if atom.holds]
+    for n, atom in enumerate(atoms):
+        if atom.least == atom.most:
+            continue
+        for following in atoms[n + 1 :]:
+            if following.holds & atom.holds:
+                raise PatternError("what follows a part that may be missing could be a part of it")
+            if following.least:
+                break
+
+
+class _Reader:
+    """Reads a pattern from `at` on."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at, self.is_spread = text, 0, False
+
+    def branches(self, depth: int) -> list[list[_Atom]]:
+        """The branches up to the end, or up to the bracket that closes a group."""
+        found = self._sequence(depth)
+        while self.text[self.at : self.at + 1] == "|":
+            self.at += 1
+            found += self._sequence(depth)
+        return found
+
+    def _sequence(self, depth: int) -> list[list[_Atom]]:
+        found: list[list[_Atom]] = [[]]
+        begin = self.at
+        while self.at < len(self.text) and self.text[self.at] not in "|)":
+            letter = self.text[self.at]
+            if letter == "(":
+                group = self._group(depth)
+                found = [[*before, *inner] for before in found for inner in group]
+                if len(found) > _MOST_BRANCHES:
+                    raise PatternError("it has too many branches")
+                continue
+            if letter == "^" and self.at == begin and not depth:
+                atom, self.at = _Atom(rb"\A", frozenset()), self.at + 1
+            elif letter == "$" and not depth and self.text[self.at + 1 : self.at + 2] in ("", "|"):
+                atom, self.at = _Atom(rb"\Z", frozenset()), self.at + 1
+            else:
+                atom, self.at = _atom(self.text, self.at)
+                atom, self.at = _repeated(atom, self.text, self.at)
+            for branch in found:
+                branch.append(atom)
+        if self.at == begin:
+            raise PatternError("it has an empty branch or an open group")
+        return found
+
+    def _group(self, depth: int) -> list[list[_Atom]]:
+        """A group's branches; that of one which may be missing is empty."""
+        self.at += 1
+        is_named = self.text[self.at : self.at + 1] != "?"
+        if not is_named:
+            if self.text[self.at : self.at + 2] != "?:":
+                raise PatternError(f"'?' at character {self.at + 1} is not translated")
+            self.at += 2
+        inner = self.branches(depth + 1)
+        if self.text[self.at : self.at + 1] != ")":
+            raise PatternError("it has an empty branch or an open group")
+        self.at += 1
+        following = self.text[self.at : self.at + 1]
+        if following in ("*", "+", "{") or (following == "?" and self.text[self.at + 1 : self.at + 2] in tuple("?*+")):
+            raise PatternError(f"{following!r} at character {self.at + 1} is not translated")
+        if following == "?":
+            self.at, self.is_spread = self.at + 1, True
+            return [*inner, []]
+        if len(inner) > 1:
+            self.is_spread = True
+            return inner
+        ends = [_Atom(bracket, frozenset()) for bracket in (b"(", b")")] if is_named else []
+        return [[*ends[:1], *inner[0], *ends[1:]]]
 
 
 def _atom(text: str, at: int) -> tuple[_Atom, int]:

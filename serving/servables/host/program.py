@@ -20,7 +20,7 @@ import numpy as np
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, ServingError
-from ladle.serving.servables.host import loops, numbers, pictures, ragged, records, shapes, strings, tables
+from ladle.serving.servables.host import audio, loops, numbers, pictures, ragged, records, shapes, strings, tables
 from ladle.serving.servables.host.strings import array_of
 from ladle.serving.servables.host.tables import Table
 
@@ -35,6 +35,7 @@ HOST: dict[str, Callable[[Mapping[str, Any]], Function]] = {
     **ragged.OPERATIONS,
     **records.OPERATIONS,
     **pictures.OPERATIONS,
+    **audio.OPERATIONS,
 }
 """Operations that always run on the host."""
 BETWEEN: dict[str, Callable[[Mapping[str, Any]], Function]] = {

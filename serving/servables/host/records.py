@@ -199,6 +199,25 @@ def _decode_raw(attributes: Attributes) -> Function:
     return decode
 
 
+def _decode_padded_raw(attributes: Attributes) -> Function:
+    """Texts of any length as numbers: cut, or filled up with zeros, to so many bytes."""
+    dtype = np.dtype(attributes["out_type"])
+    order = dtype.newbyteorder("<" if attributes.get("little_endian", True) else ">")
+
+    def decode(texts: Array, length: Array) -> Array:
+        size = int(length)
+        if size <= 0 or size % dtype.itemsize:
+            raise InvalidArgument(
+                f"fixed_length ({size}) must be greater than zero and a multiple of the size of "
+                f"{attributes['out_type']} ({dtype.itemsize})"
+            )
+        check_size([texts.size, size])
+        filled = b"".join(text[:size].ljust(size, b"\0") for text in texts.ravel().tolist())
+        return np.frombuffer(filled, order).astype(dtype).reshape(*texts.shape, size // dtype.itemsize)
+
+    return decode
+
+
 def _decode_json(texts: Array) -> Array:
     """tf.Examples in JSON become serialized ones; features in the order of their names."""
     from google.protobuf import json_format  # few models read JSON
@@ -220,5 +239,6 @@ OPERATIONS: dict[str, Callable[[Attributes], Function]] = {
     "ParseExample": _parse_example,
     "ParseSingleExample": _parse_single_example,
     "DecodeRaw": _decode_raw,
+    "DecodePaddedRaw": _decode_padded_raw,
     "DecodeJSONExample": lambda attributes: _decode_json,
 }

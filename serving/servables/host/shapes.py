@@ -27,7 +27,12 @@ def _identity(x: Array) -> Array:
 
 def _cast(attributes: Attributes) -> Function:
     dtype = np.dtype(attributes["DstT"])
-    return lambda x: x.astype(dtype)
+
+    def cast(x: Array) -> Array:
+        with np.errstate(invalid="ignore"):  # NaN as an integer is what the processor makes of it, as in TensorFlow
+            return x.astype(dtype)
+
+    return cast
 
 
 def _shape(attributes: Attributes) -> Function:

@@ -59,3 +59,13 @@ def test_advice_names_operation_layer_and_cure(operation: str, compute: Any, cur
     assert found.layer.startswith("my_layer")
     assert cure in found.cure
     assert found.cure.endswith(SERVED)
+
+
+def test_advice_names_the_first_operation_of_a_reason() -> None:
+    @tf.function(input_signature=[SPEC])
+    def inner(x: tf.Tensor) -> tf.Tensor:
+        with tf.name_scope("my_layer"):
+            return tf.linalg.svd(x, compute_uv=False)
+
+    function = tf.function(lambda x: {"y": inner(x)}).get_concrete_function(SPEC)
+    assert obstacle("Svd (StatefulPartitionedCall/my_layer/Svd) has no kernel", function).operation == "Svd"

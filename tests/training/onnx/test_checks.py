@@ -55,6 +55,23 @@ CASES: dict[str, tuple[Callable[..., Any], tf.TensorSpec, list[np.ndarray]]] = {
     "assert_less": (below, X, [floats(1, 149), floats(1, 150), floats(NAN), floats()]),
     "Assert": (asserted, X, [floats(1), floats(-3), floats(-2, NAN)]),
     "in a function": (called, X, [floats(1), floats(200)]),
+    "segments in order": (
+        lambda x: tf.math.segment_max(tf.cast(x, tf.float32), x),
+        N,
+        [integers(0, 1, 1, 3), integers(1, 0), integers(-1, 0), integers(2)],
+    ),
+    "drawn": (
+        lambda x: tf.random.stateless_normal([x[0], 2], [1, 2]),
+        N,
+        [integers(3), integers(-1)],
+    ),
+    "cropped": (
+        lambda x: tf.image.crop_and_resize(
+            tf.ones([2, 4, 4, 1]), tf.tile([[0.0, 0.0, 1.0, 1.0]], [tf.size(x), 1]), x, [2, 2]
+        ),
+        N,
+        [integers(0, 1), integers(2), integers(-1)],
+    ),
     "check_numerics": (
         lambda x: tf.debugging.check_numerics(x, "bad") + 1,
         X,
@@ -96,7 +113,14 @@ def outcome(run: Callable[[], Any]) -> np.ndarray | None:
     """The output; None if it was refused."""
     try:
         return np.asarray(run())
-    except (tf.errors.InvalidArgumentError, ValueError, InvalidArgument, OrtInvalidArgument, OrtFail):
+    except (
+        tf.errors.InvalidArgumentError,
+        tf.errors.OutOfRangeError,
+        ValueError,
+        InvalidArgument,
+        OrtInvalidArgument,
+        OrtFail,
+    ):
         return None
 
 

@@ -114,6 +114,32 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
         for kernel in ("triangle", "box", "keyscubic", "mitchellcubic", "lanczos1", "lanczos3", "lanczos5", "gaussian")
         for antialias in (False, True)
     },
+    **{
+        f"sorted segment {kind}": (
+            lambda x, ids, kind=kind: getattr(tf.math, f"segment_{kind}")(x, ids),
+            (MIXED, np.array([1, 1, 4], np.int32)),
+        )
+        for kind in ("sum", "mean", "max", "min")
+    },
+    "sorted segment mean of integers": (
+        tf.math.segment_mean,
+        (np.array([[1], [-4], [9]], np.int32), np.array([0, 0, 2], np.int32)),
+    ),
+    "list difference": (
+        lambda x, y: tf.concat(RAW.ListDiff(x=x, y=y), 0),
+        (np.array([3, 1, 3, 2, -5], np.int32), np.array([2, 2, 9], np.int32)),
+    ),
+    "rank": (lambda x: RAW.Rank(input=x) + tf.shape(x), (MIXED,)),
+    "sum of integers": (lambda x: tf.add_n([x, x * 2, x - 7]), (IDS,)),
+    "fake quantisation": (
+        lambda x: tf.quantization.fake_quant_with_min_max_vars(x, -1.0, 2.0, 8),
+        (RANDOM.standard_normal((20, 5)).astype(np.float32),),
+    ),
+    "fake quantisation by numbers": (
+        lambda x: tf.quantization.fake_quant_with_min_max_args(x, 0.0, 6.0, 4, narrow_range=True),
+        (RANDOM.standard_normal((20, 5)).astype(np.float32) * 4,),
+    ),
+    "angles of an rfft": (lambda x: tf.math.angle(tf.signal.rfft(x)), (MIXED - 2.0,)),
     "segment sum": (lambda x, ids: tf.math.unsorted_segment_sum(x, ids, 4), (ROWS, IDS)),
     "segment max": (lambda x, ids: tf.math.unsorted_segment_max(x, ids, 5), (ROWS, IDS)),
     "segment min": (lambda x, ids: tf.math.unsorted_segment_min(x, ids, 4), (ROWS, IDS)),

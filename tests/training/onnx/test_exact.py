@@ -168,8 +168,13 @@ def test_casts_of_floats_that_may_not_fit_are_found(function: Any, is_safe: bool
         (lambda n: tf.fill([n[0] + 1], 1.0), True),
         (lambda n: tf.pad(n, [[0, n[0]]]), True),
         (lambda n: tf.while_loop(lambda i: i < n[0], lambda i: [i + 1], [0])[0][None], True),
+        (lambda n: tf.while_loop(lambda i, x: i < 3, lambda i, x: [i + 1, x + n], [0, n])[1], False),
+        (
+            lambda n: tf.while_loop(lambda i, x: x[0] < 3, lambda i, x: [i + 1, x + 1 + 0 * n], [0, 0 * n])[0][None],
+            True,
+        ),
     ],
-    ids=["arithmetic", "shape", "range", "fill", "pad", "loop"],
+    ids=["arithmetic", "shape", "range", "fill", "pad", "loop", "loop of three", "loop by a sum"],
 )
 def test_sizes_that_are_values_of_inputs_are_found(function: Any, by_value: bool) -> None:
     assert ranges.sizes_from_values(converted(function, n=np.zeros(2, np.int32))) is by_value

@@ -118,7 +118,13 @@ def _nth(operation: Any) -> list[tf.Tensor]:
     return [tf.gather(tf.sort(values, -1, direction), n, axis=-1)]
 
 
+def _rank(operation: Any) -> list[tf.Tensor]:
+    [x] = operation.inputs
+    return [tf.size(tf.shape(x)) if x.shape.rank is None else tf.constant(x.shape.rank)]
+
+
 ALGEBRA = {
+    "Rank": _rank,
     "MatrixSolve": _solved,
     "Cholesky": _cholesky,
     "MatrixTriangularSolve": _triangular,

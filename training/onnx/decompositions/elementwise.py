@@ -91,17 +91,29 @@ def _cross(operation: Any) -> list[tf.Tensor]:
     return [turned[0] * turned[3] - turned[2] * turned[1]]
 
 
-def _fake_quant_per_channel(operation: Any) -> list[tf.Tensor]:
-    """Rounds each channel to one of 2^bits levels between its least and largest value, which are moved to hold 0."""
-    x, low, high = operation.inputs
+def _fake_quant(operation: Any) -> list[tf.Tensor]:
+    """Rounds to one of 2^bits levels between the least and the largest value, of channels or of all; 0 is a level."""
+    x, *limits = operation.inputs
+    low, high = limits or [tf.constant(operation.get_attr(name), x.dtype) for name in ("min", "max")]
     least, most = int(operation.get_attr("narrow_range")), 2 ** operation.get_attr("num_bits") - 1
     scale = (high - low) / (most - least)
     zero = least - low / scale
     moved = tf.where(zero < least, float(least), tf.where(zero > most, float(most), tf.floor(zero + 0.5)))
     low, high = (least - moved) * scale, (most - moved) * scale
     clipped = tf.clip_by_value(x, low, high)
-    level = tf.floor((clipped - low) * (1.0 / scale) + 0.5)
-    return [level * scale + low]
+    steps = 1.0 / scale
+    zero = tf.floor(-low * steps + 0.5)
+    return [tf.floor((clipped - low) * steps - zero + 0.5) * scale]
+
+
+def _sum_of_many(operation: Any) -> list[tf.Tensor] | None:
+    """AddN of integers, which ONNX's Sum does not take."""
+    first, *others = operation.inputs
+    if first.dtype.is_floating or first.dtype == tf.variant:
+        return None
+    for other in others:
+        first = first + other
+    return [tf.identity(first)]
 
 
 def _cumulative_logsumexp(operation: Any) -> list[tf.Tensor] | None:
@@ -162,6 +174,7 @@ def _truncate_div(operation: Any) -> list[tf.Tensor] | None:
 
 
 ELEMENTWISE = {
+    "AddN": _sum_of_many,
     "TruncateDiv": _truncate_div,
     "Mean": _mean,
     "Prod": _product,
@@ -174,6 +187,8 @@ ELEMENTWISE = {
     "LeftShift": _shift,
     "RightShift": _shift,
     "Cross": _cross,
-    "FakeQuantWithMinMaxVarsPerChannel": _fake_quant_per_channel,
+    "FakeQuantWithMinMaxArgs": _fake_quant,
+    "FakeQuantWithMinMaxVars": _fake_quant,
+    "FakeQuantWithMinMaxVarsPerChannel": _fake_quant,
     "CumulativeLogsumexp": _cumulative_logsumexp,
 }

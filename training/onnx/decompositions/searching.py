@@ -64,8 +64,18 @@ def _bucketize(operation: Any) -> list[tf.Tensor]:
     return [tf.reshape(_halved(rows[None], flat, is_upper=True), tf.shape(values))]
 
 
+def _difference(operation: Any) -> list[tf.Tensor]:
+    """ListDiff: the elements of x that are not in y, in their order, and their positions."""
+    x, y = operation.inputs
+    index = operation.get_attr("out_idx")
+    found = tf.reduce_sum(tf.cast(tf.equal(x[:, None], y[None]), tf.int32), 1)
+    places = tf.where(tf.equal(found, 0))[:, 0]
+    return [tf.gather(x, places), tf.cast(places, index)]
+
+
 SEARCHING = {
     "UpperBound": lambda operation: _bound(operation, is_upper=True),
     "LowerBound": lambda operation: _bound(operation, is_upper=False),
     "Bucketize": _bucketize,
+    "ListDiff": _difference,
 }

@@ -27,6 +27,21 @@ def _by_segment(kind: str, data: tf.Tensor, ids: tf.Tensor, count: tf.Tensor) ->
     return scatter(made, ids[:, None], data)[:-1]
 
 
+def _sorted(operation: Any) -> list[tf.Tensor] | None:
+    """SegmentSum, SegmentMean, SegmentMax and SegmentMin: 0 for a segment without rows."""
+    data, ids = operation.inputs
+    if data.shape.rank is None or data.dtype not in (tf.float32, tf.float64, tf.int32, tf.int64):
+        return None
+    count = tf.reduce_max(tf.concat([ids, [-1]], 0)) + 1
+    kind = operation.type.removeprefix("Segment")
+    if kind in ("Sum", "Mean"):
+        return [_averaged(kind, data, ids, count)]
+    found = _by_segment(kind, data, ids, count)
+    rows = _by_segment("Sum", tf.ones_like(ids, tf.int32), ids, count)
+    rows = tf.reshape(rows, tf.concat([[-1], tf.ones_like(tf.shape(data)[1:])], 0))
+    return [tf.where(rows > 0, found, tf.zeros_like(found))]
+
+
 def _sorted_mean_or_sum(operation: Any) -> list[tf.Tensor] | None:
     """SparseSegmentSum, SparseSegmentMean, SparseSegmentSqrtN: rows of a table, by segment."""
     data, positions, ids = operation.inputs[:3]
@@ -41,7 +56,8 @@ def _averaged(kind: str, data: tf.Tensor, ids: tf.Tensor, count: tf.Tensor) -> t
         return summed
     counts = tf.maximum(_by_segment("Sum", tf.ones_like(ids, data.dtype), ids, count), 1)
     counts = tf.sqrt(counts) if kind == "SqrtN" else counts
-    return summed / tf.reshape(counts, tf.concat([[-1], tf.ones_like(tf.shape(data)[1:])], 0))
+    counts = tf.reshape(counts, tf.concat([[-1], tf.ones_like(tf.shape(data)[1:])], 0))
+    return summed / counts if data.dtype.is_floating else tf.truncatediv(summed, counts)
 
 
 def _sparse_product(operation: Any) -> list[tf.Tensor] | None:
@@ -71,6 +87,10 @@ def _scatter(operation: Any) -> list[tf.Tensor] | None:
 
 
 SEGMENTS = {
+    "SegmentMax": _sorted,
+    "SegmentMean": _sorted,
+    "SegmentMin": _sorted,
+    "SegmentSum": _sorted,
     "ScatterNd": _scatter,
     "UnsortedSegmentSum": _unsorted,
     "UnsortedSegmentMax": _unsorted,

@@ -230,6 +230,31 @@ def _scattered(places: int, shape_of: int, is_shape: bool) -> Callable[[Any], Ch
     return check
 
 
+def _cropped(node: Any) -> Check:
+    """CropAndResize: boxes of images that there are."""
+    images, _, places = data_of(node)[:3]
+
+    def holds(images: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(tf.logical_and(places >= 0, places < tf.shape(images)[0]))
+
+    return Check((images, places), holds, "box_index has values outside [0, batch_size)")
+
+
+def _segmented(node: Any) -> Check:
+    """SegmentMax and the like: an id for each row, in order."""
+
+    def holds(data: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        in_order = tf.reduce_all(tf.concat([ids[:1] >= 0, ids[1:] >= ids[:-1]], 0))
+        return tf.logical_and(in_order, tf.equal(tf.shape(data)[0], tf.size(ids)))
+
+    return Check(tuple(data_of(node)[:2]), holds, "segment ids are not increasing, or not one for each row")
+
+
+def _drawn(node: Any) -> Check:
+    """Random numbers of a shape that can be."""
+    return Check((data_of(node)[0],), lambda shape: tf.reduce_all(shape >= 0), "the shape has a negative dimension")
+
+
 def _finite(message: str) -> Callable[[Any], Check]:
     """An operation on matrices whose result is not finite where TensorFlow refuses the matrix."""
     return lambda node: Check((node.name,), _is_finite, message)
@@ -239,6 +264,13 @@ REFUSING: dict[str, Callable[[Any], Check | None]] = {
     "Bincount": _counted,
     "DenseBincount": _counted,
     "DynamicPartition": _partitioned,
+    "CropAndResize": _cropped,
+    **{f"Segment{kind}": _segmented for kind in ("Sum", "Mean", "Max", "Min", "Prod")},
+    **{
+        f"StatelessRandom{kind}{version}": _drawn
+        for kind in ("Uniform", "Normal", "UniformInt", "UniformFullInt")
+        for version in ("", "V2")
+    },
     "ScatterNd": _scattered(0, 2, is_shape=True),
     **{f"TensorScatter{kind}": _scattered(1, 0, is_shape=False) for kind in ("Update", "Add", "Sub", "Max", "Min")},
     "MatrixInverse": _finite("Input is not invertible."),

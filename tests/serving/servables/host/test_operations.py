@@ -137,6 +137,7 @@ REPLACED = [
     (r"[!\"#$%&()\*\+,-\./:;<=>?@\[\\\]^_`{|}~\']", ""), (r"[^a-zA-Z ]", ""), (r"\s+", " "), (r"<br */?>", " "),
     (r"([a-z])([0-9])", r"\2-\1"), (r"[[:punct:]]", " "), (r"\W", ""), (r"\d{2,4}", "#"), (r".", "x"), (r"é|日本", "?"),
     (r"^\s+", ""), (r"\bthe\b", "a"), (r"a?b", "_"), (r"[àéü]", "e"), (r"$^|x", "y"), (r"https?://[^ ]*", "URL"),
+    (r"(a|an|the) ", ""), (r"a(b|é)?c", r"<\0>"), (r"&(?:amp|lt|gt);", "&"), (r"(www\.)?x", "."), (r"'(s|re|ve)\b", ""),
 ]  # fmt: skip
 
 
@@ -156,7 +157,10 @@ def test_a_pattern_that_is_taken_replaces_what_re2_replaces(pattern: str, rewrit
         assert [function(text) for text in every] == theirs.tolist()
 
 
-@pytest.mark.parametrize("pattern", [r"[a-z]*", r"[a-z]+@[a-z]+\.com", r"\d+", r"a|b+", r".*", r"(a)(b?)"])
+@pytest.mark.parametrize(
+    "pattern",
+    [r"[a-z]*", r"[a-z]+@[a-z]+\.com", r"\d+", r"a|b+", r".*", r"(a)(b?)", r"[0-9]+(\.[0-9]+)?", r"((a|b)c?)?"],
+)
 @settings(max_examples=12)
 @given(texts=st.lists(st.one_of(_TEXT, st.from_regex(r"\A[a-z]*@?[a-z]*\.?(com)?\Z").map(str.encode)), max_size=6))
 def test_a_whole_match_is_that_of_re2(pattern: str, texts: list[bytes]) -> None:
@@ -166,7 +170,20 @@ def test_a_whole_match_is_that_of_re2(pattern: str, texts: list[bytes]) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    [r"(a+)+$", r"\s+$", r"a*", r"<[^>]*>", r"(?i)a", r"\pL", r"a+?b", r"[a-z]+ing", r"a**", r"(a|b)c"],
+    [
+        r"(a+)+$",
+        r"\s+$",
+        r"a*",
+        r"<[^>]*>",
+        r"(?i)a",
+        r"\pL",
+        r"a+?b",
+        r"[a-z]+ing",
+        r"a**",
+        r"(ab)*",
+        r"a?(ab)?c",
+        r"(?P<n>a)",
+    ],
 )
 def test_a_pattern_that_could_take_long_or_differ_is_refused(pattern: str) -> None:
     with pytest.raises(PatternError):
@@ -185,6 +202,66 @@ def test_a_taken_pattern_takes_linear_time() -> None:
 
     seconds(1000)
     assert seconds(2**20) < 2.0  # quadratic time would be hours
+
+
+def test_a_group_that_became_branches_is_not_referred_to() -> None:
+    with pytest.raises(PatternError, match="refers to a group"):
+        replacer(rb"(a|b)(c)", rb"\2", everywhere=True)
+
+
+def _wav(
+    kind: int = 1, channels: int = 1, bits: int = 16, size: int = 16, more: bytes = b"", data: bytes = b""
+) -> bytes:
+    data = data or np.arange(-6, 6, dtype="<i2").tobytes()
+    rate, sample = 8000, channels * bits // 8
+    form = struct.pack("<HHIIHH", kind, channels, rate, rate * sample, sample, bits) + bytes(size - 16)
+    chunks = b"WAVEfmt " + struct.pack("<I", size) + form + more + b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+
+
+WAVS = {
+    "mono": _wav(),
+    "stereo": _wav(channels=2),
+    "three": _wav(channels=3),
+    "8 bits": _wav(bits=8),
+    "24 bits": _wav(bits=24),
+    "floats": _wav(kind=3, bits=32),
+    "format of 18": _wav(size=18),
+    "format of 17": _wav(size=17),
+    "another chunk": _wav(more=b"LIST\4\0\0\0abcd"),
+    "an odd chunk": _wav(more=b"LIST\3\0\0\0abc\0"),
+    "behind the end": _wav(more=b"LIST\xff\xff\xff\x7f"),
+    "odd bytes": _wav(data=b"abc"),
+    "half a pair": _wav(channels=2, data=b"abcdef"),
+    "two data": _wav() + b"data\2\0\0\0ab",
+    "chunk after": _wav() + b"LIST\0\0\0\0",
+    "rest": _wav() + b"xx",
+    "cut": _wav()[:-3],
+    "head": _wav()[:40],
+    "no data": _wav()[:36],
+    "short": _wav()[:20],
+    "no wave": b"RIFFxxxxWAVA" + _wav()[12:],
+    "big-endian": b"RIFX" + _wav()[4:],
+    "no format": _wav().replace(b"fmt ", b"LIST"),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("wanted", [{}, {"desired_channels": 2}, {"desired_samples": 5}, {"desired_samples": 20}])
+@pytest.mark.parametrize("name", WAVS)
+def test_sounds_are_those_of_tensorflow(name: str, wanted: dict[str, int]) -> None:
+    data = WAVS[name]
+    _assert_same("DecodeWav", wanted, [np.array(data, object)], lambda: list(RAW.DecodeWav(contents=data, **wanted)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("length", [8, 2, 3, 0, -1])
+@pytest.mark.parametrize("little", [True, False])
+def test_bytes_are_cut_and_filled_as_tensorflow_does(dtype: str, length: int, little: bool) -> None:
+    texts = _array([b"abcdefghij", b"a", b"", b"\0\1\2\3"])
+    attributes = {"out_type": dtype, "little_endian": little}
+    theirs = lambda: tf.io.decode_raw(texts, dtype, little, length)  # noqa: E731
+    _assert_same("DecodePaddedRaw", attributes, [texts, np.array(length, np.int32)], theirs)
 
 
 def _bitmap(bits: int, top_down: bool = False) -> bytes:
