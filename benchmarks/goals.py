@@ -56,30 +56,32 @@ class Goal:
 
 
 def check(results: Results) -> list[Goal]:
-    """The goals that this run measured."""
+    """The goals of the sections that were measured while nobody else used the machine."""
     return [goal for goal in _all(results) if not math.isnan(goal.value)]
 
 
 def _all(results: Results) -> Iterator[Goal]:
-    if results.rounds is not None:
+    if results.rounds is not None and not results.is_busy("throughput"):
         yield from _throughput(results.rounds, results)
-    if isinstance(results.engines, list):
+    if isinstance(results.engines, list) and not results.is_busy("engines"):
         worst = min(results.engines, key=lambda found: found.ratio("ONNX Runtime"))
         detail = f"worst of all: {worst.model}, {worst.connections} connections"
         yield Goal("ONNX Runtime over TensorFlow engine", worst.ratio("ONNX Runtime"), 1, True, "×", detail)
-    yield from _steps(results.steps or [])
-    yield from _real(results.real or [])
-    if results.ten is not None:
+    if not results.is_busy("steps"):
+        yield from _steps(results.steps or [])
+    if not results.is_busy("real"):
+        yield from _real(results.real or [])
+    if results.ten is not None and not results.is_busy("start"):
         yield Goal("ready with 10 ONNX models", results.ten.ready_s, 0.35, False, " s")
         yield Goal("memory with 10 ONNX models (RSS)", results.ten.memory.rss_mb, 90, False, " MB")
-    if results.tails is not None:
+    if results.tails is not None and not results.is_busy("tails"):
         tails = results.tails
         yield Goal("p99 of LeNet-5 beside U-Net over alone", tails.ratio(tails.beside_unet), 1.2, False, "×")
         yield Goal("p99 of LeNet-5 while a version is swapped", tails.ratio(tails.during_swap), 1.1, False, "×")
         yield Goal("p99 of LeNet-5 while 50 models load", tails.ratio(tails.while_loading), 1.5, False, "×")
-    if results.gateway is not None:
+    if results.gateway is not None and not results.is_busy("gateway"):
         yield Goal("gateway over direct gRPC, p50", results.gateway.overhead_ms, 2, False, " ms")
-    if results.client is not None:
+    if results.client is not None and not results.is_busy("client"):
         yield Goal("import of the client", results.client.import_s, 0.5, False, " s")
         yield Goal("size of the client's install", results.client.size_mb, 100, False, " MB")
 

@@ -37,6 +37,11 @@ def in_words(machine: Mapping[str, Any]) -> str:
     )
 
 
+def is_busy(machine: Mapping[str, Any]) -> bool:
+    """Whether others used it when it was described: more threads wanted to run than there are cores."""
+    return bool(machine["load_average"][0] > machine["cores"])
+
+
 def _field(path: str, name: str) -> str:
     try:
         lines = Path(path).read_text().splitlines()

@@ -22,6 +22,7 @@ contenders run one after another on the same cores as the load generator, in sev
 the rounds' ratios; any other figure is the median of the rounds. wrk loads REST and h2load loads gRPC. Each server's
 answers are checked before and after the load.
 """
+_BUSY = "; the machine was busy"
 _THROUGHPUT = """\
 Each request to LeNet-5 holds one image; each answer holds every output of the graph. An empty handler reads the request
 and answers with fixed bytes. Rivals run the same ONNX graph with the same session settings, with one worker and with
@@ -46,7 +47,11 @@ def markdown(results: Results) -> str:
         "gateway": ("Gateway", lambda: _gateway(results)),
         "client": ("Client", lambda: _client(results)),
     }
-    parts = [_HEAD, machine.in_words(results.machine) + "\n", "## Goals\n", _goals(check(results))]
+    parts = [_HEAD, machine.in_words(results.machine) + "\n", "## Goals\n"]
+    busy = [title for key, (title, _) in sections.items() if results.is_busy(key)]
+    if busy:
+        parts.append(f"Not judged by its goals, for others used the machine meanwhile: {', '.join(busy)}.\n")
+    parts.append(_goals(check(results)))
     for key, (title, text) in sections.items():
         if key in results.machines:
             parts += [f"## {title}\n", _when(results.machine, results.machines[key]), text()]
@@ -58,7 +63,9 @@ def _when(newest: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     moments = ("time", "load_average")
     if any(newest.get(key) != value for key, value in measured.items() if key not in moments):
         return f"Measured elsewhere or earlier: {machine.in_words(measured)}\n"
-    return f"{measured['time']}, load average before {measured['load_average'][0]:g}.\n"
+    return (
+        f"{measured['time']}, load average before {measured['load_average'][0]:g}{_BUSY * machine.is_busy(measured)}.\n"
+    )
 
 
 def _start(results: Results) -> str:
@@ -190,6 +197,7 @@ def _tails(results: Results) -> str:
             ("a version swap", tails.during_swap),
             (f"{LOADED} models load", tails.while_loading),
         )
+        if pairs
     ]
     text = (
         f"{PER_SECOND} LeNet-5 requests a second arrive over gRPC. Each pair measures them alone, then disturbed; the "

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.engines import Comparison
 from benchmarks.front import Client, Gateway
 from benchmarks.real.measuring import Row
@@ -49,6 +50,10 @@ class Results:
     @property
     def in_process_p50_ms(self) -> float:
         return median([found["p50_ms"] for found in self.in_process])
+
+    def is_busy(self, section: str) -> bool:
+        """Whether a section was measured while others used the machine."""
+        return section in self.machines and machine.is_busy(self.machines[section])
 
     def as_dict(self) -> dict[str, Any]:
         """The results as JSON types."""

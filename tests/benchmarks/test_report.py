@@ -41,7 +41,8 @@ def results() -> Results:
         rounds.kinds[title] = kind, False
         rounds.by_title[title] = [Measurement(load(v), load(v), 1.0, 0.0, 0.5, Memory(90.0, 80.0)) for v in values]
     rounds.failures["Ray Serve REST"] = "ended with 1:\nno"
-    found = Results(describe(), dict.fromkeys(SECTIONS, describe()), rounds)
+    here = {**describe(), "load_average": [0.1, 0.1, 0.1]}
+    found = Results(here, dict.fromkeys(SECTIONS, here), rounds)
     found.in_process = [{"per_second": 4000.0, "p50_ms": 0.25, "p99_ms": 1.0}]
     pairs = [[Pair(load(1, 2.0), load(1, p99_ms))] for p99_ms in (3.5, 2.18, 2.8)]
     found.tails = Tails(*pairs)
@@ -86,6 +87,17 @@ def test_real_requests_are_judged_by_the_worst_row() -> None:
     assert (rival.value, rival.detail) == (2.5, "worst of all: a picture; 1 of 2 rows reach it")
 
 
+def test_the_page_says_which_figures_come_from_a_busy_machine() -> None:
+    found = results()
+    for section, measured in found.machines.items():
+        found.machines[section] = {**measured, "cores": 2, "load_average": [20.0 if section == "steps" else 0.1, 0, 0]}
+    found.machine = found.machines["steps"]
+    text = report.markdown(found)
+    assert "Not judged by its goals, for others used the machine meanwhile: Where a small request's time goes." in text
+    assert "CPU of a request" not in text
+    assert text.count("load average before 20; the machine was busy.") == 1
+
+
 def test_results_are_the_same_after_a_way_through_json() -> None:
     found = results()
     back = from_dict(json.loads(json.dumps(found.as_dict() | {"targets": []})))
@@ -93,14 +105,14 @@ def test_results_are_the_same_after_a_way_through_json() -> None:
     assert report.markdown(back) == report.markdown(found)
 
 
-def test_a_part_measured_anew_keeps_the_other_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_measured_anew_keeps_the_other_sections(tmp_path: Path) -> None:
     earlier = results()
-    earlier.machines["tails"] = {**describe(), "cores": 1, "time": "2001-01-01T00:00+00:00"}
+    earlier.machines["tails"] = {**earlier.machine, "cores": 1, "time": "2001-01-01T00:00+00:00"}
     (tmp_path / "benchmarks.json").write_text(json.dumps(earlier.as_dict()))
     command_line = [f"--cache={tmp_path / 'cache'}", f"--output={tmp_path}", "--only=client"]
     assert main(command_line) == 0
     page = (tmp_path / "benchmarks.md").read_text()
-    assert "import of the client" in page
+    assert "Importing `ladle`" in page
     assert "| U-Net requests, one connection | 2.00 | 3.50 | 1.75× |" in page
     assert "Measured elsewhere or earlier" in page.partition("## Tail latency")[2].partition("## Start")[0]
     after = from_dict(json.loads((tmp_path / "benchmarks.json").read_text()))
