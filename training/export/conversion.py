@@ -38,6 +38,7 @@ from ladle.training.onnx.noise import FLOATS, INTEGERS, hard, noise, not_finite,
 from ladle.training.onnx.parity import RELATIVE, MismatchError, Parity, Run, compare
 from ladle.training.onnx.rewrites import checks
 from ladle.training.onnx.rewrites.inline import Pure
+from ladle.training.onnx.rewrites.small_images import least_side
 from ladle.training.onnx.same import fingerprints
 from ladle.training.store import card, publish, savedmodel, warmup
 from ladle.training.strings.split import needs_host
@@ -412,7 +413,7 @@ class _Conversion:
         if not specs:
             found = compare(reference, run, [{}], 1, relative, by_spread=True)
             return _Converted(model, found, False, relative, path, after)
-        found, length, integers = self._compare(reference, run, specs, relative)
+        found, length, integers = self._compare(reference, run, specs, relative, least_side(graph))
         windows = any(node.op_type in ("Conv", "ConvTranspose") for node in graph.graph.node)
         found = found.joined(
             compare_hard(
@@ -443,16 +444,19 @@ class _Conversion:
                 f"it refuses some values ({kinds}) in a loop or branch; an ONNX graph would answer them"
             ) from error
 
-    def _compare(self, reference: Run, run: Run, specs: Specs, relative: float) -> tuple[Parity, int, str]:
+    def _compare(self, reference: Run, run: Run, specs: Specs, relative: float, least: int) -> tuple[Parity, int, str]:
         """The parity on warm-up requests and random inputs, and what TensorFlow accepted.
 
         That is the length of free axes, and the integers, of INTEGERS.
+
+        least  the graph refuses images with a shorter side
         """
         refusal: Exception | None = None
         has_integers = any(spec.dtype.is_integer for spec in specs.values())
         has_floats = any(spec.dtype.is_floating for spec in specs.values())
         floats_of, integers_of = FLOATS if has_floats else FLOATS[:1], INTEGERS if has_integers else INTEGERS[:1]
         lengths = [*_LENGTHS, *self._own_lengths()] if _has_lengths(specs) else _LENGTHS[:1]
+        lengths = [length for length in lengths if length >= least] or [least]
         for floats, integers, length in itertools.product(floats_of, integers_of, lengths):
             requests = _Random(specs, self.warm, length, integers, floats)
             try:

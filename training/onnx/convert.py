@@ -24,14 +24,15 @@ from ladle.training.onnx.complex_numbers import ComplexNumbersError
 from ladle.training.onnx.decompose import Decomposition, decompose
 from ladle.training.onnx.decompositions import DECOMPOSITIONS
 from ladle.training.onnx.decompositions import FOR_EXTREMES as DECOMPOSED_FOR_EXTREMES
-from ladle.training.onnx.exact import FOR_EXTREMES
+from ladle.training.onnx.exact import FOR_EXTREMES, copy_known_sizes
 from ladle.training.onnx.external import Weights
 from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
 from ladle.training.onnx.ranges import ROUNDED
 from ladle.training.onnx.recurrent import repeat_states, rewrite_loops
 from ladle.training.onnx.rewrites import brain
-from ladle.training.onnx.rewrites.kernels import cast_where_lacking
+from ladle.training.onnx.rewrites.kernels import cast_where_lacking, pad_dilated
+from ladle.training.onnx.rewrites.small_images import refuse_small_images
 from ladle.training.onnx.simplify import simplify, subgraphs
 from ladle.training.quiet import quiet
 
@@ -108,12 +109,16 @@ def to_onnx(
     domains = {node.domain for graph in subgraphs(model.graph) for node in graph.node}
     if MICROSOFT in domains - {opset.domain for opset in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
+    copy_known_sizes(model)
     _name_axes(model, one_batch)
     _rewrite_loops(model, inputs)
     simplify(model)
     if not one_batch:
         repeat_states(model.graph)
+    pad_dilated(model)
     cast_where_lacking(model)
+    if not one_batch:
+        refuse_small_images(model)
     model.producer_name, model.graph.name = PRODUCER, "core"
     try:
         onnx.checker.check_model(model)
@@ -266,6 +271,8 @@ def _fix_nodes(frozen: Any, constants: Mapping[str, np.ndarray], given: Collecti
         for attribute in ("_XlaMustCompile", "_noinline"):
             if attribute in function.attr:
                 del function.attr[attribute]
+    if any(node.op == "Cast" and node.attr["Truncate"].b for node in frozen.node):
+        raise ValueError("a cast that truncates digits (Truncate=True) has no counterpart")
     for node in frozen.node:
         if node.op == "Placeholder" and node.name in constants:
             node.op = "Const"

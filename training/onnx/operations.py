@@ -14,7 +14,7 @@ import numpy as np
 import onnx.helper
 import tf2onnx.onnx_opset.math
 
-from ladle.training.onnx.exact import EXACT
+from ladle.training.onnx.exact import EXACT, choose
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
@@ -122,7 +122,7 @@ def _one_hot(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None
     where = graph.make_const(f"{name}/axis", np.array([axis], np.int64)).output[0]
     ids = graph.make_node("Unsqueeze", [ids, where], dtypes=int64).output[0]
     equal = graph.make_node("Equal", [ids, positions], dtypes=boolean, shapes=shapes).output[0]
-    graph.make_node("Where", [equal, on, off], name=name, outputs=outputs, dtypes=dtypes, shapes=shapes)
+    choose(graph, name, equal, [on, off], outputs, dtypes[0], shapes)
 
 
 def _truncate_mod(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
@@ -135,19 +135,35 @@ def _truncate_mod(graph: Any, node: Any, name: str, arguments: Sequence[Any]) ->
 def _with_one(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
     """1 - erf(x), exp(x) - 1 and log(1 + x); `arguments` name the function.
 
-    Near zero the last two lose digits to TensorFlow's, by less than 1e-7.
+    Near zero, 1 + x has lost the digits of x. There exp(x) - 1 is tanh(x / 2) (exp(x) + 1), and log(u) of u = 1 + x
+    lacks (x - (u - 1)) / u.
     """
     [function] = arguments
     dtype, shapes, [x], outputs = graph.get_dtype(node.input[0]), node.output_shapes, node.input, list(node.output)
     graph.remove_node(name)
-    one = graph.make_const(f"{name}/one", np.array(1, onnx.helper.tensor_dtype_to_np_dtype(dtype))).output[0]
-    if function == "Log":
-        x = graph.make_node("Add", [one, x], dtypes=[dtype], shapes=shapes).output[0]
-        graph.make_node("Log", [x], name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
-        return
-    value = graph.make_node(function, [x], dtypes=[dtype], shapes=shapes).output[0]
-    inputs = [one, value] if function == "Erf" else [value, one]
-    graph.make_node("Sub", inputs, name=name, outputs=outputs, dtypes=[dtype], shapes=shapes)
+    numpy = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+    one, half = (graph.make_const(f"{name}/{value}", np.array(value, numpy)).output[0] for value in (1, 0.5))
+
+    def made(operation: str, *inputs: str) -> str:
+        output: str = graph.make_node(operation, list(inputs), dtypes=[dtype], shapes=shapes).output[0]
+        return output
+
+    last = {"name": name, "outputs": outputs, "dtypes": [dtype], "shapes": shapes}
+    if function == "Erf":
+        graph.make_node("Sub", [one, made("Erf", x)], **last)
+    elif function == "Exp":
+        graph.make_node("Mul", [made("Tanh", made("Mul", x, half)), made("Add", made("Exp", x), one)], **last)
+    else:
+        moved = made("Add", one, x)
+        logarithm = made("Log", moved)
+        lost = made("Div", made("Sub", x, made("Sub", moved, one)), moved)
+        boolean = {"dtypes": [onnx.TensorProto.BOOL], "shapes": shapes}
+        is_small = graph.make_node("Less", [made("Abs", x), half], **boolean).output[0]
+        graph.make_node("Where", [is_small, made("Add", logarithm, lost), logarithm], **last)
+
+
+def _as_it_is(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
+    """An operation of the same name and inputs. tf2onnx would compute the logarithm of float64 in float32."""
 
 
 def _resize(graph: Any, node: Any, name: str, arguments: Sequence[Any]) -> None:
@@ -204,6 +220,7 @@ CONVERTERS: dict[str, tuple[Any, list[Any]]] = {
     # The first argument is for tf2onnx: the type that it gives the node before it calls the converter.
     "Erfc": (_with_one, ["Erfc", "Erf"]),
     "Expm1": (_with_one, ["Expm1", "Exp"]),
+    "Log": (_as_it_is, ["Log"]),
     "Log1p": (_with_one, ["Log1p", "Log"]),
     "ResizeBilinear": (_resize, ["ResizeBilinear", "linear"]),
     "ResizeNearestNeighbor": (_resize, ["ResizeNearestNeighbor", "nearest"]),

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework import function_def_to_graph, op_def_registry, tensor_util
 
+from ladle.serving.servables.host.floats import IN_LOOPS, OF_FLOATS
 from ladle.serving.servables.host.loops import BLOCKS
 from ladle.serving.servables.host.program import BETWEEN, BUILDERS, HOST, Program
 from ladle.serving.servables.host.shapes import OF_INTEGERS
@@ -24,6 +25,8 @@ from ladle.training.onnx.convert import OPSET, PRODUCER, NotConvertibleError
 from ladle.training.onnx.effects import called, data_of, needed
 from ladle.training.strings.graph import Frozen, freeze, tensor_of
 
+_FLOATS = (tf.float32.as_datatype_enum, tf.float64.as_datatype_enum)
+_OF_FLOATS_ALONE = ("RealDiv", "Sqrt", "Square")
 _SOURCES = ("Placeholder", "PlaceholderWithDefault")
 _NOTHING = ("NoOp",)
 _LARGE = 2**16  # bytes of a constant that is shared by core and steps
@@ -177,13 +180,16 @@ def _is_on_text(frozen: Frozen, name: str) -> bool:
     )
 
 
-def _may_run_on_host(node: Any, frozen: Frozen) -> bool:
-    """Whether the host has the operation, for the dtypes at hand, and those of its functions."""
+def _may_run_on_host(node: Any, frozen: Frozen, *, in_loop: bool = False) -> bool:
+    """Whether the host has the operation, for the dtypes at hand, and those of its functions.
+
+    in_loop  whether it is in a loop or a branch, which cannot be divided: some operations on floats run there, too
+    """
     if node.op in BLOCKS:
         names = [node.attr[key].func.name for key in BLOCKS[node.op][0]]
         bodies = [each for each in frozen.library.function if each.signature.name in names]
         return all(
-            inner.op == "Const" or inner.op in _NOTHING or _may_run_on_host(inner, frozen)
+            inner.op == "Const" or inner.op in _NOTHING or _may_run_on_host(inner, frozen, in_loop=True)
             for body in bodies
             for inner in body.node_def
         )
@@ -191,12 +197,16 @@ def _may_run_on_host(node: Any, frozen: Frozen) -> bool:
         return node.op in ("HashTableV2", "MutableHashTableV2", "HashTable", "MutableHashTable")
     if any(True for _ in called(node)):
         return False
+    if node.op in IN_LOOPS:
+        return in_loop and not (node.op in _OF_FLOATS_ALONE and node.attr["T"].type not in _FLOATS)
     if node.op in OF_INTEGERS:
         kinds = [tf.as_dtype(value.type) for value in node.attr.values() if value.HasField("type")]
         if node.op == "Cast":
             kinds = [tf.as_dtype(node.attr["SrcT"].type)]  # integers become floats in the same way everywhere
             if kinds[0] in (tf.float32, tf.float64) and tf.as_dtype(node.attr["DstT"].type) in (tf.int32, tf.int64):
                 return True  # as Keras hands ids on
+        elif in_loop and node.op in OF_FLOATS and node.attr["T"].type in _FLOATS:
+            return True
         return all(kind.is_integer or kind.is_bool for kind in kinds)
     return node.op in BETWEEN or node.op in HOST
 

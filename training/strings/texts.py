@@ -14,8 +14,9 @@ import tensorflow as tf
 from google.protobuf import json_format
 from PIL import Image
 
+from ladle.training.onnx.effects import called, data_of, node_of
 from ladle.training.onnx.noise import INTEGERS, hard, noise, not_finite, with_integers
-from ladle.training.strings.graph import Frozen, tensor_of
+from ladle.training.strings.graph import Frozen
 
 Arrays = dict[str, np.ndarray]
 
@@ -38,7 +39,16 @@ HARD = (
 _MOST_WORDS = 400  # of each table that go into made-up texts
 _SIZES = ((48, 4), (3, 1), (1, 7), (8, 2))
 """Rows and lengths of requests that TensorFlow should answer."""
-_HANDED_ON = ("Identity", "Reshape", "ExpandDims", "Squeeze", "StridedSlice", "GatherV2", "StringStrip", "Unpack")
+_HANDED_ON = (
+    *("Identity", "Reshape", "ExpandDims", "Squeeze", "StridedSlice", "GatherV2", "StringStrip", "Unpack"),
+    "TensorListFromTensor",
+)
+
+_CHOOSY = (
+    *("StringToNumber", "DecodeBase64", "DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeJSONExample"),
+    *("DecodeRaw", "DecodePaddedRaw", "DecodeWav", "DecodeCSV", "ParseExample", "ParseExampleV2", "ParseSingleExample"),
+)
+"""Operations that refuse most texts."""
 
 
 class Samples:
@@ -196,6 +206,29 @@ class Samples:
     def _fitting_for(self, node: Any, tensor: tuple[str, int], depth: int) -> list[bytes] | None:
         if node.op in _HANDED_ON:
             return self._fitting((node.name, 0), depth + 1)
+        for name in called(node):  # what a loop or branch does with it
+            found = self._fitting_within(name)
+            if found:
+                return found
+        return self._fitting_operation(node, tensor, depth, self._frozen.nodes)
+
+    def _fitting_within(self, name: str) -> list[bytes] | None:
+        """Texts for the first operation of a function that does not accept any text."""
+        function = next((each for each in self._frozen.library.function if each.signature.name == name), None)
+        nodes = {} if function is None else {node.name: node for node in function.node_def}
+        for node in nodes.values():
+            inner = [self._fitting_within(each) for each in called(node)]
+            found = next(filter(None, inner), None)
+            if not found and node.op in _CHOOSY:
+                found = self._fitting_operation(node, ("", 0), 0, nodes)
+            if found:
+                return found
+        return None
+
+    def _fitting_operation(
+        self, node: Any, tensor: tuple[str, int], depth: int, nodes: Mapping[str, Any]
+    ) -> list[bytes] | None:
+        """Texts for one operation of the graph, or of a function with these nodes."""
         if node.op == "StringToNumber":
             is_float = tf.as_dtype(node.attr["out_type"].type).is_floating
             return [b"0", b"1", b"-2", b"37", b" 8 ", *([b"0.5", b"-1.25e1", b"3.14159265358979"] if is_float else [])]
@@ -217,10 +250,10 @@ class Samples:
         if node.op == "DecodeCSV":
             return self._csv(node)
         if node.op.startswith("Parse") and "Example" in node.op:
-            return self._examples(node)
+            return self._examples(node, nodes)
         if node.op == "StringSplitV2":
             parts = self._fitting((node.name, 1), depth + 1)
-            by = self._constant(self._frozen.sources(node.name)[1])
+            by = _constant(data_of(node)[1], nodes)
             mark = by.item() if by is not None and by.item() else b" "
             return [mark.join(parts[:4]), *(mark.join([text] * 4) for text in parts)] if parts else None
         return None
@@ -234,12 +267,6 @@ class Samples:
             sound.setframerate(16_000)
             sound.writeframes(self._random.integers(-(2**15), 2**15, samples * channels).astype("<i2").tobytes())
         return file.getvalue()
-
-    def _constant(self, tensor: tuple[str, int]) -> np.ndarray | None:
-        node = self._frozen.nodes[tensor[0]]
-        while node.op == "Identity":
-            node = self._frozen.nodes[tensor_of(node.input[0])[0]]
-        return tf.make_ndarray(node.attr["value"].tensor) if node.op == "Const" else None
 
     def _csv(self, node: Any) -> list[bytes]:
         kinds = [tf.as_dtype(number) for number in node.attr["OUT_TYPE"].list.type]
@@ -266,9 +293,9 @@ class Samples:
             lines.append(mark.join(fields))
         return lines
 
-    def _examples(self, node: Any) -> list[bytes]:
+    def _examples(self, node: Any, nodes: Mapping[str, Any]) -> list[bytes]:
         """Serialized tf.Examples with the features that the operation parses; some lack those with defaults."""
-        dense, sparse = self._features(node)
+        dense, sparse = self._features(node, nodes)
         made = []
         for row in range(16):
             features = {}
@@ -281,7 +308,9 @@ class Samples:
             made.append(example.SerializeToString(deterministic=True))  # else in any order of the features
         return made
 
-    def _features(self, node: Any) -> tuple[list[tuple[str, tf.DType, int]], list[tuple[str, tf.DType]]]:
+    def _features(
+        self, node: Any, nodes: Mapping[str, Any]
+    ) -> tuple[list[tuple[str, tf.DType, int]], list[tuple[str, tf.DType]]]:
         def types(name: str) -> list[tf.DType]:
             return [tf.as_dtype(number) for number in node.attr[name].list.type]
 
@@ -291,11 +320,11 @@ class Samples:
             keys = [key.decode() for key in node.attr["dense_keys"].list.s]
             others = [key.decode() for key in node.attr["sparse_keys"].list.s]
         elif node.op == "ParseExample":
-            every = [self._key(tensor) for tensor in self._frozen.sources(node.name)[2:]]
+            every = [self._key(text, nodes) for text in data_of(node)[2:]]
             count = node.attr["Nsparse"].i
             others, keys = every[:count], every[count : count + node.attr["Ndense"].i]
         else:
-            every_key = [self._constant(tensor) for tensor in self._frozen.sources(node.name)[2:5]]
+            every_key = [_constant(text, nodes) for text in data_of(node)[2:5]]
             others, keys, more = (
                 [] if of is None else [key.decode() for key in of.ravel().tolist()] for of in every_key
             )
@@ -305,8 +334,8 @@ class Samples:
             [*zip(others, types("sparse_types"), strict=True), *ragged],
         )
 
-    def _key(self, tensor: tuple[str, int]) -> str:
-        found = self._constant(tensor)
+    def _key(self, text: str, nodes: Mapping[str, Any]) -> str:
+        found = _constant(text, nodes)
         return "" if found is None or found.size != 1 else found.item().decode()
 
     def _feature(self, kind: tf.DType, size: int) -> Any:
@@ -318,6 +347,14 @@ class Samples:
         if kind.is_integer:
             return tf.train.Feature(int64_list=tf.train.Int64List(value=self._random.integers(0, 3, size).tolist()))
         return tf.train.Feature(float_list=tf.train.FloatList(value=self._random.normal(size=size).tolist()))
+
+
+def _constant(text: str, nodes: Mapping[str, Any]) -> np.ndarray | None:
+    """The value of a tensor in a graph or function with these nodes; None if it is no constant."""
+    node = nodes.get(node_of(text))
+    while node is not None and node.op == "Identity":
+        node = nodes.get(node_of(node.input[0]))
+    return tf.make_ndarray(node.attr["value"].tensor) if node is not None and node.op == "Const" else None
 
 
 def images(channels: int, kinds: Sequence[str] = ("PNG", "JPEG")) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from ladle.serving.errors import InvalidArgument
 Attributes = Mapping[str, Any]
 Function = Callable[..., Any]
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _BMP_HEAD = 32
 _BMP_CHANNELS = ((1, 3), (1, 4), (3, 4), (4, 3))  # of a file, and those that are made of them
 MAX_PIXELS = "max_image_pixels"
@@ -35,6 +37,8 @@ def _decode(attributes: Attributes, formats: tuple[str, ...] = ("PNG", "JPEG")) 
             raise InvalidArgument(f"contents must be scalar, got shape {list(contents.shape)}")
         data = contents.item()
         try:
+            if data.startswith(_PNG):
+                _check_png(data)
             with Image.open(io.BytesIO(data), formats=formats) as picture:
                 # Opening reads the header alone: refuse before a few bytes unpack into gigabytes.
                 if 0 < most < picture.width * picture.height:
@@ -51,6 +55,22 @@ def _decode(attributes: Attributes, formats: tuple[str, ...] = ("PNG", "JPEG")) 
         return pixels.astype(np.float32) / np.float32(255) if dtype == "float32" else pixels
 
     return decode
+
+
+def _check_png(data: bytes) -> None:
+    """ValueError for a PNG without its end, or with a critical chunk that is unknown or damaged: Pillow reads those."""
+    at, name = len(_PNG), b""
+    while name != b"IEND":
+        if at + 12 > len(data):
+            raise ValueError("a PNG without its end")
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 8 + length
+        is_critical = not name[0] & 0x20  # a capital letter
+        if is_critical and name not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            raise ValueError("a PNG has a critical chunk of another kind")
+        if is_critical and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError("a chunk of a PNG has another checksum")
+        at = end + 4
 
 
 def _pixels(picture: Any, channels: int) -> Array:

@@ -20,7 +20,18 @@ import numpy as np
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, ServingError
-from ladle.serving.servables.host import audio, loops, numbers, pictures, ragged, records, shapes, strings, tables
+from ladle.serving.servables.host import (
+    audio,
+    floats,
+    loops,
+    numbers,
+    pictures,
+    ragged,
+    records,
+    shapes,
+    strings,
+    tables,
+)
 from ladle.serving.servables.host.strings import array_of
 from ladle.serving.servables.host.tables import Table
 
@@ -44,7 +55,7 @@ BETWEEN: dict[str, Callable[[Mapping[str, Any]], Function]] = {
     **loops.LISTS,
 }
 """Operations that run on the host where one of the others needs their result, and in the graph else."""
-BUILDERS = {**BETWEEN, **HOST}
+BUILDERS = {**BETWEEN, **HOST, **floats.IN_LOOPS}
 
 
 @dataclass

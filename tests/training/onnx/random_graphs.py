@@ -163,7 +163,7 @@ SMOOTH: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "erfc": tf.math.erfc,
     "atan": tf.atan,
     "asinh": lambda x: tf.asinh(tf.clip_by_value(x, -99, 99)),
-    "sqrt": lambda x: tf.sqrt(tf.abs(x)),
+    "sqrt": lambda x: tf.sqrt(0.01 + tf.abs(x)),
     "rsqrt": lambda x: tf.math.rsqrt(1.0 + tf.abs(x)),
     "reciprocal": lambda x: tf.math.reciprocal(1.0 + tf.abs(x)),
     "pow": lambda x: tf.pow(tf.minimum(tf.abs(x), 99.0), 1.5),

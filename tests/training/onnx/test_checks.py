@@ -105,6 +105,31 @@ CASES: dict[str, tuple[Callable[..., Any], tf.TensorSpec, list[np.ndarray]]] = {
         N,
         [integers(0, 3), integers(4), integers(-1)],
     ),
+    "sorted segments": (
+        lambda x: tf.math.segment_sum(tf.ones_like(x), x),
+        N,
+        [integers(0, 0, 2), integers(2, 1), integers(-1, 0), integers()],
+    ),
+    "sparse segments": (
+        lambda x: tf.sparse.segment_sum(tf.eye(3), tf.zeros_like(x), x, num_segments=3),
+        N,
+        [integers(0, 0, 2), integers(2, 1), integers(-1, 0), integers(0, 3)],
+    ),
+    "power": (lambda x: tf.pow(3, x), N, [integers(0, 2, 31), integers(2, -1), integers()]),
+    "broadcast": (lambda x: tf.broadcast_to(x, [2, 3]), N, [integers(1, 2, 3), integers(7), integers(1, 2)]),
+    "broadcast to fewer": (lambda x: tf.broadcast_to(x, [1]), N, [integers(7), integers(1, 2)]),
+    "sparse to dense": (
+        lambda x: tf.sparse.to_dense(tf.SparseTensor(tf.cast(x, tf.int64)[:, None], tf.ones_like(x), [4])),
+        N,
+        [integers(0, 3), integers(3, 0), integers(1, 1), integers(4), integers(-1), integers()],
+    ),
+    "sparse to dense in any order": (
+        lambda x: tf.sparse.to_dense(
+            tf.SparseTensor(tf.cast(x, tf.int64)[:, None], tf.ones_like(x), [4]), validate_indices=False
+        ),
+        N,
+        [integers(0, 3), integers(3, 0), integers(1, 1), integers(4), integers(-1)],
+    ),
     "inverse": (tf.linalg.inv, MATRIX, [ID * 2, ONES, ID * 0]),
 }
 

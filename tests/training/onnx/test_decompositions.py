@@ -59,6 +59,10 @@ REALS = np.concatenate([np.linspace(-6.3, 40, 80), [0.5, 1, 2, 3, 1e3, 1e6]]).as
 UNITS = np.concatenate([np.linspace(0.001, 0.999, 50), [1e-7, 1e-20, 0.02425, 0.5]]).astype(np.float32)
 GRAM = np.eye(4, dtype=np.float32) + RANDOM.random((3, 4, 4)).astype(np.float32)
 GRAM = (GRAM @ GRAM.transpose(0, 2, 1))[:, None]
+SHIFTED = np.array([1, -7, 2**30, -(2**31), 12345, 255], np.int32)
+COUNTS = np.array([0, 31, 33, -1, 5, 8], np.int32)
+QUANTIZED = np.array([-9, -3, -1.5, -0.0, 0.1, 1, 2.5, 8, np.nan, np.inf, -np.inf], np.float32)
+LARGE = np.array([-1e200, -700, -90, -1, -0.5, -0.0, 0.3, 1, 1.5, 90, 700, 1e120, np.nan, np.inf, -np.inf])
 CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "upper bound": (
         lambda r, v: tf.searchsorted(r, v, "right"),
@@ -92,6 +96,36 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "multiply no nan": (tf.math.multiply_no_nan, (FLOATS, np.where(np.arange(15) % 2, 0, 2).astype(np.float32))),
     "left shift": (lambda x: tf.bitwise.left_shift(x, 5), (np.array([1, -7, 2**30, -(2**31)], np.int32),)),
     "right shift": (lambda x: tf.bitwise.right_shift(x, 3), (np.array([1, -7, 2**30, -(2**31)], np.int32),)),
+    "shift of all bits": (tf.bitwise.left_shift, (SHIFTED, COUNTS)),
+    "shift back of all bits": (tf.bitwise.right_shift, (SHIFTED, COUNTS)),
+    "shift of a byte": (tf.bitwise.right_shift, (SHIFTED.astype(np.uint8), COUNTS.astype(np.uint8))),
+    "power": (tf.pow, (SHIFTED, np.abs(COUNTS))),
+    "cube": (lambda x: tf.pow(x, 3), (SHIFTED,)),
+    "product of all": (tf.reduce_prod, (SHIFTED.reshape(2, 3),)),
+    "product of many": (lambda x: tf.reduce_prod(x, 0), (np.arange(-35, 34)[:, None] * [3, 2] + 1,)),
+    "product of none": (lambda x: tf.reduce_prod(x, 1), (np.zeros((2, 0), np.int32),)),
+    "mean of integers": (lambda x: tf.reduce_mean(x, 1), (np.array([[2**62 + 1, -7, 3], [-(2**60), -1, 2**53]]),)),
+    "segments of sorted ids": (tf.math.segment_max, (MIXED, np.array([0, 2, 2], np.int32))),
+    "products of sorted ids": (tf.math.segment_prod, (MIXED, np.array([1, 1, 3], np.int32))),
+    "means of sorted ids": (tf.math.segment_mean, (MIXED, np.array([0, 0, 2]))),
+    "segment product": (lambda x, ids: tf.math.unsorted_segment_prod(x, ids, 4), (ROWS, IDS)),
+    "tail": (lambda x: tf.math.log(tf.math.erfc(x)), (np.linspace(-3, 9, 40).astype(np.float32),)),
+    **{
+        f"{name} of float64": (function, (LARGE,))
+        for name, function in {
+            "tan": tf.tan,
+            "sinh": tf.sinh,
+            "cosh": tf.cosh,
+            "asinh": tf.asinh,
+            "acosh": tf.acosh,
+            "atanh": tf.atanh,
+        }.items()
+    },
+    "fake quantization of all": (lambda x: tf.quantization.fake_quant_with_min_max_args(x, -3, 3), (QUANTIZED,)),
+    "fake quantization by inputs": (
+        lambda x: tf.quantization.fake_quant_with_min_max_vars(x, -1.5, 2.0, 4, True),
+        (QUANTIZED,),
+    ),
     "cross": (tf.linalg.cross, (COLOURS, COLOURS[::-1])),
     "fake quantization": (
         lambda x: tf.quantization.fake_quant_with_min_max_vars_per_channel(x, [-1.0, 0.1, -3.0], [1.0, 2.0, -0.5]),
@@ -163,6 +197,8 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "old diagonal": (lambda x: RAW.MatrixSetDiag(input=x, diagonal=x[..., 0]), (GRAM,)),
     "diagonal matrix": (lambda x: RAW.Diag(diagonal=x[0]), (MIXED,)),
     "spaced": (lambda x: RAW.LinSpace(start=x[0, 0], stop=x[1, 1], num=7), (MIXED,)),
+    "band": (lambda x: tf.linalg.band_part(x, 1, 0), (np.stack([FLOATS] * 4),)),
+    "half of a matrix": (lambda x: tf.linalg.band_part(x, -1, 2), (ROWS,)),
     "norm": (lambda x: RAW.EuclideanNorm(input=x, axis=[1]), (MIXED,)),
     "l2": (tf.nn.l2_loss, (MIXED,)),
     "in top": (
@@ -226,6 +262,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
 
 
 QUICK = (
+    "shift of all bits",
+    "power",
+    "product of many",
+    "segments of sorted ids",
+    "asinh of float64",
     "bounds of rows that are not sorted",
     "bucketize",
     "to hsv",
@@ -252,7 +293,18 @@ def test_a_decomposition_computes_what_the_operation_computes(
     pruned = made.prune(inputs, outputs)
     found = pruned(*map(tf.constant, arrays))[0].numpy()
     used = {op.type for op in pruned.graph.get_operations()}
-    used -= {"TruncateDiv", "Prod"}  # of integers, and of sizes
+    # Of other dtypes, of sizes, and within their limits.
+    used -= {
+        "TruncateDiv",
+        "Prod",
+        "Maximum",
+        "Minimum",
+        "Pow",
+        "LeftShift",
+        "RightShift",
+        "UnsortedSegmentProd",
+        "Where",
+    }
     assert not used & {*DECOMPOSITIONS, "RFFT", "IRFFT", "FFT", "IFFT", "FFT2D", "Complex"}, left
     expected = function(*map(tf.constant, arrays)).numpy()
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)

@@ -19,6 +19,7 @@ FLOATS = np.array(
 )
 INT32 = np.array([[2**31 - 1, 2**31 - 2, -(2**31), -(2**31) + 1, 2**24 + 1, 2**24]], np.int32)
 INT64 = np.array([[2**62 + 1, 2**62, -(2**63), 2**63 - 1, 2**53 + 1, 2**53]])
+SHIFTS = {"left": tf.bitwise.left_shift, "right": tf.bitwise.right_shift}
 SMALL = np.array([[3, 0, 255, 255, 1, 2]], np.uint8)
 HALF = np.array([[3, 0, -7, 60000, 1, 2]], np.float16)
 
@@ -79,10 +80,102 @@ def test_the_remainder_of_large_floats_is_exact() -> None:
     np.testing.assert_array_equal(run(lambda x, y: x % y, x=x, y=y), tf.constant(x) % y)
 
 
+def several(function: Callable[[tf.Tensor], dict[str, tf.Tensor]], *arrays: np.ndarray) -> None:
+    """One graph of several outputs agrees with TensorFlow."""
+    first = arrays[0]
+    loose = tf.TensorSpec([None] * first.ndim, first.dtype)
+    graph = convert.session(convert.to_onnx(lambda x: function(x), {"x": loose}).SerializeToString(), threads=1)
+    for x in arrays:
+        got = graph({"x": x})
+        for name, expected in function(tf.constant(x)).items():
+            np.testing.assert_array_equal(got[name], expected, err_msg=f"{name} of {x}")
+
+
 @pytest.mark.parametrize("x", [INT32, INT64], ids=["int32", "int64"])
-def test_products_of_integers_wrap_around(x: np.ndarray) -> None:
+def test_sums_products_and_powers_of_integers_wrap_around(x: np.ndarray) -> None:
+    """ONNX Runtime computes them in float64, which neither wraps around nor holds all digits."""
     x = np.concatenate([x, [[2**31 - 1, 2**31 - 1, -7, -1, 2, -300]]]).astype(x.dtype)
-    np.testing.assert_array_equal(run(lambda x: tf.reduce_prod(x, 1), x=x), tf.reduce_prod(x, 1))
+
+    def function(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {
+            "product": tf.reduce_prod(x, 1),
+            "of all": tf.reduce_prod(x),
+            "of known": tf.reduce_prod(tf.ensure_shape(x[:, :3], [None, 3]), 1, keepdims=True),
+            "sum": tf.reduce_sum(x, 1),
+            "sum of all": tf.reduce_sum(x, keepdims=True),
+            "count": tf.math.count_nonzero(x, 0),
+            "square": tf.pow(x, 2),
+            "power": tf.pow(x, 31),
+            "powers": tf.pow(x, tf.range(tf.shape(x)[-1])[::-1] if x.dtype == tf.int32 else tf.abs(x) % 9),
+        }
+
+    several(function, x, x[:1], x[:0])
+
+
+def test_the_largest_of_no_values_is_what_tensorflow_gives() -> None:
+    for dtype in (np.float32, np.int8, np.int16, np.int64):
+        several(
+            lambda x: {"max": tf.reduce_max(x, 1), "min": tf.reduce_min(x, 1), "of all": tf.reduce_max(x)},
+            np.array([[3, -1, 2]], dtype),
+            np.zeros((2, 0), dtype),
+            np.zeros((0, 3), dtype),
+        )
+
+
+def test_the_mean_of_no_values_is_not_a_number() -> None:
+    for dtype in (np.float16, np.float32):
+        several(
+            lambda x: {"mean": tf.reduce_mean(x, 1), "all": tf.reduce_mean(x)},
+            np.zeros((2, 0), dtype),
+            np.eye(2, dtype=dtype),
+        )
+
+
+def test_a_size_that_is_computed_may_be_0() -> None:
+    several(
+        lambda x: {
+            "to none": tf.reshape(x[:, :0], [tf.size(x) % 2, 3]),
+            "same": tf.reshape(x, [tf.shape(x)[0], tf.shape(x)[1], 1]),
+            "rows": tf.reshape(x, [tf.shape(x)[0] * 2, -1]),
+        },
+        np.ones((3, 4), np.float32),
+        np.ones((2, 2), np.float32),
+    )
+
+
+def test_the_logarithm_of_a_large_float64_is_finite() -> None:
+    x = np.array([1e200, 1e-200, 2.0, 0.0, -1.0])
+    np.testing.assert_allclose(run(lambda x: tf.math.log(x), x=x), tf.math.log(x), rtol=1e-12)
+
+
+def test_shifts_by_any_count_are_cut_off_at_the_last_bit() -> None:
+    counts = (0, 7, 31, 32, 40, -1)
+    several(
+        lambda x: {f"{n} {kind}": shift(x, n) for n in counts for kind, shift in SHIFTS.items()},
+        np.array([[1, -7, 2**30, -(2**31), 255, 0]], np.int32),
+    )
+    several(
+        lambda x: {kind: shift(x, tf.constant(9, tf.uint8)) for kind, shift in SHIFTS.items()},
+        np.array([[1, 7, 128, 255, 254, 0]], np.uint8),
+    )
+
+
+def test_small_numbers_keep_their_digits_where_1_is_added() -> None:
+    x = np.array([1e-9, -1e-7, 3e-5, -0.01, 0.3, -0.6, 5, 80, 0, INF, -1, NAN], np.float32)
+    for function in (tf.math.expm1, tf.math.log1p):
+        np.testing.assert_allclose(run(lambda x, f=function: f(x), x=x), function(x), rtol=2e-6)
+
+
+def test_a_softmax_of_values_that_are_not_finite_gives_what_tensorflow_gives() -> None:
+    masked = np.array([[-INF, 1, 2], [-INF, -INF, -INF], [1e38, -1e38, 3], [1e4, -INF, 1e4]], np.float32)
+    bad = np.array([[NAN, 1, 2], [1, INF, 2], [INF, INF, -INF], [NAN, NAN, NAN]], np.float32)
+    for function in (tf.nn.softmax, tf.nn.log_softmax):
+        np.testing.assert_allclose(run(lambda x, f=function: f(x), x=masked), function(masked), rtol=1e-6)
+        got = run(lambda x, f=function: f(x), x=bad)
+        assert np.isnan(got).all()
+        # oneDNN's kernel, which TensorFlow takes on some processors, answers by the place of NaN in a vector.
+        expected = function(tf.constant(bad, tf.float64))
+        assert np.isnan(expected).all()
 
 
 def test_the_logarithm_of_a_small_sigmoid_is_finite() -> None:
@@ -125,6 +218,38 @@ def test_ids_outside_a_table_are_refused_as_tensorflow_refuses_them(look_up: Any
             graph({"ids": array})
     else:
         np.testing.assert_array_equal(graph({"ids": array})["out"], expected)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (16, 9)], ids=str)
+def test_dilated_convolutions_of_images_of_any_size_are_padded(size: tuple[int, int]) -> None:
+    """ONNX Runtime has no kernel for dilations with automatic padding."""
+    kernel = np.random.default_rng(0).standard_normal((3, 2, 2, 4)).astype(np.float32)
+
+    def dilated(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"out": tf.nn.conv2d(x, kernel, 1, "SAME", dilations=[3, 2])}
+
+    image = np.random.default_rng(1).standard_normal((2, *size, 2)).astype(np.float32)
+    graph = convert.to_onnx(dilated, {"x": tf.TensorSpec([None, None, None, 2])})
+    got = convert.session(graph.SerializeToString(), threads=1)({"x": image})["out"]
+    np.testing.assert_allclose(got, dilated(image)["out"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [tf.nn.max_pool2d, tf.nn.avg_pool2d], ids=["max", "average"])
+def test_images_smaller_than_a_window_are_refused(pool: Any) -> None:
+    """TensorFlow's pool gives an image without pixels, ONNX Runtime's one pixel."""
+
+    def pooled(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"out": tf.reduce_mean(pool(pool(x, 2, 2, "VALID"), 3, 1, "VALID"), [1, 2])}
+
+    graph = convert.to_onnx(pooled, {"x": tf.TensorSpec([None, None, None, 2])})
+    run = convert.session(graph.SerializeToString(), threads=1)
+    image = np.random.default_rng(0).standard_normal((2, 9, 9, 2)).astype(np.float32)
+    for height, width in ((6, 6), (9, 7)):
+        x = image[:, :height, :width]
+        np.testing.assert_allclose(run({"x": x})["out"], pooled(x)["out"], rtol=1e-5, atol=1e-6)
+    for height, width in ((5, 9), (9, 1), (1, 1)):
+        with pytest.raises(Exception, match="Non-zero status code"):
+            run({"x": image[:, :height, :width]})
 
 
 def test_our_own_networks_pay_nothing_for_nan() -> None:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from ladle.clients.wire import messages as pb
 from ladle.training.export.conversion import Conversion, convert
 from ladle.training.store import card, savedmodel
-from ladle.training.strings.texts import HARD
+from ladle.training.strings.texts import HARD, images
 from tests.serving.conftest import GrpcAsker, Refused, RestAsker
 
 TEXT = tf.TensorSpec([None], tf.string, name="text")
@@ -104,6 +104,14 @@ class Model(tf.Module):
         }
 
     @tf.function(input_signature=[TEXT])
+    def pictures(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        def small(png: tf.Tensor) -> tf.Tensor:
+            return tf.image.resize(tf.io.decode_png(png, 3), [4, 6]) / 127.5 - 1.0
+
+        images = tf.map_fn(small, text, fn_output_signature=tf.TensorSpec([4, 6, 3], tf.float32))
+        return {"scores": tf.matmul(tf.reduce_mean(images, [1, 2]), self.kernel[:3])}
+
+    @tf.function(input_signature=[TEXT])
     def reversed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.strings.regex_replace(text, "(a+)+$", "")}
 
@@ -117,7 +125,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Conversion, An
         "serving_default": model.classify,
         **{
             name: getattr(model, name)
-            for name in ("best", "features", "texts", "number", "parsed", "looped", "reversed")
+            for name in ("best", "features", "texts", "number", "parsed", "looped", "pictures", "reversed")
         },
     }
     tf.saved_model.save(model, str(folder), signatures=signatures)
@@ -163,6 +171,7 @@ REQUESTS: dict[str, list[dict[str, np.ndarray]]] = {
     "texts": [{"text": TEXTS}, {"text": array()}],
     "looped": [{"text": TEXTS}, {"text": array(b"one text")}],
     "number": [{"text": array(b"1", b" 2.5 ", b"-inf", b"0x1f")}],
+    "pictures": [{"text": array(*images(3, ("PNG",)))}],
     "parsed": [
         {
             "text": array(
@@ -171,6 +180,17 @@ REQUESTS: dict[str, list[dict[str, np.ndarray]]] = {
         },
     ],
 }
+
+
+def test_one_example_is_read_by_itself(tmp_path: Path) -> None:
+    def function(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = tf.io.parse_single_example(text, {"n": tf.io.FixedLenFeature([], tf.int64, default_value=5)})
+        return {"n": found["n"] + 1}
+
+    module = tf.Module()
+    module.run = tf.function(function, input_signature=[tf.TensorSpec([], tf.string, name="text")])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.run)
+    assert convert(tmp_path / "1").reasons == {}
 
 
 def test_signatures_with_strings_become_steps_and_a_graph(mine: tuple[Path, Conversion, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from ladle.training.onnx.decompositions.algebra import ALGEBRA
 from ladle.training.onnx.decompositions.colours import COLOURS
+from ladle.training.onnx.decompositions.doubles import DOUBLES
 from ladle.training.onnx.decompositions.elementwise import ELEMENTWISE
+from ladle.training.onnx.decompositions.integers import INTEGERS
 from ladle.training.onnx.decompositions.random import RANDOM
 from ladle.training.onnx.decompositions.resizing import RESIZING
 from ladle.training.onnx.decompositions.searching import SEARCHING
@@ -13,7 +15,9 @@ from ladle.training.onnx.decompositions.windows import WINDOWS
 DECOMPOSITIONS = {
     **ALGEBRA,
     **COLOURS,
+    **DOUBLES,
     **ELEMENTWISE,
+    **INTEGERS,
     **RANDOM,
     **RESIZING,
     **SEARCHING,
@@ -23,5 +27,5 @@ DECOMPOSITIONS = {
 }
 """TensorFlow operation -> its decomposition."""
 
-FOR_EXTREMES = ("Mean", "Prod", "Sigmoid")
+FOR_EXTREMES = ("Erfc", "Mean", "Pow", "Prod", "Sigmoid")
 """Decompositions for empty axes, huge products and very small numbers alone: our own networks need none."""

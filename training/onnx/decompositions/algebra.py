@@ -94,6 +94,17 @@ def _evenly_spaced(operation: Any) -> list[tf.Tensor]:
     return [tf.where(is_last, stop, values)]
 
 
+def _band(operation: Any) -> list[tf.Tensor] | None:
+    """MatrixBandPart: what is outside of the band is 0, whatever it was; tf2onnx multiplies it by 0."""
+    matrix, lower, upper = operation.inputs
+    rows, columns = (tf.range(tf.shape(matrix, lower.dtype)[axis]) for axis in (-2, -1))
+    below = rows[:, None] - columns
+    inside = tf.logical_and(
+        tf.logical_or(lower < 0, below <= lower), tf.logical_or(upper < 0, -below <= tf.cast(upper, below.dtype))
+    )
+    return [tf.where(inside, matrix, tf.zeros([], matrix.dtype))]
+
+
 def _norm(operation: Any) -> list[tf.Tensor]:
     x, axes = operation.inputs
     return [tf.sqrt(tf.reduce_sum(x * x, axes, operation.get_attr("keep_dims")))]
@@ -137,6 +148,7 @@ ALGEBRA = {
     "Diag": _diagonal,
     "DiagPart": _diagonal,
     "LinSpace": _evenly_spaced,
+    "MatrixBandPart": _band,
     "EuclideanNorm": _norm,
     "L2Loss": lambda operation: [tf.reduce_sum(operation.inputs[0] * operation.inputs[0]) / 2],
     "AccumulateNV2": lambda operation: [tf.add_n(list(operation.inputs))],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,10 @@ def _x_log_y(operation: Any) -> list[tf.Tensor]:
     return [tf.where(tf.equal(x, 0), tf.zeros_like(product), product)]
 
 
-_MOST_FACTORS = 64
 _MOST_PLACES = 1024
 _MOVES = (
-    "Identity",
-    "Reshape",
-    "Squeeze",
-    "ExpandDims",
-    "StridedSlice",
-    "Transpose",
-    "Maximum",
-    "Max",
-    "Min",
-    "GatherV2",
+    *("Identity", "Reshape", "Squeeze", "ExpandDims", "StridedSlice", "Transpose", "GatherV2", "Max", "Min"),
+    *("Maximum", "Minimum", "ClipByValue", "Relu", "Abs", "Neg", "Sqrt"),
 )
 _MAGNIFY = ("Log", "Log1p", "RealDiv", "DivNoNan", "Reciprocal", "Inv", "Rsqrt", "Pow", "Xlogy", "Xdivy", "Ndtri")
 
@@ -36,6 +28,26 @@ def _sigmoid(operation: Any) -> list[tf.Tensor] | None:
     """ONNX Runtime's is 0 below -18, where TensorFlow's is small: a logarithm or a quotient tells them apart."""
     [x] = operation.inputs
     return [1 / (1 + tf.exp(-x))] if _is_magnified(operation.outputs[0], 4) else None
+
+
+_ERFC = (
+    *(0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196),
+    *(1.00002368, -1.26551223),
+)
+"""Press et al., Numerical Recipes in C, 1992, section 6.2: erfc to 1.2e-7 of its value, however small that is."""
+
+
+def _erfc(operation: Any) -> list[tf.Tensor] | None:
+    """1 - erf(x), as a converter computes it, has no digit left above 4."""
+    [x] = operation.inputs
+    if not _is_magnified(operation.outputs[0], 4):
+        return None
+    t = 1 / (1 + tf.abs(x) / 2)
+    power = tf.zeros_like(x)
+    for coefficient in _ERFC:
+        power = power * t + coefficient
+    small = t * tf.exp(power - x * x)
+    return [tf.where(x < 0, 2 - small, small)]
 
 
 def _is_magnified(tensor: tf.Tensor, depth: int) -> bool:
@@ -72,17 +84,6 @@ def _mul_no_nan(operation: Any) -> list[tf.Tensor]:
     x, y = operation.inputs
     product = x * y
     return [tf.where(tf.equal(y, 0), tf.zeros_like(product), product)]
-
-
-def _shift(operation: Any) -> list[tf.Tensor] | None:
-    """Of signed integers: ONNX shifts unsigned ones alone."""
-    x, count = operation.inputs
-    known = tf.get_static_value(count)
-    bits = 8 * x.dtype.size
-    if x.dtype.is_unsigned or known is None or (known < 0).any() or (known >= bits - 1).any():
-        return None
-    powers = tf.constant(np.left_shift(np.ones_like(known), known))
-    return [x * powers if operation.type == "LeftShift" else x // powers]
 
 
 def _cross(operation: Any) -> list[tf.Tensor]:
@@ -137,31 +138,23 @@ def _cumulative_logsumexp(operation: Any) -> list[tf.Tensor] | None:
 
 
 def _mean(operation: Any) -> list[tf.Tensor] | None:
-    """The mean of no values is NaN; ONNX Runtime gives 0. Only where the axes are not known to have values."""
+    """The mean of no floats is NaN; ONNX Runtime gives 0. Only where the axes are not known to have values."""
     x, axes = operation.inputs
     known = tf.get_static_value(axes)
-    if known is None or x.shape.rank is None or x.dtype not in (tf.float32, tf.float64):
+    if known is None or x.shape.rank is None or x.dtype not in (tf.float16, tf.float32, tf.float64, tf.int64):
         return None
-    if all(x.shape[axis] for axis in np.ravel(known)):
+    # ONNX Runtime's mean of int64 is computed in float64.
+    if x.dtype != tf.int64 and all(x.shape[axis] for axis in np.ravel(known)):
         return None
-    count = tf.reduce_prod(tf.gather(tf.shape(x), np.ravel(known) % x.shape.rank))
-    return [tf.reduce_sum(x, axes, operation.get_attr("keep_dims")) / tf.cast(count, x.dtype)]
-
-
-def _product(operation: Any) -> list[tf.Tensor] | None:
-    """Of integers along one short axis: ONNX Runtime's product does not wrap around, as that of two tensors does."""
-    x, axes = operation.inputs
-    known = tf.get_static_value(axes)
-    if known is None or np.size(known) != 1 or x.shape.rank is None or x.dtype not in (tf.int32, tf.int64):
-        return None
-    axis = int(np.ravel(known)[0])
-    length = x.shape[axis]
-    if length is None or not 0 < length <= _MOST_FACTORS:
-        return None
-    value, *others = tf.unstack(x, axis=axis)
-    for each in others:
-        value *= each
-    return [tf.expand_dims(value, axis) if operation.get_attr("keep_dims") else value]
+    shape = tf.shape(x, tf.int64)
+    count = math.prod((shape[axis] for axis in np.ravel(known)), start=tf.constant(1, tf.int64))
+    if x.dtype == tf.float16:  # whose sum may be too large
+        mean = tf.reduce_mean(x, axes, operation.get_attr("keep_dims"))
+        return [tf.where(count > 0, mean, tf.constant(math.nan, x.dtype))]
+    total = tf.reduce_sum(x, axes, operation.get_attr("keep_dims"))
+    if x.dtype == tf.int64:
+        return [tf.truncatediv(total, tf.maximum(count, 1))]
+    return [total / tf.cast(count, x.dtype)]
 
 
 def _truncate_div(operation: Any) -> list[tf.Tensor] | None:
@@ -177,15 +170,13 @@ ELEMENTWISE = {
     "AddN": _sum_of_many,
     "TruncateDiv": _truncate_div,
     "Mean": _mean,
-    "Prod": _product,
     "Xlogy": _x_log_y,
     "Xlog1py": _x_log_y,
     "Xdivy": _x_log_y,
     "MulNoNan": _mul_no_nan,
     "Atan2": _atan2,
     "Sigmoid": _sigmoid,
-    "LeftShift": _shift,
-    "RightShift": _shift,
+    "Erfc": _erfc,
     "Cross": _cross,
     "FakeQuantWithMinMaxArgs": _fake_quant,
     "FakeQuantWithMinMaxVars": _fake_quant,

@@ -93,7 +93,10 @@ def _words(operation: Any, each: int) -> tuple[tf.Tensor, tf.Tensor] | None:
     known = tf.get_static_value(low), tf.get_static_value(second)
     if any(value is None or int(value) for value in known):  # a counter that was moved
         return None
-    count = tf.reduce_prod(tf.cast(operation.inputs[0], tf.int64))
+    shape = tf.cast(operation.inputs[0], tf.int64)
+    if shape.shape.rank is None or shape.shape[0] is None:
+        return None
+    count = math.prod(tf.unstack(shape), start=_int64(1))
     blocks = tf.range(tf.truncatediv(count + each - 1, _int64(each)))
     zero = tf.zeros_like(blocks)
     made = _blocks(key, [blocks, zero, *(zero + word for word in high)])

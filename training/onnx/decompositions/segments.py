@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -14,32 +15,41 @@ def _unsorted(operation: Any) -> list[tf.Tensor] | None:
     return [_by_segment(operation.type.removeprefix("UnsortedSegment"), data, ids, count)]
 
 
-def _by_segment(kind: str, data: tf.Tensor, ids: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Negative ids do not count; ids beyond `count` are refused."""
+def _by_segment(kind: str, data: tf.Tensor, ids: tf.Tensor, count: tf.Tensor, start: float | None = None) -> tf.Tensor:
+    """Negative ids do not count; ids beyond `count` are refused. `start` is in place of the least or largest number."""
     inner = tf.shape(data)[ids.shape.rank :]
     ids, count = tf.reshape(tf.cast(ids, tf.int32), [-1]), tf.cast(count, tf.int32)
     data = tf.reshape(data, tf.concat([tf.shape(ids), inner], 0))
     # Negative ids go to a row of their own, behind the others, and ids beyond the others go beyond that one.
     ids = tf.where(ids < 0, count, tf.where(ids >= count, tf.maximum(ids, ids + 1), ids))
-    start = {"Sum": 0, "Max": data.dtype.min, "Min": data.dtype.max}[kind]
+    if kind == "Prod":  # TensorFlow has no scatter that multiplies
+        return tf.math.unsorted_segment_prod(data, ids, count + 1)[:-1]
+    if start is None:
+        start = {"Sum": 0, "Max": data.dtype.min, "Min": data.dtype.max}[kind]
     made = tf.fill(tf.concat([[count + 1], inner], 0), tf.constant(start, data.dtype))
     scatter = {"Sum": tf.tensor_scatter_nd_add, "Max": tf.tensor_scatter_nd_max, "Min": tf.tensor_scatter_nd_min}[kind]
     return scatter(made, ids[:, None], data)[:-1]
 
 
 def _sorted(operation: Any) -> list[tf.Tensor] | None:
-    """SegmentSum, SegmentMean, SegmentMax and SegmentMin: 0 for a segment without rows."""
+    """SegmentSum and the like; a check demands that the ids are sorted and not negative. Empty segments are 0, or 1."""
     data, ids = operation.inputs
-    if data.shape.rank is None or data.dtype not in (tf.float32, tf.float64, tf.int32, tf.int64):
+    if data.shape.rank is None:
         return None
-    count = tf.reduce_max(tf.concat([ids, [-1]], 0)) + 1
     kind = operation.type.removeprefix("Segment")
+    if kind == "Mean" and not data.dtype.is_floating:
+        return None
+    ids = tf.cast(ids, tf.int32)
+    count = tf.reduce_max(tf.concat([ids, [-1]], 0)) + 1
     if kind in ("Sum", "Mean"):
         return [_averaged(kind, data, ids, count)]
-    found = _by_segment(kind, data, ids, count)
-    rows = _by_segment("Sum", tf.ones_like(ids, tf.int32), ids, count)
-    rows = tf.reshape(rows, tf.concat([[-1], tf.ones_like(tf.shape(data)[1:])], 0))
-    return [tf.where(rows > 0, found, tf.zeros_like(found))]
+    ends = {"Max": -np.inf, "Min": np.inf} if data.dtype.is_floating else {}
+    made = _by_segment(kind, data, ids, count, ends.get(kind))
+    if kind == "Prod":
+        return [made]
+    counts = _by_segment("Sum", tf.ones_like(ids), ids, count)
+    counts = tf.reshape(counts, tf.concat([[-1], tf.ones_like(tf.shape(data)[1:])], 0))
+    return [tf.where(counts > 0, made, tf.zeros_like(made))]
 
 
 def _sorted_mean_or_sum(operation: Any) -> list[tf.Tensor] | None:
@@ -87,14 +97,12 @@ def _scatter(operation: Any) -> list[tf.Tensor] | None:
 
 
 SEGMENTS = {
-    "SegmentMax": _sorted,
-    "SegmentMean": _sorted,
-    "SegmentMin": _sorted,
-    "SegmentSum": _sorted,
     "ScatterNd": _scatter,
     "UnsortedSegmentSum": _unsorted,
     "UnsortedSegmentMax": _unsorted,
     "UnsortedSegmentMin": _unsorted,
+    "UnsortedSegmentProd": _unsorted,
+    **{f"Segment{kind}": _sorted for kind in ("Sum", "Mean", "Prod", "Max", "Min")},
     "SparseSegmentSum": _sorted_mean_or_sum,
     "SparseSegmentMean": _sorted_mean_or_sum,
     "SparseSegmentSqrtN": _sorted_mean_or_sum,

@@ -65,7 +65,7 @@ def is_needed(function: Any) -> bool:
     """Whether a signature has a loop of TensorFlow 1, or an operation that refuses what ONNX Runtime answers."""
     graph = function.graph.as_graph_def()
     nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
-    return any(node.op in REFUSING or node.op in OLD_LOOPS for node in nodes)
+    return any(node.op in OLD_LOOPS or (node.op in REFUSING and REFUSING[node.op](node)) for node in nodes)
 
 
 def demanding(run: Run, demands: Mapping[str, str]) -> Run:
@@ -260,6 +260,61 @@ def _finite(message: str) -> Callable[[Any], Check]:
     return lambda node: Check((node.name,), _is_finite, message)
 
 
+def _sorted_segments(node: Any) -> Check:
+    """SegmentSum, SparseSegmentSum and the like: sorted ids from 0 on, less than the number of segments."""
+    inputs = data_of(node)
+    is_sparse, has_number = node.op.startswith("Sparse"), node.op.endswith("WithNumSegments")
+
+    def holds(ids: tf.Tensor, *number: tf.Tensor) -> tf.Tensor:
+        increases = tf.reduce_all(ids[1:] >= ids[:-1])
+        inside = [tf.reduce_all(ids < tf.cast(most, ids.dtype)) for most in number]
+        return tf.reduce_all(tf.stack([increases, tf.reduce_all(ids >= 0), *inside]))
+
+    reads = (inputs[2 if is_sparse else 1], *(inputs[3:4] if has_number else ()))
+    return Check(reads, holds, "segment ids are not increasing")
+
+
+def _exponents(node: Any) -> Check | None:
+    """Pow of integers: no negative exponent."""
+    if not tf.as_dtype(node.attr["T"].type).is_integer:
+        return None
+    message = "Integers to negative integer powers are not allowed"
+    return Check((data_of(node)[1],), lambda y: tf.reduce_all(y >= 0), message)
+
+
+def _broadcast(node: Any) -> Check:
+    """BroadcastTo: axes of length 1 alone become longer. ONNX lengthens the shape that is demanded, too."""
+    x, shape = data_of(node)
+
+    def holds(x: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        own = tf.shape(x, shape.dtype)
+        missing = tf.maximum(tf.size(shape) - tf.size(own), 0)
+        own = tf.concat([tf.ones([missing], shape.dtype), own], 0)
+        demanded = tf.concat([shape, own[tf.size(shape) :]], 0)  # too few axes fit no longer axis
+        return tf.reduce_all(tf.logical_or(tf.equal(own, demanded), tf.equal(own, 1)))
+
+    return Check((x, shape), holds, "Incompatible shapes for broadcast_to")
+
+
+def _placed(node: Any) -> Check:
+    """SparseToDense: places inside of the tensor, and, if they are validated, in order and each once."""
+    at, shape = data_of(node)[:2]
+    is_ordered = node.attr["validate_indices"].b if "validate_indices" in node.attr else True
+
+    def holds(at: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        at = tf.reshape(at, [-1, tf.size(shape)]) if at.shape.rank in (0, 1) else at
+        inside = tf.reduce_all(tf.logical_and(at >= 0, at < shape))
+        if not is_ordered:
+            return inside
+        steps = tf.math.cumprod(tf.cast(shape, tf.int64), exclusive=True, reverse=True)
+        place = tf.reduce_sum(tf.cast(at, tf.int64) * steps, 1)
+        return tf.logical_and(inside, tf.reduce_all(place[1:] > place[:-1]))
+
+    return Check((at, shape), holds, "indices are out of bounds, out of order or repeated")
+
+
+_SPARSE_SEGMENTS = ("Sum", "Mean", "SqrtN", "SumWithNumSegments", "MeanWithNumSegments", "SqrtNWithNumSegments")
+
 REFUSING: dict[str, Callable[[Any], Check | None]] = {
     "Bincount": _counted,
     "DenseBincount": _counted,
@@ -271,6 +326,10 @@ REFUSING: dict[str, Callable[[Any], Check | None]] = {
         for kind in ("Uniform", "Normal", "UniformInt", "UniformFullInt")
         for version in ("", "V2")
     },
+    "BroadcastTo": _broadcast,
+    "Pow": _exponents,
+    "SparseToDense": _placed,
+    **{f"SparseSegment{kind}": _sorted_segments for kind in _SPARSE_SEGMENTS},
     "ScatterNd": _scattered(0, 2, is_shape=True),
     **{f"TensorScatter{kind}": _scattered(1, 0, is_shape=False) for kind in ("Update", "Add", "Sub", "Max", "Min")},
     "MatrixInverse": _finite("Input is not invertible."),

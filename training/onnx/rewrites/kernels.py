@@ -1,6 +1,7 @@
-"""Lets operations for which ONNX Runtime has no float64 kernel compute in float32: casts go around them.
+"""Works around kernels that ONNX Runtime lacks: of float64, and of dilated convolutions of padding SAME.
 
-The comparison with TensorFlow decides whether float32 is exact enough; its tolerance is that of float32.
+Operations without a float64 kernel compute in float32, with casts around them. The comparison with TensorFlow decides
+whether float32 is exact enough; its tolerance is that of float32.
 """
 
 from __future__ import annotations
@@ -45,6 +46,22 @@ def cast_where_lacking(model: onnx.ModelProto) -> None:
             done.add(found)
         else:
             return
+
+
+def pad_dilated(model: onnx.ModelProto) -> None:
+    """Write out the padding SAME of dilated convolutions. With strides of 1 it is the same for images of any size."""
+    for graph in subgraphs(model.graph):
+        for node in graph.node:
+            found = {attribute.name: attribute for attribute in node.attribute}
+            if node.op_type != "Conv" or not {"auto_pad", "dilations", "kernel_shape"} <= found.keys():
+                continue
+            dilations, strides = found["dilations"].ints, found["strides"].ints if "strides" in found else [1]
+            if found["auto_pad"].s != b"SAME_UPPER" or max(dilations) == 1 or max(strides) > 1:
+                continue
+            more = [(size - 1) * rate for size, rate in zip(found["kernel_shape"].ints, dilations, strict=True)]
+            pads = [*(size // 2 for size in more), *(size - size // 2 for size in more)]
+            node.attribute.remove(found["auto_pad"])
+            node.attribute.append(onnx.helper.make_attribute("pads", pads))
 
 
 def _has_doubles(model: onnx.ModelProto) -> bool:

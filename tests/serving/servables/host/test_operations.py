@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -288,6 +289,43 @@ def test_a_bitmap_is_decoded_or_refused_as_by_tensorflow(bits: int, channels: in
         ours = [np.array(data, object)]
         theirs = lambda data=data: RAW.DecodeBmp(contents=data, channels=channels)  # type: ignore[misc]  # noqa: E731
         _assert_same("DecodeBmp", {"channels": channels}, ours, theirs)
+
+
+def _chunk(name: bytes, content: bytes, checksum: int | None = None) -> bytes:
+    found = zlib.crc32(name + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", found)
+
+
+def test_damaged_pngs_are_refused_as_tensorflow_refuses_them() -> None:
+    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 2, 8, 2, 0, 0, 0))
+    data, end = zlib.compress((b"\0" + bytes(range(9))) * 2), _chunk(b"IEND", b"")
+    for content in (
+        _chunk(b"IDAT", data) + end,
+        _chunk(b"IDAT", data) + end + b"behind",
+        _chunk(b"IDAT", data),
+        _chunk(b"IDAT", data) + end[:-1],
+        _chunk(b"IDAT", data, 7) + end,
+        _chunk(b"IDAT", data[:-9]) + end,
+        _chunk(b"ABCD", b"critical") + _chunk(b"IDAT", data) + end,
+        _chunk(b"abcd", b"ancillary") + _chunk(b"IDAT", data) + end,
+    ):
+        theirs = lambda content=content: RAW.DecodePng(contents=head + content, channels=3)  # type: ignore[misc]  # noqa: E731
+        _assert_same("DecodePng", {"channels": 3}, [np.array(head + content, object)], theirs)
+
+
+@pytest.mark.parametrize("options", [(False, False), (True, False), (False, True)], ids=["old", "corners", "half"])
+@pytest.mark.parametrize("size", [(3, 5), (9, 2), (1, 1), (4, 7), (0, 3)], ids=str)
+def test_images_in_loops_get_another_size(options: tuple[bool, bool], size: tuple[int, int]) -> None:
+    attributes = dict(zip(("align_corners", "half_pixel_centers"), options, strict=True))
+    image = np.random.default_rng(0).integers(0, 256, (2, 4, 7, 3), np.uint8)
+    for op, kernel in (("ResizeBilinear", RAW.ResizeBilinear), ("ResizeNearestNeighbor", RAW.ResizeNearestNeighbor)):
+        theirs = lambda kernel=kernel: kernel(images=image, size=size, **attributes)  # type: ignore[misc]  # noqa: E731
+        expected = _outcome(theirs)
+        got = _outcome(lambda op=op: BUILDERS[op](attributes)(image, np.array(size, np.int32)))  # type: ignore[misc]
+        assert (expected is None) == (got is None)
+        if expected is not None and got is not None:
+            assert got[0].dtype == expected[0].dtype
+            np.testing.assert_allclose(got[0], expected[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
