@@ -109,6 +109,7 @@ class SavedModelEngine:
                     self._check_python()
                     replace_max_pools(meta_graph)
                     loader.load(session, self._tags)
+                    _fill_copied_from(session)
             except ServingError:
                 session.close()
                 raise
@@ -184,6 +185,27 @@ class SavedModelEngine:
         )
         call: Callable[..., Any] = self._session._make_callable_from_options(callable_options)
         return call
+
+
+def _fill_copied_from(session: Any) -> None:
+    """Fill variables that no checkpoint restores from their copies that one does.
+
+    Of a Keras 3 model that `tf.saved_model.save` wrote, the signatures read the variables that the restored ones were
+    made as copies of; a session would answer that it could not find them.
+    """
+    from tensorflow import raw_ops
+
+    pairs = [
+        (operation.inputs[1].op, operation.inputs[0])
+        for operation in session.graph.get_operations()
+        if operation.type == "AssignVariableOp" and operation.inputs[1].op.type == "ReadVariableOp"
+    ]
+    for read, copy in pairs:
+        source = read.inputs[0]
+        filled = [raw_ops.VarIsInitializedOp(resource=each) for each in (source, copy)]
+        if session.run(filled) == [False, True]:
+            value = raw_ops.ReadVariableOp(resource=copy, dtype=read.outputs[0].dtype)
+            session.run(raw_ops.AssignVariableOp(resource=source, value=value))
 
 
 def _feed(array: Array) -> Array:
