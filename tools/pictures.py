@@ -53,6 +53,8 @@ ROUTE, PHOTOGRAPH = "models/efficientnet_lite0", 3
 TENSORBOARD_VIEW, TENSORBOARD_TAGS = (1440, 925), "^accuracy|loss|first|predictions"
 """The window of TensorBoard's screenshot, and the charts and pictures in it."""
 TENSORBOARD_SECONDS = 30
+TENSORBOARD_FOLDER = Path("docs/notes")
+"""Not among the README's pictures."""
 WARM_ANSWERS = 8
 """Answers before the one that is shown: a server's first ones take longer."""
 COLOURS = {"garments": 64, "walk": 64, "masks": 128}
@@ -242,8 +244,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             ways["tensorboard"] = lambda: tensorboard(given.tensorboard)
         for name in given.names or ways:
             data = packed(ways[name](), COLOURS.get(name, 256))
-            (given.output / f"{name}.png").write_bytes(data)
-            print(f"{given.output / name}.png  {len(data) / 1000:.0f} kB")
+            folder = TENSORBOARD_FOLDER if name == "tensorboard" else given.output
+            (folder / f"{name}.png").write_bytes(data)
+            print(f"{folder / name}.png  {len(data) / 1000:.0f} kB")
     return 0
 
 
