@@ -38,6 +38,14 @@ def called(x: tf.Tensor) -> tf.Tensor:
     return tf.function(below)(x) + 1.0
 
 
+def sparse_product(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """A sparse matrix of shape [2, 3], with a one at each row and column, times a dense one."""
+    places = tf.cast(tf.stack([rows, columns], 1), tf.int64)
+    return tf.sparse.sparse_dense_matmul(
+        tf.SparseTensor(places, tf.ones_like(rows, tf.float32), [2, 3]), tf.ones([3, 2])
+    )
+
+
 def floats(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
@@ -130,6 +138,8 @@ CASES: dict[str, tuple[Callable[..., Any], tf.TensorSpec, list[np.ndarray]]] = {
         N,
         [integers(0, 3), integers(3, 0), integers(1, 1), integers(4), integers(-1)],
     ),
+    "sparse rows": (lambda x: sparse_product(x, tf.zeros_like(x)), N, [integers(0, 1), integers(2), integers(-1)]),
+    "sparse columns": (lambda x: sparse_product(tf.zeros_like(x), x), N, [integers(0, 2), integers(3), integers(-1)]),
     "inverse": (tf.linalg.inv, MATRIX, [ID * 2, ONES, ID * 0]),
 }
 

@@ -313,6 +313,16 @@ def _placed(node: Any) -> Check:
     return Check((at, shape), holds, "indices are out of bounds, out of order or repeated")
 
 
+def _multiplied(node: Any) -> Check:
+    """SparseTensorDenseMatMul: places inside of the sparse matrix. ONNX counts negative ones from the end."""
+    at, _, shape = data_of(node)[:3]
+
+    def holds(at: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(tf.logical_and(at >= 0, tf.cast(at, shape.dtype) < shape))
+
+    return Check((at, shape), holds, "indices do not index into the shape of the sparse matrix")
+
+
 _SPARSE_SEGMENTS = ("Sum", "Mean", "SqrtN", "SumWithNumSegments", "MeanWithNumSegments", "SqrtNWithNumSegments")
 
 REFUSING: dict[str, Callable[[Any], Check | None]] = {
@@ -328,6 +338,7 @@ REFUSING: dict[str, Callable[[Any], Check | None]] = {
     },
     "BroadcastTo": _broadcast,
     "Pow": _exponents,
+    "SparseTensorDenseMatMul": _multiplied,
     "SparseToDense": _placed,
     **{f"SparseSegment{kind}": _sorted_segments for kind in _SPARSE_SEGMENTS},
     "ScatterNd": _scattered(0, 2, is_shape=True),
