@@ -16,23 +16,33 @@ def pixels(picture: Image.Image, height: int | None, width: int | None, channels
     height, width  None keeps the picture's own
     channels       1 (grey) or 3 (RGB)
     """
-    image = _rgb(picture).astype(np.float32)  # [h, w, 3]
+    colour = _rgb(picture)
+    height, width = height or colour.height, width or colour.width
+    if channels == 3 and colour.size != (width, height):
+        return _resized(colour, height, width)
+    image = np.asarray(colour).astype(np.float32)  # [h, w, 3]
     image /= np.float32(255)  # in place, because photographs are large
     if channels == 1:
         image *= _GREY
         image = image.sum(axis=-1, keepdims=True, dtype=np.float32)  # [h, w, 1]
-    height, width = height or image.shape[0], width or image.shape[1]
     if image.shape[:2] == (height, width):
         return image
-    # Pillow resizes floating-point images one channel at a time.
-    planes = [Image.fromarray(image[..., channel]) for channel in range(channels)]
-    planes = [plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+    grey = Image.fromarray(image[..., 0]).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(grey)[..., np.newaxis]
 
 
-def _rgb(picture: Image.Image) -> Array:
-    """uint8 [h, w, 3]: without alpha, palettes expanded, 16 bits cut to the upper 8."""
+def _resized(picture: Image.Image, height: int, width: int) -> Array:
+    """float32 [h, w, 3] of an RGB picture; the model server computes the same, to the last bit."""
+    image = np.empty((height, width, 3), np.float32)
+    for channel, plane in enumerate(picture.split()):  # Pillow resizes floating-point images one channel at a time
+        image[..., channel] = np.asarray(plane.convert("F").resize((width, height), Image.Resampling.BILINEAR))
+    image /= np.float32(255)
+    return image
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """RGB at 8 bits: without alpha, palettes expanded, 16 bits cut to the upper 8."""
     if picture.mode.startswith("I"):
-        grey = (np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., np.newaxis], 3, axis=-1)
-    return np.asarray(picture.convert("RGB"))
+        grey = Image.fromarray((np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8))
+        return Image.merge("RGB", (grey, grey, grey))
+    return picture.convert("RGB")

@@ -106,9 +106,8 @@ def _decode(data: bytes, what: str, channels: int, size: tuple[int, int] | None,
     if size is None or image.shape[:2] == size:
         return image
     height, width = size
-    planes = [Image.fromarray(image[..., channel]) for channel in range(channels)]
-    planes = [plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+    grey = Image.fromarray(image[..., 0]).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(grey)[..., np.newaxis]
 
 
 def _resized(picture: Image.Image, size: tuple[int, int]) -> Array:
