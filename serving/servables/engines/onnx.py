@@ -276,10 +276,11 @@ def _open(folder: Path, file: str, sha256: str | None, threads: int, max_run_byt
         raise DataLoss(f"{file} cannot be read as an ONNX graph; export the version again") from None
 
 
-def _measure(graph: weakref.ref[Graph], path: Path, max_run_bytes: int) -> None:
+def _measure(graph: weakref.ref[Graph], path: Path, max_run_bytes: int, in_background: bool) -> None:
     """Measures what runs of a graph need, unless its version was unloaded meanwhile."""
     if graph() is not None:
-        memory = _read_memory(prober.look_at(path, may_crash=False), max_run_bytes)
+        asked = background.prober if in_background else prober
+        memory = _read_memory(asked.look_at(path, may_crash=False), max_run_bytes)
         if (kept := graph()) is not None:
             kept.memory = memory
 

@@ -1,4 +1,4 @@
-"""Asks the process of `probe.py` about graphs. One process serves all loads, and ends when none has asked for a while.
+"""Asks processes of `probe.py` about graphs: one for loads and requests, one in the background. Each ends when idle.
 
 Starting a process and importing ONNX Runtime takes a quarter of a second, looking at a graph a tenth of that.
 """
@@ -84,9 +84,13 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 class Background:
-    """Completes measurements in a thread, a while after the last one was added: loading needs the cores first."""
+    """Completes measurements in a thread, a while after the last one was added: loading needs the cores first.
+
+    prober  its own: a request that needs a measurement, or a version that loads, must not wait for those of all others
+    """
 
     def __init__(self) -> None:
+        self.prober = Prober()
         self._changed = threading.Condition()
         self._waiting: list[Measurement] = []
         self._added_at = 0.0
@@ -112,9 +116,10 @@ class Background:
                     self._thread = None
                     return
                 measurement = self._waiting.pop(0)
-            measurement.complete()
+            measurement.complete(in_background=True)
 
 
 background = Background()
 prober = Prober()
 atexit.register(prober.stop)
+atexit.register(background.prober.stop)

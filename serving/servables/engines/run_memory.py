@@ -151,18 +151,21 @@ class RunMemory:
 
 
 class Measurement:
-    """Something to measure once: in the background when nothing loads, or earlier, when a run needs to know."""
+    """Something to measure once: in the background when nothing loads, or earlier, when a run needs to know.
 
-    def __init__(self, measure: Callable[[], None]) -> None:
-        self._measure: Callable[[], None] | None = measure
+    measure  is told whether it is in the background
+    """
+
+    def __init__(self, measure: Callable[[bool], None]) -> None:
+        self._measure: Callable[[bool], None] | None = measure
         self._lock = threading.Lock()
 
-    def complete(self) -> None:
+    def complete(self, in_background: bool = False) -> None:
         """Measures, or waits for whoever does; later calls return at once."""
         with self._lock:
             measure, self._measure = self._measure, None
             if measure is not None:
-                measure()
+                measure(in_background)
 
 
 def _times(one: Mapping[str, Any], wide: Mapping[str, Any]) -> float:
