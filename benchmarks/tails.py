@@ -110,6 +110,17 @@ def _loaded(target: load.Target, seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _later(after_s: float, act: Callable[[], None]) -> Iterator[None]:
+    """Inside the block, call `act` after `after_s`; the block ends when it has returned."""
+    timer = threading.Timer(after_s, act)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+@contextlib.contextmanager
 def _swapping(base_path: Path, after_s: float) -> Iterator[None]:
     """Inside the block, publish the next version after `after_s`: the server loads it and unloads the last one."""
 
@@ -120,12 +131,8 @@ def _swapping(base_path: Path, after_s: float) -> Iterator[None]:
         shutil.copytree(base_path / str(last), draft)
         draft.rename(base_path / str(last + 1))
 
-    timer = threading.Timer(after_s, publish_next)
-    timer.start()
-    try:
+    with _later(after_s, publish_next):
         yield
-    finally:
-        timer.join()
 
 
 @contextlib.contextmanager
@@ -140,12 +147,10 @@ def _appearing(repository: Path, lenet: Subject, port: int, after_s: float) -> I
         for name in names:
             (drafts / name).rename(repository / name)
 
-    timer = threading.Timer(after_s, publish_all)
-    timer.start()
     try:
-        yield
+        with _later(after_s, publish_all):
+            yield
     finally:
-        timer.join()
         last = payloads.grpc_predict(names[-1], lenet.alias, lenet.array)
         _wait(lambda: _answers(port, last))
         for name in names:
