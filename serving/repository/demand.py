@@ -29,6 +29,7 @@ class Demand:
         self.wanted: dict[str, float] = {}
         """When each model that is to be in memory was last used, in time.monotonic() seconds."""
         self._counts: dict[str, float] = {}
+        self._looked = 0.0
 
     def want(self, model: str) -> None:
         """Note that a request asks for a model now."""
@@ -51,11 +52,13 @@ class Demand:
 
     def look(self, counts: Mapping[str, float]) -> None:
         """Note which models have been used since the last look. counts: what `uses` gave."""
-        now = time.monotonic()
-        for model in self.wanted:
+        for model, wanted in self.wanted.items():
             if counts.get(model, 0.0) != self._counts.get(model, 0.0):
-                self.wanted[model] = now
+                # A count does not say when. The last look is the earliest time: with the present one, the request that
+                # a model came for would make it newer than one that came after it.
+                self.wanted[model] = max(wanted, self._looked)
         self._counts = dict(counts)
+        self._looked = time.monotonic()
 
     def leaving(self, sizes: Mapping[str, int], keep: str) -> list[str]:
         """The models that must leave so that the others fit; never `keep`. sizes: bytes of each model in memory."""

@@ -82,3 +82,14 @@ def test_those_used_longest_ago_leave_first_and_never_the_one_that_comes() -> No
     assert demand.leaving({"a": 50, "b": 40, "c": 30}, "c") == ["b"]
     assert demand.leaving({"a": 50, "b": 40, "c": 90}, "c") == ["b", "a"]
     assert demand.leaving({"a": 50, "b": 50}, "b") == []
+
+
+def test_the_request_that_a_model_came_for_does_not_make_it_newer_than_one_that_came_after_it() -> None:
+    demand = Demand(100)
+    demand.want("a")
+    demand.want("b")
+    demand.look({"a": 1.0})  # b's request is not counted yet
+    assert demand.leaving({"a": 50, "b": 50, "c": 50}, "c") == ["a"]
+    demand.look({"a": 2.0, "b": 1.0})
+    demand.look({"a": 2.0, "b": 2.0})
+    assert demand.leaving({"a": 50, "b": 50, "c": 50}, "c") == ["a"]
