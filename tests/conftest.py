@@ -139,10 +139,17 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """The process that answers: with one worker, the child of the guardian that was started."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        found = children.read_text().split() if children.exists() else []
-        return int(found[0]) if found else self.process.pid
+        """The process that answers: with one worker, the child of the guardian that was started.
+
+        The guardian forks it, so both have one command line. A server without a guardian has other children, too.
+        """
+        started = Path(f"/proc/{self.process.pid}")
+        children = started / "task" / str(self.process.pid) / "children"
+        for child in children.read_text().split() if children.exists() else []:
+            with contextlib.suppress(OSError):  # it has just ended
+                if Path(f"/proc/{child}/cmdline").read_bytes() == (started / "cmdline").read_bytes():
+                    return int(child)
+        return self.process.pid
 
     def cpu_seconds(self) -> float:
         """What the server has computed so far; a running request shows in it."""
