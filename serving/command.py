@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Runs the server with these flags until it is stopped. Exit status 0, or 255 if it cannot start."""
+    # Read when NumPy is loaded, which comes later. Requests are prepared in several threads already, and OpenBLAS has
+    # one pool of threads, for which their products would wait.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if any(argument in ("--help", "-h", "help") for argument in arguments):
         print(flags.usage())
         return 0

@@ -48,7 +48,8 @@ ORDER = {
         what_answers rest_async rest grpc base open_inference rest_protocol grpc_protocol protocol metadata casting
         operation tracing address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
-    "clients.wire": "services open_inference tensors messages otlp tfrecord rest_json philox varints versions arrays",
+    "clients.wire": """
+        services open_inference tensors messages otlp tfrecord rest_json philox varints versions resizing arrays""",
 }
 """Folders and modules from top to bottom. A folder's `__init__` may import all; only the top line may import it."""
 MOST_MODULES = 16

@@ -73,7 +73,7 @@ class Task:
     """A request, or one part of a large request, that waits or runs.
 
     rows               of its inputs
-    size, expected_s   of its inputs, as the signature's Latency counts them; seconds that it should run
+    size, expected_s   of its inputs, as the signature's Latency counts them (0: not yet); seconds that it should run
     size_bytes         memory that its inputs take
     deadline, arrived  `time.monotonic()` seconds
     batch              holds the task, until the task is answered
@@ -125,13 +125,11 @@ class Batch:
         """Whether the batch may run on the event loop."""
         if self.batching is None:  # a quick request that is never merged does not queue in the first place
             return False
-        latency = self.servable.latencies[self.call.signature]
-        return latency.is_quick(sum(latency.size_of(task.inputs) for task in self.tasks))
+        return self.servable.latencies[self.call.signature].is_quick(sum(self._sizes()))
 
     def expected_s(self) -> float | None:
         """Seconds that the batch should take; None if its signature has not been measured."""
-        latency = self.servable.latencies[self.call.signature]
-        return latency.expected_s(sum(latency.size_of(task.inputs) for task in self.tasks))
+        return self.servable.latencies[self.call.signature].expected_s(sum(self._sizes()))
 
     def stop_if_abandoned(self) -> None:
         """Stops the run if nobody waits for any of its answers."""
@@ -145,9 +143,14 @@ class Batch:
         if self.batching is None or self.batching.allowed_batch_sizes or len(self.tasks) < 2:
             return True
         latency = self.servable.latencies[self.call.signature]
-        sizes = [latency.size_of(task.inputs) for task in self.tasks]
+        sizes = self._sizes()
         alone, merged = latency.measured_s(sizes[0]), latency.measured_s(sum(sizes))
         return alone is None or merged is None or merged / self.rows <= _WORTHWHILE * alone / self.tasks[0].rows
+
+    def _sizes(self) -> list[int]:
+        """Of the tasks' inputs, as the signature's Latency counts them."""
+        count = self.servable.latencies[self.call.signature].size_of
+        return [task.size or count(task.inputs) for task in self.tasks]
 
     def take_first(self) -> Batch:
         """Moves the first task into a batch of its own, and returns that."""
@@ -229,7 +232,7 @@ class Batch:
     def _run(self, tasks: Sequence[Task]) -> list[Outputs]:
         requests, sizes = [task.inputs for task in tasks], [task.rows for task in tasks]
         if self.batching is None:
-            return [self.servable.run(self.call.signature, requests[0], self.call.outputs)]
+            return [self.servable.run(self.call.signature, requests[0], self.call.outputs, tasks[0].size or None)]
         return run_merged(self.servable, self.call, self.batching, requests, sizes)
 
 

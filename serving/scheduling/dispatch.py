@@ -27,6 +27,9 @@ SHORT_S = 0.1
 TOGETHER_S = 2e-3
 """A thread takes runs from a long queue that should take this long together. A busy event loop would otherwise let the
 thread wait for as long after each short run."""
+AHEAD_S = 20e-3
+"""A run that should take at most this long is given to a thread while the run before it lasts. The thread begins it at
+once: it need not wait for the event loop, which a busy one makes half a millisecond."""
 _MAX_SCANNED = 32  # batches at the head of a queue among which a short one is looked for
 
 
@@ -43,7 +46,7 @@ class Dispatcher:
             self._threads + self._spare_threads, thread_name_prefix="run", initializer=lower_priority
         )
         self._running = Running()
-        self._taken_together: list[list[Batch]] = []  # what is left of what threads took from long queues
+        self._in_hand: list[list[Batch]] = []  # of each busy thread, what it has yet to begin
         self._is_scheduled = False
 
     def expected_wait_s(self, queue: ModelQueue | None, now: float) -> float:
@@ -72,6 +75,7 @@ class Dispatcher:
                 batch = queue.batches.popleft()
                 if self._queues.start(batch):
                     batch.deliver(*batch.run(), self._metrics)
+        fresh: list[list[Batch]] = []
         while self._idle_threads and (waiting := [queue for queue in queues if queue.batches]):
             queue = min(waiting, key=lambda queue: queue.engine_s)
             if (chosen := self._next(queue)) is not None:
@@ -83,17 +87,17 @@ class Dispatcher:
                 batches = [chosen]
                 if expected is not None and expected < TOGETHER_S and len(queue.batches) > self._threads:
                     batches += self._further(queue, TOGETHER_S - expected)
-                    self._taken_together = [others for others in self._taken_together if others] + [batches]
+                fresh += [batches] if len(batches) == 1 else []
                 self._submit(batches)
-        # One of the runs that a thread has taken together may last longer than expected: the next ones need not wait.
-        while self._idle_threads and self._taken_together:
-            try:
-                batches = [self._taken_together[0].pop()]
-            except IndexError:  # that thread has begun its last one
-                del self._taken_together[0]
-                continue
+        # A run may last longer than expected: what its thread has in hand need not wait for it.
+        while self._idle_threads and (taken := self._take_from_hand()) is not None:
             self._idle_threads -= 1
-            self._submit(batches)
+            self._submit([taken])
+        for hand in self._in_hand:
+            is_fresh = any(hand is other for other in fresh)  # its one batch is about to begin
+            if (not hand or is_fresh) and (ahead := self._next_ahead(queues)) is not None:
+                hand.append(ahead)
+                self._running.begin([ahead], time.monotonic() + (ahead.expected_s() or 0.0))
         # Long runs may take seconds each. A short one that waited for them would answer late for no gain.
         while self._spare_threads and self._long_runs == self._threads:
             short = self._next_short(queue for queue in queues if queue.batches)
@@ -103,10 +107,28 @@ class Dispatcher:
             self._spare_threads -= 1
             self._submit([short], is_spare=True)
 
+    def _take_from_hand(self) -> Batch | None:
+        """Takes back the last batch that a busy thread has yet to begin; None if there is none."""
+        for hand in self._in_hand:
+            with contextlib.suppress(IndexError):  # that thread has just begun its last one
+                return hand.pop()
+        return None
+
+    def _next_ahead(self, queues: Iterable[ModelQueue]) -> Batch | None:
+        """Takes the batch that runs next, if it should be short and nothing can join it; None if there is none."""
+        waiting = [queue for queue in queues if queue.batches]
+        if not waiting:
+            return None
+        queue = min(waiting, key=lambda queue: queue.engine_s)
+        first = queue.batches[0]
+        expected = first.expected_s() if first.batching is None else None
+        return self._next(queue) if expected is not None and expected <= AHEAD_S else None
+
     def _submit(self, batches: list[Batch], is_spare: bool = False) -> None:
         """Gives batches to a thread. One on a spare thread is short, and holds up nobody."""
         if not is_spare:
             self._running.begin(batches, time.monotonic())
+            self._in_hand.append(batches)
         self._pool.submit(self._run_in_thread, batches, is_spare, asyncio.get_running_loop())
 
     def _further(self, queue: ModelQueue, seconds: float) -> list[Batch]:
@@ -162,28 +184,38 @@ class Dispatcher:
                 with stoppable(batch.stop):
                     results, seconds = batch.run()
                 is_last = not batches
-                loop.call_soon_threadsafe(self._end_run, batch, results, seconds, is_last)
+                loop.call_soon_threadsafe(self._end_run, batch, results, seconds, batches if is_last else None)
                 if is_last:
                     return
                 del batch, results  # an unloaded version's memory must not wait for the next batch to end
-            loop.call_soon_threadsafe(self._free_thread, is_spare)
+            loop.call_soon_threadsafe(self._free_thread, batches, is_spare)
 
-    def _free_thread(self, is_spare: bool) -> None:
-        self._count_idle(is_spare)
+    def _free_thread(self, hand: list[Batch], is_spare: bool) -> None:
+        self._count_idle(hand, is_spare)
         self._dispatch()
 
-    def _count_idle(self, is_spare: bool) -> None:
+    def _count_idle(self, hand: list[Batch], is_spare: bool) -> None:
+        """Counts a thread as idle that has seen an empty hand. What came into it since goes to another."""
         if is_spare:
             self._spare_threads += 1
-        else:
-            self._idle_threads += 1
+            return
+        self._idle_threads += 1
+        self._in_hand = [other for other in self._in_hand if other is not hand]
+        if hand:
+            self._idle_threads -= 1
+            self._submit(hand)
 
     def _end_run(
-        self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float, is_thread_idle: bool
+        self,
+        batch: Batch,
+        results: Sequence[Outputs | Exception],
+        seconds: float,
+        ended: list[Batch] | None,
     ) -> None:
+        """Takes down a run and answers it. ended: the empty hand with which its thread stopped; None: it goes on."""
         self._long_runs -= batch.is_long
-        if is_thread_idle:
-            self._count_idle(batch.is_spare)
+        if ended is not None:
+            self._count_idle(ended, batch.is_spare)
         self._queues.models[batch.servable.name].engine_s += seconds
         self._running.end(batch)
         if batch.tasks and not batch.stop.is_set and not any(isinstance(result, Exception) for result in results):

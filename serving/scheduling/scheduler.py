@@ -107,7 +107,7 @@ class Scheduler:
             )
         batch = Batch(servable, call, batching, merge_key)
         if batching is None or not batching.enable_large_batch_splitting:
-            return await self._queue(batch, [inputs], deadline, observation)
+            return await self._queue(batch, [inputs], deadline, observation, size)
         queue = self._queues.models.get(servable.name)
         last = queue.open_batches.get(merge_key) if queue is not None else None
         # The last batch may have been begun under other parameters, and be larger than these allow.
@@ -172,12 +172,23 @@ class Scheduler:
     # Waiting
 
     async def _queue(
-        self, batch: Batch, parts: Sequence[Tensors], deadline: float | None, observation: Observation | None
+        self,
+        batch: Batch,
+        parts: Sequence[Tensors],
+        deadline: float | None,
+        observation: Observation | None,
+        size: int = 0,
     ) -> Outputs:
-        """Queues the parts of a request and waits for their outputs; `batch` is the empty batch they would start."""
+        """Queues the parts of a request and waits for their outputs.
+
+        batch  the empty batch that they would start
+        size   of a single part, as the signature's Latency counts it; 0: not counted yet
+        """
         loop = asyncio.get_running_loop()
         tasks = [
-            Task(part, rows_of(part), bytes_of(part), loop.create_future(), deadline, observation=observation)
+            Task(
+                part, rows_of(part), bytes_of(part), loop.create_future(), deadline, size=size, observation=observation
+            )
             for part in parts
         ]
         queue = self._queues.models.get(batch.servable.name)
@@ -210,7 +221,7 @@ class Scheduler:
         """Refuses at once what would be answered too late: DeadlineExceeded, or Unavailable because of the queue."""
         latency = batch.servable.latencies[batch.call.signature]
         for task in tasks:
-            task.size = latency.size_of(task.inputs)
+            task.size = task.size or latency.size_of(task.inputs)
             task.expected_s = expected_s(latency, batch.batching, task)
         now = time.monotonic()
         left = math.inf if deadline is None else deadline - now

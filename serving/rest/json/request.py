@@ -24,6 +24,7 @@ from ladle.serving.servables.servable import Servable
 
 _HEAD = re.compile(rb'\s*\{\s*(?:"signature_name"\s*:\s*"([A-Za-z0-9_.-]*)"\s*,\s*)?"(instances|inputs)"\s*:\s*(?=\[)')
 _NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
+_NO_NUMBERS = (b"{", b'"')
 _BUFFERS = {"float": ("d", "<f8"), "double": ("d", "<f8"), **dict.fromkeys(values.INTEGERS, ("i", "<i8"))}
 """simdjson's code and NumPy's dtype of the buffer that holds the numbers, by the input's dtype."""
 _MAX_KEPT_BODY = 2**20  # bytes; simdjson's parser keeps six times the largest body that it has read
@@ -78,7 +79,7 @@ def read_values(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
 
 def _read_numbers(body: bytes, head: re.Match[bytes], find: Find, max_depth: int) -> PredictBody | None:
     """The body as one tensor of numbers; None when it is anything else, or the input takes something else."""
-    shape = _find_shape(body, head.end())
+    shape = None if body[head.end() + 1 : head.end() + 2] in _NO_NUMBERS else _find_shape(body, head.end())
     if shape is None or 0 < max_depth <= len(shape):
         return None
     document = _parse(body)

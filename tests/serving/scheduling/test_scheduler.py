@@ -522,6 +522,45 @@ def test_an_idle_thread_takes_what_another_one_has_taken_but_not_begun() -> None
     asyncio.run(main())
 
 
+def test_a_thread_begins_its_next_run_while_the_event_loop_is_busy() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    of = servable(engine)
+    of.latencies["s"].record(1, 10e-3)
+
+    async def main() -> None:
+        engine.gate.clear()
+        calls = [asyncio.ensure_future(scheduler.run(*ask(of), x(v))) for v in (1, 2, 3)]
+        assert await asyncio.to_thread(engine.running.acquire, timeout=30)
+        await asyncio.sleep(0)
+        engine.gate.set()
+        assert engine.running.acquire(timeout=30)  # on the event loop: it can do nothing until the second run begins
+        assert [result["y"].tolist() for result in await asyncio.gather(*calls)] == [[2], [4], [6]]
+
+    asyncio.run(main())
+    assert [values for _, values in engine.runs] == [[1], [2], [3]]
+    assert of.in_flight == scheduler.waiting == 0
+
+
+def test_long_runs_and_merged_ones_wait_where_others_can_still_overtake_or_join_them() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    long, merged = servable(engine, "long"), servable(engine, "merged", BATCHING)
+    for of in (long, merged):
+        of.latencies["s"].record(1, 50e-3)
+
+    async def main() -> None:
+        engine.gate.clear()
+        calls = [asyncio.ensure_future(scheduler.run(*ask(long), x(v))) for v in (1, 2)]
+        assert await asyncio.to_thread(engine.running.acquire, timeout=30)
+        calls += [asyncio.ensure_future(scheduler.run(*ask(merged), x(v))) for v in (3, 4)]
+        await asyncio.sleep(0)
+        assert scheduler.waiting == 3
+        engine.gate.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(main())
+    assert [3, 4] in [values for _, values in engine.runs]
+
+
 def test_a_thread_that_begins_late_and_finds_all_its_runs_taken_serves_on(monkeypatch: pytest.MonkeyPatch) -> None:
     may_begin = threading.Event()
 

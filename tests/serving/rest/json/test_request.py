@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from ladle.serving.errors import InvalidArgument, ServingError
 from ladle.serving.rest.json import request as json_request
 from ladle.serving.rest.json import values
-from ladle.serving.rest.json.text import check_strings, quote
+from ladle.serving.rest.json.text import check_strings, parse_object, quote
 from ladle.serving.servables.saved_model import Signature, TensorInfo
 
 DTYPES = {
@@ -107,6 +108,28 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 )
 def test_base64_needs_no_padding(encoded: str, data: bytes) -> None:
     assert values.decode_base64({"b64": encoded}) == data
+
+
+@given(st.text("AQ=-/ \n", max_size=12))
+def test_base64_is_read_by_one_rule_whatever_its_form(text: str) -> None:
+    bare = "".join(text.split()).replace("-", "+")
+    kept = bare.rstrip("=")
+    wanted = None
+    if bare in (kept, kept + "=" * (-len(kept) % 4)) and "=" not in kept and len(kept) % 4 != 1:
+        wanted = base64.b64decode(kept + "=" * (-len(kept) % 4))
+    try:
+        found = values.decode_base64({"b64": text})
+    except ServingError:
+        found = None
+    assert found == wanted
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_of_a_repeated_key_the_first_counts_in_a_large_body_with_few_strings_too(repeats: bool) -> None:
+    image = base64.b64encode(bytes(range(256)) * 64).decode()
+    more = ', "instances": [{"b64": "AAAA"}]' if repeats else ""
+    document = parse_object(f'{{"instances": [{{"b64": "{image}"}}]{more}}}'.encode())
+    assert document == {"instances": [{"b64": image}]}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ import pytest
 from ladle.serving.runtime import cores
 from ladle.serving.runtime.cores import Cores, cpu_count
 from ladle.serving.servables.engines import onnx_graph
+from ladle.serving.servables.engines.onnx import run_steps
 from ladle.serving.servables.engines.onnx_graph import Graph
 from ladle.serving.servables.latency import size_of
+from ladle.serving.servables.steps.steps import Step
 
 SIDE = 700
 several = pytest.mark.skipif(cpu_count() < 2, reason="one core")
@@ -39,9 +41,9 @@ def graph() -> Graph:
 @pytest.fixture
 def taken() -> Iterator[None]:
     """All cores compute."""
-    onnx_graph._cores.take(cpu_count(), force=True)
+    onnx_graph.computing.take(cpu_count(), force=True)
     yield
-    onnx_graph._cores.give(cpu_count())
+    onnx_graph.computing.give(cpu_count())
 
 
 def feed(rows: int) -> dict[str, Any]:
@@ -113,3 +115,15 @@ def test_the_event_loop_keeps_a_core_while_it_runs_quick_requests(monkeypatch: p
     assert free.take(3)
     assert not free.take(1)
     assert free.take(1, force=True)
+
+
+def test_a_core_that_steps_use_is_not_free_for_a_run_on_several_threads() -> None:
+    seen = []
+
+    def run(tensors: dict[str, Any]) -> None:
+        seen.append(onnx_graph.computing.take(cpu_count()))
+
+    run_steps([Step("decode_image", (), (), run)], {})
+    assert seen == [False]
+    assert onnx_graph.computing.take(cpu_count(), force=False)
+    onnx_graph.computing.give(cpu_count())
