@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
@@ -33,6 +35,28 @@ once: it need not wait for the event loop, which a busy one makes half a millise
 _MAX_SCANNED = 32  # batches at the head of a queue among which a short one is looked for
 
 
+@dataclass(eq=False)
+class Hand:
+    """What a busy thread has yet to begin.
+
+    ends       `time.monotonic()` seconds at which it should have run all of it; inf: nobody knows
+    has_begun  whether the thread has taken the first one out
+    """
+
+    batches: list[Batch]
+    ends: float = math.inf
+    has_begun: bool = False
+
+    def take(self, batch: Batch, expected_s: float, now: float) -> None:
+        """The thread runs this batch, too."""
+        self.batches.append(batch)
+        self.ends = max(self.ends, now) + expected_s
+
+    def is_soon_over(self, now: float) -> bool:
+        """Whether the thread has nothing but its present run, which should end soon. An overdue one may last long."""
+        return len(self.batches) <= (not self.has_begun) and abs(self.ends - now) <= AHEAD_S
+
+
 class Dispatcher:
     """Runs the batches of `queues` on threads; `threads` is that of `Scheduler`."""
 
@@ -46,7 +70,7 @@ class Dispatcher:
             self._threads + self._spare_threads, thread_name_prefix="run", initializer=lower_priority
         )
         self._running = Running()
-        self._in_hand: list[list[Batch]] = []  # of each busy thread, what it has yet to begin
+        self._hands: list[Hand] = []  # of each busy thread
         self._is_scheduled = False
 
     def expected_wait_s(self, queue: ModelQueue | None, now: float) -> float:
@@ -75,7 +99,6 @@ class Dispatcher:
                 batch = queue.batches.popleft()
                 if self._queues.start(batch):
                     batch.deliver(*batch.run(), self._metrics)
-        fresh: list[list[Batch]] = []
         while self._idle_threads and (waiting := [queue for queue in queues if queue.batches]):
             queue = min(waiting, key=lambda queue: queue.engine_s)
             if (chosen := self._next(queue)) is not None:
@@ -87,17 +110,12 @@ class Dispatcher:
                 batches = [chosen]
                 if expected is not None and expected < TOGETHER_S and len(queue.batches) > self._threads:
                     batches += self._further(queue, TOGETHER_S - expected)
-                fresh += [batches] if len(batches) == 1 else []
-                self._submit(batches)
+                self._submit(Hand(batches))
         # A run may last longer than expected: what its thread has in hand need not wait for it.
         while self._idle_threads and (taken := self._take_from_hand()) is not None:
             self._idle_threads -= 1
-            self._submit([taken])
-        for hand in self._in_hand:
-            is_fresh = any(hand is other for other in fresh)  # its one batch is about to begin
-            if (not hand or is_fresh) and (ahead := self._next_ahead(queues)) is not None:
-                hand.append(ahead)
-                self._running.begin([ahead], time.monotonic() + (ahead.expected_s() or 0.0))
+            self._submit(Hand([taken]))
+        self._give_ahead(queues)
         # Long runs may take seconds each. A short one that waited for them would answer late for no gain.
         while self._spare_threads and self._long_runs == self._threads:
             short = self._next_short(queue for queue in queues if queue.batches)
@@ -105,31 +123,39 @@ class Dispatcher:
                 break
             short.is_spare = True
             self._spare_threads -= 1
-            self._submit([short], is_spare=True)
+            self._submit(Hand([short]), is_spare=True)
 
     def _take_from_hand(self) -> Batch | None:
         """Takes back the last batch that a busy thread has yet to begin; None if there is none."""
-        for hand in self._in_hand:
+        for hand in self._hands:
             with contextlib.suppress(IndexError):  # that thread has just begun its last one
-                return hand.pop()
+                return hand.batches.pop()
         return None
 
-    def _next_ahead(self, queues: Iterable[ModelQueue]) -> Batch | None:
-        """Takes the batch that runs next, if it should be short and nothing can join it; None if there is none."""
-        waiting = [queue for queue in queues if queue.batches]
-        if not waiting:
-            return None
-        queue = min(waiting, key=lambda queue: queue.engine_s)
-        first = queue.batches[0]
-        expected = first.expected_s() if first.batching is None else None
-        return self._next(queue) if expected is not None and expected <= AHEAD_S else None
+    def _give_ahead(self, queues: Iterable[ModelQueue]) -> None:
+        """Gives each thread that ends soon its next batch, if that should be short and nothing can join it."""
+        now = time.monotonic()
+        for hand in self._hands:
+            waiting = [queue for queue in queues if queue.batches]
+            if not waiting:
+                return
+            if hand.is_soon_over(now):
+                queue = min(waiting, key=lambda queue: queue.engine_s)
+                first = queue.batches[0]
+                expected = first.expected_s() if first.batching is None else None
+                if expected is not None and expected <= AHEAD_S and (batch := self._next(queue)) is not None:
+                    self._queues.virtual_time_s = queue.engine_s
+                    self._running.begin([batch], max(now, hand.ends))
+                    hand.take(batch, expected, now)
 
-    def _submit(self, batches: list[Batch], is_spare: bool = False) -> None:
+    def _submit(self, hand: Hand, is_spare: bool = False) -> None:
         """Gives batches to a thread. One on a spare thread is short, and holds up nobody."""
+        now, expected = time.monotonic(), [batch.expected_s() for batch in hand.batches]
         if not is_spare:
-            self._running.begin(batches, time.monotonic())
-            self._in_hand.append(batches)
-        self._pool.submit(self._run_in_thread, batches, is_spare, asyncio.get_running_loop())
+            self._running.begin(hand.batches, now)
+            hand.ends = now + sum([math.inf if seconds is None else seconds for seconds in expected])
+            self._hands.append(hand)
+        self._pool.submit(self._run_in_thread, hand, is_spare, asyncio.get_running_loop())
 
     def _further(self, queue: ModelQueue, seconds: float) -> list[Batch]:
         """Takes this thread's share of the batches that wait, as far as they should take `seconds` together."""
@@ -171,48 +197,46 @@ class Dispatcher:
         queue.batches.popleft()
         return batch if self._queues.start(batch) else None
 
-    def _run_in_thread(self, batches: list[Batch], is_spare: bool, loop: asyncio.AbstractEventLoop) -> None:
+    def _run_in_thread(self, hand: Hand, is_spare: bool, loop: asyncio.AbstractEventLoop) -> None:
+        batches = hand.batches
         with contextlib.suppress(RuntimeError):  # the loop was closed while a batch ran
             while batches:
                 try:
                     batch = batches.pop(0)
                 except IndexError:  # the event loop has just given the last one to another thread
                     break
+                hand.has_begun = True
                 deadlines = [task.deadline for task in batch.tasks]
                 if None not in deadlines:
                     batch.stop.deadline = max(cast(list[float], deadlines), default=None)
                 with stoppable(batch.stop):
                     results, seconds = batch.run()
                 is_last = not batches
-                loop.call_soon_threadsafe(self._end_run, batch, results, seconds, batches if is_last else None)
+                loop.call_soon_threadsafe(self._end_run, batch, results, seconds, hand if is_last else None)
                 if is_last:
                     return
                 del batch, results  # an unloaded version's memory must not wait for the next batch to end
-            loop.call_soon_threadsafe(self._free_thread, batches, is_spare)
+            loop.call_soon_threadsafe(self._free_thread, hand, is_spare)
 
-    def _free_thread(self, hand: list[Batch], is_spare: bool) -> None:
+    def _free_thread(self, hand: Hand, is_spare: bool) -> None:
         self._count_idle(hand, is_spare)
         self._dispatch()
 
-    def _count_idle(self, hand: list[Batch], is_spare: bool) -> None:
-        """Counts a thread as idle that has seen an empty hand. What came into it since goes to another."""
+    def _count_idle(self, hand: Hand, is_spare: bool) -> None:
+        """Counts a thread as idle that has found its hand empty. What has come into the hand since goes to another."""
         if is_spare:
             self._spare_threads += 1
             return
-        self._idle_threads += 1
-        self._in_hand = [other for other in self._in_hand if other is not hand]
-        if hand:
-            self._idle_threads -= 1
-            self._submit(hand)
+        self._hands.remove(hand)
+        if hand.batches:
+            self._submit(Hand(hand.batches))
+        else:
+            self._idle_threads += 1
 
     def _end_run(
-        self,
-        batch: Batch,
-        results: Sequence[Outputs | Exception],
-        seconds: float,
-        ended: list[Batch] | None,
+        self, batch: Batch, results: Sequence[Outputs | Exception], seconds: float, ended: Hand | None
     ) -> None:
-        """Takes down a run and answers it. ended: the empty hand with which its thread stopped; None: it goes on."""
+        """Takes down a run and answers it. ended: the hand that its thread has found empty; None: it goes on."""
         self._long_runs -= batch.is_long
         if ended is not None:
             self._count_idle(ended, batch.is_spare)

@@ -541,6 +541,24 @@ def test_a_thread_begins_its_next_run_while_the_event_loop_is_busy() -> None:
     assert of.in_flight == scheduler.waiting == 0
 
 
+def test_a_short_run_is_not_given_to_a_thread_that_has_a_long_one() -> None:
+    engine, scheduler = Doubling(), Scheduler(1)
+    long, short = servable(engine, "long"), servable(engine, "short")
+    long.latencies["s"].record(1, 0.5)
+    short.latencies["s"].record(1, 5e-3)
+
+    async def main() -> None:
+        engine.gate.clear()
+        blocking = asyncio.ensure_future(scheduler.run(*ask(long), x(1)))
+        assert await asyncio.to_thread(engine.running.acquire, timeout=30)
+        call = asyncio.ensure_future(scheduler.run(*ask(short), x(2)))
+        assert await asyncio.to_thread(engine.running.acquire, timeout=30)  # beside the long one
+        engine.gate.set()
+        await asyncio.gather(blocking, call)
+
+    asyncio.run(main())
+
+
 def test_long_runs_and_merged_ones_wait_where_others_can_still_overtake_or_join_them() -> None:
     engine, scheduler = Doubling(), Scheduler(1)
     long, merged = servable(engine, "long"), servable(engine, "merged", BATCHING)
