@@ -1,6 +1,6 @@
 """Runs of a graph that need much memory: cut into parts that fit, refused if not even one row does.
 
-After such a run, its memory goes back to the system. The arena of ONNX Runtime would keep it for ever.
+What such a run has needed goes back to the system, at once or when the graph has been idle (`kept_memory.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import onnxruntime
 from ladle.clients.wire.arrays import Array
 from ladle.serving.runtime import stopping
 from ladle.serving.runtime.memory import trim_memory, watch_memory
+from ladle.serving.servables.engines.kept_memory import KeptMemory
 from ladle.serving.servables.engines.onnx_graph import Graph
 from ladle.serving.servables.engines.run_memory import FREE_BYTES
 from ladle.serving.servables.steps.steps import ImageDecoding
@@ -66,14 +67,16 @@ def run(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> Sequen
     if needed < FREE_BYTES and part == rows:
         return graph.call(names, feed, options(stop))  # type: ignore[no-any-return]
     outputs: list[Array] = []
+    had = _kept.has(graph)  # then the process grows by less than the run needs
+    gives_back = needed >= FREE_BYTES and not _kept.keep(graph, needed)
     try:
         for start in range(0, rows, part):
             if stop is not None:
                 stop.check()
             inputs = {name: array[start : start + part] if name in by_row else array for name, array in feed.items()}
             with _reserve(needed, memory.limit, stop), watch_memory() as watch:
-                answers = graph.call(names, inputs, options(stop, shrink=needed >= FREE_BYTES))
-            if watch.is_alone and not start:
+                answers = graph.call(names, inputs, options(stop, shrink=gives_back))
+            if watch.is_alone and not start and not had:
                 memory.learn(min(part, rows), elements, watch.grown_bytes)
             if part == rows:
                 return answers  # type: ignore[no-any-return]
@@ -83,11 +86,11 @@ def run(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> Sequen
                 whole[start : start + part] = array
         return outputs
     except Exception:
-        if needed >= FREE_BYTES:
+        if gives_back:
             _shrink(graph)
         raise
     finally:
-        if needed >= FREE_BYTES:
+        if gives_back:
             trim_memory()
 
 
@@ -98,6 +101,9 @@ def _shrink(graph: Graph) -> None:
         if row is not None and session is not None:
             with contextlib.suppress(Exception):  # the graph need not accept a made-up row
                 session.call(graph.outputs, row, options(None, shrink=True))
+
+
+_kept = KeptMemory(_shrink)
 
 
 class _Reserved:

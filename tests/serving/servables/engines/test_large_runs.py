@@ -23,7 +23,7 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
 from ladle.serving.errors import Cancelled, ResourceExhausted
 from ladle.serving.runtime import cores, memory, stopping
-from ladle.serving.servables.engines import large_runs
+from ladle.serving.servables.engines import kept_memory, large_runs
 from ladle.serving.servables.engines.choose import LEAST_RUN_BYTES, EngineOptions, share_of_memory
 from ladle.serving.servables.engines.run_memory import RunMemory
 from ladle.serving.servables.loader import Loader
@@ -265,6 +265,38 @@ def test_memory_goes_back_after_a_large_run_and_after_a_stopped_one(tiny: Any, t
     with stopping.stoppable(stop), pytest.raises(Cancelled):
         servable.run("serving_default", {"tokens": tokens}, ("scores",))
     assert memory.resident_bytes() - before < 100 * MIB  # of other tests, too
+
+
+def test_the_memory_of_a_run_is_kept_for_the_next_one_and_goes_back_when_none_comes(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_memory, "IDLE_S", 0.5)
+    servable = load(embedding(tiny), tmp_path, 2**30)
+    tokens = {"tokens": np.zeros((500, LENGTH), np.int64)}
+    memory.trim_memory()
+    before = memory.resident_bytes()
+    for _ in range(3):
+        servable.run("serving_default", tokens, ("scores",))
+    kept = memory.resident_bytes() - before
+    assert kept > 32 * MIB
+    deadline = time.monotonic() + 60
+    while memory.resident_bytes() - before > kept / 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_graphs_keep_no_more_than_the_limit_together(tiny: Any, tmp_path: Path) -> None:
+    gave_back: list[Any] = []
+    graphs = [load(embedding(tiny), tmp_path / str(i), 2**30).engines["serving_default"]._graphs for i in range(3)]
+    first, second, third = (next(iter(each.values())) for each in graphs)
+    kept = kept_memory.KeptMemory(gave_back.append, limit=100)
+    assert [kept.keep(first, 20), kept.keep(second, 30)] == [True, True]
+    assert kept.keep(first, 10)  # it has more already
+    assert not gave_back
+    assert not kept.keep(third, 20)
+    assert gave_back == [first, second]
+    assert not kept.has(first)
+    assert kept.keep(third, 20)
 
 
 # A server
