@@ -85,7 +85,8 @@ def measure(
         served = folder / "models"
         _fill(served, repository, chosen)
         keys = {workload.key for workload in chosen}
-        servers, ports = start_ours(stack, served, folder, "tls-grpc" in keys, "jpeg-gateway" in keys)
+        shared = any(key.endswith("-workers") for key in keys)
+        servers, ports = start_ours(stack, served, folder, "tls-grpc" in keys, "jpeg-gateway" in keys, shared)
         for number, (_, group) in enumerate(groupby(chosen, key=lambda workload: workload.rivals)):
             own = folder / str(number)
             own.mkdir()

@@ -10,8 +10,9 @@ from benchmarks.throughput import median
 _HEAD = """\
 The limit is ONNX Runtime alone on decoded inputs, in a process of its own, in turns with the server: with a thread for
 each core beside the 16 connections (2 for the large image), with one caller that has all cores beside the one. The load
-generator shares the cores with the server; beside the limit nothing runs. CPU is that of all the server's processes,
-the gateway's included.
+generator shares the cores with the server; beside the limit nothing runs. Where the row does not say otherwise, our
+server is one process; one core then answers all runs below half a millisecond, such as the LSTM's. CPU is that of all
+the server's processes, the gateway's included.
 
 Each rival has as many workers as there are cores (MLServer, whose workers do not start here, has its own process) and
 gets the same content in a form that it reads: JSON where the row says JSON; else the bytes of the JPEG, the PNG or the

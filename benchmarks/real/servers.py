@@ -52,9 +52,12 @@ class Limit:
         self._process.communicate()
 
 
-def start_ours(stack: ExitStack, served: Path, folder: Path, tls: bool, gateway: bool) -> tuple[list[Child], Ports]:
-    """Our server, one more with TLS, and a gateway, as the workloads need them."""
-    ports = Ports(free_port(), free_port(), free_port(), free_port(), str(folder / "grpc.sock"))
+def start_ours(
+    stack: ExitStack, served: Path, folder: Path, tls: bool, gateway: bool, shared: bool
+) -> tuple[list[Child], Ports]:
+    """Our server, one more with TLS, one with a worker for each core, and a gateway, as the workloads need them."""
+    socket = str(folder / "grpc.sock")
+    ports = Ports(free_port(), free_port(), (free_port(), free_port()), free_port(), free_port(), socket)
     base = [sys.executable, "-m", "ladle.serving", f"--repository={served}", "--host=127.0.0.1"]
     base.append(f"--max_request_bytes={_MAX_BYTES}")
     commands = {
@@ -63,6 +66,10 @@ def start_ours(stack: ExitStack, served: Path, folder: Path, tls: bool, gateway:
     if tls:
         (folder / "ssl.config").write_text(_certificate(folder))
         commands["tls"] = [*base, f"--port={ports.tls}", f"--ssl_config_file={folder / 'ssl.config'}"]
+    if shared:
+        grpc, rest = ports.shared
+        workers = int(machine.describe()["cores"])
+        commands["shared"] = [*base, f"--port={grpc}", f"--rest_api_port={rest}", f"--workers={workers}"]
     if gateway:
         commands["gateway"] = [sys.executable, "-m", "ladle.clients.web", f"--port={ports.gateway}"]
         commands["gateway"] += [f"--repository={served}", f"--server=grpc://127.0.0.1:{ports.grpc}"]

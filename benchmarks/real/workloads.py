@@ -34,10 +34,11 @@ _NET = "efficientnet_lite0"
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the server listens."""
+    """Where the servers listen. shared: gRPC and REST of the one with a worker for each core."""
 
     grpc: int
     rest: int
+    shared: tuple[int, int]
     tls: int
     gateway: int
     socket: str
@@ -177,6 +178,25 @@ def _texts_and_pictures() -> list[Workload]:
     return [
         Workload("text-rest", "53 words to the LSTM, JSON", _LSTM, tokens, text, _rest(_LSTM), in_json),
         Workload("text-grpc", "53 words to the LSTM, gRPC", _LSTM, tokens, words, _grpc(), in_json, True),
+        Workload(
+            "text-rest-workers",
+            "53 words to the LSTM, JSON, a worker for each core",
+            _LSTM,
+            tokens,
+            text,
+            _rest(_LSTM, shared=True),
+            in_json,
+        ),
+        Workload(
+            "text-grpc-workers",
+            "53 words to the LSTM, gRPC, a worker for each core",
+            _LSTM,
+            tokens,
+            words,
+            _grpc(shared=True),
+            in_json,
+            True,
+        ),
         Workload("mask-grpc", mask, "unet", {"image": cells}, outlined, _grpc(), as_mask, True),
         Workload("pictures-grpc", drawn, "wgan_gp", noise, _pictures(), _grpc(), as_numbers, True),
     ]
@@ -218,13 +238,15 @@ def _binary(image: Array) -> tuple[bytes, int]:
     return head + image.tobytes(), len(head)
 
 
-def _rest(model: str) -> Callable[[Ports, Path], Target]:
-    return lambda ports, body: Target(ports.rest, f"/v1/models/{model}:predict", body, False)
+def _rest(model: str, shared: bool = False) -> Callable[[Ports, Path], Target]:
+    return lambda ports, body: Target(
+        ports.shared[1] if shared else ports.rest, f"/v1/models/{model}:predict", body, False
+    )
 
 
-def _grpc(tls: bool = False, socket: bool = False) -> Callable[[Ports, Path], Target]:
+def _grpc(tls: bool = False, socket: bool = False, shared: bool = False) -> Callable[[Ports, Path], Target]:
     def target(ports: Ports, body: Path) -> Target:
-        port = ports.tls if tls else ports.grpc
+        port = ports.tls if tls else ports.shared[0] if shared else ports.grpc
         return Target(port, payloads.PREDICT, body, True, tls=tls, socket=ports.socket if socket else "")
 
     return target
