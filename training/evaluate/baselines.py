@@ -1,4 +1,4 @@
-"""What the simplest methods reach on the same split: every headline stands beside one of these.
+"""What the simplest methods reach on the same split: every figure stands beside one of these.
 
 majority class       the class that is most frequent in training, for every example or pixel
 logistic regression  one softmax layer on the pixels, for small sets
@@ -9,7 +9,7 @@ Otsu                 the grey level that separates an image into two parts of le
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,17 @@ ROWS = 512
 """Examples that are held as float32 at once."""
 
 
+METRICS = ("accuracy", "mean_iou", "r_squared", "squared_error")
+"""What baselines are measured in, one for each task that has any."""
+
+
+def metric(metrics: Mapping[str, Any]) -> str:
+    """The metric in which the baselines beside `metrics` are; "" without one."""
+    return next((name for name in METRICS if name in metrics), "")
+
+
 def measure(prepared: Prepared, part: Part) -> dict[str, float]:
-    """The headline metric of the task that each baseline reaches on `part`, by the baseline's name; empty for samples.
+    """What each baseline reaches on `part` in the task's metric, by the baseline's name; empty for samples.
 
     Accuracy for classes, mean IoU for masks, R² for values, mean squared error for reconstructions.
     """

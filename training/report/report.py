@@ -192,15 +192,17 @@ def _reconstructions(prepared: Prepared, result: Evaluation, source: str) -> Fig
     across = 12
     shown = made[: 4 * across]
     images = np.asarray(prepared.dataset.test.x[: len(shown)])
-    stacks, title = [images, shown], f"{source}: image above, reconstruction below"
+    stacks, title, m = [images, shown], f"{source}: image above, reconstruction below", result.metrics
     if "mended" in result.answers:
         stacks = [images, *(result.answers[name][: len(shown)] for name in ("corrupted", "mended"))]
+        before, after = m["corrupted_squared_error"], m["mended_squared_error"]
         title = f"{source}: image, corrupted, mended, from above"
+        title += f"\nsquared error: corrupted {before:.4f}, mended {after:.4f}"
+    else:
+        title += f"; ELBO {m['elbo']:.1f} nats" if "elbo" in m else ""
+        for name, error in m.get("baselines", {}).items():
+            title += f"\nsquared error {m['squared_error']:.4f}; {name}: {error:.4f}"
     image = pictures.interleaved(stacks, across)
-    if "elbo" in result.metrics:
-        title += f"; ELBO {result.metrics['elbo']:.1f} nats"
-    for name, error in result.metrics.get("baselines", {}).items():
-        title += f"\nsquared error {result.metrics['squared_error']:.4f}; {name}: {error:.4f}"
     return _picture(image, title)
 
 

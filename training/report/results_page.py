@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ladle.training.data import own_name
+from ladle.training.evaluate import baselines
 from ladle.training.evaluate.headline import figures, shown
 from ladle.training.loop.config import NO_PRESET
 from ladle.training.quiet import without_stderr
@@ -43,10 +44,11 @@ OF_DATA = {"height", "width", "channels", "num_classes", "vocab_size", "features
 INTRODUCTION = """# Results
 
 `python -m ladle.training.report.results` writes this page from the model cards of real runs; nothing here is typed by
-hand. Metrics are measured on the test split, with the weights of the epoch that was best on the validation split.
-Generated data are marked as synthetic. Parity is the largest difference between TensorFlow and ONNX Runtime on at least
-64 inputs. Baselines are what simple methods reach in the headline's metric on the same split. "1 of them used" after a
-machine's name: several networks were trained at once, each with a share of the cores.
+hand. Metrics are measured on the test split, with the weights of the epoch that was best on the validation split, or
+of the last one where the recipe says so. Generated data are marked as synthetic. Parity is the largest difference
+between TensorFlow and ONNX Runtime on at least 64 inputs. Baselines are what simple methods reach on the same split, in
+the metric that stands with them. "1 of them used" after a machine's name: several networks were trained at once, each
+with a share of the cores; "1 x": the run had one core.
 """
 
 
@@ -134,7 +136,7 @@ def command(entry: Record, presets: Mapping[str, Mapping[str, Any]]) -> str:
     base, mine = presets.get(entry["preset"] or "", {}), entry.get("config")
     for name, value in (mine or {}).items():
         if name in base and base[name] != value and name not in OF_DATA:
-            shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            shown = shlex.quote(",".join(map(str, value)) if isinstance(value, list) else str(value))
             flag = name.replace("_", "-")
             words.append(f"--{flag}" if value is True else f"--no-{flag}" if value is False else f"--{flag} {shown}")
     # What was added after the run, and is on now, was off then; of numbers, the network's default is what does nothing.
@@ -210,7 +212,7 @@ def _cells(entry: Record) -> tuple[str, ...]:
         data(entry),
         sizes,
         f"{entry['parameters']:,}" if entry.get("parameters") else "?",
-        str(entry["epochs"]),
+        _epochs(entry),
         f"{minutes}:{seconds:02d}",
         _headline(entry),
         "—" if entry["parity"] is None else f"{entry['parity']:.0e}",
@@ -230,11 +232,14 @@ def _checks(made: Iterable[claims.Checked]) -> str:
 
 
 def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: Mapping[str, float]) -> str:
-    full = {entry["network"]: entry for entry in entries if entry["preset"] == "full"}
     rows = []
     for name, network in networks.items():
+        full = [entry for entry in entries if entry["network"] == name and entry["preset"] == "full"]
+        # The preset's own data set, else files of that set, else other data.
+        wanted = (network.full_data, f"own_{network.full_data}")
+        full.sort(key=lambda entry: wanted.index(entry["data"]) if entry["data"] in wanted else len(wanted))
         needed = f": about {hours[name]:.0f} hours on two cores" if name in hours else ""
-        here = _here(full[name], network) if name in full else f"not run{needed}"
+        here = _here(full[0], network) if full else f"not run{needed}"
         aim = network.aim or "nothing published for this network on this data"
         rows.append((f"`{name}`", network.full_data, aim, f"`ladle train {name} --preset full`", here))
     return _rows(("network", "data", "published", "command", "here"), rows)
@@ -242,10 +247,20 @@ def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: 
 
 def _here(entry: Record, network: Entry) -> str:
     """The headline, the data, and how many of the preset's epochs were trained, if fewer were asked for."""
-    preset = network.presets.get("full", {})
-    epochs = 0 if preset.get("patience") else preset.get("epochs", 0)  # with patience, fewer are the preset's own
+    epochs = _whole(network.presets.get("full", {}))
     fewer = f", {entry['epochs']} of {epochs} epochs" if entry["epochs"] < epochs else ""
     return f"{_headline(entry)} on {data(entry)}{fewer}"
+
+
+def _epochs(entry: Record) -> str:
+    """The epochs that were trained; "9 of 200" if the run was stopped before it had all that it was asked for."""
+    epochs = _whole(entry.get("config") or {})
+    return f"{entry['epochs']} of {epochs}" if entry["epochs"] < epochs else str(entry["epochs"])
+
+
+def _whole(settings: Mapping[str, Any]) -> int:
+    """The epochs of a run that nothing stops; 0 if fewer may be the recipe's own, as with patience."""
+    return 0 if settings.get("patience") or settings.get("until") else int(settings.get("epochs", 0))
 
 
 def _headline(entry: Record) -> str:
@@ -267,8 +282,9 @@ def _run(entry: Record, networks: Mapping[str, Entry], pictures: Mapping[str, st
         f'<a id="{_anchor(entry)}"></a>\n### {name}, {entry["preset"] or "own options"}, {entry["data"]}{of}\n',
         f"- data: {entry['data']}{synthetic}; {entry.get('source', 'source in the card')}",
         f"- test metrics: {figures(entry['metrics'])}",
-        *[f"- {key.replace('_', ' ')}: {_shown(value)}" for key, value in entry.get("more", {}).items()],
-        f"- {entry['epochs']} epochs in {minutes}:{seconds:02d} on {entry['machine']}, seed {entry['seed']}, "
+        *[f"- {_name(key, entry)}: {_shown(value)}" for key, value in entry.get("more", {}).items()],
+        f"- {_epochs(entry)} epoch{'' if _epochs(entry) == '1' else 's'} in {minutes}:{seconds:02d} on "
+        f"{entry['machine']}, seed {entry['seed']}, "
         f"{entry['created'][:10]}",
         f"- again: `{command(entry, network.presets)}`",
     ]
@@ -279,6 +295,12 @@ def _run(entry: Record, networks: Mapping[str, Entry], pictures: Mapping[str, st
     if (second := f"{name}-latent") in pictures:
         lines.append(f"\n![{name}: {LATENT}]({pictures[second]})")
     return "\n".join(lines) + "\n"
+
+
+def _name(key: str, entry: Record) -> str:
+    """What stands before an entry of `more`; baselines have their metric, which is not always the headline."""
+    words = key.replace("_", " ")
+    return f"{words}, {baselines.metric(entry['metrics']).replace('_', ' ')}" if key == "baselines" else words
 
 
 def _shown(value: Any) -> str:

@@ -248,6 +248,34 @@ def test_the_published_results_say_how_many_epochs_were_trained() -> None:
     assert f"| accuracy 0.5 on fashion_mnist, 3 of {full} epochs |" in results_page.page([entry], known, {})
 
 
+def test_a_run_that_was_stopped_has_fewer_epochs_than_it_was_asked_for_in_its_row_and_its_entry() -> None:
+    page = results_page.page([record("vgg13", epochs=9, config={"epochs": 200})], {}, {})
+    assert "| 61,706 | 9 of 200 | 1:05 |" in page
+    assert "- 9 of 200 epochs in 1:05 on 2 x CPU" in page
+    patient = results_page.page([record("vgg13", epochs=9, config={"epochs": 200, "patience": 5})], {}, {})
+    assert "- 9 epochs in 1:05" in patient, "the recipe itself stopped it"
+    assert "- 1 epoch in 1:05" in results_page.page([record("vgg13", epochs=1, config={"epochs": 1})], {}, {})
+
+
+def test_the_published_figure_is_compared_with_a_run_on_the_preset_s_own_data() -> None:
+    known = {"resnet18": Entry("", "fashion_mnist", {}), "vgg13": Entry("", "cifar100", {})}
+    runs = [
+        record("resnet18", preset="full", metrics={"accuracy": 0.9}),
+        record("resnet18", preset="full", data="own_cifar10", source=f"{OWN}c", metrics={"accuracy": 0.5}),
+        record("vgg13", preset="full", data="own_cifar100", source=f"{OWN}c", metrics={"accuracy": 0.6}),
+        record("vgg13", preset="full", data="own_mnist", source=f"{OWN}m", metrics={"accuracy": 0.8}),
+    ]
+    page = results_page.page(runs, known, {})
+    assert "`ladle train resnet18 --preset full` | accuracy 0.9 on fashion_mnist |" in page
+    assert "`ladle train vgg13 --preset full` | accuracy 0.6 on own_cifar100 (c) |" in page
+
+
+def test_baselines_stand_with_the_metric_that_they_are_measured_in() -> None:
+    found = {"elbo": -248.3, "squared_error": 0.016}
+    entry = record("vae", metrics=found, more={"baselines": {"PCA with 10 components": 0.02}})
+    assert "- baselines, squared error: PCA with 10 components 0.02\n" in results_page.page([entry], {}, {})
+
+
 def test_runs_on_two_folders_of_the_user_are_two_rows() -> None:
     first, second = (record("unet", data="mask_folder", source=f"{OWN}{name}") for name in ("slices", "my cells"))
     entries = results.merged([first], [second, {**first, "epochs": 9}])

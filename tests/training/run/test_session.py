@@ -17,6 +17,7 @@ from ladle.training import data
 from ladle.training.data import DataError, to_folder
 from ladle.training.errors import UsageError
 from ladle.training.evaluate import functions
+from ladle.training.evaluate.evaluate import Evaluation
 from ladle.training.export import inputs
 from ladle.training.loop import run_folder
 from ladle.training.run import session
@@ -87,6 +88,12 @@ def test_evaluate_measures_the_same_metrics_as_the_card(home: Path, capsys: pyte
     told = card(home / "models" / "lenet5" / "1")["metrics"]["test"]
     assert answer["metrics"].pop("baselines") == told.pop("baselines")
     assert answer["metrics"] == pytest.approx(told, rel=1e-5)
+
+
+def test_a_baseline_is_printed_with_the_metric_that_it_is_measured_in(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"elbo": -248.3, "squared_error": 0.016, "baselines": {"PCA with 10 components": 0.02441}}
+    session.print_metrics(Evaluation(metrics=told, answers={}, notes=[]))
+    assert "  baseline  squared error of PCA with 10 components 0.02441\n" in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_exported_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
