@@ -32,6 +32,7 @@ from ladle.training.onnx.ranges import ROUNDED
 from ladle.training.onnx.recurrent import repeat_states, rewrite_loops
 from ladle.training.onnx.rewrites import brain
 from ladle.training.onnx.rewrites.kernels import cast_where_lacking, pad_dilated
+from ladle.training.onnx.rewrites.lists import in_order
 from ladle.training.onnx.rewrites.small_images import refuse_small_images
 from ladle.training.onnx.simplify import simplify, subgraphs
 from ladle.training.quiet import quiet
@@ -223,6 +224,7 @@ def _converted(
         is_brain = brain.is_in(frozen)
         if is_brain:
             brain.widen(frozen)
+        in_order(frozen)
         frozen = decompose(frozen, replaced)
         with tf.Graph().as_default():
             tf.import_graph_def(frozen, name="")
@@ -268,6 +270,10 @@ def _fix_nodes(frozen: Any, constants: Mapping[str, np.ndarray], given: Collecti
             if attribute in node.attr:
                 del node.attr[attribute]
     for function in frozen.library.function:
+        for attributes in function.arg_attr.values():  # where it is not known, the caller's counts
+            shapes = attributes.attr["_output_shapes"].list.shape if "_output_shapes" in attributes.attr else ()
+            if any(shape.unknown_rank for shape in shapes):
+                del attributes.attr["_output_shapes"]
         for attribute in ("_XlaMustCompile", "_noinline"):
             if attribute in function.attr:
                 del function.attr[attribute]

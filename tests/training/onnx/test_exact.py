@@ -185,6 +185,31 @@ def test_the_logarithm_of_a_small_sigmoid_is_finite() -> None:
         np.testing.assert_allclose(run(function, x=x), function(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: tf.math.divide_no_nan(tf.tanh(tf.sigmoid(x)), tf.nn.relu(tf.tanh(tf.sigmoid(x)))),
+        lambda x: tf.math.log(tf.sigmoid(x) * tf.sigmoid(-x / 9)),
+        lambda x: tf.sign(tf.sigmoid(x)),
+        lambda x: tf.cast(tf.sigmoid(x) > 0, tf.float32),
+        lambda x: tf.cast(tf.math.top_k(tf.sigmoid(x), 8)[1], tf.float32),
+        lambda x: tf.math.divide_no_nan(tf.atan(tf.math.erfc(-x / 9)), tf.nn.relu(tf.atan(tf.math.erfc(-x / 9)))),
+    ],
+    ids=["quotient", "logarithm of a product", "sign", "comparison", "order", "quotient of erfc"],
+)
+def test_small_values_of_sigmoid_and_erfc_count_behind_other_functions(function: Any) -> None:
+    x = np.array([-75, -40, -30, -25, -19, -18.5, -5, 30], np.float32)
+    np.testing.assert_allclose(run(lambda x: function(x), x=x), function(x), rtol=1e-5)
+
+
+def test_erfc_keeps_its_digits_over_the_whole_range() -> None:
+    sizes = np.concatenate([np.logspace(-44, 38, 400), np.linspace(0, 11, 400), [INF, NAN]])
+    x = np.concatenate([sizes, -sizes]).astype(np.float32)
+    got, expected = run(tf.math.erfc, x=x), tf.math.erfc(x)
+    np.testing.assert_allclose(got, expected, rtol=5e-6, atol=1e-38)
+    np.testing.assert_array_equal(got > 0, expected > 0)
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 def test_the_smallest_integer_is_divided_by_minus_one(dtype: Any) -> None:
     """ONNX Runtime's Div ends the process: the quotient is one more than the largest integer."""

@@ -9,6 +9,7 @@ from ladle.training.onnx.decompositions.random import RANDOM
 from ladle.training.onnx.decompositions.resizing import RESIZING
 from ladle.training.onnx.decompositions.searching import SEARCHING
 from ladle.training.onnx.decompositions.segments import SEGMENTS
+from ladle.training.onnx.decompositions.sparse import SPARSE
 from ladle.training.onnx.decompositions.special import SPECIAL
 from ladle.training.onnx.decompositions.windows import WINDOWS
 
@@ -22,6 +23,7 @@ DECOMPOSITIONS = {
     **RESIZING,
     **SEARCHING,
     **SEGMENTS,
+    **SPARSE,
     **SPECIAL,
     **WINDOWS,
 }

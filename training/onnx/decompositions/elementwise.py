@@ -17,17 +17,29 @@ def _x_log_y(operation: Any) -> list[tf.Tensor]:
 
 
 _MOST_PLACES = 1024
-_MOVES = (
-    *("Identity", "Reshape", "Squeeze", "ExpandDims", "StridedSlice", "Transpose", "GatherV2", "Max", "Min"),
-    *("Maximum", "Minimum", "ClipByValue", "Relu", "Abs", "Neg", "Sqrt"),
+_KEEPS = (
+    *("Identity", "Reshape", "Squeeze", "ExpandDims", "StridedSlice", "Slice", "Transpose", "GatherV2", "GatherNd"),
+    *("ConcatV2", "Pack", "Unpack", "Split", "SplitV", "Tile", "BroadcastTo", "SelectV2", "Select", "Where"),
+    *("Max", "Min", "Maximum", "Minimum", "ClipByValue", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Abs", "Neg"),
+    *("Mul", "Square", "Sqrt", "Tanh", "Atan", "Asinh", "Erf", "Softsign", "Expm1", "Sum", "Mean", "Prod", "AddN"),
+    *("MatMul", "BatchMatMulV2", "Einsum", "Cumsum", "Cumprod"),
 )
-_MAGNIFY = ("Log", "Log1p", "RealDiv", "DivNoNan", "Reciprocal", "Inv", "Rsqrt", "Pow", "Xlogy", "Xdivy", "Ndtri")
+"""What makes small values of small values."""
+_MAGNIFIES = (
+    *("Log", "Log1p", "RealDiv", "Div", "DivNoNan", "Reciprocal", "Inv", "Rsqrt", "Pow", "Xlogy", "Xdivy", "Ndtri"),
+    *("Sign", "Ceil", "TopKV2", "ArgMax", "ArgMin", "NonMaxSuppressionV3", "NonMaxSuppressionV4"),
+    *("NonMaxSuppressionV5", "CombinedNonMaxSuppression", "UnsortedSegmentMax", "LogSoftmax"),
+)
+"""What makes a great difference of small values."""
+_COMPARES = ("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual")
+_SMALL = 1e-6
+_MOST_READERS = 400
 
 
 def _sigmoid(operation: Any) -> list[tf.Tensor] | None:
     """ONNX Runtime's is 0 below -18, where TensorFlow's is small: a logarithm or a quotient tells them apart."""
     [x] = operation.inputs
-    return [1 / (1 + tf.exp(-x))] if _is_magnified(operation.outputs[0], 4) else None
+    return [1 / (1 + tf.exp(-x))] if _is_magnified(operation.outputs[0]) else None
 
 
 _ERFC = (
@@ -35,27 +47,45 @@ _ERFC = (
     *(1.00002368, -1.26551223),
 )
 """Press et al., Numerical Recipes in C, 1992, section 6.2: erfc to 1.2e-7 of its value, however small that is."""
+_ERFC_ENDS = {tf.float32: 16.0, tf.float64: 28.0}
+"""Where it is 0 for certain."""
 
 
 def _erfc(operation: Any) -> list[tf.Tensor] | None:
     """1 - erf(x), as a converter computes it, has no digit left above 4."""
     [x] = operation.inputs
-    if not _is_magnified(operation.outputs[0], 4):
+    if x.dtype not in _ERFC_ENDS:
         return None
-    t = 1 / (1 + tf.abs(x) / 2)
+    size = tf.minimum(tf.abs(x), _ERFC_ENDS[x.dtype])
+    t = 1 / (1 + size / 2)
     power = tf.zeros_like(x)
     for coefficient in _ERFC:
         power = power * t + coefficient
-    small = t * tf.exp(power - x * x)
-    return [tf.where(x < 0, 2 - small, small)]
+    # The square in two parts, of which the first is exact: a rounded square would spoil the power.
+    most = tf.floor(size * 64) / 64
+    small = t * tf.exp(-most * most) * tf.exp(power - (size - most) * (size + most))
+    small = tf.where(small < np.finfo(x.dtype.as_numpy_dtype).tiny, tf.zeros_like(x), small)  # as TensorFlow has it
+    return [tf.where(tf.math.is_nan(x), x, tf.where(x < 0, 2 - small, small))]
 
 
-def _is_magnified(tensor: tf.Tensor, depth: int) -> bool:
+def _is_magnified(tensor: tf.Tensor) -> bool:
     """Whether something reads a tensor of which the relative size of small values counts."""
-    return any(
-        each.type in _MAGNIFY or (depth > 0 and each.type in _MOVES and _is_magnified(each.outputs[0], depth - 1))
-        for each in tensor.consumers()
-    )
+    waiting, seen = [tensor], {tensor.name}
+    while waiting and len(seen) < _MOST_READERS:
+        tensor = waiting.pop()
+        for reader in tensor.consumers():
+            if reader.type in _COMPARES:
+                limits = [tf.get_static_value(x) for x in reader.inputs if x is not tensor]
+                if any(limit is None or not (np.abs(limit) > _SMALL).all() for limit in limits):
+                    return True
+            elif reader.type in ("RealDiv", "Div") and tf.get_static_value(reader.inputs[1]) is not None:
+                waiting += [made for made in reader.outputs if made.name not in seen]
+            elif reader.type in _MAGNIFIES:
+                return True
+            elif reader.type in _KEEPS:
+                waiting += [made for made in reader.outputs if made.name not in seen]
+            seen.update(made.name for made in reader.outputs)
+    return False
 
 
 def _is_negative(x: tf.Tensor) -> tf.Tensor:

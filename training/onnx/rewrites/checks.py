@@ -16,7 +16,8 @@ import tensorflow as tf
 from ladle.serving.errors import InvalidArgument
 from ladle.training.onnx.effects import CHECKS, called, data_of, is_true, node_of
 from ladle.training.onnx.parity import Run
-from ladle.training.onnx.rewrites.inline import OLD_LOOPS, Flat, Pure, Signature
+from ladle.training.onnx.rewrites.cases import has_cases
+from ladle.training.onnx.rewrites.inline import OLD_LOOPS, REFERENCES, Flat, Pure, Signature
 
 _GUARDS = ("If", "StatelessIf")
 _MOST_LETTERS = 300
@@ -62,10 +63,17 @@ def lifted(function: Any) -> tuple[Pure, dict[str, str]]:
 
 
 def is_needed(function: Any) -> bool:
-    """Whether a signature has a loop of TensorFlow 1, or an operation that refuses what ONNX Runtime answers."""
+    """Whether a signature has Case, a loop of TensorFlow 1, or an operation that refuses what ONNX Runtime answers."""
     graph = function.graph.as_graph_def()
     nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
-    return any(node.op in OLD_LOOPS or (node.op in REFUSING and REFUSING[node.op](node)) for node in nodes)
+    return has_cases(graph) or any(
+        node.op in OLD_LOOPS or (node.op in REFUSING and REFUSING[node.op](node)) for node in nodes
+    )
+
+
+def has_references(function: Any) -> bool:
+    """Whether a signature has variables that are nodes of its graph, whose values no other function can read."""
+    return any(operation.type in REFERENCES for operation in function.graph.get_operations())
 
 
 def demanding(run: Run, demands: Mapping[str, str]) -> Run:
@@ -323,6 +331,30 @@ def _multiplied(node: Any) -> Check:
     return Check((at, shape), holds, "indices do not index into the shape of the sparse matrix")
 
 
+def _filled(node: Any) -> Check:
+    """SparseFillEmptyRows: rows that there are."""
+    at, _, shape = data_of(node)[:3]
+
+    def holds(at: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(tf.logical_and(at[:, 0] >= 0, at[:, 0] < shape[0]))
+
+    return Check((at, shape), holds, "indices of rows are not in the sparse tensor")
+
+
+def _reshaped(node: Any) -> Check:
+    """SparseReshape: as many elements as before, and at most one length to be found."""
+    _, shape, wanted = data_of(node)
+
+    def holds(shape: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+        total, known = tf.reduce_prod(shape), tf.reduce_prod(tf.where(wanted < 0, tf.ones_like(wanted), wanted))
+        free = tf.reduce_sum(tf.cast(tf.equal(wanted, -1), tf.int32))
+        fits = tf.logical_and(known > 0, tf.equal(total % tf.maximum(known, 1), 0))
+        is_right = tf.where(free > 0, fits, tf.equal(total, known))
+        return tf.logical_and(tf.logical_and(is_right, free <= 1), tf.reduce_all(wanted >= -1))
+
+    return Check((shape, wanted), holds, "the sparse tensor cannot be reshaped to the requested shape")
+
+
 _SPARSE_SEGMENTS = ("Sum", "Mean", "SqrtN", "SumWithNumSegments", "MeanWithNumSegments", "SqrtNWithNumSegments")
 
 REFUSING: dict[str, Callable[[Any], Check | None]] = {
@@ -340,6 +372,8 @@ REFUSING: dict[str, Callable[[Any], Check | None]] = {
     "Pow": _exponents,
     "SparseTensorDenseMatMul": _multiplied,
     "SparseToDense": _placed,
+    "SparseFillEmptyRows": _filled,
+    "SparseReshape": _reshaped,
     **{f"SparseSegment{kind}": _sorted_segments for kind in _SPARSE_SEGMENTS},
     "ScatterNd": _scattered(0, 2, is_shape=True),
     **{f"TensorScatter{kind}": _scattered(1, 0, is_shape=False) for kind in ("Update", "Add", "Sub", "Max", "Min")},

@@ -15,9 +15,12 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework import function_def_to_graph
 
 from ladle.training.onnx.effects import data_of, needed
+from ladle.training.onnx.rewrites.cases import without_cases
 
 More = Callable[[Callable[[str], tf.Tensor]], Mapping[str, tf.Tensor]]
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+REFERENCES = ("VariableV2", "Variable")
+"""Variables of TensorFlow 1 that are no resources: nodes of the graph that hold their value."""
 OLD_LOOPS = ("Enter", "RefEnter", "Switch", "RefSwitch")
 
 
@@ -28,6 +31,7 @@ class Flat:
     """
 
     def __init__(self, graph_def: Any) -> None:
+        graph_def = without_cases(graph_def)
         self._functions = {function.signature.name: function for function in graph_def.library.function}
         self._versions = graph_def.versions
         self._alias: dict[str, str] = {}
@@ -119,6 +123,9 @@ class Signature:
         )
         self._traced = called.get_concrete_function()
         self.flat = Flat(self._traced.graph.as_graph_def())
+        for node in self.flat.nodes.values():
+            if node.op in REFERENCES:
+                _become_constant(node, _value_of(function, node.name))
         given = self._traced.inputs[: len(names)]
         self.given = {name: tensor.op.name for name, tensor in zip(names, given, strict=True)}
         self.outputs = {
@@ -151,6 +158,25 @@ class Signature:
 
         named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in self._specs.items()}
         return Pure(run, tf.function(run).get_concrete_function(**named))
+
+
+def _value_of(function: Any, name: str) -> Any:
+    """The value of a variable that is a node of a function, by its name in a graph that calls the function."""
+    own = name
+    while own and own not in {operation.name for operation in function.graph.get_operations()}:
+        _, _, own = own.partition("/")
+    with function.graph.as_default():
+        read = tf.identity(function.graph.as_graph_element(f"{own}:0"))
+    return function.prune([], [read.name])()[0].numpy()
+
+
+def _become_constant(node: Any, value: Any) -> None:
+    dtype = node.attr["dtype"].type
+    node.op = "Const"
+    del node.input[:]
+    node.attr.clear()
+    node.attr["dtype"].type = dtype
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.as_dtype(dtype)))
 
 
 def _whole(text: str) -> str:
