@@ -145,8 +145,9 @@ def run(argv: Sequence[str], attempts: Any = None) -> int:
     arguments = build_parser().parse_args(argv)
     with importing_tensorflow():
         from ladle.training.export.attempts import Attempts
-        from ladle.training.export.conversion import ConvertError, convert
+        from ladle.training.export.conversion import convert
         from ladle.training.export.keras_file import convert_file
+        from ladle.training.export.version import ConvertError
 
     watched, path = attempts or Attempts(), Path(arguments.directory[0])
     asked: dict[str, Any] = {"only": arguments.signature, "tolerance": arguments.tolerance}

@@ -11,8 +11,6 @@ from tests.collection.sequences import SEQUENCES
 from tests.collection.tables import TABLES
 
 NOT_YET = {
-    "combined nms": "differs",
-    "switch case": "ONNX has no",
     "unknown rank reduced": "tf2onnx cannot convert it",
 }
 """Models that stay on TensorFlow, and words of the reason."""

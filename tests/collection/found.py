@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
-from tests.collection.cases import Case, function, spec, weights
+from tests.collection.cases import Case, frozen_graph, function, spec, weights
+
+v1 = tf.compat.v1
 
 
 def life(board: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
@@ -94,6 +99,62 @@ def loan(amount: tf.Tensor, rate: tf.Tensor, years: tf.Tensor) -> dict[str, tf.T
     }
 
 
+def old_variable(name: str, *shape: int) -> Any:
+    """A variable of TensorFlow 1 that is no resource."""
+    return v1.get_variable(name, initializer=weights(*shape), use_resource=False)
+
+
+def old_network() -> Any:
+    x, keep = v1.placeholder(tf.float32, [None, 8, 8, 1], "x"), v1.placeholder_with_default(1.0, [], "keep")
+    hidden = tf.nn.max_pool2d(tf.nn.relu(tf.nn.conv2d(x, old_variable("k", 3, 3, 1, 2), 1, "SAME")), 2, 2, "SAME")
+    hidden = v1.nn.dropout(tf.reshape(hidden, [-1, 32]), keep_prob=keep, seed=1)
+    return {"x": x}, {"y": tf.nn.softmax(tf.matmul(hidden, old_variable("w", 32, 3)))}
+
+
+def old_columns() -> Any:
+    """Feature columns as TensorFlow 1 writes them: tags and ids of which an example may have none."""
+    text = v1.placeholder(tf.string, [None], "examples")
+    found = v1.parse_example(
+        text,
+        {
+            "age": v1.FixedLenFeature([1], tf.float32),
+            "tags": v1.VarLenFeature(tf.string),
+            "ids": v1.VarLenFeature(tf.int64),
+        },
+    )
+    words = tf.lookup.KeyValueTensorInitializer(["red", "green"], tf.constant([0, 1], tf.int64))
+    tags = tf.SparseTensor(
+        found["tags"].indices,
+        tf.lookup.StaticHashTable(words, 2).lookup(found["tags"].values),
+        found["tags"].dense_shape,
+    )
+    bag = tf.nn.safe_embedding_lookup_sparse(old_variable("tags", 3, 2), tags, combiner="mean")
+    ids = tf.SparseTensor(found["ids"].indices, found["ids"].values % 5, found["ids"].dense_shape)
+    row = tf.concat([found["age"], bag, tf.nn.safe_embedding_lookup_sparse(old_variable("ids", 5, 2), ids)], 1)
+    return {"examples": text}, {"y": tf.sigmoid(tf.matmul(row, old_variable("w", 5, 1)))}
+
+
+def detector(x: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Boxes around anchors, of which some have the same score."""
+    anchors = np.abs(weights(12, 2)) + 0.2
+    middle, size = tf.sigmoid(x[..., :2]) + anchors, tf.exp(tf.clip_by_value(x[..., 2:4], -2.0, 2.0))
+    boxes, scores = tf.concat([middle - size, middle + size], -1)[0], tf.sigmoid(x[0, :, 4])
+    kept = tf.image.non_max_suppression(boxes, scores, 5, 0.5, 0.3)
+    return {"boxes": tf.gather(boxes, kept), "scores": tf.gather(scores, kept)}
+
+
+def by_number(x: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+    return tf.switch_case(n, [lambda: x + 1.0, lambda: x @ weights(3, 3), lambda: tf.nn.softmax(x)])
+
+
+def smoothed(x: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Exponential smoothing, from the first value on and from the last."""
+    columns = tf.transpose(x)
+    forth = tf.scan(lambda a, b: 0.8 * a + 0.2 * b, columns)
+    back = tf.scan(lambda a, b: 0.8 * a + 0.2 * b, columns, tf.zeros_like(columns[0]), reverse=True)
+    return {"forth": tf.transpose(forth), "back": tf.transpose(back)}
+
+
 _INTEGERS, _TEXT = tf.int32, spec(None, dtype=tf.string)
 
 FOUND = [
@@ -140,4 +201,9 @@ FOUND = [
         function(loan, amount=spec(), rate=spec(), years=spec(dtype=_INTEGERS)),
         strings=True,
     ),
+    Case("tf1 variables that are no resources", "tf1", frozen_graph(old_network), is_quick=True),
+    Case("tf1 feature columns", "strings", frozen_graph(old_columns), strings=True),
+    Case("boxes of a detector", "images", function(detector, x=spec(1, 12, 5))),
+    Case("branches by number", "control flow", function(by_number, x=spec(None, 3), n=spec(dtype=_INTEGERS))),
+    Case("smoothed series", "sequences", function(smoothed, x=spec(None, 7))),
 ]

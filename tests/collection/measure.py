@@ -128,7 +128,8 @@ def measure(
     from ladle.serving.servables.engines.onnx import OnnxEngine
     from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_card, read_signature_defs
     from ladle.training.export.attempts import Attempt, Attempts
-    from ladle.training.export.conversion import ConvertError, convert
+    from ladle.training.export.conversion import convert
+    from ladle.training.export.version import ConvertError
     from ladle.training.store import savedmodel
 
     start, outcome = time.monotonic(), Outcome(case.name)

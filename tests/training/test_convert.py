@@ -22,9 +22,11 @@ from ladle.clients.wire import tensors
 from ladle.serving.servables import saved_model
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.training.convert import main, run
-from ladle.training.export import conversion
+from ladle.training.export import signature
 from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempt, Attempts
-from ladle.training.export.conversion import ConvertError, compare_hard, convert
+from ladle.training.export.comparison import compare_hard
+from ladle.training.export.conversion import convert
+from ladle.training.export.version import ConvertError
 from ladle.training.onnx.convert import session
 from ladle.training.onnx.parity import MismatchError
 from ladle.training.store import card, warmup
@@ -244,7 +246,7 @@ def test_signatures_that_compute_the_same_share_a_graph(tmp_path: Path) -> None:
 
 
 def test_the_weights_of_a_large_model_lie_beside_its_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "LARGE_BYTES", 2**20)
+    monkeypatch.setattr(signature, "LARGE_BYTES", 2**20)
     ids = keras.Input((5,), name="ids", dtype="int32")
     hidden = keras.layers.Dense(512, activation="relu")(keras.layers.Embedding(3000, 128)(ids))
     hidden = keras.layers.Conv1D(512, 3)(keras.layers.Dense(512)(hidden))

@@ -12,7 +12,9 @@ from typing import Any
 import tensorflow as tf
 
 from ladle.training.export.attempts import Attempts
-from ladle.training.export.conversion import Conversion, ConvertError, Tell, convert
+from ladle.training.export.conversion import Conversion, convert
+from ladle.training.export.signature import Tell
+from ladle.training.export.version import ConvertError
 from ladle.training.quiet import quiet
 from ladle.training.store import card, publish
 from ladle.training.weights import formats

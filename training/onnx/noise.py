@@ -99,23 +99,35 @@ def with_integers(
 def not_finite(
     random: np.random.Generator, spec: tf.TensorSpec, rows: int | None, lengths: Sequence[int], share: float
 ) -> np.ndarray:
-    """An array as `noise` makes it, in which a share of the floats is of NOT_FINITE."""
+    """An array as `noise` makes it, in which a share of the floats is of NOT_FINITE; if it is 0, one of each row."""
     array = noise(random, spec, rows, lengths)
-    if spec.dtype.is_floating:
+    if spec.dtype.is_floating and not share and array.size:
+        flat = array.reshape(len(array) if array.ndim else 1, -1)
+        flat[np.arange(len(flat)), random.integers(flat.shape[1], size=len(flat))] = random.choice(NOT_FINITE[:3])
+    elif spec.dtype.is_floating:
         chosen = random.random(array.shape) < share
         array = np.where(chosen, random.choice(NOT_FINITE, array.shape).astype(array.dtype), array)
     return array
 
 
 def hard(
-    random: np.random.Generator, spec: tf.TensorSpec, rows: int | None, lengths: Sequence[int], most: int
+    random: np.random.Generator,
+    spec: tf.TensorSpec,
+    rows: int | None,
+    lengths: Sequence[int],
+    most: int,
+    *,
+    is_mixed: bool = False,
 ) -> np.ndarray:
     """An array that fits `spec`, of values on which engines differ: HARD_FLOATS or HARD_INTEGERS.
 
-    most  integers are at most this, and at least -most if the dtype is signed
+    most      integers are at most this, and at least -most if the dtype is signed
+    is_mixed  whether each float is a little more than one of those, so that hardly two are the same
     """
     shape, dtype = _shape(spec, rows, lengths, None), np.dtype(spec.dtype.as_numpy_dtype)
     if spec.dtype.is_floating:
+        if is_mixed:
+            return (random.choice(HARD_FLOATS, shape) + random.uniform(0, 0.2, shape)).astype(dtype)
         return random.choice(HARD_FLOATS, shape).astype(dtype)
     if spec.dtype == tf.bool:
         return random.integers(0, 2, shape).astype(dtype)

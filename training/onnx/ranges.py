@@ -34,6 +34,11 @@ _SIZES = {
 """Operations and those of their inputs that decide how large an output is, or how long they run."""
 
 
+_ORDERS = {"ArgMax": 0, "ArgMin": 0, "NonMaxSuppression": 1, "TopK": 0}
+"""Operations that put values in order, and which of their inputs these are."""
+_MOVES = ("Cast", "Concat", "Gather", "Identity", "Neg", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+
+
 def unsafe_cast(model: onnx.ModelProto) -> str | None:
     """Why a cast from floats to small integers may differ from TensorFlow's; None if every value fits for certain.
 
@@ -149,6 +154,20 @@ def _types(model: onnx.ModelProto, graph: onnx.GraphProto) -> Mapping[str, int]:
 def sizes_from_values(model: onnx.ModelProto) -> bool:
     """Whether a value of an input may decide how large a tensor is: a huge one would use up the memory."""
     return bool(deciding(model))
+
+
+def orders_computed(model: onnx.ModelProto) -> bool:
+    """Whether a graph puts computed floats in order: where two are nearly the same, the last digit decides."""
+    for graph in subgraphs(model.graph):
+        made_by = {output: node for node in graph.node for output in node.output}
+        for node in graph.node:
+            if node.op_type in _ORDERS:
+                made = made_by.get(node.input[_ORDERS[node.op_type]])
+                while made is not None and made.op_type in _MOVES:
+                    made = made_by.get(made.input[0])
+                if made is not None and made.op_type != "Constant":
+                    return True
+    return False
 
 
 def deciding(model: onnx.ModelProto) -> set[str]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ladle.training.export.conversion import ConvertError, convert
+from ladle.training.export.conversion import convert
+from ladle.training.export.version import ConvertError
 from ladle.training.store import card, warmup
 
 
