@@ -141,7 +141,7 @@ class Core:
 
     def find_signature(self, servable: Servable, spec: ModelSpec) -> Signature:
         """The signature that a Predict request names; FailedPrecondition when the servable has none of that name."""
-        signature = servable.signatures.get(spec.signature_name)
+        signature = servable.signatures.get(spec.signature or DEFAULT_SIGNATURE)
         if signature is None:
             raise FailedPrecondition(f'Serving signature key "{spec.signature_name}" not found.')
         if self._check_method_names and signature.method_name not in _METHODS:
@@ -193,7 +193,7 @@ class Core:
                     call = call._replace(summary=summarize(servable, call, inputs), ready=ready)
                 servable.cache_call(shape_key, call)
             complete = matching.complete(signature, inputs)
-        run = self._scheduler.run(servable, call, complete, deadline, observation)
+        run = self._scheduler.start(servable, call, complete, deadline, observation)
         return run if observation is None else observation.exchange(inputs, output_filter, run)
 
     async def classify(

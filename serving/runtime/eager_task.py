@@ -23,13 +23,20 @@ class TickFuture(asyncio.Future[Any]):
 class TickTask:
     """A coroutine that waits for a `TickFuture`: a task in as far as a server needs one, without a task's cost."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], future: TickFuture) -> None:
+    # Until an instance has its own: every small request makes one.
+    _task: asyncio.Task[Any] | None = None  # once the coroutine waits for anything else
+    _value: Any = None
+    _error: BaseException | None = None
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        future: TickFuture,
+        callback: Callable[[Any], object] | None = None,
+    ) -> None:
         self._coroutine = coroutine
         self._future: TickFuture | None = future
-        self._task: asyncio.Task[Any] | None = None  # once the coroutine waits for anything else
-        self._callback: Callable[[Any], object] | None = None
-        self._value: Any = None
-        self._error: BaseException | None = None
+        self._callback = callback
         future.resume = self._resume
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
@@ -57,7 +64,6 @@ class TickTask:
             self._resume()
 
     def _resume(self) -> None:
-        loop = asyncio.get_running_loop()
         self._future = None
         try:
             awaited = self._coroutine.send(None)
@@ -68,7 +74,7 @@ class TickTask:
             # keep the request's arrays in memory until the garbage collector runs.
             self._error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         else:
-            self._task = loop.create_task(_Started(self._coroutine, awaited))
+            self._task = asyncio.get_running_loop().create_task(_Started(self._coroutine, awaited))
             if self._callback is not None:
                 self._task.add_done_callback(self._callback)
             return
@@ -76,6 +82,7 @@ class TickTask:
             try:
                 self._callback(self)
             except Exception as error:
+                loop = asyncio.get_running_loop()
                 loop.call_exception_handler({"message": "an answer could not be written", "exception": error})
 
 
@@ -93,11 +100,19 @@ def start(coroutine: Coroutine[Any, Any, Any]) -> Pending | Any:
     return follow(coroutine, awaited)
 
 
-def follow(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Pending:
-    """A task that continues a coroutine which has been started with `send(None)` and waits for `awaited`."""
-    if isinstance(awaited, TickFuture):
-        return TickTask(coroutine, awaited)
-    return asyncio.get_running_loop().create_task(_Started(coroutine, awaited))
+def follow(
+    coroutine: Coroutine[Any, Any, Any], awaited: Any, callback: Callable[[Any], object] | None = None
+) -> Pending:
+    """A task that continues a coroutine which has been started with `send(None)` and waits for `awaited`.
+
+    callback  as for `add_done_callback`
+    """
+    if type(awaited) is TickFuture:
+        return TickTask(coroutine, awaited, callback)
+    task = asyncio.get_running_loop().create_task(_Started(coroutine, awaited))
+    if callback is not None:
+        task.add_done_callback(callback)
+    return task
 
 
 def wake(futures: Iterable[TickFuture]) -> None:

@@ -88,12 +88,12 @@ class Task:
     deadline: float | None = None
     batch: Batch | None = None
     arrived: float = field(default_factory=time.monotonic)
-    timer: asyncio.TimerHandle | None = None
+    observation: Observation | None = None
+    timer: asyncio.TimerHandle | None = field(default=None, init=False)
     size: int = 0
     expected_s: float = 0.0
-    observation: Observation | None = None
-    is_part: bool = False
-    run_s: float = 0.0
+    is_part: bool = field(default=False, init=False)
+    run_s: float = field(default=0.0, init=False)
 
 
 @dataclass(eq=False)
@@ -194,34 +194,43 @@ class Batch:
         if metrics is not None:
             request_s = [now - task.arrived for task in self.tasks]
             metrics.runtime(servable.name, call.signature, seconds, self.rows, call.api, request_s)
+        answered, answered_rows, answered_s, run_s = 0, 0, 0.0, 0.0
         for task, result in zip(self.tasks, results, strict=True):
             if task.observation is not None:
                 padding = self.batching.padded(self.rows) - self.rows if self.batching is not None else 0
                 task.observation.run(self.began, self.began + seconds, task.rows, self.tasks, self.rows, padding)
-            succeeded = succeeded or not isinstance(result, Exception)
+            has_failed = isinstance(result, Exception)
+            succeeded = succeeded or not has_failed
             task.run_s = seconds
-            if not task.future.done():
+            future = task.future
+            if not future.done():
                 spent_s = now - task.arrived
-                has_failed = True
                 if isinstance(result, Exception):
-                    task.future.set_exception(result)
+                    future.set_exception(result)
                 elif task.deadline is not None and now >= task.deadline:  # its timer is late, too
-                    task.future.set_exception(DeadlineExceeded(LATE))
+                    future.set_exception(DeadlineExceeded(LATE))
+                    has_failed = True
                 else:
-                    task.future.set_result(result)
-                    has_failed = False
+                    future.set_result(result)
                 if task.is_part:  # the request counts once all of its parts are there
                     pass
                 elif has_failed:
                     usage.fail(spent_s)
                 else:
-                    usage.answer(spent_s, seconds, task.rows)
+                    answered += 1
+                    answered_rows += task.rows
+                    answered_s += spent_s
+                    run_s += seconds if seconds < spent_s else spent_s
             # Task and batch refer to each other. Cut here, so that an unloaded version's memory is free as soon as
             # its last answer is out, not at the next garbage collection.
             task.batch = None
-            servable.leave()
+            servable.in_flight -= 1  # leave(), once for all of them
+        if answered:
+            usage.answer(answered_s, run_s, answered_rows, answered)
         if succeeded:
             usage.run(self.rows, seconds)
+        if self.tasks:
+            servable.notify_if_idle()
 
     def _run_alone(self, task: Task) -> Outputs | Exception:
         try:
@@ -233,7 +242,7 @@ class Batch:
         requests, sizes = [task.inputs for task in tasks], [task.rows for task in tasks]
         if self.batching is None:
             return [self.servable.run(self.call.signature, requests[0], self.call.outputs, tasks[0].size or None)]
-        return run_merged(self.servable, self.call, self.batching, requests, sizes)
+        return run_merged(self.servable, self.call, self.batching, requests, sizes, self.merge_key)
 
 
 def _bare(error: Exception) -> Exception:
@@ -248,13 +257,21 @@ def _bare(error: Exception) -> Exception:
 
 
 def run_merged(
-    servable: Servable, call: Call, batching: Batching, requests: Sequence[Tensors], sizes: Sequence[int]
+    servable: Servable,
+    call: Call,
+    batching: Batching,
+    requests: Sequence[Tensors],
+    sizes: Sequence[int],
+    merge_key: Hashable = None,
 ) -> list[Outputs]:
     """Runs requests together, padded to an allowed size, and returns the outputs of each; `sizes` are their rows."""
     rows = sum(sizes)
     padding = batching.padded(rows) - rows
     merged = merge(requests, padding, batching.pad_variable_length_inputs)
-    return split(servable.run(call.signature, merged, call.outputs), sizes, padding)
+    ready = None
+    if merge_key is not None and not batching.pad_variable_length_inputs:  # key and rows decide the shapes
+        ready = servable.prepared((merge_key, rows + padding), call.signature, merged, call.outputs)
+    return split(servable.run(call.signature, merged, call.outputs, None, ready), sizes, padding)
 
 
 # Rows

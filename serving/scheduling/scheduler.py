@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 
 from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, ServingError, Unavailable
@@ -76,7 +76,18 @@ class Scheduler:
         deadline: float | None = None,
         observation: Observation | None = None,
     ) -> Outputs:
-        """The outputs by alias.
+        """`start`, as a coroutine: it begins when it is awaited."""
+        return await self.start(servable, call, inputs, deadline, observation)
+
+    def start(
+        self,
+        servable: Servable,
+        call: Call,
+        inputs: Tensors,
+        deadline: float | None = None,
+        observation: Observation | None = None,
+    ) -> Awaitable[Outputs]:
+        """The outputs by alias. To be awaited at once.
 
         deadline     `time.monotonic()` seconds: a request that still waits then never runs
         observation  takes down when the request joins the queue and when it runs
@@ -98,21 +109,23 @@ class Scheduler:
         # A thread costs two switches, about 50 µs on a busy machine: quick runs stay on the event loop.
         if fits and expected is not None and expected <= (MERGED_FROM_S if batching else QUICK_S):
             if self._tick.should_run_now():
-                return self._run_now(servable, call, batching, inputs, rows, size, observation)
+                done = asyncio.get_running_loop().create_future()
+                done.set_result(self._run_now(servable, call, batching, inputs, rows, size, observation))
+                return done
             if batching is None:
                 run = partial(self._run_now, servable, call, None, inputs, rows, size, observation)
-                return await self._tick.add(servable, run, expected, deadline)
-            return await self._tick.add_merged(
+                return self._tick.add(servable, run, expected, deadline)
+            return self._tick.add_merged(
                 servable, call, batching, merge_key, inputs, rows, expected, deadline, observation
             )
         batch = Batch(servable, call, batching, merge_key)
         if batching is None or not batching.enable_large_batch_splitting:
-            return await self._queue(batch, [inputs], deadline, observation, size)
+            return self._queue(batch, [inputs], deadline, observation, size)
         queue = self._queues.models.get(servable.name)
         last = queue.open_batches.get(merge_key) if queue is not None else None
         # The last batch may have been begun under other parameters, and be larger than these allow.
         parts = cut(inputs, rows, max(0, batching.limit - last.rows) if last else 0, batching.limit)
-        return await self._queue(batch, parts, deadline, observation)
+        return self._queue(batch, parts, deadline, observation)
 
     # On the event loop
 

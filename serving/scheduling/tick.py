@@ -61,10 +61,13 @@ class Tick:
 
         expected_s  seconds that the run should take
         """
-        future = self._future()
-        servable.enter()
+        future = TickFuture(loop=asyncio.get_running_loop())
+        self._futures.append(future)
+        servable.in_flight += 1  # enter(), in place
         self._singles.append((servable, run, future, deadline))
-        self._expect(expected_s)
+        self._expected_s += expected_s
+        if self._expected_s >= _MAX_RUN_S:
+            self._run_all()
         return future
 
     def add_merged(
@@ -80,27 +83,21 @@ class Tick:
         observation: Observation | None = None,
     ) -> asyncio.Future[Outputs]:
         """The outputs, from a run merged with others of its merge key; ResourceExhausted when it starts too late."""
-        future = self._future()
+        future = TickFuture(loop=asyncio.get_running_loop())
+        self._futures.append(future)
         batch = self._open_batches.get(merge_key)
         if batch is None or not batch.has_room(rows):
             batch = self._open_batches[merge_key] = Batch(servable, call, batching, merge_key)
             self._batches.append(batch)
-        servable.enter()
-        arrived = batch.tasks[0].arrived if batch.tasks else time.monotonic()
-        batch.tasks.append(Task(inputs, rows, 0, future, deadline, batch, arrived, observation=observation))
+        servable.in_flight += 1  # enter(), in place
+        tasks = batch.tasks
+        arrived = tasks[0].arrived if tasks else time.monotonic()
+        tasks.append(Task(inputs, rows, 0, future, deadline, batch, arrived, observation))
         batch.rows += rows
-        self._expect(expected_s)
-        return future
-
-    def _future(self) -> TickFuture:
-        future = TickFuture(loop=asyncio.get_running_loop())
-        self._futures.append(future)
-        return future
-
-    def _expect(self, seconds: float) -> None:
-        self._expected_s += seconds
+        self._expected_s += expected_s
         if self._expected_s >= _MAX_RUN_S:
             self._run_all()
+        return future
 
     def _end(self) -> None:
         # More requests may have arrived at the sockets while the first ones were parsed. The tick therefore ends
@@ -157,12 +154,11 @@ def _for_future(error: Exception) -> Exception:
 def _drop_late(batch: Batch) -> bool:
     """Removes tasks that are late or whose callers have left; False when the batch is then empty."""
     now = time.monotonic()
-    for task in list(batch.tasks):
-        if task.deadline is not None and now >= task.deadline and not task.future.done():
+    for task in [t for t in batch.tasks if t.future.done() or (t.deadline is not None and now >= t.deadline)]:
+        if not task.future.done():
             task.future.set_exception(ResourceExhausted(LATE_IN_QUEUE))
             batch.servable.usage.failed += 1
-        if task.future.done():
-            batch.tasks.remove(task)
-            batch.rows -= task.rows
-            batch.servable.leave()
+        batch.tasks.remove(task)
+        batch.rows -= task.rows
+        batch.servable.leave()
     return bool(batch.tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Batching:
     enable_large_batch_splitting: bool = False
     max_execution_batch_size: int = 0
 
-    @property
+    @cached_property
     def limit(self) -> int:
         """Most rows of a batch."""
         if self.enable_large_batch_splitting and self.max_execution_batch_size:

@@ -18,6 +18,7 @@ from ladle.serving.telemetry.usage import Usage
 
 _TIMED_EVERY = 16  # runs: reading a thread's clock twice costs a small model a measurable part of its time
 _MAX_CALLS = 1024
+_UNKNOWN: Any = object()
 _SHAPE = operator.attrgetter("shape")
 
 
@@ -59,7 +60,7 @@ class Servable:
     batching     how concurrent requests are merged; None: not at all
     identity     of the version's files; a crash that one of its requests caused does not count for other files
     latencies    of each signature
-    calls        calls that have been checked, by the shape of their requests
+    calls        calls that have been checked, by the shape of their requests; prepared runs of merged ones
     in_flight    requests that wait or run; only the event loop changes it, so it needs no lock
     usage        what its requests took
     folder       of its files; None: it has none
@@ -167,6 +168,16 @@ class Servable:
         if run is None:
             return None
         return Ready(self._form(signature, inputs, self.latencies[signature].size_of(inputs)), run)
+
+    def prepared(
+        self, key: Hashable, signature: str, inputs: Mapping[str, Array], outputs: tuple[str, ...]
+    ) -> Ready | None:
+        """`prepare`, kept in `calls` for the next inputs of these names, dtypes and shapes, for which `key` stands."""
+        ready: Ready | None = self.calls.get(key, _UNKNOWN)
+        if ready is _UNKNOWN:
+            ready = self.prepare(signature, inputs, outputs) if self.latencies[signature].by_shape else None
+            self.cache_call(key, ready)
+        return ready
 
     def _form(self, signature: str, inputs: Mapping[str, Array], size: int) -> int:
         """The form of a call, as native_calls notes it. A hash of numbers is the same in every process."""

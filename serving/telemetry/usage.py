@@ -31,10 +31,10 @@ class Usage:
         self.request_s = self.failed_s = self.queue_s = self.run_s = self.last = 0.0
         self.sizes: dict[int, list[float]] = {}
 
-    def answer(self, seconds: float, run_s: float, rows: int) -> None:
-        """Counts a request that was answered in `seconds`, `run_s` of them in the engine."""
+    def answer(self, seconds: float, run_s: float, rows: int, requests: int = 1) -> None:
+        """Counts requests that were answered in `seconds` together, `run_s` of them in the engine."""
         run_s = min(run_s, seconds)
-        self.requests += 1
+        self.requests += requests
         self.request_s += seconds
         self.queue_s += seconds - run_s
         self.run_s += run_s
