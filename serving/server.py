@@ -159,7 +159,7 @@ class Server:
             return
         sockets = self._rest_sockets()
         grpc_server = await backend.start(self._settings, self._backend, self._grpc.methods(), self._credentials)
-        rest = HttpServer(self._rest, _http_limits(self._options), self._rest.headers)
+        rest = HttpServer(self._rest.__call__, _http_limits(self._options), self._rest.headers)
         await rest.start(sockets)
         log.info("gRPC backend %s: %s", self._backend, self._backend_reason)
         if self._replica is not None:

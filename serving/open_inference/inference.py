@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class Output(NamedTuple):
     binary: bool | None = None
 
 
+@functools.lru_cache(maxsize=1024)
 def spec_of(name: str, version: str = "", signature: str = "") -> ModelSpec:
     """The model that a request names. A version that is no number is a version label; "" is the latest version."""
     if version.isascii() and version.isdigit():
@@ -102,14 +104,26 @@ async def infer(
     InvalidArgument for inputs or outputs that do not fit the signature, and what `Core.predict` raises.
     """
     if shape_key is None or shape_key not in servable.calls:
-        try:
-            _check_inputs(servable, signature, inputs)
-            _check_outputs(servable, signature, outputs)
-        except InvalidArgument:
-            servable.usage.failed += 1
-            raise
+        check(servable, signature, inputs, outputs)
     wanted = [output.name for output in outputs]
     found = await core.predict(servable, signature, inputs, wanted, deadline, shape_key, observation)
+    return select(found, outputs)
+
+
+def check(
+    servable: Servable, signature: Signature, inputs: Mapping[str, Array], outputs: Sequence[Output] = ()
+) -> None:
+    """InvalidArgument for inputs or outputs that do not fit the signature."""
+    try:
+        _check_inputs(servable, signature, inputs)
+        _check_outputs(servable, signature, outputs)
+    except InvalidArgument:
+        servable.usage.failed += 1
+        raise
+
+
+def select(found: Mapping[str, Array], outputs: Sequence[Output] = ()) -> dict[str, Array]:
+    """The outputs of a run in the order in which they were asked for, or all."""
     if not outputs:
         return dict(found)
     return {

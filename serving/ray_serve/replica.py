@@ -86,9 +86,9 @@ class Replica:
         headers  by name in lower case
         """
         encoded = {name.encode("latin-1"): value.encode("latin-1") for name, value in headers.items()}
-        answer = await self._rest(Request(method, path, encoded, body, time.monotonic()))
-        lines = (line.partition(b": ") for line in answer.headers.split(b"\r\n") if line)
-        return Outcome(answer.status, answer.body, {name.decode(): value.decode() for name, _, value in lines})
+        status, content, found = await self._rest(Request(method, path, encoded, body, time.monotonic()))
+        lines = (line.partition(b": ") for line in found.split(b"\r\n") if line)
+        return Outcome(status, content, {name.decode(): value.decode() for name, _, value in lines})
 
     async def grpc(self, service: str, name: str, message: bytes, timeout_s: float | None = None) -> Outcome:
         """Answers a unary call; `message` is the serialized request."""

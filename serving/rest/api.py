@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -11,11 +12,11 @@ from typing import TypeVar
 
 from google.protobuf import json_format
 
-from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, Core, ModelSpec
+from ladle.serving.dataplane.core import Core, ModelSpec
 from ladle.serving.errors import DeadlineExceeded, InvalidArgument, NotLoaded, ServingError, Unavailable
 from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.rest.compression import MAX_EXPANSION, BodyTooLargeError, decompress
-from ladle.serving.rest.http.messages import JSON, Answer, Request
+from ladle.serving.rest.http.messages import JSON, AnswerParts, Request
 from ladle.serving.rest.json.examples import ExamplesBody, read_examples
 from ladle.serving.rest.json.request import read_numbers, read_predict, read_values
 from ladle.serving.rest.json.response import write_classes, write_predict, write_values
@@ -37,8 +38,8 @@ from ladle.serving.telemetry.prometheus import OPENMETRICS
 Content = tuple[int, bytes]
 """HTTP status and body."""
 T = TypeVar("T")
-Inferred = tuple[str, bytes]
-"""Signature and body."""
+Inferred = tuple[str, bytes, bytes]
+"""Signature, body, and the lines of its content's headers."""
 log = logging.getLogger(__name__)
 
 _CORS = (
@@ -103,60 +104,62 @@ class RestApi:
         self._run_large = LargeWork().run
         self.is_draining = False
         self._open_inference = OpenInference(core, self._run_large, max_depth, max_bytes, snapshots, control)
-        self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
+        self._verbs = {
+            "predict": self._predict,
+            "classify": self._classify,
+            "regress": self._regress,
+            "infer": self._open_inference.infer,
+        }
 
-    async def __call__(self, request: Request) -> Answer:
+    async def __call__(self, request: Request) -> AnswerParts:
         """Answers any request. This is where the core's errors become HTTP statuses."""
-        method, path = request.method, request.path.decode("latin-1")
-        route = (cached_route if len(path) <= MAX_CACHED_PATH else find_route)(method, path)
-        verb = self._verbs.get(route.operation)
+        method, raw_path, arrived = request.method, request.path, request.arrived
+        is_short = len(raw_path) <= MAX_CACHED_PATH
+        route = cached_route(method, raw_path) if is_short else find_route(method, raw_path.decode("latin-1"))
+        operation = route.operation
+        verb = self._verbs.get(operation)
         headers = self.headers
-        status, code, signature = 200, "OK", ""
+        status, code, signature, ended = 200, "OK", "", 0.0
         observer, observation = self._observer, None
-        if observer is not None and route.operation not in UNCOUNTED and method != "OPTIONS":
+        if observer is not None and operation not in UNCOUNTED and method != "OPTIONS":
             request_id = request.headers.get(_REQUEST_ID, b"").decode("latin-1")
             context = trace_context(request.headers) if observer.traces else None
-            observation = observer.begin("REST", route.operation, request_id, request.arrived, context)
+            observation = observer.begin("REST", operation, request_id, arrived, context)
         try:
-            if request.unread_s > self._max_unread_s and (verb is not None or route.operation == "infer"):
-                raise Unavailable(
-                    f"the server is overloaded: it read the request {request.unread_s:.2g} s late; retry later"
-                )
             if verb is not None:
-                deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
+                if request.unread_s > self._max_unread_s:
+                    raise Unavailable(
+                        f"the server is overloaded: it read the request {request.unread_s:.2g} s late; retry later"
+                    )
+                deadline = arrived + self._timeout_s if self._timeout_s > 0 else None
                 try:
-                    signature, content = await verb(route, request, deadline, observation)
+                    signature, content, kind = await verb(route, request, deadline, observation)
                 except NotLoaded as missing:
                     await self._core.load(missing, deadline)
-                    signature, content = await verb(route, request, deadline, observation)
-                _check_deadline(deadline)
-            elif route.operation == "infer":
-                deadline = request.arrived + self._timeout_s if self._timeout_s > 0 else None
-                infer = self._open_inference.infer
-                try:
-                    signature, content, kind = await infer(route, request, deadline, observation)
-                except NotLoaded as missing:
-                    await self._core.load(missing, deadline)
-                    signature, content, kind = await infer(route, request, deadline, observation)
-                _check_deadline(deadline)
+                    signature, content, kind = await verb(route, request, deadline, observation)
+                ended = time.monotonic()
+                if deadline is not None and ended >= deadline:
+                    raise DeadlineExceeded(LATE)
                 headers = kind + self._cors
-            elif route.operation == "unknown" and not _is_below_v2(path):
+            elif operation == "unknown" and not _is_below_v2(path := raw_path.decode("latin-1")):
                 return await self._answer_unknown(method, path, request.headers.get(b"accept", b""))
             elif method == "OPTIONS":
                 origin = request.headers.get(b"origin", b"")
                 status, content = (200 if b"http://" in origin or b"https://" in origin else 400), b""
-            elif route.operation == "method":
+            elif operation == "method":
+                path = raw_path.decode("latin-1")
                 status, content = 405, error_body(f"got {method} {path[:256]}; expected {route.label}")
                 headers += f"allow: {route.label}\r\n".encode()
-            elif route.operation == "unknown":
+            elif operation == "unknown":
                 status, content = 404, error_body(f"Malformed request: {method} {path[:256]}")
-            elif route.operation.startswith("v2_"):
+            elif operation.startswith("v2_"):
                 status, content = await self._open_inference.describe(route, request.body)
             else:
+                path = raw_path.decode("latin-1")
                 try:
                     status, content = self._describe(route, method, path)
                 except NotLoaded as missing:  # metadata
-                    await self._core.load(missing, request.arrived + self._timeout_s if self._timeout_s > 0 else None)
+                    await self._core.load(missing, arrived + self._timeout_s if self._timeout_s > 0 else None)
                     status, content = self._describe(route, method, path)
                 code = "OK" if status == 200 else "INVALID_ARGUMENT"
         except ServingError as error:
@@ -165,18 +168,18 @@ class RestApi:
             code = "RESOURCE_EXHAUSTED"
             status, content = 413, error_body(f"the request's body is larger than {self._max_bytes} bytes")
         except Exception:
-            log.exception("%s %s", method, path)
+            log.exception("%s %s", method, raw_path.decode("latin-1"))
             code = "INTERNAL"
             status, content = 500, error_body("internal error; the server's log has the details")
-        if route.operation not in UNCOUNTED and method != "OPTIONS":
-            api = route.operation if verb is not None or route.operation == "infer" else ""
-            seconds = time.monotonic() - request.arrived
+        if operation not in UNCOUNTED and method != "OPTIONS":
+            api = operation if verb is not None else ""
+            seconds = (ended or time.monotonic()) - arrived
             self._metrics.request(route.name, api, "REST", code, seconds, signature)
             if observer is not None and observation is not None:
                 observer.end(observation, route.name, api, code, seconds)
-        if status in (429, 503):
+        if status == 429 or status == 503:
             headers += _RETRY
-        return Answer(status, content, headers)
+        return status, content, headers
 
     # Bodies
 
@@ -194,29 +197,27 @@ class RestApi:
 
         return run() if size < _VALUES_FROM_BYTES else await self._run_large(run)
 
-    async def _answer_unknown(self, method: str, path: str, accept: bytes) -> Answer:
+    async def _answer_unknown(self, method: str, path: str, accept: bytes) -> AnswerParts:
         """Answers a path outside /v1/ and /v2/: the metrics, or 404."""
         bare, mark, _ = path.partition("?")
         if not self._metrics_path or bare != self._metrics_path or method not in ("GET", "HEAD"):
-            return Answer(404, _NOT_FOUND, _HTML)
+            return 404, _NOT_FOUND, _HTML
         if mark:
-            return Answer(400, f"Unexpected path: {path}. Should be {bare}".encode(), _TEXT)
+            return 400, f"Unexpected path: {path}. Should be {bare}".encode(), _TEXT
         assert self._scrape is not None
         # Only OpenMetrics has exemplars, and only traced requests are any.
         is_open = self._observer is not None and self._observer.traces and OPENMETRICS.partition(b";")[0] in accept
-        return Answer(200, await self._scrape(is_open), b"content-type: %b\r\n" % OPENMETRICS if is_open else _TEXT)
+        return 200, await self._scrape(is_open), b"content-type: %b\r\n" % OPENMETRICS if is_open else _TEXT
 
     # Inference
 
     async def _predict(
         self, route: Route, request: Request, deadline: float | None, observation: Observation | None
     ) -> Inferred:
-        def find(name: str) -> tuple[Servable, Signature]:
-            return self._find(route, name, observation)
-
-        found, read = None, read_predict
-        if len(request.body) < _THREAD_FROM_BYTES and not _is_gzip(request):
-            found, read = read_numbers(request.body, find, self._max_depth), read_values
+        find = functools.partial(self._find, route, observation)
+        found, read, body = None, read_predict, request.body
+        if len(body) < _THREAD_FROM_BYTES and not _is_gzip(request):
+            found, read = read_numbers(body, find, self._max_depth), read_values
         if found is None:
             # In one go, and the model looked up in the middle: in two steps, the Python values of a large body would
             # wait for a thread between them.
@@ -224,16 +225,15 @@ class RestApi:
         servable, signature, inputs, is_row, shape = found
         shape_key = (signature.name, shape) if shape is not None else None
         outputs = await self._core.predict(servable, signature, inputs, (), deadline, shape_key, observation)
-        if isinstance(outputs, RowView) and outputs.is_small():
-            return signature.name, write_predict(outputs, is_row)
-        size = sum([array.nbytes for array in outputs.values()])
-        if size < _THREAD_FROM_BYTES:
-            return signature.name, write_predict(outputs, is_row)
-        return signature.name, await self._run_large(lambda: write_predict(outputs, is_row))
+        if (type(outputs) is RowView and outputs.is_small()) or (
+            sum([array.nbytes for array in outputs.values()]) < _THREAD_FROM_BYTES
+        ):
+            return signature.name, write_predict(outputs, is_row), JSON
+        return signature.name, await self._run_large(lambda: write_predict(outputs, is_row)), JSON
 
-    def _find(self, route: Route, signature_name: str, observation: Observation | None) -> tuple[Servable, Signature]:
+    def _find(self, route: Route, observation: Observation | None, signature_name: str) -> tuple[Servable, Signature]:
         """The version and the signature that a Predict asks for, in the words that REST has for them."""
-        spec = _spec(route, signature_name or DEFAULT_SIGNATURE)
+        spec = _spec(route, signature_name) if signature_name else route.default_spec
         servable = self._core.find(spec, observation)
         if spec.signature not in servable.signatures:
             raise InvalidArgument(f'Serving signature name: "{spec.signature}" not found in signature def')
@@ -248,7 +248,7 @@ class RestApi:
         examples = await self._examples(request, "classify")
         spec = _spec(route, examples.signature_name)
         _, classes, scores = await self._core.classify(spec, examples.read, deadline, observation)
-        return spec.signature_name, write_classes(pair_classes(classes, scores))
+        return spec.signature_name, write_classes(pair_classes(classes, scores)), JSON
 
     async def _regress(
         self, route: Route, request: Request, deadline: float | None, observation: Observation | None
@@ -256,7 +256,7 @@ class RestApi:
         examples = await self._examples(request, "regress")
         spec = _spec(route, examples.signature_name)
         _, values = await self._core.regress(spec, examples.read, deadline, observation)
-        return spec.signature_name, write_values(values)
+        return spec.signature_name, write_values(values), JSON
 
     async def _examples(self, request: Request, method: str) -> ExamplesBody:
         return await self._read(request, lambda body: read_examples(body, method, self._max_depth, self._max_bytes))
@@ -308,12 +308,6 @@ class RestApi:
         spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
         answer = {"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}
         return 200, json.dumps(answer, indent=1).encode() + b"\n"
-
-
-def _check_deadline(deadline: float | None) -> None:
-    """DeadlineExceeded when an answer is there too late."""
-    if deadline is not None and time.monotonic() >= deadline:
-        raise DeadlineExceeded(LATE)
 
 
 def _is_gzip(request: Request) -> bool:

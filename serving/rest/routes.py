@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from ladle.serving.dataplane.core import DEFAULT_SIGNATURE, ModelSpec
+
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/([0-9]+)|/labels/([^/:]+))?"
 _INFER = re.compile(_MODEL + r":(\w+)\Z", re.IGNORECASE)
 _ASK = re.compile(_MODEL + r"(/metadata)?\Z", re.IGNORECASE)
@@ -51,6 +53,11 @@ class Route:
     name: str = ""
     version: int | None = None
     label: str | None = None
+
+    @functools.cached_property
+    def default_spec(self) -> ModelSpec:
+        """What a path below /v1/ asks for, if its body names no signature."""
+        return ModelSpec(self.name, self.version, self.label, DEFAULT_SIGNATURE)
 
 
 def find_route(method: str, path: str) -> Route:
@@ -102,4 +109,7 @@ def _find_v2(method: str, path: str) -> Route:
     return Route(operation, unquote(match[1], errors="replace"), None, version)
 
 
-cached_route = functools.lru_cache(maxsize=1024)(find_route)
+@functools.lru_cache(maxsize=1024)
+def cached_route(method: str, path: bytes) -> Route:
+    """`find_route`, kept for the next request; of a path as it came."""
+    return find_route(method, path.decode("latin-1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import time
 import zlib
@@ -51,8 +52,6 @@ def send(server: Any, path: str, document: Any, raw: bytes = b"", **headers: str
 
 
 def post(server: Any, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-    import http.client
-
     connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
     try:
         connection.request("POST", path, body, headers)
@@ -123,6 +122,29 @@ def test_every_datatype_is_the_same_as_json_as_bytes_and_as_typed_contents(
         response = stub.ModelInfer(request, timeout=30)
         assert response.raw_output_contents[0] == expected.tobytes()
         assert (response.outputs[0].datatype, list(response.outputs[0].shape)) == (datatype, [2])
+
+
+def test_merged_requests_get_the_bytes_that_they_get_alone(serve: Any, tiny_repository: Any, tiny_server: Any) -> None:
+    server = serve("--repository", tiny_repository, "--enable_batching", models=["classifier"])
+    images = np.random.default_rng(0).random((8, 1, 2, 2, 1)).astype(np.float32)
+    declared = {"name": "image", "datatype": "FP32", "shape": [1, 2, 2, 1], "parameters": {"binary_data_size": 16}}
+    text = json.dumps({"inputs": [declared], "parameters": {"binary_data_output": True}}).encode()
+    path, bodies = "/v2/models/classifier/infer", [text + image.tobytes() for image in images]
+    alone = [post(tiny_server, path, body, {LENGTH: str(len(text))}) for body in bodies]
+    connections = [http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30) for _ in images]
+    end, merged = time.monotonic() + 30, False
+    while not merged and time.monotonic() < end:
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.request("POST", path, body, {LENGTH: str(len(text))})
+        for connection, (status, headers, expected) in zip(connections, alone, strict=True):
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (status, expected)
+            assert response.headers[LENGTH] == headers[LENGTH.lower()]
+        [stats] = json.loads(server.get("/v2/models/classifier/stats")[1])["model_stats"]
+        merged = any(int(each["batch_size"]) > 1 for each in stats["batch_stats"])
+    assert merged
+    for connection in connections:
+        connection.close()
 
 
 def test_strings_go_as_text_and_as_bytes_with_their_lengths(tiny_server: Any, stub: SimpleNamespace) -> None:

@@ -7,8 +7,9 @@ import socket
 import time
 from email.utils import formatdate
 
-from ladle.serving.rest.http.connection import Connection, ServerState
+from ladle.serving.rest.http.connection import Connection
 from ladle.serving.rest.http.messages import JSON, Application, Limits
+from ladle.serving.rest.http.state import ServerState
 from ladle.serving.runtime.accepting import accept_on
 from ladle.serving.runtime.listening import block_new_connections, settle
 

@@ -23,8 +23,10 @@ from ladle.serving.servables.saved_model import Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
 
 _HEAD = re.compile(rb'\s*\{\s*(?:"signature_name"\s*:\s*"([A-Za-z0-9_.-]*)"\s*,\s*)?"(instances|inputs)"\s*:\s*(?=\[)')
-_NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
+_NUMBER_BYTES = b"0123456789+-. \t\r\n"  # without the letters of exponents, which most bodies lack
 _NO_NUMBERS = (b"{", b'"')
+_MAX_HEAD, _MAX_HEADS = 128, 256
+_heads: dict[bytes, tuple[str, str]] = {}  # signature name and key, by the text up to the list
 _BUFFERS = {"float": ("d", "<f8"), "double": ("d", "<f8"), **dict.fromkeys(values.INTEGERS, ("i", "<i8"))}
 """simdjson's code and NumPy's dtype of the buffer that holds the numbers, by the input's dtype."""
 _MAX_KEPT_BODY = 2**20  # bytes; simdjson's parser keeps six times the largest body that it has read
@@ -66,8 +68,16 @@ def read_predict(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
 
 def read_numbers(body: bytes, find: Find, max_depth: int = 0) -> PredictBody | None:
     """As `read_predict` for a body that is one tensor of numbers, in a few nanoseconds a byte; None for any other."""
-    head = _HEAD.match(body)
-    return None if head is None else _read_numbers(body, head, find, max_depth)
+    start = body.find(b"[", 0, _MAX_HEAD)
+    head = _heads.get(body[:start]) if start > 0 else None
+    if head is None:
+        found = _HEAD.match(body)
+        if found is None:
+            return None
+        start, head = found.end(), ((found[1] or b"").decode(), found[2].decode())
+        if start <= _MAX_HEAD and len(_heads) < _MAX_HEADS:
+            _heads[body[:start]] = head
+    return _read_numbers(body, start, *head, find, max_depth)
 
 
 def read_values(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
@@ -77,21 +87,24 @@ def read_values(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
     return PredictBody(servable, signature, _read_document(document, signature), "instances" in document)
 
 
-def _read_numbers(body: bytes, head: re.Match[bytes], find: Find, max_depth: int) -> PredictBody | None:
-    """The body as one tensor of numbers; None when it is anything else, or the input takes something else."""
-    shape = None if body[head.end() + 1 : head.end() + 2] in _NO_NUMBERS else _find_shape(body, head.end())
+def _read_numbers(
+    body: bytes, start: int, signature_name: str, key: str, find: Find, max_depth: int
+) -> PredictBody | None:
+    """The body as one tensor of numbers; None when it is anything else, or the input takes something else.
+
+    start  of the list behind `key`
+    """
+    if body.startswith(_NO_NUMBERS, start + 1):
+        return None
+    shape, has_exponents = _find_shape(body, start)
     if shape is None or 0 < max_depth <= len(shape):
         return None
     document = _parse(body)
-    if document is None:
+    if document is None or (has_exponents and _has_large_exponent(body, start)):
         return None
-    start = head.end()  # most bodies have no exponents, and one byte is found fast
-    if (body.find(b"e", start) > 0 or body.find(b"E", start) > 0) and _has_large_exponent(body, start):
-        return None
-    servable, signature = find((head[1] or b"").decode())
+    servable, signature = find(signature_name)
     if len(signature.inputs) != 1:
         return None
-    key = head[2].decode()
     ((alias, info),) = signature.inputs.items()
     array = _to_array(document[key], info, shape)
     return None if array is None else PredictBody(servable, signature, {alias: array}, key == "instances", shape)
@@ -108,18 +121,20 @@ def _has_large_exponent(body: bytes, start: int) -> bool:
     return bool(((third >= ord("0")) & (third <= ord("9"))).any())
 
 
-def _find_shape(body: bytes, start: int) -> tuple[int, ...] | None:
-    """The shape of the evenly nested list at `start`; None when it is not one.
+def _find_shape(body: bytes, start: int) -> tuple[tuple[int, ...] | None, bool]:
+    """The shape of the evenly nested list at `start`, None when it is not one; and whether numbers may have exponents.
 
     Brackets and commas alone decide the shape, and are the same in every body of that shape: `[[,],[,]]}`.
     """
     skeleton = body[start:].translate(None, _NUMBER_BYTES)
     shape = _shapes.get(skeleton)
-    if shape is None:
-        shape = _read_skeleton(skeleton)
-        if shape is not None and len(skeleton) <= _MAX_SKELETON and len(_shapes) < _MAX_SHAPES:
-            _shapes[skeleton] = shape
-    return shape
+    if shape is not None:
+        return shape, False
+    bare = skeleton.translate(None, b"eE")
+    shape = _shapes.get(bare) or _read_skeleton(bare)
+    if shape is not None and len(bare) <= _MAX_SKELETON and len(_shapes) < _MAX_SHAPES:
+        _shapes[bare] = shape
+    return shape, len(bare) < len(skeleton)
 
 
 def _parse(body: bytes) -> Any:

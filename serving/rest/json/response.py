@@ -33,7 +33,7 @@ def write_predict(outputs: Mapping[str, Array], is_row: bool) -> bytes:
 
     One output stands for itself; several are objects, by name: TensorFlow Serving's two layouts.
     """
-    if is_row and isinstance(outputs, RowView):
+    if is_row and type(outputs) is RowView:
         texts = _merged_texts(outputs)
         if texts is not None:
             return b'{"predictions": [%b]}\n' % texts[outputs.at]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -12,7 +12,7 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import Core
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.open_inference import describe
-from ladle.serving.open_inference.inference import count_refusal, find, infer, spec_of, take_id
+from ladle.serving.open_inference.inference import check, count_refusal, find, select, spec_of, take_id
 from ladle.serving.open_inference.model_control import ModelControl
 from ladle.serving.rest.compression import ENCODINGS, compress, decompress
 from ladle.serving.rest.http.messages import Request
@@ -20,7 +20,9 @@ from ladle.serving.rest.json.text import parse_object
 from ladle.serving.rest.open_inference import response
 from ladle.serving.rest.open_inference.request import (
     MAX_CACHED_HEAD,
+    Form,
     Head,
+    form_of,
     object_of,
     parse,
     parse_head,
@@ -28,6 +30,8 @@ from ladle.serving.rest.open_inference.request import (
     read_length,
 )
 from ladle.serving.rest.routes import Route
+from ladle.serving.scheduling.batch import RowView
+from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Snapshot
 from ladle.serving.telemetry.observation import Observation
 
@@ -36,12 +40,9 @@ _VALUES_FROM_BYTES = 2**12  # the same for JSON values
 _COMPRESS_FROM_BYTES = 1024
 
 
-class Inferred(NamedTuple):
-    """An answer to infer: the signature that ran, the body, and the lines of its content's headers."""
-
-    signature: str
-    body: bytes
-    headers: bytes
+_MAX_FORMS = 512
+Inferred = tuple[str, bytes, bytes]
+"""An answer to infer: the signature that ran, the body, and the lines of its content's headers."""
 
 
 class OpenInference:
@@ -69,36 +70,67 @@ class OpenInference:
         self._max_depth = max_depth
         self._max_bytes = max_bytes
         self._snapshots = snapshots
+        self._forms: dict[bytes, Form] = {}  # by the JSON part
 
     async def infer(
         self, route: Route, request: Request, deadline: float | None, observation: Observation | None = None
     ) -> Inferred:
         """Runs a model. Errors as `inference.infer`; InvalidArgument for a malformed body."""
         try:
-            head, arrays = await self._read(request)
+            form, inputs = self._read_known(request)
+            head, arrays = await self._read(request) if form is None else (form.head, inputs)
         except InvalidArgument:
             count_refusal(self._core, spec_of(route.name, route.label or ""))
             raise
-        take_id(observation, head.id)
+        if observation is not None:
+            take_id(observation, head.id)
         servable, signature = find(self._core, spec_of(route.name, route.label or "", head.signature), observation)
         if head.timeout_s is not None:
             wanted = request.arrived + head.timeout_s
             deadline = wanted if deadline is None else min(deadline, wanted)
-        shape_key = (signature.name, "v2", head.key) if head.is_raw else None
-        outputs = await infer(self._core, servable, signature, arrays, head.outputs, deadline, shape_key, observation)
+        shape_key = form or ((signature.name, "v2", head.key) if head.is_raw else None)
+        if shape_key is None or shape_key not in servable.calls:
+            check(servable, signature, arrays, head.outputs)
+        names = [output.name for output in head.outputs]
+        found = await self._core.predict(servable, signature, arrays, names, deadline, shape_key, observation)
+        if type(found) is RowView and head.wants_all and found.is_small():
+            answer, content = response.write_row(servable.name, servable.version, found)
+        else:
+            answer, content = await self._write(servable, head, select(found, head.outputs))
+        coding = _accepted(request)
+        if coding and len(answer) >= _COMPRESS_FROM_BYTES:
+            pack = functools.partial(compress, answer, coding)
+            answer = pack() if len(answer) < _DIRECT_BYTES else await self._run_large(pack)
+            content += b"content-encoding: %b\r\n" % coding
+        return signature.name, answer, content
+
+    async def _write(self, servable: Servable, head: Head, outputs: Mapping[str, Array]) -> tuple[bytes, bytes]:
+        """The body, and the lines of its content's headers."""
         binary: Collection[str] = outputs if head.is_binary else ()
         if head.outputs:
             asked = {output.name: output.binary for output in head.outputs}
             binary = {name for name in outputs if (head.is_binary if asked.get(name) is None else asked[name])}
         write = functools.partial(response.write, servable.name, servable.version, head.id, outputs, binary)
         size = sum([array.nbytes for array in outputs.values()])
-        answer, content = write() if size < _DIRECT_BYTES else await self._run_large(write)
-        coding = _accepted(request)
-        if coding and len(answer) >= _COMPRESS_FROM_BYTES:
-            pack = functools.partial(compress, answer, coding)
-            answer = pack() if len(answer) < _DIRECT_BYTES else await self._run_large(pack)
-            content += b"content-encoding: %b\r\n" % coding
-        return Inferred(signature.name, answer, content)
+        written: tuple[bytes, bytes] = write() if size < _DIRECT_BYTES else await self._run_large(write)
+        return written
+
+    def _read_known(self, request: Request) -> tuple[Form | None, dict[str, Array]]:
+        """The form and the inputs of a request whose JSON part came before; None and nothing for any other."""
+        length = None if b"content-encoding" in request.headers else read_length(request)
+        if length is not None:
+            form = self._forms.get(request.body[:length])
+            if form is not None and (inputs := form.read(request.body, length)) is not None:
+                return form, inputs
+        return None, {}
+
+    def _keep(self, text: bytes, head: Head) -> None:
+        """Keeps the form of a JSON part for the next request with the same one."""
+        form = form_of(head) if len(text) <= MAX_CACHED_HEAD else None
+        if form is not None:
+            if len(self._forms) >= _MAX_FORMS:
+                self._forms.clear()
+            self._forms[text] = form
 
     async def _read(self, request: Request) -> tuple[Head, dict[str, Array]]:
         length, body = read_length(request), request.body
@@ -120,9 +152,13 @@ class OpenInference:
             head = parse_head(body[:length], self._max_depth)
             read = functools.partial(read_inputs, head, body, length, self._max_bytes)
             is_quick = head.is_raw or (head.key is not None and len(body) < _DIRECT_BYTES)
-            return head, read() if is_quick else await self._run_large(read)
+            inputs = read() if is_quick else await self._run_large(read)
+            self._keep(body[:length], head)
+            return head, inputs
         read_all = functools.partial(parse, body, length, self._max_depth, self._max_bytes)
         found = read_all() if is_quick else await self._run_large(read_all)
+        if length is not None:
+            self._keep(body[:length], found[0])
         return found
 
     async def describe(self, route: Route, body: bytes) -> tuple[int, bytes]:

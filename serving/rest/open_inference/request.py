@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,45 @@ class Head:
     def is_raw(self) -> bool:
         """Whether every input's bytes follow, and none holds strings: reading it then takes no time."""
         return self.key is not None and all(entry.datatype != "BYTES" for entry in self.inputs)
+
+    @functools.cached_property
+    def wants_all(self) -> bool:
+        """Whether the answer holds the bytes of all outputs, and nothing of the request."""
+        return self.is_binary and not self.outputs and not self.id
+
+
+Place = tuple[str, np.dtype[Any], int, tuple[int, ...], int]
+"""A tensor's name, dtype, number of elements and shape, and where it begins behind the JSON part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """A JSON part that came before, with all tensors behind it. Hashed by identity: a key of request shapes."""
+
+    head: Head
+    places: tuple[Place, ...]
+
+    def read(self, body: bytes, length: int) -> dict[str, Array] | None:
+        """The inputs, as `read_inputs` gives them; None when their bytes have another length."""
+        if len(body) - length != self.head.size_bytes:
+            return None
+        return {
+            name: np.frombuffer(body, dtype, count, length + start).reshape(shape)
+            for name, dtype, count, shape, start in self.places
+        }
+
+
+def form_of(head: Head) -> Form | None:
+    """The form of a JSON part; None unless it may be kept and its tensors are numbers that fit their bytes."""
+    if not head.is_raw or head.id:
+        return None
+    places = []
+    for entry in head.inputs:
+        dtype, count = datatypes.DTYPES[entry.datatype], math.prod(entry.shape)
+        if not count or count * dtype.itemsize != entry.end - entry.start:
+            return None
+        places.append((entry.name, dtype, count, entry.shape, entry.start))
+    return Form(head, tuple(places))
 
 
 def read_length(request: Request) -> int | None:

@@ -14,34 +14,66 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.open_inference import datatypes
 from ladle.serving.rest.json.response import write_string, write_tensor
+from ladle.serving.scheduling.batch import RowView
 
 _OCTETS = b"content-type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n"
 _JSON = b"content-type: application/json\r\n"
+Tensor = tuple[str, np.dtype[Any], tuple[int, ...]]
+"""Name, dtype and shape."""
 
 
 def write(
     model: str, version: int, request_id: str, outputs: Mapping[str, Array], binary: Collection[str]
 ) -> tuple[bytes, bytes]:
     """The body, and the lines of its content's headers."""
+    if binary and len(binary) == len(outputs) and not request_id:
+        packed = [datatypes.pack(array) for array in outputs.values()]
+        forms = tuple([(name, array.dtype, array.shape) for name, array in outputs.items()])
+        text, lines = _binary_head(model, version, forms, tuple(map(len, packed)))
+        return b"".join([text, *packed]), lines
     raw = {name: datatypes.pack(outputs[name]) for name in outputs if name in binary}
-    if len(raw) == len(outputs) and not request_id:
-        form = [(name, array.dtype, array.shape, len(raw[name])) for name, array in outputs.items()]
-        text = _binary_head(model, version, tuple(form))
-    else:
-        parts = [_member(name, array, raw.get(name)) for name, array in outputs.items()]
-        text = _join_head(model, version, request_id, parts)
+    parts = [_member(name, array, raw.get(name)) for name, array in outputs.items()]
+    text = _join_head(model, version, request_id, parts)
     if not raw:
         return text, _JSON
     return b"".join([text, *raw.values()]), _OCTETS % len(text)
 
 
+def write_row(model: str, version: int, outputs: RowView) -> tuple[bytes, bytes]:
+    """As `write` for one row of a merged run, all in binary: the first request writes the rows of the whole run."""
+    if "binary" not in outputs.cache:
+        outputs.cache["binary"] = _write_rows(model, version, outputs.whole)
+    rows: list[tuple[bytes, bytes]] = outputs.cache["binary"]
+    return rows[outputs.at]
+
+
+def _write_rows(model: str, version: int, outputs: Mapping[str, Array]) -> list[tuple[bytes, bytes]]:
+    forms = tuple([(name, array.dtype, (1, *array.shape[1:])) for name, array in outputs.items()])
+    rows = []
+    for packed in zip(*[_pack_rows(array) for array in outputs.values()], strict=True):
+        text, lines = _binary_head(model, version, forms, tuple(map(len, packed)))
+        rows.append((b"".join([text, *packed]), lines))
+    return rows
+
+
+def _pack_rows(array: Array) -> list[bytes]:
+    """The raw bytes of each row."""
+    if array.dtype.kind == "O":
+        return [datatypes.pack(array[at : at + 1]) for at in range(len(array))]
+    packed = array.tobytes()
+    size = len(packed) // len(array)
+    return [packed[at : at + size] for at in range(0, len(packed), size)] if size else [b""] * len(array)
+
+
 @functools.lru_cache(maxsize=512)
-def _binary_head(model: str, version: int, form: Sequence[tuple[str, np.dtype[Any], tuple[int, ...], int]]) -> bytes:
+def _binary_head(model: str, version: int, forms: Sequence[Tensor], sizes: Sequence[int]) -> tuple[bytes, bytes]:
+    """The JSON part of an answer whose tensors all follow in binary, and the lines of its content's headers."""
     members = [
         _head(name, _datatype(name, dtype), shape, b'"parameters":{"binary_data_size":%d}' % size)
-        for name, dtype, shape, size in form
+        for (name, dtype, shape), size in zip(forms, sizes, strict=True)
     ]
-    return _join_head(model, version, "", members)
+    text = _join_head(model, version, "", members)
+    return text, _OCTETS % len(text)
 
 
 def _join_head(model: str, version: int, request_id: str, members: Sequence[bytes]) -> bytes:

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from ladle.serving.rest.http.connection import _LINGER_S, _MAX_KEPT_HEADS
+from ladle.serving.rest.http.connection import _LINGER_S
 from ladle.serving.rest.http.messages import Answer, Limits, Request
+from ladle.serving.rest.http.receiver import MAX_KEPT_HEADS
 from ladle.serving.rest.http.server import HttpServer
 from ladle.serving.runtime.listening import listen
 
@@ -185,10 +186,10 @@ def test_a_head_is_kept_only_with_the_room_that_its_body_had(start: Any) -> None
 def test_the_heads_that_are_kept_are_bounded(start: Any) -> None:
     server = start()
     client = Client(server)
-    for number in range(_MAX_KEPT_HEADS + 2):
+    for number in range(MAX_KEPT_HEADS + 2):
         client.send(POST + b"X: %d\r\nContent-Length: 0\r\n\r\n" % number)
         assert client.read()[0] == 200
-    assert 0 < len(server.http.state.heads) <= _MAX_KEPT_HEADS
+    assert 0 < len(server.http.state.heads) <= MAX_KEPT_HEADS
 
 
 def test_chunks_are_joined_and_trailers_are_dropped(start: Any) -> None:

@@ -86,6 +86,14 @@ def test_simdjson_and_python_values_give_the_same_tensors_and_errors(value: Any,
     assert outcomes[0] == outcomes[1]
 
 
+def test_exponents_change_neither_the_shape_nor_what_is_refused() -> None:
+    for numbers in ("[1.5],[-2.0]", "[15e-1],[-2E0]", "[1.5],[-2.0]", "[0.15e1], [-200e-2]"):
+        assert read(b'{"instances":[%b]}' % numbers.encode()).tolist() == [[1.5], [-2.0]]
+    for zero in ("0e400", "0E+400"):
+        with pytest.raises(InvalidArgument, match="JSON Parse error: "):
+            read(b'{"instances":[[%b],[-2.0]]}' % zero.encode())
+
+
 @pytest.mark.parametrize("value", ["[[1],[]]", "[[],[1]]", "[[1,2],[3],[4,5,6]]", "[[[1]],[1]]", "[1,[2]]", "[[],[]]"])
 def test_ragged_lists_are_refused(value: str) -> None:
     body = f'{{"inputs": {value}}}'.encode()
