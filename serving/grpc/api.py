@@ -17,7 +17,7 @@ from ladle.clients.wire.arrays import Array
 from ladle.serving.dataplane.core import Core, ModelSpec
 from ladle.serving.dataplane.multi_inference import Inference
 from ladle.serving.errors import NUMBERS, DeadlineExceeded, InvalidArgument, NotLoaded, ServingError
-from ladle.serving.grpc.calls import Answer, CallContext, Method, StatusError
+from ladle.serving.grpc.calls import Answer, AnswerParts, CallContext, Method, StatusError
 from ladle.serving.grpc.health import Health
 from ladle.serving.grpc.open_inference import OpenInferenceApi
 from ladle.serving.grpc.predict_request import MatchedRequest, PredictRequestParser, spec_of
@@ -149,7 +149,7 @@ class GrpcApi:
         api = _METRIC_NAMES.get(name, name)
         return _handler(method, kind, parse, self._metrics, api, self._observer, self._large, self._core.load)
 
-    async def predict(self, request: Any, context: CallContext) -> Answer:
+    async def predict(self, request: Any, context: CallContext) -> AnswerParts:
         template, spec = None, None
         if isinstance(request, MatchedRequest):
             template = request.template
@@ -172,7 +172,7 @@ class GrpcApi:
             servable, signature, inputs, output_filter, context.deadline, template, context.observation
         )
         message = encode_response(servable.name, servable.version, signature.name, outputs, self._content)
-        return Answer(message, servable.name, signature.name)
+        return message, servable.name, signature.name
 
     def _reading(self, kind: Any) -> tuple[Any, Callable[[bytes], Any]]:
         """A class of messages with tf.Examples, and what reads one of them."""

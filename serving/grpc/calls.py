@@ -38,7 +38,10 @@ class Answer(NamedTuple):
     signature: str = ""
 
 
-Method = Callable[[Any, CallContext], Awaitable[Answer]]
+AnswerParts = tuple[bytes, str, str]
+"""An Answer, or the plain tuple of its parts, which is made in a fraction of the time."""
+
+Method = Callable[[Any, CallContext], Awaitable[AnswerParts]]
 """Takes a parsed request. Raises ServingError."""
 
 

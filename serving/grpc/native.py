@@ -8,7 +8,7 @@ import math
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ladle.serving.grpc.calls import StatusError
 from ladle.serving.grpc.http2.application import Limits
@@ -38,28 +38,35 @@ _CHECK_EVERY_S = 0.25
 _GOAWAY_DELAY_S = 0.2  # calls that were on their way when the client read the first GOAWAY arrive within this time
 
 
+class _Opening(NamedTuple):
+    """What the headers of a call say: its handler, the seconds that it has, how its messages are compressed, its id."""
+
+    headers: Headers
+    handler: Any
+    timeout_s: float | None
+    encoding: bytes
+    request_id: str
+
+
 class _Call:
     """One call on a stream; it is the `CallContext` of its method."""
 
-    __slots__ = (
-        "body", "deadline", "encoding", "handler", "has_sent_headers", "is_large", "messages", "observation",
-        "queued_bytes", "request_id", "task", "timer", "trace_context",
-    )  # fmt: skip
+    # Until a call has its own: every small request makes one.
+    body: bytes | bytearray = b""
+    has_sent_headers = False
+    messages: asyncio.Queue[bytes | None] | None = None  # of a call that streams its requests
+    queued_bytes = 0
+    observation: Observation | None = None
+    trace_context: TraceContext | None = None
+    is_large = False
+    task: eager_task.Pending | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def __init__(self, handler: Any, deadline: float | None, encoding: bytes, request_id: str) -> None:
         self.handler = handler
         self.request_id = request_id
         self.deadline = deadline
         self.encoding = encoding
-        self.body: bytes | bytearray = b""
-        self.has_sent_headers = False
-        self.messages: asyncio.Queue[bytes | None] | None = None  # of a call that streams its requests
-        self.queued_bytes = 0
-        self.observation: Observation | None = None
-        self.trace_context: TraceContext | None = None
-        self.is_large = False
-        self.task: eager_task.Pending | None = None
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class Server:
@@ -139,49 +146,61 @@ class Server:
     # Requests, as the connection reports them
 
     def on_headers(self, connection: Connection, stream: Stream, headers: Headers | None) -> None:
+        # Equal blocks decode to the same object, and most clients repeat their headers.
+        opening: _Opening | None = connection.memo
+        if opening is None or opening.headers is not headers:
+            opening = self._open(connection, stream, headers)
+            if opening is None:
+                return
+            connection.memo = opening
+        _, handler, timeout_s, encoding, request_id = opening
+        deadline = None if timeout_s is None else stream.last_progress + timeout_s
+        stream.call = call = _Call(handler, deadline, encoding, request_id)
+        if self._traces:
+            call.trace_context = trace_context(dict(opening.headers))
+        if handler.stream_stream is not None:
+            call.messages = asyncio.Queue()
+            self._run_stream(connection, stream, call, _receive(call, call.messages))
+
+    def _open(self, connection: Connection, stream: Stream, headers: Headers | None) -> _Opening | None:
+        """Reads the headers of a call; answers those that open none, and returns None."""
         if headers is None:
             text = f"headers are larger than {self._limits.header_bytes} bytes"
             self._fail(connection, stream, "RESOURCE_EXHAUSTED", text)
-            return
+            return None
         fields = dict(headers)
         content_type = fields.get(b"content-type", b"")
         is_grpc = content_type.startswith(b"application/grpc") and content_type[16:17] in (b"", b"+", b";")
         if fields[b":method"] != b"POST" or not is_grpc:
             connection.send_headers(stream, encode([(b":status", b"415")]), end=True)
-            return
+            return None
         handler = self._handlers.get(fields[b":path"])
         if handler is None:
             self._fail(connection, stream, "UNIMPLEMENTED", "Method not found!")
-            return
-        deadline = None
+            return None
+        timeout_s = None
         if b"grpc-timeout" in fields:
             timeout_s = read_timeout(fields[b"grpc-timeout"])
             if timeout_s is None:
                 text = "got a malformed grpc-timeout; expected up to eight digits and one of H, M, S, m, u, n"
                 self._fail(connection, stream, "INVALID_ARGUMENT", text)
-                return
-            deadline = stream.last_progress + timeout_s
+                return None
         request_id = fields.get(b"x-request-id", b"").decode("latin-1")
-        stream.call = call = _Call(handler, deadline, fields.get(b"grpc-encoding", b"identity"), request_id)
-        if self._traces:
-            call.trace_context = trace_context(fields)
-        if handler.stream_stream is not None:
-            call.messages = asyncio.Queue()
-            self._run_stream(connection, stream, call, _receive(call, call.messages))
+        return _Opening(headers, handler, timeout_s, fields.get(b"grpc-encoding", b"identity"), request_id)
 
     def on_data(self, connection: Connection, stream: Stream, data: bytes, is_last: bool) -> None:
         call: _Call | None = stream.call
         if call is None:  # it has failed, and its trailers wait for the client's window
             return
-        if not call.body:  # most bodies are one frame: kept as it is, without a copy
-            call.body = data
+        body = call.body
+        if not body:  # most bodies are one frame: kept as it is, without a copy
+            body = call.body = data
         elif data:
-            if isinstance(call.body, bytes):
-                call.body = bytearray(call.body)
-            call.body += data
+            body = call.body = bytearray(body) if isinstance(body, bytes) else body
+            body += data
         self._buffered_bytes += len(data)
-        size = len(call.body)
-        length = int.from_bytes(call.body[1:5], "big") if size >= 5 else 0  # as announced, so refused before it is read
+        size = len(body)
+        length = int.from_bytes(body[1:5], "big") if size >= 5 else 0  # as announced, so refused before it is read
         if length > self._max_bytes or size > self._max_bytes + 5:
             text = f"Received message larger than max ({max(length, size - 5)} vs. {self._max_bytes})"
             self._fail(connection, stream, "RESOURCE_EXHAUSTED", text)
@@ -259,9 +278,8 @@ class Server:
             self._fail(connection, stream, error.code, error.details)
             return
         else:
-            task = eager_task.follow(coroutine, awaited)
+            task = eager_task.follow(coroutine, awaited, functools.partial(self._finish, connection, stream))
             self._follow(connection, stream, call, task)
-            task.add_done_callback(functools.partial(self._finish, connection, stream))
             return
         connection.respond(stream, _HEADERS, b"\0" + len(answer).to_bytes(4, "big") + answer, _OK)
 
@@ -301,8 +319,9 @@ class Server:
             self._fail(connection, stream, "DEADLINE_EXCEEDED", "Deadline Exceeded")
 
     def _finish(self, connection: Connection, stream: Stream, task: eager_task.Pending) -> None:
-        error = None if task.cancelled() else task.exception()
-        if stream.call is None or task.cancelled():  # the call has failed or was cancelled before
+        is_cancelled = task.cancelled()
+        error = None if is_cancelled else task.exception()
+        if is_cancelled or stream.call is None:  # the call has failed before
             return
         if error is None:
             answer = task.result()

@@ -26,7 +26,7 @@ def encode_response(model: str, version: int, signature: str, outputs: Mapping[s
     content  write `tensor_content` instead of typed values
     """
     tail = _encode_model_spec(model, version, signature)
-    if isinstance(outputs, RowView) and outputs.is_small():
+    if type(outputs) is RowView and outputs.is_small():
         # Most of the time goes into the calls, not the bytes: the first request encodes the rows of the whole run.
         if "messages" not in outputs.cache:
             outputs.cache["messages"] = _encode_rows(outputs.whole, content)

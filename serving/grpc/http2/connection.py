@@ -1,48 +1,67 @@
-"""One client's HTTP/2 connection on asyncio (RFC 9113): its streams, flow control both ways, and how it ends."""
+"""One client's HTTP/2 connection on asyncio (RFC 9113): its requests, what they may cost, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from typing import Any
 
 from ladle.serving.grpc.http2 import errors, frames
 from ladle.serving.grpc.http2.application import Application, Limits
 from ladle.serving.grpc.http2.errors import Http2Error
 from ladle.serving.grpc.http2.fields import check_request, check_trailers
-from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEADERS, frame
+from ladle.serving.grpc.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME_HEAD, HEAD_BYTES, HEADERS, frame
 from ladle.serving.grpc.http2.hpack import Decoder, Headers
 from ladle.serving.grpc.http2.reader import MAX_FRAME_BYTES, Frame, FrameReader
-from ladle.serving.grpc.http2.streams import MAX_REMEMBERED, Stream
+from ladle.serving.grpc.http2.sender import DEFAULT_WINDOW, Sender
+from ladle.serving.grpc.http2.streams import Stream
 from ladle.serving.runtime.arrivals import GAP_S, LAG_S, MUCH_BYTES, Arrivals, busy_spell
 from ladle.serving.runtime.turns import TURN_S, Turns
 
 _STREAM_WINDOW = 2**20  # bytes that a client may send on a stream before we credit them
 _CONNECTION_WINDOW = 16 * _STREAM_WINDOW  # one stream that stalls must not stop the others
-_DEFAULT_WINDOW = 65535  # of both sides until they say otherwise (RFC 9113 §6.9.2)
 _MAX_RESETS = 256  # streams that were cancelled or faulty, less the answered: rapid reset (CVE-2023-44487) ends here
 _RESETS_A_CHECK = 64  # forgiven: a client may give up on every request that takes too long
 _MAX_IDLE_FRAMES = 1000  # frames that carry nothing of a request, less those forgiven
-_IDLE_A_REQUEST, _IDLE_A_FRAME, _IDLE_A_CHECK = 16, 4, 250  # forgiven for a whole request, for DATA sent, and by time
+_IDLE_A_REQUEST, _IDLE_A_CHECK = 16, 250  # forgiven for a whole request, and by time
 _PING_TIMEOUT_S = 20.0
 _MIN_FRAMES = 4  # of a turn, however long they take: a request need not wait between its headers and its message
 
 
-class Connection(asyncio.Protocol):
+def whole_request(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """Stream id, header block and body, if `data` is HEADERS, then DATA that ends the stream, and nothing else.
+
+    Many requests are: they need no list of frames. For None, the frames say what it is.
+    """
+    size = len(data)
+    if not 2 * HEAD_BYTES <= size <= MAX_FRAME_BYTES:
+        return None
+    head, flags, stream_id = FRAME_HEAD.unpack_from(data)
+    at = HEAD_BYTES + (head >> 8)
+    behind = at + HEAD_BYTES
+    if head & 255 != HEADERS or flags != END_HEADERS or behind > size or stream_id >> 31:
+        return None
+    # The length, the type DATA, which is 0, the flags and the stream of the frame that would fit.
+    if data[at:behind] != FRAME_HEAD.pack((size - behind) << 8, END_STREAM, stream_id):
+        return None
+    return stream_id, data[HEAD_BYTES:at], data[behind:]
+
+
+class Connection(Sender, asyncio.Protocol):
     """One client's connection. It is a member of `connections` while it is open.
 
     turns    connections that have sent more than fits a turn of the event loop
     arrived  `time.monotonic()` seconds at which the frames that are handled now had arrived
+    memo     for the application
     """
 
     def __init__(
         self, application: Application, limits: Limits, connections: set[Connection], turns: Turns | None = None
     ) -> None:
-        self.transport: Any = None
+        super().__init__()
         self.arrived = 0.0
+        self.memo: Any = None
         self._arrivals: Any = None
-        self.streams: dict[int, Stream] = {}
         self._application, self._limits, self._connections = application, limits, connections
         # Receiving
         self._turns = turns or Turns()
@@ -51,18 +70,11 @@ class Connection(asyncio.Protocol):
         self._unhandled: tuple[list[Frame], Http2Error | None] = [], None  # read in an earlier turn; what follows them
         self._decoder = Decoder(limits.header_bytes)
         self._last_stream_id = 0
-        self._ended: OrderedDict[int, bool] = OrderedDict()  # the last streams that ended; whether we reset them early
         self._checked_headers: Headers | None = None
         self._checked_length: int | None = None
         self._uncredited = 0
-        self._resets = 0
-        self._idle_frames = 0
-        # Sending
-        self._send_window = self._initial_send_window = _DEFAULT_WINDOW
-        self._max_send_frame = 2**14
         self._is_write_blocked = False  # the client does not read what we send
         # Ending
-        self._last_answered_id = 0  # after the final GOAWAY: later streams are refused
         self._is_closing = False
         self._is_ping_pending = False
         self._last_heard = time.monotonic()
@@ -79,7 +91,7 @@ class Connection(asyncio.Protocol):
             (frames.MAX_HEADER_LIST_SIZE, self._limits.header_bytes),
         )
         # SETTINGS sizes the windows of streams only; that of the connection grows by WINDOW_UPDATE (RFC 9113 §6.9.2).
-        transport.write(settings + frames.window_update(0, _CONNECTION_WINDOW - _DEFAULT_WINDOW))
+        transport.write(settings + frames.window_update(0, _CONNECTION_WINDOW - DEFAULT_WINDOW))
         self._connections.add(self)
         if self._limits.connections and len(self._connections) > self._limits.connections:
             self.close(errors.ENHANCE_YOUR_CALM)
@@ -109,11 +121,13 @@ class Connection(asyncio.Protocol):
         arrivals, spell = self._arrivals, busy_spell
         if now - spell.ended > GAP_S:
             spell.since = now
-        may_wait_s = min(now - arrivals.read_at, now - spell.since)
-        if may_wait_s > LAG_S or len(data) >= MUCH_BYTES or arrivals.is_behind:
+        may_have_waited = now - arrivals.read_at > LAG_S and now - spell.since > LAG_S
+        if may_have_waited or len(data) >= MUCH_BYTES or arrivals.is_behind:
             self.arrived = arrivals.of(len(data), now)
         arrivals.read_at = now
-        if not self._handle_all(data, now + TURN_S) and not self._is_closing:
+        request = whole_request(data) if self._reader.is_between else None
+        is_done = self._handle_all(data, now + TURN_S) if request is None else self._handle_request(*request)
+        if not is_done and not self._is_closing:
             self.transport.pause_reading()
             self._await_turn()
         spell.ended = time.monotonic()
@@ -136,6 +150,18 @@ class Connection(asyncio.Protocol):
             self._await_turn()
 
     # Receiving
+
+    def _handle_request(self, stream_id: int, block: bytes, body: bytes) -> bool:
+        """Handles a request that has arrived as a whole, alone; False when a part of it must wait."""
+        try:
+            self._on_headers(stream_id, END_HEADERS, block)
+            if self._is_closing or self._is_write_blocked:
+                self._unhandled = [(DATA, END_STREAM, stream_id, body, len(body))], None
+                return False
+            self._on_data(stream_id, END_STREAM, body, len(body))
+        except Http2Error as broken:
+            self.close(broken.code)
+        return not self._is_closing
 
     def _handle_all(self, data: bytes, turn_ends: float) -> bool:
         """Handles what has arrived, until the turn's time is up; whether that was all."""
@@ -225,9 +251,7 @@ class Connection(asyncio.Protocol):
                     self._fail(stream_id, errors.PROTOCOL_ERROR)
                     return
                 self._checked_headers, self._checked_length = headers, length
-        stream = self.streams[stream_id] = Stream(
-            stream_id, self._initial_send_window, length, last_progress=self.arrived
-        )
+        stream = self.streams[stream_id] = Stream(stream_id, self._initial_send_window, length, self.arrived)
         self._application.on_headers(self, stream, headers)
         if flags & END_STREAM and stream_id in self.streams:
             self._complete(stream)
@@ -331,76 +355,10 @@ class Connection(asyncio.Protocol):
             elif stream.pending:
                 self._flush(stream)
 
-    # Sending
-
-    def respond(self, stream: Stream, headers: bytes, body: bytes, trailers: bytes) -> None:
-        """Sends a whole answer, in one write when the client's windows have room for it."""
-        size, number = len(body), stream.id
-        if size > self._send_window or size > stream.send_window or size > self._max_send_frame or stream.pending:
-            self.send_headers(stream, headers)
-            self.send_data(stream, body)
-            self.finish(stream, trailers)
-            return
-        self._send_window -= size
-        pack = FRAME_HEAD.pack  # not `frame`: every small answer passes here
-        head = pack(len(headers) << 8 | HEADERS, END_HEADERS, number) + headers + pack(size << 8 | DATA, 0, number)
-        end = pack(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, number) + trailers
-        self.transport.write(head + body + end)
-        self._forget(stream)
-
-    def send_headers(self, stream: Stream, headers: bytes, end: bool = False) -> None:
-        """Sends the answer's headers; with `end` they are the whole answer."""
-        self.transport.write(frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), stream.id, headers))
-        if end:
-            self._forget(stream)
-
-    def send_data(self, stream: Stream, data: bytes) -> None:
-        """Sends a part of the answer, or queues it until the client's windows have room."""
-        stream.pending += data
-        self._flush(stream)
-
-    def finish(self, stream: Stream, trailers: bytes) -> None:
-        """Ends the answer, after the data that wait for the client's windows."""
-        stream.trailers = trailers
-        self._flush(stream)
-
-    def _flush(self, stream: Stream) -> None:
-        """Sends what the windows allow."""
-        parts, size = stream.take(self._send_window, self._max_send_frame)
-        self._idle_frames = max(0, self._idle_frames - _IDLE_A_FRAME * len(parts))
-        self._send_window -= size
-        is_done = not stream.pending and stream.trailers is not None
-        if is_done:
-            parts.append(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, stream.trailers or b""))
-        if parts:
-            self.transport.write(b"".join(parts))
-        if is_done:
-            self._forget(stream)
-
     def _flush_all(self) -> None:
         for stream in list(self.streams.values()):
             if stream.pending:
                 self._flush(stream)
-
-    def _forget(self, stream: Stream) -> None:
-        self.streams.pop(stream.id, None)
-        self._remember(stream.id, False)
-        if self._resets:
-            self._resets -= 1
-        if not stream.is_complete:  # answered early: ask the client to stop sending (RFC 9113 §8.1)
-            self._reset(stream.id, errors.NO_ERROR)
-        if self._last_answered_id and not self.streams:
-            self.close(errors.NO_ERROR)
-
-    def _reset(self, stream_id: int, code: int) -> None:
-        self._remember(stream_id, True)
-        self.transport.write(frames.reset(stream_id, code))
-
-    def _remember(self, stream_id: int, is_reset: bool) -> None:
-        """What RFC 9113 §5.1 has for a late frame depends on how its stream ended: after our reset it is no fault."""
-        self._ended[stream_id] = is_reset
-        if len(self._ended) > MAX_REMEMBERED:
-            self._ended.popitem(last=False)
 
     # Ending
 

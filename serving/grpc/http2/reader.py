@@ -28,10 +28,11 @@ class FrameReader:
     max_header_bytes  of a header block that comes in several frames
     has_preface       the client has sent its preface
     has_more          more whole frames have arrived than `read` returned; `read(b"")` goes on
+    is_between        nothing is held: what arrives next begins with a frame, and is not a client's first
     """
 
     def __init__(self, max_header_bytes: int) -> None:
-        self.has_preface = self.has_more = False
+        self.has_preface = self.has_more = self.is_between = False
         self._max_header_bytes = max_header_bytes
         self._has_settings = False
         self._more, self._more_at = b"", 0  # while `has_more`: where the next frame starts
@@ -56,7 +57,9 @@ class FrameReader:
         try:
             self._buffer += self._read(data, at, found)
         except Http2Error as error:
+            self.is_between = False
             return found, error
+        self.is_between = self._has_settings and not (self._buffer or self.has_more or self._block is not None)
         return found, None
 
     def _read(self, data: bytes, at: int, found: list[Frame]) -> bytes:

@@ -12,7 +12,7 @@ MAX_REMEMBERED = 512
 """Ended streams that a connection remembers."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Stream:
     """A stream that is open, or on which the answer is not sent yet.
 
@@ -27,22 +27,30 @@ class Stream:
     id: int
     send_window: int
     expected_bytes: int | None = None
-    call: Any = None
-    is_complete: bool = False
-    uncredited: int = 0
-    pending: bytearray = field(default_factory=bytearray)
-    trailers: bytes | None = None
     last_progress: float = field(default_factory=time.monotonic)
+    # Until a stream has its own: every small request makes one.
+    call: Any = field(default=None, init=False)
+    is_complete: bool = field(default=False, init=False)
+    uncredited: int = field(default=0, init=False)
+    pending: bytearray | bytes = field(default=b"", init=False)
+    trailers: bytes | None = field(default=None, init=False)
+
+    def queue(self, data: bytes) -> None:
+        """Appends a part of the answer's body to `pending`."""
+        if not self.pending:
+            self.pending = bytearray(data)
+        else:
+            self.pending += data
 
     def take(self, window: int, max_frame: int) -> tuple[list[bytes], int]:
         """DATA frames of what is pending, as far as both windows allow; and the number of their body bytes."""
-        parts, taken = [], 0
-        while self.pending:
-            size = min(len(self.pending), window - taken, self.send_window, max_frame)
+        parts, taken, pending = list[bytes](), 0, self.pending
+        while isinstance(pending, bytearray) and pending:
+            size = min(len(pending), window - taken, self.send_window, max_frame)
             if size <= 0:
                 break
-            parts.append(frame(DATA, 0, self.id, bytes(self.pending[:size])))
-            del self.pending[:size]
+            parts.append(frame(DATA, 0, self.id, bytes(pending[:size])))
+            del pending[:size]
             self.send_window -= size
             taken += size
             self.last_progress = time.monotonic()
