@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ LISTED = 4
 """Classes whose IoU stands in a title."""
 PAGE = 8.5, 8.0
 """Inches across and down that a picture may take."""
+LINE, TILE, SPACE = 0.25, 1.6, 0.15
+"""Inches of a line of words, of an image among others, and between two of them."""
 MISTAKES = 15
 ANSWERED_TEXTS = 6
 FILTERED = 6
@@ -141,27 +144,21 @@ def _mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | N
 def _answers(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
     """All test images, if there are no more than FEW."""
     count = len(prepared.test) if prepared.dataset.kind == "images" else pictures.FEW + 1
-    return _answered(prepared, result, np.arange(count), f"All of {source}") if count <= pictures.FEW else None
+    return _answered(prepared, result, np.arange(count), f"All images of {source}") if count <= pictures.FEW else None
 
 
 def _answered(prepared: Prepared, result: Evaluation, places: Array, title: str) -> Figure:
     """Test images, each with the answer, its probability and the true class."""
     labels, truth = prepared.assets.labels, prepared.test.targets().astype(np.int64)
     predicted, probabilities = result.answers["class_id"], result.answers["probabilities"]
-    across = min(5, len(places))
-    down = -(-len(places) // across)
-    figure = Figure((1.75 * across, 2.2 * down + 0.4), layout="constrained")
     images = pictures.rgb(np.asarray(prepared.dataset.test.x[places]))
+    tiles = []
     for i, place in enumerate(places):
-        axes = figure.add_subplot(down, across, i + 1)
-        axes.imshow(images[i], interpolation="nearest")
-        axes.set_axis_off()
         of_answer, of_truth = probabilities[place, predicted[place]], probabilities[place, truth[place]]
         answer, true = _short(labels[int(predicted[place])]), _short(labels[int(truth[place])])
         colour = ACCENT if predicted[place] == truth[place] else SECOND
-        axes.set_title(f"{answer} {of_answer:.0%}\ntrue: {true} {of_truth:.0%}", fontsize=8, color=colour, loc="left")
-    figure.suptitle(title, fontsize=10)
-    return figure
+        tiles.append(_Tile(images[i], f"{answer} {of_answer:.0%}\ntrue: {true} {of_truth:.0%}", colour))
+    return _tiled(tiles, 5, title)
 
 
 def _text_mistakes(prepared: Prepared, result: Evaluation, source: str) -> Figure | None:
@@ -262,39 +259,65 @@ def _masks(prepared: Prepared, result: Evaluation, source: str) -> Figure:
     )
     order = np.argsort(each)
     chosen = order[np.unique(np.linspace(0, len(order) - 1, 6).round().astype(int))]
-    figure = Figure((6.2, 2.05 * len(chosen) + 0.4), layout="constrained")
     each_class = ", ".join(f"{label} {iou:.3f}" for label, iou in list(result.metrics["class_iou"].items())[:LISTED])
     title = f"{source}: mean IoU {result.metrics['mean_iou']:.3f} ({each_class})"
     simple = ", ".join(f"{name} {value:.3f}" for name, value in result.metrics.get("baselines", {}).items())
-    title += f"\nbaselines: {simple}; from the worst image to the best, brightness stretched"
-    figure.suptitle(title, fontsize=10)
-    for row, place in enumerate(chosen):
+    title += f"\nbaselines: {simple}\nfrom the worst image to the best, brightness stretched"
+    tiles = []
+    for place in chosen:
         image = pictures.stretched(images[place])[None]
-        shown = [
-            ("image", image[0]),
-            ("true", pictures.overlay(image, truth[place][None])[0]),
-            (f"predicted, IoU {each[place]:.2f}", pictures.overlay(image, predicted[place][None])[0]),
+        tiles += [
+            _Tile(image[0], "image"),
+            _Tile(pictures.overlay(image, truth[place][None])[0], "true"),
+            _Tile(pictures.overlay(image, predicted[place][None])[0], f"predicted, IoU {each[place]:.2f}"),
         ]
-        for column, (title, picture) in enumerate(shown):
-            axes = figure.add_subplot(len(chosen), 3, 3 * row + column + 1)
-            axes.imshow(picture)
-            axes.set_axis_off()
-            if row == 0 or column == 2:
-                axes.set_title(title, fontsize=8, loc="left")
+    return _tiled(tiles, 3, title)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """An image uint8 [h, w, 3] with the words above it."""
+
+    image: Array
+    words: str
+    colour: str = INK
+
+
+def _tiled(tiles: Sequence[_Tile], across: int, title: str) -> Figure:
+    """Images of one size in rows, each below its words, at the scale of `_whole`."""
+    dpi = mpl.rcParams["figure.dpi"]
+    scale = _whole(TILE * dpi / max(tiles[0].image.shape[:2]))
+    height, width = (round(scale * side) for side in tiles[0].image.shape[:2])
+    across, down = min(across, len(tiles)), -(-len(tiles) // across)
+    above = round(LINE * dpi * (title.count("\n") + 1))
+    words = round(LINE * dpi * max(tile.words.count("\n") + 1 for tile in tiles))
+    wide, gap = max(width, round(TILE * dpi)), round(SPACE * dpi)  # room for the words above small images
+    total = across * wide + (across - 1) * gap, above + down * (words + height) + (down - 1) * gap
+    figure = Figure((total[0] / dpi, total[1] / dpi))
+    figure.text(0, 1, title, fontsize=10, va="top")
+    for i, tile in enumerate(tiles):
+        left, top = (i % across) * (wide + gap), above + (i // across) * (words + height + gap) + words
+        place = (left / total[0], 1 - (top + height) / total[1], width / total[0], height / total[1])
+        axes = figure.add_axes(place)
+        axes.imshow(tile.image, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        axes.set_title(tile.words, fontsize=8, color=tile.colour, loc="left", pad=4)
     return figure
 
 
-def _picture(image: Array, title: str) -> Figure:
-    """An image below its title, each pixel a square of as many pixels as the page has room for.
-
-    A scale that is no whole number would draw some rows and columns wider than others; only images that are larger than
-    the page are scaled by one.
+def _whole(scale: float) -> float:
+    """The scale at which an image is drawn: one that is no whole number would draw some rows and columns wider than
+    others; only images that are larger than the place for them are scaled by one.
     """
+    return int(scale) if scale >= 1 else scale
+
+
+def _picture(image: Array, title: str) -> Figure:
+    """An image below its title, each pixel a square of as many pixels as the page has room for."""
     height, width, _ = image.shape
     dpi = mpl.rcParams["figure.dpi"]
-    scale = min(PAGE[0] * dpi / width, PAGE[1] * dpi / height)
-    scale = int(scale) if scale >= 1 else scale
-    above = round(0.25 * dpi * (title.count("\n") + 1))  # pixels, for the title
+    scale = _whole(min(PAGE[0] * dpi / width, PAGE[1] * dpi / height))
+    above = round(LINE * dpi * (title.count("\n") + 1))  # pixels, for the title
     across, down = round(scale * width), round(scale * height)
     figure = Figure((across / dpi, (down + above) / dpi))
     axes = figure.add_axes((0, 0, 1, down / (down + above)))

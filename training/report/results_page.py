@@ -176,7 +176,7 @@ def page(
     parts = [
         INTRODUCTION,
         "## Networks\n\n" + _table(entries),
-        "## Checks\n\nOf the runs with `--preset quick`, if the statement names no other.\n\n"
+        "## Checks\n\nEach is checked on a run with `--preset quick`, unless it names another.\n\n"
         + _checks(claims.check(statements, by_preset)),
         PUBLISHED + _published(entries, networks, hours or {}),
         "## Runs\n\n" + "\n".join(_run(entry, networks, pictures if entry in last else {}) for entry in entries),
@@ -291,24 +291,29 @@ def _run(entry: Record, networks: Mapping[str, Entry], pictures: Mapping[str, st
     if "initial" in entry:
         lines.insert(-1, f"- started from the weights of {own_name(entry['initial']['source'])}")
     if name in pictures:
-        lines.append(f"\n![{name}: {_caption(entry)}]({pictures[name]})")
+        lines.append(_picture(name, _caption(entry), pictures[name]))
     if (second := f"{name}-latent") in pictures:
-        lines.append(f"\n![{name}: {LATENT}]({pictures[second]})")
+        lines.append(_picture(name, LATENT, pictures[second]))
     return "\n".join(lines) + "\n"
+
+
+def _picture(name: str, caption: str, path: str) -> str:
+    """A picture; what a caption says after its semicolon, where to look, stands below it."""
+    shown, _, look = caption.partition("; ")
+    below = f"\n\n*{look[0].upper()}{look[1:]}.*" if look else ""
+    return f"\n![{name}: {shown}]({path}){below}"
 
 
 def _name(key: str, entry: Record) -> str:
     """What stands before an entry of `more`; baselines have their metric, which is not always the headline."""
-    words = key.replace("_", " ")
+    words = CODE_OFF_NORMAL if key == "code_off_normal" else key.replace("_", " ")
     return f"{words}, {baselines.metric(entry['metrics']).replace('_', ' ')}" if key == "baselines" else words
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
-        each = [
-            f"{key} {figure:.4g}" if isinstance(figure, float) else f"{key} {figure}" for key, figure in value.items()
-        ]
-        return ", ".join(each)
+        named = {key.replace("_", " "): figure for key, figure in value.items()}
+        return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in named.items())
     return str(value)
 
 
@@ -330,15 +335,16 @@ What the preset `full` aims for, with its source. The hours of those that were n
 multiplications, at the rate of the longest run on two cores.
 
 """
+CODE_OFF_NORMAL = "codes, largest distance of a dimension from N(0, 1)"
 LATENT = (
-    "left, codes drawn at random and decoded; right, a walk between the codes of four images; look for garments that "
-    "are none: there the latent space has holes"
+    "left, codes drawn at random, decoded, and right, a walk between the codes of four images; look for shapes that "
+    "are no garment: there the latent space has a hole"
 )
 CAPTIONS = {
     "classify": "answers by true class; look for the pairs of classes that are mistaken for each other",
     "sentiment": "metrics by epoch; look where validation stops following training",
     "segment": "images, true and predicted masks; look at the outlines and at small objects",
-    "reconstruct": "images and their reconstructions; look at prints and laces, which twenty numbers cannot hold",
+    "reconstruct": "images and their reconstructions; look at prints and laces, which so few numbers cannot hold",
     "generate": "generated images beside real ones; look for torn outlines and repeated images",
     "regress": "predicted against true; look how far the points lie from the diagonal",
     "filter": "images, sharpened, blurred, their edges, their Sobel gradients; look at what a flat area becomes",

@@ -159,6 +159,14 @@ def test_a_report_has_the_pictures_of_its_task(ready: Ready, tmp_path: Path, nam
         image = tf.io.decode_png(path.read_bytes(), channels=3).numpy()
         assert min(image.shape[:2]) > 200
         assert image.std() > 10  # something is drawn
+    if name in ("unet", "lenet5"):  # each pixel is a square; the last row of pictures ends at the margin
+        side = 64 if name == "unet" else 28
+        file = "masks.png" if name == "unet" else "mistakes.png"
+        drawn = tf.io.decode_png((tmp_path / "report" / file).read_bytes(), channels=3).numpy()
+        scale = int(1.6 * 120 / side)
+        tile = drawn[-MARGIN - scale * side : -MARGIN, MARGIN : MARGIN + scale * side]
+        np.testing.assert_array_equal(tile, tile[::scale, ::scale].repeat(scale, axis=0).repeat(scale, axis=1))
+        assert tile.std() > 10
     if name == "wgan_gp":
         sheet = pictures.grid(result.answers["samples"])  # as drawn, but for its scale
         drawn = tf.io.decode_png((tmp_path / "report" / "samples.png").read_bytes(), channels=3).numpy()

@@ -97,7 +97,7 @@ def test_pages_are_written_and_the_rest_of_the_readme_stays(repository: Path, tm
     assert readme.endswith("\n\nend\n")
     assert "old" not in readme
     page = (tmp_path / "results.md").read_text()
-    assert re.search(r"!\[lenet5: answers by true class; look for [^]]+\]\(results/lenet5\.png\)", page)
+    assert "![lenet5: answers by true class](results/lenet5.png)\n\n*Look for the pairs of classes" in page
     assert "| `resnet34` | cifar100 | accuracy 0.7676 on CIFAR-100: " in page
     picture = (tmp_path / "results" / "lenet5.png").read_bytes()
     assert len(picture) <= 160_000
@@ -143,7 +143,8 @@ def test_a_network_that_reconstructs_has_a_second_picture_of_its_latent_space(re
     found = results_page.write_pictures(repository, [entry], tmp_path / "results")
     assert found == {"lenet5": "results/lenet5.png", "lenet5-latent": "results/lenet5-latent.png"}
     page = results_page.page([entry], {}, found)
-    assert "](results/lenet5.png)\n\n![lenet5: left, codes drawn at random" in page
+    below = page.partition("](results/lenet5.png)\n\n*Look at ")[2]
+    assert re.match(r"[^*]+\*\n\n!\[lenet5: left, codes drawn at random, decoded[^]]+\]\([^)]+\)\n\n\*Look for ", below)
 
 
 def test_metrics_of_the_repository_replace_those_that_come_with_ladle(repository: Path, tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_the_command_has_the_preset_and_what_differs_from_it() -> None:
     )
     added = {"quick": {**presets["quick"], "batch_norm": True, "crop": 0}}
     assert results_page.command(entry, added).endswith(" --augment --no-batch-norm"), "it came after the run"
-    averaged = {"quick": {**presets["quick"], "averaging": 0.9}, "": {"averaging": 0.0}}
+    averaged: dict[str, dict[str, Any]] = {"quick": {**presets["quick"], "averaging": 0.9}, "": {"averaging": 0.0}}
     assert results_page.command(entry, averaged).endswith(" --augment --averaging 0.0"), "it came after the run, too"
     bare = record("lenet5", preset=None, config=None)
     assert results_page.command(bare, presets) == "ladle train lenet5 --preset none"
