@@ -18,6 +18,7 @@ import tensorflow as tf
 import tf2onnx
 from tensorflow.python.framework import tensor_util
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tf2onnx.graph import Node
 
 from ladle.training.onnx import parity
 from ladle.training.onnx.complex_numbers import ComplexNumbersError
@@ -293,21 +294,39 @@ def _fix_nodes(frozen: Any, constants: Mapping[str, np.ndarray], given: Collecti
 
 @contextlib.contextmanager
 def _without_copies() -> Iterator[None]:
-    """Stop tf2onnx from copying the whole graph, weights included, before each of its passes.
+    """Stop tf2onnx from copying the whole graph, weights included, before and after each of its passes.
 
-    It copies so that it can skip a pass that fails. For 11 million weights the copies take most of the time. Without
-    copies, a failed pass raises.
+    It copies before a pass so that it can skip one that fails. For 11 million weights the copies take most of the time.
+    Without copies, a failed pass raises. After each pass it writes all nodes anew into their messages, whose memory is
+    free only when the last of them is: 30 times the weights.
     """
     name = tf2onnx.constants.ENV_TF2ONNX_CATCH_ERRORS
-    before = os.environ.get(name)
+    before, update = os.environ.get(name), Node.update_proto
     os.environ[name] = "FALSE"
+    Node.update_proto = _update_proto(update)
     try:
         yield
     finally:
+        Node.update_proto = update
         if before is None:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+def _update_proto(update: Callable[..., None]) -> Callable[..., None]:
+    """tf2onnx's method `update`, which leaves a constant's message alone as long as its value is the same object."""
+
+    def changed(node: Any, external_tensor_storage: Any = None) -> None:
+        value = node.attr.get("value") if node.is_const() else None
+        if value is None or external_tensor_storage is not None or node.__dict__.get("_ladle_written") is not value:
+            update(node, external_tensor_storage)
+            node.__dict__["_ladle_written"] = value
+        elif list(node.op.output) != list(node.output):
+            del node.op.output[:]
+            node.op.output.extend(node.output)
+
+    return changed
 
 
 def _known(node: onnx.NodeProto) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import onnx
 import pytest
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
+from tf2onnx.graph import Node
 
 from ladle.training.onnx import convert
 from ladle.training.onnx.simplify import simplify
@@ -153,6 +155,24 @@ def test_a_pass_of_tf2onnx_that_fails_is_skipped() -> None:
     converted = convert.to_onnx(lambda x: {"y": model(x, training=False)}, {"x": spec(None, 8, 8, 3)})
     x = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
     np.testing.assert_allclose(run(converted, x=x)["y"], model(x), atol=1e-5)
+
+
+def test_weights_are_written_once_and_not_after_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    update = Node.update_proto
+
+    def counted(node: Any, *arguments: Any) -> None:
+        written.extend([node.name] if node.is_const() else [])
+        update(node, *arguments)
+
+    monkeypatch.setattr(Node, "update_proto", counted)
+    weights = np.linspace(-1, 1, 48, dtype=np.float32).reshape(3, 16)
+    x = np.ones((2, 3), np.float32)
+    model = convert.to_onnx(lambda x: {"y": tf.transpose(x @ weights) * 2.0}, {"x": spec(None, 3)})
+    np.testing.assert_allclose(run(model, x=x)["y"], (x @ weights).T * 2, rtol=1e-6)
+    assert written
+    assert max(Counter(written).values()) == 1
+    assert Node.update_proto is counted
 
 
 def test_a_convolution_in_groups_is_converted() -> None:
