@@ -201,7 +201,7 @@ TINY: Mapping[str, Any] = {
     "epochs": 1,
     "batch_size": 16,
 }
-# An eighth of the weights and few critic steps: images are recognisable after about 1,300 generator steps.
+# An eighth of the weights and few critic steps.
 QUICK: Mapping[str, Any] = {
     "epochs": 3,
     "batch_size": 128,
@@ -211,6 +211,9 @@ QUICK: Mapping[str, Any] = {
     "generator_filters": (128, 64, 32),
     "critic_filters": (32, 64, 128),
 }
+# Twice the steps, and the running mean of the generator: a Fréchet distance of 6.6, without both 8.4. The rate falls to
+# 0, so the last epoch is the best one: the distance that else selects an epoch, of pixels, took the second (7.6).
+AVERAGED: Mapping[str, Any] = {**QUICK, "batch_size": 64, "averaging": 0.995, "monitor": ""}
 FACES: Mapping[str, Any] = {"data": "image_folder", "height": 64, "width": 64, "channels": 3}
 
 NETWORKS = [
@@ -224,7 +227,7 @@ NETWORKS = [
         example=example,
         parameters=3_497_346,
         tiny=TINY,
-        presets={"quick": QUICK, "full": {}, "faces": FACES},
+        presets={"quick": AVERAGED, "full": {}, "faces": FACES},
         source="Gulrajani et al. 2017, Improved training of Wasserstein GANs, arXiv:1704.00028",
         claims=(unit_slope(),),
     ),
