@@ -34,7 +34,8 @@ _LARGE_BODY = 2**12  # bytes; in smaller ones, NumPy's calls take longer than a 
 _MAX_SKELETON = 2**16
 _MAX_SHAPES = 256
 _ROWS_AT_ONCE = 256  # read as one tensor while the row at fault is looked for
-_shapes: dict[bytes, tuple[int, ...]] = {}  # by skeleton
+_NO_SHAPE: tuple[bytes, tuple[int, ...] | None] = b"", None
+_shapes: dict[int, tuple[bytes, tuple[int, ...] | None]] = {}  # the last skeleton of a length, and its shape
 Find = Callable[[str], tuple[Servable, Signature]]
 _local = threading.local()  # `parser`: simdjson's parsers must not be shared by threads
 
@@ -127,13 +128,17 @@ def _find_shape(body: bytes, start: int) -> tuple[tuple[int, ...] | None, bool]:
     Brackets and commas alone decide the shape, and are the same in every body of that shape: `[[,],[,]]}`.
     """
     skeleton = body[start:].translate(None, _NUMBER_BYTES)
-    shape = _shapes.get(skeleton)
-    if shape is not None:
+    known, shape = _shapes.get(len(skeleton), _NO_SHAPE)
+    if known == skeleton:
         return shape, False
     bare = skeleton.translate(None, b"eE")
-    shape = _shapes.get(bare) or _read_skeleton(bare)
-    if shape is not None and len(bare) <= _MAX_SKELETON and len(_shapes) < _MAX_SHAPES:
-        _shapes[bare] = shape
+    known, shape = _shapes.get(len(bare), _NO_SHAPE)
+    if known != bare:
+        shape = _read_skeleton(bare)
+        if shape is not None and len(bare) <= _MAX_SKELETON:
+            if len(_shapes) >= _MAX_SHAPES:
+                _shapes.clear()
+            _shapes[len(bare)] = bare, shape
     return shape, len(bare) < len(skeleton)
 
 
