@@ -20,7 +20,7 @@ doubt are formatted one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import frexp
 from typing import NamedTuple
 
@@ -116,15 +116,23 @@ def write_each(arrays: Sequence[Array]) -> list[bytes]:
     sizes = [array.size for array in arrays]
     if not FEW < sum(sizes) <= _PART or len(arrays) < 2 or not all(sizes):
         return [write(array) for array in arrays]
+    whole = np.concatenate([array.reshape(-1) for array in arrays])
     with np.errstate(invalid="ignore"):
-        rounded = _round(np.concatenate([array.reshape(-1) for array in arrays]))
+        rounded = _round(whole)
+    shown, at = rounded.shown, rounded.outside
+    if at.size > _FEW_EXPONENTS:
+        return [write(array) for array in arrays]
+    others: Iterator[bytes] = iter(())
+    if at.size:
+        shown[at] = np.nan
+        others = map(text_of, whole[at].tolist())
     texts, start = [], 0
     for array, size in zip(arrays, sizes, strict=True):
-        shown = rounded.shown[start : start + size].reshape(array.shape)
-        at = rounded.outside
+        text = orjson.dumps(shown[start : start + size].reshape(array.shape), option=_NUMPY)
         if at.size:
-            at = at[(at >= start) & (at < start + size)] - start
-        texts.append(_write_plain(array, shown, at) if at.size <= _FEW_EXPONENTS else write(array))
+            first, *pieces = text.split(b"null")
+            text = b"".join([first, *[part for piece in pieces for part in (next(others), piece)]])
+        texts.append(text)
         start += size
     return texts
 
