@@ -168,6 +168,6 @@ def unit_slope() -> Claim:
 
     def check(record: Record) -> tuple[str, bool]:
         norm = record["validation"]["gradient_norm"]
-        return f"mean norm {norm:.3f} on validation images", abs(norm - 1) <= 0.2
+        return f"mean norm {norm:.3f} on the validation split", abs(norm - 1) <= 0.2
 
     return Claim("the norm of the critic's gradient is within 0.2 of 1", check)
