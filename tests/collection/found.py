@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from tests.collection.cases import Case, frozen_graph, function, spec, weights
+from tests.collection.cases import Case, frozen_graph, function, network, spec, weights
 
 v1 = tf.compat.v1
 
@@ -155,6 +157,50 @@ def smoothed(x: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"forth": tf.transpose(forth), "back": tf.transpose(back)}
 
 
+def decoded(logits: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+    [ids], score = tf.nn.ctc_greedy_decoder(tf.transpose(logits, [1, 0, 2]), lengths)
+    return {"ids": tf.sparse.to_dense(ids, -1), "score": score}
+
+
+def saliency(x: tf.Tensor) -> tf.Tensor:
+    """What each input adds to the score of the first class: a gradient in a signature."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        score = tf.reduce_sum(tf.nn.softmax(x @ weights(3, 4))[:, 0])
+    return tf.abs(tape.gradient(score, x))
+
+
+def odd_names(folder: Path) -> None:
+    """Inputs whose names are no names of Python, as many pipelines have them."""
+    module = tf.Module()
+    specs = [tf.TensorSpec([None, 2], tf.float32, "image/pixels"), tf.TensorSpec([None], tf.float32, "user-weight")]
+    module.run = tf.function(lambda a, b: {"scores/all": a * b[:, None]}, input_signature=specs)
+    tf.saved_model.save(module, str(folder), signatures=module.run)
+
+
+def masked_steps() -> keras.Model:
+    """A mask by a value that random inputs do not have."""
+    x = inputs = keras.Input((6, 2))
+    x = keras.layers.GRU(4, return_sequences=True)(keras.layers.Dense(3)(keras.layers.Masking(-1.0)(x)))
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(x))
+
+
+def old_training() -> Any:
+    """Batch normalisation with a Switch by is_training, as TensorFlow 1 has it."""
+    v1.disable_control_flow_v2()
+    try:
+        x, training = v1.placeholder(tf.float32, [None, 4], "x"), v1.placeholder_with_default(False, [], "is_training")
+        mean, variance = (
+            v1.get_variable("mean", initializer=weights(4)),
+            v1.get_variable("variance", initializer=[1.5] * 4),
+        )
+        now = tf.nn.moments(x, [0])
+        mean, variance = v1.cond(training, lambda: now, lambda: (mean + 0.0, variance + 0.0))
+        return {"x": x}, {"y": tf.nn.batch_normalization(x, mean, variance, 0.1, 1.2, 1e-3)}
+    finally:
+        v1.enable_control_flow_v2()
+
+
 _INTEGERS, _TEXT = tf.int32, spec(None, dtype=tf.string)
 
 FOUND = [
@@ -206,4 +252,17 @@ FOUND = [
     Case("boxes of a detector", "images", function(detector, x=spec(1, 12, 5))),
     Case("branches by number", "control flow", function(by_number, x=spec(None, 3), n=spec(dtype=_INTEGERS))),
     Case("smoothed series", "sequences", function(smoothed, x=spec(None, 7))),
+    Case(
+        "decoded speech of some length",
+        "sequences",
+        function(decoded, logits=spec(None, 8, 5), lengths=spec(None, dtype=_INTEGERS)),
+        ranges={"lengths": (0, 8)},
+    ),
+    Case("saliency", "computations", function(saliency, x=spec(None, 3))),
+    Case("names that Python cannot have", "signatures", odd_names, is_quick=True),
+    Case("masked by a value", "sequences", network(masked_steps)),
+    Case("tf1 batch norm by is_training", "tf1", frozen_graph(old_training)),
+    Case(
+        "grey photo of bytes", "images", function(tf.image.rgb_to_grayscale, images=spec(None, 4, 4, 3, dtype=tf.uint8))
+    ),
 ]

@@ -130,6 +130,7 @@ def measure(
     from ladle.training.export.attempts import Attempt, Attempts
     from ladle.training.export.conversion import convert
     from ladle.training.export.version import ConvertError
+    from ladle.training.onnx.rewrites.inline import with_own_names
     from ladle.training.store import savedmodel
 
     start, outcome = time.monotonic(), Outcome(case.name)
@@ -149,7 +150,8 @@ def measure(
     engine = OnnxEngine(folder, card, defined)
     loaded = savedmodel.load(folder)
     for name in outcome.graphs:
-        function, outputs = loaded.signatures[name], tuple(defined[name].outputs)
+        function = with_own_names(loaded.signatures[name], list(defined[name].inputs))
+        outputs = tuple(defined[name].outputs)
         outcome.operations += operations(function)
         parity = card["onnx"][card["signatures"][name]["graph"]]["parity"]
         relative = max(1e-4, parity.get("relative", 0))

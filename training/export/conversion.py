@@ -34,6 +34,7 @@ from ladle.training.export.version import (
 from ladle.training.onnx import effects
 from ladle.training.onnx.convert import OPSET, NotConvertibleError, first_line
 from ladle.training.onnx.parity import MismatchError
+from ladle.training.onnx.rewrites.inline import with_own_names
 from ladle.training.onnx.same import fingerprints
 from ladle.training.store import card, publish, savedmodel, warmup
 
@@ -107,6 +108,7 @@ def convert(
     if unknown := sorted(set(only) - set(loaded.signatures)):
         known = ", ".join(sorted(loaded.signatures)) or "none"
         raise ConvertError(f'{folder} has no signature "{unknown[0]}"; expected one of {known}')
+    inputs = {name: list(d.inputs) for graph in saved.meta_graphs for name, d in graph.signature_def.items()}
     method_of, findings = methods(saved), [effects.find(graph) for graph in saved.meta_graphs]
     # Signatures that cannot be served by a graph, whatever it answers in a comparison.
     stay = {name: reason for found in findings for name, reason in found.reasons.items()}
@@ -134,7 +136,7 @@ def convert(
             is_changed = stale
             asked = [name for name in loaded.signatures if not only or name in only]
             for number, name in enumerate(sorted(asked, key=lambda name: (name != "serving_default", name)), 1):
-                function, started = loaded.signatures[name], time.monotonic()
+                function, started = with_own_names(loaded.signatures[name], inputs[name]), time.monotonic()
                 twin = twins.setdefault(prints.get(name, name), name)
                 kept = entries.get(name, {}).get("graph")
                 if kept and name in stay and content["task"] is None:  # an earlier version made it a graph
@@ -202,7 +204,7 @@ def convert(
                 result.graphs[name], result.parity[name] = file, measured
                 result.seconds[name] = round(time.monotonic() - started, 1)
             for name in loaded.signatures.keys() - set(asked) - entries.keys():  # the card has every signature
-                of = loaded.signatures[name]
+                of = with_own_names(loaded.signatures[name], inputs[name])
                 entries[name] = card.signature(
                     method_of.get(name, "predict"),
                     of.structured_input_signature[1],

@@ -81,6 +81,8 @@ class _Intervals:
     """Bounds of the tensors of a graph, as far as its operations tell them."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
+        inputs = {value.name: value.type.tensor_type.elem_type for value in graph.input}
+        self._inputs = {name: np.iinfo(_T.DataType.Name(t).lower()) for name, t in inputs.items() if t in _NARROW}
         self._made_by = {output: node for node in graph.node for output in node.output}
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._known: dict[str, tuple[float, float]] = {}
@@ -100,6 +102,8 @@ class _Intervals:
         if tensor is not None and tensor.data_type != _T.STRING:
             array = onnx.numpy_helper.to_array(tensor)
             return (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+        if name in self._inputs:
+            return float(self._inputs[name].min), float(self._inputs[name].max)
         if node is None or depth == 0:
             return -math.inf, math.inf
         inputs = [self.of(each, depth - 1) if each else (-math.inf, math.inf) for each in node.input]
@@ -120,12 +124,25 @@ class _Intervals:
             return low if math.isinf(low) else math.floor(low), high if math.isinf(high) else math.ceil(high)
         if op in ("Add", "Sub", "Mul", "Div"):
             return _combined(op, *inputs)
+        if op == "MatMul":
+            return self._multiplied(inputs[0], node.input[1])
         if op == "Cast":
             return inputs[0]
         if op in _KEEP_VALUES:
             values = inputs[1:] if op == "Where" else inputs if op == "Concat" else inputs[:1]
             return min(low for low, _ in values), max(high for _, high in values)
         return -math.inf, math.inf
+
+    def _multiplied(self, rows: tuple[float, float], name: str) -> tuple[float, float]:
+        """Bounds of the product with a constant matrix."""
+        tensor = self._constants.get(name)
+        if tensor is None or any(map(math.isinf, rows)):
+            return -math.inf, math.inf
+        matrix = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+        if matrix.ndim != 2 or not matrix.size:
+            return -math.inf, math.inf
+        ends = np.stack([matrix * rows[0], matrix * rows[1]])
+        return float(ends.min(0).sum(0).min()), float(ends.max(0).sum(0).max())
 
 
 def _combined(op: str, a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:

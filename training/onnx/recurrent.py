@@ -89,6 +89,8 @@ def _recognise(loop: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> 
     gates = {"Sigmoid": 2} if kind == "GRU" else {}
     if kind is None or operations != {"MatMul": 2, activation: 1, **gates}:
         return None
+    if any(node.op_type == "Where" for node in body.node):  # a mask, of which random inputs may show nothing
+        return None
     # A GRU with `reset_after` has two biases, [2, width]; all other layers have one, [width], or none.
     read = {name for node in body.node for name in node.input}
     biases = [value for name in sorted(read) if (value := constant(name)) is not None and value.shape[-1:] == (width,)]

@@ -60,6 +60,9 @@ def needs_host(function: Any) -> bool:
 def split(function: Any) -> Split:
     """The parts of a signature's function; NotConvertibleError names the operation that prevents it."""
     frozen = freeze(function)
+    for alias, text in frozen.outputs.items():
+        if _origin(frozen, tensor_of(text)).op == "DecodeJSONExample":
+            raise NotConvertibleError(f'output "{alias}" is a serialized tf.Example, which has several forms')
     level = _levels(frozen)
     names = _Names(frozen, level)
     crossing = names.crossing()
@@ -75,6 +78,13 @@ def split(function: Any) -> Split:
     core = _core(frozen, level, names, sorted(reads), made[1]) if made[1] else None
     specs = {names.of(t): frozen.specs[t] for t in sorted(reads)} if made[1] else {}
     return Split(before, core, specs, after, frozen)
+
+
+def _origin(frozen: Frozen, tensor: tuple[str, int]) -> Any:
+    """The node that makes a tensor, before those that hand it on."""
+    while frozen.nodes[tensor[0]].op in ("Identity", "Reshape"):
+        tensor = frozen.sources(tensor[0])[0]
+    return frozen.nodes[tensor[0]]
 
 
 def empty_core() -> onnx.ModelProto:

@@ -41,7 +41,7 @@ _SIZES = ((48, 4), (3, 1), (1, 7), (8, 2))
 """Rows and lengths of requests that TensorFlow should answer."""
 _HANDED_ON = (
     *("Identity", "Reshape", "ExpandDims", "Squeeze", "StridedSlice", "GatherV2", "StringStrip", "Unpack"),
-    "TensorListFromTensor",
+    *("TensorListFromTensor", "RaggedTensorToTensor"),
 )
 
 _CHOOSY = (

@@ -62,6 +62,21 @@ def _to_tensor(attributes: Attributes) -> Function:
     return to_tensor
 
 
+def _to_sparse(*arrays: Array) -> tuple[Array, Array, Array]:
+    """RaggedTensorToSparse: ends of rows, level by level, and values -> places, values, shape."""
+    *splits, values = arrays
+    index: list[Array] = []
+    sizes = [len(splits[0]) - 1]
+    for level in splits:
+        row_of = np.repeat(np.arange(len(level) - 1), np.diff(level))
+        index = [each[row_of] for each in index] if index else [row_of]
+        index.append(np.arange(len(row_of)) - level[row_of])
+        sizes.append(int(np.diff(level).max(initial=0)))
+    if values.ndim != 1:
+        raise InvalidArgument(f"ragged values of rank {values.ndim} run on TensorFlow only")
+    return np.stack(index, 1).astype(np.int64), values, np.array(sizes, np.int64)
+
+
 def _count(rows: Array, ids: Array, shape: tuple[int, int], weights: Array, dtype: Any, binary: bool) -> Array:
     check_size(shape)
     if (ids < 0).any():
@@ -101,6 +116,7 @@ def _ragged_bincount(attributes: Attributes) -> Function:
 
 OPERATIONS: dict[str, Callable[[Attributes], Function]] = {
     "RaggedTensorToTensor": _to_tensor,
+    "RaggedTensorToSparse": lambda attributes: _to_sparse,
     "DenseBincount": _dense_bincount,
     "Bincount": lambda attributes: lambda ids, size, weights: _dense_bincount(attributes)(ids.ravel(), size, weights),
     "RaggedBincount": _ragged_bincount,

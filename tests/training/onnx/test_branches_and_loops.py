@@ -72,9 +72,11 @@ def test_a_scan_starts_and_ends_where_tensorflow_does(function: Any, rows: int) 
     np.testing.assert_allclose(run({"x": x})["y"], function(tf.constant(x)), rtol=1e-6)
 
 
-def test_a_scan_over_columns_without_rows_keeps_their_number() -> None:
+@pytest.mark.parametrize("has_start", [True, False])
+def test_a_scan_over_columns_without_rows_keeps_their_number(has_start: bool) -> None:
     def scanned(x: tf.Tensor) -> tf.Tensor:
-        return tf.transpose(tf.scan(lambda a, b: 0.5 * a + b, tf.transpose(x), tf.zeros_like(x[:, 0])))
+        start = tf.zeros_like(x[:, 0]) if has_start else None
+        return tf.transpose(tf.scan(lambda a, b: 0.5 * a + b, tf.transpose(x), start))
 
     run = session(
         to_onnx(tf.function(lambda x: {"y": scanned(x)}), {"x": tf.TensorSpec([None, 3])}).SerializeToString()

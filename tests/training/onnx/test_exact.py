@@ -202,6 +202,32 @@ def test_small_values_of_sigmoid_and_erfc_count_behind_other_functions(function:
     np.testing.assert_allclose(run(lambda x: function(x), x=x), function(x), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: tf.einsum("...ij,jk->...ik", x, np.arange(6, dtype=np.float32).reshape(3, 2)),
+        lambda x: tf.einsum("...ij,...jk->...ik", x, np.arange(6, dtype=np.float32).reshape(3, 2)),
+        lambda x: tf.experimental.numpy.take_along_axis(x, tf.argsort(x, 0)[:1], 0),
+        lambda x: tf.dynamic_stitch([[2, 0], [1, 2]], [x[:2], -x[:2]]),
+    ],
+    ids=["ellipsis of one", "ellipsis of no axis", "along the first axis", "stitched"],
+)
+def test_axes_are_those_of_tensorflow(function: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
+    np.testing.assert_allclose(run(lambda x: function(x), x=x), function(tf.constant(x)), rtol=1e-5)
+
+
+def test_the_gradient_of_a_slice_is_put_back_where_it_was() -> None:
+    def gradient(x: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            score = tf.reduce_sum(tf.square(x[1:, ::-2])) + tf.reduce_sum(x[:, 0] * 3.0)
+        return tape.gradient(score, x)
+
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_allclose(run(gradient, x=x), gradient(tf.constant(x)))
+
+
 def test_erfc_keeps_its_digits_over_the_whole_range() -> None:
     sizes = np.concatenate([np.logspace(-44, 38, 400), np.linspace(0, 11, 400), [INF, NAN]])
     x = np.concatenate([sizes, -sizes]).astype(np.float32)

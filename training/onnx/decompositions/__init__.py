@@ -2,6 +2,7 @@
 
 from ladle.training.onnx.decompositions.algebra import ALGEBRA
 from ladle.training.onnx.decompositions.colours import COLOURS
+from ladle.training.onnx.decompositions.decoding import DECODING
 from ladle.training.onnx.decompositions.doubles import DOUBLES
 from ladle.training.onnx.decompositions.elementwise import ELEMENTWISE
 from ladle.training.onnx.decompositions.integers import INTEGERS
@@ -16,6 +17,7 @@ from ladle.training.onnx.decompositions.windows import WINDOWS
 DECOMPOSITIONS = {
     **ALGEBRA,
     **COLOURS,
+    **DECODING,
     **DOUBLES,
     **ELEMENTWISE,
     **INTEGERS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,74 @@ def _rank(operation: Any) -> list[tf.Tensor]:
     return [tf.size(tf.shape(x)) if x.shape.rank is None else tf.constant(x.shape.rank)]
 
 
+def _stitched(operation: Any) -> list[tf.Tensor] | None:
+    """DynamicStitch: rows at their places; of two at one place, the later."""
+    count = operation.get_attr("N")
+    places, parts = list(operation.inputs[:count]), list(operation.inputs[count:])
+    if any(place.shape.rank is None for place in places):
+        return None
+    inner = tf.shape(parts[0])[places[0].shape.rank :]
+    places = [tf.reshape(place, [-1]) for place in places]
+    size = tf.reduce_max(tf.concat([*places, [-1]], 0)) + 1
+    made = tf.zeros(tf.concat([[size], inner], 0), parts[0].dtype)
+    for place, part in zip(places, parts, strict=True):
+        rows = tf.reshape(part, tf.concat([tf.shape(place), inner], 0))
+        made = tf.tensor_scatter_nd_update(made, place[:, None], rows)
+    return [made]
+
+
+def _put_back(operation: Any) -> list[tf.Tensor]:
+    """StridedSliceGrad: values at the places from which a slice would take them, 0 elsewhere."""
+    shape, *limits, values = operation.inputs
+    masks = {f"{name}_mask": operation.get_attr(f"{name}_mask") for name in _MASKS}
+    count = tf.size(tf.zeros(shape, tf.int8))
+    number = tf.reshape(tf.range(count), shape)
+    begin, end, strides = limits
+    places = tf.raw_ops.StridedSlice(input=number, begin=begin, end=end, strides=strides, **masks)
+    flat = tf.tensor_scatter_nd_update(
+        tf.zeros([count], values.dtype), tf.reshape(places, [-1, 1]), tf.reshape(values, [-1])
+    )
+    return [tf.reshape(flat, shape)]
+
+
+def _broadcast_shape(operation: Any) -> list[tf.Tensor] | None:
+    """BroadcastArgs: the shape of two tensors of these shapes together; those of length 1 become longer."""
+    shapes = list(operation.inputs)
+    ranks = [shape.shape.num_elements() for shape in shapes]
+    if None in ranks:
+        return None
+    ones = [tf.ones([max(ranks) - rank], shape.dtype) for shape, rank in zip(shapes, ranks, strict=True)]
+    first, second = (tf.concat([one, shape], 0) for one, shape in zip(ones, shapes, strict=True))
+    return [tf.where(tf.equal(first, 1), second, first)]
+
+
+def _einsum(operation: Any) -> list[tf.Tensor] | None:
+    """An ellipsis that stands for no axis of some operand, which ONNX Runtime does not take: letters for the others."""
+    inputs, equation = list(operation.inputs), operation.get_attr("equation").decode()
+    given, _, result = equation.partition("->")
+    terms = given.split(",")
+    if "..." not in given or any(x.shape.rank is None for x in inputs):
+        return None
+    counts = [
+        x.shape.rank - len(term.replace("...", "")) if "..." in term else 0
+        for x, term in zip(inputs, terms, strict=True)
+    ]
+    if set(counts) - {0, max(counts)} or 0 not in counts:
+        return None
+    free = [letter for letter in string.ascii_letters if letter not in equation][: max(counts)]
+    letters = "".join(free)
+    made = [term.replace("...", letters if count else "") for term, count in zip(terms, counts, strict=True)]
+    return [tf.raw_ops.Einsum(inputs=inputs, equation=f"{','.join(made)}->{result.replace('...', letters)}")]
+
+
+_MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+
 ALGEBRA = {
+    "BroadcastArgs": _broadcast_shape,
+    "Einsum": _einsum,
+    "DynamicStitch": _stitched,
+    "ParallelDynamicStitch": _stitched,
+    "StridedSliceGrad": _put_back,
     "Rank": _rank,
     "MatrixSolve": _solved,
     "Cholesky": _cholesky,

@@ -39,7 +39,10 @@ _MOST_READERS = 400
 def _sigmoid(operation: Any) -> list[tf.Tensor] | None:
     """ONNX Runtime's is 0 below -18, where TensorFlow's is small: a logarithm or a quotient tells them apart."""
     [x] = operation.inputs
-    return [1 / (1 + tf.exp(-x))] if _is_magnified(operation.outputs[0]) else None
+    if not _is_magnified(operation.outputs[0]):
+        return None
+    value = 1 / (1 + tf.exp(-x))
+    return [tf.where(value < np.finfo(x.dtype.as_numpy_dtype).tiny, tf.zeros_like(x), value)]
 
 
 _ERFC = (

@@ -323,12 +323,32 @@ def _placed(node: Any) -> Check:
 
 def _multiplied(node: Any) -> Check:
     """SparseTensorDenseMatMul: places inside of the sparse matrix. ONNX counts negative ones from the end."""
-    at, _, shape = data_of(node)[:3]
+    at, values, shape = data_of(node)[:3]
 
-    def holds(at: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_all(tf.logical_and(at >= 0, tf.cast(at, shape.dtype) < shape))
+    def holds(at: tf.Tensor, values: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        inside = tf.reduce_all(tf.logical_and(at >= 0, tf.cast(at, shape.dtype) < shape))
+        return tf.logical_and(inside, tf.equal(tf.shape(at)[0], tf.size(values)))
 
-    return Check((at, shape), holds, "indices do not index into the shape of the sparse matrix")
+    return Check((at, values, shape), holds, "indices do not index into the shape of the sparse matrix")
+
+
+def _reordered(node: Any) -> Check:
+    """SparseReorder: a value at each place."""
+
+    def holds(at: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        return tf.equal(tf.shape(at)[0], tf.size(values))
+
+    return Check(tuple(data_of(node)[:2]), holds, "Number of elements in indices and values do not match")
+
+
+def _within_time(node: Any) -> Check:
+    """CTCGreedyDecoder: a length for each row, none greater than the number of steps."""
+
+    def holds(logits: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        steps, rows = tf.shape(logits)[0], tf.shape(logits)[1]
+        return tf.logical_and(tf.reduce_all(lengths <= steps), tf.equal(tf.size(lengths), rows))
+
+    return Check(tuple(data_of(node)[:2]), holds, "sequence_length must not be greater than the number of steps")
 
 
 def _filled(node: Any) -> Check:
@@ -371,6 +391,8 @@ REFUSING: dict[str, Callable[[Any], Check | None]] = {
     "BroadcastTo": _broadcast,
     "Pow": _exponents,
     "SparseTensorDenseMatMul": _multiplied,
+    "SparseReorder": _reordered,
+    "CTCGreedyDecoder": _within_time,
     "SparseToDense": _placed,
     "SparseFillEmptyRows": _filled,
     "SparseReshape": _reshaped,

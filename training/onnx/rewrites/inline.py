@@ -6,7 +6,7 @@ then skip it. Here that is wanted: only data count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,34 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 REFERENCES = ("VariableV2", "Variable")
 """Variables of TensorFlow 1 that are no resources: nodes of the graph that hold their value."""
 OLD_LOOPS = ("Enter", "RefEnter", "Switch", "RefSwitch")
+
+
+class OwnNames:
+    """A concrete function whose inputs have the names that callers use, which need not be names of Python.
+
+    names  of the inputs, by those that the function's parameters have
+    """
+
+    def __init__(self, function: Any, names: Mapping[str, str]) -> None:
+        self._function, self._parameters = function, {name: parameter for parameter, name in names.items()}
+        specs = function.structured_input_signature[1]
+        named = {names[n]: tf.TensorSpec(spec.shape, spec.dtype, names[n]) for n, spec in specs.items()}
+        self.structured_input_signature: tuple[tuple[()], dict[str, tf.TensorSpec]] = ((), named)
+
+    def __call__(self, **tensors: Any) -> Any:
+        return self._function(**{self._parameters[name]: tensor for name, tensor in tensors.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._function, name)
+
+
+def with_own_names(function: Any, names: Collection[str]) -> Any:
+    """A signature's function that takes its inputs by these names: TensorFlow makes `image_bytes` of `image/bytes`."""
+    specs = function.structured_input_signature[1]
+    if set(specs) == set(names):
+        return function
+    found = {parameter: spec.name for parameter, spec in specs.items()}
+    return OwnNames(function, found) if sorted(found.values()) == sorted(names) else function
 
 
 class Flat:
@@ -54,6 +82,31 @@ class Flat:
             control = [text for text in node.input if text.startswith("^") and text[1:] in self.nodes]
             del node.input[:]
             node.input.extend([*data, *(control if keeps_control else [])])
+
+        self._read_before_switches()
+
+    def _read_before_switches(self) -> None:
+        """A variable that a branch of TensorFlow 1 reads is read before the Switch: its value takes the way then.
+
+        TensorFlow does not trace a function in which a Switch hands on a resource.
+        """
+        waiting = [node for node in self.nodes.values() if node.op == "Switch" and _is_of_resource(node)]
+        while waiting:
+            readers = {node.name: self._readers(node.name) for node in waiting}
+            ready = [each for each in waiting if all(n.op == "ReadVariableOp" for n in readers[each.name])]
+            for node in ready:
+                for reader in readers[node.name]:
+                    node.attr["T"].type = reader.attr["dtype"].type
+                    reader.op = "Identity"
+                    reader.attr["T"].type = reader.attr.pop("dtype").type
+                read = type(node)(name=f"{node.name}/value", op="ReadVariableOp", input=[node.input[0]])
+                read.attr["dtype"].type = node.attr["T"].type
+                node.input[0] = read.name
+                self.nodes[read.name] = read
+            waiting = [node for node in waiting if node not in ready] if ready else []
+
+    def _readers(self, name: str) -> list[Any]:
+        return [node for node in self.nodes.values() if any(text.partition(":")[0] == name for text in data_of(node))]
 
     def resolved(self, text: str) -> str:
         """The tensor that a reference means: an output of a call is one of the function's nodes."""
@@ -156,8 +209,16 @@ class Signature:
             result = {name: tf.identity(found[_whole(text)]) for name, text in self.outputs.items()}
             return result | dict(more(lambda text: found[_whole(text)]))
 
-        named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in self._specs.items()}
-        return Pure(run, tf.function(run).get_concrete_function(**named))
+        names = {f"input_{n}": name for n, name in enumerate(self._specs)}
+        named = {key: tf.TensorSpec(self._specs[n].shape, self._specs[n].dtype, name=key) for key, n in names.items()}
+        inner = tf.autograph.experimental.do_not_convert(
+            lambda **tensors: run(**{names[key]: tensor for key, tensor in tensors.items()})
+        )
+        return Pure(run, OwnNames(tf.function(inner).get_concrete_function(**named), names))
+
+
+def _is_of_resource(node: Any) -> bool:
+    return bool(node.attr["T"].type == tf.resource.as_datatype_enum)
 
 
 def _value_of(function: Any, name: str) -> Any:

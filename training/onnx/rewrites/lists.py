@@ -16,6 +16,7 @@ from tensorflow.core.framework import node_def_pb2
 from ladle.training.onnx.effects import data_of, node_of
 
 _LOOPS = ("While", "StatelessWhile")
+_INT32 = tf.int32.as_datatype_enum
 
 
 def in_order(graph_def: Any) -> None:
@@ -104,27 +105,43 @@ class _Part:
         last = self._reference(stack.name, "tensor", 0)
         if found.is_falling:
             axes = self._constant_node(f"{old}/axes", np.array([0], np.int32))
-            last = self._add("ReverseV2", f"{old}/reversed", [last, axes], T=dtype, Tidx=tf.int32.as_datatype_enum)
+            last = self._add("ReverseV2", f"{old}/reversed", [last, axes], T=dtype, Tidx=_INT32)
         if found.first:
             first = self._add("Pack", f"{old}/first", list(found.first), T=dtype, N=len(found.first), axis=0)
             parts = [last, first] if found.is_falling else [first, last]
             zero = self._constant_node(f"{old}/axis", np.int32(0))
-            last = self._add("ConcatV2", f"{old}/whole", [*parts, zero], T=dtype, N=2, Tidx=tf.int32.as_datatype_enum)
+            whole = self._add("ConcatV2", f"{old}/parts", [*parts, zero], T=dtype, N=2, Tidx=_INT32)
+            last = self._add(
+                "Reshape", f"{old}/whole", [whole, self._shape(old, first, last, dtype)], T=dtype, Tshape=_INT32
+            )
         self.moved |= dict.fromkeys(texts, last)
+
+    def _shape(self, prefix: str, first: str, others: str, dtype: int) -> str:
+        """The shape of both parts together: ONNX Runtime does not count rows without elements."""
+        own = self._add("Shape", f"{prefix}/shape", [first], T=dtype, out_type=_INT32)
+        rank = self._add("Shape", f"{prefix}/rank", [own], T=_INT32, out_type=_INT32)
+        rest = self._add("Shape", f"{prefix}/other_shape", [others], T=dtype, out_type=_INT32)
+        begin, size, at = (
+            self._constant_node(f"{prefix}/{name}", np.array(value, np.int32))
+            for name, value in (("begin", [0]), ("size", [1]), ("at", [[0]]))
+        )
+        count = self._add("Slice", f"{prefix}/count", [rest, begin, size], T=_INT32, Index=_INT32)
+        more = self._add("ScatterNd", f"{prefix}/more", [at, count, rank], T=_INT32, Tindices=_INT32)
+        return self._add("AddV2", f"{prefix}/both", [own, more], T=_INT32)
 
     def _add(self, op: str, name: str, inputs: list[str], **attributes: int) -> str:
         node = node_def_pb2.NodeDef(name=name, op=op, input=inputs)
         for key, value in attributes.items():
-            if key.startswith("T"):
+            if key.startswith("T") or key in ("Index", "out_type"):
                 node.attr[key].type = value
             else:
                 node.attr[key].i = value
         self._nodes.append(node)
-        return self._reference(name, "output", 0)
+        return self._reference(name, {"AddV2": "z"}.get(op, "output"), 0)
 
     def _constant_node(self, name: str, value: Any) -> str:
         node = node_def_pb2.NodeDef(name=name, op="Const")
-        node.attr["dtype"].type = tf.int32.as_datatype_enum
+        node.attr["dtype"].type = _INT32
         node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
         self._nodes.append(node)
         return self._reference(name, "output", 0)

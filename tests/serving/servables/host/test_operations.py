@@ -353,6 +353,18 @@ def test_a_request_cannot_ask_for_a_huge_tensor() -> None:
         pad(np.array([-1, limits.MAX_ELEMENTS + 1]), values, np.array(0), splits)
 
 
+@pytest.mark.parametrize("ends", [[[0, 2, 2, 5]], [[0]], [[0, 0, 0]], [[0, 2, 3], [0, 1, 1, 5]]], ids=str)
+def test_ragged_rows_become_sparse_as_in_tensorflow(ends: list[list[int]]) -> None:
+    values = _array([b"a", b"b", b"c", b"d", b"e"][: ends[-1][-1]])
+    splits = [np.array(each, np.int64) for each in ends]
+
+    def theirs() -> Any:
+        given = tf.constant(values.tolist(), tf.string, values.shape)
+        return list(RAW.RaggedTensorToSparse(rt_nested_splits=splits, rt_dense_values=given))
+
+    _assert_same("RaggedTensorToSparse", {}, [*splits, values], theirs)
+
+
 def test_a_program_survives_its_file() -> None:
     words = _array([b"a", b"\0b\0", b""])
     program = Program(
