@@ -178,6 +178,12 @@ def odd_names(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=module.run)
 
 
+def bags(ids: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    """A mean of embeddings for each bag; an input says where the bags end."""
+    rows = tf.RaggedTensor.from_row_splits(ids, offsets, validate=False)
+    return tf.reduce_mean(tf.gather(weights(10, 3), rows), 1)
+
+
 def masked_steps() -> keras.Model:
     """A mask by a value that random inputs do not have."""
     x = inputs = keras.Input((6, 2))
@@ -264,5 +270,11 @@ FOUND = [
     Case("tf1 batch norm by is_training", "tf1", frozen_graph(old_training)),
     Case(
         "grey photo of bytes", "images", function(tf.image.rgb_to_grayscale, images=spec(None, 4, 4, 3, dtype=tf.uint8))
+    ),
+    Case(
+        "bags by their ends",
+        "ragged",
+        function(bags, ids=spec(None, dtype=tf.int64), offsets=spec(None, dtype=tf.int64)),
+        ranges={"offsets": (0, 0)},
     ),
 ]

@@ -57,7 +57,7 @@ def with_floats(
     return made
 
 
-INTEGERS = ("bits", "ids", "sorted ids", "lengths", "zeros", "counts")
+INTEGERS = ("bits", "ids", "sorted ids", "lengths", "zeros", "counts", "last ends", "first ends")
 """What the integers of made-up inputs may mean, in the order in which they are tried."""
 
 
@@ -68,7 +68,8 @@ def with_integers(
 
     kind  of INTEGERS. Ids are of rows in the other inputs: less than each of their free axes, or than their first axis
           if none is free. Lengths of a vector add up to the first axis of another input. Counts are at least 1, for a
-          divisor. "bits" stay as they are
+          divisor. Ends are of rows of another input, in the last vector or in the first; the
+          other integers stay. "bits" stay as they are
     """
     if kind == "bits":
         return dict(arrays)
@@ -79,6 +80,14 @@ def with_integers(
     firsts = [len(arrays[name]) for name in others if arrays[name].ndim]
     limit = max(1, min(free or firsts, default=1))
     made = dict(arrays)
+    if kind.endswith(" ends"):
+        vectors = [name for name, array in arrays.items() if specs[name].dtype.is_integer and array.ndim == 1]
+        for name in vectors[-1:] if kind == "last ends" else vectors[:1]:
+            whole = next((len(array) for other, array in arrays.items() if other != name and array.ndim), 0)
+            rows = arrays[name].size if specs[name].shape[0] is None else arrays[name].size - 1
+            inner = np.sort(random.integers(0, whole + 1, max(0, rows - 1)))
+            made[name] = np.array([0, *inner, whole], arrays[name].dtype)
+        return made
     for name, array in arrays.items():
         if not specs[name].dtype.is_integer:
             continue
