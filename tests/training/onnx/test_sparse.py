@@ -18,7 +18,7 @@ def filled(x: tf.Tensor) -> dict[str, tf.Tensor]:
     found = RAW.SparseFillEmptyRows(
         indices=tf.where(x > 0), values=x[x > 0], dense_shape=tf.shape(x, tf.int64), default_value=np.int64(-9)
     )
-    return found._asdict()
+    return dict(found._asdict())
 
 
 def reshaped(x: tf.Tensor) -> dict[str, tf.Tensor]:
