@@ -268,7 +268,8 @@ def _page(
     usual = {name: str(entry.presets.get("quick", {}).get("data", "")) for name, entry in networks.items()}
     figures.write_text(json.dumps(recorded.chosen(entries, usual), indent=1) + "\n")
     pictures = results_page.write_pictures(repository, new, path.with_suffix(""))
-    ran = {entry["network"] for entry in entries if entry["preset"] == "full"}
+    full = [entry for entry in entries if entry["preset"] == "full" and entry["network"] in networks]
+    ran = {entry["network"] for entry in full if results_page.is_whole(entry, networks[entry["network"]])}
     hours = effort.hours(entries, [name for name in networks if name not in ran]) if with_hours else {}
     path.write_text(results_page.page(entries, networks, pictures, hours), encoding="utf-8")
 

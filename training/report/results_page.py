@@ -167,7 +167,7 @@ def page(
     """The whole page.
 
     pictures  paths by network, relative to the page
-    hours     what the preset `full` would take, by network, of those that were not run
+    hours     what the preset `full` would take, by network, of those that were not run to its end
     """
     presets = {entry["preset"] for entry in entries}
     by_preset = [entry for preset in presets for entry in newest(e for e in entries if e["preset"] == preset)]
@@ -238,8 +238,9 @@ def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: 
         # The preset's own data set, else files of that set, else other data.
         wanted = (network.full_data, f"own_{network.full_data}")
         full.sort(key=lambda entry: wanted.index(entry["data"]) if entry["data"] in wanted else len(wanted))
-        needed = f": about {hours[name]:.0f} hours on two cores" if name in hours else ""
-        here = _here(full[0], network) if full else f"not run{needed}"
+        needed = f"about {hours[name]:.0f} hours on two cores" if name in hours else ""
+        here = _here(full[0], network) if full else "not run"
+        here += f"{'; all: ' if full else ': '}{needed}" if needed else ""
         aim = network.aim or "nothing published for this network on this data"
         rows.append((f"`{name}`", network.full_data, aim, f"`ladle train {name} --preset full`", here))
     return _rows(("network", "data", "published", "command", "here"), rows)
@@ -248,8 +249,13 @@ def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: 
 def _here(entry: Record, network: Entry) -> str:
     """The headline, the data, and how many of the preset's epochs were trained, if fewer were asked for."""
     epochs = _whole(network.presets.get("full", {}))
-    fewer = f", {entry['epochs']} of {epochs} epochs" if entry["epochs"] < epochs else ""
+    fewer = "" if is_whole(entry, network) else f", {entry['epochs']} of {epochs} epochs"
     return f"{_headline(entry)} on {data(entry)}{fewer}"
+
+
+def is_whole(entry: Record, network: Entry) -> bool:
+    """Whether a run had all epochs of the preset `full`."""
+    return int(entry["epochs"]) >= _whole(network.presets.get("full", {}))
 
 
 def _epochs(entry: Record) -> str:
@@ -331,8 +337,8 @@ def _caption(entry: Record) -> str:
 
 PUBLISHED = """## Published results
 
-What the preset `full` aims for, with its source. The hours of those that were not run follow from their
-multiplications, at the rate of the longest run on two cores.
+What the preset `full` aims for, with its source. The hours of those that were not run to the end follow from
+their multiplications, at the rate of the longest run on two cores.
 
 """
 CODE_OFF_NORMAL = "codes, largest distance of a dimension from N(0, 1)"

@@ -247,6 +247,8 @@ def test_the_published_results_say_how_many_epochs_were_trained() -> None:
     full = known["lenet5"].presets["full"]["epochs"]
     entry = record("lenet5", preset="full", epochs=3, config=None, metrics={"accuracy": 0.5})
     assert f"| accuracy 0.5 on fashion_mnist, 3 of {full} epochs |" in results_page.page([entry], known, {})
+    whole = f"| accuracy 0.5 on fashion_mnist, 3 of {full} epochs; all: about 4 hours on two cores |"
+    assert whole in results_page.page([entry], known, {}, {"lenet5": 4.2})
 
 
 def test_a_run_that_was_stopped_has_fewer_epochs_than_it_was_asked_for_in_its_row_and_its_entry() -> None:
