@@ -484,6 +484,7 @@ def test_a_run_that_a_thread_has_taken_is_dropped_when_its_caller_leaves() -> No
         await asyncio.to_thread(engine.running.acquire)
         await asyncio.sleep(0)
         calls[3].cancel()
+        await asyncio.wait([calls[3]])
         engine.gate.set()
         await asyncio.gather(*calls, return_exceptions=True)
 
