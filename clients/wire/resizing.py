@@ -13,7 +13,9 @@ import numpy as np
 from ladle.clients.wire.arrays import Array
 
 _ROWS, _COLUMNS = 8, 8  # outputs of a block: larger ones multiply more zeros, smaller ones are more calls
-_KEPT_SIDES = 32
+_KEPT_SIDES = 16
+_LONGEST_SIDE = 2**12
+"""The weights of a side take up to 360 bytes for each of its pixels, and few bytes can hold an image of one long row."""
 
 Blocks = tuple[list[int], Array]
 """The first input of each block, and the blocks' weights."""
@@ -25,6 +27,8 @@ def resize(image: Array, height: int, width: int, scale: float = 1.0) -> Array:
     Where an image shrinks, a pixel is the mean of all that it covers, weighted by a triangle (antialiased).
     """
     own_height, own_width, channels = image.shape
+    if max(own_height, own_width) > _LONGEST_SIDE:
+        return _by_pillow(image, height, width, scale)
     starts, weights = _blocks(own_height, height, _ROWS, scale)
     tall = np.empty((height, own_width * channels), np.float32)
     for i, (start, block) in enumerate(zip(starts, weights, strict=True)):
@@ -38,6 +42,18 @@ def resize(image: Array, height: int, width: int, scale: float = 1.0) -> Array:
         columns = tall[:, start * channels : start * channels + len(block)]
         np.matmul(columns, block[:, : out.shape[1]], out=out)
     return resized.reshape(height, width, channels)
+
+
+def _by_pillow(image: Array, height: int, width: int, scale: float) -> Array:
+    """`resize` without weights in memory, one channel at a time."""
+    from PIL import Image  # those who have images have imported it
+
+    resized = np.empty((height, width, image.shape[2]), np.float32)
+    for channel in range(image.shape[2]):
+        plane = Image.fromarray(image[..., channel].astype(np.float32))
+        resized[..., channel] = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
+    resized *= np.float32(scale)
+    return resized
 
 
 @functools.lru_cache(maxsize=_KEPT_SIDES)

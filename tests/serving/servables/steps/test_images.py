@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -78,3 +79,15 @@ def test_an_image_is_resized_as_pillow_does(
         plane = Image.fromarray(image[..., channel].astype(np.float32))
         wanted = np.asarray(plane.resize((to_width, to_height), Image.Resampling.BILINEAR)) / 255
         np.testing.assert_allclose(found[..., channel], wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("side", [(1, 2**20), (2**20, 1)], ids=["a row", "a column"])
+def test_a_long_side_of_few_bytes_takes_little_memory(side: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*side, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        found = resize(image, 224, 224, scale=1 / 255)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(found.mean(), image.mean() / 255, atol=1e-3)
