@@ -15,7 +15,7 @@ from ladle.clients.wire.arrays import Array
 _ROWS, _COLUMNS = 8, 8  # outputs of a block: larger ones multiply more zeros, smaller ones are more calls
 _KEPT_SIDES = 16
 _LONGEST_SIDE = 2**12
-"""The weights of a side take up to 360 bytes for each of its pixels, and few bytes can hold an image of one long row."""
+"""The weights of a side take up to 360 bytes a pixel, and a few bytes can hold an image of one long row."""
 
 Blocks = tuple[list[int], Array]
 """The first input of each block, and the blocks' weights."""
