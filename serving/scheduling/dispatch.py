@@ -150,8 +150,8 @@ class Dispatcher:
 
     def _submit(self, hand: Hand, is_spare: bool = False) -> None:
         """Gives batches to a thread. One on a spare thread is short, and holds up nobody."""
-        now, expected = time.monotonic(), [batch.expected_s() for batch in hand.batches]
         if not is_spare:
+            now, expected = time.monotonic(), [batch.expected_s() for batch in hand.batches]
             self._running.begin(hand.batches, now)
             hand.ends = now + sum([math.inf if seconds is None else seconds for seconds in expected])
             self._hands.append(hand)
