@@ -268,9 +268,10 @@ class Mirror:
         place.seen = found
         settled = found.settled(before, place.settled or Catalog())
         if settled != place.settled:
-            self._settle(place, settled)
             assert self._cache is not None
+            # Noted first: whatever a server before a crash has served, the next one finds in the list.
             self._cache.keep_catalog(place.location, settled)
+            self._settle(place, settled)
 
     def _lost(self, place: _Place, error: ServingError) -> None:
         place.failures += 1
