@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import services, tensors
+from ladle.serving.runtime import memory
 from tests.stubs import grpc_stub
 
 REQUESTS = int(os.environ.get("LADLE_MEMORY_REQUESTS", "100000"))
@@ -111,3 +113,15 @@ while seen() is not None and len(kept) < 1_000_000:
 assert seen() is None
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_models_that_are_unloaded_at_once_share_a_trim() -> None:
+    for _ in range(50):
+        memory.trim_memory_soon()
+    trims = [thread for thread in threading.enumerate() if thread.name == "trim"]
+    assert len(trims) == 1
+    trims[0].join()
+    # The second trim is for what was asked for while the first one waited.
+    for later in [thread for thread in threading.enumerate() if thread.name == "trim"]:
+        later.join()
+    assert "trim" not in [thread.name for thread in threading.enumerate()]
