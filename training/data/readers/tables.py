@@ -17,6 +17,7 @@ import numpy as np
 from ladle.training.data.dataset import Array
 from ladle.training.data.errors import DataError
 from ladle.training.data.readers import files
+from ladle.training.data.readers.written_numbers import as_plain
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq")
 DELIMITERS = ",;\t|"
@@ -30,8 +31,6 @@ MOST_CATEGORIES = 100
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2})?"
 )
-_COMMA = re.compile(r"[+-]?\d+(,\d+)?(e[+-]?\d+)?", re.IGNORECASE)
-"""A number with a decimal comma."""
 
 Cells = Sequence[str]
 
@@ -57,6 +56,11 @@ class NumbersError(DataError):
 def is_table(path: Path) -> bool:
     """Whether the file's name ends as that of a table."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: 1 row, 2 rows."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def find(path: Path) -> Path:
@@ -116,15 +120,20 @@ def _csv(path: Path, skip_broken: bool) -> Table:
     if wrong and not skip_broken:
         raise DataError(
             f"{path}: row {wrong[0] + 1} has {len(rows[wrong[0]])} cells and the header has {len(header)} "
-            f"({len(wrong)} such rows); mend them, or give --skip-broken"
+            f"({counted(len(wrong), 'such row')}); mend them, or give --skip-broken"
         )
     if wrong:
-        notes.append(f"{len(wrong)} rows with too few or too many cells left out")
+        notes.append(f"{counted(len(wrong), 'row')} with too few or too many cells left out")
         left_out = set(wrong)
         rows = [row for n, row in enumerate(rows) if n not in left_out]
     columns = {name: [_cell(row[i]) for row in rows] for i, name in enumerate(header)}
-    if delimiter != ",":
-        columns = {name: _decimal(cells) for name, cells in columns.items()}
+    return _with_plain_numbers(columns, delimiter, notes)
+
+
+def _with_plain_numbers(columns: dict[str, list[str]], delimiter: str, notes: list[str]) -> Table:
+    for name, cells in columns.items():
+        columns[name], note = as_plain(cells, delimiter)
+        notes += [f"{name}: {note}"] if note else []
     return Table(columns, tuple(notes))
 
 
@@ -134,7 +143,7 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return raw.decode("utf-16", "replace"), []
     if b"\0" in raw[:4096]:
-        raise DataError(f"{path}: is no text; expected CSV, or Parquet with the ending .parquet")
+        raise DataError(f"{path}: holds NUL bytes, so it is no text; expected CSV, or Parquet with the ending .parquet")
     try:
         return raw.decode("utf-8-sig"), []
     except UnicodeDecodeError:
@@ -181,13 +190,6 @@ def _cell(text: str) -> str:
     return "" if text.lower() in MISSING else text
 
 
-def _decimal(cells: list[str]) -> list[str]:
-    """Numbers with a decimal comma, with a point; any other column as it is."""
-    if any("," in cell for cell in cells) and all(not cell or _COMMA.fullmatch(cell) for cell in cells):
-        return [cell.replace(",", ".") for cell in cells]
-    return cells
-
-
 def _parquet(path: Path) -> Table:
     try:
         from pyarrow import parquet
@@ -199,7 +201,8 @@ def _parquet(path: Path) -> Table:
         raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
     names = [" ".join(str(name).split()) or f"column_{n}" for n, name in enumerate(read.column_names, 1)]
     _names(path, names)
-    return Table({name: [_text(v) for v in read.column(i).to_pylist()] for i, name in enumerate(names)})
+    columns = {name: [_text(v) for v in read.column(i).to_pylist()] for i, name in enumerate(names)}
+    return _with_plain_numbers(columns, ",", [])
 
 
 def _text(value: object) -> str:

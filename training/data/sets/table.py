@@ -62,9 +62,11 @@ def read(
     cells = _target_cells(file, table, target, skip_broken)
     kept = [i for i, cell in enumerate(cells) if cell]
     if len(kept) < len(cells):
-        notes.append(f"{len(cells) - len(kept)} rows without {target} left out")
+        notes.append(f"{tables.counted(len(cells) - len(kept), 'row')} without {target} left out")
     if len(kept) < FEWEST_ROWS:
-        raise DataError(f"{file}: has {len(kept)} rows with {target}; expected at least {FEWEST_ROWS}")
+        raise DataError(
+            f"{file}: has {tables.counted(len(kept), 'row')} with {target}; expected at least {FEWEST_ROWS}"
+        )
     others = {name: [column[i] for i in kept] for name, column in table.columns.items() if name != target}
     cells = [cells[i] for i in kept]
     names = dict(zip(others, tables.input_names(others), strict=True))
@@ -117,7 +119,8 @@ def decide(path: Path, target: str, skip_broken: bool = False) -> tuple[Task, st
     kinds = {"classification": "classes", "regression": "a number"}
     other = "regression" if task == "classification" else "classification"
     return task, (
-        f"{target} has {count} different integers; taken for {kinds[task]}: give --task {other} for {kinds[other]}"
+        f"{target} has {count} different {'integer' if count == 1 else 'integers'}; taken for {kinds[task]}: "
+        f"give --task {other} for {kinds[other]}"
     )
 
 
@@ -182,7 +185,9 @@ def _features(
         elif tables.are_dates(cells):
             left_out.append(f"{name} (dates: add columns of numbers, such as year or month)")
         elif len(different) > min(tables.MOST_CATEGORIES, max(2, different.total() // 2)):
-            left_out.append(f"{name} (text with {len(different):,} different values)")
+            left_out.append(
+                f"{name} (text with {len(different):,} different values, such as {next(iter(different))!r:.40})"
+            )
         else:
             categories = tuple(sorted(different))
             rows.append(_indices(cells, categories))
@@ -231,8 +236,8 @@ def _refuse_stray(file: Path, name: str, cells: list[str], skip_broken: bool = F
         return False
     if not skip_broken:
         raise DataError(
-            f"{file}: column {name} holds numbers, but row {texts[0] + 1} has {cells[texts[0]]!r} ({len(texts)} such "
-            "rows); mend them, or give --skip-broken to take them for missing"
+            f"{file}: column {name} holds numbers, but row {texts[0] + 1} has {cells[texts[0]]!r} "
+            f"({tables.counted(len(texts), 'such row')}); mend them, or give --skip-broken to take them for missing"
         )
     return True
 

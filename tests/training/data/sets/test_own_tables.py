@@ -78,6 +78,41 @@ def test_a_decimal_comma_is_read_where_the_comma_does_not_separate(tmp_path: Pat
     assert read(write(tmp_path / "houses.csv", table, delimiter=";")).categories["area"] == ()
 
 
+WRITTEN = {
+    "thousands": (",", ["1,234.5", "950", "-12,345,678"], [1234.5, 950, -12345678], "',' separates thousands"),
+    "thousands alone": (",", ["1,234", "2,345", ""], [1234, 2345, np.nan], "',' separates thousands"),
+    "thousands beside tabs": ("\t", ["1,234", "2,345", "950"], [1234, 2345, 950], "',' separates thousands"),
+    "a decimal comma of three digits": (";", ["1,234", "2,345", "950"], [1.234, 2.345, 950], ""),
+    "a decimal comma": ("\t", ["1,5", "2,345", "0,125"], [1.5, 2.345, 0.125], ""),
+    "points": (";", ["1.234,56", "950", "12.345"], [1234.56, 950, 12345], "'.' separates thousands"),
+    "spaces": (";", ["1 234,5", "12\u00a0345", "1\u202f000"], [1234.5, 12345, 1000], "' ' separates thousands"),
+    "apostrophes": (",", ["1'234.50", "950"], [1234.5, 950], '"\'" separates thousands'),
+    "dollars": (",", ["$1,234.50", "-$ 950", "$3"], [1234.5, -950, 3], "$ taken off and ',' separates thousands"),
+    "euros": (";", ["1.234,50 €", "950 €", "3,5€"], [1234.5, 950, 3.5], "€ taken off and '.' separates thousands"),
+    "percent": (",", ["12%", "3.5 %", ""], [12, 3.5, np.nan], "% taken off"),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_numbers_are_read_as_people_write_them(way: str, tmp_path: Path) -> None:
+    delimiter, cells, expected, note = WRITTEN[way]
+    table = with_column("x", (cells * 40)[:40])
+    found = read(write(tmp_path / "houses.csv", table, delimiter=delimiter))
+    assert found.categories["x"] == ()
+    values = np.concatenate([part.x[:, 0] for part in (found.train, found.validation, found.test)])
+    np.testing.assert_array_equal(np.unique(values), np.unique(np.float32(expected)))
+    assert note in found.provenance.notes
+    assert bool(note) == ("x: " in found.provenance.notes)
+
+
+@pytest.mark.parametrize(
+    "cells", [["$5", "6", "7 kg"], ["1,2", "3,4", "5,6"], ["1,23,456", "7", "8"], ["1.2.3", "4.5.6", "7"]]
+)
+def test_texts_with_digits_stay_texts(cells: list[str], tmp_path: Path) -> None:
+    found = read(write(tmp_path / "houses.csv", with_column("x", (cells * 40)[:40])))
+    assert found.categories["x"] == tuple(sorted(cells))
+
+
 def test_a_quoted_cell_may_hold_delimiters_quotes_and_line_breaks(tmp_path: Path) -> None:
     table = with_column("kind", ['a "b"; c,\nd', "e"] * 20)
     assert read(write(tmp_path / "houses.csv", table)).categories["kind"] == ('a "b"; c,\nd', "e")
@@ -240,8 +275,8 @@ def damaged(change: str) -> Rows:
 
 REFUSED = {
     "too few rows": "has 5 rows with price; expected at least 10",
-    "stray text": "column area holds numbers, but row 5 has 'about 30' (1 such rows); mend them, or give --skip-broken",
-    "broken row": "row 5 has 2 cells and the header has 3 (1 such rows); mend them, or give --skip-broken",
+    "stray text": "column area holds numbers, but row 5 has 'about 30' (1 such row); mend them, or give --skip-broken",
+    "broken row": "row 5 has 2 cells and the header has 3 (1 such row); mend them, or give --skip-broken",
     "no header": "begins with a row of numbers; expected a header row",
     "one column": "has one column; expected several, separated by",
     "name twice": "has 2 columns named area; give each a name of its own",
