@@ -1,4 +1,4 @@
-"""The error of this package."""
+"""The error of this package, and words for its sentences."""
 
 from __future__ import annotations
 
@@ -8,3 +8,8 @@ class DataError(ValueError):
 
     `ladle train` and `ladle data` print it and exit with 1.
     """
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: 1 row, 2 rows."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ladle.training.data.dataset import Array
 from ladle.training.data.errors import DataError
@@ -119,6 +119,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _cause(data: bytes | Path, error: Exception) -> str:
     size = len(data) if isinstance(data, bytes) else data.stat().st_size if data.is_file() else 1
+    if size and isinstance(error, UnidentifiedImageError):  # Pillow's sentence names the file once more, or a buffer
+        return "its content is of no known format; save it as JPEG or PNG"
     return "it is empty" if not size else str(error) or type(error).__name__
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ladle.training.data.dataset import Array
-from ladle.training.data.errors import DataError
+from ladle.training.data.errors import DataError, counted
 from ladle.training.data.readers import files
 from ladle.training.data.readers.written_numbers import as_plain
 
@@ -56,11 +56,6 @@ class NumbersError(DataError):
 def is_table(path: Path) -> bool:
     """Whether the file's name ends as that of a table."""
     return path.name.lower().endswith(SUFFIXES)
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things in words: 1 row, 2 rows."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def find(path: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ladle.training.data.dataset import Array, Contents, deal, distinct, take
-from ladle.training.data.errors import DataError
+from ladle.training.data.errors import DataError, counted
 from ladle.training.data.readers import folders, images, name_tables
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
@@ -65,7 +65,7 @@ def read(
     # Duplicates across splits would let a network score on pictures that it was trained on.
     order = None if given_split is None else folders.first_kept(given_split)
     kept = distinct(x, order)
-    doubles = f"; {len(x) - len(kept)} duplicate pictures left out" if len(kept) < len(x) else ""
+    doubles = f"; {counted(len(x) - len(kept), 'duplicate picture')} left out" if len(kept) < len(x) else ""
     if doubles:
         x, y = x[kept], None if y is None else y[kept]
         given_split = None if given_split is None else given_split[kept]
@@ -76,7 +76,17 @@ def read(
         train, validation, test, note = folders.indices(given_split, seed)
         splits = take(x, y, train), take(x, y, validation), take(x, y, test)
     _check_classes(path, labels, y, splits[0].y, given_split is not None)
-    return Contents(*splits, labels, note + doubles + images.left_out(broken))
+    empty = "" if names is None or table else _empty_folders(home, files)
+    return Contents(*splits, labels, note + doubles + images.left_out(broken) + empty)
+
+
+def _empty_folders(home: Path, files: Iterable[str]) -> str:
+    """A note of the folders that look like classes and hold no pictures: those would otherwise be missed in silence."""
+    used = {part for name in files for part in PurePosixPath(name).parts[:-1]}
+    beside = {home / part for name in files for part in PurePosixPath(name).parents}
+    found = {each.name for folder in beside if folder.is_dir() for each in folder.iterdir() if each.is_dir()}
+    empty = sorted(name for name in found - used if not name.startswith((".", "_")))
+    return f"; {', '.join(empty)}: no pictures, so no class" if empty else ""
 
 
 def has_pictures(path: Path) -> bool:

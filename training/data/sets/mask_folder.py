@@ -9,7 +9,7 @@ from PIL import Image
 
 from ladle.models._network import VOID
 from ladle.training.data.dataset import Array, Contents, Split, distinct, part, split_indices
-from ladle.training.data.errors import DataError
+from ladle.training.data.errors import DataError, counted
 from ladle.training.data.readers import files as files_
 from ladle.training.data.readers import folders, images
 from ladle.training.data.registry import Entry
@@ -99,7 +99,7 @@ def read(
     note += f"; each cut into {per} tiles of {tile}x{tile}" if tile else ""
     note += f"; mask value {void} does not count, {unlabelled.mean():.1%} of the pixels" if void >= 0 else ""
     doubles = len(pairs) - count
-    note += f"; {doubles} duplicate pictures left out" if doubles else ""
+    note += f"; {counted(doubles, 'duplicate picture')} left out" if doubles else ""
     note += images.left_out([file.name for file in broken])
     files = tuple(file for pair in pairs for file in pair)
     return Contents(splits[0], splits[1], splits[2], labels, note, files=files, name="mask_folder")

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ladle.training.data.dataset import TARGET, Array, Contents, Split, deal, part, take
-from ladle.training.data.errors import DataError
+from ladle.training.data.errors import DataError, counted
 from ladle.training.data.readers import tables
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
@@ -62,11 +62,9 @@ def read(
     cells = _target_cells(file, table, target, skip_broken)
     kept = [i for i, cell in enumerate(cells) if cell]
     if len(kept) < len(cells):
-        notes.append(f"{tables.counted(len(cells) - len(kept), 'row')} without {target} left out")
+        notes.append(f"{counted(len(cells) - len(kept), 'row')} without {target} left out")
     if len(kept) < FEWEST_ROWS:
-        raise DataError(
-            f"{file}: has {tables.counted(len(kept), 'row')} with {target}; expected at least {FEWEST_ROWS}"
-        )
+        raise DataError(f"{file}: has {counted(len(kept), 'row')} with {target}; expected at least {FEWEST_ROWS}")
     others = {name: [column[i] for i in kept] for name, column in table.columns.items() if name != target}
     cells = [cells[i] for i in kept]
     names = dict(zip(others, tables.input_names(others), strict=True))
@@ -237,7 +235,7 @@ def _refuse_stray(file: Path, name: str, cells: list[str], skip_broken: bool = F
     if not skip_broken:
         raise DataError(
             f"{file}: column {name} holds numbers, but row {texts[0] + 1} has {cells[texts[0]]!r} "
-            f"({tables.counted(len(texts), 'such row')}); mend them, or give --skip-broken to take them for missing"
+            f"({counted(len(texts), 'such row')}); mend them, or give --skip-broken to take them for missing"
         )
     return True
 

@@ -51,6 +51,24 @@ def test_train_and_test_folders_are_kept(tmp_path: Path, write_picture: Write) -
     assert sorted(dataset.test.x[:, 0, 0, 0].tolist()) == [100, 101, 102, 103]
 
 
+def test_a_folder_without_pictures_is_no_class_and_is_named(tmp_path: Path, write_picture: Write) -> None:
+    for i in range(12):
+        write_picture(tmp_path / "pets" / ("cat", "dog")[i % 2] / f"{i}.png", colour(i))
+    for name in ("bird", ".cache", "__MACOSX"):
+        (tmp_path / "pets" / name).mkdir()
+    dataset = data.load("image_folder", path=tmp_path)
+    assert dataset.labels == ("cat", "dog")
+    assert dataset.provenance.notes.endswith("bird: no pictures, so no class")
+
+
+def test_a_file_of_another_format_is_refused_with_the_cure(tmp_path: Path, write_picture: Write) -> None:
+    for i in range(12):
+        write_picture(tmp_path / ("cat", "dog")[i % 2] / f"{i}.png", colour(i))
+    (tmp_path / "cat" / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    with pytest.raises(data.DataError, match=r"a\.jpg: cannot be read as a picture .*save it as JPEG or PNG"):
+        data.load("image_folder", path=tmp_path)
+
+
 def test_a_picture_that_occurs_twice_is_kept_once(tmp_path: Path, write_picture: Write) -> None:
     for i in range(12):
         write_picture(tmp_path / f"{i}.png", colour(i % 10))
