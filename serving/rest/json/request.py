@@ -17,7 +17,7 @@ import simdjson
 
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument, ServingError
-from ladle.serving.rest.json import values
+from ladle.serving.rest.json import pieces, values
 from ladle.serving.rest.json.text import LARGE_EXPONENT, parse_object, quote, read_signature_name
 from ladle.serving.servables.saved_model import Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
@@ -97,6 +97,8 @@ def _read_numbers(
     """
     if body.startswith(_NO_NUMBERS, start + 1):
         return None
+    if len(body) >= pieces.FROM_BYTES and (read := _read_pieces(body, start, signature_name, key, find, max_depth)):
+        return read
     shape, has_exponents = _find_shape(body, start)
     if shape is None or 0 < max_depth <= len(shape):
         return None
@@ -108,6 +110,35 @@ def _read_numbers(
         return None
     ((alias, info),) = signature.inputs.items()
     array = _to_array(document[key], info, shape)
+    return None if array is None else PredictBody(servable, signature, {alias: array}, key == "instances", shape)
+
+
+def _read_pieces(
+    body: bytes, start: int, signature_name: str, key: str, find: Find, max_depth: int
+) -> PredictBody | None:
+    """`_read_numbers` for a large body; None where anything is unusual, which is then read as a small one would be."""
+    try:
+        servable, signature = find(signature_name)
+    except ServingError:  # a fault in the syntax comes before it
+        return None
+    if len(signature.inputs) != 1:
+        return None
+    ((alias, info),) = signature.inputs.items()
+    code, dtype = _BUFFERS.get(info.type_name, ("", ""))
+    if not code:
+        return None
+    kept = info.numpy if code == "d" else dtype  # integers are compared with their limits first
+    found = pieces.read(body, start, pieces.Buffer(code, dtype, kept), _NUMBER_BYTES)
+    if found is None:
+        return None
+    numbers, skeleton = found
+    bare = skeleton.translate(None, b"eE")
+    shape = _read_skeleton(bare)
+    if shape is None or 0 < max_depth <= len(shape):
+        return None
+    if len(bare) < len(skeleton) and _has_large_exponent(body, start):
+        return None
+    array = _shaped(numbers, info, shape)
     return None if array is None else PredictBody(servable, signature, {alias: array}, key == "instances", shape)
 
 
@@ -167,12 +198,17 @@ def _to_array(numbers: Any, info: TensorInfo, shape: tuple[int, ...]) -> Array |
         flat: Array = np.frombuffer(numbers.as_buffer(of_type=code), dtype)
     except (TypeError, ValueError):  # not all are numbers, or integers where integers are needed
         return None
+    return _shaped(flat, info, shape)
+
+
+def _shaped(flat: Array, info: TensorInfo, shape: tuple[int, ...]) -> Array | None:
+    """Numbers as a tensor of the input; None when there are fewer or more, or some do not fit its dtype."""
     if flat.size != math.prod(shape):  # an empty list has the skeleton of one number
         return None
     limits = values.INTEGERS.get(info.type_name)
     if limits and flat.size and (flat.max() > limits[1] or flat.min() < limits[0]):
         return None
-    return flat.astype(info.numpy).reshape(shape)
+    return flat.astype(info.numpy, copy=False).reshape(shape)
 
 
 def _read_skeleton(skeleton: bytes) -> tuple[int, ...] | None:

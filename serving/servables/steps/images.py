@@ -36,6 +36,8 @@ def decode_batch(encoded: Array, name: str, channels: int, size: tuple[int, int]
         raise InvalidArgument(f'input "{name}" has shape {list(encoded.shape)}; expected [batch], one image each')
     _check_heads(encoded, name, channels, size, max_pixels)
     images = [_decode(data, f'input "{name}", image {i}', channels, size, max_pixels) for i, data in enumerate(encoded)]
+    if len(images) == 1:
+        return images[0][np.newaxis]  # without a copy
     return np.stack(images) if images else np.zeros((0, *(size or (0, 0)), channels), np.float32)
 
 
@@ -137,7 +139,7 @@ def _in_colour(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):
         grey = Image.fromarray((np.asarray(picture).astype(np.int32) >> 8).astype(np.uint8))
         return Image.merge("RGB", (grey, grey, grey))
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which copies in any case
 
 
 def encode_png_batch(class_maps: Array) -> Array:

@@ -7,8 +7,9 @@ import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ladle.serving.errors import InvalidArgument, ServingError
+from ladle.serving.rest.json import pieces, values
 from ladle.serving.rest.json import request as json_request
-from ladle.serving.rest.json import values
 from ladle.serving.rest.json.text import check_strings, parse_object, quote
 from ladle.serving.servables.saved_model import Signature, TensorInfo
+from ladle.serving.servables.servable import Servable
 
 DTYPES = {
     "float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "string": 7, "int64": 9, "uint32": 22,
@@ -102,6 +104,98 @@ def test_ragged_lists_are_refused(value: str) -> None:
         return
     with pytest.raises(ServingError):
         read(body)
+
+
+@contextlib.contextmanager
+def in_pieces(size: int) -> Iterator[None]:
+    """Reads bodies of any size in pieces of at least so many bytes."""
+    usual = pieces.FROM_BYTES, pieces._PIECE_BYTES
+    pieces.FROM_BYTES, pieces._PIECE_BYTES = 0, size
+    try:
+        yield
+    finally:
+        pieces.FROM_BYTES, pieces._PIECE_BYTES = usual
+
+
+def outcome(body: bytes, dtype: str) -> Any:
+    try:
+        array = read(body, dtype)
+    except ServingError as error:
+        return error.code, error.message
+    return array.shape, array.dtype, array.tolist()
+
+
+ALTERED = st.lists(
+    st.tuples(st.floats(0, 1), st.integers(0, 3), st.text('[],:{}"0123.-eE \n\f', max_size=2)), max_size=2
+)
+NESTED = st.recursive(NUMBERS, lambda inner: st.lists(inner, min_size=1, max_size=4))
+EVEN = st.builds(
+    lambda shape, number: np.full(shape, number).tolist(), st.lists(st.integers(1, 4), min_size=1, max_size=4), NUMBERS
+)
+
+
+@given(st.lists(NESTED, max_size=4) | EVEN, ALTERED, st.sampled_from(NUMERIC), st.integers(0, 9))
+def test_a_body_in_pieces_gives_the_same_tensor_and_errors_as_a_whole_one(
+    value: Any, alterations: list[tuple[float, int, str]], dtype: str, size: int
+) -> None:
+    text = json.dumps({"signature_name": "s", "inputs": value})
+    for place, length, other in alterations:
+        at = int(place * len(text))
+        text = text[:at] + other + text[at + length :]
+    body = text.encode()
+    with in_pieces(size):
+        found = outcome(body, dtype)
+    assert found == outcome(body, dtype)
+
+
+@pytest.mark.parametrize(("dtype", "number"), [("float32", 0.25), ("float64", 0.1), ("int32", 7), ("int64", 2**40)])
+def test_a_large_even_list_is_read_in_pieces(dtype: str, number: Any) -> None:
+    array = np.full((3, 4, 2), number, dtype)
+    array[1, 2] = 0
+    body = json.dumps({"signature_name": "s", "instances": array.tolist()}).encode()
+    with in_pieces(5):
+        found = json_request._read_pieces(
+            body, body.index(b"["), "s", "instances", lambda name: (cast(Servable, None), signature(dtype)), 0
+        )
+    assert found is not None
+    np.testing.assert_array_equal(found.inputs["x"], array)
+    assert found.inputs["x"].dtype == array.dtype
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"inputs": [[1.5], [2.5]]5}',
+        '{"inputs": [[1.5], [2.5]]} 5',
+        '{"inputs": [[1.5], [2.5]], "instances": 1}',
+        '{"inputs": [[1.5], [2.5]]',
+        '{"inputs": [[1.5], [2.5]}',
+        '{"inputs": [[1.5], [2.5]], [[3.5]]}',
+        '{"inputs": [1.5], [2.5]}',
+        '{"inputs": [1.5,, 2.5]}',
+        '{"inputs": [[1.5], [2.5],]}',
+        '{"inputs": [[1.5, 2.5], [3.5]]}',
+        '{"inputs":\f[[1.5], [2.5]]}',
+        '{"inputs": [[1.5], [0e400]]}',
+        '{"inputs": [[1.5], ["2.5"]]}',
+        '{"inputs": [[1.5], [null]]}',
+    ],
+)
+def test_a_fault_is_found_in_pieces_too(body: str) -> None:
+    wanted = outcome(body.encode(), "float32")
+    for size in range(12):
+        with in_pieces(size):
+            assert outcome(body.encode(), "float32") == wanted
+
+
+def test_a_fault_in_a_large_body_comes_before_an_unknown_signature() -> None:
+    def find(name: str) -> Any:
+        raise InvalidArgument("not found")
+
+    with in_pieces(4), pytest.raises(InvalidArgument, match="JSON Parse error"):
+        json_request.read_predict(b'{"instances": [[1.0, 2.0], [3.0, 4.0}', find)
+    with in_pieces(4), pytest.raises(InvalidArgument, match="not found"):
+        json_request.read_predict(b'{"instances": [[1.0, 2.0], [3.0, 4.0]]}', find)
 
 
 @given(st.binary(max_size=60))
