@@ -45,7 +45,7 @@ TILES = (0, 6)
 """The samples that are segmented."""
 STARTS = ("0.5,0.5", "-0.5,0.8", "-0.5,-1", "0.8,-1")
 VIEW = (1280, 880)
-"""The window of the screenshot, in CSS pixels."""
+"""The window of the screenshot, in CSS pixels; it grows until the whole page is seen."""
 SHARPNESS = 1.5
 """Pixels of the screenshot for each CSS pixel."""
 ROUTE, PHOTOGRAPH = "models/efficientnet_lite0", 3
@@ -187,6 +187,9 @@ def screenshot(page: str, route: str, sample: int) -> Image.Image:
             wait.until(lambda _: driver.find_elements(By.CSS_SELECTOR, ".out .latency b"))
             wait.until(lambda _: not driver.find_elements(By.CSS_SELECTOR, "[aria-busy=true]"))
         driver.execute_script("document.activeElement.blur()")
+        # The window is as high as the page, or its lower edge would cut a card.
+        height = max(VIEW[1], driver.execute_script("return document.documentElement.scrollHeight"))
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**metrics, "height": height})
         return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
 
 

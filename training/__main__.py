@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ladle.training.run.request import Request
 
 DONE, FAILED = 0, 1
+FEW = 100
+"""A list names the number of test examples if it is below this: such a figure says little."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,13 +95,19 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _origin(measured: Mapping[str, Any]) -> str:
-    """Where a metric comes from: 'Measured on fashion_mnist, preset quick.'; empty if there is none."""
+    """Where a metric comes from: 'Measured on fashion_mnist, preset quick. Baseline: majority class 0.1.'
+
+    Empty if there is none. A test split of few examples says how few they are.
+    """
     if not measured:
         return ""
     data = f"{'SYNTHETIC data: ' if measured['synthetic'] else ''}{measured['data']}"
     preset = f", preset {measured['preset']}" if measured["preset"] else ""
     version = f", version {Path(measured['version']).name}" if measured["version"] else ""
-    return f"Measured on {data}{preset}{version}."
+    few = measured.get("examples", FEW)
+    data = f"{few} example{'' if few == 1 else 's'} of {data}" if 0 < few < FEW else data
+    baseline = f" Baseline: {measured['baseline']}." if measured.get("baseline") else ""
+    return f"Measured on {data}{preset}{version}.{baseline}"
 
 
 def _train(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ Otsu                 the grey level that separates an image into two parts of le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,6 @@ PENALTY = 1e-4
 LEVELS = 256
 ROWS = 512
 """Examples that are held as float32 at once."""
-
-
-METRICS = ("accuracy", "mean_iou", "r_squared", "squared_error")
-"""What baselines are measured in, one for each task that has any."""
-
-
-def metric(metrics: Mapping[str, Any]) -> str:
-    """The metric in which the baselines beside `metrics` are; "" without one."""
-    return next((name for name in METRICS if name in metrics), "")
 
 
 def measure(prepared: Prepared, part: Part) -> dict[str, float]:

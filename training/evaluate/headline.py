@@ -17,6 +17,8 @@ HEADLINES = (
     "sliced_wasserstein",
 )
 """Metrics that can be a headline, the best first."""
+COMPARED = ("accuracy", "mean_iou", "r_squared", "squared_error")
+"""What baselines are measured in, one for each task that has any."""
 
 
 def figures(metrics: Mapping[str, Any]) -> str:
@@ -37,6 +39,33 @@ def shown(metrics: Mapping[str, Any], folds: Mapping[str, Any] | None = None) ->
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The headline of one split's metrics, by name; empty if it has none of HEADLINES."""
     return next(({name: float(metrics[name])} for name in HEADLINES if name in metrics), {})
+
+
+def compared(metrics: Mapping[str, Any]) -> str:
+    """The metric in which the baselines beside `metrics` are; "" without one."""
+    return next((name for name in COMPARED if name in metrics), "")
+
+
+def trivial(
+    metrics: Mapping[str, Any], baselines: Mapping[str, float] | None = None, folds: Mapping[str, Any] | None = None
+) -> str:
+    """What the headline stands beside: the best baseline, or the ends of a distance; "" if neither was measured.
+
+    {"accuracy": 0.9, ...}, {"majority class": 0.1} -> 'majority class 0.1'. Baselines in another metric than the
+    headline have it before them: 'squared error: PCA with 10 components 0.02441'. Baselines are of one split: beside a
+    headline over folds stands what the network has on that split.
+    """
+    name, shown_name = compared(metrics), next(iter(headline(metrics)), "")
+    if baselines and name:
+        best = (min if name == "squared_error" else max)(baselines, key=lambda each: baselines[each])
+        before = "" if name == shown_name else f"{name.replace('_', ' ')}: "
+        split = f" on a split where the network has {metrics[name]:.4g}" if folds and name in folds else ""
+        return f"{before}{best} {baselines[best]:.4g}{split}"
+    if shown_name == "frechet_distance" and "frechet_ceiling" in metrics:
+        return f"noise {metrics['frechet_ceiling']:.4g}, training images {metrics['frechet_floor']:.4g}"
+    if shown_name == "sliced_wasserstein" and "sliced_wasserstein_floor" in metrics:
+        return f"training points {metrics['sliced_wasserstein_floor']:.4g}"
+    return ""
 
 
 def card_entry(splits: Mapping[str, Mapping[str, Any]], folds: Mapping[str, Any] | None = None) -> dict[str, Any]:

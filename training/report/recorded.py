@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ladle.training.data import own_name
-from ladle.training.evaluate.headline import headline
+from ladle.training.evaluate.headline import headline, trivial
 from ladle.training.store import publish
 
 Record = dict[str, Any]
@@ -33,6 +33,35 @@ def data(record: Mapping[str, Any]) -> str:
     return f"{record['data']}{folder}{' (**synthetic**)' if record['synthetic'] else ''}"
 
 
+def key(entry: Record) -> tuple[str, ...]:
+    """The key of a record; a newer record with the same key replaces it."""
+    return (entry["network"], entry["data"], entry["preset"] or "", own(entry))
+
+
+def distinct(entries: Iterable[Record]) -> list[Record]:
+    """The entries without the older of two that are one experiment, such as presets that say the same.
+
+    The one that stays has the other presets under `also`.
+    """
+    kept: list[Record] = []
+    for entry in entries:
+        twin = next((n for n, other in enumerate(kept) if _is_same_run(entry, other)), None)
+        if twin is None:
+            kept.append(entry)
+            continue
+        older, newer = sorted((kept[twin], entry), key=lambda each: str(each["created"]))
+        kept[twin] = {**newer, "also": [*older.get("also", []), *newer.get("also", []), older["preset"]]}
+    return kept
+
+
+def _is_same_run(a: Record, b: Record) -> bool:
+    """Whether two runs had the same data and the same options, as far as both know them, and the same result."""
+    if key(a)[:2] != key(b)[:2] or own(a) or own(b) or not a.get("config") or not b.get("config"):
+        return False
+    common = a["config"].keys() & b["config"].keys()
+    return a["metrics"] == b["metrics"] and all(a["config"][name] == b["config"][name] for name in common)
+
+
 def chosen(records: Iterable[Mapping[str, Any]], usual: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
     """The entries that come with Ladle, by network.
 
@@ -47,11 +76,12 @@ def chosen(records: Iterable[Mapping[str, Any]], usual: Mapping[str, str] | None
         return (not own(record), record["preset"] == "quick", is_usual, str(record["created"]))
 
     ranked = sorted(records, key=rank)
-    kept = ("preset", "data", "synthetic", "seconds", "machine", "parameters")
+    kept = ("preset", "data", "synthetic", "seconds", "machine", "parameters", "examples")
     by_name = {
         r["network"]: {
             **{name: r.get(name) for name in kept},
             "metrics": headline(r["metrics"]),
+            "baseline": trivial(r["metrics"], r.get("more", {}).get("baselines"), r.get("folds")),
             **({"folds": r["folds"]} if "folds" in r else {}),
         }
         for r in ranked
@@ -68,8 +98,9 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 
 def measured(repository: Path) -> dict[str, dict[str, Any]]:
-    """The metrics of each network and their origin, by name: `metrics` (the headline), `folds` if it was
-    cross-validated, `data`, `preset`, `synthetic`, `seconds`, `machine`, `parameters`, `version`.
+    """The metrics of each network and their origin, by name: `metrics` (the headline), `baseline` (what it stands
+    beside, in words), `folds` if it was cross-validated, `data`, `examples` (of the test split), `preset`,
+    `synthetic`, `seconds`, `machine`, `parameters`, `version`.
 
     `version` is a folder of the repository; None for metrics that come with Ladle.
     """
@@ -84,7 +115,9 @@ def measured(repository: Path) -> dict[str, dict[str, Any]]:
                     "seconds": card["training_seconds"],
                     "machine": card["machine"],
                     "parameters": card["parameters"],
+                    "examples": card["data"].get("splits", {}).get("test", 0),
                     "metrics": headline(metrics),
+                    "baseline": trivial(metrics, metrics.get("baselines"), card["metrics"].get("folds")),
                     **({"folds": card["metrics"]["folds"]} if "folds" in card["metrics"] else {}),
                     "version": str(version),
                 }

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ladle.training.evaluate.headline import shown
+from ladle.training.evaluate.headline import shown, trivial
 from ladle.training.report import recorded
 from ladle.training.report.recorded import Record
 from ladle.training.store import publish
@@ -140,14 +140,9 @@ def saved_bytes(version: Path) -> int:
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
-def key(entry: Record) -> tuple[str, ...]:
-    """The key of a record; a newer record with the same key replaces it."""
-    return (entry["network"], entry["data"], entry["preset"] or "", recorded.own(entry))
-
-
 def merged(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
     """Old and new records, sorted; a new one replaces an old one with the same key."""
-    by_key = {key(entry): entry for entry in [*old, *new]}
+    by_key = {recorded.key(entry): entry for entry in [*old, *new]}
     return [by_key[k] for k in sorted(by_key)]
 
 
@@ -206,10 +201,17 @@ def row(family: Family, entries: Iterable[Record]) -> str:
         family.name,
         " ".join(f"`{name}`" for name in family.networks),
         family.task,
-        "; ".join(f"`{e['network']}` {shown(e['metrics'], e.get('folds'))} ({recorded.data(e)})" for e in measured),
+        "; ".join(map(_figure, measured)),
         "; ".join(f"{e['parameters']:,}" if e.get("parameters") else "?" for e in measured),
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _figure(entry: Record) -> str:
+    """'`mlp` accuracy 0.8965 (fashion_mnist; majority class 0.1)'."""
+    beside = trivial(entry["metrics"], entry.get("more", {}).get("baselines"), entry.get("folds"))
+    where = f"{recorded.data(entry)}; {beside}" if beside else recorded.data(entry)
+    return f"`{entry['network']}` {shown(entry['metrics'], entry.get('folds'))} ({where})"
 
 
 def with_table(readme: str, entries: Sequence[Record]) -> str:

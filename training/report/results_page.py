@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ladle.training.data import own_name
-from ladle.training.evaluate import baselines
-from ladle.training.evaluate.headline import figures, shown
+from ladle.training.evaluate.headline import compared, figures, shown, trivial
 from ladle.training.loop.config import NO_PRESET
 from ladle.training.quiet import without_stderr
 from ladle.training.report import claims
 from ladle.training.report.pictures import FEW
-from ladle.training.report.recorded import Record, data, own
+from ladle.training.report.recorded import Record, data, distinct, key, own
 from ladle.training.store import publish
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ INTRODUCTION = """# Results
 hand. Metrics are measured on the test split, with the weights of the epoch that was best on the validation split, or
 of the last one where the recipe says so. Generated data are marked as synthetic. Parity is the largest difference
 between TensorFlow and ONNX Runtime on at least 64 inputs. Baselines are what simple methods reach on the same split, in
-the metric that stands with them. "1 of them used" after a machine's name: several networks were trained at once, each
-with a share of the cores; "1 x": the run had one core.
+the metric that stands with them; the table has the best one. "1 of them used" after a machine's name: several networks
+were trained at once, each with a share of the cores; "1 x": the run had one core.
 """
 
 
@@ -171,15 +170,16 @@ def page(
     """
     presets = {entry["preset"] for entry in entries}
     by_preset = [entry for preset in presets for entry in newest(e for e in entries if e["preset"] == preset)]
-    last = newest(entry for entry in entries if not own(entry))
+    pictured = {key(entry) for entry in newest(entry for entry in entries if not own(entry))}
     statements = {name: network.claims for name, network in networks.items() if network.claims}
+    runs = distinct(entries)
     parts = [
         INTRODUCTION,
-        "## Networks\n\n" + _table(entries),
+        "## Networks\n\n" + _table(runs),
         "## Checks\n\nEach is checked on a run with `--preset quick`, unless it names another.\n\n"
         + _checks(claims.check(statements, by_preset)),
         PUBLISHED + _published(entries, networks, hours or {}),
-        "## Runs\n\n" + "\n".join(_run(entry, networks, pictures if entry in last else {}) for entry in entries),
+        "## Runs\n\n" + "\n".join(_run(entry, networks, pictures if key(entry) in pictured else {}) for entry in runs),
     ]
     return "\n".join(parts)
 
@@ -198,7 +198,7 @@ def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _table(entries: Iterable[Record]) -> str:
     header = ["network", "preset", "data", "examples: training / validation / test", "weights", "epochs", "trained in"]
-    header += ["test metric", "parity", "SavedModel", "ONNX"]
+    header += ["test metric", "baseline", "parity", "SavedModel", "ONNX"]
     return _rows(header, [_cells(entry) for entry in entries])
 
 
@@ -208,17 +208,22 @@ def _cells(entry: Record) -> tuple[str, ...]:
     minutes, seconds = divmod(int(entry["seconds"]), 60)
     return (
         f"[`{entry['network']}`](#{_anchor(entry)})",
-        entry["preset"] or "own",
+        _presets(entry) or "own",
         data(entry),
         sizes,
         f"{entry['parameters']:,}" if entry.get("parameters") else "?",
         _epochs(entry),
         f"{minutes}:{seconds:02d}",
         _headline(entry),
+        trivial(entry["metrics"], entry.get("more", {}).get("baselines"), entry.get("folds")) or "—",
         "—" if entry["parity"] is None else f"{entry['parity']:.0e}",
         _size(entry.get("saved_bytes")),
         _size(entry["onnx_bytes"]),
     )
+
+
+def _presets(entry: Record) -> str:
+    return " and ".join(sorted([*entry.get("also", []), entry["preset"]], reverse=True)) if entry["preset"] else ""
 
 
 def _size(size: int | None) -> str:
@@ -234,23 +239,37 @@ def _checks(made: Iterable[claims.Checked]) -> str:
 def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: Mapping[str, float]) -> str:
     rows = []
     for name, network in networks.items():
-        full = [entry for entry in entries if entry["network"] == name and entry["preset"] == "full"]
+        mine = [entry for entry in entries if entry["network"] == name]
         # The preset's own data set, else files of that set, else other data.
         wanted = (network.full_data, f"own_{network.full_data}")
-        full.sort(key=lambda entry: wanted.index(entry["data"]) if entry["data"] in wanted else len(wanted))
+        mine.sort(key=lambda entry: wanted.index(entry["data"]) if entry["data"] in wanted else len(wanted))
+        full = [entry for entry in mine if entry["preset"] == "full"]
         needed = f"about {hours[name]:.0f} hours on two cores" if name in hours else ""
-        here = _here(full[0], network) if full else "not run"
-        here += f"{'; all: ' if full else ': '}{needed}" if needed else ""
+        if full:
+            here = f"{_here(full[0], network)}{f'; all: {needed}' if needed else ''}"
+        else:
+            other = f"{_other(mine[0])}; " if mine else ""
+            here = f"{other}`full` not run{f': {needed}' if needed else ''}"
         aim = network.aim or "nothing published for this network on this data"
         rows.append((f"`{name}`", network.full_data, aim, f"`ladle train {name} --preset full`", here))
     return _rows(("network", "data", "published", "command", "here"), rows)
 
 
 def _here(entry: Record, network: Entry) -> str:
-    """The headline, the data, and how many of the preset's epochs were trained, if fewer were asked for."""
+    """The headline, the data, the weights, and how many of the preset's epochs were trained, if it was fewer."""
     epochs = _whole(network.presets.get("full", {}))
     fewer = "" if is_whole(entry, network) else f", {entry['epochs']} of {epochs} epochs"
-    return f"{_headline(entry)} on {data(entry)}{fewer}"
+    return f"{_measured(entry)}{fewer}"
+
+
+def _other(entry: Record) -> str:
+    """The figure of a run that was not the preset `full`."""
+    return f"{_measured(entry)}, {f'`{p}`' if (p := entry['preset']) else 'own options'}"
+
+
+def _measured(entry: Record) -> str:
+    weights = f" with {entry['parameters']:,} weights" if entry.get("parameters") else ""
+    return f"{_headline(entry)} on {data(entry)}{weights}"
 
 
 def is_whole(entry: Record, network: Entry) -> bool:
@@ -285,7 +304,7 @@ def _run(entry: Record, networks: Mapping[str, Entry], pictures: Mapping[str, st
     minutes, seconds = divmod(int(entry["seconds"]), 60)
     of = f" ({own(entry)})" if own(entry) else ""
     lines = [
-        f'<a id="{_anchor(entry)}"></a>\n### {name}, {entry["preset"] or "own options"}, {entry["data"]}{of}\n',
+        f'<a id="{_anchor(entry)}"></a>\n### {name}, {_presets(entry) or "own options"}, {entry["data"]}{of}\n',
         f"- data: {entry['data']}{synthetic}; {entry.get('source', 'source in the card')}",
         f"- test metrics: {figures(entry['metrics'])}",
         *[f"- {_name(key, entry)}: {_shown(value)}" for key, value in entry.get("more", {}).items()],
@@ -313,7 +332,7 @@ def _picture(name: str, caption: str, path: str) -> str:
 def _name(key: str, entry: Record) -> str:
     """What stands before an entry of `more`; baselines have their metric, which is not always the headline."""
     words = CODE_OFF_NORMAL if key == "code_off_normal" else key.replace("_", " ")
-    return f"{words}, {baselines.metric(entry['metrics']).replace('_', ' ')}" if key == "baselines" else words
+    return f"{words}, {compared(entry['metrics']).replace('_', ' ')}" if key == "baselines" else words
 
 
 def _shown(value: Any) -> str:

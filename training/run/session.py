@@ -17,9 +17,9 @@ from ladle.models import Config, Network
 from ladle.training import data
 from ladle.training.data.pipeline import Prepared
 from ladle.training.errors import TrainingError, UsageError
-from ladle.training.evaluate import baselines, functions
+from ladle.training.evaluate import functions
 from ladle.training.evaluate.evaluate import Evaluation, evaluate
-from ladle.training.evaluate.headline import card_entry
+from ladle.training.evaluate.headline import card_entry, compared
 from ladle.training.export.export import Run, export
 from ladle.training.export.inputs import parity_inputs, samples
 from ladle.training.loop import checkpoint, config, devices, fit, hosts, run_folder, stages
@@ -274,7 +274,7 @@ def print_metrics(result: Evaluation) -> None:
         if isinstance(words, str):
             say(f"            {name}: {words}")
     if "baselines" in result.metrics:
-        name = baselines.metric(result.metrics)
+        name = compared(result.metrics)
         say(
             fact(
                 "baseline",

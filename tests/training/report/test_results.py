@@ -14,6 +14,7 @@ from PIL import Image
 from ladle import models
 from ladle.training import data
 from ladle.training.data import OWN
+from ladle.training.evaluate import headline
 from ladle.training.report import effort, recorded, results, results_page
 from ladle.training.report.claims import check
 from ladle.training.report.results_page import Entry
@@ -238,7 +239,7 @@ def test_the_hours_of_a_recipe_follow_from_the_longest_run_on_the_whole_machine(
     found = effort.hours([longest, *others], ["mlp", "vae", "transfer"])
     assert found == {"mlp": pytest.approx(epochs / 10)}, "the others are no classifiers that train from the start"
     page = results_page.page([], results_page.registered(), {}, found)
-    assert f"| not run: about {epochs / 10:.0f} hours on two cores |" in page
+    assert f"| `full` not run: about {epochs / 10:.0f} hours on two cores |" in page
     assert effort.hours(others[1:], ["mlp"]) == {}
 
 
@@ -246,8 +247,12 @@ def test_the_published_results_say_how_many_epochs_were_trained() -> None:
     known = results_page.registered()
     full = known["lenet5"].presets["full"]["epochs"]
     entry = record("lenet5", preset="full", epochs=3, config=None, metrics={"accuracy": 0.5})
-    assert f"| accuracy 0.5 on fashion_mnist, 3 of {full} epochs |" in results_page.page([entry], known, {})
-    whole = f"| accuracy 0.5 on fashion_mnist, 3 of {full} epochs; all: about 4 hours on two cores |"
+    assert f"| accuracy 0.5 on fashion_mnist with 61,706 weights, 3 of {full} epochs |" in results_page.page(
+        [entry], known, {}
+    )
+    whole = (
+        f"| accuracy 0.5 on fashion_mnist with 61,706 weights, 3 of {full} epochs; all: about 4 hours on two cores |"
+    )
     assert whole in results_page.page([entry], known, {}, {"lenet5": 4.2})
 
 
@@ -269,8 +274,53 @@ def test_the_published_figure_is_compared_with_a_run_on_the_preset_s_own_data() 
         record("vgg13", preset="full", data="own_mnist", source=f"{OWN}m", metrics={"accuracy": 0.8}),
     ]
     page = results_page.page(runs, known, {})
-    assert "`ladle train resnet18 --preset full` | accuracy 0.9 on fashion_mnist |" in page
-    assert "`ladle train vgg13 --preset full` | accuracy 0.6 on own_cifar100 (c) |" in page
+    assert "`ladle train resnet18 --preset full` | accuracy 0.9 on fashion_mnist with 61,706 weights |" in page
+    assert "`ladle train vgg13 --preset full` | accuracy 0.6 on own_cifar100 (c) with 61,706 weights |" in page
+
+
+def test_a_preset_that_was_not_run_has_the_figure_of_another_run_in_its_place() -> None:
+    known = {"densenet": Entry("0.95", "cifar10", {}), "transfer": Entry("", "cifar10", {})}
+    runs = [
+        record("densenet", metrics={"accuracy": 0.9}),
+        record("transfer", metrics={"accuracy": 0.8}),
+        record("transfer", preset=None, data="own_cifar10", source=f"{OWN}c", metrics={"accuracy": 0.7}),
+    ]
+    page = results_page.page(runs, known, {}, {"densenet": 8.1})
+    other = "accuracy 0.9 on fashion_mnist with 61,706 weights, `quick`; `full` not run: about 8 hours on two cores |"
+    assert f"`ladle train densenet --preset full` | {other}" in page
+    assert "| accuracy 0.7 on own_cifar10 (c) with 61,706 weights, own options; `full` not run |" in page
+
+
+def test_the_best_baseline_stands_beside_each_headline() -> None:
+    both = {"majority class": 0.4, "Otsu threshold": 0.8}
+    page = results_page.page([record("unet", metrics={"mean_iou": 0.9}, more={"baselines": both})], {}, {})
+    assert "| mean iou 0.9 | Otsu threshold 0.8 |" in page
+    pca = {"PCA with 10 components": 0.02, "PCA with 5 components": 0.03}
+    assert headline.trivial({"squared_error": 0.01}, pca) == "PCA with 10 components 0.02"
+    assert headline.trivial({"elbo": -9.0, "squared_error": 0.01}, pca) == "squared error: PCA with 10 components 0.02"
+    distances = {"frechet_distance": 6.6, "frechet_floor": 0.16, "frechet_ceiling": 204.0}
+    assert headline.trivial(distances) == "noise 204, training images 0.16"
+    assert headline.trivial({"accuracy": 0.5}) == ""
+
+
+def test_a_baseline_of_one_split_is_not_compared_with_the_mean_over_folds() -> None:
+    folds = {"count": 5, "r_squared": {"mean": 0.76, "deviation": 0.04}}
+    assert (
+        headline.trivial({"r_squared": 0.91}, {"mean": 0.0, "least squares": 0.78}, folds)
+        == "least squares 0.78 on a split where the network has 0.91"
+    )
+
+
+def test_presets_that_say_the_same_are_one_row() -> None:
+    quick = record("filters", created="2026-11-30T02:00:00Z", epochs=1, config={"epochs": 1, "until": ""})
+    full = {**quick, "preset": "full", "created": "2026-11-23T01:00:00Z", "config": {"epochs": 1}}
+    page = results_page.page([full, quick], {}, {})
+    assert page.count("### filters") == 1
+    assert "[`filters`](#filters-quick-fashion_mnist) | quick and full |" in page
+    other = {**full, "config": {"epochs": 2}}
+    assert results_page.page([other, quick], {}, {}).count("### filters") == 2, "its options differ"
+    better = {**full, "metrics": {"accuracy": 0.9}}
+    assert results_page.page([better, quick], {}, {}).count("### filters") == 2, "its result differs"
 
 
 def test_baselines_stand_with_the_metric_that_they_are_measured_in() -> None:
@@ -305,7 +355,7 @@ def test_precision_and_initial_weights_of_a_run_are_shown() -> None:
 def test_a_full_run_stands_beside_the_published_figure() -> None:
     known = {"lenet5": Entry("0.99 on MNIST", "mnist", {}), "vae": Entry("", "fashion_mnist", {})}
     page = results_page.page([record("lenet5", preset="full")], known, {})
-    row = "| `lenet5` | mnist | 0.99 on MNIST | `ladle train lenet5 --preset full` | accuracy 0.8876 on fashion_mnist |"
+    row = "| `lenet5` | mnist | 0.99 on MNIST | `ladle train lenet5 --preset full` | accuracy 0.8876 on "
     assert row in page
     assert "| `vae` | fashion_mnist | nothing published for this network on this data |" in page
 

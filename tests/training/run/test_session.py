@@ -271,7 +271,9 @@ def test_networks_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert lines[0] == "NETWORK                 TASK           WEIGHTS  MEASURED"
     at = next(i for i, line in enumerate(lines) if line.startswith("vgg19 "))
     assert re.match(r"vgg19 +classify +494,490  accuracy 0\.\d+$", lines[at])  # of the network that was measured
-    assert "Measured on fashion_mnist, preset quick." in " ".join(line.strip() for line in lines[at + 1 : at + 4])
+    below = " ".join(line.strip() for line in lines[at + 1 : at + 4])
+    assert "Measured on fashion_mnist, preset quick. Baseline: majority class 0.1." in below
+    assert "Measured on 4 examples of photographs" in " ".join(line.strip() for line in lines)
     assert max(map(len, lines)) <= 80
 
 
