@@ -1,4 +1,8 @@
-"""The images of a request: files of a form, raw bytes, or base64 in JSON; checked before the model server gets them."""
+"""The images of a request: files of a form, raw bytes, or base64 in JSON.
+
+Format and size are checked before the model server gets an image. It decodes the pixels anyway, so it finds the damaged
+ones.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +34,34 @@ _UPRIGHT = {
 
 Not `ImageOps.exif_transpose`: it writes the EXIF data back, and fails on data that breaks the rules, as cameras do.
 """
+DAMAGED = "Got a damaged image; expected one that can be decoded completely."
 EXPECTED = "a multipart file named image, a raw PNG, JPEG or WebP, or JSON with base64 as image"
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An upright image: `data`, the bytes of a PNG or JPEG that the model server can decode, and `picture`, decoded."""
+    """An upright image.
+
+    data    the bytes of a PNG or JPEG that the model server can decode
+    opened  the image, whose pixels may not have been decoded: most answers need none here
+    """
 
     data: bytes
-    picture: Image.Image
+    opened: Image.Image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.opened.size
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image, decoded completely. Problem 422: it is damaged."""
+        try:
+            self.opened.load()
+        except Exception:  # a damaged file can make Pillow raise almost any exception
+            raise Problem(422, DAMAGED) from None
+        return self.opened
 
 
 def images_of(request: ParsedRequest, max_images: int, max_pixels: int) -> list[Upload]:
@@ -56,14 +79,15 @@ def images_of(request: ParsedRequest, max_images: int, max_pixels: int) -> list[
 
 
 def decode_all(files: Sequence[bytes], max_images: int, max_pixels: int) -> list[Upload]:
-    """Problem 413: too many, or more than `max_pixels` in all; 415: not a supported format; 422: damaged."""
+    """Problem 413: too many, or more than `max_pixels` in all; 415: not a supported format; 422: a damaged head."""
     if len(files) > max_images:
         raise Problem(413, f"Got {len(files)} images; expected at most {max_images}.")
     found: list[Upload] = []
     left = max_pixels  # pixels, not bytes: a small file can hold a very large image
     for data in files:
         found.append(decode(data, left))
-        left -= found[-1].picture.width * found[-1].picture.height
+        width, height = found[-1].size
+        left -= width * height
     return found
 
 
@@ -79,7 +103,7 @@ def from_base64(text: str, what: str) -> bytes:
 
 
 def decode(data: bytes, max_pixels: int) -> Upload:
-    """One image, decoded completely. Problem 413, 415, 422: as `decode_all`."""
+    """One image, decoded only if it is sent on in another form. Problem 413, 415, 422: as `decode_all`."""
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
@@ -92,15 +116,16 @@ def decode(data: bytes, max_pixels: int) -> Upload:
             413,
             f"Got an image of {width}×{height} pixels; expected at most {max_pixels} more in this request.",
         )
-    try:
-        picture.load()
-        turn = _UPRIGHT.get(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # a damaged file can make Pillow raise almost any exception
-        raise Problem(422, "Got a damaged image; expected one that can be decoded completely.") from None
     # The model server decodes these as they are; anything else becomes an upright PNG.
-    if picture.format == "PNG" or (picture.format == "JPEG" and picture.mode in ("L", "RGB") and turn is None):
+    if picture.format == "PNG":
         return Upload(data, picture)
-    upright = picture.convert("RGB")
+    try:
+        turn = _UPRIGHT.get(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # as in `Upload.picture`
+        raise Problem(422, DAMAGED) from None
+    if picture.format == "JPEG" and picture.mode in ("L", "RGB") and turn is None:
+        return Upload(data, picture)
+    upright = Upload(data, picture).picture.convert("RGB")
     if turn is not None:
         upright = upright.transpose(turn)
     return Upload(png(upright), upright)
@@ -108,7 +133,7 @@ def decode(data: bytes, max_pixels: int) -> Upload:
 
 def shrink(image: Upload, side: int) -> Upload:
     """The image with at most `side` pixels on its longer side. Segmenting a whole photograph would take minutes."""
-    if max(image.picture.size) <= side:
+    if max(image.size) <= side:
         return image
     small = image.picture.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.BILINEAR)

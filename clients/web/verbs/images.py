@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from flask import Response
 from PIL import Image
 
 from ladle.clients.drawing import pictures
+from ladle.clients.errors import LadleError
 from ladle.clients.library.client import CallOptions
 from ladle.clients.library.preprocess import pixels
 from ladle.clients.library.results import Classification
@@ -25,6 +26,7 @@ from ladle.clients.web.verbs import masks
 from ladle.clients.web.verbs.base import MASK, PNG_BASE64, SEEN, Verb, encode, numbers, png_response
 from ladle.clients.wire.arrays import Array
 
+T = TypeVar("T")
 NUMBERS = numbers(number(-1e30, 1e30))
 TOP = {"top": integer(1, 1000, 10, "number of classes, the most probable first")}
 SEEN_OPTION = {"seen": boolean(False, "also the preprocessed image, as the network sees it")}
@@ -105,7 +107,9 @@ class ImageVerbs(Verb):
             )
         images, sample = self._images(request, name)
         if asked.model.signatures.distribution is None:
-            found = asked.call(lambda model, options: asked.client.classify_many(name, _sent(model, images), **options))
+            found = _ask(
+                asked, images, lambda model, options: asked.client.classify_many(name, _sent(model, images), **options)
+            )
         else:
             found = self._labelled(
                 asked, asked.call(lambda model, options: _shares(asked, model, options, _arrays(model, images)))
@@ -147,8 +151,10 @@ class ImageVerbs(Verb):
         codes = None
         if request.options["with_codes"] and asked.model.signatures.encodes:
             codes = asked.call(lambda model, options: asked.client.encode(name, _arrays(model, images), **options))
-        found = asked.call(
-            lambda model, options: asked.client.reconstruct(name, _sent(model, images, "reconstruct_bytes"), **options)
+        found = _ask(
+            asked,
+            images,
+            lambda model, options: asked.client.reconstruct(name, _sent(model, images, "reconstruct_bytes"), **options),
         )
         copies = [pictures.to_image(np.asarray(copy)) for copy in found]
         if request.accept == PNG:
@@ -169,7 +175,7 @@ class ImageVerbs(Verb):
         asked = ModelRequest(self.backend, name, "filter", request.options.get("version"))
         images, _ = self._images(request, name)
         images = [shrink(image, self.config.max_side) for image in images]
-        found = asked.call(lambda model, options: asked.client.filter(name, _sent(model, images), **options))
+        found = _ask(asked, images, lambda model, options: asked.client.filter(name, _sent(model, images), **options))
         results = []
         for i in range(len(images)):
             drawn = {key: pictures.to_image(np.asarray(filtered[i])) for key, filtered in found.items()}
@@ -214,6 +220,16 @@ def _seen(request: ParsedRequest, asked: ModelRequest, image: Upload) -> Json | 
     height, width, channels = array.shape
     png = base64.b64encode(pictures.png_of(array)).decode()
     return {"width": width, "height": height, "channels": channels, "image": png}
+
+
+def _ask(asked: ModelRequest, images: Sequence[Upload], function: Callable[[Model, CallOptions], T]) -> T:
+    """`asked.call(function)`, which sends the images. Problem 422: one of them is damaged."""
+    try:
+        return asked.call(function)
+    except LadleError:  # whatever the server says, that comes first
+        for image in images:
+            _ = image.picture
+        raise
 
 
 def _sent(model: Model, images: Sequence[Upload], signature: str = "serving_bytes") -> Any:
@@ -271,12 +287,12 @@ def _maps(asked: ModelRequest, images: Sequence[Upload]) -> list[Array]:
             inputs, signature = {key: _arrays(model, group)}, "serving_default"
         return asked.client.predict(model.name, inputs, signature, outputs=["class_map"], **options)["class_map"]
 
-    return [class_map for group in request_groups(images) for class_map in asked.call(partial(predict, group))]
+    return [class_map for group in request_groups(images) for class_map in _ask(asked, group, partial(predict, group))]
 
 
 def request_groups(images: Sequence[Upload]) -> list[Sequence[Upload]]:
     """The images of each request: those of one size, as many as have `_GROUP_PIXELS` in all, but at least one."""
-    sizes = {image.picture.size for image in images}
+    sizes = {image.size for image in images}
     if len(sizes) > 1:
         return [[image] for image in images]
     [(width, height)] = sizes

@@ -168,6 +168,7 @@ def test_reconstruct_gives_the_copy(web: FlaskClient) -> None:
 
 
 TORN = encoded(100, size=(60, 60))[:-40]
+TORN_JPEG = encoded(100, "JPEG", size=(60, 60))[:-20]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +195,10 @@ TORN = encoded(100, size=(60, 60))[:-40]
         ),
         pytest.param("lenet5:classify", encoded(9, "BMP"), "image/png", 415, "expected PNG, JPEG or WebP", id="bmp"),
         pytest.param("lenet5:classify", TORN, "image/png", 422, "damaged", id="torn"),
+        pytest.param("lenet5:classify?seen=true", TORN, "image/png", 422, "damaged", id="torn-and-seen"),
+        pytest.param("lenet5:classify", TORN_JPEG, "image/jpeg", 422, "damaged", id="torn-jpeg"),
+        pytest.param("vae:reconstruct", TORN, "image/png", 422, "damaged", id="torn-to-copy"),
+        pytest.param("unet:segment", TORN, "image/png", 422, "damaged", id="torn-to-segment"),
         pytest.param(
             "lenet5:classify", encoded(9, size=(101, 100)), "image/png", 413, "101×100 pixels", id="too-large"
         ),
