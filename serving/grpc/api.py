@@ -82,8 +82,9 @@ class GrpcApi:
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """By service and name: coroutines (bytes, CallContext) -> bytes; `Watch` is an async generator of bytes."""
+        parser = PredictRequestParser()
         prediction = {
-            "Predict": self._counted(self.predict, pb.PredictRequest, PredictRequestParser().parse),
+            "Predict": self._counted(self.predict, pb.PredictRequest, parser.parse, parser.match),
             "Classify": self._counted(self.classify, *self._reading(pb.ClassificationRequest)),
             "Regress": self._counted(self.regress, *self._reading(pb.RegressionRequest)),
             "MultiInference": self._counted(self.multi_inference, *self._reading(pb.MultiInferenceRequest)),
@@ -144,10 +145,16 @@ class GrpcApi:
         """From now on the health service answers NOT_SERVING, and ends the streams that watch it."""
         self._health.drain()
 
-    def _counted(self, method: Method, kind: Any, parse: Callable[[bytes], Any] | None = None) -> Any:
+    def _counted(
+        self,
+        method: Method,
+        kind: Any,
+        parse: Callable[[bytes], Any] | None = None,
+        match: Callable[[bytes], Any] | None = None,
+    ) -> Any:
         name = kind.DESCRIPTOR.name.removesuffix("Request")
         api = _METRIC_NAMES.get(name, name)
-        return _handler(method, kind, parse, self._metrics, api, self._observer, self._large, self._core.load)
+        return _handler(method, kind, parse, self._metrics, api, self._observer, self._large, self._core.load, match)
 
     async def predict(self, request: Any, context: CallContext) -> AnswerParts:
         template, spec = None, None
@@ -279,6 +286,7 @@ def _handler(
     observer: Observer | None = None,
     large: LargeWork | None = None,
     load: Callable[[NotLoaded, float | None], Awaitable[None]] | None = None,
+    match: Callable[[bytes], Any] | None = None,
 ) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
     """The method from bytes to bytes. This is where the core's errors become gRPC's.
 
@@ -288,6 +296,7 @@ def _handler(
     observer  sees each request
     large     parses large messages
     load      loads a model on demand, within a deadline
+    match     reads a large request at once, if it can, so that no thread has to parse it; else None
     """
     read = parse or kind.FromString
 
@@ -302,7 +311,7 @@ def _handler(
         try:
             if len(payload) < _THREAD_FROM_BYTES or large is None:
                 request = read(payload)
-            else:
+            elif match is None or (request := match(payload)) is None:
                 context.is_large = True
                 request = await large.run(lambda: read(payload))
             try:

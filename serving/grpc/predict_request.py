@@ -22,7 +22,7 @@ from ladle.serving.dataplane.core import ModelSpec
 _TEMPLATES_PER_LENGTH = 4
 _LENGTHS = 256
 _MAX_AROUND_BYTES = 1024  # before and after the content
-_MAX_MESSAGE_BYTES = 2**16  # a template saves less of a larger message, and costs more to make
+_MAX_MESSAGE_BYTES = 2**21  # to copy the content of a larger message takes so long that a thread should do it
 _LEARN_EVERY = 8  # messages without a template: if no two are alike, templates must not cost more than they save
 
 
@@ -47,7 +47,7 @@ class MatchedRequest(NamedTuple):
 
 
 class PredictRequestParser:
-    """Parses PredictRequests, and learns templates from them."""
+    """Parses PredictRequests, and learns templates from them. Threads may share it."""
 
     def __init__(self) -> None:
         self._templates: dict[int, list[RequestTemplate]] = {}  # by the length of the message
@@ -55,12 +55,9 @@ class PredictRequestParser:
 
     def parse(self, payload: bytes) -> Any:
         """A MatchedRequest or a PredictRequest message. DecodeError when the bytes are no such message."""
+        if (matched := self.match(payload)) is not None:
+            return matched
         length = len(payload)
-        for template in self._templates.get(length, ()):
-            if payload.startswith(template.head) and payload.endswith(template.tail):
-                content = payload[len(template.head) : length - len(template.tail)]
-                array = np.frombuffer(content, template.dtype).reshape(template.shape)
-                return MatchedRequest(template, {template.alias: array})
         request = pb.PredictRequest.FromString(payload)
         if length <= _MAX_MESSAGE_BYTES and len(request.inputs) == 1:
             ((alias, proto),) = request.inputs.items()
@@ -70,15 +67,24 @@ class PredictRequestParser:
                 self._misses += 1
         return request
 
+    def match(self, payload: bytes) -> MatchedRequest | None:
+        """The request, if a template fits: it takes a copy of the content, and no more. Else None."""
+        length = len(payload)
+        for template in self._templates.get(length, ()):
+            if payload.startswith(template.head) and payload.endswith(template.tail):
+                content = payload[len(template.head) : length - len(template.tail)]
+                array = np.frombuffer(content, template.dtype).reshape(template.shape)
+                return MatchedRequest(template, {template.alias: array})
+        return None
+
     def _learn(self, payload: bytes, request: Any, alias: str) -> None:
         template = _make_template(payload, request, alias)
         if template is None:
             return
         if len(payload) not in self._templates and len(self._templates) >= _LENGTHS:
             self._templates.clear()
-        templates = self._templates.setdefault(len(payload), [])
-        templates.insert(0, template)
-        del templates[_TEMPLATES_PER_LENGTH:]
+        # A new list: another thread may be looking through the old one.
+        self._templates[len(payload)] = [template, *self._templates.get(len(payload), ())][:_TEMPLATES_PER_LENGTH]
 
 
 def spec_of(request: Any) -> ModelSpec | None:

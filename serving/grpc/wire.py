@@ -42,7 +42,7 @@ def read_message(body: bytes | bytearray, encoding: bytes, max_bytes: int) -> by
         text = f"Received message larger than max ({len(body) - 5} vs. {max_bytes})"
         raise StatusError("RESOURCE_EXHAUSTED", text)
     if not body[0]:
-        return bytes(body[5:])
+        return bytes(memoryview(body)[5:])  # one copy; a slice of a bytearray would be a second one
     return decompress(bytes(body[5:]), encoding, max_bytes)
 
 

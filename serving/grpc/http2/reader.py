@@ -48,10 +48,10 @@ class FrameReader:
             data, at = self._more + data, self._more_at  # no copy: a caller reads on with b""
             self._more, self.has_more = b"", False
         elif self._buffer:
-            self._buffer += data
-            if len(self._buffer) < self._needed_bytes:
+            if len(self._buffer) + len(data) < self._needed_bytes:
+                self._buffer += data
                 return [], None
-            data = bytes(self._buffer)
+            data = b"".join((self._buffer, data))
             self._buffer.clear()
         found: list[Frame] = []
         try:

@@ -169,6 +169,17 @@ def test_messages_that_no_template_can_describe_are_parsed_by_protobuf() -> None
             assert requests.parse(request.SerializeToString()) == request
 
 
+def test_a_large_message_is_matched_without_a_parser() -> None:
+    requests = PredictRequestParser()
+    first, second = (np.full((1, 224, 224, 3), value, np.float32) for value in (1, 2))
+    assert requests.match(message(first)) is None
+    requests.parse(message(first))
+    found = requests.match(message(second))
+    assert found is not None
+    np.testing.assert_array_equal(found.inputs["x"], second)
+    assert requests.match(message(second, model="n")) is None
+
+
 def test_bytes_that_are_no_message_are_refused() -> None:
     requests = PredictRequestParser()
     good = message(row(1))
