@@ -158,11 +158,14 @@ def _find_shape(body: bytes, start: int) -> tuple[tuple[int, ...] | None, bool]:
 
     Brackets and commas alone decide the shape, and are the same in every body of that shape: `[[,],[,]]}`.
     """
-    skeleton = body[start:].translate(None, _NUMBER_BYTES)
+    if len(body) < _LARGE_BODY:
+        skeleton = body[start:].translate(None, _NUMBER_BYTES)
+    else:  # without a copy of the body
+        skeleton = body.translate(None, _NUMBER_BYTES)[len(body[:start].translate(None, _NUMBER_BYTES)) :]
     known, shape = _shapes.get(len(skeleton), _NO_SHAPE)
     if known == skeleton:
         return shape, False
-    bare = skeleton.translate(None, b"eE")
+    bare = skeleton.translate(None, b"eE") if b"e" in skeleton or b"E" in skeleton else skeleton
     known, shape = _shapes.get(len(bare), _NO_SHAPE)
     if known != bare:
         shape = _read_skeleton(bare)
