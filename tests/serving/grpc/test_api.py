@@ -66,6 +66,16 @@ def test_inputs_may_be_tensor_content(prediction: Any) -> None:
     assert list(prediction.Predict(made).outputs["y"].float_val) == [2.5]
 
 
+def test_a_large_tensor_is_answered_the_same_again_and_with_other_numbers(prediction: Any) -> None:
+    """The first one is parsed in a thread; those that are alike are read without a parser."""
+    numbers = np.arange(150_000, dtype=np.float32)
+    for x in (numbers, numbers, numbers[::-1].copy(), numbers[:100_000]):
+        message = request()
+        tensors.fill(message.inputs["x"], x, content=True)
+        found = tensors.to_array(prediction.Predict(message).outputs["y"])
+        np.testing.assert_array_equal(found, x / 2 + 2)
+
+
 def test_half_precision_travels(prediction: Any) -> None:
     half = np.array([0.5, -2, np.inf], np.float16)
     output = prediction.Predict(request("identities", "float16", x=half)).outputs["y"]
