@@ -20,7 +20,7 @@ from tensorflow.python.framework import tensor_util
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tf2onnx.graph import Node
 
-from ladle.training.onnx import parity
+from ladle.training.onnx import casts, parity
 from ladle.training.onnx.complex_numbers import ComplexNumbersError
 from ladle.training.onnx.decompose import Decomposition, decompose
 from ladle.training.onnx.decompositions import DECOMPOSITIONS
@@ -31,7 +31,7 @@ from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
 from ladle.training.onnx.ranges import ROUNDED
 from ladle.training.onnx.recurrent import repeat_states, rewrite_loops
-from ladle.training.onnx.rewrites import brain
+from ladle.training.onnx.rewrites import brain, dense_lists
 from ladle.training.onnx.rewrites.kernels import cast_where_lacking, pad_dilated
 from ladle.training.onnx.rewrites.lists import in_order
 from ladle.training.onnx.rewrites.small_images import refuse_small_images
@@ -90,14 +90,14 @@ def to_onnx(
     handlers = {op: entry for op, entry in CONVERTERS.items() if not one_batch or op not in FOR_EXTREMES}
     replaced = {op: entry for op, entry in DECOMPOSITIONS.items() if not one_batch or op not in DECOMPOSED_FOR_EXTREMES}
     try:
-        with quiet(), _without_copies():
+        with quiet(), _without_copies(), casts.that_change_values():
             model = _converted(traced, specs, handlers, replaced, weights)
     except ComplexNumbersError as error:
         raise NotConvertibleError(str(error)) from error
     except Exception:  # tf2onnx raises whatever its handlers and passes raise
         # One of its optimizer passes may have failed. With copies it can skip that pass.
         try:
-            with quiet():
+            with quiet(), casts.that_change_values():
                 model = _converted(traced, specs, handlers, replaced, weights)
         except Exception as error:
             raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
@@ -225,6 +225,7 @@ def _converted(
         is_brain = brain.is_in(frozen)
         if is_brain:
             brain.widen(frozen)
+        frozen = _with_dense_lists(frozen, outputs)
         in_order(frozen)
         frozen = decompose(frozen, replaced)
         with tf.Graph().as_default():
@@ -246,6 +247,16 @@ def _converted(
         if is_brain:
             onnx.helper.set_model_props(model, {ROUNDED: "bfloat16"})
     return model
+
+
+def _with_dense_lists(frozen: Any, outputs: Sequence[str]) -> Any:
+    """The GraphDef with tensors in place of lists that tf2onnx would lose; as it is, if they cannot be tensors."""
+    if not dense_lists.are_needed(frozen):
+        return frozen
+    try:
+        return dense_lists.as_tensors(frozen, outputs)
+    except (ValueError, TypeError):
+        return frozen
 
 
 def _frozen(concrete: Any) -> Any:

@@ -122,10 +122,10 @@ def repeat_states(graph: onnx.GraphProto) -> None:
         if states:
             prefix = f"{node.output[0] or node.output[-1]}/rows_{n}"
             graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), f"{prefix}/one"))
-        for k in [0, *states] if states else []:
-            like = node.input[states[0] if k == 0 else 0]  # the sequence comes first, and then has all rows
-            size, shape, made = (f"{prefix}/{word}_{k}" for word in ("count", "shape", "input"))
-            nodes.append(helper.make_node("Shape", [like], [size], start=1, end=2))
+        # The sequence comes first: then it has all rows, which each state gets.
+        for k, like in [*((0, k) for k in states), *((k, 0) for k in states)]:
+            size, shape, made = (f"{prefix}/{word}_{k}_{like}" for word in ("count", "shape", "input"))
+            nodes.append(helper.make_node("Shape", [node.input[like]], [size], start=1, end=2))
             nodes.append(helper.make_node("Concat", [f"{prefix}/one", size, f"{prefix}/one"], [shape], axis=0))
             nodes.append(helper.make_node("Expand", [node.input[k], shape], [made]))
             node.input[k] = made

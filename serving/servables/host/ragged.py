@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,7 +97,9 @@ def _dense_bincount(attributes: Attributes) -> Function:
     def bincount(ids: Array, size: Array, weights: Array) -> Array:
         if int(size) < 0:
             raise InvalidArgument(f"size ({int(size)}) must be non-negative")
-        table = ids.reshape(-1, ids.shape[-1]) if ids.ndim > 1 else ids.reshape(1, -1)
+        table = ids.reshape(
+            math.prod(ids.shape[:-1]), ids.shape[-1]
+        )  # -1 for the rows is refused where there are no ids
         rows = np.repeat(np.arange(len(table)), table.shape[1])
         out = _count(rows, table.ravel(), (len(table), int(size)), weights.ravel(), dtype, binary)
         return out if ids.ndim > 1 else out[0]

@@ -136,6 +136,14 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
         (MIXED,),
     ),
     "log cumsum": (lambda x: tf.math.cumulative_logsumexp(tf.ensure_shape(x, [None, 5]), 1, exclusive=True), (MIXED,)),
+    "products so far": (
+        lambda x: tf.math.cumprod(tf.ensure_shape(x, [None, 5]), -1, exclusive=True, reverse=True),
+        (MIXED,),
+    ),
+    "products so far beyond float32": (
+        lambda x: tf.math.cumprod(tf.ensure_shape(x, [4, 1])),
+        (np.array([[1e-30], [1e-30], [1e30], [1e30]], np.float32),),
+    ),
     "mean of no rows": (lambda x: tf.reduce_mean(x, 0), (MIXED[:0],)),
     "mean of rows": (lambda x: tf.reduce_mean(x, [0, -1], keepdims=True), (MIXED,)),
     "area": (lambda x: RAW.ResizeArea(images=x, size=[3, 4]), (IMAGE,)),

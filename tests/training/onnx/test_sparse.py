@@ -61,6 +61,7 @@ def others(x: tf.Tensor) -> dict[str, tf.Tensor]:
         "sum": tf.sparse.reduce_sum(sparse, 1),
         "slice": part.values,
         "at": part.indices,
+        "softmax": tf.sparse.softmax(tf.sparse.map_values(tf.cast, sparse, tf.float32)).values,
         "times": (sparse * tf.constant([1, 2, 3, 4], tf.int64)).values,
     }
 

@@ -6,6 +6,7 @@ from ladle.training.onnx.decompositions.decoding import DECODING
 from ladle.training.onnx.decompositions.doubles import DOUBLES
 from ladle.training.onnx.decompositions.elementwise import ELEMENTWISE
 from ladle.training.onnx.decompositions.integers import INTEGERS
+from ladle.training.onnx.decompositions.lengths import LENGTHS
 from ladle.training.onnx.decompositions.random import RANDOM
 from ladle.training.onnx.decompositions.resizing import RESIZING
 from ladle.training.onnx.decompositions.searching import SEARCHING
@@ -21,6 +22,7 @@ DECOMPOSITIONS = {
     **DOUBLES,
     **ELEMENTWISE,
     **INTEGERS,
+    **LENGTHS,
     **RANDOM,
     **RESIZING,
     **SEARCHING,

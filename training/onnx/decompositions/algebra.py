@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ladle.training.onnx.decompositions.lengths import as_terms_say
+
 _MOST_COLUMNS = 24
 """Larger matrices would need thousands of operations: their columns are computed one by one."""
 
@@ -177,22 +179,27 @@ def _broadcast_shape(operation: Any) -> list[tf.Tensor] | None:
 
 
 def _einsum(operation: Any) -> list[tf.Tensor] | None:
-    """An ellipsis that stands for no axis of some operand, which ONNX Runtime does not take: letters for the others."""
+    """Letters for an ellipsis that stands for no axis of some operand, which ONNX Runtime does not take.
+
+    Axes of one letter are of one length.
+    """
     inputs, equation = list(operation.inputs), operation.get_attr("equation").decode()
     given, _, result = equation.partition("->")
     terms = given.split(",")
-    if "..." not in given or any(x.shape.rank is None for x in inputs):
+    if any(x.shape.rank is None for x in inputs):
         return None
     counts = [
         x.shape.rank - len(term.replace("...", "")) if "..." in term else 0
         for x, term in zip(inputs, terms, strict=True)
     ]
-    if set(counts) - {0, max(counts)} or 0 not in counts:
+    if "..." in given and not set(counts) - {0, max(counts)} and 0 in counts:
+        letters = "".join([letter for letter in string.ascii_letters if letter not in equation][: max(counts)])
+        terms = [term.replace("...", letters if count else "") for term, count in zip(terms, counts, strict=True)]
+        result = result.replace("...", letters)
+    made = inputs if any("..." in term for term in terms) else as_terms_say(inputs, terms)
+    if terms == given.split(",") and all(x is y for x, y in zip(made, inputs, strict=True)):
         return None
-    free = [letter for letter in string.ascii_letters if letter not in equation][: max(counts)]
-    letters = "".join(free)
-    made = [term.replace("...", letters if count else "") for term, count in zip(terms, counts, strict=True)]
-    return [tf.raw_ops.Einsum(inputs=inputs, equation=f"{','.join(made)}->{result.replace('...', letters)}")]
+    return [tf.raw_ops.Einsum(inputs=made, equation=f"{','.join(terms)}->{result}")]
 
 
 _MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")

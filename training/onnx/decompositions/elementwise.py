@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from ladle.training.onnx.decompositions.lengths import as_long_as
 
 
 def _x_log_y(operation: Any) -> list[tf.Tensor]:
@@ -17,6 +20,7 @@ def _x_log_y(operation: Any) -> list[tf.Tensor]:
 
 
 _MOST_PLACES = 1024
+_MOST_UNROLLED = 32
 _KEEPS = (
     *("Identity", "Reshape", "Squeeze", "ExpandDims", "StridedSlice", "Slice", "Transpose", "GatherV2", "GatherNd"),
     *("ConcatV2", "Pack", "Unpack", "Split", "SplitV", "Tile", "BroadcastTo", "SelectV2", "Select", "Where"),
@@ -141,11 +145,15 @@ def _fake_quant(operation: Any) -> list[tf.Tensor]:
 
 
 def _sum_of_many(operation: Any) -> list[tf.Tensor] | None:
-    """AddN of integers, which ONNX's Sum does not take."""
+    """AddN, whose terms have one shape. ONNX's Sum takes no integers."""
     first, *others = operation.inputs
-    if first.dtype.is_floating or first.dtype == tf.variant:
+    if first.dtype == tf.variant:
         return None
-    for other in others:
+    axes = range(first.shape.rank or 0)
+    matched = [as_long_as(x, axes, first, axes) if x.shape.rank == first.shape.rank else x for x in others]
+    if first.dtype.is_floating and all(x is y for x, y in zip(matched, others, strict=True)):
+        return None
+    for other in matched:
         first = first + other
     return [tf.identity(first)]
 
@@ -168,6 +176,27 @@ def _cumulative_logsumexp(operation: Any) -> list[tf.Tensor] | None:
     finite = tf.where(tf.math.is_finite(most), most, tf.zeros_like(most))
     result = tf.math.log(tf.reduce_sum(tf.exp(counted - finite), -1)) + finite[..., 0]
     return [tf.transpose(result, order)]
+
+
+def _cumulative_product(operation: Any) -> list[tf.Tensor] | None:
+    """One factor after another, as TensorFlow multiplies: in another order, a product may leave the range of floats.
+
+    A converter multiplies the other way round, and takes an axis that is counted from the first.
+    """
+    x, axis = operation.inputs
+    known = tf.get_static_value(axis)
+    if known is None or not x.shape.rank:
+        return None
+    options = {name: operation.get_attr(name) for name in ("exclusive", "reverse")}
+    at = int(known) % x.shape.rank
+    if not 0 < (x.shape[at] or 0) <= _MOST_UNROLLED:
+        return [tf.raw_ops.Cumprod(x=x, axis=at, **options)]
+    factors = tf.unstack(x, axis=at)
+    factors = factors[::-1] if options["reverse"] else factors
+    if options["exclusive"]:
+        factors = [tf.ones_like(factors[0]), *factors[:-1]]
+    products = list(itertools.accumulate(factors, lambda product, factor: product * factor))
+    return [tf.stack(products[::-1] if options["reverse"] else products, at)]
 
 
 def _mean(operation: Any) -> list[tf.Tensor] | None:
@@ -215,4 +244,5 @@ ELEMENTWISE = {
     "FakeQuantWithMinMaxVars": _fake_quant,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quant,
     "CumulativeLogsumexp": _cumulative_logsumexp,
+    "Cumprod": _cumulative_product,
 }

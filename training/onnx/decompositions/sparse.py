@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -82,6 +83,19 @@ def _multiplied(operation: Any) -> list[tf.Tensor] | None:
     return [values + there if operation.type.endswith("Add") else values * there]
 
 
+def _softmax(operation: Any) -> list[tf.Tensor] | None:
+    """SparseSoftmax: over the values of each row, which the places but for their last number are."""
+    places, values, shape = operation.inputs
+    if shape.shape.num_elements() is None:
+        return None
+    steps, total = _steps(shape[:-1])
+    rows = tf.reduce_sum(places[:, :-1] * steps, 1)[:, None]
+    most = tf.tensor_scatter_nd_max(tf.fill([total], tf.constant(-np.inf, values.dtype)), rows, values)
+    powers = tf.exp(values - tf.gather_nd(most, rows))
+    sums = tf.tensor_scatter_nd_add(tf.zeros([total], values.dtype), rows, powers)
+    return [powers / tf.gather_nd(sums, rows)]
+
+
 def _rows_of(splits: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The row of each of `count` values, from the ends of rows."""
     ends = splits[1:]
@@ -155,6 +169,7 @@ SPARSE = {
     "SparseFillEmptyRows": _fill_empty_rows,
     "SparseReshape": _reshaped,
     "SparseReorder": _reordered,
+    "SparseSoftmax": _softmax,
     "SparseReduceSum": _summed,
     "SparseSlice": _sliced,
     "SparseDenseCwiseMul": _multiplied,

@@ -79,7 +79,7 @@ class _Part:
             node = self._source(text)
         if node is None or node.op != "TensorListReserve":
             return None
-        step = _step(self._functions[loop.attr["body"].func.name], at)
+        step = step_of(self._functions[loop.attr["body"].func.name], at)
         if step is None or (step > 0 and not before) or (step < 0 and len(before) > 1):
             return None
         before.reverse()
@@ -162,7 +162,7 @@ class _Part:
         return value.item() if value.size == 1 else None
 
 
-def _step(body: Any, at: int) -> int | None:
+def step_of(body: Any, at: int) -> int | None:
     """By how much the place moves at which a loop's body writes to a list; None if that is not known."""
     nodes = {node.name: node for node in body.node_def}
     arguments = [argument.name for argument in body.signature.input_arg]

@@ -390,3 +390,14 @@ def test_a_damaged_program_is_refused(cut: int) -> None:
 
 def test_every_operation_of_the_host_is_one_of_tensorflow() -> None:
     assert [op for op in (*HOST, *BUILDERS) if not hasattr(RAW, op)] == []
+
+
+@pytest.mark.parametrize("shape", [(0, 1), (0, 0), (3, 0), (0,)], ids=str)
+def test_no_ids_are_counted(shape: tuple[int, ...]) -> None:
+    ids, size, weights = np.zeros(shape, np.int64), np.array(4, np.int64), np.zeros(0, np.float32)
+    _assert_same(
+        "DenseBincount",
+        {"T": "float32"},
+        [ids, size, weights],
+        lambda: RAW.DenseBincount(input=ids, size=size, weights=weights),
+    )

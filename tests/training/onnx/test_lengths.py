@@ -1,0 +1,55 @@
+"""Inputs of other lengths are refused where TensorFlow refuses them, and repeated where it repeats them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ladle.training.onnx.convert import session, to_onnx
+
+SPECS = {"a": tf.TensorSpec([None, 3], tf.float32), "b": tf.TensorSpec([None, 3], tf.float32)}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: tf.einsum("bi,bi->b", a, b),
+        lambda a, b: tf.einsum("b...,bi->bi", a[:, 0], b),
+        lambda a, b: tf.gather(a, tf.cast(b > 0, tf.int32), batch_dims=1),
+        lambda a, b: tf.concat(tf.dynamic_partition(a, tf.cast(b[:, 0] > 0, tf.int32), 2), 0),
+        lambda a, b: tf.add_n([a, b, a]),
+        lambda a, b: tf.compat.v1.where(a > 0, a, b),
+    ],
+    ids=["einsum", "einsum with an ellipsis", "gather", "dynamic partition", "add_n", "where of TensorFlow 1"],
+)
+def test_one_row_beside_many_is_refused(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> None:
+    compute = tf.function(lambda a, b: {"out": function(a, b)})
+    run = session(to_onnx(compute, SPECS).SerializeToString(), threads=1)
+    random = np.random.default_rng(0)
+    for rows in ((4, 4), (1, 1), (1, 4), (4, 1), (3, 2)):
+        arrays = {name: random.normal(size=(n, 3)).astype(np.float32) for name, n in zip("ab", rows, strict=True)}
+        try:
+            expected = compute(**arrays)["out"]
+        except (tf.errors.OpError, ValueError):
+            with pytest.raises(Exception, match="ONNXRuntimeError"):
+                run(arrays)
+        else:
+            np.testing.assert_allclose(run(arrays)["out"], expected, rtol=1e-5, err_msg=str(rows))
+
+
+def test_states_and_sequence_of_a_recurrent_layer_get_as_many_rows_as_the_longest() -> None:
+    x, h, c = keras.Input((4, 3), name="x"), keras.Input((2,), name="h"), keras.Input((2,), name="c")
+    model = keras.Model([x, h, c], keras.layers.LSTM(2)(x, initial_state=[h, c]))
+    compute = tf.function(lambda x, h, c: {"out": model([x, h, c])})
+    specs = {"x": tf.TensorSpec([None, 4, 3]), "h": tf.TensorSpec([None, 2]), "c": tf.TensorSpec([None, 2])}
+    run = session(to_onnx(compute, specs).SerializeToString(), threads=1)
+    random = np.random.default_rng(0)
+    for rows in itertools.product((1, 5), repeat=3):
+        shapes = {"x": (rows[0], 4, 3), "h": (rows[1], 2), "c": (rows[2], 2)}
+        arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        np.testing.assert_allclose(run(arrays)["out"], compute(**arrays)["out"], atol=1e-6, err_msg=str(rows))
