@@ -207,6 +207,66 @@ def old_training() -> Any:
         v1.enable_control_flow_v2()
 
 
+def rays(position: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Colours along rays: what is behind counts as far as light comes through, a product of all before."""
+    steps = tf.linspace(2.0, 6.0, 8)
+    points = tf.concat([f(position[:, None] * steps[:, None]) for f in (tf.sin, tf.cos)], -1)
+    made = tf.tensordot(tf.nn.relu(tf.tensordot(points, weights(6, 8), 1)), weights(8, 4, seed=1), 1)
+    opacity = 1.0 - tf.exp(-tf.nn.relu(made[..., 3]) * 0.5)
+    share = opacity * tf.math.cumprod(1.0 - opacity + 1e-6, -1, exclusive=True)
+    return {"colour": tf.reduce_sum(share[..., None] * tf.sigmoid(made[..., :3]), 1), "depth": share @ steps[:, None]}
+
+
+def cast_twice(x: tf.Tensor, n: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {
+        "whole": tf.cast(tf.cast(x, tf.int32), tf.bool),
+        "half": tf.cast(tf.cast(x, tf.float16), tf.float32),
+        "byte": tf.cast(tf.cast(n, tf.int8), tf.bool),
+        "digits": tf.cast(tf.cast(n, tf.float32), tf.int64),
+    }
+
+
+def word_pairs(word: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
+    """Skip-gram: TensorFlow refuses one word beside many contexts."""
+    return tf.einsum("be,bce->bc", tf.gather(weights(20, 6), word), tf.gather(weights(20, 6, seed=1), context))
+
+
+def peaks(image: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Objects as peaks of a heat map, whose values end at 1."""
+    heat = tf.sigmoid(tf.nn.conv2d(image, weights(3, 3, 3, 2), 1, "SAME"))
+    heat *= tf.cast(tf.equal(heat, tf.nn.max_pool2d(heat, 3, 1, "SAME")), tf.float32)
+    best, at = tf.math.top_k(tf.reshape(heat, [tf.shape(heat)[0], -1]), 5)
+    return {"score": best, "kind": at % 2, "place": at // 2}
+
+
+def unseen(user: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
+    """The best items but for those that a user has seen."""
+    scores, items = tf.math.top_k(tf.gather(weights(20, 4), user) @ weights(4, 15, seed=1), 8)
+    is_seen = tf.reduce_any(tf.equal(items[:, :, None], seen[:, None]), -1)
+    return tf.gather(items, tf.math.top_k(tf.where(is_seen, scores - 1e5, scores), 3)[1], batch_dims=1)
+
+
+def parts(nodes: tf.Tensor, graph: tf.Tensor) -> tf.Tensor:
+    """Nodes by graph, padded to one length."""
+    each = tf.dynamic_partition(nodes, graph, 3)
+    longest = tf.reduce_max([tf.shape(part)[0] for part in each])
+    return tf.stack([tf.pad(part, [[0, longest - tf.shape(part)[0]], [0, 0]]) for part in each])
+
+
+def with_states() -> keras.Model:
+    x, h, c = keras.Input((5, 3), name="x"), keras.Input((4,), name="h"), keras.Input((4,), name="c")
+    y, next_h, next_c = keras.layers.LSTM(4, return_state=True)(x, initial_state=[h, c])
+    return keras.Model([x, h, c], {"y": y, "next_h": next_h, "next_c": next_c})
+
+
+def recurrence(x: tf.Tensor) -> tf.Tensor:
+    """Each value from the two before it, which the loop reads from the list that it writes."""
+    made = tf.TensorArray(tf.float32, 6, clear_after_read=False).write(0, x[:, 0]).write(1, x[:, 1])
+    for n in tf.range(2, 6):
+        made = made.write(n, made.read(n - 1) + 0.5 * made.read(n - 2) * x[:, n])
+    return made.stack()
+
+
 _INTEGERS, _TEXT = tf.int32, spec(None, dtype=tf.string)
 
 FOUND = [
@@ -277,4 +337,32 @@ FOUND = [
         function(bags, ids=spec(None, dtype=tf.int64), offsets=spec(None, dtype=tf.int64)),
         ranges={"offsets": (0, 0)},
     ),
+    Case("colours along rays", "images", function(rays, position=spec(None, 3))),
+    Case(
+        "casts after casts",
+        "dtypes",
+        function(cast_twice, x=spec(None), n=spec(None, dtype=_INTEGERS)),
+        ranges={"x": (-1000, 1000)},
+    ),
+    Case(
+        "pairs of words",
+        "tables",
+        function(word_pairs, word=spec(None, dtype=_INTEGERS), context=spec(None, 4, dtype=_INTEGERS)),
+        ranges={"word": (0, 19), "context": (0, 19)},
+    ),
+    Case("peaks of a heat map", "images", function(peaks, image=spec(None, 8, 8, 3))),
+    Case(
+        "items that were not seen",
+        "tables",
+        function(unseen, user=spec(None, dtype=_INTEGERS), seen=spec(None, None, dtype=_INTEGERS)),
+        ranges={"user": (0, 19), "seen": (0, 14)},
+    ),
+    Case(
+        "parts of one length",
+        "graphs",
+        function(parts, nodes=spec(None, 3), graph=spec(None, dtype=_INTEGERS)),
+        ranges={"graph": (0, 2)},
+    ),
+    Case("states in and out", "sequences", network(with_states)),
+    Case("recurrence over two steps", "sequences", function(recurrence, x=spec(None, 6))),
 ]

@@ -20,7 +20,7 @@ from tensorflow.python.framework import tensor_util
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tf2onnx.graph import Node
 
-from ladle.training.onnx import casts, parity
+from ladle.training.onnx import parity
 from ladle.training.onnx.complex_numbers import ComplexNumbersError
 from ladle.training.onnx.decompose import Decomposition, decompose
 from ladle.training.onnx.decompositions import DECOMPOSITIONS
@@ -31,7 +31,7 @@ from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
 from ladle.training.onnx.ranges import ROUNDED
 from ladle.training.onnx.recurrent import repeat_states, rewrite_loops
-from ladle.training.onnx.rewrites import brain, dense_lists
+from ladle.training.onnx.rewrites import brain, casts, dense_lists
 from ladle.training.onnx.rewrites.kernels import cast_where_lacking, pad_dilated
 from ladle.training.onnx.rewrites.lists import in_order
 from ladle.training.onnx.rewrites.small_images import refuse_small_images

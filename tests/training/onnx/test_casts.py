@@ -8,8 +8,8 @@ import onnx.helper
 import pytest
 import tensorflow as tf
 
-from ladle.training.onnx import casts
 from ladle.training.onnx.convert import session, to_onnx
+from ladle.training.onnx.rewrites import casts
 
 FLOATS = np.array([0.5, -0.5, 0.0, -0.0, 1.5, 2.0, 255.5, 0.1, 1e-8, 65519.0, 2.0**24 + 2], np.float32)
 INTEGERS = np.array([0, 1, 256, -256, 257, 65536, 2**24 + 1, 2**31 - 1, -(2**31)], np.int32)

@@ -52,7 +52,7 @@ def holds_all(wide: int, narrow: int | None) -> bool:
             return _DIGITS[wide] > _DIGITS[narrow] and wide != _T.FLOAT16
         return bool(narrow == _T.BOOL or _bits(narrow) <= _DIGITS[wide])
     if narrow == _T.BOOL:
-        return wide != _T.STRING
+        return bool(wide != _T.STRING)
     if narrow in _DIGITS or _T.STRING in (wide, narrow) or wide == _T.BOOL:
         return False
     limits = [np.iinfo(onnx.helper.tensor_dtype_to_np_dtype(dtype)) for dtype in (wide, narrow)]
