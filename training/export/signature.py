@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
-import itertools
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,24 +14,22 @@ import numpy as np
 import tensorflow as tf
 
 from ladle.training.export import with_steps
-from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts, CrashError
-from ladle.training.export.comparison import compare_hard, is_finite_only
-from ladle.training.export.made_up import LIMITS, Arrays, RandomRequests, Specs, has_lengths, rows_of
+from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts
+from ladle.training.export.comparison import LENGTHS, compare_hard, compare_usual, is_finite_only
+from ladle.training.export.made_up import LIMITS, Arrays, Specs
 from ladle.training.onnx import ranges
-from ladle.training.onnx.convert import NotConvertibleError, first_line, session, to_onnx
+from ladle.training.onnx.convert import NotConvertibleError, session, to_onnx
 from ladle.training.onnx.external import Weights, size_bytes
-from ladle.training.onnx.noise import FLOATS, INTEGERS
 from ladle.training.onnx.parity import RELATIVE, MismatchError, Parity, Run, compare
 from ladle.training.onnx.rewrites import checks
 from ladle.training.onnx.rewrites.inline import Pure
 from ladle.training.onnx.rewrites.small_images import least_side
+from ladle.training.onnx.steadiness import Steadiness
 from ladle.training.store import savedmodel
 from ladle.training.strings.split import needs_host
 
 LARGE_BYTES = 2**30
 """Weights of larger models lie in a file beside the graph: a protobuf message holds 2 GB, and converters copy it."""
-_LENGTHS = (32, 64, 224, 16, 8, 1)
-"""Lengths of free axes other than the batch, tried in turn: a SavedModel does not say which lengths it accepts."""
 _LONGEST, _MOST_LENGTHS = 1024, 12
 """Of the lengths that the shapes in a function name: the greatest, and how many are tried."""
 _ALL_INTEGERS = 2**64
@@ -170,7 +166,18 @@ class SignatureConversion:
             found = compare(reference, run, [{}], 1, relative, by_spread=True)
             return Converted(model, found, False, relative, path, after)
         least = least_side(graph)
-        found, length, integers = self._compare(reference, run, specs, relative, least)
+        steady = Steadiness(reference) if ranges.is_smooth(graph) else None
+        found, length, integers = compare_usual(
+            reference,
+            run,
+            specs,
+            self.warm,
+            relative,
+            least=least,
+            own_lengths=self._own_lengths,
+            tell=lambda text: self.tell(f"{self.name}: {text}"),
+            steady=steady,
+        )
         windows = any(node.op_type in ("Conv", "ConvTranspose") for node in graph.graph.node)
         hard = functools.partial(
             compare_hard,
@@ -180,6 +187,7 @@ class SignatureConversion:
             with_short=not pools,
             may_refuse_short=windows,
             spreads=found.spreads,
+            steady=steady,
         )
         try:
             found = found.joined(hard())
@@ -191,7 +199,7 @@ class SignatureConversion:
         self.tell(f"{self.name}: compared on {found.inputs} inputs after {time.monotonic() - start:.0f} s")
         # Which boxes NaN leaves out depends on the order of comparisons, which random values seldom show.
         is_finite = any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
-        is_finite |= is_finite_only(reference, run, specs, length, least, integers, relative, found.spreads)
+        is_finite |= is_finite_only(reference, run, specs, length, least, integers, relative, found.spreads, steady)
         return Converted(model, found, is_finite, relative, path, after, before=before)
 
     def _lifted(self) -> tuple[Pure | None, dict[str, str]]:
@@ -207,40 +215,6 @@ class SignatureConversion:
                 f"it refuses some values ({kinds}) in a loop or branch; an ONNX graph would answer them"
             ) from error
 
-    def _compare(self, reference: Run, run: Run, specs: Specs, relative: float, least: int) -> tuple[Parity, int, str]:
-        """The parity on warm-up requests and random inputs, and what TensorFlow accepted.
-
-        That is the length of free axes, and the integers, of INTEGERS.
-
-        least  the graph refuses images with a shorter side
-        """
-        refusal: Exception | None = None
-        has_integers = any(spec.dtype.is_integer for spec in specs.values())
-        has_floats = any(spec.dtype.is_floating for spec in specs.values())
-        floats_of, integers_of = FLOATS if has_floats else FLOATS[:1], INTEGERS if has_integers else INTEGERS[:1]
-        lengths = [*_LENGTHS, *self._own_lengths()] if has_lengths(specs) else _LENGTHS[:1]
-        lengths = [length for length in lengths if length >= least] or [least]
-        for floats, integers, length in itertools.product(floats_of, integers_of, lengths):
-            requests = RandomRequests(specs, self.warm, length, integers, floats)
-            try:
-                found = compare(reference, run, requests, 0, relative, by_spread=True)
-            except MismatchError:
-                raise
-            except (tf.errors.OpError, ValueError, TypeError, CrashError) as error:
-                # A refusal says more about the inputs that it wants than a crash.
-                refusal = error if refusal is None or isinstance(refusal, CrashError) else refusal
-            else:
-                return dataclasses.replace(found, inputs=requests.rows + sum(map(rows_of, self.warm))), length, integers
-        if self.warm:
-            return self._compare_real(reference, run, relative), _LENGTHS[0], INTEGERS[0]
-        if isinstance(refusal, CrashError):
-            raise NotConvertibleError(
-                "TensorFlow crashes on random inputs of every size; add warm-up requests with real inputs"
-            )
-        raise NotConvertibleError(
-            f"TensorFlow refuses random inputs ({first_line(refusal)}); add warm-up requests with real inputs"
-        )
-
     def _own_lengths(self) -> list[int]:
         """Lengths that the shapes in the function name, such as that of a kernel."""
         shapes = [variable.shape for variable in getattr(self.function, "variables", ())]
@@ -250,18 +224,7 @@ class SignatureConversion:
             tf.TensorShape(node.attr["shape"].shape) for node in (*graph.node, *inner) if node.op == "EnsureShape"
         ]
         sizes = {size for shape in shapes if shape.rank for size in shape.as_list() if size}
-        return sorted(size for size in sizes if size <= _LONGEST and size not in _LENGTHS)[:_MOST_LENGTHS]
-
-    def _compare_real(self, reference: Run, run: Run, relative: float) -> Parity:
-        """The parity on the warm-up requests alone: some models refuse random inputs, such as edges without nodes."""
-        rows = sum(map(rows_of, self.warm))
-        self.tell(f"{self.name}: TensorFlow refuses random inputs; comparing on the warm-up requests alone ...")
-        try:
-            return dataclasses.replace(compare(reference, run, self.warm, 0, relative, by_spread=True), inputs=rows)
-        except MismatchError:
-            raise
-        except (tf.errors.OpError, ValueError, TypeError, CrashError) as error:
-            raise NotConvertibleError(f"TensorFlow refuses the warm-up requests ({first_line(error)})") from error
+        return sorted(size for size in sizes if size <= _LONGEST and size not in LENGTHS)[:_MOST_LENGTHS]
 
 
 def _with_names(run: Callable[..., Any], names: Mapping[str, str]) -> Callable[..., Any]:

@@ -45,17 +45,20 @@ def noise(
 
 FLOATS = ("normal", "positive")
 """What the floats of made-up inputs may be: of both signs, or above 0 and below 1."""
+STEADY_FLOATS = ("bytes", "positive", "small")
+"""The same for a network that is chaotic on those: from 0 to 255, as the values of pixels, or near 0."""
 
 
 def with_floats(
     specs: Mapping[str, tf.TensorSpec], arrays: Mapping[str, np.ndarray], kind: str
 ) -> dict[str, np.ndarray]:
-    """The same inputs; if `kind` is "positive", floats above 0 and below 1 stand in for the others."""
+    """The same inputs with floats of `kind`, of FLOATS or STEADY_FLOATS, in place of normal ones."""
     made = dict(arrays)
-    if kind == "positive":
-        for name, array in arrays.items():
-            if specs[name].dtype.is_floating:
-                made[name] = (1 / (1 + np.exp(-array.astype(np.float64)))).astype(array.dtype)
+    for name, array in arrays.items():
+        if specs[name].dtype.is_floating and kind != "normal":
+            share = 1 / (1 + np.exp(-array.astype(np.float64)))
+            value = {"positive": share, "bytes": 255 * share, "small": 1e-3 * array.astype(np.float64)}[kind]
+            made[name] = value.astype(array.dtype)
     return made
 
 

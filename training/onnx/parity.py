@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,6 +29,17 @@ class MismatchError(ValueError):
     """Raised by `compare` when two engines disagree; the message names the output and the difference."""
 
 
+class UnsteadyError(MismatchError):
+    """Raised when most rows on which two engines disagree are unsteady: the reference disagrees with itself there."""
+
+
+class Steady(Protocol):
+    """Tells unsteady rows, see `steadiness.Steadiness`."""
+
+    def unsteady(self, request: Arrays, name: str, expected: np.ndarray, got: np.ndarray, allowed: float) -> np.ndarray:
+        """Of the rows that differ by more than `allowed`, which are unsteady."""
+
+
 @dataclass(frozen=True)
 class Parity:
     """How closely two engines agree.
@@ -39,6 +50,7 @@ class Parity:
     argmax_equal  whether all class ids are equal
     ties          class ids in maps that differ because two classes score the same within the tolerance
     spreads       the greatest spread of each float output
+    unsteady      rows on which the reference itself answers otherwise when the last digit of the inputs changes
     """
 
     inputs: int
@@ -47,6 +59,7 @@ class Parity:
     argmax_equal: bool
     ties: int = 0
     spreads: Mapping[str, float] = field(default_factory=dict, compare=False)
+    unsteady: int = 0
 
     def joined(self, other: Parity) -> Parity:
         """The agreement on the requests of both; the spreads of the first."""
@@ -57,12 +70,14 @@ class Parity:
             argmax_equal=self.argmax_equal and other.argmax_equal,
             ties=self.ties + other.ties,
             spreads=self.spreads,
+            unsteady=self.unsteady + other.unsteady,
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The entry in the model card; `ties` only if there are any."""
+        """The entry in the model card; `ties` and `unsteady` only if there are any."""
         entry = {"inputs": self.inputs, "max_abs": self.max_abs, "max_rel": self.max_rel}
-        return {**entry, "argmax_equal": self.argmax_equal, **({"ties": self.ties} if self.ties else {})}
+        counts = {name: count for name, count in (("ties", self.ties), ("unsteady", self.unsteady)) if count}
+        return {**entry, "argmax_equal": self.argmax_equal, **counts}
 
 
 def compare(
@@ -74,6 +89,7 @@ def compare(
     *,
     by_spread: bool = False,
     spreads: Mapping[str, float] | None = None,
+    steady: Steady | None = None,
 ) -> Parity:
     """Run both engines on every request and measure the differences.
 
@@ -81,13 +97,14 @@ def compare(
     relative   allowed difference of float outputs, relative to their largest magnitude
     by_spread  allow the SPREAD of an output instead of ABSOLUTE, except in probabilities
     spreads    of the outputs on usual inputs; None: those of these requests
+    steady     tells rows on which the reference disagrees with itself; they count as neither agreeing nor differing
 
     MismatchError if an output differs in name, dtype or shape, or by more than is allowed: float outputs by
     `tolerance`, uint8 images by LEVELS, everything else not at all. In maps of class ids (rank > 1) a class may be
     replaced by one with the same score within the tolerance.
     """
-    max_abs, max_rel, ties = 0.0, 0.0, 0
-    found: list[tuple[str, _Difference]] = []
+    max_abs, max_rel, ties, unsteady = 0.0, 0.0, 0, 0
+    found: list[_Found] = []
     for request in requests:
         expected = reference(request)
         try:
@@ -107,25 +124,40 @@ def compare(
                 one = _difference(name, a, b)
                 if one is None:
                     continue
-                found.append((name, one))
-                max_abs = max(max_abs, one.largest)
-                max_rel = max(max_rel, one.largest / one.magnitude if one.magnitude else 0.0)
+                own = _absolute(one, one.high - one.low, by_spread)
+                is_far = one.largest > tolerance(one.magnitude, relative, own)
+                found.append(_Found(name, one, (request, a, b) if is_far else None))
             elif a.dtype == np.uint8:
                 _same_pixels(name, a, b)
             elif not np.array_equal(a, b):
                 ties += _ties(name, a, b, expected, relative)
     whole: dict[str, list[_Difference]] = {}
-    for name, one in found:
-        whole.setdefault(name, []).append(one)
-    own = {name: max(one.high for one in each) - min(one.low for one in each) for name, each in whole.items()}
-    usual = own if spreads is None else spreads
-    for name, one in found:
-        spread = max(one.high - one.low, usual.get(name, 0.0))
-        absolute = SPREAD * spread if by_spread and not one.is_probability else ABSOLUTE
-        allowed = tolerance(one.magnitude, relative, absolute)
+    for each in found:
+        whole.setdefault(each.name, []).append(each.difference)
+    spread_of = {name: max(one.high for one in each) - min(one.low for one in each) for name, each in whole.items()}
+    usual = spread_of if spreads is None else spreads
+    for each in found:
+        one = each.difference
+        spread = max(one.high - one.low, usual.get(each.name, 0.0))
+        allowed = tolerance(one.magnitude, relative, _absolute(one, spread, by_spread))
         if one.largest > allowed:
-            raise MismatchError(f'output "{name}" differs by {one.largest:.2g}; at most {allowed:.2g} is allowed')
-    return Parity(rows, max_abs, max_rel, argmax_equal=ties == 0, ties=ties, spreads=own)
+            unsteady += _unsteady(each, allowed, steady)
+        else:
+            max_abs = max(max_abs, one.largest)
+            max_rel = max(max_rel, one.largest / one.magnitude if one.magnitude else 0.0)
+    return Parity(rows, max_abs, max_rel, argmax_equal=ties == 0, ties=ties, spreads=spread_of, unsteady=unsteady)
+
+
+def _unsteady(found: _Found, allowed: float, steady: Steady | None) -> int:
+    """How many rows of an output differ; MismatchError unless the reference disagrees with itself on all of them."""
+    text = f'output "{found.name}" differs by {found.difference.largest:.2g}; at most {allowed:.2g} is allowed'
+    if steady is None or found.far is None:
+        raise MismatchError(text)
+    request, expected, got = found.far
+    rows = steady.unsteady(request, found.name, expected, got, allowed)
+    if not rows.all():
+        raise (UnsteadyError if rows.mean() >= 0.5 else MismatchError)(text)
+    return len(rows)
 
 
 def tolerance(magnitude: float, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> float:
@@ -145,6 +177,19 @@ class _Difference:
     @property
     def magnitude(self) -> float:
         return max(abs(self.low), abs(self.high))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The difference of an output on one request; the request and both outputs if it may be too large."""
+
+    name: str
+    difference: _Difference
+    far: tuple[Arrays, np.ndarray, np.ndarray] | None
+
+
+def _absolute(one: _Difference, spread: float, by_spread: bool) -> float:
+    return SPREAD * spread if by_spread and not one.is_probability else ABSOLUTE
 
 
 def _difference(name: str, a: np.ndarray, b: np.ndarray) -> _Difference | None:

@@ -39,6 +39,30 @@ _ORDERS = {"ArgMax": 0, "ArgMin": 0, "NonMaxSuppression": 1, "TopK": 0}
 _MOVES = ("Cast", "Concat", "Gather", "Identity", "Neg", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 
 
+_SMOOTH = frozenset(
+    {
+        "Abs",
+        "Add",
+        "AveragePool",
+        "BatchNormalization",
+        "Clip",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "Cos",
+        "DepthToSpace",
+    }
+    | {"Div", "Einsum", "Elu", "Erf", "Exp", "Expand", "Flatten", "Gather", "Gelu", "Gemm", "GlobalAveragePool"}
+    | {"GlobalMaxPool", "GroupNormalization", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN"}
+    | {"LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization", "MatMul", "Max", "MaxPool", "Mean"}
+    | {"Min", "Mish", "Mul", "Neg", "PRelu", "Pad", "Pow", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSumExp"}
+    | {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape"}
+    | {"Resize", "Selu", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt"}
+    | {"Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unsqueeze"}
+)
+"""Operations whose outputs follow the floats that they read without jumps."""
+
+
 def unsafe_cast(model: onnx.ModelProto) -> str | None:
     """Why a cast from floats to small integers may differ from TensorFlow's; None if every value fits for certain.
 
@@ -166,6 +190,25 @@ def _types(model: onnx.ModelProto, graph: onnx.GraphProto) -> Mapping[str, int]:
     found = {value.name: value.type.tensor_type.elem_type for value in values}
     casts = [node for node in graph.node if node.op_type == "Cast"]
     return found | {node.output[0]: a.i for node in casts for a in node.attribute if a.name == "to"}
+
+
+def is_smooth(model: onnx.ModelProto) -> bool:
+    """Whether the outputs follow the inputs without jumps: floats, and no rounding, comparison, order or choice."""
+    graph = model.graph
+    if any(value.type.tensor_type.elem_type not in _FLOATS for value in (*graph.input, *graph.output)):
+        return False
+    values = {value.name for value in graph.input}
+    for node in graph.node:
+        if subgraphs_of(node):
+            return False
+        if values.isdisjoint(node.input) or node.op_type in ("Shape", "Size"):
+            continue
+        is_cast = node.op_type == "Cast" and all(a.i in _FLOATS for a in node.attribute if a.name == "to")
+        is_indexed = node.op_type in ("Gather", "Resize", *_SIZES) and not values.isdisjoint(node.input[1:])
+        if is_indexed or not (is_cast or node.op_type in _SMOOTH):
+            return False
+        values.update(node.output)
+    return True
 
 
 def sizes_from_values(model: onnx.ModelProto) -> bool:
