@@ -19,7 +19,7 @@ from ladle.training.export.comparison import LENGTHS, compare_hard, compare_usua
 from ladle.training.export.made_up import LIMITS, Arrays, Specs
 from ladle.training.onnx import ranges
 from ladle.training.onnx.convert import NotConvertibleError, session, to_onnx
-from ladle.training.onnx.external import Weights, size_bytes
+from ladle.training.onnx.external import Weights, forget, size_bytes
 from ladle.training.onnx.parity import RELATIVE, MismatchError, Parity, Run, compare
 from ladle.training.onnx.rewrites import checks
 from ladle.training.onnx.rewrites.inline import Pure
@@ -144,6 +144,7 @@ class SignatureConversion:
             path = self.weights_path()
             weights.write(graph, path)
         model = graph.SerializeToString()
+        forget(graph)
         self.tell(
             f"{self.name}: {len(graph.graph.node)} operations after {time.monotonic() - start:.0f} s; comparing ..."
         )

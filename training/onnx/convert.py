@@ -27,6 +27,7 @@ from ladle.training.onnx.decompositions import DECOMPOSITIONS
 from ladle.training.onnx.decompositions import FOR_EXTREMES as DECOMPOSED_FOR_EXTREMES
 from ladle.training.onnx.exact import FOR_EXTREMES, copy_known_sizes
 from ladle.training.onnx.external import Weights
+from ladle.training.onnx.folding import fold
 from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
 from ladle.training.onnx.ranges import ROUNDED
@@ -71,6 +72,27 @@ def to_onnx(
     The inputs and outputs of the graph keep the function's names. NotConvertibleError names the reason: a string
     tensor, or an operation without an ONNX counterpart.
     """
+    if weights is not None:
+        return _to_onnx(function, inputs, one_batch, weights)
+    apart = Weights(with_loops=False)  # each of TensorFlow's and tf2onnx's passes would copy them
+    try:
+        model = _to_onnx(function, inputs, one_batch, apart)
+    except NotConvertibleError:
+        if not apart.arrays:
+            raise
+        # Some operations are converted only if their weights are known.
+        return _to_onnx(function, inputs, one_batch, None)
+    apart.fill(model)
+    return model
+
+
+def _to_onnx(
+    function: Callable[..., Mapping[str, tf.Tensor]],
+    inputs: Mapping[str, tf.TensorSpec],
+    one_batch: bool,
+    weights: Weights | None,
+) -> onnx.ModelProto:
+    """The graph; with `weights`, its large weights are among these."""
     for name, spec in inputs.items():
         if spec.dtype in _NO_NUMBERS:
             raise NotConvertibleError(
@@ -113,7 +135,9 @@ def to_onnx(
         model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     copy_known_sizes(model)
     _name_axes(model, one_batch)
-    _rewrite_loops(model, inputs)
+    arrays = {} if weights is None else weights.arrays
+    _rewrite_loops(model, inputs, arrays)
+    fold(model, arrays)
     simplify(model)
     if not one_batch:
         repeat_states(model.graph)
@@ -181,11 +205,15 @@ def frozen_signature(
     return frozen, given, outputs, resources
 
 
-def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) -> None:
+def _rewrite_loops(
+    model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec], weights: Mapping[str, np.ndarray]
+) -> None:
     """Replace loops by recurrent layers, and undo it if the outputs on random inputs change.
 
     The rewriting recognises loops by their operations and weight shapes. A custom cell can look the same.
     """
+    if not any(node.op_type in ("Loop", "Scan") for graph in subgraphs(model.graph) for node in graph.node):
+        return
     before = model.SerializeToString()
     if not rewrite_loops(model.graph):
         return
@@ -193,7 +221,7 @@ def _rewrite_loops(model: onnx.ModelProto, inputs: Mapping[str, tf.TensorSpec]) 
     arrays = {name: noise(random, spec, rows=3 if spec.shape.rank else None) for name, spec in inputs.items()}
     arrays = {name: a.astype(np.float32) if a.dtype.name == "bfloat16" else a for name, a in arrays.items()}
     try:
-        parity.compare(session(before), session(model.SerializeToString()), [arrays], rows=3)
+        parity.compare(session(before), session(model.SerializeToString()), [{**arrays, **weights}], rows=3)
     except Exception:  # the new graph may fail in any way; the old one is correct
         model.ParseFromString(before)
 

@@ -18,17 +18,22 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.python.framework import tensor_util
 
-LARGE_TENSOR_BYTES = 2**20
+LARGE_TENSOR_BYTES = 2**16
 """Smaller weights stay in the graph: they can be axes or sizes, which a converter has to know."""
 _ALIGNMENT = 4096  # ONNX Runtime maps weights into memory if they begin on a page
 _PREFIX = "ladle_weight_"
+_LOOPS = ("While", "StatelessWhile", "Enter", "RefEnter")
 
 
 class Weights:
-    """The large weights of a graph, by the name of their initializer."""
+    """The large weights of a graph, by the name of their initializer.
 
-    def __init__(self) -> None:
+    with_loops  whether those of a graph with loops are kept out, too: a loop becomes a recurrent layer by its weights
+    """
+
+    def __init__(self, *, with_loops: bool = True) -> None:
         self.arrays: dict[str, np.ndarray] = {}
+        self._with_loops = with_loops
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -56,9 +61,12 @@ class Weights:
     def make_inputs(self, frozen: Any) -> dict[str, str]:
         """Turn such constants of a GraphDef into placeholders; the weights' names by tensor."""
         made = {}
+        is_kept_out = self._with_loops or not any(node.op in _LOOPS for node in frozen.node)
         for node in frozen.node:
             name = self._name_in(node)
-            if name is not None:
+            if name is not None and not is_kept_out:
+                node.attr["value"].tensor.tensor_content = self.arrays[name].tobytes()
+            elif name is not None:
                 dtype, shape = node.attr["dtype"].type, node.attr["value"].tensor.tensor_shape
                 node.op = "Placeholder"
                 node.attr["shape"].shape.CopyFrom(shape)
@@ -89,6 +97,14 @@ class Weights:
         del model.graph.input[:]
         model.graph.input.extend(kept)
 
+    def fill(self, model: onnx.ModelProto) -> None:
+        """Put the numbers into the graph, and forget them."""
+        for tensor in model.graph.initializer:
+            array = self.arrays.pop(tensor.name, None)
+            if array is not None:
+                tensor.raw_data = array.tobytes()
+                tensor.ClearField("data_location")
+
     def write(self, model: onnx.ModelProto, path: Path) -> None:
         """Write the numbers to a file, name their places in the graph, and forget them."""
         with path.open("wb") as file:
@@ -101,6 +117,13 @@ class Weights:
                 np.ascontiguousarray(array).tofile(file)
                 for key, value in (("location", path.name), ("offset", offset), ("length", array.nbytes)):
                     tensor.external_data.add(key=key, value=str(value))
+
+
+def forget(model: onnx.ModelProto) -> None:
+    """Drop the numbers of the large weights of a graph that is only looked at from now on; their shapes stay."""
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) >= LARGE_TENSOR_BYTES:
+            tensor.ClearField("raw_data")
 
 
 def size_bytes(variables: Any) -> int:

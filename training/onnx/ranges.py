@@ -199,7 +199,7 @@ def is_smooth(model: onnx.ModelProto) -> bool:
         return False
     values = {value.name for value in graph.input}
     for node in graph.node:
-        if subgraphs_of(node):
+        if subgraphs_of(node) or node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial"):
             return False
         if values.isdisjoint(node.input) or node.op_type in ("Shape", "Size"):
             continue

@@ -151,6 +151,17 @@ def test_what_jumps_is_compared_strictly() -> None:
     assert not graph(lambda x: tf.cast(tf.cast(x, tf.int32), tf.float32))
     assert not graph(lambda x: tf.gather(x, tf.argmax(x[0])))
     assert not graph(tf.argmax)
+    assert not graph(lambda x: x + tf.random.uniform(tf.shape(x)))
+
+
+def test_what_is_random_is_not_chaotic() -> None:
+    random = np.random.default_rng(0)
+
+    def noisy(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"y": arrays["x"] + random.random(arrays["x"].shape)}
+
+    request = {"x": np.ones((3, 2))}
+    assert not Steadiness(noisy).unsteady(request, "y", noisy(request)["y"], noisy(request)["y"], 1e-4).any()
 
 
 def test_a_trained_network_is_compared_on_usual_inputs() -> None:
