@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ladle.training.onnx.convert import session, to_onnx
+from ladle.training.onnx.convert import frozen_signature, session, to_onnx
+from ladle.training.onnx.rewrites import dense_lists
 
 WIDTH = 6
 
@@ -67,3 +69,12 @@ def test_a_list_holds_what_was_written_where_it_was_written(function: Callable[[
     for rows in (3, 1, 0):
         x = np.random.default_rng(rows).normal(size=(rows, WIDTH)).astype(np.float32)
         np.testing.assert_allclose(run({"x": x})["out"], compute(x)["out"], rtol=1e-5, err_msg=f"{rows} rows")
+
+
+@pytest.mark.parametrize(
+    "layer", [keras.layers.LSTM(3), keras.layers.GRU(3, return_sequences=True)], ids=["last", "all"]
+)
+def test_a_recurrent_layer_keeps_its_loop(layer: keras.Layer) -> None:
+    model = keras.Sequential([keras.Input((6,), dtype="int32"), keras.layers.Embedding(9, 4, mask_zero=True), layer])
+    frozen, *_ = frozen_signature(lambda ids: {"out": model(ids)}, {"ids": tf.TensorSpec([None, 6], tf.int32)})
+    assert not dense_lists.are_needed(frozen)

@@ -41,9 +41,12 @@ def _is_odd(body: Any, at: int) -> bool:
     """Whether a loop's body writes to the list that is this argument, and reads it or writes elsewhere than next."""
     own = {body.signature.input_arg[at].name}
     writes = reads = 0
+    constants = {f"{node.name}:output:0" for node in body.node_def if node.op == "Const"}
     for node in body.node_def:  # in order, so a list comes before what reads it
         data = data_of(node)
         if data and data[0] in own:
+            if node.op == "TensorListSetItem" and data[1] in constants:
+                return False  # the one place in which Keras keeps the last output of a recurrent layer
             writes += node.op == "TensorListSetItem"
             reads += node.op == "TensorListGetItem"
             if node.op in ("Identity", "TensorListSetItem"):
