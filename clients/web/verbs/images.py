@@ -21,7 +21,7 @@ from ladle.clients.web.backend import Model, ModelRequest
 from ladle.clients.web.http.problems import Problem
 from ladle.clients.web.http.routes import PNG, ParsedRequest, Route
 from ladle.clients.web.http.schema import array, boolean, integer, nullable, number, obj, one_of, string
-from ladle.clients.web.uploads import Upload, decode, decode_all, from_base64, images_of, shrink
+from ladle.clients.web.uploads import DAMAGED, Upload, decode, decode_all, from_base64, images_of, shrink
 from ladle.clients.web.verbs import masks
 from ladle.clients.web.verbs.base import MASK, PNG_BASE64, SEEN, Verb, encode, numbers, png_response
 from ladle.clients.wire.arrays import Array
@@ -216,7 +216,10 @@ def _seen(request: ParsedRequest, asked: ModelRequest, image: Upload) -> Json | 
     size = asked.model.signatures.image
     if not request.options["seen"] or size is None or size["channels"] not in (1, 3):
         return None
-    array = pixels(image.picture, **size)
+    try:
+        array = pixels(image.opened, **size)  # which decodes it
+    except OSError:  # the model server answered, so it forgives a damage that Pillow does not
+        raise Problem(422, DAMAGED) from None
     height, width, channels = array.shape
     png = base64.b64encode(pictures.png_of(array)).decode()
     return {"width": width, "height": height, "channels": channels, "image": png}
