@@ -17,7 +17,7 @@ import numpy as np
 from ladle.training.data.dataset import Array
 from ladle.training.data.errors import DataError, counted
 from ladle.training.data.readers import files
-from ladle.training.data.readers.written_numbers import as_plain
+from ladle.training.data.readers.written_numbers import as_plain, number
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq")
 DELIMITERS = ",;\t|"
@@ -207,17 +207,6 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         return _cell(value.decode("utf-8", "replace"))
     return _cell(str(value))
-
-
-def number(text: str) -> float | None:
-    """The number that a text is; None if it is none. Python's underscores and infinities are no numbers here."""
-    if "_" in text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def numbers(cells: Cells) -> Array | None:

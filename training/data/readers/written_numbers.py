@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -49,7 +50,7 @@ def _without_sign(cells: list[str]) -> tuple[list[str], str]:
 
 def _without_separators(cells: list[str], delimiter: str) -> tuple[list[str] | None, str]:
     """The cells as plain numbers, or None; and what separates their thousands, "decimal" for a decimal comma."""
-    if all(_is_number(cell) for cell in cells):
+    if all(number(cell) is not None for cell in cells):
         return cells, ""
     cells = [_SPACES.sub(" ", cell) for cell in cells]
     commas = [cell for cell in cells if "," in cell]
@@ -64,9 +65,12 @@ def _without_separators(cells: list[str], delimiter: str) -> tuple[list[str] | N
     return None, ""
 
 
-def _is_number(text: str) -> bool:
+def number(text: str) -> float | None:
+    """The number that a text is; None if it is none. Python's underscores and infinities are no numbers here."""
+    if "_" in text:
+        return None
     try:
-        float(text)
+        value = float(text)
     except ValueError:
-        return False
-    return "_" not in text
+        return None
+    return value if math.isfinite(value) else None

@@ -126,7 +126,7 @@ def _check_classes(
                 f"{path}: class {labels[missing]} has test pictures but none in train/; add some or remove the class"
             )
         raise DataError(
-            f"{path}: class {labels[missing]} has {count} picture{'s' * (count != 1)}, too few to train on and to "
+            f"{path}: class {labels[missing]} has {counted(count, 'picture')}, too few to train on and to "
             "test; add some or remove the class"
         )
 

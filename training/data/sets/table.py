@@ -14,6 +14,7 @@ import numpy as np
 from ladle.training.data.dataset import TARGET, Array, Contents, Split, deal, part, take
 from ladle.training.data.errors import DataError, counted
 from ladle.training.data.readers import tables
+from ladle.training.data.readers.written_numbers import number
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
@@ -117,7 +118,7 @@ def decide(path: Path, target: str, skip_broken: bool = False) -> tuple[Task, st
     kinds = {"classification": "classes", "regression": "a number"}
     other = "regression" if task == "classification" else "classification"
     return task, (
-        f"{target} has {count} different {'integer' if count == 1 else 'integers'}; taken for {kinds[task]}: "
+        f"{target} has {counted(count, 'different integer')}; taken for {kinds[task]}: "
         f"give --task {other} for {kinds[other]}"
     )
 
@@ -143,7 +144,7 @@ def _target_cells(file: Path, table: tables.Table, target: str, skip_broken: boo
     """The cells of the target; a few texts among numbers are missing if broken cells are to be skipped."""
     cells = table.columns[target]
     if _refuse_stray(file, target, cells, skip_broken):
-        return [cell if tables.number(cell) is not None else "" for cell in cells]
+        return [cell if number(cell) is not None else "" for cell in cells]
     return cells
 
 
@@ -227,7 +228,7 @@ def _indices(cells: list[str], categories: tuple[str, ...]) -> Array:
 
 def _refuse_stray(file: Path, name: str, cells: list[str], skip_broken: bool = False) -> bool:
     """DataError for a column of numbers with a few texts among them; True if those are to be left out."""
-    texts = [i for i, cell in enumerate(cells) if cell and tables.number(cell) is None]
+    texts = [i for i, cell in enumerate(cells) if cell and number(cell) is None]
     given = sum(bool(cell) for cell in cells)
     # Few different numbers may be categories, such as house numbers of a short street.
     if not texts or len(texts) > STRAY * given or len({cells[i] for i in texts}) == len(texts) == given:
@@ -241,7 +242,7 @@ def _refuse_stray(file: Path, name: str, cells: list[str], skip_broken: bool = F
 
 
 def _without_texts(cells: list[str]) -> Array:
-    values = [tables.number(cell) if cell else None for cell in cells]
+    values = [number(cell) if cell else None for cell in cells]
     return np.array([np.nan if value is None else value for value in values])
 
 
@@ -255,7 +256,7 @@ def _is_id(name: str, values: Array) -> bool:
 def _numbers(file: Path, target: str, cells: list[str]) -> Array:
     values = tables.numbers(cells)
     if values is None:
-        text = next(cell for cell in cells if tables.number(cell) is None)
+        text = next(cell for cell in cells if number(cell) is None)
         raise DataError(
             f"{file}: column {target} holds text such as {text!r}; expected numbers: give --task classification"
         )
@@ -273,7 +274,7 @@ def _classes(
         cells = [f"{value:.0f}" for value in values]
     cells = [" ".join(cell.split()) for cell in cells]
     counts = Counter(cells)
-    names = tuple(sorted(counts, key=lambda name: (tables.number(name) or 0.0, name))) if labels is None else labels
+    names = tuple(sorted(counts, key=lambda name: (number(name) or 0.0, name))) if labels is None else labels
     if len(names) < 2:
         raise DataError(f"{file}: column {target} is {names[0]} in every row; expected two classes or more")
     if unknown := sorted(counts.keys() - set(names)):
