@@ -34,7 +34,9 @@ class Parser(argparse.ArgumentParser):
         """Exit with the error for arguments that this parser does not know, and the option that is like the first."""
         option = unknown[0].partition("=")[0]
         if not option.startswith("-"):
-            self.error(f"got {' '.join(unknown)} beside all that is expected")
+            places = [str(action.metavar or action.dest) for action in self._get_positional_actions()]
+            takes = " ".join(places) or "options only"
+            self.error(f"unexpected argument{'s' if len(unknown) > 1 else ''} {' '.join(unknown)}; expected {takes}")
         known = [known for action in self._actions for known in action.option_strings]
         self.exit(2, f"{self.prog}: unknown option {option}; {hint(option, known, f'see {self.prog} --help')}\n")
 

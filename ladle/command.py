@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ladle.clients.cli.verbs import SUMMARIES
 from ladle.clients.near_names import hint
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import argparse
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+READER_LEFT = 128 + signal.SIGPIPE
+"""What a shell reports of a program that a closed pipe ends."""
 
 
 @dataclass(frozen=True)
@@ -109,28 +113,49 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser | None]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code: 0 done, 1 failed, 2 wrong usage."""
+    """Run one verb; the exit code: 0 done, 1 failed, 2 wrong usage, 141 the reader of the output has left."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
+    try:
+        try:
+            return _front(arguments)
+        finally:  # also when argparse ends the process; at exit, Python would only print the error
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError as error:
+        if not _reader_has_left():
+            return _failed(arguments, error)
+        return READER_LEFT
+    except OSError as error:  # most often of an output that takes no more
+        return _failed(arguments, error)
+
+
+def _front(arguments: list[str]) -> int:
     if not arguments:
         print(usage(), file=sys.stderr, end="")
         return MISUSED
     name, *rest = arguments
     if name in ("-h", "--help", "help"):
-        print(usage(), end="")
-        return DONE
+        if not rest or rest[0].startswith("-"):
+            print(usage(), end="")
+            return DONE
+        name, rest = rest[0], ["--help"]
     if name in ("-V", "--version"):
         print(f"ladle {version()}")
         return DONE
-    if name not in VERBS:
+    if name in VERBS:
+        return _run(name, VERBS[name], rest)
+    if name.startswith("-"):
+        print(f"ladle: got {name} first; expected a verb, and its options after it; see ladle --help", file=sys.stderr)
+    else:
         print(f"ladle: unknown verb {name!r}; {hint(name, VERBS, '`ladle --help` lists them')}", file=sys.stderr)
-        return MISUSED
-    return _run(name, VERBS[name], rest)
+    return MISUSED
 
 
 def _run(name: str, verb: Verb, rest: list[str]) -> int:
     try:
-        result = verb.run(rest)
-        sys.stdout.flush()
+        return verb.run(rest)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         # A module of ours that is missing is our own mistake, and deserves its traceback.
@@ -141,11 +166,43 @@ def _run(name: str, verb: Verb, rest: list[str]) -> int:
             file=sys.stderr,
         )
         return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) has left. Python would flush stdout again at exit, and fail again.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    return result
+
+
+def _failed(arguments: list[str], error: OSError) -> int:
+    """Print which file or output refused, and why; the exit code."""
+    place = error.filename
+    try:
+        sys.stdout.flush()
+    except OSError:  # it takes no more, and at exit Python would try again
+        place = "the output"
+        _drop(sys.stdout)
+    words = f"{place}: {error.strerror or error}" if place else error.strerror or error
+    with contextlib.suppress(OSError):
+        print(f"{' '.join(['ladle', *arguments[:1]])}: {words}", file=sys.stderr)
+    return FAILED
+
+
+def _reader_has_left() -> bool:
+    """Whether stdout or stderr is a pipe without a reader, as `head` leaves it; the rest for it is dropped."""
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        with contextlib.suppress(OSError, ValueError):  # in a test, a stream may have no file descriptor
+            poll.register(stream.fileno(), 0)
+        if poll.poll(0):
+            left = True
+            _drop(stream)
+    return left
+
+
+def _drop(stream: IO[str]) -> None:
+    """Send what is still written to a stream nowhere."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Open stdin, stdout and stderr where the shell closed them (`>&-`): a file would get their descriptor."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115

@@ -135,14 +135,63 @@ def test_a_missing_extra_is_one_sentence_that_says_what_to_install() -> None:
     assert done.stderr == "ladle gateway: flask is not installed; install it with: pip install 'ladle[web]'\n"
 
 
-def test_a_reader_that_leaves_early_is_no_fault() -> None:
-    command = [sys.executable, "-m", "ladle", "data", "--json"]
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["networks"], ["data", "--json"], ["completion", "bash"], ["serve", "--help"]],
+    ids=" ".join,
+)
+def test_a_reader_that_leaves_early_ends_the_command_quietly(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "ladle", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stderr is not None
         running.stdout.close()
         assert running.stderr.read() == ""
-    assert running.returncode == 0
+    assert running.returncode == 141
+
+
+def test_a_reader_of_the_progress_that_leaves_early_ends_the_command_quietly() -> None:
+    command = [sys.executable, "-m", "ladle", "data", "get", "synthetic_blobs"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        running.stderr.close()
+    assert running.returncode == 141
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["networks"], ["data"], ["doctor"]], ids=" ".join)
+def test_a_full_disk_is_one_sentence(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "ladle", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"ladle {arguments[0]}: ")
+    assert done.stderr.endswith("No space left on device\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_closed_output_is_no_fault() -> None:
+    script = f"exec {sys.executable} -m ladle networks >&-"
+    done = subprocess.run(["sh", "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_of_a_verb_is_the_verbs_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        ladle_command.main(["help", "data"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: ladle data ")
+    assert ladle_command.main(["help", "dta"]) == 2
+    assert "did you mean data?" in capsys.readouterr().err
+
+
+def test_an_option_before_the_verb_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle_command.main(["--json", "networks"]) == 2
+    assert "got --json first; expected a verb, and its options after it" in capsys.readouterr().err
+
+
+def test_networks_lists_those_that_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ladle_command.main(["networks", "vae", "lenet5", "--json"]) == 0
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["lenet5", "vae"]
 
 
 def test_data_lists_every_data_set_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,8 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(arguments, error, MISUSED)
     except (TrainingError, DataError) as error:
         return _fail(arguments, error, FAILED)
-    except OSError as error:  # of a disk that is full or a file that went away meanwhile
-        return _fail(arguments, f"{error.filename or 'a file'}: {error.strerror or error}", FAILED)
+    except OSError as error:
+        # `ladle` ends quietly if the reader of the output has left, and says so if the output takes no more.
+        if error.filename is None:
+            raise
+        return _fail(arguments, f"{error.filename}: {error.strerror or error}", FAILED)
     except KeyboardInterrupt:
         return _fail(arguments, "stopped", FAILED)
     finally:
@@ -75,7 +78,8 @@ def networks(repository: Path) -> list[dict[str, Any]]:
 def _list(arguments: argparse.Namespace) -> int:
     from ladle.training.evaluate.headline import shown
 
-    rows = networks(arguments.repository)
+    wanted = {_described(name).name for name in arguments.names}
+    rows = [row for row in networks(arguments.repository) if not wanted or row["name"] in wanted]
     if arguments.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return DONE

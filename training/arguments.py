@@ -35,7 +35,9 @@ class Parser(argparse.ArgumentParser):
         """Exit with the error for arguments that this parser does not know."""
         option = unknown[0].partition("=")[0]
         if not option.startswith("-"):
-            self.error(f"got {' '.join(unknown)} beside all that is expected")
+            places = [str(action.metavar or action.dest) for action in self._get_positional_actions()]
+            takes = " ".join(places) or "options only"
+            self.error(f"unexpected argument{'s' if len(unknown) > 1 else ''} {' '.join(unknown)}; expected {takes}")
         known = [known for action in self._actions for known in action.option_strings]
         near = difflib.get_close_matches(option, known, n=2, cutoff=0.75)
         hint = f"did you mean {' or '.join(near)}?" if near else f"see {self.prog} --help"

@@ -13,6 +13,7 @@ from ladle.training.loop.config import NO_PRESET
 EXAMPLES = {
     "list": """examples:
   ladle networks
+  ladle networks lenet5 vae
   ladle networks --json""",
     "train": """Networks accept the options that apply to them; `ladle train NAME --help` shows those of one network.
 
@@ -55,6 +56,7 @@ def parser(chosen: Sequence[Any], verbs: Mapping[str, Run]) -> argparse.Argument
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     listed = _command(commands, "list", "list the networks and their measured metrics", verbs)
+    listed.add_argument("names", nargs="*", metavar="NAME", help="networks to list (default: all)")
     listed.add_argument("--json", action="store_true", help="print JSON, with every option and its default")
     listed.add_argument(
         "--repository",

@@ -29,7 +29,7 @@ PREAMBLE = {
 }
 
 
-TRAINED = ("train", "evaluate", "export")
+TRAINED = ("networks", "train", "evaluate", "export")
 """Verbs whose NAME is a network, served or not."""
 
 

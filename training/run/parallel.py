@@ -28,7 +28,7 @@ PROCESS_BYTES = 3 << 30
 MEASURED_BY_FEATURES = ("generate", "reconstruct")
 """Tasks whose images are compared in the features of another network, a classifier."""
 REFRESH_SECONDS = 1.0
-PROGRAM = (sys.executable, "-m", "ladle.training", "train")
+PROGRAM = (sys.executable, "-m", "ladle", "train")
 OWN = ("names", "all", "jobs", "json", "help")
 """Options that the command keeps for itself and does not pass to its processes."""
 
