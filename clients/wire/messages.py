@@ -13,12 +13,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.internal import enum_type_wrapper
 
+from ladle.clients.wire.descriptors import message_class, new_pool
 from ladle.clients.wire.varints import read_varint
 
-POOL = descriptor_pool.DescriptorPool()
+POOL = new_pool()
 """Pass it to `text_format.Parse(..., descriptor_pool=POOL)` for files that hold an `Any`."""
 
 
@@ -38,7 +38,7 @@ _fill_pool()
 
 def get(full_name: str) -> Any:
     """The message class with a full protobuf name. KeyError: there is none."""
-    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(full_name))
+    return message_class(POOL.FindMessageTypeByName(full_name))
 
 
 def enum(full_name: str) -> Any:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 import numpy as np
-from google.protobuf import json_format
 
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire.arrays import Array
@@ -83,7 +82,7 @@ class OpenInferenceApi:
         has_traffic = self._core.traffic(request.name) is not None
         snapshots = await self._snapshots() if has_traffic and self._snapshots is not None else ()
         found = describe.config(self._core, spec_of(request.name, request.version), snapshots)
-        return _answer(json_format.ParseDict({"config": found}, pb.ModelConfigResponse()), request.name)
+        return _answer(_message({"config": found}, pb.ModelConfigResponse()), request.name)
 
     async def model_statistics(self, request: Any, context: CallContext) -> Answer:
         """Of all models without a name."""
@@ -93,7 +92,7 @@ class OpenInferenceApi:
             {name: value for name, value in row.items() if name != "batch_stats"}
             for row in describe.statistics(self._core, spec, snapshots)
         ]
-        return _answer(json_format.ParseDict({"model_stats": found}, pb.ModelStatisticsResponse()), request.name)
+        return _answer(_message({"model_stats": found}, pb.ModelStatisticsResponse()), request.name)
 
     async def index(self, request: Any, context: CallContext) -> Answer:
         models = describe.index(self._core, only_ready=request.ready)
@@ -146,6 +145,13 @@ class OpenInferenceApi:
             except StatusError as error:
                 response.error_message = error.details
             yield response.SerializeToString()
+
+
+def _message(found: Mapping[str, Any], message: Any) -> Any:
+    """The message, filled from what JSON says."""
+    from google.protobuf import json_format  # here for a quick start: few clients ask for these
+
+    return json_format.ParseDict(found, message)
 
 
 def _answer(message: Any, model: str = "") -> Answer:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from google.protobuf import json_format
-
 from ladle.serving.dataplane.core import Core, ModelSpec
 from ladle.serving.errors import DeadlineExceeded, InvalidArgument, NotLoaded, ServingError, Unavailable
 from ladle.serving.open_inference.model_control import ModelControl
@@ -298,6 +296,8 @@ class RestApi:
         return 200, json.dumps({"model_version_status": versions}, indent=1).encode() + b"\n"
 
     def _metadata(self, route: Route) -> Content:
+        from google.protobuf import json_format  # here for a quick start: requests for predictions do not need it
+
         servable = self._core.find(_spec(route))
         signatures = {
             name: json_format.MessageToDict(

@@ -13,7 +13,6 @@ import fcntl
 import logging
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +49,8 @@ def folder() -> Iterator[dict[str, str]]:
 
     Folders of servers that were killed are removed.
     """
+    import tempfile  # here for a quick start: only a supervisor makes folders
+
     try:
         home = Path(tempfile.gettempdir())  # FileNotFoundError: nothing can be written, as in a read-only container
         for old in home.glob(f"{_PREFIX}*"):
@@ -68,6 +69,8 @@ def folder() -> Iterator[dict[str, str]]:
 
 def _locked_folder(home: Path) -> tuple[Path, int]:
     """A new folder that nobody else may read or replace, and its lock, which keeps other servers from removing it."""
+    import tempfile
+
     while True:
         made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
         with contextlib.suppress(FileNotFoundError):  # a server that starts now took it for one that was left behind
@@ -97,7 +100,8 @@ def share(graph: Path, key: str, size_bytes: int) -> SharedGraph | None:
 
 def _prepared(graph: Path, home: Path) -> SharedGraph:
     while True:
-        home.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # exist_ok would raise it for a folder that is removed meanwhile
+            home.mkdir()
         try:
             lock = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:  # removed by the last process that had it

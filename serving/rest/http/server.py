@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from email.utils import formatdate
 
 from ladle.serving.rest.http.connection import Connection
 from ladle.serving.rest.http.messages import JSON, Application, Limits
@@ -53,7 +52,8 @@ class HttpServer:
 
     def _check_timeouts(self) -> None:
         # One timer for all connections: a timer for each would be set and cancelled with every request.
-        self.state.date = formatdate(usegmt=True).encode()
+        # In English whatever the environment says: Python leaves the locale of times as it is in C.
+        self.state.date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()).encode()
         now = time.monotonic()
         for connection in list(self.state.connections):
             connection.check_timeout(now)

@@ -51,8 +51,10 @@ def _tables() -> tuple[Array, Array, Array]:
     scales     [2 * 256]  10**(8 - exponent): the factor that gives nine digits before the point
     """
     tens, exponents, scales = np.full(256, np.inf), np.full(512, _NO_EXPONENT), np.ones(512)
+    exponent = -38
     for biased in range(1, 255):
-        exponent = next(e for e in range(-38, 40) if float(f"1e{e + 1}") > 2.0 ** (biased - 127))
+        while float(f"1e{exponent + 1}") <= 2.0 ** (biased - 127):
+            exponent += 1
         tens[biased] = float(f"1e{exponent + 1}")
         for i in (0, 1):
             exponents[2 * biased + i] = exponent + i
