@@ -30,8 +30,8 @@ ORDER = {
         __main__ command worker_command server ray_serve flags unused config_writer flag_table workers grpc rest
         open_inference request_log dataplane scheduling repository stores servables telemetry runtime errors""",
     "serving.grpc": """
-        backend native api open_inference profiler health reflection described reload predict_request predict_response unpacking
-        wire calls http2""",
+        backend native api open_inference profiler health reflection described reload predict_request predict_response
+        unpacking wire calls http2""",
     "serving.rest": "api open_inference routes compression http json",
     "serving.servables": """
         loader files engines warmup steps host servable examples matching saved_model shared_weights latency
@@ -49,7 +49,8 @@ ORDER = {
         operation tracing address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
     "clients.wire": """
-        services open_inference tensors messages descriptors otlp tfrecord rest_json philox varints versions resizing arrays""",
+        services open_inference tensors messages descriptors otlp tfrecord rest_json philox varints versions resizing
+        arrays""",
 }
 """Folders and modules from top to bottom. A folder's `__init__` may import all; only the top line may import it."""
 MOST_MODULES = 16
