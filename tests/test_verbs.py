@@ -43,6 +43,17 @@ WRONG = {
     "replay": (["replay", "absent.tfrecord", *NOBODY], 1, "absent.tfrecord"),
     "train": (["train", "lenet55"], 2, "unknown network 'lenet55'; did you mean lenet5?"),
     "train-options": (["train", "lenet55", "--epochs", "3"], 2, "unknown network 'lenet55'; did you mean lenet5?"),
+    "train-all": (["train", "vae", "--all"], 2, "got --all and vae; give one or the other"),
+    "train-data": (
+        ["train", "vae", "--data", "fashion_mnits"],
+        2,
+        "file or folder; did you mean fashion_mnist?",
+    ),
+    "train-path": (
+        ["train", "mlp", "--data", "tsts", "--target", "x"],
+        2,
+        "tsts: no such data set, file or folder",
+    ),
     "train-nothing": (["train"], 2, "got no network"),
     "train-preset": (
         ["train", "lenet5", "--preset", "fast"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import shutil
 import signal
@@ -120,18 +121,21 @@ def _train(arguments: argparse.Namespace) -> int:
     from ladle.training.errors import InterruptedRunError, TrainingError, UsageError
     from ladle.training.loop import config
 
+    if arguments.all and arguments.names:
+        raise UsageError(f"got --all and {' '.join(arguments.names)}; give one or the other")
     names = models.names() if arguments.all else list(dict.fromkeys(arguments.names))
     if not names:
         raise UsageError("got no network; give names, or --all; `ladle networks` lists them")
     for described in [_described(name) for name in names]:
         preset = config.preset_of(described, arguments.preset, arguments.config)
         config.compose(described, preset, config.read(arguments.config, described) if arguments.config else {})
+    if arguments.name and len(names) > 1:
+        raise UsageError(f"--name: got {len(names)} networks; expected one, as a name belongs to one model")
+    _own_path(arguments)
     _start_tensorflow()
     from ladle.training.loop import devices, hosts
     from ladle.training.run import parallel, request, session
 
-    if arguments.name and len(names) > 1:
-        raise UsageError(f"--name: got {len(names)} networks; expected one, as a name belongs to one model")
     request.check_name(arguments.name)
     networks = [request.get(name) for name in names]
     # All of them before the first is trained: a wrong option must not show up hours later.
@@ -265,11 +269,9 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
     from ladle.training.run import request
 
     given = {k: v for k, v in vars(arguments).items() if k in arguments.options}
-    path, name = arguments.data_path, arguments.data
-    # --data takes a name or a path. Anything else is taken for a name, so that its error lists similar data sets.
-    if name is not None and name not in data.names() and path is None and Path(name).exists():
-        path = Path(name)
-    elif name is not None:
+    path = _own_path(arguments)
+    name = arguments.data
+    if name in data.names() or (name is not None and arguments.data_path is not None):
         given["data"] = name
     usual = {*config.types(network.config)}
     table: dict[str, Any] = {}
@@ -306,6 +308,26 @@ def _request(network: Network, arguments: argparse.Namespace) -> Request:
         name=arguments.name,
         skip_broken=arguments.skip_broken,
     )
+
+
+def _own_path(arguments: argparse.Namespace) -> Path | None:
+    """The user's own files: what --data-path names, or --data if it names no data set. UsageError: there are none."""
+    from ladle.training import data
+    from ladle.training.errors import UsageError
+
+    path: Path | None = arguments.data_path
+    if path is None and arguments.data is not None and arguments.data not in data.names():
+        path = Path(arguments.data)
+    if path is None or path.expanduser().exists():
+        return path
+    home = path.expanduser().parent
+    beside = [file.name for file in home.iterdir()] if home.is_dir() else []
+    near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, 1)]
+    if arguments.data_path is None:
+        near += difflib.get_close_matches(arguments.data, data.names(), 1)
+    what = "data set, file or folder" if arguments.data_path is None else "file or folder"
+    advice = f"did you mean {' or '.join(near)}?" if near else "`ladle data` lists the data sets"
+    raise UsageError(f"{path}: no such {what}; {advice}")
 
 
 def _networks_named(given: Sequence[str]) -> list[Network]:

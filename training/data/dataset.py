@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ladle.training.data.errors import DataError
+from ladle.training.data.errors import DataError, counted
 
 Kind = Literal["images", "text", "masks", "table", "points"]
 Array = npt.NDArray[Any]
@@ -123,7 +123,8 @@ def split_indices(count: int, seed: int, validation: int, test: int) -> tuple[Ar
     """
     if count - validation - test < 1:
         raise DataError(
-            f"got {count} examples; expected at least 3, to split into train, {validation} validation and {test} test"
+            f"got {counted(count, 'example')}; expected at least 3, to split into train, {validation} validation and "
+            f"{test} test"
         )
     order = np.random.default_rng(seed).permutation(count)
     return order[validation + test :], order[:validation], order[validation : validation + test]

@@ -20,6 +20,7 @@ from ladle.models._steps import FILTERED, FIRST_WORD, Tokenize
 from ladle.training.data.augmentation import Change, Crops, Elastic, ShiftsAndFlips
 from ladle.training.data.dataset import Array, Dataset, Kind, Split
 from ladle.training.data.errors import DataError
+from ladle.training.data.registry import own_name
 
 KIND_OF_TASK: dict[Task, Kind] = {
     "classify": "images",
@@ -182,8 +183,13 @@ def prepare(network: Network, config: Config, dataset: Dataset, assets: Assets |
                 f"{network.name}: --{name} changes images, but {dataset.name} holds {kind}; leave --{name} out"
             )
     if network.task == "classify" and len(dataset.labels or ()) < 2:
-        found = "one class" if dataset.labels else "pictures without classes"
-        raise DataError(f"{dataset.name} holds {found}; expected two or more: put the pictures of each into a folder")
+        found = f"pictures of one class, {dataset.labels[0]}" if dataset.labels else "pictures without classes"
+        where = own_name(dataset.provenance.source) or dataset.name
+        note = dataset.provenance.notes.rpartition("; ")[2]
+        found += f" ({note})" if note.endswith("so no class") else ""
+        raise DataError(
+            f"{where}: holds {found}; expected two classes or more: put the pictures of each into a folder of its own"
+        )
     if chosen := getattr(config, "classes", ()):
         dataset = only(dataset, chosen)
     # After the choice of classes, which can leave a split empty.

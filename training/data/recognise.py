@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ladle.training.data.dataset import Kind
-from ladle.training.data.errors import DataError
+from ladle.training.data.errors import DataError, counted
 from ladle.training.data.readers import idx, images, name_tables, tables
 from ladle.training.data.sets import image_folder, mask_folder
 
-PACKED = (".gz", ".npz", ".json", ".bin", ".pkl", ".mat", ".tar", ".tgz", ".zip", ".nii")
+PACKED = (".gz", ".npz", ".bin", ".pkl", ".mat", ".tar", ".tgz", ".nii")
 """Endings of the files that published data sets come in, besides files without an ending."""
 NAMED = 3
 
@@ -35,14 +35,35 @@ def recognise(path: Path, kind: Kind, default: str) -> str:
         )
     if image_folder.has_pictures(path):
         return "image_folder"
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    files = [path] if path.is_file() else [*images.files_below(path).values()]
+    _refuse_by_name(path, files)
     if any(not file.suffix or file.suffix.lower() in PACKED for file in files):
         return default
     raise DataError(
-        f"{path}: holds {_named(files)}; looked for pictures ({', '.join(images.SUFFIXES)}) in a folder per class, in "
+        f"{path}: holds {_named(files)}; looked for pictures (.jpg, .png and others) in a folder per class, in "
         "train/ with val/ or test/, or named with their classes in a CSV; for pictures with masks in image/ and mask/; "
         f"and for IDX files ({idx.LAYOUT})"
     )
+
+
+def _refuse_by_name(path: Path, files: Sequence[Path]) -> None:
+    """DataError for what the names of the files tell: archives, one picture, or a table."""
+    packed = [file for file in files if file.name.lower().endswith((".zip", *images.OTHER_ARCHIVES))]
+    if packed and len(packed) == len(files):
+        if path.is_file() and path.suffix.lower() != ".zip":
+            raise DataError(f"{path}: is an archive that Ladle does not read; unpack it, or pack it as .zip or .tar")
+        what = "holds no pictures" if path.is_file() else f"holds no pictures but {_named(files)}"
+        raise DataError(f"{path}: {what}; unpack it and give a folder of pictures, or a table")
+    if len(files) > 1 or not path.is_file():
+        return
+    if images.is_picture(path.name):
+        raise DataError(f"{path}: is a single picture; expected a folder of pictures, with a folder for each class")
+    tables.refuse_other_formats(path)
+    if tables.is_table(path):
+        raise DataError(
+            f"{path}: is a table, and names no pictures beside it; expected pictures: for a table, "
+            f"ladle train mlp --data {path.name} --target COLUMN"
+        )
 
 
 def holds_table(path: Path) -> bool:
@@ -60,4 +81,5 @@ def holds_table(path: Path) -> bool:
 
 def _named(files: Iterable[Path]) -> str:
     names = [file.name for file in files]
-    return f"{len(names)} files ({', '.join(names[:NAMED])}{', ...' * (len(names) > NAMED)})" if names else "no files"
+    shown = f"({', '.join(names[:NAMED])}{', ...' * (len(names) > NAMED)})"
+    return f"{counted(len(names), 'file')} {shown}" if names else "no files"

@@ -32,11 +32,29 @@ def content(path: Path) -> bytes:
 
 
 def text(path: Path) -> str:
-    """The text of a UTF-8 file, unpacked if it is gzip."""
+    """The text of a UTF-8 file without its byte-order mark, unpacked if it is gzip."""
     try:
-        return content(path).decode("utf-8")
+        return content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); convert it") from error
+
+
+def any_text(path: Path) -> tuple[str, bool]:
+    """The text of a file in UTF-8, UTF-16, UTF-32 or, if it is none of them, Latin-1; and whether it is the latter.
+
+    DataError: it holds NUL bytes, as files of other kinds do.
+    """
+    raw = content(path)
+    if raw[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return raw.decode("utf-32", "replace"), False
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16", "replace"), False
+    if b"\0" in raw[:4096]:
+        raise DataError(f"{path}: holds NUL bytes, so it is no text; expected CSV in UTF-8, or Parquet")
+    try:
+        return raw.decode("utf-8-sig"), False
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", "replace"), True
 
 
 def idx(path: Path, rank: int) -> Array:

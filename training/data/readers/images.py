@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import warnings
 import zipfile
@@ -19,6 +20,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".
 OTHERS = (".avif", ".heic", ".heif", ".svg", ".psd", ".cr2", ".nef", ".arw", ".dng")
 """Pictures that Pillow may not read. They are named with the broken ones, not passed over in silence."""
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+OTHER_ARCHIVES = (".rar", ".7z", ".bz2", ".xz", ".zst", ".tbz2", ".txz")
+"""Archives that are not read."""
+SYSTEM_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information")
+"""What macOS, network drives and Windows put beside the user's files, in lower case."""
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by number of channels."""
 
@@ -39,27 +44,59 @@ UPRIGHT = {
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file name has a known suffix; hidden files are left out."""
+    """Whether a relative name has a known suffix; hidden files are left out, and those in hidden folders."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in (*SUFFIXES, *OTHERS) and not path.name.startswith(".")
+    return path.suffix.lower() in (*SUFFIXES, *OTHERS) and not any(map(is_hidden, path.parts))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's: .DS_Store, .ipynb_checkpoints, __MACOSX."""
+    return (name.startswith(".") and name not in (".", "..")) or name.lower() in SYSTEM_FOLDERS
 
 
 def pictures(path: Path) -> dict[str, bytes | Path]:
     """The pictures in a folder or an archive by relative name, sorted: paths, or the bytes of an archive's members.
 
-    A folder without pictures may contain one archive instead. Archives are not unpacked to disk.
+    A folder without pictures may contain one archive instead. Archives are not unpacked to disk. DataError: a folder or
+    an archive cannot be read.
     """
     if path.is_dir():
-        archives = [file for file in path.iterdir() if file.name.lower().endswith(ARCHIVES)]
-        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-        found: dict[str, bytes | Path] = {name: files[name] for name in sorted(files) if is_picture(name)}
-        return pictures(archives[0]) if not found and len(archives) == 1 else found
+        found: dict[str, bytes | Path] = {name: file for name, file in files_below(path).items() if is_picture(name)}
+        archives = [] if found else [file for file in path.iterdir() if file.name.lower().endswith(ARCHIVES)]
+        return pictures(archives[0]) if len(archives) == 1 else found
     if not path.name.lower().endswith(ARCHIVES):
         raise DataError(f"{path}: is no folder of pictures; expected a folder or one of {', '.join(ARCHIVES)}")
     try:
         return dict(sorted(_archive(path)))
     except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise DataError(f"{path}: cannot be read to the end ({error}); get it again") from error
+    except RuntimeError as error:  # as zipfile says that it wants a password, or does not know a compression
+        cause = "needs a password" if "encrypted" in str(error) else "is packed in a way that Python does not read"
+        raise DataError(f"{path}: {cause}; unpack it and give the folder") from error
+
+
+def files_below(path: Path) -> dict[str, Path]:
+    """The files below a folder by relative name, sorted, also through links to folders; hidden ones are left out.
+
+    A link that leads back to a folder above it is not followed. DataError: a folder may not be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); give yourself the right to, or move it")
+
+    found: dict[str, Path] = {}
+    above = {os.fspath(path): {os.path.realpath(path)}}
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=refuse):
+        here = above.pop(folder)
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in folders if not is_hidden(name)}
+        folders[:] = [name for name in real if real[name] not in here]
+        above.update({os.path.join(folder, name): here | {real[name]} for name in folders})
+        for name in names:
+            file = Path(folder, name)
+            # A link to nowhere stays, so that it is named as broken; a pipe would never end.
+            if not is_hidden(name) and (file.is_file() or not file.exists()):
+                found[file.relative_to(path).as_posix()] = file
+    return {name: found[name] for name in sorted(found)}
 
 
 def _archive(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -82,11 +83,10 @@ def read(table: Path, pictures: Mapping[str, Any]) -> NameTable | None:
 
 
 def _rows(table: Path) -> list[list[str]]:
-    lines = files.text(table).removeprefix("\ufeff").splitlines()
-    first = lines[0] if lines else ""
-    delimiter = max(",;\t", key=first.count)
+    text, _ = files.any_text(table)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        return list(csv.reader(lines, delimiter=delimiter))
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise DataError(f"{table}: cannot be read as CSV ({error})") from error
 

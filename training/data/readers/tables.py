@@ -21,8 +21,23 @@ from ladle.training.data.readers.written_numbers import as_plain, number
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq")
 DELIMITERS = ",;\t|"
-MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?"))
+MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "?"))
 """Texts that stand for a missing value, in lower case."""
+MISSING_NUMBERS = frozenset(("none", "nil", "-", "--", "–", "—", ".", "n.a.", "n.v.", "k.a."))
+"""Texts that stand for a missing number among numbers. Among texts, they are texts: "none" may be a class."""
+OTHER_FORMATS = {
+    "an Excel workbook": (".xlsx", ".xlsm", ".xlsb", ".xls"),
+    "a spreadsheet of LibreOffice": (".ods",),
+    "JSON": (".json", ".jsonl", ".ndjson"),
+    "NumPy's format": (".npz", ".npy"),
+    "an Arrow file": (".feather", ".arrow", ".orc"),
+    "a database": (".db", ".sqlite", ".sqlite3", ".mdb", ".accdb"),
+    "a pickle": (".pkl", ".pickle", ".joblib"),
+    "an HDF5 file": (".h5", ".hdf5"),
+    "a file of statistics software": (".sav", ".dta", ".sas7bdat", ".rds", ".rdata", ".mat"),
+    "an archive": (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar"),
+}
+"""Formats that tables come in and that are not read, by the endings of their names."""
 LOOKED_AT = 50
 """Lines from which the delimiter is told."""
 MOST_COLUMNS = 1000
@@ -58,13 +73,26 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def refuse_other_formats(path: Path) -> None:
+    """DataError for a file whose name says that it is a table in a format that is not read."""
+    name = path.name.lower()
+    for what, endings in OTHER_FORMATS.items():
+        if name.endswith(endings):
+            advice = "unpack it and give its" if what == "an archive" else "save it as"
+            raise DataError(f"{path}: is {what}; expected a table as CSV or Parquet: {advice} .csv or .parquet file")
+
+
 def find(path: Path) -> Path:
     """The file itself, or the only table in a folder. DataError: there is none, or there are several."""
     if path.is_file():
+        refuse_other_formats(path)
         return path
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; expected a table ({', '.join(SUFFIXES)})")
     found = sorted(file for file in path.iterdir() if is_table(file))
+    if not found:
+        for file in sorted(path.iterdir()):
+            refuse_other_formats(file)
     if len(found) != 1:
         named = f"{len(found)} tables ({found[0].name}, {found[1].name} ...)" if found else "no table"
         raise DataError(f"{path}: holds {named}; expected one: give the path of a file ({', '.join(SUFFIXES)})")
@@ -78,7 +106,7 @@ def read(path: Path, skip_broken: bool = False) -> Table:
 
     DataError: it cannot be read, has no header row, no rows, one column, two columns of one name, or a broken row.
     """
-    table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path, skip_broken)
+    table = _parquet(path) if _is_parquet(path) else _csv(path, skip_broken)
     if not table.columns or not len(table):
         raise DataError(f"{path}: has no rows; expected a header row and one row for each example")
     if len(table.columns) > MOST_COLUMNS:
@@ -88,11 +116,11 @@ def read(path: Path, skip_broken: bool = False) -> Table:
 
 def has_header(path: Path) -> bool:
     """Whether a table's first row names its columns; also of a file that cannot be read, so that its reader tells."""
-    if path.suffix.lower() in (".parquet", ".pq"):
+    if _is_parquet(path):
         return True
     try:
-        text = _decoded(path)[0]
-        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text)))
+        text, delimiter = _given_delimiter(_decoded(path)[0])
+        row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or _delimiter(path, text)))
         _names(path, row)
     except NumbersError:
         return False
@@ -105,7 +133,8 @@ def _csv(path: Path, skip_broken: bool) -> Table:
     text, notes = _decoded(path)
     if not text.strip():
         raise DataError(f"{path}: is empty; expected a header row and one row for each example")
-    delimiter = _delimiter(path, text)
+    text, delimiter = _given_delimiter(text)
+    delimiter = delimiter or _delimiter(path, text)
     try:
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
     except csv.Error as error:
@@ -127,37 +156,70 @@ def _csv(path: Path, skip_broken: bool) -> Table:
 
 def _with_plain_numbers(columns: dict[str, list[str]], delimiter: str, notes: list[str]) -> Table:
     for name, cells in columns.items():
-        columns[name], note = as_plain(cells, delimiter)
+        columns[name], note = as_plain(_without_missing_numbers(cells, delimiter), delimiter)
         notes += [f"{name}: {note}"] if note else []
     return Table(columns, tuple(notes))
 
 
 def _decoded(path: Path) -> tuple[str, list[str]]:
-    """The text of a file in UTF-8, UTF-16 or, if it is neither, Latin-1; and a note of the latter."""
-    raw = files.content(path)
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return raw.decode("utf-16", "replace"), []
-    if b"\0" in raw[:4096]:
-        raise DataError(f"{path}: holds NUL bytes, so it is no text; expected CSV, or Parquet with the ending .parquet")
-    try:
-        return raw.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", "replace"), ["read as Latin-1 (Windows-1252), as it is not UTF-8"]
+    """The text of a file, and a note of its encoding if that is a guess. DataError: it is no text."""
+    with path.open("rb") as file:
+        begin = file.read(8)
+    if begin.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):  # whatever its name says
+        raise DataError(
+            f"{path}: is a workbook or an archive; expected a table as CSV or Parquet: save it as .csv file"
+        )
+    text, guessed = files.any_text(path)
+    if text.lstrip()[:2] in ("[{", '{"', "[\n", "{\n"):
+        raise DataError(f"{path}: is JSON; expected a table as CSV or Parquet: save it as .csv or .parquet file")
+    return text, ["read as Latin-1 (Windows-1252), as it is not UTF-8"] if guessed else []
+
+
+def _is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet by its name or, if it is named otherwise, by its first bytes."""
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return True
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _given_delimiter(text: str) -> tuple[str, str]:
+    """The text after a first line `sep=;`, as Excel writes it, and that delimiter; else the text as it is and ""."""
+    line, _, rest = text.partition("\n")
+    given = line.strip('\r"').removeprefix("sep=")
+    return (rest, given) if len(given) == 1 and "sep=" in line else (text, "")
+
+
+def _without_missing_numbers(cells: list[str], delimiter: str) -> list[str]:
+    """A column of numbers whose missing ones are written as a dash or `none`: those are "". Others as they are."""
+    left = ["" if cell.lower() in MISSING_NUMBERS else cell for cell in cells]
+    if left == cells:
+        return cells
+    plain, _ = as_plain(left, delimiter)
+    return left if numbers(plain) is not None else cells
 
 
 def _delimiter(path: Path, text: str) -> str:
     """The delimiter that gives most of the first rows the same number of cells, more than one."""
     lines = list(_lines(text))
-    best, most = "", (0, 0)
+    best, most, title = "", (0, 0), ""
     for delimiter in DELIMITERS:
         try:
-            counts = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
         except csv.Error:
             continue
+        counts = [len(row) for row in rows]
         width = counts[0] if counts else 1
         score = (sum(count == width for count in counts), width)
         if width > 1 and score > most:
             best, most = delimiter, score
+        usual, often = Counter(counts).most_common(1)[0] if counts else (1, 0)
+        if 1 == width < usual and often > len(counts) / 2:
+            title = rows[0][0]
+    if title and not best:
+        raise DataError(
+            f"{path}: begins with {title!r:.60}; expected the header row first: remove what stands above it"
+        )
     if not best:
         raise DataError(f"{path}: has one column; expected several, separated by a comma, semicolon, tab or |")
     return best
@@ -171,6 +233,12 @@ def _lines(text: str) -> Iterable[str]:
 
 def _names(path: Path, header: Cells) -> list[str]:
     """The names of the columns. DataError: the row holds numbers, or a name twice."""
+    given = [cell for cell in header if cell.strip()]
+    if len(given) < len(header) / 2:
+        raise DataError(
+            f"{path}: begins with a row that names {len(given)} of {len(header)} columns ({', '.join(given)[:60]}); "
+            "expected the header row first: remove what stands above it"
+        )
     names = [" ".join(cell.split()) or f"column_{n}" for n, cell in enumerate(header, 1)]
     if sum(number(name) is not None for name in names) > len(names) / 2:
         raise NumbersError(f"{path}: begins with a row of numbers; expected a header row with the names of the columns")

@@ -25,6 +25,11 @@ def as_plain(cells: Sequence[str], delimiter: str) -> tuple[list[str], str]:
 
     delimiter  of the table's cells: beside a semicolon, "1,250" has a decimal comma; beside others, a thousand
     """
+    if any("−" in cell for cell in cells):  # typographers' minus sign
+        ascii_minus = [re.sub(r"^−(?=\d|[.,]\d)", "-", cell) for cell in cells]
+        found, note = as_plain(ascii_minus, delimiter)
+        if all(not cell or number(cell) is not None for cell in found):
+            return found, note
     given = [cell for cell in cells if cell]
     if not given or not any(character in cell for cell in given for character in ",.'’ \u00a0\u202f\u2009" + _SIGNS):
         return list(cells), ""

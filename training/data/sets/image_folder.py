@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -55,7 +56,7 @@ def read(
     if height is None and size is not None and images.differ(files.values()):
         height = width = size
     parents, given_split = _arranged(path, files, table)
-    names = _classes(path, parents)
+    names = _classes(path, files, parents)
     x, broken = images.stack(home, files, images.MODES[channels], height, width, skip_broken)
     if broken:
         left = [i for i, name in enumerate(files) if name not in set(broken)]
@@ -66,6 +67,7 @@ def read(
     order = None if given_split is None else folders.first_kept(given_split)
     kept = distinct(x, order)
     doubles = f"; {counted(len(x) - len(kept), 'duplicate picture')} left out" if len(kept) < len(x) else ""
+    doubles += "" if y is None else _in_two_classes(x, y, kept, names or (), [n for n in files if n not in set(broken)])
     if doubles:
         x, y = x[kept], None if y is None else y[kept]
         given_split = None if given_split is None else given_split[kept]
@@ -76,8 +78,24 @@ def read(
         train, validation, test, note = folders.indices(given_split, seed)
         splits = take(x, y, train), take(x, y, validation), take(x, y, test)
     _check_classes(path, labels, y, splits[0].y, given_split is not None)
-    empty = "" if names is None or table else _empty_folders(home, files)
-    return Contents(*splits, labels, note + doubles + images.left_out(broken) + empty)
+    empty = "" if table else _empty_folders(home, files)
+    read = tuple(file for file in files.values() if isinstance(file, Path) and file.is_file())
+    if read and table:
+        read += (table,)
+    return Contents(*splits, labels, note + doubles + images.left_out(broken) + empty, files=read)
+
+
+def _in_two_classes(x: Array, y: Array, kept: Array, labels: tuple[str, ...], names: list[str]) -> str:
+    """A note of equal pictures that differ in their classes: the labels contradict each other."""
+    left_out = np.setdiff1d(np.arange(len(x)), kept)
+    first = {hashlib.sha256(np.ascontiguousarray(x[i]).data).digest(): i for i in kept} if len(left_out) else {}
+    pairs = [(first[hashlib.sha256(np.ascontiguousarray(x[i]).data).digest()], i) for i in left_out]
+    pairs = [(one, other) for one, other in pairs if y[one] != y[other]]
+    if not pairs:
+        return ""
+    one, other = pairs[0]
+    more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
+    return f"; {names[one]} and {names[other]} are the same picture{more}, kept as {labels[y[one]]}"
 
 
 def _empty_folders(home: Path, files: Iterable[str]) -> str:
@@ -85,7 +103,7 @@ def _empty_folders(home: Path, files: Iterable[str]) -> str:
     used = {part for name in files for part in PurePosixPath(name).parts[:-1]}
     beside = {home / part for name in files for part in PurePosixPath(name).parents}
     found = {each.name for folder in beside if folder.is_dir() for each in folder.iterdir() if each.is_dir()}
-    empty = sorted(name for name in found - used if not name.startswith((".", "_")))
+    empty = sorted(name for name in found - used if not images.is_hidden(name) and not name.startswith("_"))
     return f"; {', '.join(empty)}: no pictures, so no class" if empty else ""
 
 
@@ -140,13 +158,14 @@ def _parents(files: Iterable[str]) -> list[tuple[str, ...]]:
     return [parts[depth:] for parts in parents]
 
 
-def _classes(path: Path, parents: list[tuple[str, ...]]) -> tuple[str, ...] | None:
+def _classes(path: Path, files: Iterable[str], parents: list[tuple[str, ...]]) -> tuple[str, ...] | None:
     names = sorted({parent[0] for parent in parents if parent})
     if not names:
         return None
-    if not all(parents):
+    if outside := [name for name, parent in zip(files, parents, strict=True) if not parent]:
         raise DataError(
-            f"{path}: has pictures both in class folders ({names[0]}, ...) and outside of them; move the latter"
+            f"{path}: {outside[0]} lies in no class folder, as others do ({names[0]}/); move "
+            f"{'it' if len(outside) == 1 else f'the {len(outside):,} such pictures'} into one, or away"
         )
     return tuple(names)
 

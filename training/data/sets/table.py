@@ -26,6 +26,8 @@ MANY_VALUES = 20
 """Up to so many, the run says which of the two it takes the target for."""
 STRAY = 0.1
 """A column whose share of texts is smaller holds numbers, and the texts are mistakes."""
+LARGEST = 1e18
+"""Most that a number of a table may be: float32 holds its square, and sums of those."""
 NAMED = 6
 TASKS = ("classification", "regression")
 Task = Literal["classification", "regression"]
@@ -106,14 +108,16 @@ def decide(path: Path, target: str, skip_broken: bool = False) -> tuple[Task, st
     file = tables.find(path)
     table = _table(file, skip_broken)
     target = check_target(file, table, target)
-    values = tables.numbers(_target_cells(file, table, target, skip_broken))
+    cells = _target_cells(file, table, target, skip_broken)
+    values = tables.numbers(cells)
     if values is None:
         return "classification", ""
     given = values[~np.isnan(values)]
-    count = len(np.unique(given))
+    # Integers beyond 2**53, such as long numbers of products, have no float of their own.
+    count = len(np.unique(given) if np.abs(given).max() < 2**53 else {*cells} - {""})
     whole = bool((given == np.round(given)).all())
     task: Task = "classification" if count == 2 or (whole and count <= FEW_VALUES) else "regression"
-    if not whole or count > MANY_VALUES:
+    if not whole or not 1 < count <= MANY_VALUES:
         return task, ""
     kinds = {"classification": "classes", "regression": "a number"}
     other = "regression" if task == "classification" else "classification"
@@ -179,6 +183,7 @@ def _features(
             if _is_id(name, values):
                 left_out.append(f"{name} (numbers the rows)")
                 continue
+            _check_size(file, name, values)
             rows.append(values)
             used[names[name]] = ()
         elif tables.are_dates(cells):
@@ -246,6 +251,16 @@ def _without_texts(cells: list[str]) -> Array:
     return np.array([np.nan if value is None else value for value in values])
 
 
+def _check_size(file: Path, name: str, values: Array) -> None:
+    """DataError for numbers whose square is infinite in float32."""
+    largest = values[np.nanargmax(np.abs(values))]
+    if abs(largest) > LARGEST:
+        raise DataError(
+            f"{file}: column {name} has the number {largest:g}; expected at most {LARGEST:g}: divide the column by a "
+            "power of ten, or remove it"
+        )
+
+
 def _is_id(name: str, values: Array) -> bool:
     """Whether a column only numbers the rows: rising integers under a name that says so."""
     plain = name.casefold().replace(" ", "_")
@@ -260,6 +275,7 @@ def _numbers(file: Path, target: str, cells: list[str]) -> Array:
         raise DataError(
             f"{file}: column {target} holds text such as {text!r}; expected numbers: give --task classification"
         )
+    _check_size(file, target, values)
     if np.ptp(values) == 0:
         raise DataError(f"{file}: column {target} is {values[0]:g} in every row; expected numbers that differ")
     return values
@@ -271,7 +287,8 @@ def _classes(
     """The classes in order, and the class of each row."""
     values = tables.numbers(cells)
     if values is not None and (values == np.round(values)).all():  # 1.0 of a spreadsheet is the class 1
-        cells = [f"{value:.0f}" for value in values]
+        # An integer beyond 2**53 has no float of its own.
+        cells = [cell if cell.isdecimal() else f"{value:.0f}" for cell, value in zip(cells, values, strict=True)]
     cells = [" ".join(cell.split()) for cell in cells]
     counts = Counter(cells)
     names = tuple(sorted(counts, key=lambda name: (number(name) or 0.0, name))) if labels is None else labels
@@ -280,6 +297,11 @@ def _classes(
     if unknown := sorted(counts.keys() - set(names)):
         raise DataError(f"{file}: {target} has the class {unknown[0]!r}; expected one of {', '.join(names)}")
     if labels is None and (single := [name for name in names if counts[name] == 1]):
+        if tables.are_dates(cells):
+            raise DataError(
+                f"{file}: column {target} holds dates; expected classes or numbers: add a column of numbers, such as "
+                "year"
+            )
         more = f" ({len(single)} such classes)" if len(single) > 1 else ""
         advice = ", or give --task regression" if values is not None else ""
         raise DataError(

@@ -173,7 +173,7 @@ def test_sizes_that_differ_are_named(tmp_path: Path, write_picture: Write) -> No
 def test_pictures_beside_class_folders_are_refused(tmp_path: Path, write_picture: Write) -> None:
     for name in ("cat/a.png", "b.png"):
         write_picture(tmp_path / name, colour(1))
-    with pytest.raises(DataError, match="both in class folders"):
+    with pytest.raises(DataError, match=r"b\.png lies in no class folder, as others do \(cat/\); move it"):
         data.load("image_folder", path=tmp_path)
 
 

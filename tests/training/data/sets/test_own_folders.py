@@ -356,9 +356,6 @@ def test_a_csv_that_does_not_fit_the_pictures_is_refused(lines: list[str], said:
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     with pytest.raises(DataError, match=said):
         data.load("image_folder", path=tmp_path)
-    (tmp_path / "labels.csv").write_bytes("file,label\n0.png,Käfer".encode("latin-1"))
-    with pytest.raises(DataError, match=r"labels\.csv: is not UTF-8 text"):
-        data.load("image_folder", path=tmp_path)
 
 
 def test_a_class_with_one_picture_and_one_class_are_refused(tmp_path: Path) -> None:
@@ -366,7 +363,7 @@ def test_a_class_with_one_picture_and_one_class_are_refused(tmp_path: Path) -> N
     for i in range(10):
         save(tmp_path / "cat" / f"{i}.png", shade(i))
     dataset = data.load("image_folder", path=tmp_path)
-    with pytest.raises(DataError, match="holds pictures without classes; expected two or more"):
+    with pytest.raises(DataError, match="holds pictures without classes; expected two classes or more"):
         prepare(network, network.config, dataset)
     save(tmp_path / "dog" / "1.png", shade(99))
     refusals = set()
@@ -406,7 +403,7 @@ def test_the_kind_of_a_folder_is_recognised(tmp_path: Path) -> None:
     assert found["lenet5", "idx"] == "own_fashion_mnist as lenet5_idx"
     assert found["unet", "masks"] == "mask_folder as unet_masks"
     assert found["lenet5", "masks"].startswith("holds pictures with masks (image/ and mask/); expected pictures with")
-    for sought in ("1 files (a.txt)", "folder per class", "CSV", "image/ and mask/", "train-images-idx3-ubyte"):
+    for sought in ("1 file (a.txt)", "folder per class", "CSV", "image/ and mask/", "train-images-idx3-ubyte"):
         assert sought in found["lenet5", "texts"]
     for folder in ("classes", "idx", "texts"):
         assert "image/ and mask/" in found["unet", folder]
