@@ -7,6 +7,7 @@ import dataclasses
 from tests.collection.formats import FORMATS
 from tests.collection.found import FOUND
 from tests.collection.images import IMAGES
+from tests.collection.second import SECOND
 from tests.collection.sequences import SEQUENCES
 from tests.collection.tables import TABLES
 
@@ -17,5 +18,5 @@ NOT_YET = {
 
 CASES = [
     dataclasses.replace(case, refused=NOT_YET.get(case.name, case.refused))
-    for case in (*IMAGES, *SEQUENCES, *TABLES, *FORMATS, *FOUND)
+    for case in (*IMAGES, *SEQUENCES, *TABLES, *FORMATS, *FOUND, *SECOND)
 ]

@@ -35,6 +35,7 @@ from ladle.training.onnx.recurrent import repeat_states, rewrite_loops
 from ladle.training.onnx.rewrites import brain, casts, dense_lists
 from ladle.training.onnx.rewrites.kernels import cast_where_lacking, pad_dilated
 from ladle.training.onnx.rewrites.lists import in_order
+from ladle.training.onnx.rewrites.products import as_matrix_products
 from ladle.training.onnx.rewrites.small_images import refuse_small_images
 from ladle.training.onnx.simplify import simplify, subgraphs
 from ladle.training.quiet import quiet
@@ -141,6 +142,7 @@ def _to_onnx(
     simplify(model)
     if not one_batch:
         repeat_states(model.graph)
+    as_matrix_products(model)
     pad_dilated(model)
     cast_where_lacking(model)
     if not one_batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,11 +67,13 @@ def program(
     names: Names,
     number: int,
     made: Sequence[tuple[str, int]],
+    handed: Collection[tuple[str, int]],
     extra: Mapping[str, tuple[str, int]] | None = None,
 ) -> Program | None:
     """The operations of level 0 or 2 that these tensors need.
 
-    extra  outputs that get another name than their tensor has
+    handed  tensors that one part gives to another
+    extra   outputs that get another name than their tensor has
     """
     needed: dict[str, None] = {}
     waiting = [tensor[0] for tensor in made]
@@ -88,7 +90,7 @@ def program(
 
     def label(tensor: tuple[str, int]) -> str:
         source = frozen.nodes[tensor[0]]
-        while source.op == "Identity" and tensor not in labels and tensor[0] not in frozen.tables:
+        while source.op == "Identity" and tensor not in handed and tensor[0] not in frozen.tables:
             [tensor] = frozen.sources(tensor[0])
             source = frozen.nodes[tensor[0]]
         if tensor[0] in frozen.tables:

@@ -59,8 +59,8 @@ def split(function: Any) -> Split:
     handed = reads | {t for t, targets in crossing.items() if level[t[0]] < max(targets)} | ends
     made = {n: [t for t in sorted(handed) if level[t[0]] == n and not names.is_given(t)] for n in (0, 1, 2)}
     extra = {alias: tensor for alias, tensor in outputs.items() if names.of(tensor) != alias}
-    before = program(frozen, level, names, 0, made[0])
-    after = program(frozen, level, names, 2, made[2], extra)
+    before = program(frozen, level, names, 0, made[0], handed)
+    after = program(frozen, level, names, 2, made[2], handed, extra)
     core = _core(frozen, level, names, sorted(reads), made[1]) if made[1] else None
     specs = {names.of(t): frozen.specs[t] for t in sorted(reads)} if made[1] else {}
     return Split(before, core, specs, after, frozen)

@@ -1,8 +1,8 @@
 """Answers requests without rows, and keeps inputs from a graph that they would crash.
 
 ONNX Runtime's recurrent layers end the whole process, not the request, on a batch of no rows; GRU also on a sequence of
-no steps. (The C++ runtime aborts; no exception can be caught.) Nobody but the client knows such a shape before the
-request arrives, so inputs with an axis of size 0 never reach a graph that has such a layer.
+no steps, and Einsum on both. (The C++ runtime aborts; no exception can be caught.) Nobody but the client knows such a
+shape before the request arrives, so inputs with an axis of size 0 never reach a graph that has such a layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
 log = logging.getLogger(__name__)
 
 # Found by running 63 operations with rows, steps or sides of size 0, 1 and 2 in child processes, on ONNX Runtime 1.32.
-CRASHING = frozenset({"GRU", "LSTM", "RNN"})
+CRASHING = frozenset({"Einsum", "GRU", "LSTM", "RNN"})
 """Operations that end the process when an axis of their input has size 0."""
 _MOST_ELEMENTS = 2**16  # of the made-up row whose outputs show the sizes of an answer without rows
 

@@ -112,6 +112,11 @@ class Model(tf.Module):
         return {"scores": tf.matmul(tf.reduce_mean(images, [1, 2]), self.kernel[:3])}
 
     @tf.function(input_signature=[TEXT])
+    def marked(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """An output with the name of an input, which it is not."""
+        return {"text": tf.strings.join([text, "!"]), "length": tf.strings.length(text)}
+
+    @tf.function(input_signature=[TEXT])
     def reversed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.strings.regex_replace(text, "(a+)+$", "")}
 
@@ -125,7 +130,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Conversion, An
         "serving_default": model.classify,
         **{
             name: getattr(model, name)
-            for name in ("best", "features", "texts", "number", "parsed", "looped", "pictures", "reversed")
+            for name in ("best", "features", "texts", "number", "parsed", "looped", "pictures", "marked", "reversed")
         },
     }
     tf.saved_model.save(model, str(folder), signatures=signatures)
@@ -169,6 +174,7 @@ REQUESTS: dict[str, list[dict[str, np.ndarray]]] = {
     "best": [{"x": np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)}],
     "features": [{"text": TEXTS, "count": np.resize([10, 20, -1, 2**62], len(TEXTS))}],
     "texts": [{"text": TEXTS}, {"text": array()}],
+    "marked": [{"text": TEXTS}],
     "looped": [{"text": TEXTS}, {"text": array(b"one text")}],
     "number": [{"text": array(b"1", b" 2.5 ", b"-inf", b"0x1f")}],
     "pictures": [{"text": array(*images(3, ("PNG",)))}],

@@ -192,7 +192,13 @@ class Signature:
         wanted  names of the tensors that `more` reads
         """
         graph_def = self.flat.graph_def([*self.outputs.values(), *wanted])
-        present = {node.name for node in graph_def.node}
+        # A placeholder that stayed would look like a further input: an optimizer may read the shape of the one in place
+        # of the other's.
+        outer = {*self.given.values(), *(inner.op.name for _, inner in self._traced.graph.captures)}
+        nodes = [node for node in graph_def.node if node.name not in outer]
+        del graph_def.node[:]
+        graph_def.node.extend(nodes)
+        read = {_whole(text) for node in nodes for text in data_of(node)}
         texts = [_whole(text) for text in (*self.outputs.values(), *wanted)]
 
         @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
@@ -202,7 +208,7 @@ class Signature:
             inputs = {f"{self.given[name]}:0": tensor for name, tensor in tensors.items()}
             graph = tf.compat.v1.get_default_graph()
             inputs |= {inner.name: graph.capture(outer) for outer, inner in self._traced.graph.captures}
-            used = {text: tensor for text, tensor in inputs.items() if text.partition(":")[0] in present}
+            used = {text: tensor for text, tensor in inputs.items() if text in read}
             asked = [text for text in dict.fromkeys(texts) if text not in inputs]
             made = tf.graph_util.import_graph_def(graph_def, input_map=used, return_elements=asked, name="pure")
             found = {**inputs, **dict(zip(asked, made, strict=True))}

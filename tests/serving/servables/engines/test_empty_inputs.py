@@ -185,3 +185,17 @@ def test_rest_without_instances_is_refused_as_upstream_does(server: Any) -> None
     assert (status, json.loads(body)["error"]) == (400, "JSON Value: [] No values in 'instances' array")
     status, _ = server.send("POST", "/v1/models/gru_free:predict", b'{"instances": [[]]}')
     assert status == 400
+
+
+def test_an_einsum_without_rows_is_refused(tiny: Any, tmp_path: Path) -> None:
+    """ONNX Runtime divides by the number of rows in it, which ends the process."""
+    nodes = [helper.make_node("Einsum", ["x", "x"], ["scores"], equation="bqd,bkd->bqk")]
+    nodes += [helper.make_node("ReduceSum", ["scores", "first"], ["sum"], keepdims=0)]
+    given, answer = {"x": ("float32", [-1, 4, 3])}, {"sum": ("float32", [4, 4])}
+    model = tiny.onnx_model(nodes, given, answer, {"first": np.array([0], np.int64)})
+    folder = tiny.Model({"serving_default": tiny.Signature(given, answer)}, {"model.onnx": model}).write(tmp_path)
+    servable: Servable = Loader()("m", 1, folder)
+    answered = servable.run("serving_default", {"x": np.ones((2, 4, 3), np.float32)}, ("sum",))
+    np.testing.assert_array_equal(answered["sum"], np.full((4, 4), 6, np.float32))
+    with pytest.raises(InvalidArgument, match="at least one"):
+        servable.run("serving_default", {"x": np.ones((0, 4, 3), np.float32)}, ("sum",))
