@@ -53,13 +53,20 @@ class Outcome:
 
 
 def requests(case: Any, specs: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
-    """Requests that a caller may send: usual ones, then extremes, NaN, ids outside tables, no rows, many, odd sizes."""
+    """Requests that a caller may send: usual ones, then extremes, NaN, ids outside tables, no rows, many, odd sizes.
+
+    The last have one row in one input beside five in the others.
+    """
     random = np.random.default_rng(20)
     for rows, length, kind in (
         (3, 0, "usual"), (1, 1, "usual"), (33, 0, "usual"), (4, 0, "hard"), (1, 0, "hard"), (19, 1, "hard"),
         (2, 0, "not finite"), (0, 0, "usual"),
     ):  # fmt: skip
         yield {name: _array(random, case, name, spec, rows, length, kind) for name, spec in specs.items()}
+    for odd in specs if len(specs) > 1 else ():
+        yield {
+            name: _array(random, case, name, spec, 1 if name == odd else 5, 0, "usual") for name, spec in specs.items()
+        }
 
 
 def _array(random: Any, case: Any, name: str, spec: Any, rows: int, length: int, kind: str) -> np.ndarray:

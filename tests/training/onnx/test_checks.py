@@ -140,6 +140,16 @@ CASES: dict[str, tuple[Callable[..., Any], tf.TensorSpec, list[np.ndarray]]] = {
     ),
     "sparse rows": (lambda x: sparse_product(x, tf.zeros_like(x)), N, [integers(0, 1), integers(2), integers(-1)]),
     "sparse columns": (lambda x: sparse_product(tf.zeros_like(x), x), N, [integers(0, 2), integers(3), integers(-1)]),
+    "labels of classes": (
+        lambda x: tf.nn.sparse_softmax_cross_entropy_with_logits(x, tf.ones([tf.shape(x)[0], 3])),
+        N,
+        [integers(0, 2), integers(3, 0), integers(-1)],
+    ),
+    "boxes of images": (
+        lambda x: tf.image.crop_and_resize(tf.ones([2, 3, 3, 1]), tf.ones([2, 4]), x, [2, 2]),
+        N,
+        [integers(0, 1), integers(0, 2), integers(0, -1), integers(0), integers(0, 1, 1)],
+    ),
     "inverse": (tf.linalg.inv, MATRIX, [ID * 2, ONES, ID * 0]),
 }
 

@@ -24,9 +24,19 @@ SPECS = {"a": tf.TensorSpec([None, 3], tf.float32), "b": tf.TensorSpec([None, 3]
         lambda a, b: tf.concat(tf.dynamic_partition(a, tf.cast(b[:, 0] > 0, tf.int32), 2), 0),
         lambda a, b: tf.add_n([a, b, a]),
         lambda a, b: tf.compat.v1.where(a > 0, a, b),
+        lambda a, b: tf.searchsorted(tf.sort(a), b),
+        lambda a, b: tf.linalg.cross(a, b),
+        lambda a, b: tf.linalg.solve(tf.eye(3, batch_shape=[tf.shape(a)[0]]) * 2.0, b[:, :, None]),
+        lambda a, b: tf.linalg.set_diag(tf.reshape(tf.tile(a, [1, 3]), [-1, 3, 3]), b),
+        lambda a, b: tf.math.in_top_k(tf.cast(b[:, 0] > 0, tf.int32), a, 1),
+        lambda a, b: tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(b[:, 0] > 0, tf.int32), a * 100.0),
+        lambda a, b: tf.sets.intersection(tf.cast(a, tf.int32), tf.cast(b, tf.int32)).values,
     ],
-    ids=["einsum", "einsum with an ellipsis", "gather", "dynamic partition", "add_n", "where of TensorFlow 1"],
-)
+    ids=[
+        "einsum", "einsum with an ellipsis", "gather", "dynamic partition", "add_n", "where of TensorFlow 1", "search",
+        "cross product", "solve", "diagonals", "in top k", "sparse cross entropy", "sets",
+    ],
+)  # fmt: skip
 def test_one_row_beside_many_is_refused(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> None:
     compute = tf.function(lambda a, b: {"out": function(a, b)})
     run = session(to_onnx(compute, SPECS).SerializeToString(), threads=1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ladle.training.onnx.decompositions.lengths import as_terms_say
+from ladle.training.onnx.decompositions.lengths import as_long_as, as_terms_say
 
 _MOST_COLUMNS = 24
 """Larger matrices would need thousands of operations: their columns are computed one by one."""
@@ -17,6 +17,9 @@ _MOST_COLUMNS = 24
 def _solved(operation: Any) -> list[tf.Tensor]:
     """MatrixSolve by the inverse; a check demands that there is one."""
     matrix, right = operation.inputs
+    if matrix.shape.rank is not None and matrix.shape.rank == right.shape.rank:
+        axes = range(matrix.shape.rank - 2)
+        right = as_long_as(right, axes, matrix, axes)
     return [tf.matmul(tf.linalg.inv(matrix, adjoint=operation.get_attr("adjoint")), right)]
 
 
@@ -57,12 +60,6 @@ def _triangular(operation: Any) -> list[tf.Tensor] | None:
 def _log_determinant(operation: Any) -> list[tf.Tensor]:
     determinant = tf.linalg.det(operation.inputs[0])
     return [tf.sign(determinant), tf.math.log(tf.abs(determinant))]
-
-
-def _set_diagonal(operation: Any) -> list[tf.Tensor]:
-    matrix, diagonal = operation.inputs[:2]
-    k = operation.inputs[2] if len(operation.inputs) > 2 else 0
-    return [tf.raw_ops.MatrixSetDiagV3(input=matrix, diagonal=diagonal, k=k, align="LEFT_LEFT")]
 
 
 def _diagonal(operation: Any) -> list[tf.Tensor] | None:
@@ -117,6 +114,7 @@ def _in_top(operation: Any) -> list[tf.Tensor]:
     """Whether fewer than k classes score more than the target; never with values that are not finite."""
     scores, targets = operation.inputs[:2]
     k = operation.inputs[2] if len(operation.inputs) > 2 else operation.get_attr("k")
+    targets = as_long_as(targets, [0], scores, [0])
     count = tf.cast(tf.shape(scores)[1], targets.dtype)
     is_there = tf.logical_and(targets >= 0, targets < count)
     own = tf.gather(scores, tf.where(is_there, targets, tf.zeros_like(targets)), batch_dims=1)[:, None]
@@ -215,8 +213,6 @@ ALGEBRA = {
     "Cholesky": _cholesky,
     "MatrixTriangularSolve": _triangular,
     "LogMatrixDeterminant": _log_determinant,
-    "MatrixSetDiag": _set_diagonal,
-    "MatrixSetDiagV2": _set_diagonal,
     "MatrixDiag": _diagonal_matrices,
     "MatrixDiagV2": _diagonal_matrices,
     "MatrixDiagV3": _diagonal_matrices,

@@ -125,6 +125,8 @@ def _mul_no_nan(operation: Any) -> list[tf.Tensor]:
 
 def _cross(operation: Any) -> list[tf.Tensor]:
     a, b = operation.inputs
+    if a.shape.rank is not None:
+        b = as_long_as(b, range(a.shape.rank), a, range(a.shape.rank))
     turned = [tf.gather(x, order, axis=-1) for order in ([1, 2, 0], [2, 0, 1]) for x in (a, b)]
     return [turned[0] * turned[3] - turned[2] * turned[1]]
 

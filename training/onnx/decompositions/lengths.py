@@ -22,7 +22,10 @@ def as_long_as(x: tf.Tensor, axes: Sequence[int], like: tf.Tensor, others: Seque
         return x
     own, wanted, demanded = tf.shape(x), tf.shape(like), dict(pairs)
     sizes = [wanted[demanded[axis]] if axis in demanded else own[axis] for axis in range(x.shape.rank)]
-    # TensorFlow's optimizer replaces a single size that it does not know by -1, which fits always: abs hides the sizes.
+    # TensorFlow's optimizer replaces a single size that it does not know by -1, which fits always: abs hides the sizes,
+    # and a vector gets a second one.
+    if x.shape.rank == 1:
+        return tf.reshape(x, tf.abs(tf.stack([*sizes, 1])))[:, 0]
     return tf.reshape(x, tf.abs(tf.stack(sizes)))
 
 
@@ -110,4 +113,53 @@ def _chosen(operation: Any) -> list[tf.Tensor] | None:
     return [tf.raw_ops.Select(condition=made[0], x=made[1], y=made[2])]
 
 
-LENGTHS = {"GatherV2": _gathered, "DynamicPartition": _partitioned, "Select": _chosen}
+def _labelled(operation: Any) -> list[tf.Tensor] | None:
+    """SparseSoftmaxCrossEntropyWithLogits, of whose outputs only the losses serve; a check looks at the labels.
+
+    tf2onnx takes the logarithm of a softmax: infinite where the score of the label is far below the others.
+    """
+    scores, labels = operation.inputs
+    if operation.outputs[1].consumers():
+        return None
+    labels = as_long_as(labels, [0], scores, [0])
+    moved = scores - tf.reduce_max(scores, 1, keepdims=True)
+    own = tf.gather(moved, labels, batch_dims=1)
+    losses = tf.math.log(tf.reduce_sum(tf.exp(moved), 1)) - own
+    return [losses, tf.zeros_like(scores)]
+
+
+def _set_diagonal(operation: Any) -> list[tf.Tensor] | None:
+    """MatrixSetDiag and its versions: a diagonal for each matrix."""
+    matrix, diagonal, *place = operation.inputs
+    matched = diagonal
+    if matrix.shape.rank is not None and diagonal.shape.rank is not None:
+        axes = range(matrix.shape.rank - 2)
+        matched = as_long_as(diagonal, axes, matrix, axes)
+    if matched is diagonal and operation.type == "MatrixSetDiagV3":
+        return None
+    align = operation.get_attr("align") if operation.type == "MatrixSetDiagV3" else "LEFT_LEFT"
+    k = place[0] if place else 0
+    return [tf.raw_ops.MatrixSetDiagV3(input=matrix, diagonal=matched, k=k, align=align)]
+
+
+def _set_operation(operation: Any) -> list[tf.Tensor] | None:
+    """DenseToDenseSetOperation: a set for each set."""
+    first, second = operation.inputs
+    if first.shape.rank is None or first.shape.rank != second.shape.rank:
+        return None
+    axes = range(first.shape.rank - 1)
+    matched = as_long_as(second, axes, first, axes)
+    if matched is second:
+        return None
+    options = {name: operation.get_attr(name) for name in ("set_operation", "validate_indices")}
+    return list(tf.raw_ops.DenseToDenseSetOperation(set1=first, set2=matched, **options))
+
+
+LENGTHS = {
+    "GatherV2": _gathered,
+    "DynamicPartition": _partitioned,
+    "Select": _chosen,
+    "SparseSoftmaxCrossEntropyWithLogits": _labelled,
+    **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3"), _set_diagonal),
+    "DenseToDenseSetOperation": _set_operation,
+}

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ladle.training.onnx.decompositions.lengths import as_long_as
+
 _COMPARED = 64
 """Up to so many values, all are compared at once; among more, halves are left out in turn."""
 _MOST_HALVINGS = 31
@@ -16,6 +18,7 @@ _MOST_HALVINGS = 31
 def _bound(operation: Any, is_upper: bool) -> list[tf.Tensor]:
     """UpperBound, LowerBound: sorted_inputs [b, n], values [b, m] -> [b, m]."""
     rows, values = operation.inputs
+    values = as_long_as(values, [0], rows, [0])
     dtype = operation.get_attr("out_type")
     known = tf.get_static_value(rows)
     if known is not None and known.shape[1] <= _COMPARED and (np.diff(known, axis=1) >= 0).all():

@@ -27,14 +27,18 @@ OLD_LOOPS = ("Enter", "RefEnter", "Switch", "RefSwitch")
 class OwnNames:
     """A concrete function whose inputs have the names that callers use, which need not be names of Python.
 
+    Inputs and outputs are in the order of their names. In TensorFlow's own functions the order depends on the hashes of
+    strings, and so differs from process to process; what is tried in turn with each input would differ, too.
+
     names  of the inputs, by those that the function's parameters have
     """
 
     def __init__(self, function: Any, names: Mapping[str, str]) -> None:
         self._function, self._parameters = function, {name: parameter for parameter, name in names.items()}
         specs = function.structured_input_signature[1]
-        named = {names[n]: tf.TensorSpec(spec.shape, spec.dtype, names[n]) for n, spec in specs.items()}
+        named = {names[n]: _named(spec, names[n]) for n, spec in sorted(specs.items(), key=lambda item: names[item[0]])}
         self.structured_input_signature: tuple[tuple[()], dict[str, tf.TensorSpec]] = ((), named)
+        self.structured_outputs: dict[str, Any] = dict(sorted(function.structured_outputs.items()))
 
     def __call__(self, **tensors: Any) -> Any:
         return self._function(**{self._parameters[name]: tensor for name, tensor in tensors.items()})
@@ -46,10 +50,15 @@ class OwnNames:
 def with_own_names(function: Any, names: Collection[str]) -> Any:
     """A signature's function that takes its inputs by these names: TensorFlow makes `image_bytes` of `image/bytes`."""
     specs = function.structured_input_signature[1]
-    if set(specs) == set(names):
-        return function
     found = {parameter: spec.name for parameter, spec in specs.items()}
-    return OwnNames(function, found) if sorted(found.values()) == sorted(names) else function
+    if set(specs) == set(names) or sorted(map(str, found.values())) != sorted(names):
+        found = {parameter: parameter for parameter in specs}
+    return OwnNames(function, found)
+
+
+def _named(spec: Any, name: str) -> Any:
+    """The specification of an input under a name; ragged and sparse ones have none."""
+    return tf.TensorSpec(spec.shape, spec.dtype, name) if isinstance(spec, tf.TensorSpec) else spec
 
 
 class Flat:
