@@ -60,7 +60,7 @@ async def _measure(target: str, given: argparse.Namespace, plan: Plan, progress:
         signature = metadata.signature(given.signature)
         inputs = dict(made_up(signature, given.batch, given.size))
         if given.input:
-            inputs |= signature.arrays(given.name, read_inputs(given.input))
+            inputs |= signature.arrays(given.name, read_inputs(given.input, signature.inputs))
         # One request that is checked and read in full, so that errors show before the load.
         await client.predict(given.name, inputs, given.signature, **version_of(given))
         request = client.transport.protocol.predict_request(

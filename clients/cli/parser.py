@@ -115,7 +115,9 @@ def _images(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG files; -: stdin")
+    added.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="image files (PNG, JPEG, WebP, TIFF …); -: stdin"
+    )
     added.add_argument("--top", type=positive, default=5, help="classes to show (default: %(default)s)")
 
     added = _verb(
@@ -126,7 +128,7 @@ def _images(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file; -: stdin")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
     added.add_argument(
         "--output",
         type=picture_file,
@@ -167,7 +169,7 @@ def _images(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file; -: stdin")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
     added.add_argument(
         "--noise",
         type=share,
@@ -191,7 +193,7 @@ def _images(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file; -: stdin")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
     added.add_argument(
         "--output", type=picture_file, metavar="FILE", help="picture to write (default: ./IMAGE-NAME.png)"
     )
@@ -206,8 +208,8 @@ def _codes(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("first", type=Path, metavar="FIRST", help="PNG or JPEG file; -: stdin")
-    added.add_argument("second", type=Path, metavar="SECOND", help="PNG or JPEG file; -: stdin")
+    added.add_argument("first", type=Path, metavar="FIRST", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
+    added.add_argument("second", type=Path, metavar="SECOND", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
     added.add_argument(
         "--steps", type=positive, default=8, help="number of images, both ends included (default: %(default)s)"
     )
@@ -222,7 +224,7 @@ def _codes(verbs: Any) -> None:
         "ladle.clients.cli.tasks:encode",
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="PNG or JPEG file; -: stdin")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
     added.add_argument("--output", type=array_file, metavar="FILE.npy", help="file to write the code to, as an array")
 
     added = _verb(

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def metadata(client: Client, given: argparse.Namespace) -> None:
 
 def predict(client: Client, given: argparse.Namespace) -> None:
     """Print or write the outputs of a signature for the given inputs."""
-    inputs = read_inputs(given.input)
+    signature = client.metadata(given.name, **version_of(given)).signatures.get(given.signature)
+    inputs = read_inputs(given.input, signature.inputs if signature else {})
     targets = dict(_pair(text, "--output NAME=FILE.npy") for text in given.output)
     start = time.perf_counter()
     answer = client.predict(given.name, inputs, given.signature, **version_of(given))
@@ -70,9 +71,22 @@ def predict(client: Client, given: argparse.Namespace) -> None:
     print(terminal.paint(f"{took_ms:.1f} ms", "dim"))
 
 
-def read_inputs(texts: Sequence[str]) -> dict[str, Any]:
-    """Inputs from `NAME=VALUE`: JSON, else text; @FILE stands for its content. OSError, ValueError: unreadable."""
-    return {name: _value(value) for name, value in (_pair(text, "--input NAME=VALUE") for text in texts)}
+def read_inputs(texts: Sequence[str], declared: Mapping[str, TensorInfo] | None = None) -> dict[str, Any]:
+    """Inputs from `NAME=VALUE`: JSON, else text; @FILE stands for its content. OSError, ValueError: unreadable.
+
+    declared  what the signature takes: for float32 [?], `area=70` is one row, and for strings `sold=true` a text
+    """
+    pairs = [_pair(text, "--input NAME=VALUE") for text in texts]
+    return {name: _fitted(_value(text), text, (declared or {}).get(name)) for name, text in pairs}
+
+
+def _fitted(value: Any, text: str, info: TensorInfo | None) -> Any:
+    """A single value as one row, and as text where the signature takes strings; any other value as it is."""
+    if info is None or not isinstance(value, str | int | float):
+        return value
+    if info.dtype == "string" and not text.startswith(("@", '"')):
+        value = text
+    return [value] if info.shape in ((None,), (1,)) else value
 
 
 def _value(text: str) -> Any:

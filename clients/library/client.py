@@ -54,8 +54,8 @@ class Client(AddressedClient[Transport]):
     Threads and forked processes may share a client. A pickled client holds its address and options, `api_key` included,
     and opens its own connections.
 
-    Images are paths, encoded PNG or JPEG, open files, Pillow images, or arrays: uint8, or float in [0, 1]. Inputs are
-    checked against the model's metadata before they are sent.
+    Images are paths, encoded ones (PNG, JPEG, WebP, BMP, GIF, TIFF), open files, Pillow images, or arrays: uint8, or
+    float in [0, 1]. Inputs are checked against the model's metadata before they are sent.
 
     Every method raises subclasses of `ladle.LadleError`, which `ladle.clients.errors` lists. The usual ones:
 

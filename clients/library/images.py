@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
     Image = str | os.PathLike[str] | bytes | BinaryIO | PillowImage | np.ndarray[Any, np.dtype[Any]]
-    """A path, an encoded PNG or JPEG, an open file, a Pillow image, or an array: uint8, or float in [0, 1].
+    """A path, an encoded PNG, JPEG, WebP, BMP, GIF or TIFF, an open file, a Pillow image, or an array.
 
-    Batch and channel axes of arrays may be missing.
+    Arrays are uint8, or float in [0, 1]. Batch and channel axes of arrays may be missing.
     """
 else:
     Image = Any
@@ -31,19 +31,21 @@ ORIENTATION = 0x0112
 """EXIF tag."""
 EXIF_BYTES = 65536
 """EXIF data stand in the first segments of a JPEG, each of at most 64 KiB."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM")
+"""What own pictures are trained on, in Pillow's names."""
 
 
 def encoded(image: Any) -> bytes | None:
     """The PNG or JPEG that the server decodes; None for arrays.
 
-    A Pillow image is encoded as PNG, so that it is resized and turned grey exactly as files are.
+    A Pillow image, or a file of another format, is encoded as PNG, so that all are resized and turned grey alike.
     InvalidArgument: a file cannot be read.
     """
     if isinstance(image, bytes):
-        return _upright(image)
+        return _sent(image)
     if isinstance(image, str | os.PathLike):
         try:
-            return _upright(Path(image).read_bytes())
+            return _sent(Path(image).read_bytes())
         except OSError as error:
             raise InvalidArgument(f"cannot read the image {os.fspath(image)}: {error.strerror}") from None
     if isinstance(image, np.ndarray):
@@ -52,43 +54,54 @@ def encoded(image: Any) -> bytes | None:
         data = image.read()
         if not isinstance(data, bytes):
             raise InvalidArgument("got an image file opened as text; open it in binary mode: open(path, 'rb')")
-        return _upright(data)
+        return _sent(data)
     if hasattr(image, "convert") and hasattr(image, "save"):  # a Pillow image, without importing Pillow to ask
-        file = io.BytesIO()
-        image = upright(image)
-        picture = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16") else image.convert("RGB")
-        picture.save(file, "PNG", compress_level=1)  # it is sent once, so speed counts more than size
-        return file.getvalue()
+        try:
+            return _png(upright(image))
+        except ValueError as error:
+            raise InvalidArgument(f"got a Pillow image of mode {image.mode}: {error}") from None
     return None
 
 
-def _upright(data: bytes) -> bytes:
-    """A JPEG that its EXIF data call turned, as an upright PNG; any other bytes as they are.
+def _sent(data: bytes) -> bytes:
+    """A PNG or JPEG as it is; turned by its EXIF data or in another format, as an upright PNG; else the bytes.
 
-    Cameras write the pixels as the sensor lay. The models were trained on upright pictures, and the decoders of servers
-    do not read EXIF.
+    Cameras write the pixels as the sensor lay. The models were trained on upright pictures of any format, and the
+    decoders of servers read PNG and JPEG, and no EXIF.
     """
-    if not data.startswith(b"\xff\xd8") or b"Exif\0\0" not in data[:EXIF_BYTES]:
+    jpeg, png = data.startswith(b"\xff\xd8"), data.startswith(b"\x89PNG")
+    if (jpeg or png) and (b"Exif\0\0" if jpeg else b"eXIf") not in data[:EXIF_BYTES]:
         return data
     from PIL import Image as Pillow
 
     try:
-        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+        with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
+            picture.load()  # turns a TIFF
             turned = upright(picture)
-            if turned is picture:
-                return data
-            file = io.BytesIO()
-            turned.convert("L" if turned.mode == "L" else "RGB").save(file, "PNG", compress_level=1)
-            return file.getvalue()
+            return data if turned is picture and (jpeg or png) else _png(turned)
     except Exception:  # damaged data can make Pillow raise almost anything; the server says what is wrong with them
         return data
 
 
+def _png(picture: PillowImage) -> bytes:
+    """A Pillow image as PNG. ValueError: it holds more than PNG does."""
+    if picture.mode == "F" or (picture.mode == "I" and np.asarray(picture).max() > 0xFFFF):
+        raise ValueError("its pixels have 32 bits; expected 8 or 16")
+    file = io.BytesIO()
+    picture = picture if picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16") else picture.convert("RGB")
+    picture.save(file, "PNG", compress_level=1)  # it is sent once, so speed counts more than size
+    return file.getvalue()
+
+
 def upright(picture: PillowImage) -> PillowImage:
-    """A JPEG as its EXIF data turn it; the same object if they do not."""
+    """A picture as its EXIF data turn it; the same object if they do not, or break their own rules."""
     from PIL import Image as Pillow
 
     turns = Pillow.Transpose
+    try:
+        orientation = int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow's reader of EXIF lets through nearly anything
+        return picture
     turn = {
         2: turns.FLIP_LEFT_RIGHT,
         3: turns.ROTATE_180,
@@ -97,7 +110,7 @@ def upright(picture: PillowImage) -> PillowImage:
         6: turns.ROTATE_270,
         7: turns.TRANSVERSE,
         8: turns.ROTATE_90,
-    }.get(picture.getexif().get(ORIENTATION, 1) if getattr(picture, "format", None) == "JPEG" else 1)
+    }.get(orientation)
     return picture if turn is None else picture.transpose(turn)
 
 

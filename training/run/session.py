@@ -311,7 +311,8 @@ def _introduce(request: Request, prepared: Prepared, model: keras.Model, what: M
     say(fact("data", f"{marked}{source['name']} from {source['source']}; {sizes}"))
     if request.network.takes == "table":
         say(fact("columns", f"{len(dataset.columns or ())} to predict {prepared.config.target} from"))  # type: ignore[attr-defined]
-        for note in source["notes"].split("; "):
+    if data.own_name(source["source"]):  # what was left out of the user's own files, and how they were split
+        for note in filter(None, source["notes"].split("; ")):
             say(f"            {note}")
     preset = f"preset {request.preset}: " if request.preset else ""
     say(fact("config", f"{preset}{settings or 'no option changed'}; all others at the network's defaults"))

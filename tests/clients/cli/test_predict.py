@@ -12,6 +12,7 @@ import pytest
 
 from ladle.clients.cli.__main__ import main
 from ladle.clients.cli.predict import as_json, read_inputs
+from ladle.clients.transport.metadata import TensorInfo
 
 
 @pytest.fixture(params=["grpc", "rest"])
@@ -108,3 +109,12 @@ def test_inputs_are_json_where_they_can_be_and_text_otherwise(tmp_path: Path) ->
 
 def test_bytes_that_are_no_text_go_as_base64() -> None:
     assert as_json(np.array([b"text", b"\xff"], object)) == ["text", {"b64": "/w=="}]
+
+
+def test_a_single_value_is_one_row_and_a_text_where_the_signature_takes_texts() -> None:
+    declared = {"area": TensorInfo("float32", (None,)), "sold": TensorInfo("string", (None,))}
+    declared |= {"n": TensorInfo("int32", ()), "image": TensorInfo("float32", (None, 2))}
+    given = ["area=70", "sold=true", "n=3", "image=[[1, 2]]", "other=7"]
+    assert read_inputs(given, declared) == {"area": [70], "sold": ["true"], "n": 3, "image": [[1, 2]], "other": 7}
+    assert read_inputs(["sold=75", "area=[1, 2]"], declared) == {"sold": ["75"], "area": [1, 2]}
+    assert read_inputs(['sold="Lyon"'], declared) == {"sold": ["Lyon"]}

@@ -285,6 +285,36 @@ def test_a_photograph_that_its_exif_data_turn_is_sent_upright(way: str, tmp_path
     assert encoded(path) == path.read_bytes()
 
 
+@pytest.mark.parametrize("ending", ["webp", "bmp", "gif", "tif", "jp2", "ppm"])
+def test_a_picture_of_another_format_is_sent_as_png(ending: str, tmp_path: Path) -> None:
+    pixels = np.zeros((12, 10, 3), np.uint8)
+    pixels[:6, :5] = 255
+    path = tmp_path / f"photo.{ending}"
+    Image.fromarray(pixels).save(path, **({"lossless": True} if ending == "webp" else {}))
+    data = encoded(path)
+    assert data is not None
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as sent:
+        np.testing.assert_array_equal(np.asarray(sent.convert("RGB")), pixels)
+
+
+def test_what_is_no_picture_is_sent_as_it_is(tmp_path: Path) -> None:
+    assert encoded(b"hello") == b"hello"
+    (tmp_path / "depth.tif").touch()
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "depth.tif")  # 32 bits: PNG holds 16
+    assert encoded(tmp_path / "depth.tif") == (tmp_path / "depth.tif").read_bytes()
+
+
+def test_a_png_that_its_exif_data_turn_is_sent_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.arange(96, dtype=np.uint16).reshape(8, 12) * 600
+    Image.fromarray(pixels).save(tmp_path / "scan.png", exif=exif)
+    data = encoded(tmp_path / "scan.png")
+    assert data is not None
+    with Image.open(io.BytesIO(data)) as sent:
+        np.testing.assert_array_equal(np.asarray(sent), np.rot90(pixels, -1))
+
+
 def test_a_model_of_uint8_images_gets_pixels_of_files_and_arrays_as_they_are() -> None:
     info = TensorInfo("uint8", (None, 2, 2, 3))
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20

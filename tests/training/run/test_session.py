@@ -209,7 +209,7 @@ def test_generated_data_written_to_files_stays_synthetic(
     assert command.main(["train", "lenet5", *TINY, "--epochs", "1", *given]) == 0
     told = card(tmp_path / "model_repository" / "lenet5_digits" / "1")["data"]
     assert (told["synthetic"], told["source"]) == (True, "user's path: digits")
-    capsys.readouterr()
+    assert "\n            splits as the folders give them\n" in capsys.readouterr().err
     assert command.main(["evaluate", "lenet5_digits", "--data-path", "digits"]) == 0
     assert command.main(["export", "lenet5_digits", "--data-path", "digits"]) == 0
     capsys.readouterr()
