@@ -58,7 +58,8 @@ def _refuse_by_name(path: Path, files: Sequence[Path]) -> None:
         return
     if images.is_picture(path.name):
         raise DataError(f"{path}: is a single picture; expected a folder of pictures, with a folder for each class")
-    tables.refuse_other_formats(path)
+    if path.suffix.lower() not in PACKED:
+        tables.refuse_other_formats(path)
     if tables.is_table(path):
         raise DataError(
             f"{path}: is a table, and names no pictures beside it; expected pictures: for a table, "

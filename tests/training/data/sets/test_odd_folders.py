@@ -115,3 +115,9 @@ def test_files_that_are_no_folder_of_pictures_are_refused_by_what_they_are(
     path = tmp_path if len(names) > 1 else tmp_path / names[0]
     with pytest.raises(DataError, match=re.escape(said)):
         compose_own(models.get("lenet5"), data_path=path)
+
+
+def test_the_single_file_of_a_published_set_is_taken(tmp_path: Path) -> None:
+    for name in ("mnist.npz", "train.mat", "batch.pkl"):
+        (tmp_path / name).touch()
+        assert compose_own(models.get("lenet5"), data_path=tmp_path / name).config.data == "fashion_mnist"
