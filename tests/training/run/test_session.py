@@ -341,7 +341,6 @@ def test_an_unknown_option_is_one_line_and_exit_code_2(
     [
         pytest.param(["evaluate", "lenet5"], "has no version; train it first", id="nothing to evaluate"),
         pytest.param(["export", "lenet5"], "has no run with a checkpoint", id="nothing to export"),
-        pytest.param(["train", "lenet5", "--data", "fashion"], "fashion_mnist", id="unknown data set"),
         pytest.param(["train", "lenet5", "--data", "imdb", "--synthetic"], "holds text", id="unfit data"),
     ],
 )
