@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib
+import io
+import json
 import os
 import select
 import signal
@@ -116,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code: 0 done, 1 failed, 2 wrong usage, 141 the reader of the output has left."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
+    _print_anything("--json" in arguments)
     try:
         try:
             return _front(arguments)
@@ -199,6 +203,19 @@ def _drop(stream: IO[str]) -> None:
     """Send what is still written to a stream nowhere."""
     with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _print_anything(as_json: bool) -> None:
+    """Let stdout and stderr replace characters that their encoding lacks; JSON escapes them."""
+    codecs.register_error("json", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="json" if as_json and stream is sys.stdout else "replace")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _open_closed_streams() -> None:

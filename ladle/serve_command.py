@@ -32,7 +32,15 @@ def main(arguments: Sequence[str]) -> int:
         print(f"ladle serve: {error}", file=sys.stderr)
         return 2
     from ladle.serving.command import main as serve
+    from ladle.serving.flags import FlagError, parse
     from ladle.serving.runtime.process_exit import exit_now
+
+    try:
+        if not {*flags} & ABOUT:
+            parse(flags, report=False)  # the server would print its usage, in which the error is lost
+    except FlagError as error:
+        print(f"ladle serve: {error}; see ladle serve --help", file=sys.stderr)
+        return 2
 
     # The default folder may not exist yet: the server waits for the first model. A folder that was named must exist.
     default = Path(REPOSITORY).resolve()
@@ -83,6 +91,7 @@ def server_flags(arguments: Sequence[str]) -> list[str]:
     if names & ABOUT:
         return flags
     _check(names, folders)
+    _check_values(flags)
     flags += [f"--repository={folder if '://' in folder else Path(folder).resolve()}" for folder in folders]
     if not folders and not names & MODELS:
         flags.append(f"--repository={Path(REPOSITORY).resolve()}")
@@ -102,6 +111,16 @@ def _check(names: set[str], folders: list[str]) -> None:
             f"got {' and '.join(folders)}{' beside ' if names & MODELS else ''}"
             f"{', '.join(sorted(names & MODELS))}; expected one folder, or flags that name models"
         )
+
+
+def _check_values(flags: Sequence[str]) -> None:
+    """ValueError: a flag that is no switch has no value, so that the server would take the next flag for it."""
+    from ladle.serving.flag_table import FLAGS
+
+    switches = {f"--{flag.name}" for flag in FLAGS if isinstance(flag.default, bool)}
+    for flag in flags:
+        if "=" not in flag and flag not in switches:
+            raise ValueError(f"{_option(flag.removeprefix('--'))} needs a value; see ladle serve --help")
 
 
 def _option(flag: str) -> str:

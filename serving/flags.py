@@ -29,6 +29,9 @@ Examples:
 """
 
 
+PORTS = ("port", "rest_api_port")
+
+
 class FlagError(Exception):
     """A known flag has a value that it cannot take. The command prints it with the usage and exits with status 255."""
 
@@ -86,6 +89,8 @@ def _read(flag: Flag, text: str) -> Value:
             return text == "true"
     elif isinstance(flag.default, int):
         if re.fullmatch("-?[0-9]{1,18}", text):
+            if flag.name in PORTS and not 0 <= int(text) <= 65535:
+                raise FlagError(f"got --{flag.name}={text}; expected a port, 0 to 65535")
             return int(text)
     elif re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,3})?", text, re.ASCII | re.IGNORECASE):
         return float(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,16 @@ def test_a_closed_output_is_no_fault() -> None:
     script = f"exec {sys.executable} -m ladle networks >&-"
     done = subprocess.run(["sh", "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["networks"], ["networks", "--json"], ["optimize", "--help"]], ids=" ".join)
+def test_a_terminal_that_knows_no_unicode_gets_what_it_can_write(arguments: list[str]) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "ladle", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    if "--json" in arguments:
+        assert any("×" in entry["summary"] for entry in json.loads(done.stdout))
 
 
 def test_help_of_a_verb_is_the_verbs_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,10 @@ from typing import Any, NoReturn
 MISUSED = 2
 
 
+KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
+"""What argparse's own types expect; of others, it is the first sentence of their docstring."""
+
+
 class Help(argparse.RawDescriptionHelpFormatter):
     """Wraps the lines of a description that are too long for the terminal; indented lines, as of examples, stay."""
 
@@ -30,6 +34,27 @@ class Parser(argparse.ArgumentParser):
         if unknown == message:
             self.exit(MISUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
         self.refuse(unknown.split(" "))
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """argparse's, whose error names what was expected in place of the function that reads it."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            if not error.message.startswith("invalid "):
+                raise
+            kind = KINDS.get(action.type) or (action.type.__doc__ or "another value").partition(".")[0]
+            kind = kind[0].lower() + kind[1:]
+            raise argparse.ArgumentError(action, f"got {arg_string!r}; expected {kind}") from None
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """argparse's, whose error names near choices, or all."""
+        if action.choices is None or value in action.choices:
+            return
+        near = difflib.get_close_matches(str(value), map(str, action.choices), n=2, cutoff=0.75)
+        advice = (
+            f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(map(str, action.choices))}"
+        )
+        raise argparse.ArgumentError(action, f"got {value!r}; {advice}")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Exit with the error for arguments that this parser does not know."""

@@ -151,6 +151,7 @@ def _mark_dead(server: Any, worker: Any) -> None:
 
 
 def _port(text: str) -> int:
+    """A port, 0 to 65535."""
     port = int(text)
     if not 0 <= port < 2**16:
         raise argparse.ArgumentTypeError(f"got {text}; expected a port, 0 to 65535")

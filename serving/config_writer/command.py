@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import re
 import sys
@@ -149,6 +150,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _models(repository: Path) -> dict[str, dict[int, Path]]:
     """The SavedModels of a repository: name -> version -> folder. OSError or ValueError when there is none."""
+    if not repository.is_dir():
+        advice = "`ladle train lenet5 --preset quick` makes one, --repository names another"
+        raise FileNotFoundError(errno.ENOENT, f"no such folder; {advice}", str(repository))
     found = {}
     for folder in sorted(repository.iterdir()):
         if not folder.is_dir() or not re.fullmatch(MODEL_NAMES, folder.name):

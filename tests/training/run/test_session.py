@@ -322,7 +322,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
             "unknown option --synthetic; see",
             id="not of export",
         ),
-        pytest.param(["tain"], "invalid choice: 'tain'", id="unknown command"),
+        pytest.param(["tain"], "got 'tain'; did you mean train?", id="unknown command"),
     ],
 )
 def test_an_unknown_option_is_one_line_and_exit_code_2(

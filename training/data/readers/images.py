@@ -62,6 +62,10 @@ def pictures(path: Path) -> dict[str, bytes | Path]:
     """
     if path.is_dir():
         found: dict[str, bytes | Path] = {name: file for name, file in files_below(path).items() if is_picture(name)}
+        for name in found:
+            if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                shown = os.fsencode(name).decode(errors="replace")
+                raise DataError(f"{path}/{shown}: its name is not UTF-8, so no label or card can hold it; rename it")
         archives = [] if found else [file for file in path.iterdir() if file.name.lower().endswith(ARCHIVES)]
         return pictures(archives[0]) if len(archives) == 1 else found
     if not path.name.lower().endswith(ARCHIVES):

@@ -121,3 +121,13 @@ def test_the_single_file_of_a_published_set_is_taken(tmp_path: Path) -> None:
     for name in ("mnist.npz", "train.mat", "batch.pkl"):
         (tmp_path / name).touch()
         assert compose_own(models.get("lenet5"), data_path=tmp_path / name).config.data == "fashion_mnist"
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    folder = classes(tmp_path)
+    try:
+        os.rename(folder / "cat", os.fsencode(folder) + b"/caf\xe9")
+    except OSError:
+        pytest.skip("the file system takes UTF-8 names only")
+    with pytest.raises(DataError, match="its name is not UTF-8, so no label or card can hold it; rename it"):
+        data.load("image_folder", path=folder)
