@@ -63,3 +63,28 @@ def test_states_and_sequence_of_a_recurrent_layer_get_as_many_rows_as_the_longes
         shapes = {"x": (rows[0], 4, 3), "h": (rows[1], 2), "c": (rows[2], 2)}
         arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
         np.testing.assert_allclose(run(arrays)["out"], compute(**arrays)["out"], atol=1e-6, err_msg=str(rows))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: tf.linalg.triangular_solve(tf.eye(3), a) + b[0, 0],
+        lambda a, b: tf.einsum("bi,i->bi", a, tf.constant([1.0, 2.0, 3.0])) + b[0, 0],
+        lambda a, b: tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(b), a),
+    ],
+    ids=["triangular solve", "einsum with a constant", "cross entropy"],
+)
+def test_one_column_beside_many_is_as_in_tensorflow(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> None:
+    compute = tf.function(lambda a, b: {"out": function(a, b)})
+    specs = {name: tf.TensorSpec([None, None], tf.float32) for name in "ab"}
+    run = session(to_onnx(compute, specs).SerializeToString(), threads=1)
+    random = np.random.default_rng(0)
+    for shapes in (((3, 3), (3, 3)), ((3, 1), (3, 3)), ((3, 3), (3, 1)), ((1, 3), (4, 1)), ((2, 3), (2, 3))):
+        arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in zip("ab", shapes, strict=True)}
+        try:
+            expected = compute(**arrays)["out"]
+        except (tf.errors.OpError, ValueError):
+            with pytest.raises(Exception, match="ONNXRuntimeError"):
+                run(arrays)
+        else:
+            np.testing.assert_allclose(run(arrays)["out"], expected, rtol=1e-5, atol=1e-6, err_msg=str(shapes))

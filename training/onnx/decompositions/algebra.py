@@ -45,6 +45,9 @@ def _triangular(operation: Any) -> list[tf.Tensor] | None:
     size = matrix.shape[-1]
     if size is None or not 0 < size <= _MOST_COLUMNS or matrix.dtype not in (tf.float32, tf.float64):
         return None
+    if right.shape.rank is None:
+        return None
+    right = as_long_as(right, [right.shape.rank - 2], matrix, [matrix.shape.rank - 2])
     lower = operation.get_attr("lower")
     if operation.get_attr("adjoint"):
         matrix, lower = tf.linalg.matrix_transpose(matrix), not lower

@@ -1,6 +1,7 @@
 """Axes that must be of one length: TensorFlow refuses 1 beside 5, and ONNX Runtime repeats the one.
 
-A reshape to the length that is demanded refuses, too. It is added only where the lengths come from different inputs.
+A reshape to the length that is demanded refuses, too. It is added only where the lengths come from different inputs, or
+one from an input and the other from a constant.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import tensorflow as tf
 
 def as_long_as(x: tf.Tensor, axes: Sequence[int], like: tf.Tensor, others: Sequence[int]) -> tf.Tensor:
     """`x`, which is refused if one of its axes is not as long as that of `like`."""
+    may_differ = _may_differ(x, like)
     pairs = [
         (axis, other)
         for axis, other in zip(axes, others, strict=True)
-        if x.shape[axis] is None or like.shape[other] is None
+        if (x.shape[axis], like.shape[other]).count(None) == 1 or (x.shape[axis] is None and may_differ)
     ]
-    if not pairs or not _may_differ(x, like):
+    if not pairs or x.graph.building_function:
         return x
     own, wanted, demanded = tf.shape(x), tf.shape(like), dict(pairs)
     sizes = [wanted[demanded[axis]] if axis in demanded else own[axis] for axis in range(x.shape.rank)]
@@ -45,7 +47,7 @@ def as_terms_say(inputs: Sequence[tf.Tensor], terms: Sequence[str]) -> list[tf.T
 def _may_differ(x: tf.Tensor, y: tf.Tensor) -> bool:
     """Whether the two depend on different inputs with free axes."""
     free = [op for op in x.graph.get_operations() if op.type == "Placeholder" and _is_free(op.outputs[0])]
-    if len(free) < 2 or x.graph.building_function:
+    if len(free) < 2:
         return False
     return _sources(x) != _sources(y)
 
@@ -128,6 +130,15 @@ def _labelled(operation: Any) -> list[tf.Tensor] | None:
     return [losses, tf.zeros_like(scores)]
 
 
+def _labelled_by_shares(operation: Any) -> list[tf.Tensor] | None:
+    """SoftmaxCrossEntropyWithLogits, whose inputs may have one row or one class: both are repeated first."""
+    scores, labels = operation.inputs
+    if operation.outputs[1].consumers() or (scores.shape[1] is not None and scores.shape[1] == labels.shape[1]):
+        return None
+    scores, labels = scores + tf.zeros_like(labels), labels + tf.zeros_like(scores)
+    return list(tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=scores, labels=labels))
+
+
 def _set_diagonal(operation: Any) -> list[tf.Tensor] | None:
     """MatrixSetDiag and its versions: a diagonal for each matrix."""
     matrix, diagonal, *place = operation.inputs
@@ -160,6 +171,7 @@ LENGTHS = {
     "DynamicPartition": _partitioned,
     "Select": _chosen,
     "SparseSoftmaxCrossEntropyWithLogits": _labelled,
+    "SoftmaxCrossEntropyWithLogits": _labelled_by_shares,
     **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3"), _set_diagonal),
     "DenseToDenseSetOperation": _set_operation,
 }
