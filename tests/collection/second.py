@@ -37,6 +37,44 @@ def products(x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
+def factors(x: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What models compute of factors, whose signs no two libraries agree in."""
+    values, left, right = tf.linalg.svd(x)
+    spread, axes = tf.linalg.eigh(tf.matmul(x, x, transpose_a=True) + tf.eye(3))
+    return {
+        "values": values,
+        "nearest": tf.matmul(left[..., :2] * values[..., None, :2], right[..., :2], transpose_b=True),
+        "inverse": tf.linalg.pinv(x + tf.eye(4, 3)),
+        "spread": spread,
+        "whitened": x @ tf.matmul(axes * tf.math.rsqrt(spread)[..., None, :], axes, transpose_b=True),
+    }
+
+
+def principal_axes(x: tf.Tensor) -> tf.Tensor:
+    """Variances along the principal axes of all rows: TensorFlow refuses no rows, whose mean is NaN."""
+    centred = x - tf.reduce_mean(x, 0)
+    return tf.linalg.eigvalsh(tf.matmul(centred, centred, transpose_a=True) / tf.cast(tf.shape(x)[0], tf.float32))
+
+
+def kept_rows(x: tf.Tensor) -> tf.Tensor:
+    """Rows that a branch in a loop appends to a list."""
+    rows = tf.TensorArray(tf.float32, size=0, dynamic_size=True, clear_after_read=False)
+    for n in tf.range(tf.shape(x)[0]):
+        if tf.reduce_sum(x[n]) > 0:
+            rows = rows.write(rows.size(), x[n])
+    return rows.stack()
+
+
+def half_moments(x: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Of float16: the sum of the squares of 200 is infinite."""
+    return {
+        "variance": tf.math.reduce_variance(x, -1),
+        "mean": tf.reduce_mean(x, -1),
+        "log of sums": tf.reduce_logsumexp(x, -1),
+        "finite": tf.math.is_finite(x),
+    }
+
+
 SECOND = [
     Case(
         "generation with a cache",
@@ -45,5 +83,9 @@ SECOND = [
         ranges={"ids": (0, 15)},
         is_quick=True,
     ),
+    Case("factors of matrices", "computations", function(factors, x=spec(None, 4, 3)), ranges={"x": (-2, 2)}),
+    Case("principal axes", "computations", function(principal_axes, x=spec(None, 4)), ranges={"x": (-2, 2)}),
+    Case("rows that a loop keeps", "control flow", function(kept_rows, x=spec(None, 3))),
+    Case("moments of float16", "dtypes", function(half_moments, x=spec(None, 8, dtype=tf.float16))),
     Case("einsums of all kinds", "computations", function(products, x=spec(None, 4, 4), y=spec(None, 4, 4))),
 ]

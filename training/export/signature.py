@@ -34,6 +34,8 @@ _LONGEST, _MOST_LENGTHS = 1024, 12
 """Of the lengths that the shapes in a function name: the greatest, and how many are tried."""
 _ALL_INTEGERS = 2**64
 """The bound where no integer can be the size of a tensor: a huge one would use up the memory."""
+_OF_EVEN = ("Angle", "SelfAdjointEigV2", "Svd")
+"""Operations of which silence shows more than noise: beside 0, a digit decides what angles and vectors are."""
 
 Tell = Callable[[str], None]
 
@@ -184,7 +186,7 @@ class SignatureConversion:
             compare_hard,
             *(reference, run, specs, length, LIMITS[-1] if deciding else _ALL_INTEGERS, relative),
             small=deciding & single,
-            with_even=_has_angles(self.function),
+            with_even=_uses(self.function, _OF_EVEN),
             with_short=not pools,
             may_refuse_short=windows,
             spreads=found.spreads,
@@ -262,10 +264,10 @@ def _beside(weights: Path, model: bytes) -> str:
     return str(path)
 
 
-def _has_angles(function: Any) -> bool:
-    """Whether a signature computes angles of complex numbers: beside 0, a digit decides which they are."""
+def _uses(function: Any, operations: Collection[str]) -> bool:
+    """Whether a signature has one of these operations."""
     graph = function.graph.as_graph_def()
-    return any(node.op == "Angle" for part in (graph, *graph.library.function) for node in _nodes_of(part))
+    return any(node.op in operations for part in (graph, *graph.library.function) for node in _nodes_of(part))
 
 
 def _nodes_of(part: Any) -> Any:

@@ -27,6 +27,10 @@ CRASHING = frozenset({"Einsum", "GRU", "LSTM", "RNN"})
 _MOST_ELEMENTS = 2**16  # of the made-up row whose outputs show the sizes of an answer without rows
 
 
+class _OtherRowsError(InvalidArgument):
+    """Refuses a request without rows to a graph of which an output has other rows than the inputs."""
+
+
 def run(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> Sequence[Array]:
     """The named outputs of a graph for inputs of which at least one is empty.
 
@@ -118,6 +122,8 @@ def _shaped_if_possible(graph: Graph, names: Sequence[str], feed: Mapping[str, A
     """Outputs without rows, of the shapes that a row gives, or else with axes of size 0 where a size is unknown."""
     try:
         return _shaped_by_one_row(graph, names, feed)
+    except _OtherRowsError:
+        raise
     except Exception:  # the graph may refuse the made-up row in any way
         return _empty_outputs(graph, names, feed, unknown=0)
 
@@ -132,7 +138,7 @@ def _shaped_by_one_row(graph: Graph, names: Sequence[str], feed: Mapping[str, Ar
         raise InvalidArgument(f"got no rows: {_describe(feed)}; expected at least one")
     answers: list[Array] = list(graph.call(names, row, None))
     if any(array.ndim == 0 or len(array) != 1 for array in answers):
-        raise InvalidArgument(f"got no rows: {_describe(feed)}; expected at least one")
+        raise _OtherRowsError(f"got no rows: {_describe(feed)}; expected at least one")
     return [array[:0] for array in answers]
 
 

@@ -151,6 +151,7 @@ CASES: dict[str, tuple[Callable[..., Any], tf.TensorSpec, list[np.ndarray]]] = {
         [integers(0, 1), integers(0, 2), integers(0, -1), integers(0), integers(0, 1, 1)],
     ),
     "inverse": (tf.linalg.inv, MATRIX, [ID * 2, ONES, ID * 0]),
+    "eigenvalues": (tf.linalg.eigvalsh, MATRIX, [ID * 2, ONES, ID * 0, ID * NAN]),
 }
 
 

@@ -64,6 +64,21 @@ SHIFTED = np.array([1, -7, 2**30, -(2**31), 12345, 255], np.int32)
 COUNTS = np.array([0, 31, 33, -1, 5, 8], np.int32)
 QUANTIZED = np.array([-9, -3, -1.5, -0.0, 0.1, 1, 2.5, 8, np.nan, np.inf, -np.inf], np.float32)
 LARGE = np.array([-1e200, -700, -90, -1, -0.5, -0.0, 0.3, 1, 1.5, 90, 700, 1e120, np.nan, np.inf, -np.inf])
+TALL = np.concatenate([RANDOM.standard_normal((3, 4, 3)), np.zeros((1, 4, 3)), np.ones((1, 4, 3))]).astype(np.float32)
+TALL[0, 1:, 1] = 0
+WIDE = RANDOM.standard_normal((3, 3, 4)).astype(np.float32)
+HALVES = np.array([[1, 2, 3, 4.5], [6e4, 6e4, 0, 0], [-6e4, -6e4, 1, 0], [np.nan, 1, 2, 3]], np.float16)
+
+
+def squared(values: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """The square of a symmetric matrix, of its eigenvalues and eigenvectors."""
+    return tf.matmul(vectors * values[..., None, :] ** 2, vectors, transpose_b=True)
+
+
+def of_rank_2(values: tf.Tensor, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    return tf.matmul(left[..., :2] * values[..., None, :2], right[..., :2], transpose_b=True)
+
+
 CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "upper bound": (
         lambda r, v: tf.searchsorted(r, v, "right"),
@@ -164,10 +179,6 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
         )
         for kind in ("sum", "mean", "max", "min")
     },
-    "sorted segment mean of integers": (
-        tf.math.segment_mean,
-        (np.array([[1], [-4], [9]], np.int32), np.array([0, 0, 2], np.int32)),
-    ),
     "list difference": (
         lambda x, y: tf.concat(RAW.ListDiff(x=x, y=y), 0),
         (np.array([3, 1, 3, 2, -5], np.int32), np.array([2, 2, 9], np.int32)),
@@ -267,6 +278,19 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
         (RANDOM.standard_normal((2, 40)).astype(np.float32),),
     ),
     "nearest projective": (projective("CONSTANT", "NEAREST"), (IMAGE,)),
+    "eigenvalues": (lambda x: tf.linalg.eigvalsh(tf.ensure_shape(x, [None, 3, 3])), (TALL[:, :3],)),
+    "eigenvalues of a matrix": (lambda x: tf.linalg.eigvalsh(tf.ensure_shape(x, [3, 3])), (TALL[2, :3],)),
+    "powers of matrices": (lambda x: squared(*tf.linalg.eigh(tf.ensure_shape(x, [None, 3, 3]))), (TALL[:, :3],)),
+    "singular values": (
+        lambda x: tf.linalg.svd(tf.ensure_shape(x, [None, 4, 3]), compute_uv=False),
+        (TALL,),
+    ),
+    "matrices of rank 2": (lambda x: of_rank_2(*tf.linalg.svd(tf.ensure_shape(x, [None, 3, 4]))), (WIDE,)),
+    "log gamma of float64": (tf.math.lgamma, (np.linspace(-3.7, 30, 60),)),
+    "digamma of float64": (tf.math.digamma, (np.linspace(-3.7, 30, 60),)),
+    "finite float16": (tf.math.is_finite, (np.array([1, np.inf, -np.inf, np.nan], np.float16),)),
+    "infinite float16": (tf.math.is_inf, (np.array([1, np.inf, -np.inf, np.nan], np.float16),)),
+    "mean of float16": (lambda x: tf.reduce_mean(tf.ensure_shape(x, [None, 4]), 1), (HALVES,)),
 }
 
 
@@ -285,6 +309,8 @@ QUICK = (
     "stft",
     "normal noise",
     "largest and where, same",
+    "matrices of rank 2",
+    "mean of float16",
 )
 EACH = [pytest.param(*case, marks=() if name in QUICK else pytest.mark.slow, id=name) for name, case in CASES.items()]
 
@@ -315,6 +341,8 @@ def test_a_decomposition_computes_what_the_operation_computes(
         "RightShift",
         "UnsortedSegmentProd",
         "Where",
+        "IsFinite",
+        "IsInf",
     }
     assert not used & {*DECOMPOSITIONS, "RFFT", "IRFFT", "FFT", "IFFT", "FFT2D", "Complex"}, left
     expected = function(*map(tf.constant, arrays)).numpy()

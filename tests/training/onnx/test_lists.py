@@ -61,7 +61,25 @@ def size_of_list(x: tf.Tensor) -> tf.Tensor:
     return total
 
 
-@pytest.mark.parametrize("function", [recurrence, out_of_order, some_places, joined, gathered, size_of_list])
+def growing(x: tf.Tensor) -> tf.Tensor:
+    rows = tf.TensorArray(tf.float32, 0, dynamic_size=True, element_shape=[None])
+    for n in tf.range(WIDTH):
+        rows = rows.write(n, x[:, n])
+    return rows.stack()
+
+
+def chosen(x: tf.Tensor) -> tf.Tensor:
+    """Columns are appended in a branch."""
+    columns = tf.TensorArray(tf.float32, 0, dynamic_size=True, clear_after_read=False, element_shape=[None])
+    for n in tf.range(WIDTH):
+        if tf.reduce_sum(x[:, n]) >= 0:
+            columns = columns.write(columns.size(), x[:, n])
+    return columns.stack()
+
+
+@pytest.mark.parametrize(
+    "function", [recurrence, out_of_order, some_places, joined, gathered, size_of_list, growing, chosen]
+)
 def test_a_list_holds_what_was_written_where_it_was_written(function: Callable[[tf.Tensor], tf.Tensor]) -> None:
     compute = tf.function(lambda x: {"out": function(x)})
     model = to_onnx(compute, {"x": tf.TensorSpec([None, WIDTH], tf.float32)})

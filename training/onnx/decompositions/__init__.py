@@ -5,6 +5,7 @@ from ladle.training.onnx.decompositions.colours import COLOURS
 from ladle.training.onnx.decompositions.decoding import DECODING
 from ladle.training.onnx.decompositions.doubles import DOUBLES
 from ladle.training.onnx.decompositions.elementwise import ELEMENTWISE
+from ladle.training.onnx.decompositions.factors import FACTORS
 from ladle.training.onnx.decompositions.integers import INTEGERS
 from ladle.training.onnx.decompositions.lengths import LENGTHS
 from ladle.training.onnx.decompositions.random import RANDOM
@@ -21,6 +22,7 @@ DECOMPOSITIONS = {
     **DECODING,
     **DOUBLES,
     **ELEMENTWISE,
+    **FACTORS,
     **INTEGERS,
     **LENGTHS,
     **RANDOM,

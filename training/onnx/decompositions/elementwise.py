@@ -38,6 +38,8 @@ _MAGNIFIES = (
 _COMPARES = ("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual")
 _SMALL = 1e-6
 _MOST_READERS = 400
+_HALF_LIMIT = 65520.0
+"""Where a float32 becomes an infinite float16."""
 
 
 def _sigmoid(operation: Any) -> list[tf.Tensor] | None:
@@ -202,19 +204,23 @@ def _cumulative_product(operation: Any) -> list[tf.Tensor] | None:
 
 
 def _mean(operation: Any) -> list[tf.Tensor] | None:
-    """The mean of no floats is NaN; ONNX Runtime gives 0. Only where the axes are not known to have values."""
+    """The mean of no floats is NaN; ONNX Runtime gives 0. Only where the axes are not known to have values.
+
+    Of float16, the sum is float16, too, and infinite where it is too large; ONNX Runtime's mean never is.
+    """
     x, axes = operation.inputs
     known = tf.get_static_value(axes)
     if known is None or x.shape.rank is None or x.dtype not in (tf.float16, tf.float32, tf.float64, tf.int64):
         return None
     # ONNX Runtime's mean of int64 is computed in float64.
-    if x.dtype != tf.int64 and all(x.shape[axis] for axis in np.ravel(known)):
+    if x.dtype not in (tf.int64, tf.float16) and all(x.shape[axis] for axis in np.ravel(known)):
         return None
     shape = tf.shape(x, tf.int64)
     count = math.prod((shape[axis] for axis in np.ravel(known)), start=tf.constant(1, tf.int64))
-    if x.dtype == tf.float16:  # whose sum may be too large
-        mean = tf.reduce_mean(x, axes, operation.get_attr("keep_dims"))
-        return [tf.where(count > 0, mean, tf.constant(math.nan, x.dtype))]
+    if x.dtype == tf.float16:
+        total = tf.reduce_sum(tf.cast(x, tf.float32), axes, operation.get_attr("keep_dims"))
+        total = tf.where(tf.abs(total) >= _HALF_LIMIT, total * math.inf, total)
+        return [tf.cast(total / tf.cast(count, tf.float32), x.dtype)]
     total = tf.reduce_sum(x, axes, operation.get_attr("keep_dims"))
     if x.dtype == tf.int64:
         return [tf.truncatediv(total, tf.maximum(count, 1))]
@@ -230,7 +236,16 @@ def _truncate_div(operation: Any) -> list[tf.Tensor] | None:
     return [tf.where(quotient < 0, tf.math.ceil(quotient), tf.floor(quotient))]
 
 
+def _of_halves(operation: Any) -> list[tf.Tensor] | None:
+    """IsFinite and IsInf, for which ONNX has no float16."""
+    [x] = operation.inputs
+    find = tf.math.is_finite if operation.type == "IsFinite" else tf.math.is_inf
+    return [find(tf.cast(x, tf.float32))] if x.dtype == tf.float16 else None
+
+
 ELEMENTWISE = {
+    "IsFinite": _of_halves,
+    "IsInf": _of_halves,
     "AddN": _sum_of_many,
     "TruncateDiv": _truncate_div,
     "Mean": _mean,

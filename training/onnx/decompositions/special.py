@@ -46,10 +46,12 @@ _TAIL = 0.02425
 _BESSEL_EDGE = 8.0
 
 
-def _of_float(compute: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[Any], list[tf.Tensor] | None]:
+def _of_float(
+    compute: Callable[[tf.Tensor], tf.Tensor], dtypes: Sequence[tf.DType] = (tf.float32,)
+) -> Callable[[Any], list[tf.Tensor] | None]:
     def run(operation: Any) -> list[tf.Tensor] | None:
         [x] = operation.inputs
-        return [compute(x)] if x.dtype == tf.float32 else None
+        return [compute(x)] if x.dtype in dtypes else None
 
     return run
 
@@ -92,7 +94,7 @@ def _digamma(x: tf.Tensor) -> tf.Tensor:
     series, slope, t, log_t = _lanczos(z)
     value = log_t + slope / series - _G / t
     near = x + tf.abs(tf.floor(x + 0.5))
-    mirrored = value - math.pi / tf.tan(math.pi * near)
+    mirrored = value - math.pi * tf.cos(math.pi * near) / tf.sin(math.pi * near)
     is_pole = tf.logical_and(x <= 0.0, tf.equal(x, tf.floor(x)))
     value = tf.where(is_small, mirrored, value)
     return tf.where(is_pole, tf.zeros_like(x) + np.nan, value)
@@ -154,8 +156,8 @@ def _i0e(x: tf.Tensor) -> tf.Tensor:
 
 
 SPECIAL = {
-    "Lgamma": _of_float(_lgamma),
-    "Digamma": _of_float(_digamma),
+    "Lgamma": _of_float(_lgamma, (tf.float32, tf.float64)),
+    "Digamma": _of_float(_digamma, (tf.float32, tf.float64)),
     "Erfinv": _of_float(_erfinv),
     "Ndtri": _of_float(_ndtri),
     "BesselI0e": _of_float(_i0e),

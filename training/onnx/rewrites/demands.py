@@ -237,5 +237,6 @@ REFUSING: dict[str, Callable[[Any], Check | None]] = {
     "MatrixSolve": _finite("Input matrix is not invertible."),
     "MatrixTriangularSolve": _finite("Input matrix is not invertible."),
     "Cholesky": _finite("Cholesky decomposition was not successful. The input might not be valid."),
+    "SelfAdjointEigV2": _finite("Self-adjoint eigen decomposition was not successful. The input might not be valid."),
 }
 """TensorFlow operation -> what its kernel demands of its inputs, where ONNX Runtime answers otherwise."""

@@ -17,7 +17,7 @@ from tensorflow.python.framework import function_def_to_graph
 from ladle.training.onnx.effects import called, data_of
 from ladle.training.onnx.rewrites.lists import step_of
 
-_LOOPS = ("While", "StatelessWhile")
+_LOOPS, _BRANCHES = ("While", "StatelessWhile"), ("If", "StatelessIf")
 _SIMPLE = ("TensorListReserve", "TensorListFromTensor", "TensorListGetItem", "TensorListSetItem", "TensorListStack")
 """What tf2onnx converts, where a loop writes from the first place to the last."""
 
@@ -38,13 +38,20 @@ def are_needed(graph_def: Any) -> bool:
 
 
 def _is_odd(body: Any, at: int) -> bool:
-    """Whether a loop's body writes to the list that is this argument, and reads it or writes elsewhere than next."""
+    """Whether a loop's body writes to the list that is this argument, and reads it or writes elsewhere than next.
+
+    So is a list that grows, or goes into a branch.
+    """
     own = {body.signature.input_arg[at].name}
     writes = reads = 0
     constants = {f"{node.name}:output:0" for node in body.node_def if node.op == "Const"}
     for node in body.node_def:  # in order, so a list comes before what reads it
         data = data_of(node)
+        if node.op in _BRANCHES and not own.isdisjoint(data):
+            return _is_list(body.signature.input_arg[at])
         if data and data[0] in own:
+            if _grows(node):
+                return True
             if node.op == "TensorListSetItem" and data[1] in constants:
                 return False  # the one place in which Keras keeps the last output of a recurrent layer
             writes += node.op == "TensorListSetItem"
@@ -54,10 +61,19 @@ def _is_odd(body: Any, at: int) -> bool:
     return writes > 0 and (reads > 0 or writes > 1 or step_of(body, at) not in (1, -1))
 
 
+def _grows(node: Any) -> bool:
+    key = "resize_if_index_out_of_bounds"
+    return key in node.attr and bool(node.attr[key].b)
+
+
+def _is_list(argument: Any) -> bool:
+    return bool(argument.type == tf.variant.as_datatype_enum)
+
+
 def as_tensors(graph_def: Any, outputs: Sequence[str]) -> Any:
     """The GraphDef in which lists are tensors, with the same inputs and with these outputs.
 
-    ValueError for what cannot be a tensor: a list of lists, elements of several shapes, a list in a branch.
+    ValueError for what cannot be a tensor: a list of lists, elements of several shapes.
     """
     with tf.Graph().as_default() as source:
         tf.import_graph_def(graph_def, name="")
@@ -86,6 +102,8 @@ class _Walk:
         self._functions = {function.signature.name: function for function in graph_def.library.function}
         self._ranks: dict[Any, set[int]] = {}
         self._one: Any = 1
+        parts = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
+        self._grow = any(_grows(node) for part in parts for node in part)
         for function in graph_def.library.function:
             if any(node.op == "TensorListSetItem" for node in function.node_def):
                 for operation in function_def_to_graph.function_def_to_graph(function).get_operations():
@@ -120,14 +138,15 @@ class _Walk:
         """Whether an operation takes, gives or, as a loop does in its body, makes lists."""
         if any(tensor.dtype == tf.variant for tensor in (*operation.inputs, *operation.outputs)):
             return True
-        if operation.type not in _LOOPS:
+        if operation.type not in (*_LOOPS, *_BRANCHES):
             return False
-        waiting = [operation.get_attr("body").name]
+        parts = ("body",) if operation.type in _LOOPS else ("then_branch", "else_branch")
+        waiting = [operation.get_attr(part).name for part in parts]
         while waiting:
             for node in self._functions[waiting.pop()].node_def:
                 if node.op.startswith("TensorList"):
                     return True
-                waiting += called(node) if node.op in _LOOPS else []
+                waiting += called(node) if node.op in (*_LOOPS, *_BRANCHES) else []
         return False
 
     def _with_tensors(self, operation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
@@ -141,6 +160,8 @@ class _Walk:
             return made
         if operation.type in _LOOPS:
             return self._loop(operation, inputs)
+        if operation.type in _BRANCHES:
+            return self._branch(operation, *inputs)
         if operation.type == "Identity":
             return inputs
         raise ValueError(f"{operation.type} of a list")
@@ -158,17 +179,13 @@ class _Walk:
             raise ValueError("a list of lists")
         if operation.type == "EmptyTensorList":
             count = tf.constant(0)
+        elif self._grow:
+            count = count + (self._one - 1)  # no constant, for the same reason
         lengths = [self._one if size < 0 else int(size) for size in sizes]
         return tf.zeros(tf.stack([count, *lengths]), dtype)
 
     def _loop(self, operation: Any, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        names = [operation.get_attr(part).name for part in ("cond", "body")]
-        condition, body = (function_def_to_graph.function_def_to_graph(self._functions[name]) for name in names)
-
-        def run(graph: Any, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-            made = self.over(graph, {old.name: new for old, new in zip(graph.inputs, values, strict=True)})
-            return [made[tensor.name] for tensor in graph.outputs]
-
+        condition, body = self._parts(operation, "cond", "body")
         shapes = [
             tf.TensorShape([None] * new.shape.rank) if old.dtype == tf.variant else old.shape
             for old, new in zip(operation.outputs, inputs, strict=True)
@@ -176,12 +193,28 @@ class _Walk:
         if not all(shape.is_compatible_with(new.shape) for shape, new in zip(shapes, inputs, strict=True)):
             raise ValueError("a loop whose values change their shapes")
         found = tf.while_loop(
-            lambda *values: run(condition, values)[0],
-            lambda *values: run(body, values),
+            lambda *values: self._run(condition, values)[0],
+            lambda *values: self._run(body, values),
             list(inputs),
             shape_invariants=shapes,
         )
         return list(found)
+
+    def _branch(self, operation: Any, condition: tf.Tensor, *values: tf.Tensor) -> list[tf.Tensor]:
+        first, second = self._parts(operation, "then_branch", "else_branch")
+        if condition.shape.rank != 0:
+            raise ValueError("a branch by more than one condition")
+        is_first = tf.cast(condition, tf.bool)
+        return list(tf.cond(is_first, lambda: self._run(first, values), lambda: self._run(second, values)))
+
+    def _parts(self, operation: Any, *names: str) -> list[Any]:
+        """The graphs of the functions that these attributes name."""
+        functions = [self._functions[operation.get_attr(name).name] for name in names]
+        return [function_def_to_graph.function_def_to_graph(function) for function in functions]
+
+    def _run(self, graph: Any, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        made = self.over(graph, {old.name: new for old, new in zip(graph.inputs, values, strict=True)})
+        return [made[tensor.name] for tensor in graph.outputs]
 
 
 def _copied(operation: Any, inputs: Sequence[tf.Tensor], keep_name: bool) -> Any:

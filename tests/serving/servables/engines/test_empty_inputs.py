@@ -199,3 +199,19 @@ def test_an_einsum_without_rows_is_refused(tiny: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(answered["sum"], np.full((4, 4), 6, np.float32))
     with pytest.raises(InvalidArgument, match="at least one"):
         servable.run("serving_default", {"x": np.ones((0, 4, 3), np.float32)}, ("sum",))
+
+
+def test_an_output_with_other_rows_than_the_input_is_refused_without_rows(tiny: Any, tmp_path: Path) -> None:
+    """The graph fails on no rows, and that an output has as many rows as the inputs is not true of it."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["columns"], perm=[1, 0]),
+        helper.make_node("Gather", ["columns", "first"], ["start"], axis=1),
+        helper.make_node("Sub", ["columns", "start"], ["y"]),
+    ]
+    given, answer = {"x": ("float32", [-1, -1])}, {"y": ("float32", [-1, -1])}
+    model = tiny.onnx_model(nodes, given, answer, {"first": np.array([0], np.int64)})
+    folder = tiny.Model({"serving_default": tiny.Signature(given, answer)}, {"model.onnx": model}).write(tmp_path)
+    servable: Servable = Loader()("m", 1, folder)
+    assert servable.run("serving_default", {"x": np.ones((2, 5), np.float32)}, ("y",))["y"].shape == (5, 2)
+    with pytest.raises(InvalidArgument, match="at least one"):
+        servable.run("serving_default", {"x": np.ones((0, 5), np.float32)}, ("y",))
