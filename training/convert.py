@@ -257,4 +257,7 @@ def _print(result: Conversion, is_check: bool, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(_child(sys.argv[2:]) if sys.argv[1:2] == [_CHILD] else main())
+    try:
+        sys.exit(_child(sys.argv[2:]) if sys.argv[1:2] == [_CHILD] else main())
+    except KeyboardInterrupt:  # Ctrl-C reaches the child, too; the parent says what is to be said
+        sys.exit(130)

@@ -256,6 +256,8 @@ def _device(look: Callable[[], str]) -> Iterator[Finding]:
         yield Finding("device", "ok", look())
     except ModuleNotFoundError as error:
         yield Finding("device", "note", f"not checked: {error.name} is not installed", "pip install 'ladle[serve]'")
+    except ImportError as error:  # installed, and broken
+        yield Finding("device", "broken", str(error), "pip install --force-reinstall onnxruntime")
 
 
 def _data(look: Callable[[], dict[str, bool]]) -> Iterator[Finding]:

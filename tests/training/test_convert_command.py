@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ import tensorflow as tf
 from ladle import Client
 from ladle.training.convert import main, run
 from ladle.training.store import card
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def small() -> keras.Model:
@@ -246,3 +252,16 @@ def test_several_models_go_on_after_a_failure_and_end_with_a_summary(
     assert f"ladle convert: {places[0]} is not a folder; give a SavedModel" in printed.err
     assert printed.err.strip().splitlines()[-1] == f"1 of 2 converted; not: {places[0]}"
     assert f"2/2: {places[1]}" in printed.err
+
+
+def test_ctrl_c_ends_the_child_without_a_traceback(tmp_path: Path) -> None:
+    small().export(tmp_path / "small" / "1", verbose=False)
+    command = [sys.executable, "-m", "ladle", "convert", "--check", str(tmp_path / "small")]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        assert running.stderr is not None
+        assert "loading TensorFlow" in running.stderr.readline()  # the child says it
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        assert running.stderr.read() == ""
+    assert running.returncode == 130

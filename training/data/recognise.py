@@ -27,6 +27,8 @@ def recognise(path: Path, kind: Kind, default: str) -> str:
         return default  # its reader says what it expects
     masks = path.is_dir() and mask_folder.holds_masks(path)
     if kind == "masks":
+        if not masks:
+            _refuse_without_masks(path)
         return "mask_folder" if masks else default
     if masks:
         raise DataError(
@@ -43,6 +45,20 @@ def recognise(path: Path, kind: Kind, default: str) -> str:
         f"{path}: holds {_named(files)}; looked for pictures (.jpg, .png and others) in a folder per class, in "
         "train/ with val/ or test/, or named with their classes in a CSV; for pictures with masks in image/ and mask/; "
         f"and for IDX files ({idx.LAYOUT})"
+    )
+
+
+def _refuse_without_masks(path: Path) -> None:
+    """DataError for what is neither pictures with masks nor the files of a published set, such as img2d.tif."""
+    beside = sorted(path.iterdir()) if path.is_dir() else []
+    if any(file.name.lower().endswith((*PACKED, ".tif")) for file in beside):
+        return
+    found = [f"{each.name}/" if each.is_dir() else each.name for each in beside if not images.is_hidden(each.name)]
+    shown = ", ".join(found[:NAMED]) + ", ..." * (len(found) > NAMED)
+    what = f"holds {shown or 'nothing'}" if path.is_dir() else "is a file"
+    raise DataError(
+        f"{path}: {what}; expected a folder with image/ and mask/, whose files have the same names, or with train/, "
+        "val/ and test/ that hold both"
     )
 
 

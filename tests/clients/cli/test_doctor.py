@@ -219,3 +219,12 @@ def test_the_doctor_says_when_a_port_has_another_program_than_it_should(tiny_ser
         "gRPC on REST's": ("broken", "HTTP/2 without TLS answers; expected HTTP/1 (model server, REST)"),
         "REST on the page's": ("broken", "HTTP/1 answers, but not the page"),
     }
+
+
+def test_a_package_that_is_installed_and_broken_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    def look() -> str:
+        raise ImportError("libcudart.so.12: cannot open shared object file")
+
+    assert doctor.main(["--json"], device=look) == 1
+    [found] = [each for each in json.loads(capsys.readouterr().out) if each["what"] == "device"]
+    assert (found["state"], found["detail"]) == ("broken", "libcudart.so.12: cannot open shared object file")

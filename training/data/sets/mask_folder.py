@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -15,8 +15,11 @@ from ladle.training.data.readers import folders, images
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
-IMAGES = ("image", "images", "img", "imgs")
-MASKS = ("mask", "masks", "label", "labels")
+IMAGES = ("image", "images", "img", "imgs", "jpegimages")
+MASKS = ("mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentationclass")
+"""Names of folders, in lower case."""
+MARKS = ("_mask", "-mask", "_masks", "_label", "_seg", "_gt", "_segmentation")
+"""What names of masks have behind those of their pictures, in some data sets."""
 MOST_CLASSES = 64
 LAYOUT = (
     "a folder with image/ and mask/ (or label/), files paired by name; masks 0 and 255 or class ids; labels.txt; "
@@ -77,7 +80,12 @@ def read(
     if ids[-1] >= MOST_CLASSES:
         raise DataError(
             f"{path}: its masks have {len(ids)} values up to {ids[-1]}; expected class ids from 0 "
-            f"to {MOST_CLASSES - 1}, or 0 and 255 (JPEG blurs masks: keep them as PNG)"
+            f"to {MOST_CLASSES - 1}, or 0 and 255"
+            + (
+                f"; if {ids[-1]} marks pixels without a class, give --void {ids[-1]}"
+                if len(ids) <= MOST_CLASSES and ids[-2] < MOST_CLASSES and void < 0
+                else " (JPEG blurs masks: keep them as PNG)"
+            )
         )
     labels = _labels(path, int(ids[-1]) + 1)
     count = len(kept)
@@ -136,17 +144,19 @@ def _split_of(path: Path) -> dict[Path, str]:
 
 
 def _sub(path: Path, names: tuple[str, ...]) -> Path | None:
-    return next((path / name for name in names if (path / name).is_dir()), None)
+    if not path.is_dir():
+        return None
+    found = {folder.name.lower(): folder for folder in sorted(path.iterdir(), reverse=True) if folder.is_dir()}
+    return next((found[name] for name in names if name in found), None)
 
 
 def _pairs(path: Path) -> list[tuple[Path, Path]]:
     image_folder, mask_folder = _sub(path, IMAGES), _sub(path, MASKS)
     if image_folder is None or mask_folder is None:
         raise DataError(f"{path}: has no {'image/' if image_folder is None else 'mask/'}; expected {LAYOUT}")
-    by_stem = [
-        {file.stem: file for file in sorted(folder.iterdir()) if images.is_picture(file.name)}
-        for folder in (image_folder, mask_folder)
-    ]
+    by_stem = [_by_stem(folder) for folder in (image_folder, mask_folder)]
+    if not by_stem[0].keys() & by_stem[1].keys():
+        by_stem[1] = _without_marks(by_stem[1], by_stem[0])
     for folder, files in zip((image_folder, mask_folder), by_stem, strict=True):
         if not files:
             raise DataError(f"{folder}: holds no pictures; expected {LAYOUT}")
@@ -157,6 +167,25 @@ def _pairs(path: Path) -> list[tuple[Path, Path]]:
         if stem not in by_stem[0]:
             raise DataError(f"{file}: has no picture of the same name in {image_folder}; add it or remove the mask")
     return [(by_stem[0][stem], by_stem[1][stem]) for stem in sorted(by_stem[0])]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures below a folder by relative name without ending. DataError: two differ in their endings alone."""
+    found: dict[str, Path] = {}
+    for name, file in images.files_below(folder).items():
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        if images.is_picture(name) and found.setdefault(stem, file) != file:
+            raise DataError(f"{file}: has the name of {found[stem].name} but for its ending; remove one of them")
+    return found
+
+
+def _without_marks(masks: dict[str, Path], pictures: dict[str, Path]) -> dict[str, Path]:
+    """Masks by the names of their pictures, if all have the same mark behind those; else as they are."""
+    for mark in MARKS:
+        if masks and all(stem.endswith(mark) for stem in masks):
+            named = {stem.removesuffix(mark): file for stem, file in masks.items()}
+            return named if named.keys() & pictures.keys() else masks
+    return masks
 
 
 def _load(
@@ -188,6 +217,7 @@ def _load(
             raise DataError(
                 f"{mask_file}: is {mask.shape[0]}x{mask.shape[1]}, its picture {pixels.shape[0]}x{pixels.shape[1]} "
                 "(height x width); expected masks of the same size as their pictures"
+                + (", upright as EXIF data turn them" if mask.shape == pixels.shape[1::-1] else "")
             )
         image_tiles, mask_tiles = tiles(str(image_file), pixels, tile), tiles(str(mask_file), mask, tile)
         if x is None or y is None:

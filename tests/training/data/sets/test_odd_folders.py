@@ -131,3 +131,66 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
         pytest.skip("the file system takes UTF-8 names only")
     with pytest.raises(DataError, match="its name is not UTF-8, so no label or card can hold it; rename it"):
         data.load("image_folder", path=folder)
+
+
+def masks(folder: Path, pictures: str = "image", marked: str = "mask", mark: str = "") -> Path:
+    """Ten pictures with masks of 0 and 1."""
+    for i in range(10):
+        save(folder / pictures / f"{i}.png", i)
+        mask = np.zeros((6, 6), np.uint8)
+        mask[: 1 + i % 4] = 1
+        (folder / marked).mkdir(exist_ok=True)
+        Image.fromarray(mask).save(folder / marked / f"{i}{mark}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pictures", "marked", "mark"),
+    [
+        ("Images", "Masks", ""),
+        ("JPEGImages", "SegmentationClass", ""),
+        ("images", "annotations", ""),
+        ("image", "mask", "_mask"),
+    ],
+)
+def test_pictures_and_masks_are_found_under_other_names(pictures: str, marked: str, mark: str, tmp_path: Path) -> None:
+    folder = masks(tmp_path, pictures, marked, mark)
+    assert compose_own(models.get("unet"), data_path=folder).config.data == "mask_folder"
+    dataset = data.load("mask_folder", path=folder)
+    assert dataset.train.y is not None
+    for picture, mask in zip(dataset.train.x, dataset.train.y, strict=True):
+        assert mask[:, 0].sum() == 1 + picture[0, 0, 0] % 4
+
+
+def test_masks_lie_in_the_same_subfolders_as_their_pictures(tmp_path: Path) -> None:
+    folder = masks(tmp_path)
+    for kind in ("image", "mask"):
+        (folder / kind / "first").mkdir()
+        for i in range(4):
+            (folder / kind / f"{i}.png").rename(folder / kind / "first" / f"{i}.png")
+    assert sum(data.load("mask_folder", path=folder).sizes().values()) == 10
+
+
+def test_two_pictures_for_one_mask_are_refused(tmp_path: Path) -> None:
+    folder = masks(tmp_path)
+    save(folder / "image" / "3.bmp", 3)
+    with pytest.raises(DataError, match=r"3\.png: has the name of 3\.bmp but for its ending; remove one of them"):
+        data.load("mask_folder", path=folder)
+
+
+def test_a_value_that_may_mark_pixels_without_a_class_is_named(tmp_path: Path) -> None:
+    folder = masks(tmp_path)
+    mask = np.array(Image.open(folder / "mask" / "3.png"))
+    mask[5] = 255
+    Image.fromarray(mask).save(folder / "mask" / "3.png")
+    with pytest.raises(DataError, match="if 255 marks pixels without a class, give --void 255"):
+        data.load("mask_folder", path=folder)
+
+
+@pytest.mark.parametrize("given", ["photos", "photos.zip", "photos/cat/0.png"])
+def test_what_holds_no_masks_is_refused_by_what_it_holds(given: str, tmp_path: Path) -> None:
+    classes(tmp_path / "photos")
+    (tmp_path / "photos.zip").touch()
+    what = "holds cat/, dog/" if given == "photos" else "is a file"
+    with pytest.raises(DataError, match=f"{what}; expected a folder with image/ and mask/, whose files have the same"):
+        compose_own(models.get("unet"), data_path=tmp_path / given)
