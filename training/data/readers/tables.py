@@ -44,7 +44,8 @@ MOST_COLUMNS = 1000
 MOST_CATEGORIES = 100
 """Different texts in a column beyond which they are no categories."""
 _DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2})?"
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ]\d{1,2}:\d{2}.*)?"
+    r"|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 )
 
 Cells = Sequence[str]
@@ -255,7 +256,7 @@ def _cell(text: str) -> str:
 
 def _parquet(path: Path) -> Table:
     try:
-        from pyarrow import parquet
+        from pyarrow import parquet, types
     except ImportError as error:
         raise DataError(f"{path}: Parquet needs pyarrow; install it: pip install 'ladle[parquet]'") from error
     try:
@@ -264,8 +265,16 @@ def _parquet(path: Path) -> Table:
         raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
     names = [" ".join(str(name).split()) or f"column_{n}" for n, name in enumerate(read.column_names, 1)]
     _names(path, names)
-    columns = {name: [_text(v) for v in read.column(i).to_pylist()] for i, name in enumerate(names)}
-    return _with_plain_numbers(columns, ",", [])
+    columns: dict[str, list[str]] = {}
+    notes = []
+    for name, field, column in zip(names, read.schema, read.columns, strict=True):
+        if types.is_nested(field.type) or types.is_duration(field.type):
+            notes.append(f"{name} left out, as it holds {field.type}: expected numbers or texts")
+            continue
+        if types.is_temporal(field.type):  # Python's own hold no nanoseconds, which pandas writes
+            column = column.cast("string")
+        columns[name] = [_text(value) for value in column.to_pylist()]
+    return _with_plain_numbers(columns, ",", notes)
 
 
 def _text(value: object) -> str:

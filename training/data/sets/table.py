@@ -26,8 +26,10 @@ MANY_VALUES = 20
 """Up to so many, the run says which of the two it takes the target for."""
 STRAY = 0.1
 """A column whose share of texts is smaller holds numbers, and the texts are mistakes."""
-LARGEST = 1e18
-"""Most that a number of a table may be: float32 holds its square, and sums of those."""
+LARGEST, LARGEST_TARGET = 1e30, 1e18
+"""Most that numbers may be in float32, which also has to hold the squared errors of a target."""
+ID_NAMES = ("id", "index", "row", "no", "nr", "number", "unnamed:_0", "column_1", "__index_level_0__")
+"""Names, in lower case, of columns that number the rows."""
 NAMED = 6
 TASKS = ("classification", "regression")
 Task = Literal["classification", "regression"]
@@ -183,7 +185,7 @@ def _features(
             if _is_id(name, values):
                 left_out.append(f"{name} (numbers the rows)")
                 continue
-            _check_size(file, name, values)
+            _check_size(file, name, values, LARGEST)
             rows.append(values)
             used[names[name]] = ()
         elif tables.are_dates(cells):
@@ -251,12 +253,12 @@ def _without_texts(cells: list[str]) -> Array:
     return np.array([np.nan if value is None else value for value in values])
 
 
-def _check_size(file: Path, name: str, values: Array) -> None:
-    """DataError for numbers whose square is infinite in float32."""
+def _check_size(file: Path, name: str, values: Array, most: float) -> None:
+    """DataError for numbers beyond what float32 can compute with."""
     largest = values[np.nanargmax(np.abs(values))]
-    if abs(largest) > LARGEST:
+    if abs(largest) > most:
         raise DataError(
-            f"{file}: column {name} has the number {largest:g}; expected at most {LARGEST:g}: divide the column by a "
+            f"{file}: column {name} has the number {largest:g}; expected at most {most:g}: divide the column by a "
             "power of ten, or remove it"
         )
 
@@ -264,7 +266,7 @@ def _check_size(file: Path, name: str, values: Array) -> None:
 def _is_id(name: str, values: Array) -> bool:
     """Whether a column only numbers the rows: rising integers under a name that says so."""
     plain = name.casefold().replace(" ", "_")
-    says_so = plain in ("id", "index", "row", "no", "nr", "number", "unnamed:_0", "column_1") or plain.endswith("_id")
+    says_so = plain in ID_NAMES or plain.endswith("_id")
     return says_so and not np.isnan(values).any() and bool((np.diff(values) > 0).all() and (values % 1 == 0).all())
 
 
@@ -275,7 +277,7 @@ def _numbers(file: Path, target: str, cells: list[str]) -> Array:
         raise DataError(
             f"{file}: column {target} holds text such as {text!r}; expected numbers: give --task classification"
         )
-    _check_size(file, target, values)
+    _check_size(file, target, values, LARGEST_TARGET)
     if np.ptp(values) == 0:
         raise DataError(f"{file}: column {target} is {values[0]:g} in every row; expected numbers that differ")
     return values
