@@ -75,6 +75,17 @@ def half_moments(x: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
+def proposals(x: tf.Tensor) -> tf.Tensor:
+    """The best boxes of each image, by a loop over images."""
+
+    def of_one(row: tf.Tensor) -> tf.Tensor:
+        boxes, scores = row[:, :4], row[:, 4]
+        kept, _ = tf.image.non_max_suppression_padded(boxes, scores, 6, 0.5, 0.1, pad_to_max_output_size=True)
+        return tf.gather(boxes, kept)
+
+    return tf.map_fn(of_one, x)
+
+
 SECOND = [
     Case(
         "generation with a cache",
@@ -87,5 +98,12 @@ SECOND = [
     Case("principal axes", "computations", function(principal_axes, x=spec(None, 4)), ranges={"x": (-2, 2)}),
     Case("rows that a loop keeps", "control flow", function(kept_rows, x=spec(None, 3))),
     Case("moments of float16", "dtypes", function(half_moments, x=spec(None, 8, dtype=tf.float16))),
+    Case("boxes of each image", "detection", function(proposals, x=spec(None, 20, 5)), ranges={"x": (0, 1)}),
+    Case(
+        "exponential of a matrix",
+        "computations",
+        function(tf.linalg.expm, input=spec(None, 3, 3)),
+        ranges={"input": (-2, 2)},
+    ),
     Case("einsums of all kinds", "computations", function(products, x=spec(None, 4, 4), y=spec(None, 4, 4))),
 ]

@@ -32,7 +32,7 @@ from ladle.training.onnx.noise import noise
 from ladle.training.onnx.operations import CONVERTERS
 from ladle.training.onnx.ranges import ROUNDED
 from ladle.training.onnx.recurrent import repeat_states, rewrite_loops
-from ladle.training.onnx.rewrites import brain, casts, dense_lists
+from ladle.training.onnx.rewrites import bodies, brain, casts, dense_lists
 from ladle.training.onnx.rewrites.kernels import cast_where_lacking, pad_dilated
 from ladle.training.onnx.rewrites.lists import in_order
 from ladle.training.onnx.rewrites.products import as_matrix_products
@@ -124,6 +124,7 @@ def _to_onnx(
                 model = _converted(traced, specs, handlers, replaced, weights)
         except Exception as error:
             raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
+    bodies.mend(model)
     missing = sorted({node.op_type for graph in subgraphs(model.graph) for node in graph.node if not _known(node)})
     if _PYTHON.intersection(missing):
         raise NotConvertibleError(

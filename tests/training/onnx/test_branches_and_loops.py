@@ -12,7 +12,7 @@ import tensorflow as tf
 from ladle.serving.servables.engines.onnx import OnnxEngine
 from ladle.serving.servables.saved_model import INIT_OP, parse_signature, read_card, read_signature_defs
 from ladle.training.export.conversion import convert
-from ladle.training.onnx.convert import session, to_onnx
+from ladle.training.onnx.convert import NotConvertibleError, session, to_onnx
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3) - 5.5
 
@@ -82,3 +82,43 @@ def test_a_scan_over_columns_without_rows_keeps_their_number(has_start: bool) ->
         to_onnx(tf.function(lambda x: {"y": scanned(x)}), {"x": tf.TensorSpec([None, 3])}).SerializeToString()
     )
     assert run({"x": X[:0]})["y"].shape == (0, 3)
+
+
+def best_boxes(x: tf.Tensor) -> tf.Tensor:
+    """Boxes of each image, by a loop over images."""
+
+    def of_one(row: tf.Tensor) -> tf.Tensor:
+        boxes, scores = row[:, :4], row[:, 4]
+        return tf.gather(boxes, tf.image.non_max_suppression_padded(boxes, scores, 3, pad_to_max_output_size=True)[0])
+
+    return tf.map_fn(of_one, tf.sigmoid(x))
+
+
+def solved(x: tf.Tensor) -> tf.Tensor:
+    """An inverse in a branch."""
+    matrix = tf.eye(5) + 0.1 * tf.matmul(x, x, transpose_b=True)
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: tf.linalg.inv(matrix), lambda: matrix)
+
+
+@pytest.mark.parametrize("function", [best_boxes, solved])
+@pytest.mark.parametrize("rows", [3, 1])
+def test_operations_in_bodies_are_those_of_a_graph(function: Any, rows: int) -> None:
+    compute = tf.function(lambda x: {"y": function(x)})
+    run = session(to_onnx(compute, {"x": tf.TensorSpec([None, 5, 5])}).SerializeToString(), threads=1)
+    for seed in (0, 1, 2):
+        x = np.random.default_rng(seed).normal(size=(rows, 5, 5)).astype(np.float32)
+        np.testing.assert_allclose(run({"x": x})["y"], compute(x)["y"], rtol=1e-4, atol=1e-6)
+
+
+def test_boxes_whose_scores_are_lowered_stay_on_tensorflow() -> None:
+    def kept(x: tf.Tensor, sigma: float) -> dict[str, tf.Tensor]:
+        at, scores = tf.image.non_max_suppression_with_scores(x[:, :4], x[:, 4], 3, soft_nms_sigma=sigma)
+        return {"at": at, "scores": scores}
+
+    specs = {"x": tf.TensorSpec([None, 5])}
+    with pytest.raises(NotConvertibleError, match="NonMaxSuppressionV5 lowers the scores"):
+        to_onnx(tf.function(lambda x: kept(x, 0.5)), specs)
+    run = session(to_onnx(tf.function(lambda x: kept(x, 0.0)), specs).SerializeToString(), threads=1)
+    x = np.random.default_rng(0).random((20, 5), np.float32)
+    for name, expected in kept(tf.constant(x), 0.0).items():
+        np.testing.assert_allclose(run({"x": x})[name], expected, rtol=1e-6)

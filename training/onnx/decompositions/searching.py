@@ -76,7 +76,18 @@ def _difference(operation: Any) -> list[tf.Tensor]:
     return [tf.gather(x, places), tf.cast(places, index)]
 
 
+def _suppressed(operation: Any) -> None:
+    """NonMaxSuppressionV5 stays where it keeps the scores as they are; ONNX's never lowers them."""
+    sigma = tf.get_static_value(operation.inputs[5])
+    if sigma is None or sigma > 0:
+        raise ValueError(
+            "NonMaxSuppressionV5 lowers the scores of boxes that overlap (soft_nms_sigma), which ONNX's does not; "
+            "rebuild with soft_nms_sigma=0"
+        )
+
+
 SEARCHING = {
+    "NonMaxSuppressionV5": _suppressed,
     "UpperBound": lambda operation: _bound(operation, is_upper=True),
     "LowerBound": lambda operation: _bound(operation, is_upper=False),
     "Bucketize": _bucketize,
