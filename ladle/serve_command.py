@@ -17,6 +17,17 @@ REPOSITORY = "model_repository"
 MODELS = {"--model_base_path", "--model_config_file", "--repository"}
 """Flags that name models; without any of them, ./model_repository is served."""
 DEFAULTS = ("--port=8500", "--rest_api_port=8501", "--enable_metrics=true")
+HELP = """usage: ladle serve [FOLDER] [flags]
+
+Serve the models of FOLDER (default: ./model_repository), with gRPC on port 8500, REST on port 8501 and metrics.
+Flags may have dashes: --rest-api-port 8502. `--on ray` serves on Ray Serve. It takes the flags of the server below,
+whose own defaults are those of TensorFlow Serving.
+
+examples:
+  ladle serve
+  ladle serve models --rest-api-port 8502
+  ladle serve s3://bucket/models
+"""
 ABOUT = {"--help", "--helpfull", "--version", "-h"}
 
 
@@ -42,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"ladle serve: {error}; see ladle serve --help", file=sys.stderr)
         return 2
 
+    if {*flags} & {"--help", "-h"}:
+        print(HELP)
     # The default folder may not exist yet: the server waits for the first model. A folder that was named must exist.
     default = Path(REPOSITORY).resolve()
     if f"--repository={default}" in flags and not default.exists():

@@ -186,6 +186,13 @@ def test_a_terminal_that_knows_no_unicode_gets_what_it_can_write(arguments: list
         assert any("×" in entry["summary"] for entry in json.loads(done.stdout))
 
 
+def test_the_help_of_serve_begins_with_its_own_defaults() -> None:
+    done = subprocess.run([sys.executable, "-m", "ladle", "serve", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: ladle serve [FOLDER] [flags]\n")
+    assert "REST on port 8501" in done.stdout.partition("usage: python -m ladle.serving")[0]
+
+
 def test_help_of_a_verb_is_the_verbs_own(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         ladle_command.main(["help", "data"])
