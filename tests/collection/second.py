@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import keras
 import tensorflow as tf
 
-from tests.collection.cases import Case, function, spec, weights
+from tests.collection.cases import Case, function, network, spec, weights
 
 
 def generation(ids: tf.Tensor) -> tf.Tensor:
@@ -86,6 +87,11 @@ def proposals(x: tf.Tensor) -> tf.Tensor:
     return tf.map_fn(of_one, x)
 
 
+def over_two_axes() -> keras.Model:
+    x = keras.Input((4, 5, 8), name="x")
+    return keras.Model(x, keras.layers.MultiHeadAttention(2, 4, attention_axes=(1, 2))(x, x))
+
+
 SECOND = [
     Case(
         "generation with a cache",
@@ -94,6 +100,7 @@ SECOND = [
         ranges={"ids": (0, 15)},
         is_quick=True,
     ),
+    Case("attention over two axes", "transformers", network(over_two_axes)),
     Case("factors of matrices", "computations", function(factors, x=spec(None, 4, 3)), ranges={"x": (-2, 2)}),
     Case("principal axes", "computations", function(principal_axes, x=spec(None, 4)), ranges={"x": (-2, 2)}),
     Case("rows that a loop keeps", "control flow", function(kept_rows, x=spec(None, 3))),

@@ -35,7 +35,7 @@ from ladle.training.onnx.recurrent import repeat_states, rewrite_loops
 from ladle.training.onnx.rewrites import bodies, brain, casts, dense_lists
 from ladle.training.onnx.rewrites.kernels import cast_where_lacking, pad_dilated
 from ladle.training.onnx.rewrites.lists import in_order
-from ladle.training.onnx.rewrites.products import as_matrix_products
+from ladle.training.onnx.rewrites.products import as_matrix_products, without_long_search
 from ladle.training.onnx.rewrites.small_images import refuse_small_images
 from ladle.training.onnx.simplify import simplify, subgraphs
 from ladle.training.quiet import quiet
@@ -125,6 +125,7 @@ def _to_onnx(
         except Exception as error:
             raise NotConvertibleError(f"tf2onnx cannot convert it: {first_line(error)}") from error
     bodies.mend(model)
+    as_matrix_products(model)
     missing = sorted({node.op_type for graph in subgraphs(model.graph) for node in graph.node if not _known(node)})
     if _PYTHON.intersection(missing):
         raise NotConvertibleError(
@@ -143,7 +144,6 @@ def _to_onnx(
     simplify(model)
     if not one_batch:
         repeat_states(model.graph)
-    as_matrix_products(model)
     pad_dilated(model)
     cast_where_lacking(model)
     if not one_batch:
@@ -264,17 +264,18 @@ def _converted(
             frozen = tf2onnx.tf_loader.tf_optimize(given, outputs, frozen)
         names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
         # What tf2onnx.convert.from_graph_def does, without a second optimization.
-        model, _ = tf2onnx.convert._convert_common(
-            frozen,
-            name="core",
-            continue_on_error=True,
-            target=None,
-            opset=OPSET,
-            custom_op_handlers=dict(handlers),
-            input_names=given,
-            output_names=outputs,
-            tensors_to_rename=names,
-        )
+        with without_long_search():
+            model, _ = tf2onnx.convert._convert_common(
+                frozen,
+                name="core",
+                continue_on_error=True,
+                target=None,
+                opset=OPSET,
+                custom_op_handlers=dict(handlers),
+                input_names=given,
+                output_names=outputs,
+                tensors_to_rename=names,
+            )
         if is_brain:
             onnx.helper.set_model_props(model, {ROUNDED: "bfloat16"})
     return model

@@ -5,14 +5,38 @@ ONNX Runtime divides by an axis of size 0 in some of them, which ends the proces
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
+from tf2onnx.optimizer.einsum_optimizer import EinsumOptimizer
 
 from ladle.training.onnx.simplify import subgraphs
+
+_MOST_LETTERS = 5
+
+
+@contextlib.contextmanager
+def without_long_search() -> Iterator[None]:
+    """Let tf2onnx look for the best form of small products alone.
+
+    It tries all orders of the letters: of seven, as in attention over two axes, 5040 in a minute.
+    """
+    search = EinsumOptimizer._optimize_einsum
+
+    def of_few_letters(optimizer: Any, node: Any, graph: Any) -> Any:
+        letters = {letter for letter in node.attr["equation"].s.decode() if letter.isalpha()}
+        return len(letters) <= _MOST_LETTERS and search(optimizer, node, graph)
+
+    EinsumOptimizer._optimize_einsum = of_few_letters
+    try:
+        yield
+    finally:
+        EinsumOptimizer._optimize_einsum = search
 
 
 def as_matrix_products(model: onnx.ModelProto) -> None:
