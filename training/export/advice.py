@@ -55,7 +55,7 @@ def obstacle(reason: str, function: Any) -> Obstacle:
         return Obstacle(operation, _layer(name), f"{_cure(operation) or 'rebuild without it'}, {SERVED}")
     if "warm-up" in reason:
         return Obstacle("", "", f"add warm-up requests with real inputs, {SERVED}")
-    if "difference" in reason or "differ" in reason or "disagree" in reason:
+    if re.search(r"\b(differs?|differences?|disagrees?)\b", reason):
         return Obstacle("", "", f"give --tolerance X --reason TEXT if the difference is harmless, {SERVED}")
     return Obstacle("", "", "it is served on TensorFlow")
 

@@ -69,3 +69,10 @@ def test_advice_names_the_first_operation_of_a_reason() -> None:
 
     function = tf.function(lambda x: {"y": inner(x)}).get_concrete_function(SPEC)
     assert obstacle("Svd (StatefulPartitionedCall/my_layer/Svd) has no kernel", function).operation == "Svd"
+
+
+def test_a_tolerance_is_advised_for_a_difference_alone() -> None:
+    function = tf.function(lambda x: {"y": x + 1.0}).get_concrete_function(SPEC)
+    assert "--tolerance" in obstacle('output "y" differs by 1.3; at most 0.00034 is allowed', function).cure
+    reason = "ONNX Runtime cannot load the graph: T of Op is bound to different types"
+    assert "--tolerance" not in obstacle(reason, function).cure
