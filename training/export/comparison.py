@@ -18,6 +18,7 @@ from ladle.training.export.made_up import (
     even_requests,
     hard_requests,
     has_lengths,
+    rowless_requests,
     rows_of,
     short_requests,
     with_infinities,
@@ -205,6 +206,20 @@ def is_finite_only(
         _compare_outcomes(reference, run, requests, relative, spreads, steady)
     except MismatchError:
         return True
+    return False
+
+
+def mixes_rowless(reference: Run, run: Run, specs: Specs, length: int) -> bool:
+    """Whether the graph answers inputs without rows beside inputs with rows, and TensorFlow refuses them.
+
+    ONNX Runtime's Concat, for one, passes over tensors without elements.
+    """
+    for request in rowless_requests(specs, length):
+        try:
+            reference(request)
+        except (tf.errors.OpError, ValueError, TypeError):
+            if _accepts(run, request):
+                return True
     return False
 
 

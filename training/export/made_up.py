@@ -78,6 +78,18 @@ def short_requests(specs: Specs) -> Iterator[Arrays]:
         yield {name: noise(random, spec, _free_rows(spec, 2), _SHORTER) for name, spec in specs.items()}
 
 
+def rowless_requests(specs: Specs, length: int) -> Iterator[Arrays]:
+    """One input without rows beside two rows in the others, and the reverse, for each input whose rows are free."""
+    free = [name for name, spec in specs.items() if _free_rows(spec, 0) is not None]
+    random = np.random.default_rng(5)
+    for odd in free if len(free) > 1 else ():
+        for own, others in ((0, 2), (2, 0)):
+            yield {
+                name: noise(random, spec, _free_rows(spec, own if name == odd else others), (length,))
+                for name, spec in specs.items()
+            }
+
+
 def even_requests(specs: Specs, length: int) -> Iterator[Arrays]:
     """Inputs in which all values are the same."""
     random = np.random.default_rng(4)

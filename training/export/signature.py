@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ladle.training.export import with_steps
 from ladle.training.export.attempts import ONNX_RUNTIME, TENSORFLOW, Attempts
-from ladle.training.export.comparison import LENGTHS, compare_hard, compare_usual, is_finite_only
+from ladle.training.export.comparison import LENGTHS, compare_hard, compare_usual, is_finite_only, mixes_rowless
 from ladle.training.export.made_up import LIMITS, Arrays, Specs
 from ladle.training.onnx import ranges
 from ladle.training.onnx.convert import NotConvertibleError, session, to_onnx
@@ -49,6 +49,7 @@ class Converted:
     after     the card's entries of the steps that follow the graph
     before    the same of those that come first
     refuses_empty  it differs on tensors without elements
+    refuses_mixed  it answers inputs without rows beside inputs with rows, which TensorFlow refuses
     programs  what runs on the host before and after the graph: content of the file, entry in the card
     """
 
@@ -60,6 +61,7 @@ class Converted:
     after: list[dict[str, str]]
     programs: Mapping[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
     refuses_empty: bool = False
+    refuses_mixed: bool = False
     before: Sequence[dict[str, str]] = ()
 
     def steps(self, stem: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, bytes]]:
@@ -76,8 +78,10 @@ class Converted:
     def notes(self) -> dict[str, Any]:
         """Further entries of the card for the graph."""
         file = {} if self.weights is None else {"weights": self.weights.name}
+        finite = {"finite": True} if self.is_finite_only else {}
         empty = {"refuses_empty": True} if self.refuses_empty else {}
-        return {**({"finite": True} if self.is_finite_only else {}), **empty, **file}
+        mixed = {"refuses_mixed": True} if self.refuses_mixed else {}
+        return {**finite, **empty, **mixed, **file}
 
     @property
     def as_dict(self) -> dict[str, Any]:
@@ -203,7 +207,10 @@ class SignatureConversion:
         # Which boxes NaN leaves out depends on the order of comparisons, which random values seldom show.
         is_finite = any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
         is_finite |= is_finite_only(reference, run, specs, length, least, integers, relative, found.spreads, steady)
-        return Converted(model, found, is_finite, relative, path, after, before=before)
+        # Servers keep inputs without rows from the others.
+        crashes = any(node.op_type in with_steps.CRASH_WHEN_EMPTY for node in graph.graph.node)
+        is_mixed = not crashes and mixes_rowless(reference, run, specs, length)
+        return Converted(model, found, is_finite, relative, path, after, refuses_mixed=is_mixed, before=before)
 
     def _lifted(self) -> tuple[Pure | None, dict[str, str]]:
         """The function without effects, and what is demanded of its boolean outputs; None if it can stay as it is."""

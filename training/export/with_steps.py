@@ -23,7 +23,8 @@ from ladle.training.strings.split import Split, empty_core, split
 from ladle.training.strings.texts import Samples
 
 Arrays = dict[str, np.ndarray]
-_CRASH_WHEN_EMPTY = {"GRU", "LSTM", "RNN"}  # servers keep empty inputs from such graphs
+CRASH_WHEN_EMPTY = {"Einsum", "GRU", "LSTM", "RNN"}
+"""Operations of ONNX that an empty axis may crash. Servers keep empty inputs from graphs that have them."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class _Composed:
         )
         self._core = session(model) if parts.core is not None else None
         self._feeds = [value.name for value in graph.graph.input]
-        self._may_crash = any(node.op_type in _CRASH_WHEN_EMPTY for node in graph.graph.node)
+        self._may_crash = any(node.op_type in CRASH_WHEN_EMPTY for node in graph.graph.node)
         self._outputs = list(parts.frozen.outputs)
         self.refuses_empty = self.was_empty = False
 

@@ -56,7 +56,12 @@ def run(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> Sequen
     # A graph with a crashing layer: an empty axis that the probe found harmless may run, if there are rows.
     if all(len(feed[name]) for name, shape in graph.inputs.items() if shape and not isinstance(shape[0], int)):
         return graph.call(names, feed, None)  # type: ignore[no-any-return]
-    raise InvalidArgument(f"got inputs with different numbers of rows: {_describe(feed)}; expected the same for all")
+    raise other_rows(feed)
+
+
+def other_rows(feed: Mapping[str, Array]) -> InvalidArgument:
+    """The error for inputs of which some have rows and others none."""
+    return InvalidArgument(f"got inputs with different numbers of rows: {_describe(feed)}; expected the same for all")
 
 
 def check_shapes(graph: Graph, feed: Mapping[str, Array]) -> None:

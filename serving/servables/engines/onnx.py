@@ -93,6 +93,7 @@ class OnnxEngine:
             if _is_fed_by_numpy(self._graphs[file]):
                 plan = _plan(signature, entry, self._graphs[file], folder / "assets", max_image_pixels)
                 plan = _for_finite_inputs(plan) if verified[file].get("finite") else plan
+                plan = _with_rows_or_none(plan) if verified[file].get("refuses_mixed") else plan
                 self.plans[name] = _without_empty(plan) if verified[file].get("refuses_empty") else plan
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -346,6 +347,17 @@ def _for_finite_inputs(plan: Plan) -> Plan:
                 )
 
     return dataclasses.replace(plan, before=(*plan.before, Step("check_finite", floats, (), check)))
+
+
+def _with_rows_or_none(plan: Plan) -> Plan:
+    """The plan with a last step before the graph that refuses inputs without rows beside inputs with rows."""
+    free = tuple(name for name, shape in plan.graph.inputs.items() if shape and not isinstance(shape[0], int))
+
+    def check(tensors: Tensors) -> None:
+        if len({len(tensors[name]) > 0 for name in free if tensors[name].ndim}) > 1:
+            raise empty_inputs.other_rows({name: tensors[name] for name in free})
+
+    return dataclasses.replace(plan, before=(*plan.before, Step("check_rows", free, (), check)))
 
 
 def _without_empty(plan: Plan) -> Plan:
