@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,8 +12,21 @@ import pytest
 import tensorflow as tf
 
 from ladle.training.onnx.convert import session, to_onnx
+from ladle.training.onnx.parity import Run
 
 SPECS = {"a": tf.TensorSpec([None, 3], tf.float32), "b": tf.TensorSpec([None, 3], tf.float32)}
+
+
+def check(compute: Any, run: Run, arrays: dict[str, np.ndarray]) -> None:
+    """The graph answers what TensorFlow answers, and refuses what it refuses."""
+    try:
+        expected = compute(**arrays)["out"]
+    except (tf.errors.OpError, ValueError):
+        with pytest.raises(Exception, match="ONNXRuntimeError"):
+            run(arrays)
+    else:
+        told = str({name: array.shape for name, array in arrays.items()})
+        np.testing.assert_allclose(run(arrays)["out"], expected, rtol=1e-5, atol=1e-6, err_msg=told)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +57,7 @@ def test_one_row_beside_many_is_refused(function: Callable[[tf.Tensor, tf.Tensor
     random = np.random.default_rng(0)
     for rows in ((4, 4), (1, 1), (1, 4), (4, 1), (3, 2)):
         arrays = {name: random.normal(size=(n, 3)).astype(np.float32) for name, n in zip("ab", rows, strict=True)}
-        try:
-            expected = compute(**arrays)["out"]
-        except (tf.errors.OpError, ValueError):
-            with pytest.raises(Exception, match="ONNXRuntimeError"):
-                run(arrays)
-        else:
-            np.testing.assert_allclose(run(arrays)["out"], expected, rtol=1e-5, err_msg=str(rows))
+        check(compute, run, arrays)
 
 
 def test_states_and_sequence_of_a_recurrent_layer_get_as_many_rows_as_the_longest() -> None:
@@ -81,10 +89,4 @@ def test_one_column_beside_many_is_as_in_tensorflow(function: Callable[[tf.Tenso
     random = np.random.default_rng(0)
     for shapes in (((3, 3), (3, 3)), ((3, 1), (3, 3)), ((3, 3), (3, 1)), ((1, 3), (4, 1)), ((2, 3), (2, 3))):
         arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in zip("ab", shapes, strict=True)}
-        try:
-            expected = compute(**arrays)["out"]
-        except (tf.errors.OpError, ValueError):
-            with pytest.raises(Exception, match="ONNXRuntimeError"):
-                run(arrays)
-        else:
-            np.testing.assert_allclose(run(arrays)["out"], expected, rtol=1e-5, atol=1e-6, err_msg=str(shapes))
+        check(compute, run, arrays)
