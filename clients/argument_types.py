@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ladle.clients.near_names import hint, near_names
+from ladle.clients.near_names import hint
 
 KINDS: dict[Any, str] = {int: "a whole number", float: "a number"}
 """What argparse's own types expect; of others, it is the first sentence of their docstring."""
@@ -48,10 +48,8 @@ class Parser(argparse.ArgumentParser):
         """argparse's, whose error names near choices, or all."""
         if action.choices is None or value in action.choices:
             return
-        near = near_names(str(value), map(str, action.choices))
-        advice = (
-            f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(map(str, action.choices))}"
-        )
+        choices = [str(choice) for choice in action.choices]
+        advice = hint(str(value), choices, f"expected one of {', '.join(choices)}")
         raise argparse.ArgumentError(action, f"got {value!r}; {advice}")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:

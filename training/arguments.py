@@ -50,10 +50,8 @@ class Parser(argparse.ArgumentParser):
         """argparse's, whose error names near choices, or all."""
         if action.choices is None or value in action.choices:
             return
-        near = difflib.get_close_matches(str(value), map(str, action.choices), n=2, cutoff=0.75)
-        advice = (
-            f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(map(str, action.choices))}"
-        )
+        choices = [str(choice) for choice in action.choices]
+        advice = _hint(str(value), choices, f"expected one of {', '.join(choices)}")
         raise argparse.ArgumentError(action, f"got {value!r}; {advice}")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
@@ -64,6 +62,11 @@ class Parser(argparse.ArgumentParser):
             takes = " ".join(places) or "options only"
             self.error(f"unexpected argument{'s' if len(unknown) > 1 else ''} {' '.join(unknown)}; expected {takes}")
         known = [known for action in self._actions for known in action.option_strings]
-        near = difflib.get_close_matches(option, known, n=2, cutoff=0.75)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"see {self.prog} --help"
-        self.exit(MISUSED, f"{self.prog}: unknown option {option}; {hint}\n")
+        advice = _hint(option, known, f"see {self.prog} --help")
+        self.exit(MISUSED, f"{self.prog}: unknown option {option}; {advice}\n")
+
+
+def _hint(name: str, known: Sequence[str], otherwise: str) -> str:
+    """The known names that are most like this one, or `otherwise`."""
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.75)
+    return f"did you mean {' or '.join(near)}?" if near else otherwise

@@ -25,6 +25,8 @@ REPOSITORY = Path("model_repository")
 NUMBERS = re.compile(r"-[\d.][\d.,eE+-]*$")
 """An argument that begins with - and is numbers all the same: a code or a row."""
 
+_IMAGE_FILE = "image file (PNG, JPEG, WebP, TIFF …); -: stdin"
+
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options; `run` names the function of a verb as `module:function`."""
@@ -128,7 +130,7 @@ def _images(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
+    added.add_argument("image", type=Path, metavar="IMAGE", help=_IMAGE_FILE)
     added.add_argument(
         "--output",
         type=picture_file,
@@ -169,7 +171,7 @@ def _images(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
+    added.add_argument("image", type=Path, metavar="IMAGE", help=_IMAGE_FILE)
     added.add_argument(
         "--noise",
         type=share,
@@ -193,7 +195,7 @@ def _images(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
+    added.add_argument("image", type=Path, metavar="IMAGE", help=_IMAGE_FILE)
     added.add_argument(
         "--output", type=picture_file, metavar="FILE", help="picture to write (default: ./IMAGE-NAME.png)"
     )
@@ -208,8 +210,8 @@ def _codes(verbs: Any) -> None:
         pictures=True,
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("first", type=Path, metavar="FIRST", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
-    added.add_argument("second", type=Path, metavar="SECOND", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
+    added.add_argument("first", type=Path, metavar="FIRST", help=_IMAGE_FILE)
+    added.add_argument("second", type=Path, metavar="SECOND", help=_IMAGE_FILE)
     added.add_argument(
         "--steps", type=positive, default=8, help="number of images, both ends included (default: %(default)s)"
     )
@@ -224,7 +226,7 @@ def _codes(verbs: Any) -> None:
         "ladle.clients.cli.tasks:encode",
     )
     added.add_argument("name", metavar="NAME", help="model")
-    added.add_argument("image", type=Path, metavar="IMAGE", help="image file (PNG, JPEG, WebP, TIFF …); -: stdin")
+    added.add_argument("image", type=Path, metavar="IMAGE", help=_IMAGE_FILE)
     added.add_argument("--output", type=array_file, metavar="FILE.npy", help="file to write the code to, as an array")
 
     added = _verb(

@@ -18,6 +18,7 @@ import numpy as np
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.servables.engines.onnx_graph import NUMPY, Graph
+from ladle.serving.servables.steps.steps import Step, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,36 @@ def run(graph: Graph, names: Sequence[str], feed: Mapping[str, Array]) -> Sequen
     # A graph with a crashing layer: an empty axis that the probe found harmless may run, if there are rows.
     if all(len(feed[name]) for name, shape in graph.inputs.items() if shape and not isinstance(shape[0], int)):
         return graph.call(names, feed, None)  # type: ignore[no-any-return]
-    raise other_rows(feed)
+    raise _different_rows(feed)
 
 
-def other_rows(feed: Mapping[str, Array]) -> InvalidArgument:
-    """The error for inputs of which some have rows and others none."""
+def _different_rows(feed: Mapping[str, Array]) -> InvalidArgument:
     return InvalidArgument(f"got inputs with different numbers of rows: {_describe(feed)}; expected the same for all")
+
+
+def rows_or_none(graph: Graph) -> Step:
+    """A step that refuses inputs without rows beside inputs with rows."""
+    free = tuple(name for name, shape in graph.inputs.items() if shape and not isinstance(shape[0], int))
+
+    def check(tensors: Tensors) -> None:
+        if len({len(tensors[name]) > 0 for name in free if tensors[name].ndim}) > 1:
+            raise _different_rows({name: tensors[name] for name in free})
+
+    return Step("check_rows", free, (), check)
+
+
+def with_elements(feeds: tuple[str, ...]) -> Step:
+    """A step that refuses tensors without elements, such as texts without words."""
+
+    def check(tensors: Tensors) -> None:
+        for name in feeds:
+            if tensors[name].ndim and len(tensors[name]) and not tensors[name].size:
+                raise InvalidArgument(
+                    "the request leaves the ONNX graph without elements, as a text without words does, for which it "
+                    "was not verified; send others, or start the server with --engine=tensorflow"
+                )
+
+    return Step("check_elements", feeds, (), check)
 
 
 def check_shapes(graph: Graph, feed: Mapping[str, Array]) -> None:

@@ -92,9 +92,8 @@ class OnnxEngine:
                 self._graphs[file] = _open(folder, file, verified[file].get("sha256"), threads, max_run_bytes, gpu)
             if _is_fed_by_numpy(self._graphs[file]):
                 plan = _plan(signature, entry, self._graphs[file], folder / "assets", max_image_pixels)
-                plan = _for_finite_inputs(plan) if verified[file].get("finite") else plan
-                plan = _with_rows_or_none(plan) if verified[file].get("refuses_mixed") else plan
-                self.plans[name] = _without_empty(plan) if verified[file].get("refuses_empty") else plan
+                limits = _limits(verified[file], plan)
+                self.plans[name] = dataclasses.replace(plan, before=(*plan.before, *limits)) if limits else plan
 
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
@@ -330,13 +329,24 @@ def _plan(signature: Signature, entry: Mapping[str, Any], graph: Graph, assets: 
     return Plan(before, graph, feeds, after, images)
 
 
-def _for_finite_inputs(plan: Plan) -> Plan:
-    """The plan with a last step before the graph that refuses NaN and infinities.
+def _limits(verified: Mapping[str, Any], plan: Plan) -> list[Step]:
+    """The last steps before a graph: they refuse what it was not verified for, as its entry in the card says."""
+    limits = []
+    if verified.get("finite"):
+        kinds = {given.name: np.dtype(NUMPY[given.type]).kind for given in plan.graph.session.get_inputs()}
+        limits.append(_finite_inputs(tuple(name for name in plan.feeds if kinds[name] == "f")))
+    if verified.get("refuses_mixed"):
+        limits.append(empty_inputs.rows_or_none(plan.graph))
+    if verified.get("refuses_empty"):
+        limits.append(empty_inputs.with_elements(plan.feeds))
+    return limits
+
+
+def _finite_inputs(floats: tuple[str, ...]) -> Step:
+    """Refuses NaN and infinities in these inputs.
 
     TensorFlow's own answers to them depend on the processor in some operations (softmax), so a graph cannot agree.
     """
-    kinds = {given.name: np.dtype(NUMPY[given.type]).kind for given in plan.graph.session.get_inputs()}
-    floats = tuple(name for name in plan.feeds if kinds[name] == "f")
 
     def check(tensors: Tensors) -> None:
         for name in floats:
@@ -346,32 +356,7 @@ def _for_finite_inputs(plan: Plan) -> Plan:
                     "numbers, or start the server with --engine=tensorflow"
                 )
 
-    return dataclasses.replace(plan, before=(*plan.before, Step("check_finite", floats, (), check)))
-
-
-def _with_rows_or_none(plan: Plan) -> Plan:
-    """The plan with a last step before the graph that refuses inputs without rows beside inputs with rows."""
-    free = tuple(name for name, shape in plan.graph.inputs.items() if shape and not isinstance(shape[0], int))
-
-    def check(tensors: Tensors) -> None:
-        if len({len(tensors[name]) > 0 for name in free if tensors[name].ndim}) > 1:
-            raise empty_inputs.other_rows({name: tensors[name] for name in free})
-
-    return dataclasses.replace(plan, before=(*plan.before, Step("check_rows", free, (), check)))
-
-
-def _without_empty(plan: Plan) -> Plan:
-    """The plan with a last step before the graph that refuses tensors without elements, such as texts without words."""
-
-    def check(tensors: Tensors) -> None:
-        for name in plan.feeds:
-            if tensors[name].ndim and len(tensors[name]) and not tensors[name].size:
-                raise InvalidArgument(
-                    "the request leaves the ONNX graph without elements, as a text without words does, for which it "
-                    "was not verified; send others, or start the server with --engine=tensorflow"
-                )
-
-    return dataclasses.replace(plan, before=(*plan.before, Step("check_elements", plan.feeds, (), check)))
+    return Step("check_finite", floats, (), check)
 
 
 def _chosen(plan: Plan, names: tuple[str, ...]) -> tuple[list[str], list[Step]]:
