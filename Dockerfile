@@ -18,6 +18,17 @@ WORKDIR /app
 COPY --chmod=555 deploy/tensorflow_serving/healthy.sh /usr/local/bin/healthy
 
 
+# JSON's numbers, read and written by compiled code. The compiler stays in this stage.
+FROM python AS compiled
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libpython3-dev && rm -r /var/lib/apt/lists
+COPY requirements/compile.lock requirements.lock
+RUN python -m venv --without-pip /build && \
+    pip --python /build/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.lock
+COPY serving/rest/json/compiled compiled
+RUN /build/bin/cythonize --inplace compiled/*.pyx
+
+
 FROM python AS server-build
 COPY requirements/server.lock requirements.lock
 RUN python -m venv --without-pip /venv && \
@@ -27,6 +38,7 @@ COPY ladle ladle
 COPY clients/__init__.py clients/
 COPY clients/wire clients/wire
 COPY serving serving
+COPY --from=compiled /app/compiled/*.so serving/rest/json/compiled/
 RUN rm -r requirements.lock ladle/models ladle/training && python -m compileall -q .
 
 FROM python AS server

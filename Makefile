@@ -74,14 +74,15 @@ lock: $(READY)  ## resolve requirements.lock, and those of the images, anew from
 	@$(BIN)/$(IMAGE_LOCK) --extra serve --extra cloud --extra otel -o requirements/server.lock
 	@$(BIN)/$(IMAGE_LOCK) --extra web --extra otel -o requirements/gateway.lock
 	@$(BIN)/$(IMAGE_LOCK) --extra cuda -o requirements/train.lock
+	@$(BIN)/$(IMAGE_LOCK:pyproject.toml=) --group compile -o requirements/compile.lock
 
 audit: $(READY)  ## check the locked packages against known holes: floors in the repository, then today's advisories
 	@$(BIN)/python -m tools.audit
 
 clean:  ## remove what the targets made, trained models included; downloads stay in the cache
-	@rm -rf .venv model_repository runs demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv model_repository runs demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis serving/rest/json/compiled/*.c serving/rest/json/compiled/*.so
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml $(wildcard serving/rest/json/compiled/*.pyx)
 	@echo "installing into .venv (once, about a minute)" >&2
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)

@@ -11,7 +11,7 @@ from ladle.clients.cli.doctor import build_parser as build_parser
 
 def main(arguments: Sequence[str]) -> int:
     """Check this machine; the exit code: 0, or 1 if something is broken."""
-    return doctor.main(arguments, data=_datasets, compare=_compare_engines, device=_device)
+    return doctor.main(arguments, data=_datasets, compare=_compare_engines, device=_device, compiled=_is_compiled)
 
 
 def _device() -> str:
@@ -19,6 +19,13 @@ def _device() -> str:
     from ladle.serving.servables.engines.gpu.device import described
 
     return described()
+
+
+def _is_compiled() -> bool:
+    """Whether the server reads and writes JSON's numbers in compiled code. ModuleNotFoundError: it is not installed."""
+    from ladle.serving.rest.json import compiled
+
+    return compiled.read_list is not None and compiled.write_list is not None
 
 
 def _datasets() -> dict[str, bool]:

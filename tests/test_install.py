@@ -49,7 +49,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
     for name in ("ladle", *ROOMS, "tests"):
-        shutil.copytree(ROOT / name, checkout / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name, checkout / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.so")
+        )
     return Built(build("wheel", checkout, home / "wheel"), build("sdist", checkout, home / "sdist"), checkout)
 
 
@@ -109,14 +111,20 @@ def test_the_wheel_holds_one_package_with_every_file_of_the_rooms(built: Built) 
         links = [entry.filename for entry in archive.infolist() if stat.S_ISLNK(entry.external_attr >> 16)]
     assert tops == {"ladle", next(top for top in tops if top.endswith(".dist-info"))}
     assert links == []
-    expected = {"ladle/py.typed"}
+    expected = {"ladle/py.typed"} | {name for name in files(built.wheel) if name.endswith(".so")}
     for folder in ("ladle", *ROOMS):
         for path in (built.checkout / folder).rglob("*"):
-            if path.suffix in (".py", ".binpb", ".config", ".json") or path.parent.name in ("static", "templates"):
+            if path.suffix in (".py", ".pyx", ".pyi", ".binpb", ".config", ".json") or path.parent.name in (
+                "static",
+                "templates",
+            ):
                 name = path.relative_to(built.checkout).as_posix()
                 expected.add(name if folder == "ladle" else f"ladle/{name}")
     assert set(files(built.wheel)) == expected
     assert {"ladle/clients/wire/descriptors.binpb", "ladle/clients/web/templates/index.html"} <= expected
+    compiled = [name.split(".")[0] for name in expected if name.endswith(".so")]
+    folder = "ladle/serving/rest/json/compiled"
+    assert sorted(compiled) in ([], [f"{folder}/reader", f"{folder}/writer"])  # nothing, without a C compiler
 
 
 def test_the_source_distribution_builds_the_same_wheel(built: Built, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
 
 EXTRAS = {
     "client": ("grpc", "numpy", "PIL", "google.protobuf", "shtab"),
-    "serve": ("onnxruntime", "orjson", "simdjson", "httptools", "grpc_reflection"),
+    "serve": ("onnxruntime", "orjson", "simdjson", "httptools", "grpc_reflection", "simplejpeg"),
     "web": ("flask", "gunicorn", "apispec", "limits", "prometheus_client"),
     "train": ("tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "rich"),
 }
@@ -260,6 +260,22 @@ def _device(look: Callable[[], str]) -> Iterator[Finding]:
         yield Finding("device", "broken", str(error), "pip install --force-reinstall onnxruntime")
 
 
+def _compiled(look: Callable[[], bool]) -> Iterator[Finding]:
+    try:
+        is_compiled = look()
+    except ModuleNotFoundError:
+        return  # the server is not installed, as the packages say
+    if is_compiled:
+        yield Finding("numbers in JSON", "ok", "read and written by compiled code")
+    else:
+        yield Finding(
+            "numbers in JSON",
+            "note",
+            "read and written in Python, which takes two to three times as long: there was no C compiler",
+            "apt-get install gcc python3-dev, then install ladle again",
+        )
+
+
 def _data(look: Callable[[], dict[str, bool]]) -> Iterator[Finding]:
     try:
         present = look()
@@ -278,12 +294,14 @@ def main(
     data: Callable[[], dict[str, bool]] | None = None,
     compare: Compare | None = None,
     device: Callable[[], str] | None = None,
+    compiled: Callable[[], bool] | None = None,
 ) -> int:
     """Check everything and print the findings. Returns the exit code: 1 if something is broken.
 
-    data     returns which data sets are on this machine; the client has no data sets
-    compare  runs both engines on a version's own inputs; the client has no engine
-    device   says what the server's engine can compute on
+    data      returns which data sets are on this machine; the client has no data sets
+    compare   runs both engines on a version's own inputs; the client has no engine
+    device    says what the server's engine can compute on
+    compiled  whether the server's compiled code is there
     """
     given = build_parser().parse_args(argv)
     deep = compare if given.deep else None
@@ -291,6 +309,7 @@ def main(
     looks = (
         python(),
         _device(device) if device else (),
+        _compiled(compiled) if compiled else (),
         ports(),
         repository(given.repository, deep),
         _data(data) if data else (),

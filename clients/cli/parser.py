@@ -153,7 +153,7 @@ def _images(verbs: Any) -> None:
     added = _verb(
         verbs,
         "generate",
-        "ladle generate wgan_gp -n 16 --seed 7 --output grid.png",
+        "ladle generate wgan_gp -n 16 --seed 0 --output grid.png",
         "ladle.clients.cli.tasks:generate",
         pictures=True,
     )

@@ -23,7 +23,8 @@ from ladle.serving.rest.open_inference.api import OpenInference
 from ladle.serving.rest.routes import MAX_CACHED_PATH, UNCOUNTED, Route, cached_route, find_route
 from ladle.serving.runtime.large_work import LargeWork
 from ladle.serving.runtime.log import log_caller_error
-from ladle.serving.scheduling.batch import LATE, RowView
+from ladle.serving.scheduling.batch import LATE
+from ladle.serving.scheduling.rows import RowView
 from ladle.serving.servables.examples import pair_classes
 from ladle.serving.servables.saved_model import Signature
 from ladle.serving.servables.servable import Servable

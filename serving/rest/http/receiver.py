@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 
@@ -33,7 +34,7 @@ class Receiver:
         self._size = 0  # of the head; then of the body
         self._length = 0  # of the body, where the head says it
         self._path, self._body = b"", b""
-        self._body_parts: bytearray | None = None
+        self._body_parts: io.BytesIO | None = None
         self._headers: dict[bytes, bytes] = {}
         self._has_two_hosts = False
         self._is_http_1_0 = False
@@ -166,8 +167,9 @@ class Receiver:
             self._body = body
         else:
             if self._body_parts is None:
-                self._body_parts = bytearray(self._body)
-            self._body_parts += body
+                self._body_parts = io.BytesIO()  # gives its bytes without a copy, where a bytearray makes one
+                self._body_parts.write(self._body)
+            self._body_parts.write(body)
         self._server.buffered_bytes += len(body)
         self._arriving_bytes += len(body)
         if self._server.buffered_bytes > self._limits.buffered_bytes:
@@ -182,7 +184,7 @@ class Receiver:
         method, keep_alive = self._parser.get_method().decode(), self._parser.should_keep_alive()
         if self._chunk and keep_alive and not self._is_http_1_0:
             self._keep_head(method)
-        body = self._body if self._body_parts is None else bytes(self._body_parts)
+        body = self._body if self._body_parts is None else self._body_parts.getvalue()
         self._body, self._body_parts = b"", None
         self._is_reading, self._owes_continue, self._wire_bytes = False, False, 0
         keep_alive = keep_alive and not self._is_http_1_0

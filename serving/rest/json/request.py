@@ -1,7 +1,8 @@
 """JSON bodies of REST predict to arrays: row format (`instances`) and columnar format (`inputs`).
 
-The usual body, one tensor of numbers, goes through simdjson, without a Python object for each number. Any other body,
-and any fault, goes through Python values, for TensorFlow Serving's rules and messages.
+The usual body, one tensor of numbers, goes through `compiled.read_list`, or simdjson where that was not compiled,
+without a Python object for each number. Any other body, and any fault, goes through Python values, for TensorFlow
+Serving's rules and messages.
 """
 
 from __future__ import annotations
@@ -9,31 +10,36 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import simdjson
 
 from ladle.clients.wire.arrays import Array
-from ladle.serving.errors import InvalidArgument, ServingError
-from ladle.serving.rest.json import pieces, values
-from ladle.serving.rest.json.text import LARGE_EXPONENT, parse_object, quote, read_signature_name
+from ladle.serving.errors import ServingError
+from ladle.serving.rest.json import compiled, named, pieces, values
+from ladle.serving.rest.json.document import read_document
+from ladle.serving.rest.json.text import LARGE_EXPONENT, parse_object, read_signature_name
 from ladle.serving.servables.saved_model import Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
 
-_HEAD = re.compile(rb'\s*\{\s*(?:"signature_name"\s*:\s*"([A-Za-z0-9_.-]*)"\s*,\s*)?"(instances|inputs)"\s*:\s*(?=\[)')
+_HEAD = re.compile(
+    rb'~\{~(?:"signature_name"~:~"([A-Za-z0-9_.-]*)"~,~)?"(instances|inputs)"~:~(?=\[)'.replace(b"~", rb"[ \t\n\r]*")
+)
 _NUMBER_BYTES = b"0123456789+-. \t\r\n"  # without the letters of exponents, which most bodies lack
 _NO_NUMBERS = (b"{", b'"')
 _MAX_HEAD, _MAX_HEADS = 128, 256
 _heads: dict[bytes, tuple[str, str]] = {}  # signature name and key, by the text up to the list
 _BUFFERS = {"float": ("d", "<f8"), "double": ("d", "<f8"), **dict.fromkeys(values.INTEGERS, ("i", "<i8"))}
 """simdjson's code and NumPy's dtype of the buffer that holds the numbers, by the input's dtype."""
+_DTYPES = {"float": "f4", "double": "f8", **dict.fromkeys(values.INTEGERS, "i8")}
+"""NumPy's dtype of the numbers that `compiled.read_list` reads, by the input's dtype."""
+_BLANKS = b" \t\r\n"
 _MAX_KEPT_BODY = 2**20  # bytes; simdjson's parser keeps six times the largest body that it has read
 _LARGE_BODY = 2**12  # bytes; in smaller ones, NumPy's calls take longer than a regular expression
 _MAX_SKELETON = 2**16
 _MAX_SHAPES = 256
-_ROWS_AT_ONCE = 256  # read as one tensor while the row at fault is looked for
 _NO_SHAPE: tuple[bytes, tuple[int, ...] | None] = b"", None
 _shapes: dict[int, tuple[bytes, tuple[int, ...] | None]] = {}  # the last skeleton of a length, and its shape
 Find = Callable[[str], tuple[Servable, Signature]]
@@ -82,10 +88,14 @@ def read_numbers(body: bytes, find: Find, max_depth: int = 0) -> PredictBody | N
 
 
 def read_values(body: bytes, find: Find, max_depth: int = 0) -> PredictBody:
-    """As `read_predict` for any body, through Python values: up to 5 µs a byte."""
+    """As `read_predict` for any body, through Python values unless it names lists of numbers: up to 5 µs a byte."""
+    if compiled.read_list is not None and len(body) >= named.FROM_BYTES:
+        read = _read_named(compiled.read_list, body, find, max_depth)
+        if read is not None:
+            return read
     document = parse_object(body, max_depth)
     servable, signature = find(read_signature_name(document))
-    return PredictBody(servable, signature, _read_document(document, signature), "instances" in document)
+    return PredictBody(servable, signature, read_document(document, signature), "instances" in document)
 
 
 def _read_numbers(
@@ -97,6 +107,10 @@ def _read_numbers(
     """
     if body.startswith(_NO_NUMBERS, start + 1):
         return None
+    if compiled.read_list is not None and (
+        read := _read_list(compiled.read_list, body, start, signature_name, key, find, max_depth)
+    ):
+        return read
     if len(body) >= pieces.FROM_BYTES and (read := _read_pieces(body, start, signature_name, key, find, max_depth)):
         return read
     shape, has_exponents = _find_shape(body, start)
@@ -113,17 +127,74 @@ def _read_numbers(
     return None if array is None else PredictBody(servable, signature, {alias: array}, key == "instances", shape)
 
 
+def _find_single(find: Find, signature_name: str) -> tuple[Servable, Signature, str, TensorInfo] | None:
+    """The version, the signature, and its only input; None if it has several, or is not there."""
+    asked = _find_known(find, signature_name)
+    if asked is None or len(asked[1].inputs) != 1:
+        return None
+    ((alias, info),) = asked[1].inputs.items()
+    return *asked, alias, info
+
+
+def _find_known(find: Find, signature_name: str) -> tuple[Servable, Signature] | None:
+    """None where it is not there: a fault in the syntax comes before that."""
+    try:
+        return find(signature_name)
+    except ServingError:
+        return None
+
+
+def _read_list(
+    read_list: compiled.ReadList, body: bytes, start: int, signature_name: str, key: str, find: Find, max_depth: int
+) -> PredictBody | None:
+    """`_read_numbers`, compiled; None where anything is unusual."""
+    asked = _find_single(find, signature_name)
+    if asked is None:
+        return None
+    servable, signature, alias, info = asked
+    dtype = _DTYPES.get(info.type_name)
+    found = read_list(body, start, dtype) if dtype is not None else None
+    if found is None:
+        return None
+    numbers, shape, end = found
+    if (body[end:] != b"}" and body[end:].strip(_BLANKS) != b"}") or 0 < max_depth <= len(shape):
+        return None
+    array = _shaped(np.frombuffer(numbers, dtype), info, shape)
+    return None if array is None else PredictBody(servable, signature, {alias: array}, key == "instances", shape)
+
+
+def _read_named(read_list: compiled.ReadList, body: bytes, find: Find, max_depth: int) -> PredictBody | None:
+    """The lists of numbers that a body gives by name; None where anything is unusual."""
+    head = named.read_head(body)
+    if head is None:
+        return None
+    asked = _find_known(find, head.signature_name)
+    if asked is None:
+        return None
+    servable, signature = asked
+    inputs = signature.inputs
+    if not all(info.type_name in _DTYPES for info in inputs.values()):
+        return None
+    found = named.read(body, head, {alias: _DTYPES[info.type_name] for alias, info in inputs.items()}, read_list)
+    if found is None or 0 < max_depth <= (2 if head.is_row else 1) + max(array.ndim for array in found.values()):
+        return None
+    arrays = {}
+    for alias, numbers in found.items():
+        array = _shaped(numbers.reshape(-1), inputs[alias], numbers.shape)
+        if array is None:
+            return None
+        arrays[alias] = array
+    return PredictBody(servable, signature, arrays, head.is_row)
+
+
 def _read_pieces(
     body: bytes, start: int, signature_name: str, key: str, find: Find, max_depth: int
 ) -> PredictBody | None:
     """`_read_numbers` for a large body; None where anything is unusual, which is then read as a small one would be."""
-    try:
-        servable, signature = find(signature_name)
-    except ServingError:  # a fault in the syntax comes before it
+    asked = _find_single(find, signature_name)
+    if asked is None:
         return None
-    if len(signature.inputs) != 1:
-        return None
-    ((alias, info),) = signature.inputs.items()
+    servable, signature, alias, info = asked
     code, dtype = _BUFFERS.get(info.type_name, ("", ""))
     if not code:
         return None
@@ -242,112 +313,3 @@ def _repeats(text: bytes, at: int, pattern: bytes) -> int:
             is_growing = False
             stride //= 2
     return found
-
-
-def _read_document(document: Mapping[str, Any], signature: Signature) -> dict[str, Array]:
-    rows, columns = "instances" in document, "inputs" in document
-    if rows and columns:
-        raise InvalidArgument(
-            f"JSON Value: {quote(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
-            "keys to exist "
-        )
-    if rows:
-        return _read_rows(document["instances"], signature.inputs)
-    if columns:
-        return _read_columns(document["inputs"], signature.inputs)
-    raise InvalidArgument("Missing 'inputs' or 'instances' key")
-
-
-def _read_rows(rows: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, Array]:
-    if not isinstance(rows, list):
-        raise InvalidArgument(f"JSON Value: {quote(rows)} Expecting 'instances' to be an list/array")
-    if not rows:
-        raise InvalidArgument(f"JSON Value: {quote(rows)} No values in 'instances' array")
-    if _is_named(rows[0]):
-        return _read_named_rows(rows, inputs)
-    if len(inputs) != 1:
-        raise InvalidArgument(
-            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
-            "tensorinfo_map"
-        )
-    for i, row in enumerate(rows):
-        if _is_named(row):
-            raise InvalidArgument(f"Expecting value/list but got object at item {i} of input list")
-    ((alias, info),) = inputs.items()
-    return {alias: _stack(rows, info, "")}
-
-
-def _read_named_rows(rows: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, Array]:
-    for i, row in enumerate(rows):
-        if not _is_named(row):
-            raise InvalidArgument(f"Expecting object but got list at item {i} of input list")
-        for name in row:
-            if name not in inputs:
-                raise _in_row(i, name, InvalidArgument(f"JSON object: does not have named input: {name}"))
-        if len(row) != len(inputs):
-            raise InvalidArgument(
-                f"Failed to process element: {i} of 'instances' list. JSON object: {quote(row)} keys must be equal to: "
-                f"{_join(inputs)}"
-            )
-    return {alias: _stack([row[alias] for row in rows], info, alias) for alias, info in inputs.items()}
-
-
-def _stack(rows: list[Any], info: TensorInfo, key: str) -> Array:
-    """Rows of one shape as one tensor, batch axis first."""
-    whole = values.read_regular(rows, info)
-    if whole is not None:
-        return whole
-    arrays: list[Array] = []
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
-        block = values.read_regular(some, info)
-        if block is not None and (not arrays or block.shape[1:] == arrays[0].shape):
-            arrays.extend(block)
-            continue
-        for i, row in enumerate(some, start):
-            try:
-                array = values.read(row, info)
-                if arrays and array.size != arrays[0].size:
-                    raise InvalidArgument(f"Expecting tensor size: {arrays[0].size} but got: {array.size}")
-                if arrays and array.shape != arrays[0].shape:
-                    raise InvalidArgument(f"Expecting shape {_shape(arrays[0])} but got: {_shape(array)}")
-            except ServingError as error:
-                raise _in_row(i, key, error) from None
-            arrays.append(array)
-    return np.stack(arrays)
-
-
-def _read_columns(columns: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, Array]:
-    if not _is_named(columns):
-        if len(inputs) != 1:
-            raise InvalidArgument(
-                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
-                "tensorinfo_map"
-            )
-        ((alias, info),) = inputs.items()
-        return {alias: values.read(columns, info)}
-    arrays = {}
-    for alias, info in inputs.items():
-        if alias not in columns:
-            raise InvalidArgument(f"Missing named input: {alias} in 'inputs' object.")
-        arrays[alias] = values.read(columns[alias], info)
-    return arrays
-
-
-def _is_named(value: Any) -> bool:
-    return isinstance(value, dict) and not values.is_base64(value)
-
-
-def _in_row(i: int, key: str, error: ServingError) -> InvalidArgument:
-    named = f" key: {key}" if key else ""
-    return InvalidArgument(
-        f"Failed to process element: {i}{named} of 'instances' list. Error: {error.code}: {error.message}"
-    )
-
-
-def _shape(array: Array) -> str:
-    return f"[{','.join(map(str, array.shape))}]"
-
-
-def _join(names: Iterable[str]) -> str:
-    return ",".join(sorted(names))

@@ -16,7 +16,7 @@ from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.rest.json import numbers
-from ladle.serving.scheduling.batch import RowView
+from ladle.serving.scheduling.rows import RowView
 from ladle.serving.servables.saved_model import type_name
 
 _WRITABLE_DTYPES = {np.dtype(name) for name in ("<f4", "<f8", "<i8", "<i4", "<i2", "i1", "u1", "<u4", "<u8", "?", "O")}

@@ -34,6 +34,7 @@ _TYPES: dict[str, set[type]] = {
     "float": {int, float},
     "double": {int, float},
     "bool": {bool},
+    "string": {str},
     **{name: {int} for name in INTEGERS},
 }
 
@@ -110,7 +111,7 @@ def _element(value: Any, info: TensorInfo) -> Any:
     name = info.type_name
     if name == "string":
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogateescape")
+            return value  # `_to_array` encodes it
         if isinstance(value, dict):
             return decode_base64(value)
         raise _type_error(value, name)
@@ -154,7 +155,7 @@ def decode_base64(value: dict[str, Any]) -> bytes:
 def _to_array(flat: list[Any], info: TensorInfo) -> Array:
     if info.type_name == "string":
         strings = np.empty(len(flat), object)
-        strings[:] = flat
+        strings[:] = [text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text for text in flat]
         return strings
     wide = {"float": "f8", "double": "f8", "bool": "?", "uint64": "u8"}.get(info.type_name, "i8")
     try:

@@ -30,7 +30,7 @@ from ladle.serving.rest.open_inference.request import (
     read_length,
 )
 from ladle.serving.rest.routes import Route
-from ladle.serving.scheduling.batch import RowView
+from ladle.serving.scheduling.rows import RowView
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.metrics import Snapshot
 from ladle.serving.telemetry.observation import Observation
@@ -91,10 +91,11 @@ class OpenInference:
         shape_key = form or ((signature.name, "v2", head.key) if head.is_raw else None)
         if shape_key is None or shape_key not in servable.calls:
             check(servable, signature, arrays, head.outputs)
-        names = [output.name for output in head.outputs]
-        found = await self._core.predict(servable, signature, arrays, names, deadline, shape_key, observation)
+        found = await self._core.predict(servable, signature, arrays, head.names, deadline, shape_key, observation)
         if type(found) is RowView and head.wants_all and found.is_small():
             answer, content = response.write_row(servable.name, servable.version, found)
+        elif head.wants_all and sum([array.nbytes for array in found.values()]) < _DIRECT_BYTES:
+            answer, content = response.write_all(servable.name, servable.version, found)
         else:
             answer, content = await self._write(servable, head, select(found, head.outputs))
         coding = _accepted(request)

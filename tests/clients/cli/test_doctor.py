@@ -228,3 +228,13 @@ def test_a_package_that_is_installed_and_broken_is_a_finding(capsys: pytest.Capt
     assert doctor.main(["--json"], device=look) == 1
     [found] = [each for each in json.loads(capsys.readouterr().out) if each["what"] == "device"]
     assert (found["state"], found["detail"]) == ("broken", "libcudart.so.12: cannot open shared object file")
+
+
+@pytest.mark.parametrize(("is_compiled", "state"), [(True, "ok"), (False, "note")])
+def test_a_server_without_compiled_code_is_told_what_to_install(
+    is_compiled: bool, state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doctor.main(["--json"], compiled=lambda: is_compiled)
+    [found] = [each for each in json.loads(capsys.readouterr().out) if each["what"] == "numbers in JSON"]
+    assert found["state"] == state
+    assert (found["repair"] is None) == is_compiled

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ladle.serving.rest.json import numbers as json_numbers
 from ladle.serving.rest.json.numbers import text_of, write, write_each
+from tests.serving.rest.ways import each_way  # noqa: F401
 
 GOLDEN = {
     3.0: "3.0",

@@ -22,6 +22,7 @@ from ladle.serving.rest.json import request as json_request
 from ladle.serving.rest.json.text import check_strings, parse_object, quote
 from ladle.serving.servables.saved_model import Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
+from tests.serving.rest.ways import each_way  # noqa: F401
 
 DTYPES = {
     "float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "string": 7, "int64": 9, "uint32": 22,

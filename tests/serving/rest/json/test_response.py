@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from ladle.serving.errors import InvalidArgument
 from ladle.serving.rest.json.response import write_classes, write_predict, write_values
-from ladle.serving.scheduling.batch import split
+from ladle.serving.scheduling.rows import split
 
 DTYPES = ["f4", "f8", "i1", "u1", "i2", "i4", "u4", "i8", "u8", "longlong", "?"]
 SHAPES = [(), (1,), (3,), (1, 3), (1, 40), (2, 3), (1, 2, 2), (0,), (0, 2)]

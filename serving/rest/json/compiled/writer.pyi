@@ -1,0 +1,3 @@
+from ladle.clients.wire.arrays import Array
+
+def write_list(array: Array, is_flat: bool) -> bytes: ...
