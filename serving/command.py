@@ -21,11 +21,9 @@ def main(arguments: list[str]) -> int:
     # one pool of threads, for which their products would wait.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if any(argument in ("--help", "-h", "help") for argument in arguments):
-        print(flags.usage())
-        return 0
+        return _tell(flags.usage())
     if any(argument == "--version" or argument.startswith("--version=") for argument in arguments):
-        print(_version())
-        return 0
+        return _tell(_version())
     try:
         options = flags.parse(arguments)
         set_up_log(log_format=options.log_format)
@@ -57,6 +55,16 @@ def _serve(options: SimpleNamespace, link: Link | None = None) -> int:
         run(Server(options, link=link))
     except StartError as error:
         return _cannot_start(error)
+    return 0
+
+
+def _tell(text: str) -> int:
+    """Prints what was asked for; exit status 0, or 141 if the reader of the output has left, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere, without an error at the end
+        return 141
     return 0
 
 

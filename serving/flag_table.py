@@ -100,7 +100,8 @@ FLAGS = [
         (
             "workers",
             1,
-            "processes that share the ports; each loads all models, and each has its own queues and limits (ours)",
+            "processes that share the ports; each serves all models and has its own queues and limits; --share_weights "
+            "says what is in memory once (ours)",
         ),
         (
             "share_weights",

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import ladle.training  # noqa: F401  sets the environment before a test imports TensorFlow
 from tests.tiny_models import Model, Signature, half_plus, identities, image_classifier, looping, onnx_model, record
 
 # Tests ask servers of this machine. Where Docker or a shell sets a proxy, some libraries would send that to the proxy.

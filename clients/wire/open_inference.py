@@ -91,6 +91,9 @@ def pack(array: Array) -> bytes:
     """The raw bytes of an array."""
     if array.dtype.kind != "O":
         return array.tobytes()
+    if array.size == 1:  # the label of one row
+        [text] = strings_of(array)
+        return len(text).to_bytes(4, "little") + text
     return b"".join([part for text in strings_of(array) for part in (len(text).to_bytes(4, "little"), text)])
 
 

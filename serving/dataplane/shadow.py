@@ -29,7 +29,7 @@ from ladle.serving.repository.versions import Configuration, Versions
 from ladle.serving.runtime.cores import lower_priority
 from ladle.serving.runtime.log import log_caller_error
 from ladle.serving.runtime.stopping import Stop, stoppable
-from ladle.serving.scheduling.batch import bytes_of
+from ladle.serving.scheduling.rows import bytes_of
 from ladle.serving.scheduling.scheduler import Scheduler
 from ladle.serving.servables import examples, matching
 from ladle.serving.servables.servable import Servable

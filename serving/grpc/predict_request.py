@@ -73,7 +73,7 @@ class PredictRequestParser:
         for template in self._templates.get(length, ()):
             if payload.startswith(template.head) and payload.endswith(template.tail):
                 content = payload[len(template.head) : length - len(template.tail)]
-                array = np.frombuffer(content, template.dtype).reshape(template.shape)
+                array: Array = np.ndarray(template.shape, template.dtype, content)
                 return MatchedRequest(template, {template.alias: array})
         return None
 

@@ -12,7 +12,7 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.clients.wire.arrays import Array
 from ladle.clients.wire.varints import varint
-from ladle.serving.scheduling.batch import RowView
+from ladle.serving.scheduling.rows import RowView
 
 _OUTPUTS_TAG = b"\x0a"  # PredictResponse.outputs, a map; the keys of its entries have the same tag
 _MAX_KEPT_BYTES = 256  # of a string whose entry is kept

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import struct
@@ -21,6 +22,7 @@ _SLICE_NS = 5_000_000
 is longer than its own. With equal slices, the computing thread keeps the core until the next timer tick, up to 4 ms."""
 _RECENT_S = 0.1
 _SPARE_SHARE = 4
+_COUNT_EVERY_S = 1.0
 
 _sharing_processes = [1]
 
@@ -68,13 +70,17 @@ class Cores:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken = 0
+        self._count, self._counted_at = 0, -math.inf
 
     def take(self, threads: int, force: bool = False) -> bool:
         """Takes this many cores if they are free, and always with `force`; False if it did not."""
         # While the event loop runs quick requests itself, it needs a whole core: one is then not free.
-        is_loop_busy = time.perf_counter() - loop_activity.quick_at < _RECENT_S
+        now = time.perf_counter()
+        is_loop_busy = now - loop_activity.quick_at < _RECENT_S
+        if now - self._counted_at > _COUNT_EVERY_S:  # asking the system takes 2 µs
+            self._count, self._counted_at = cpu_count(), now
         with self._lock:
-            if not force and self._taken + threads > cpu_count() - is_loop_busy:
+            if not force and self._taken + threads > self._count - is_loop_busy:
                 return False
             self._taken += threads
             return True

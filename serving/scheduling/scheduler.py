@@ -14,25 +14,13 @@ from functools import partial
 
 from ladle.serving.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, ServingError, Unavailable
 from ladle.serving.runtime.cores import loop_activity
-from ladle.serving.scheduling.batch import (
-    LATE,
-    Batch,
-    Call,
-    Outputs,
-    Task,
-    Tensors,
-    bytes_of,
-    cut,
-    join,
-    rows_of,
-    run_merged,
-    summarize,
-)
+from ladle.serving.scheduling.batch import LATE, Batch, Call, Outputs, Task, run_merged, summarize
 from ladle.serving.scheduling.dispatch import Dispatcher
 from ladle.serving.scheduling.expectation import doubt, expected_s
 from ladle.serving.scheduling.limits import MIN_RUNS, Limits
 from ladle.serving.scheduling.queues import ModelQueue, Queues
 from ladle.serving.scheduling.refusals import Refusals
+from ladle.serving.scheduling.rows import Tensors, bytes_of, cut, join, rows_of
 from ladle.serving.scheduling.tick import Tick
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.latency import QUICK_S

@@ -13,7 +13,8 @@ from collections.abc import Callable, Hashable
 
 from ladle.serving.errors import DeadlineExceeded, ResourceExhausted
 from ladle.serving.runtime.eager_task import TickFuture, wake
-from ladle.serving.scheduling.batch import LATE, Batch, Call, Outputs, Task, Tensors
+from ladle.serving.scheduling.batch import LATE, Batch, Call, Outputs, Task
+from ladle.serving.scheduling.rows import Tensors
 from ladle.serving.servables.batching_parameters import Batching
 from ladle.serving.servables.servable import Servable
 from ladle.serving.telemetry.observation import Observation

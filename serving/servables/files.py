@@ -23,20 +23,23 @@ def check_files(folder: Path) -> None:
         raise _unreadable("the version's folder") from None
     except OSError:
         return
-    paths = [folder]
+    paths = [str(folder)]  # not Path: fifty versions that appear at once are loaded beside requests
     for where, folders, names in os.walk(folder):
-        paths += [Path(where, name) for name in sorted((*folders, *names))]
+        paths += [os.path.join(where, name) for name in sorted((*folders, *names))]
     for path in paths:
-        name = str(path.relative_to(folder)) if path != folder else "the version's folder"
         try:
             mode = os.stat(path).st_mode
         except OSError:  # a symbolic link to nothing, or removed since the walk listed it
             continue
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise FailedPrecondition(f"{name} is a {_kind(mode)}; expected a regular file: replace it")
+            raise FailedPrecondition(f"{_name(path, folder)} is a {_kind(mode)}; expected a regular file: replace it")
         needed = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
         if not os.access(path, needed, effective_ids=_EFFECTIVE):
-            raise _unreadable(name)
+            raise _unreadable(_name(path, folder))
+
+
+def _name(path: str, folder: Path) -> str:
+    return os.path.relpath(path, folder) if path != str(folder) else "the version's folder"
 
 
 def _unreadable(name: str) -> PermissionDenied:

@@ -6,6 +6,7 @@ All of this runs in a loading thread, before the first request.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -171,11 +172,13 @@ def make_loader(options: SimpleNamespace, metrics: Metrics) -> Loader:
 
 def _identity(folder: Path) -> int:
     """A number that changes when a file of the version does."""
+    start = len(str(folder))
     files = []
-    for path in sorted(folder.rglob("*")):
-        found = path.lstat()
-        files.append((path.relative_to(folder).as_posix(), found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-    return digest(files)
+    for where, folders, names in os.walk(folder):
+        for path in [os.path.join(where, name) for name in (*folders, *names)]:
+            found = os.lstat(path)
+            files.append((path[start:], found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return digest(sorted(files))
 
 
 def _tune(onnx: OnnxEngine, signature: str, inputs: Mapping[str, Array]) -> None:

@@ -37,6 +37,8 @@ class Process(Protocol):
 
     def kill(self) -> None: ...
 
+    def wait(self) -> int: ...
+
 
 @dataclass(eq=False)
 class Worker:
@@ -207,13 +209,18 @@ class WorkerPool:
             if last is not None:
                 self._ended_metrics = [totals([*self._ended_metrics, last])]
 
-    def open(self) -> None:
-        """Opens the ports of all workers, now and later; ChannelClosed when one cannot listen."""
+    def open(self) -> list[Worker]:
+        """Opens the ports of all workers, now and later. Returns the workers that ended instead."""
         with self._changed:
             self._is_open = True
-            begun = [worker.channel.begin("open") for worker in self._workers]
-        for future in begun:
-            future.result()
+            begun = [(worker, worker.channel.begin("open")) for worker in self._workers]
+        ended = []
+        for worker, future in begun:
+            try:
+                future.result()
+            except ChannelClosed:
+                ended.append(worker)
+        return ended
 
     def size(self) -> int:
         """The number of workers that serve."""

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _RESTART_DELAY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # after workers that ended before they served
 _PING_EVERY_S = 1.0
 _PING_S = 10.0  # a worker that does not answer for longer is replaced
+_CANNOT_START = 255  # the exit status of a worker whose StartError has told why
 _EXTRA_GRACE_S = 5.0  # beyond --shutdown_grace_seconds, which the workers keep themselves
 
 
@@ -112,10 +113,9 @@ class Supervisor:
                 raise StartError("UNKNOWN: a worker process ended while it started; see its messages above")
             if signals.wait(0.005):
                 return
-        try:
-            self._pool.open()
-        except (ChannelClosed, ServingError):
-            raise StartError("UNKNOWN: a worker process cannot listen; see its messages above") from None
+        # A signal may end a worker right now, too: `_keep` starts another, which opens the ports when it joins.
+        if any(worker.process.wait() == _CANNOT_START for worker in self._pool.open()):
+            raise StartError("UNKNOWN: a worker process cannot listen; see its messages above")
         log.info("%d workers serve: %s", self._pool.size(), _models(self._manager.available()))
 
     def _hold_ports(self) -> list[socket.socket]:
@@ -155,7 +155,7 @@ class Supervisor:
                 status, cause = 0, f"it could not be started: {error}"
             if self._stop.is_set():
                 return
-            if self._pool.size() == 0 and not self._manager.available() and status == 255:
+            if self._pool.size() == 0 and not self._manager.available() and status == _CANNOT_START:
                 self._cannot_start.set()
                 return
             blamed = self._crashes.ended(slot - 1, -status if status < 0 else 0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from ladle.serving import flags
@@ -66,3 +69,13 @@ def test_help_names_every_flag_and_ends_with_an_example() -> None:
 def test_a_flag_that_begins_with_version_does_not_print_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version_transition_policy=none", "--repository=.", "--supervise=false"]) == 255
     assert "unknown --version_transition_policy=none" in capsys.readouterr().out
+
+
+def test_a_reader_of_the_help_may_leave() -> None:
+    command = [sys.executable, "-m", "ladle.serving", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141

@@ -47,7 +47,7 @@ async function fill(model, node) {
     const full = masked.sort((a, b) => a.background - b.background).slice(0, 3);
     across(node, full.length, full.map(({ picture }) => picture));
   } else if (model.verbs.includes("generate")) {
-    const { answer } = await post(model.name, "generate", { n: 10, seed: 1 });
+    const { answer } = await post(model.name, "generate", { n: 10, seed: 0 });
     across(node, 5, answer.images.map((png) => el("img.pixels", { src: dataUrl(png), alt: "" })));
   } else if (model.verbs.includes("minimise") && samples.length) {
     const { answer } = await post(model.name, "minimise", { starts: samples.map((sample) => sample.x) });

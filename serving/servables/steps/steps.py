@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,9 @@ def _tokenize(step: Mapping[str, Any], assets: Path) -> Step:
         _expect_vector(source, texts)
         tokens = np.zeros((len(texts), length), np.int32)
         for row, text in zip(tokens, texts, strict=True):
-            words = text.replace(b"<br />", b" ").translate(_WORDS).split(b" ")  # IMDB reviews hold HTML line breaks
-            found = [_START, *(ids.get(word, _UNKNOWN) for word in words if word)][-length:]
+            # IMDB reviews hold HTML line breaks. `split()` would part words at \v and \f, too.
+            words = list(filter(None, text.replace(b"<br />", b" ").translate(_WORDS).split(b" ")))
+            found = [_START, *map(ids.get, words[-length:], repeat(_UNKNOWN))][-length:]
             row[length - len(found) :] = found
         tensors[target] = tokens
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.serving.grpc.predict_response import encode_response
-from ladle.serving.scheduling import batch
+from ladle.serving.scheduling import rows as batch_rows
 
 NUMBERS = st.sampled_from(
     [np.dtype(name) for name in ("f4", "f8", "i1", "u1", "i2", "i4", "i8", "u8", "f2", "?", "c8")]
@@ -54,7 +54,7 @@ def test_strings_scalars_and_long_names_come_back_beside_the_model_spec() -> Non
 def test_rows_of_a_merged_run_are_written_together_as_each_alone(array: Any, words: list[bytes], content: bool) -> None:
     rows = len(array)
     merged = {"y": array, "label": np.array(words[:rows], object), "words": np.array([words] * rows, object)}
-    parts = batch.split(merged, [1] * rows)
+    parts = batch_rows.split(merged, [1] * rows)
     together = [encode_response("m", 1, "s", part, content) for part in parts]
     alone = [encode_response("m", 1, "s", dict(part), content) for part in parts]
     assert together == alone
@@ -63,6 +63,6 @@ def test_rows_of_a_merged_run_are_written_together_as_each_alone(array: Any, wor
 @pytest.mark.parametrize("inner", [2, 2000], ids=["small", "large"])
 def test_single_rows_between_larger_requests_get_their_own_outputs(inner: int) -> None:
     merged = {"y": np.arange(6 * inner, dtype=np.float32).reshape(6, inner)}
-    parts = batch.split(merged, [1, 2, 1, 1], padding=1)
+    parts = batch_rows.split(merged, [1, 2, 1, 1], padding=1)
     for part, (start, end) in zip(parts, [(0, 1), (1, 3), (3, 4), (4, 5)], strict=True):
         np.testing.assert_array_equal(tensors.to_array(message(part, False).outputs["y"]), merged["y"][start:end])

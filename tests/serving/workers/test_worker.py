@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 from ladle.serving import flags
 from ladle.serving.workers.supervisor import Supervisor
+from tests.conftest import Running, free_port
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="needs /proc to find the workers")
 X = np.array([[1.0]], np.float32)
@@ -55,6 +57,12 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def worker_number(pid: int) -> int:
+    """The number of a worker in the log, from its command line."""
+    arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return int(arguments[arguments.index("ladle.serving.worker_command") + 3])
+
+
 def owner(pids: list[int], port: int) -> int | None:
     """The process that accepted the connection from this client port."""
     inodes = set()
@@ -69,6 +77,26 @@ def owner(pids: list[int], port: int) -> int | None:
                 if os.readlink(entry) in inodes:
                     return pid
     return None
+
+
+def test_a_worker_that_is_killed_while_the_ports_open_is_replaced(tmp_path: Path, tiny_repository: Path) -> None:
+    """As by a lack of memory. Only a worker that says that it cannot listen ends the server."""
+    log, port, rest_port = tmp_path / "log", free_port(), free_port()
+    flags = ["--host=127.0.0.1", f"--port={port}", f"--rest_api_port={rest_port}", "--workers=2"]
+    flags += ["--repository", str(tiny_repository)]
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-m", "ladle.serving", *flags], stdout=file, stderr=file)
+    server = Running(process, port, rest_port, log)
+    try:
+        while not (open_first := re.search(r"worker (\d): gRPC backend", log.read_text())):
+            assert process.poll() is None, log.read_text()
+        pids = children(process.pid)
+        [late] = [pid for pid in pids if worker_number(pid) != int(open_first[1])]
+        os.kill(late, signal.SIGKILL)
+        server.wait_for(lambda: len(set(children(process.pid)) - set(pids)) == 1)
+        server.wait_for(lambda: server.get("/v1/models/half_plus_two")[0] == 200)
+    finally:
+        server.stop()
 
 
 class Connection:

@@ -261,7 +261,7 @@ def test_generated_images_follow_the_seed_and_the_count(page: Any) -> None:
     page.one("button", "Roll").click()
     page.wait(lambda: len(sources()) == 16 and sources() != first)
     seed = page.one("#seed")
-    page.write(seed, "7" + Keys.TAB)
+    page.write(seed, "0" + Keys.TAB)
     page.wait(lambda: sources() == first)
     page.one("#n").send_keys(Keys.ARROW_LEFT)
     page.wait(lambda: sources() == first[:15])

@@ -122,7 +122,7 @@ def test_of_generated_images(page: Any, tmp_path: Path) -> None:
     printed = run(page, tmp_path)
     images = json.loads(printed["REST"])["outputs"]
     assert printed["Python, gRPC"].strip() == described(images) == described(pictures(shown))
-    assert Image.open(tmp_path / "painter-7.png").size[0] > 4 * 4
+    assert Image.open(tmp_path / "painter-0.png").size[0] > 4 * 4
 
 
 def test_of_a_code(page: Any, tmp_path: Path) -> None:
