@@ -141,6 +141,8 @@ class Network:
     tables       the networks that stand in for this one on a table of the user, by task: classify, regress
     feature_extractor
                  whether its logits are the preferred features for the Fréchet distance of generated images
+    trained      whether training changes its weights; False if all are fixed
+    leads        preset whose figure stands for the network in lists, once it was measured; else that of `quick`
     """
 
     name: str
@@ -162,6 +164,8 @@ class Network:
     takes: str = ""
     tables: Mapping[Task, Network] = field(default_factory=dict)
     feature_extractor: bool = False
+    trained: bool = True
+    leads: str = "quick"
 
     def configured(self, **overrides: Any) -> Config:
         """Return the config with `overrides`. ValueError for an unknown option, with the known ones."""

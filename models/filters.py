@@ -165,5 +165,6 @@ NETWORKS = [
         presets={"quick": {}, "full": {}, "photographs": {"data": "photographs", "channels": 3}},
         source="Sobel, Feldman 1968, An isotropic 3×3 image gradient operator",
         claims=(blur_keeps(0.375),),
+        trained=False,
     ),
 ]

@@ -140,5 +140,6 @@ NETWORKS = [
         presets={"quick": {}, "full": {}},
         source="Himmelblau 1972, Applied nonlinear programming",
         claims=(reaches_minima(3),),
+        trained=False,
     ),
 ]

@@ -52,7 +52,12 @@ class _Blocks(Layers):
     def _shortcut(self, x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
         if stride == 1 and x.shape[-1] == filters:
             return x
-        return self.norm(self.conv(x, filters, 1, f"{name}_shortcut", stride), f"{name}_shortcut_norm")
+        if stride > 1:
+            # Sampling, then projecting: the same as a convolution with that stride, whose gradient oneDNN rounds in
+            # another way in each run on a processor with AVX2 alone, so that a run did not repeat to the same weights.
+            # A pool of one pixel samples; an index would be a layer that Keras cannot read back from an .h5 file.
+            x = keras.layers.AveragePooling2D(1, stride, name=f"{name}_sample")(x)
+        return self.norm(self.conv(x, filters, 1, f"{name}_shortcut"), f"{name}_shortcut_norm")
 
 
 def build(config: Config) -> keras.Model:

@@ -210,5 +210,6 @@ NETWORKS = [
         pretrained=pretrained,
         restore=restore,
         stages=stages,
+        leads="full",  # on photographs: what a base trained on ImageNet is for
     ),
 ]

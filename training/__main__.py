@@ -89,11 +89,11 @@ def _list(arguments: argparse.Namespace) -> int:
     for row in rows:
         entry = row["measured"] or {}
         # A quick preset may train a much smaller network than the defaults: its metric stands beside its own weights.
-        weights = entry.get("parameters") or row["parameters"]
+        weights = f"{entry.get('parameters') or row['parameters']:,}" if _described(row["name"]).trained else "—"
         metric = shown(entry.get("metrics", {}), entry.get("folds")) or (
             "nothing to measure" if entry else "not measured"
         )
-        print(f"{row['name']:<23} {row['task']:<11} {weights:>10,}  {metric}")
+        print(f"{row['name']:<23} {row['task']:<11} {weights:>10}  {metric}")
         text = f"{row['summary']} {_origin(entry)}".strip()
         print(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
     return DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,6 +13,7 @@ from ladle.training.data.dataset import Array, Contents, Split, distinct, part, 
 from ladle.training.data.errors import DataError, counted
 from ladle.training.data.readers import files as files_
 from ladle.training.data.readers import folders, images
+from ladle.training.data.readers.coloured_masks import Coloured
 from ladle.training.data.registry import Entry
 from ladle.training.data.sets import synthetic
 
@@ -22,8 +24,8 @@ MARKS = ("_mask", "-mask", "_masks", "_label", "_seg", "_gt", "_segmentation")
 """What names of masks have behind those of their pictures, in some data sets."""
 MOST_CLASSES = 64
 LAYOUT = (
-    "a folder with image/ and mask/ (or label/), files paired by name; masks 0 and 255 or class ids; labels.txt; "
-    "or train/ with val/ or test/, with an image/ and a mask/ each"
+    "a folder with image/ and mask/ (or label/), files paired by name; masks 0 and 255, class ids or colours; "
+    "labels.txt; or train/ with val/ or test/, with an image/ and a mask/ each"
 )
 
 
@@ -47,14 +49,24 @@ def read(
                  by the seed: for slices of a stack, whose neighbours look alike
 
     Masks with the values 0 and one other, such as 255, become 0 and 1. `labels.txt` has the class names, one per line.
+    If any mask is in colour, the colours of all are classes, in the order of a legend (`readers.coloured_masks`).
     Without split folders, a tenth of the pictures is validation and a fifth test; tiles of one picture stay in one
     split. Of equal pictures the first by name is kept: that in test/ before those in validation/ and train/.
 
-    DataError: no pairs, a picture without a mask, different sizes, a colour mask, or masks that show nothing.
+    DataError: no pairs, a picture without a mask, different sizes, unknown colours, or masks that show nothing.
     """
     split_of = _split_of(path)
     found = [(split, pair) for folder, split in split_of.items() for pair in _pairs(folder)]
-    x, y, broken = _load(path, [pair for _, pair in found], channels, tile, skip_broken)
+    every = [pair for _, pair in found]
+    named: tuple[str, ...] = ()
+    try:
+        x, y, broken = _load(path, every, channels, tile, skip_broken, _mask)
+    except _InColourError:  # grey masks among them were read as class ids, so all are read again
+        colours = Coloured(path, MOST_CLASSES)
+        x, y, broken = _load(path, every, channels, tile, skip_broken, colours.ids)
+        table, named = colours.ordered()
+        y = table[y]
+        named = named[:-1] if void == len(named) - 1 else named
     found = [entry for entry in found if entry[1][0] not in broken]
     given, pairs = [split for split, _ in found], [pair for _, pair in found]
     per = len(x) // len(pairs)
@@ -73,7 +85,7 @@ def read(
         raise DataError(
             f"{path}: all {len(pairs)} masks {what}; expected objects with other values than the background"
         )
-    if len(ids) == 2 and ids[0] == 0:  # 0 and 255, as drawing programs save masks
+    if len(ids) == 2 and ids[0] == 0 and not named:  # 0 and 255, as drawing programs save masks
         np.minimum(y, 1, out=y)
         ids = np.array([0, 1])
     y[unlabelled] = VOID
@@ -87,7 +99,7 @@ def read(
                 else " (JPEG blurs masks: keep them as PNG)"
             )
         )
-    labels = _labels(path, int(ids[-1]) + 1)
+    labels = named or _labels(path, int(ids[-1]) + 1)
     count = len(kept)
     if len(split_of) > 1:
         *dealt, how = folders.indices([given[i] for i in kept], seed)
@@ -106,6 +118,7 @@ def read(
     note = f"{count} pictures, {how}"
     note += f"; each cut into {per} tiles of {tile}x{tile}" if tile else ""
     note += f"; mask value {void} does not count, {unlabelled.mean():.1%} of the pixels" if void >= 0 else ""
+    note += "; the colours of the masks are classes" if named else ""
     doubles = len(pairs) - count
     note += f"; {counted(doubles, 'duplicate picture')} left out" if doubles else ""
     note += images.left_out([file.name for file in broken])
@@ -189,7 +202,12 @@ def _without_marks(masks: dict[str, Path], pictures: dict[str, Path]) -> dict[st
 
 
 def _load(
-    path: Path, pairs: list[tuple[Path, Path]], channels: int | None, tile: int | None, skip_broken: bool
+    path: Path,
+    pairs: list[tuple[Path, Path]],
+    channels: int | None,
+    tile: int | None,
+    skip_broken: bool,
+    ids: Callable[[Path, Image.Image], Array],
 ) -> tuple[Array, Array, list[Path]]:
     """Pictures and masks, cut into tiles; and the pictures left out because they or their masks are broken."""
     x: Array | None = None
@@ -212,7 +230,7 @@ def _load(
             continue
         pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels  # [h, w, c]
-        mask = _mask(mask_file, picture_of_mask)
+        mask = ids(mask_file, picture_of_mask)
         if mask.shape != pixels.shape[:2]:
             raise DataError(
                 f"{mask_file}: is {mask.shape[0]}x{mask.shape[1]}, its picture {pixels.shape[0]}x{pixels.shape[1]} "
@@ -238,10 +256,14 @@ def _load(
     return x[:filled], y[:filled], left_out
 
 
+class _InColourError(Exception):
+    """A mask is in colour, so that grey values are no class ids."""
+
+
 def _mask(path: Path, image: Image.Image) -> Array:
     """Class ids uint8 [h, w] from grey values, palette indices, bits or the alpha channel.
 
-    A colour mask must have equal channels. Alpha counts if the colours say nothing.
+    Alpha counts if the colours say nothing. _InColourError: the channels differ.
     """
     if image.mode in ("L", "P"):
         return np.array(image)
@@ -263,7 +285,7 @@ def _mask(path: Path, image: Image.Image) -> Array:
         values = colours
     if values.ndim == 3:
         if (values[..., :1] != values[..., :3]).any():
-            raise DataError(f"{path}: is a colour picture; expected a grey mask with class ids or 0 and 255")
+            raise _InColourError
         values = values[..., 0]
     if values.min() < 0 or values.max() > 255:
         raise DataError(f"{path}: has values {values.min()} to {values.max()}; expected class ids from 0 to 255")

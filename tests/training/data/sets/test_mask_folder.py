@@ -176,7 +176,8 @@ def smaller(cells: Path, write: Write) -> None:
 
 
 def coloured(cells: Path, write: Write) -> None:
-    write(cells / "mask" / "03.png", np.dstack([grey(0), grey(9), grey(0)]))
+    values = np.arange(65, 129, dtype=np.uint8).reshape(8, 8)
+    write(cells / "mask" / "03.png", np.dstack([values, values, grey(0)]))
 
 
 def blurred(cells: Path, write: Write) -> None:
@@ -199,7 +200,7 @@ def other_size(cells: Path, write: Write) -> None:
         pytest.param(unmatched, r"image/03\.png: has no mask of the same name", id="picture alone"),
         pytest.param(left_over, r"mask/03\.png: has no picture of the same name", id="mask alone"),
         pytest.param(smaller, r"mask/03\.png: is 8x7, its picture 8x8", id="mask of another size"),
-        pytest.param(coloured, r"mask/03\.png: is a colour picture", id="colour mask"),
+        pytest.param(coloured, r"mask/03\.png: has 64 colours, and the masks up to it more", id="photo"),
         pytest.param(blurred, r"its masks have 65 values up to 255", id="blurred mask"),
         pytest.param(no_masks, "mask: holds no pictures", id="no masks"),
         pytest.param(
