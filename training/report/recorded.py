@@ -1,7 +1,7 @@
 """The recorded metrics of each network: from the user's model repository, else those that come with Ladle.
 
-`python -m ladle.training.report.results` writes `figures.json`, with one entry for each network: its preset `quick` if
-that was run.
+`python -m ladle.training.report.results` writes `figures.json`, with one entry for each network: of the preset that
+leads, most often `quick`, if that was run.
 """
 
 from __future__ import annotations
@@ -33,9 +33,37 @@ def data(record: Mapping[str, Any]) -> str:
     return f"{record['data']}{folder}{' (**synthetic**)' if record['synthetic'] else ''}"
 
 
+def trained_on(record: Mapping[str, Any]) -> int | None:
+    """The training examples in use: all of the split, or `train_limit` of them; None if the record has no split."""
+    if "train" not in record.get("splits", {}):
+        return None
+    count, limit = int(record["splits"]["train"]), int((record.get("config") or {}).get("train_limit", 0))
+    return min(count, limit) if limit else count
+
+
 def key(entry: Record) -> tuple[str, ...]:
     """The key of a record; a newer record with the same key replaces it."""
     return (entry["network"], entry["data"], entry["preset"] or "", own(entry))
+
+
+def pictured(entries: Iterable[Record], drawn: Mapping[str, tuple[str, ...]]) -> list[Record]:
+    """The entries with the names of their pictures under `pictures`.
+
+    drawn  the key of the record whose run each new picture shows, by name; others lose the picture that it replaces
+    """
+    found = []
+    for entry in entries:
+        kept = {name for name in entry.get("pictures", ()) if name not in drawn}
+        names = sorted(kept | {name for name, shown in drawn.items() if shown == key(entry)})
+        bare = {name: value for name, value in entry.items() if name != "pictures"}
+        found.append({**bare, "pictures": names} if names else bare)
+    return found
+
+
+def nearest(entries: Iterable[Record], wanted: str) -> list[Record]:
+    """The entries on a data set first, then those on the user's files of that set, then the others."""
+    order = (wanted, f"own_{wanted}")
+    return sorted(entries, key=lambda entry: order.index(entry["data"]) if entry["data"] in order else len(order))
 
 
 def distinct(entries: Iterable[Record]) -> list[Record]:
@@ -62,18 +90,30 @@ def _is_same_run(a: Record, b: Record) -> bool:
     return a["metrics"] == b["metrics"] and all(a["config"][name] == b["config"][name] for name in common)
 
 
-def chosen(records: Iterable[Mapping[str, Any]], usual: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+def chosen(
+    records: Iterable[Mapping[str, Any]],
+    usual: Mapping[str, str] | None = None,
+    leads: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, Any]]:
     """The entries that come with Ladle, by network.
 
-    The newest record of preset `quick` on its usual data set, else of preset `quick`, else on a data set of Ladle's,
-    else the newest of all.
+    The newest record of the preset that leads, if that is another than `quick`; else of preset `quick` on its usual
+    data set, else of preset `quick`, else on a data set of Ladle's, else the newest of all.
 
     usual  the data set of each network's preset `quick`
+    leads  the preset that leads, of networks where that is another than `quick`
     """
 
-    def rank(record: Mapping[str, Any]) -> tuple[bool, bool, bool, str]:
-        is_usual = record["data"] == (usual or {}).get(record["network"])
-        return (not own(record), record["preset"] == "quick", is_usual, str(record["created"]))
+    def rank(record: Mapping[str, Any]) -> tuple[bool, bool, bool, bool, str]:
+        name, preset = record["network"], record["preset"]
+        is_first = preset == (leads or {}).get(name)
+        return (
+            is_first,
+            not own(record),
+            preset == "quick",
+            record["data"] == (usual or {}).get(name),
+            str(record["created"]),
+        )
 
     ranked = sorted(records, key=rank)
     kept = ("preset", "data", "synthetic", "seconds", "machine", "parameters", "examples")

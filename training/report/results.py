@@ -62,7 +62,7 @@ FAMILIES = (
         "Pre-trained on ImageNet",
         ("efficientnet_lite0", "transfer"),
         "classify photographs",
-        (("transfer", "own_cifar10", ""), ("transfer", "fashion_mnist", "quick")),
+        (("transfer", "own_cifar10", "full"), ("transfer", "fashion_mnist", "quick")),
     ),
     Family(
         "Words and recurrent",
@@ -244,6 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--hours", action="store_true", help="say how long the classifiers that were not run would take; builds them"
     )
     arguments = parser.parse_args(argv)
+    from ladle.training.report import results_page
+
     try:
         old = json.loads(arguments.records.read_text()) if arguments.records.exists() else []
         new = records(arguments.repository)
@@ -251,9 +253,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.baselines:
             known: dict[str, dict[str, float]] = {}
             entries = [with_baselines(entry, known) for entry in entries]
+        pictures = arguments.page.with_suffix("")
+        entries = recorded.pictured(entries, results_page.write_pictures(arguments.repository, new, pictures))
         arguments.readme.write_text(with_table(arguments.readme.read_text(), entries))
         arguments.records.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
-        _page(arguments.page, arguments.repository, entries, new, arguments.figures, arguments.hours)
+        _page(arguments.page, entries, results_page.pictures_in(pictures), arguments.figures, arguments.hours)
     except (OSError, ValueError) as error:
         print(f"ladle.training.report.results: {error}", file=sys.stderr)
         return 1
@@ -261,15 +265,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _page(
-    path: Path, repository: Path, entries: list[Record], new: list[Record], figures: Path, with_hours: bool
-) -> None:
+def _page(path: Path, entries: list[Record], pictures: dict[str, str], figures: Path, with_hours: bool) -> None:
     from ladle.training.report import effort, results_page
 
     networks = results_page.registered()
     usual = {name: str(entry.presets.get("quick", {}).get("data", "")) for name, entry in networks.items()}
-    figures.write_text(json.dumps(recorded.chosen(entries, usual), indent=1) + "\n")
-    pictures = results_page.write_pictures(repository, new, path.with_suffix(""))
+    leads = {name: entry.leads for name, entry in networks.items() if entry.leads != "quick"}
+    figures.write_text(json.dumps(recorded.chosen(entries, usual, leads), indent=1) + "\n")
     full = [entry for entry in entries if entry["preset"] == "full" and entry["network"] in networks]
     ran = {entry["network"] for entry in full if results_page.is_whole(entry, networks[entry["network"]])}
     hours = effort.hours(entries, [name for name in networks if name not in ran]) if with_hours else {}

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ladle.training.data import own_name
-from ladle.training.evaluate.headline import compared, figures, shown, trivial
+from ladle.training.evaluate.headline import compared, figures, headline, shown, trivial
 from ladle.training.loop.config import NO_PRESET
 from ladle.training.quiet import without_stderr
 from ladle.training.report import claims
 from ladle.training.report.pictures import FEW
-from ladle.training.report.recorded import Record, data, distinct, key, own
+from ladle.training.report.recorded import Record, data, distinct, key, nearest, own, trained_on
 from ladle.training.store import publish
 
 if TYPE_CHECKING:
@@ -59,12 +59,16 @@ class Entry:
     full_data  the data set of that preset
     presets    the options of each preset; "": the network's own defaults
     claims     statements to check against its records
+    leads      the preset whose figure stands for the network
+    trained    whether it has weights that training changes
     """
 
     aim: str
     full_data: str
     presets: Mapping[str, Mapping[str, Any]]
     claims: Sequence[Claim] = ()
+    leads: str = "quick"
+    trained: bool = True
 
 
 def registered() -> dict[str, Entry]:
@@ -78,16 +82,24 @@ def registered() -> dict[str, Entry]:
         network = models.get(name)
         presets = {each: config.as_dict(config.compose(network, each)) for each in network.presets}
         presets[""] = config.as_dict(network.config)
-        found[name] = Entry(network.aim, presets.get("full", {}).get("data", ""), presets, network.claims)
+        found[name] = Entry(
+            network.aim,
+            presets.get("full", {}).get("data", ""),
+            presets,
+            network.claims,
+            network.leads,
+            network.trained,
+        )
     return found
 
 
-def write_pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[str, str]:
-    """Write small pictures of each newest version's report into `folder`; all files there, by name without `.png`.
+def write_pictures(repository: Path, entries: Iterable[Record], folder: Path) -> dict[str, tuple[str, ...]]:
+    """Write small pictures of each newest version's report into `folder`; their records' keys, by name without `.png`.
 
-    A network's picture is called after it; a second one has `-` and its own name after that.
+    A network's picture is called after it, whatever the data; a second one has `-` and its own name after that.
     Networks trained on the user's own files get no picture: those files may be private.
     """
+    drawn = {}
     for entry in entries:
         if own(entry):
             continue
@@ -101,10 +113,17 @@ def write_pictures(repository: Path, entries: Iterable[Record], folder: Path) ->
             if (report / file).is_file():
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{name}.png").write_bytes(small((report / file).read_bytes()))
+                drawn[name] = key(entry)
                 break
         second = report / SECOND.get(entry["task"], "")
         if second.is_file():
             (folder / f"{name}-{second.name}").write_bytes(small(second.read_bytes()))
+            drawn[f"{name}-{second.stem}"] = key(entry)
+    return drawn
+
+
+def pictures_in(folder: Path) -> dict[str, str]:
+    """The pictures in a folder beside the page: paths from there, by name without `.png`."""
     return {path.stem: f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.png"))}
 
 
@@ -161,25 +180,24 @@ def page(
     entries: Sequence[Record],
     networks: Mapping[str, Entry],
     pictures: Mapping[str, str],
-    hours: Mapping[str, float] | None = None,
+    hours: Mapping[str, str] | None = None,
 ) -> str:
     """The whole page.
 
-    pictures  paths by network, relative to the page
-    hours     what the preset `full` would take, by network, of those that were not run to its end
+    pictures  paths by name, relative to the page; each is shown with the record that names it
+    hours     what the preset `full` would take, in words, by network, of those that were not run to its end
     """
     presets = {entry["preset"] for entry in entries}
     by_preset = [entry for preset in presets for entry in newest(e for e in entries if e["preset"] == preset)]
-    pictured = {key(entry) for entry in newest(entry for entry in entries if not own(entry))}
     statements = {name: network.claims for name, network in networks.items() if network.claims}
     runs = distinct(entries)
     parts = [
         INTRODUCTION,
-        "## Networks\n\n" + _table(runs),
+        "## Networks\n\n" + _table(runs, networks),
         "## Checks\n\nEach is checked on a run with `--preset quick`, unless it names another.\n\n"
         + _checks(claims.check(statements, by_preset)),
         PUBLISHED + _published(entries, networks, hours or {}),
-        "## Runs\n\n" + "\n".join(_run(entry, networks, pictures if key(entry) in pictured else {}) for entry in runs),
+        "## Runs\n\n" + "\n".join(_run(entry, networks, pictures) for entry in runs),
     ]
     return "\n".join(parts)
 
@@ -196,22 +214,27 @@ def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
-def _table(entries: Iterable[Record]) -> str:
+def _table(entries: Iterable[Record], networks: Mapping[str, Entry]) -> str:
     header = ["network", "preset", "data", "examples: training / validation / test", "weights", "epochs", "trained in"]
     header += ["test metric", "baseline", "parity", "SavedModel", "ONNX"]
-    return _rows(header, [_cells(entry) for entry in entries])
+    return _rows(header, [_cells(entry, networks) for entry in entries])
 
 
-def _cells(entry: Record) -> tuple[str, ...]:
-    splits = entry.get("splits", {"test": entry["examples"]})
+def _cells(entry: Record, networks: Mapping[str, Entry]) -> tuple[str, ...]:
+    splits = {**entry.get("splits", {"test": entry["examples"]})}
+    if (used := trained_on(entry)) is not None:
+        splits["train"] = used
     sizes = " / ".join(f"{splits[name]:,}" if name in splits else "?" for name in ("train", "validation", "test"))
     minutes, seconds = divmod(int(entry["seconds"]), 60)
+    weights = f"{entry['parameters']:,}" if entry.get("parameters") else "?"
+    if entry["network"] in networks and not networks[entry["network"]].trained:
+        weights = "—"
     return (
         f"[`{entry['network']}`](#{_anchor(entry)})",
         _presets(entry) or "own",
         data(entry),
         sizes,
-        f"{entry['parameters']:,}" if entry.get("parameters") else "?",
+        weights,
         _epochs(entry),
         f"{minutes}:{seconds:02d}",
         _headline(entry),
@@ -236,19 +259,16 @@ def _checks(made: Iterable[claims.Checked]) -> str:
     return _rows(("statement", "measured", ""), rows)
 
 
-def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: Mapping[str, float]) -> str:
+def _published(entries: Iterable[Record], networks: Mapping[str, Entry], hours: Mapping[str, str]) -> str:
     rows = []
     for name, network in networks.items():
-        mine = [entry for entry in entries if entry["network"] == name]
-        # The preset's own data set, else files of that set, else other data.
-        wanted = (network.full_data, f"own_{network.full_data}")
-        mine.sort(key=lambda entry: wanted.index(entry["data"]) if entry["data"] in wanted else len(wanted))
+        mine = nearest((entry for entry in entries if entry["network"] == name), network.full_data)
         full = [entry for entry in mine if entry["preset"] == "full"]
-        needed = f"about {hours[name]:.0f} hours on two cores" if name in hours else ""
+        needed = hours.get(name, "")
         if full:
             here = f"{_here(full[0], network)}{f'; all: {needed}' if needed else ''}"
         else:
-            other = f"{_other(mine[0])}; " if mine else ""
+            other = f"{_other(mine[0], network)}; " if mine else ""
             here = f"{other}`full` not run{f': {needed}' if needed else ''}"
         aim = network.aim or "nothing published for this network on this data"
         rows.append((f"`{name}`", network.full_data, aim, f"`ladle train {name} --preset full`", here))
@@ -259,16 +279,16 @@ def _here(entry: Record, network: Entry) -> str:
     """The headline, the data, the weights, and how many of the preset's epochs were trained, if it was fewer."""
     epochs = _whole(network.presets.get("full", {}))
     fewer = "" if is_whole(entry, network) else f", {entry['epochs']} of {epochs} epochs"
-    return f"{_measured(entry)}{fewer}"
+    return f"{_measured(entry, network)}{fewer}"
 
 
-def _other(entry: Record) -> str:
+def _other(entry: Record, network: Entry) -> str:
     """The figure of a run that was not the preset `full`."""
-    return f"{_measured(entry)}, {f'`{p}`' if (p := entry['preset']) else 'own options'}"
+    return f"{_measured(entry, network)}, {f'`{p}`' if (p := entry['preset']) else 'own options'}"
 
 
-def _measured(entry: Record) -> str:
-    weights = f" with {entry['parameters']:,} weights" if entry.get("parameters") else ""
+def _measured(entry: Record, network: Entry) -> str:
+    weights = f" with {entry['parameters']:,} weights" if entry.get("parameters") and network.trained else ""
     return f"{_headline(entry)} on {data(entry)}{weights}"
 
 
@@ -306,7 +326,8 @@ def _run(entry: Record, networks: Mapping[str, Entry], pictures: Mapping[str, st
     lines = [
         f'<a id="{_anchor(entry)}"></a>\n### {name}, {_presets(entry) or "own options"}, {entry["data"]}{of}\n',
         f"- data: {entry['data']}{synthetic}; {entry.get('source', 'source in the card')}",
-        f"- test metrics: {figures(entry['metrics'])}",
+        *([f"- {_folds(entry['folds'])}"] if "folds" in entry else []),
+        f"- test metrics{' of one split' if 'folds' in entry else ''}: {figures(entry['metrics'])}",
         *[f"- {_name(key, entry)}: {_shown(value)}" for key, value in entry.get("more", {}).items()],
         f"- {_epochs(entry)} epoch{'' if _epochs(entry) == '1' else 's'} in {minutes}:{seconds:02d} on "
         f"{entry['machine']}, seed {entry['seed']}, "
@@ -315,11 +336,21 @@ def _run(entry: Record, networks: Mapping[str, Entry], pictures: Mapping[str, st
     ]
     if "initial" in entry:
         lines.insert(-1, f"- started from the weights of {own_name(entry['initial']['source'])}")
-    if name in pictures:
-        lines.append(_picture(name, _caption(entry), pictures[name]))
-    if (second := f"{name}-latent") in pictures:
-        lines.append(_picture(name, LATENT, pictures[second]))
+    for each in [each for each in entry.get("pictures", ()) if each in pictures]:
+        lines.append(_picture(name, _caption(entry) if each == name else LATENT, pictures[each]))
     return "\n".join(lines) + "\n"
+
+
+def _folds(summary: Mapping[str, Any]) -> str:
+    """'5 folds, mean ± deviation (each): r squared 0.7584 ± 0.0408 (0.8194, …); …', the headline first."""
+    found = {name: value for name, value in summary.items() if isinstance(value, Mapping)}
+    means = {name: value["mean"] for name, value in found.items()}
+    parts = []
+    for name in {**headline(means), **means}:
+        each = ", ".join(f"{value:.4g}" for value in found[name].get("each", ()))
+        spread = f"{found[name]['mean']:.4g} ± {found[name]['deviation']:.3g}"
+        parts.append(f"{name.replace('_', ' ')} {spread}{f' ({each})' if each else ''}")
+    return f"{summary['count']} folds, mean ± deviation (each): {'; '.join(parts)}"
 
 
 def _picture(name: str, caption: str, path: str) -> str:
@@ -351,13 +382,17 @@ def _caption(entry: Record) -> str:
         return "originals, corrupted, mended; look for what the network cannot know and invents"
     if "sliced_wasserstein" in entry["metrics"]:
         return "the critic's contours with real points, and with generated ones; look for points between the clusters"
+    if "folds" in entry and entry.get("task") == "regress":
+        return CAPTIONS["regress"].replace("true;", "true on one split, which may be a lucky one;")
     return CAPTIONS.get(entry.get("task", ""), "metrics by epoch")
 
 
 PUBLISHED = """## Published results
 
-What the preset `full` aims for, with its source. The hours of those that were not run to the end follow from
-their multiplications, at the rate of the longest run on two cores.
+What the preset `full` aims for, with its source, and the hours that it would take where it was not run to the end. "At
+the rate of its own run": from the seconds an image of that run, on the machine in brackets, for all images and epochs
+of the preset; where an option of the run differs, in proportion to the multiplications. "At least": from the
+multiplications alone, at the rate of the longest run on two cores; most networks need more time for each.
 
 """
 CODE_OFF_NORMAL = "codes, largest distance of a dimension from N(0, 1)"

@@ -66,6 +66,17 @@ def test_every_headline_has_a_baseline_on_the_same_split(
         assert simple["mean"] < 0.2 < simple["least squares"]
 
 
+def test_a_logistic_regression_says_on_how_many_images_of_a_large_set_it_was_fitted(
+    ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = ready("lenet5")[1]
+    monkeypatch.setattr(baselines, "SMALL", 100)
+    simple = baselines.measure(prepared, prepared.test)
+    assert simple["logistic regression on 100 images"] > 0.3
+    monkeypatch.setattr(baselines, "MOST_PRODUCTS", 100 * 784)
+    assert set(baselines.measure(prepared, prepared.test)) == {"majority class"}
+
+
 def test_pixels_without_a_class_are_not_counted() -> None:
     truth, found = np.array([[0, 1], [VOID, VOID]], np.uint8), np.array([[0, 1], [1, 0]])
     assert metrics.confusion_matrix(found, truth, 2).tolist() == [[1, 0], [0, 1]]
