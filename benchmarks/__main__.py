@@ -26,6 +26,7 @@ from benchmarks import (
     models,
     payloads,
     report,
+    rival_servers,
     startup,
     steps,
     tails,
@@ -137,15 +138,17 @@ class _Run:
         return self._scratch / "small"
 
     def throughput(self) -> dict[str, Any]:
-        pythons = install.pythons(self._options.cache, self._options.rivals, _log)
+        programs = install.programs(self._options.cache, self._options.rivals, _log)
         in_process: list[dict[str, float]] = []
         with InProcess(self._lenet, self._scratch) as tensorflow:
 
             def after_round() -> None:
                 in_process.append(tensorflow.measure(self._seconds / 2))
 
-            found = _contenders(self._lenet, self._small, pythons, self._options.quick)
+            found = _contenders(self._lenet, self._small, programs, self._options.quick)
             rounds = measure(found, Settings(self._rounds, self._seconds), _log, after_round)
+        if "Triton" in self._options.rivals and "Triton" not in programs:
+            rounds.failures["Triton"] = rival_servers.NO_TRITON
         return {"rounds": rounds, "in_process": in_process}
 
     def engines(self) -> dict[str, Any]:
@@ -161,13 +164,13 @@ class _Run:
 
     def real(self) -> dict[str, Any]:
         options = self._options
-        pythons = install.pythons(options.cache, options.rivals, _log)
+        programs = install.programs(options.cache, options.rivals, _log)
         repository = models.collect(options.repository, options.cache, _log, workloads.NAMES, "real")
         settings = measuring.Settings(self._rounds, self._seconds)
-        return {"real": measuring.measure(workloads.workloads(), repository, pythons, settings, _log)}
+        return {"real": measuring.measure(workloads.workloads(), repository, programs, settings, _log)}
 
     def steps(self) -> dict[str, Any]:
-        return {"steps": steps.measure(self._lenet, self._small, self._seconds)}
+        return {"steps": steps.measure(self._lenet, self._small, self._seconds, rounds=self._rounds)}
 
     def tails(self) -> dict[str, Any]:
         seconds = 2 if self._options.quick else 4
@@ -190,7 +193,7 @@ class _Run:
         return {"client": front.client()}
 
 
-def _contenders(lenet: Subject, repository: Path, pythons: dict[str, Path], quick: bool) -> list[Contender]:
+def _contenders(lenet: Subject, repository: Path, programs: dict[str, Path], quick: bool) -> list[Contender]:
     """Our servers and empty handlers first, then the rivals."""
     rest = contenders.ladle(lenet, repository, grpc=False)
     grpc = contenders.ladle(lenet, repository, grpc=True)
@@ -203,13 +206,14 @@ def _contenders(lenet: Subject, repository: Path, pythons: dict[str, Path], quic
         flags = ["--grpc_backend=grpcio"]
         found.append(contenders.empty("grpcio", lenet, message))
         found.append(contenders.ladle(lenet, repository, grpc=True, flags=flags, name="Ladle (grpcio)"))
+        found.append(contenders.ladle_v2(lenet, repository))
         found += [contenders.ladle(lenet, repository, grpc=protocol, workers=2) for protocol in (False, True)]
         found += [
             contenders.ladle(lenet, repository, protocol, ["--enable_batching"], "Ladle (batching)", workers)
             for workers in (1, 2)
             for protocol in (False, True)
         ]
-        found += [rival for workers in (1, 2) for rival in contenders.rivals(lenet, pythons, workers)]
+        found += [rival for workers in (1, 2) for rival in contenders.rivals(lenet, programs, workers)]
     return found
 
 
@@ -261,7 +265,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "are in the JSON of --output",
     )
     parser.add_argument(
-        "--rivals", type=_names(install.RIVALS), help=f"comma-separated servers of {','.join(install.RIVALS)}; or none"
+        "--rivals", type=_names(install.NAMES), help=f"comma-separated servers of {','.join(install.NAMES)}; or none"
     )
     parser.add_argument("--rounds", type=int, help="rounds for each contender (default: 3; quick: 2)")
     parser.add_argument("--seconds", type=float, help="seconds of each load (default: 3; quick: 1)")
@@ -273,7 +277,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     quick = parser.parse_known_args(argv)[0].quick
     parser.set_defaults(
         only=QUICK if quick else tuple(SECTIONS),
-        rivals=() if quick else tuple(install.RIVALS),
+        rivals=() if quick else install.NAMES,
         rounds=2 if quick else 3,
         seconds=1.0 if quick else 3.0,
         pairs=1 if quick else 7,

@@ -7,12 +7,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import payloads, rival_servers, v2
 from benchmarks.empty import SERVERS
-from benchmarks.load import Target
+from benchmarks.load import ANY, BINARY, JSON, Target
 from benchmarks.models import ROOT, Array, Subject
 from benchmarks.processes import Child, free_port
 from benchmarks.rival_servers import Launch
@@ -22,9 +22,11 @@ from benchmarks.rival_servers import Launch
 class Contender:
     """A server and a request to it.
 
-    kind    "ladle", "empty" or "rival"
-    launch  (port, scratch folder) -> the Launch of a server that listens on that port
-    check   raises WrongAnswerError if the answer is wrong
+    kind          "ladle", "empty" or "rival"
+    launch        (port, scratch folder) -> the Launch of a server that listens on that port
+    check         raises WrongAnswerError if the answer is wrong
+    content_type  of the request; not of gRPC's
+    header        one more header and its value; not of gRPC's
     """
 
     name: str
@@ -35,6 +37,8 @@ class Contender:
     launch: Callable[[int, Path], Launch]
     check: Callable[[bytes], None]
     workers: int = 1
+    content_type: str = JSON
+    header: tuple[str, str] = ANY
 
     @property
     def protocol(self) -> str:
@@ -55,7 +59,8 @@ class RunningServer:
         launch = contender.launch(self.port, folder)
         body = folder / "body"
         body.write_bytes(payloads.frame(contender.request) if contender.grpc else contender.request)
-        self.target = Target(self.port, contender.path, body, contender.grpc)
+        kind, header = contender.content_type, contender.header
+        self.target = Target(self.port, contender.path, body, contender.grpc, kind, header)
         self.child = Child(launch.command, folder / "log", launch.env, launch.cwd)
         try:
             self.ready_s = self.child.wait_until(self._answers)
@@ -65,8 +70,12 @@ class RunningServer:
 
     def ask(self) -> None:
         """Send one request; raise WrongAnswerError if the answer is wrong."""
-        send = payloads.call if self.contender.grpc else payloads.post
-        self.contender.check(send(self.port, self.contender.path, self.contender.request))
+        asked = self.contender
+        if asked.grpc:
+            answer = payloads.call(self.port, asked.path, asked.request)
+        else:
+            answer = payloads.post(self.port, asked.path, asked.request, asked.content_type, asked.header)
+        asked.check(answer)
 
     def target_of(self, subject: Subject) -> Target:
         """The load target for another model on this server, over the same protocol. Only for Ladle."""
@@ -128,6 +137,19 @@ def ladle(
     return Contender(name, "ladle", grpc, path, request, launch, check, workers)
 
 
+def ladle_v2(subject: Subject, repository: Path) -> Contender:
+    """Our server, asked over V2 with binary tensors."""
+    request, head = payloads.v2_binary(subject.alias, subject.array)
+    return replace(
+        ladle(subject, repository, grpc=False, name="Ladle (V2 binary)"),
+        path=f"/v2/models/{subject.name}/infer",
+        request=request,
+        check=functools.partial(payloads.check_binary, expected=subject.expected),
+        content_type=BINARY,
+        header=payloads.binary_header(head),
+    )
+
+
 def _tensorflow_serving(subject: Subject, grpc: bool) -> tuple[str, bytes, Callable[[bytes], None]]:
     if grpc:
         request = payloads.grpc_predict(subject.name, subject.alias, subject.array)
@@ -153,39 +175,48 @@ def empty(kind: str, subject: Subject, answer: bytes) -> Contender:
     return Contender(f"empty handler ({title})", "empty", grpc, path, request, launch, check)
 
 
-def rivals(subject: Subject, pythons: Mapping[str, Path], workers: int) -> list[Contender]:
-    """The installed rivals, each with this many workers. `pythons` maps a rival's name to its interpreter."""
+def rivals(subject: Subject, programs: Mapping[str, Path], workers: int) -> list[Contender]:
+    """The rivals at hand, each with this many workers. `programs` has an interpreter for each, or Triton's binary."""
     row = payloads.rest_predict(subject.array)
     check = _check_json(subject.expected)
 
     def script(name: str, batch: int = 1) -> Contender:
         def launch(port: int, folder: Path) -> Launch:
             env = {"BATCH": str(batch)}
-            return rival_servers.scripted(name, pythons[name], subject.graph, port, workers, env)
+            return rival_servers.scripted(name, programs[name], subject.graph, port, workers, env)
 
-        title = f"{name} (batching)" if batch > 1 else name
+        title = rival_servers.title(name, programs[name])
+        title = f"{title} (batching)" if batch > 1 else title
         return Contender(title, "rival", False, rival_servers.path(name), row, launch, check, workers)
 
-    found = [script(name) for name in rival_servers.SCRIPTED if name in pythons]
-    if "mosec" in pythons:
+    found = [script(name) for name in rival_servers.SCRIPTED if name in programs]
+    if "mosec" in programs:
         found.append(script("mosec", _BATCH))
-    if "MLServer" in pythons:
-
-        def mlserver(grpc: bool, path: str, request: bytes, check: Callable[[bytes], None]) -> Contender:
-            def launch(port: int, folder: Path) -> Launch:
-                names = [subject.name]
-                return rival_servers.mlserver(pythons["MLServer"], subject.graph, port, workers, names, grpc, folder)
-
-            return Contender("MLServer", "rival", grpc, path, request, launch, check, workers)
-
-        raw = functools.partial(payloads.check_v2, expected=subject.expected)
-        body = payloads.v2_json(subject.alias, subject.array)
-        message = v2.request(subject.name, subject.alias, subject.array)
-        found += [
-            mlserver(False, f"/v2/models/{subject.name}/infer", body, check),
-            mlserver(True, v2.INFER, message, raw),
-        ]
+    for name, start in (("MLServer", rival_servers.mlserver), ("Triton", rival_servers.triton)):
+        if name in programs:
+            found += _open_inference(name, functools.partial(start, programs[name]), subject, workers)
     return found
+
+
+def _open_inference(name: str, start: Callable[..., Launch], subject: Subject, workers: int) -> list[Contender]:
+    """A rival that speaks V2: asked in JSON, in binary where it can, and over gRPC."""
+
+    def contender(name: str, grpc: bool, path: str, request: bytes, check: Callable[..., None]) -> Contender:
+        def launch(port: int, folder: Path) -> Launch:
+            return start(subject.graph, port, workers, [subject.name], grpc, folder)
+
+        checked = functools.partial(check, expected=subject.expected)
+        return Contender(name, "rival", grpc, path, request, launch, checked, workers)
+
+    path = f"/v2/models/{subject.name}/infer"
+    body = payloads.v2_json(subject.alias, subject.array)
+    message = v2.request(subject.name, subject.alias, subject.array)
+    found = [contender(name, False, path, body, payloads.check_json)]
+    if name == "Triton":
+        binary, head = payloads.v2_binary(subject.alias, subject.array)
+        in_binary = contender(f"{name} (V2 binary)", False, path, binary, payloads.check_binary)
+        found.append(replace(in_binary, content_type=BINARY, header=payloads.binary_header(head)))
+    return [*found, contender(name, True, v2.INFER, message, payloads.check_v2)]
 
 
 _BATCH = 16  # equals the number of connections, so one batch can hold all requests in flight

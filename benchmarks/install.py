@@ -1,4 +1,7 @@
-"""Virtual environments of the rivals: uv makes one for each in the cache folder, apart from the project's own."""
+"""Virtual environments of the rivals: uv makes one for each in the cache folder, apart from the project's own.
+
+Triton alone is not installed: it is used where it is found.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks import rival_servers
+
 RIVALS = {
     "mosec": "mosec==0.9.8",
     "MLServer": "mlserver==1.7.1",
@@ -17,12 +22,19 @@ RIVALS = {
     "Ray Serve": "ray[serve]==2.60.0",
 }
 """The requirement of each rival; raise a version here to measure a newer release."""
+NAMES = (*RIVALS, "Triton")
 
 
-def pythons(cache: Path, names: Sequence[str], log: Callable[[str], None]) -> dict[str, Path]:
-    """The interpreter of each rival by name. A rival that cannot be installed is logged and left out."""
+def programs(cache: Path, names: Sequence[str], log: Callable[[str], None]) -> dict[str, Path]:
+    """The interpreter of each rival, and Triton's binary. What cannot be installed or found is logged and left out."""
     found = {}
     for name in names:
+        if name == "Triton":
+            if (binary := rival_servers.find_triton()) is None:
+                log(f"Triton is left out: {rival_servers.NO_TRITON}")
+            else:
+                found[name] = binary
+            continue
         home = cache / "environments" / RIVALS[name].replace("[", "-").replace("]", "").replace("==", "-")
         python = home / "bin" / "python"
         ready = home / "ready"

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+JSON, BINARY = "application/json", "application/octet-stream"
+ANY = ("accept", "*/*")
+"""A header that changes nothing."""
 PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client"}
 """The Debian package of each program."""
 
@@ -92,8 +95,8 @@ class Target:
     path: str
     body: Path
     grpc: bool
-    content_type: str = "application/json"
-    header: tuple[str, str] = ("accept", "*/*")
+    content_type: str = JSON
+    header: tuple[str, str] = ANY
     tls: bool = False
     socket: str = ""
     mixed: tuple[tuple[str, float], ...] = ()

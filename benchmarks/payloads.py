@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import v2
+from benchmarks.load import ANY, JSON
 from benchmarks.models import Array
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
@@ -43,6 +44,19 @@ def v2_json(alias: str, array: Array) -> bytes:
     return json.dumps({"inputs": [given]}).replace('"@"', _json_numbers(array.ravel())).encode()
 
 
+def v2_binary(alias: str, array: Array) -> tuple[bytes, int]:
+    """A V2 request with the array as it is in memory, and the length of its JSON head. It asks for such an answer."""
+    given: dict[str, Any] = {"name": alias, "shape": list(array.shape), "datatype": v2.DATATYPES[array.dtype.str]}
+    given["parameters"] = {"binary_data_size": array.nbytes}
+    head = json.dumps({"inputs": [given], "parameters": {"binary_data_output": True}}).encode()
+    return head + array.tobytes(), len(head)
+
+
+def binary_header(head: int) -> tuple[str, str]:
+    """The header that says how long the JSON head of a V2 request is."""
+    return "Inference-Header-Content-Length", str(head)
+
+
 def frame(message: bytes) -> bytes:
     """gRPC's frame of a message: a zero byte for "not compressed", the length as big-endian uint32, the bytes."""
     return b"\0" + struct.pack(">I", len(message)) + message
@@ -54,14 +68,14 @@ def _json_numbers(array: Array) -> str:
     return str(array)
 
 
-def post(port: int, path: str, body: bytes) -> bytes:
-    """POST JSON and return the answer's body.
+def post(port: int, path: str, body: bytes, content_type: str = JSON, header: tuple[str, str] = ANY) -> bytes:
+    """POST a body, with one more header, and return the answer's body.
 
     Raises WrongAnswerError if the status is not 200, OSError if no server answers.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        connection.request("POST", path, body, {"content-type": "application/json"})
+        connection.request("POST", path, body, {"content-type": content_type, header[0]: header[1]})
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != 200:
@@ -112,6 +126,22 @@ def check_predict(content: bytes, expected: Array) -> None:
 def check_v2(content: bytes, expected: Array) -> None:
     """As `check_json`, for a serialized ModelInferResponse."""
     _check_arrays(v2.arrays(content), expected)
+
+
+def check_binary(content: bytes, expected: Array) -> None:
+    """As `check_json`, for a V2 answer with binary tensors behind its JSON head."""
+    try:
+        head, _ = json.JSONDecoder().raw_decode(content.decode("latin-1"))
+        sizes = [each.get("parameters", {}).get("binary_data_size", 0) for each in head["outputs"]]
+        dtypes = [v2.NUMPY.get(each["datatype"]) for each in head["outputs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongAnswerError(f"got {content[:200]!r}; expected a V2 answer with binary tensors") from error
+    found, start = [], len(content) - sum(sizes)
+    for dtype, size in zip(dtypes, sizes, strict=True):
+        if dtype is not None:
+            found.append(np.frombuffer(content[start : start + size], dtype))
+        start += size
+    _check_arrays(found, expected)
 
 
 def _check_arrays(arrays: list[Array], expected: Array) -> None:

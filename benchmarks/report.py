@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import machine, steps
+from benchmarks import machine, rival_servers, steps
 from benchmarks.engines import Comparison
 from benchmarks.goals import Goal, check
-from benchmarks.models import TITLES
+from benchmarks.models import ROOT, TITLES
 from benchmarks.real import page as real_requests
 from benchmarks.results import Results
 from benchmarks.tails import LOADED, PER_SECOND
@@ -22,14 +22,20 @@ contenders run one after another on the same cores as the load generator, in sev
 the rounds' ratios; any other figure is the median of the rounds. wrk loads REST and h2load loads gRPC. Each server's
 answers are checked before and after the load.
 """
+_GPU = """\
+The GPU part was not run, for no NVIDIA GPU was at hand: [`make bench-gpu`](../Makefile) measures training and serving
+where there is one.
+"""
+_GPU_PAGE = "gpu.md"
 _BUSY = "; the machine was busy"
 _THROUGHPUT = """\
 Each request to LeNet-5 holds one image; each answer holds every output of the graph. An empty handler reads the request
 and answers with fixed bytes. Rivals run the same ONNX graph with the same session settings, with one worker and with
 two. "(batching)" means that the server merges requests into batches. "1 conn." columns are measured with one
 connection, the other rates and latencies with 16. CPU is the server's CPU time per request. Ready is the time from
-process start to the first correct answer. RSS and PSS are the memory of all the server's processes after the load; PSS
-divides a shared page among the processes that share it.
+process start to the first correct answer. Triton has an instance of the graph for each worker and merges no requests:
+its figures stand beside Ladle's without batching. RSS and PSS are the memory of all the server's processes after the
+load; PSS divides a shared page among the processes that share it.
 """
 
 
@@ -47,7 +53,9 @@ def markdown(results: Results) -> str:
         "gateway": ("Gateway", lambda: _gateway(results)),
         "client": ("Client", lambda: _client(results)),
     }
-    parts = [_HEAD, machine.in_words(results.machine) + "\n", "## Goals\n"]
+    gpu = f"[On a GPU]({_GPU_PAGE}) has the figures of the GPU part.\n"
+    measured_there = (ROOT / "docs" / _GPU_PAGE).exists()
+    parts = [_HEAD, machine.in_words(results.machine) + "\n", gpu if measured_there else _GPU, "## Goals\n"]
     busy = [title for key, (title, _) in sections.items() if results.is_busy(key)]
     if busy:
         parts.append(f"Not judged by its goals, for others used the machine meanwhile: {', '.join(busy)}.\n")
@@ -138,7 +146,12 @@ def _throughput(results: Results) -> str:
             f"The same SavedModel called in process with TensorFlow, one call after another: "
             f"{per_second:,.0f} calls/s, p50 {results.in_process_p50_ms:.3f} ms, p99 {p99:.3f} ms.\n"
         )
-    parts += [f"Left out: {title}: {_one_line(why)}\n" for title, why in rounds.failures.items()]
+    failures = dict(rounds.failures)
+    if not any(title.startswith("Triton") for title in (*rounds.kinds, *failures)):
+        failures["Triton"] = "not measured; it needs a tritonserver with an ONNX backend on the path"
+    parts += [f"Left out: {title}: {_one_line(why)}\n" for title, why in failures.items()]
+    if haproxy := rival_servers.about_haproxy(rounds.kinds):
+        parts.append(f"{haproxy}\n")
     elsewhere = max((measured.elsewhere for found in rounds.by_title.values() for measured in found), default=0.0)
     parts.append(f"Other processes on the machine used up to {elsewhere:.1f} cores during a load.\n")
     return "\n".join(parts)

@@ -11,6 +11,7 @@ from benchmarks.models import Array
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 DATATYPES = {"<f4": "FP32", "<i4": "INT32", "<i8": "INT64"}
+NUMPY = {name: dtype for dtype, name in DATATYPES.items()}
 
 _PACKAGE = "inference"
 _FIELD = descriptor_pb2.FieldDescriptorProto
@@ -65,9 +66,8 @@ def request(model: str, alias: str, array: Array) -> bytes:
 def arrays(content: bytes) -> list[Array]:
     """The outputs of a serialized ModelInferResponse that have raw contents and a type of `DATATYPES`."""
     message = _classes()["ModelInferResponse"].FromString(content)
-    numpy = {name: dtype for dtype, name in DATATYPES.items()}
     return [
-        np.frombuffer(raw, numpy[tensor.datatype]).reshape(tuple(tensor.shape))
+        np.frombuffer(raw, NUMPY[tensor.datatype]).reshape(tuple(tensor.shape))
         for tensor, raw in zip(message.outputs, message.raw_output_contents, strict=False)
-        if tensor.datatype in numpy
+        if tensor.datatype in NUMPY
     ]

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     every = workloads()
     keys = [workload.key for workload in every]
     parser.add_argument("--only", default=",".join(keys), help=f"comma-separated, of {', '.join(keys)}")
-    parser.add_argument("--rivals", default=",".join(install.RIVALS), help="comma-separated servers, or none")
+    parser.add_argument("--rivals", default=",".join(install.NAMES), help="comma-separated servers, or none")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of a load (default: %(default)s)")
     parser.add_argument(
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = given.only.split(",")
     if unknown := sorted(set(wanted) - set(keys)):
         parser.error(f"--only: got {', '.join(unknown)}; expected some of {', '.join(keys)}")
-    names = [name for name in given.rivals.split(",") if name in install.RIVALS]
+    names = [name for name in given.rivals.split(",") if name in install.NAMES]
     if missing := load.missing():
         log(f"benchmarks.real: {', '.join(missing)} not installed; run apt-get install {' '.join(missing)}")
         return 1
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names_needed = [name for name in NAMES if name in needed]
     repository = models.collect(given.repository, given.cache, log, names_needed, "real")
     settings = measuring.Settings(given.rounds, given.seconds)
-    rows = measuring.measure(chosen, repository, install.pythons(given.cache, names, log), settings, log)
+    rows = measuring.measure(chosen, repository, install.programs(given.cache, names, log), settings, log)
     print(json.dumps([asdict(row) for row in rows], indent=1) if given.json else page.markdown(rows))
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -56,10 +56,16 @@ class Row:
     @property
     def best_rival(self) -> tuple[str, float] | None:
         """The fastest rival, and our throughput over its: the median of the rounds' ratios."""
+        return self._best(self.rivals)
+
+    @property
+    def best_python_rival(self) -> tuple[str, float] | None:
+        """The same without Triton, which is no Python server."""
+        return self._best([name for name in self.rivals if not name.startswith("Triton")])
+
+    def _best(self, names: Iterable[str]) -> tuple[str, float] | None:
         ours = [seen.per_second for seen in self.many]
-        ratios = {
-            name: median([a / b for a, b in zip(ours, found, strict=False)]) for name, found in self.rivals.items()
-        }
+        ratios = {name: median([a / b for a, b in zip(ours, self.rivals[name], strict=False)]) for name in names}
         return min(ratios.items(), key=lambda item: item[1]) if ratios else None
 
 
@@ -74,7 +80,7 @@ class Settings:
 def measure(
     chosen: Sequence[Workload],
     repository: Path,
-    pythons: Mapping[str, Path],
+    programs: Mapping[str, Path],
     settings: Settings,
     log: Callable[[str], None],
 ) -> list[Row]:
@@ -90,7 +96,7 @@ def measure(
         for number, (_, group) in enumerate(groupby(chosen, key=lambda workload: workload.rivals)):
             own = folder / str(number)
             own.mkdir()
-            found += _Group(list(group), ports, servers, served, own).measure(pythons, settings, log)
+            found += _Group(list(group), ports, servers, served, own).measure(programs, settings, log)
     return found
 
 
@@ -123,10 +129,10 @@ class _Group:
             body.write_bytes(payloads.frame(workload.body) if workload.grpc else workload.body)
             self._targets[workload.key] = workload.target(ports, body)
 
-    def measure(self, pythons: Mapping[str, Path], settings: Settings, log: Callable[[str], None]) -> list[Row]:
+    def measure(self, programs: Mapping[str, Path], settings: Settings, log: Callable[[str], None]) -> list[Row]:
         with ExitStack() as stack:
-            limit = stack.enter_context(Limit(self._graph, self._first.inputs, self._folder))
-            rivals, failures = start_rivals(stack, self._first.rivals, self._graph, pythons, self._folder)
+            limit = stack.enter_context(Limit(self._graph, self._first.inputs, self._folder, self._first.outputs))
+            rivals, failures = start_rivals(stack, self._first.rivals, self._graph, programs, self._folder)
             for row in self._rows.values():
                 row.failures |= failures
             for name, target in list(rivals.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks import rival_servers
 from benchmarks.real.measuring import Row
 from benchmarks.throughput import median
 
@@ -16,8 +17,9 @@ the server's processes, the gateway's included.
 
 Each rival has as many workers as there are cores (MLServer, whose workers do not start here, has its own process) and
 gets the same content in a form that it reads: JSON where the row says JSON; else the bytes of the JPEG, the PNG or the
-tensor as they are (mosec, Ray Serve), or raw contents over gRPC (MLServer). They decode with Pillow at 8 bits. The rows
-over TLS and over a UNIX socket stand beside MLServer's gRPC over TCP without encryption.
+tensor as they are (mosec, Ray Serve), or raw contents over gRPC (MLServer; Triton, which also gets V2 binary). They
+decode with Pillow at 8 bits. The rows over TLS and over a UNIX socket stand beside gRPC over TCP without encryption
+(MLServer, Triton). Triton takes part where a tritonserver with an ONNX backend is found.
 
 """
 
@@ -30,7 +32,8 @@ def markdown(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.rivals))
     if names:
         beside = [_beside(row, names) for row in rows if row.many]
-        parts.append("Requests per second of each rival, and Ladle's over the best of them:\n")
+        haproxy = rival_servers.about_haproxy(names)
+        parts.append(f"{haproxy} Requests per second of each rival, and Ladle's over the best of them:\n".lstrip())
         parts.append(_table(("request", *names, "Ladle", "over the best"), beside))
     parts += [
         f"Left out: {row.title}: {name}: {' '.join(why.split())}\n"
@@ -51,7 +54,7 @@ def _line(row: Row) -> tuple[str, ...]:
         f"{median(row.cpu_us):,.0f}",
         f"{row.engine_ms:.2f}",
         f"{median([seen.p50_ms for seen in row.one]):.2f}",
-        f"{row.over_ms:.2f}",
+        f"{row.over_ms:.2f}" if row.over_ms >= 0 else f"{row.over_ms:.2f}, within the noise",
     )
 
 

@@ -6,14 +6,14 @@ import functools
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import machine, payloads, rival_servers, v2
-from benchmarks.load import LoadError, Target
+from benchmarks.load import BINARY, LoadError, Target
 from benchmarks.models import ROOT, Array
 from benchmarks.processes import Child, StartError, free_port
 from benchmarks.real.workloads import Ports, Rivals, zipf
@@ -23,13 +23,16 @@ _CERTIFICATE = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -node
 
 
 class Limit:
-    """A child process that runs a workload's graph on request: calls per second with one caller, and with many."""
+    """A child process that runs a workload's graph on request: calls per second with one caller, and with many.
 
-    def __init__(self, graph: Path, inputs: Mapping[str, Array], scratch: Path) -> None:
+    It computes these outputs of the graph; none: all.
+    """
+
+    def __init__(self, graph: Path, inputs: Mapping[str, Array], scratch: Path, outputs: Sequence[str] = ()) -> None:
         file = scratch / "inputs.npz"
         np.savez(file, **inputs)  # type: ignore[arg-type]
         pipe = subprocess.PIPE
-        command = [sys.executable, "-m", "benchmarks.limit", str(graph), str(file)]
+        command = [sys.executable, "-m", "benchmarks.limit", str(graph), str(file), *outputs]
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
 
     def measure(self, seconds: float) -> tuple[float, float]:
@@ -97,7 +100,7 @@ def _certificate(folder: Path) -> str:
 
 
 def start_rivals(
-    stack: ExitStack, wanted: Rivals, graph: Path, pythons: Mapping[str, Path], folder: Path
+    stack: ExitStack, wanted: Rivals, graph: Path, programs: Mapping[str, Path], folder: Path
 ) -> tuple[dict[str, Target], dict[str, str]]:
     """The rivals that answer such a request, started; and why others did not start."""
     found: dict[str, Target] = {}
@@ -109,23 +112,36 @@ def start_rivals(
     (folder / "rival").write_bytes(wanted.body)
     env = {"DECODE": wanted.form, "BATCH": "1", "VOCABULARY": str(graph.parent / "assets" / "vocabulary.txt")}
     for name in names:
-        if name in pythons:
-            launch = functools.partial(rival_servers.scripted, name, pythons[name], graph, workers=workers, env=env)
+        if name in programs:
+            launch = functools.partial(rival_servers.scripted, name, programs[name], graph, workers=workers, env=env)
             kind = "application/octet-stream" if wanted.raw else "application/json"
             target = Target(free_port(), rival_servers.path(name), folder / "rival", False, kind)
-            _start(stack, name, launch(port=target.port), target, wanted.body, folder, found, failures)
-    if wanted.v2 and "MLServer" in pythons:
-        port, file = free_port(), folder / "v2"
-        file.write_bytes(payloads.frame(wanted.v2) if wanted.grpc else wanted.v2)
-        paths = [v2.INFER] if wanted.grpc else [f"/v2/models/{model}/infer" for model in wanted.models]
-        mixed = zipf(paths) if len(paths) > 1 else ()
-        target = Target(port, paths[0], file, wanted.grpc, mixed=mixed)
-        # In its own process: with workers beside it, it ends at the start.
-        launch_v2 = rival_servers.mlserver(
-            pythons["MLServer"], graph, port, 1, wanted.models, wanted.grpc, folder / "mlserver"
-        )
-        _start(stack, "MLServer", launch_v2, target, wanted.v2, folder, found, failures)
+            title = rival_servers.title(name, programs[name])
+            _start(stack, title, launch(port=target.port), target, wanted.body, folder, found, failures)
+    (folder / "v2").write_bytes(payloads.frame(wanted.v2) if wanted.grpc else wanted.v2)
+    # MLServer in its own process: with workers beside it, it ends at the start.
+    for name, start, count in (("MLServer", rival_servers.mlserver, 1), ("Triton", rival_servers.triton, workers)):
+        if wanted.v2 and name in programs:
+            paths = [v2.INFER] if wanted.grpc else [_infer(model) for model in wanted.models]
+            mixed = zipf(paths) if len(paths) > 1 else ()
+            target = Target(free_port(), paths[0], folder / "v2", wanted.grpc, mixed=mixed)
+            own = folder / name.lower()
+            launch_v2 = start(programs[name], graph, target.port, count, wanted.models, wanted.grpc, own)
+            _start(stack, name, launch_v2, target, wanted.v2, folder, found, failures)
+    body, head = wanted.binary
+    if body and "Triton" in programs:
+        (folder / "binary").write_bytes(body)
+        (model,) = wanted.models
+        header = payloads.binary_header(head)
+        target = Target(free_port(), _infer(model), folder / "binary", False, BINARY, header)
+        own = folder / "triton-binary"
+        launch_v2 = rival_servers.triton(programs["Triton"], graph, target.port, workers, wanted.models, False, own)
+        _start(stack, "Triton (V2 binary)", launch_v2, target, body, folder, found, failures)
     return found, failures
+
+
+def _infer(model: str) -> str:
+    return f"/v2/models/{model}/infer"
 
 
 def _start(
@@ -139,11 +155,15 @@ def _start(
     failures: dict[str, str],
 ) -> None:
     """Start a rival and wait for its first answer: into `found`, or into `failures`."""
-    send = payloads.call if target.grpc else payloads.post
+
+    def send(path: str) -> bytes:
+        if target.grpc:
+            return payloads.call(target.port, path, body)
+        return payloads.post(target.port, path, body, target.content_type, target.header)
 
     def answers() -> bool:
         try:
-            return all(send(target.port, path, body) for path, _ in target.mixed or ((target.path, 1.0),))
+            return all(send(path) for path, _ in target.mixed or ((target.path, 1.0),))
         except payloads.WrongAnswerError:
             return False
 

@@ -6,14 +6,13 @@ import base64
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks import payloads, v2
-from benchmarks.load import Target
+from benchmarks.load import BINARY, Target
 from benchmarks.models import Array
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
@@ -21,6 +20,8 @@ from ladle.clients.wire import tensors
 NAMES = ("lenet5", "sentiment_lstm", "unet", "wgan_gp", "efficientnet_lite0")
 MEANS = "means"
 """A model of no work for one large image: `large` makes it."""
+LARGE = "float 1024×1024×3, JSON, to a graph of means"
+"""The title of its workload. The engine does almost nothing, so rivals are its measure and not the limit."""
 MODELS = 8
 """Copies of LeNet-5 that a request draws among: the n-th most frequent has weight 1/n (Zipf)."""
 TEXT = (
@@ -30,6 +31,10 @@ TEXT = (
 )
 _LSTM = "sentiment_lstm"
 _NET = "efficientnet_lite0"
+_BY_WORKERS = {
+    *("jpeg-rest", "jpeg-grpc", "floats-rest", "floats-grpc", "floats-v2", "rows-rest", "rows-grpc"),
+    *("text-rest", "text-grpc", "mask-grpc", "pictures-grpc"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,10 @@ class Rivals:
     form    what `rivals/graph.py` makes of the body before the run
     body    the request of the rivals with a handler of ours
     raw     the body is no JSON: only mosec and Ray Serve hand it to a handler as it is
-    v2      MLServer's request; empty: it answers none of this kind
-    grpc    MLServer's is sent over gRPC
-    models  names of MLServer's models; a request goes to one of them, the n-th with weight 1/n
+    v2      the request of MLServer and Triton; empty: they answer none of this kind
+    grpc    theirs is sent over gRPC
+    models  names of their models; a request goes to one of them, the n-th with weight 1/n
+    binary  a V2 request with binary tensors, and the length of its JSON head: Triton is asked with it, too
     """
 
     form: str = ""
@@ -62,6 +68,7 @@ class Rivals:
     v2: bytes = b""
     grpc: bool = False
     models: tuple[str, ...] = ()
+    binary: tuple[bytes, int] = (b"", 0)
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Workload:
     body         the request
     grpc         whether it is sent over HTTP/2
     connections  of the larger load
+    outputs      the graph's outputs that the answer needs, which are all that the server computes; empty: all
     """
 
     key: str
@@ -87,6 +95,7 @@ class Workload:
     rivals: Rivals
     grpc: bool = False
     connections: int = 16
+    outputs: tuple[str, ...] = ()
 
 
 def photograph(width: int = 500, height: int = 375) -> bytes:
@@ -107,7 +116,19 @@ def photograph(width: int = 500, height: int = 375) -> bytes:
 
 def workloads() -> list[Workload]:
     """All of them, in the order of the table."""
-    return [*_photographs(), *_tensors(), *_texts_and_pictures(), *_small()]
+    found = [*_photographs(), *_tensors(), *_texts_and_pictures(), *_small()]
+    return [each for one in found for each in ([one, _by_workers(one)] if one.key in _BY_WORKERS else [one])]
+
+
+def _by_workers(workload: Workload) -> Workload:
+    """The same request to the server with a worker for each core: as many as the rivals have."""
+
+    def target(ports: Ports, body: Path) -> Target:
+        grpc, rest = ports.shared
+        return workload.target(replace(ports, grpc=grpc, rest=rest), body)
+
+    title = f"{workload.title}, a worker for each core"
+    return replace(workload, key=f"{workload.key}-workers", title=title, target=target)
 
 
 def _photographs() -> list[Workload]:
@@ -133,15 +154,25 @@ def _tensors() -> list[Workload]:
     image = _random_image(random, 1, 224, 224, 3)
     rows = _random_image(random, 64, 28, 28, 1)
     photo, digits = {"image": image}, {"image": rows}
-    binary, head = _binary(image)
+    binary, head = payloads.v2_binary("image", image)
     numbers, many = payloads.rest_predict(image), payloads.rest_predict(rows)
     message, batch = (payloads.grpc_predict(name, "image", x) for name, x in ((_NET, image), ("lenet5", rows)))
     large = _random_image(random, 1, 1024, 1024, 3)
     huge = payloads.rest_predict(large)
     in_json = Rivals("", numbers, v2=payloads.v2_json("image", image), models=(_NET,))
-    as_it_is = Rivals("raw", image.tobytes(), True, v2.request(_NET, "image", image), True, (_NET,))
+    as_it_is = Rivals(
+        "raw", image.tobytes(), True, v2.request(_NET, "image", image), True, (_NET,), binary=(binary, head)
+    )
     rows_json = Rivals("", many, v2=payloads.v2_json("image", rows), models=("lenet5",))
-    rows_raw = Rivals("raw", rows.tobytes(), True, v2.request("lenet5", "image", rows), True, ("lenet5",))
+    rows_raw = Rivals(
+        "raw",
+        rows.tobytes(),
+        True,
+        v2.request("lenet5", "image", rows),
+        True,
+        ("lenet5",),
+        binary=payloads.v2_binary("image", rows),
+    )
     huge_json = Rivals("", huge, v2=payloads.v2_json("image", large), models=(MEANS,))
     v2_target = _v2(_NET, head)
     return [
@@ -150,7 +181,7 @@ def _tensors() -> list[Workload]:
         Workload("floats-v2", "float 224×224×3, V2 binary", _NET, photo, binary, v2_target, as_it_is),
         Workload(
             "large-rest",
-            "float 1024×1024×3, JSON, to a graph of means",
+            LARGE,
             MEANS,
             {"image": large},
             huge,
@@ -175,30 +206,14 @@ def _texts_and_pictures() -> list[Workload]:
     in_json, as_mask = Rivals("text", text), Rivals("mask", png, raw=True)
     as_numbers = Rivals("seed", b'{"n": 32, "seed": 7}', raw=True)
     mask, drawn = "PNG 256×256 to U-Net, mask as PNG, gRPC", "32 pictures of WGAN-GP from a seed, gRPC"
+    # The graphs have more outputs, which other signatures or requests answer.
+    verdict, masked, made = ("class_id", "logits", "probability"), ("class_map",), ("images",)
+    by_json, by_message = "53 words to the LSTM, JSON", "53 words to the LSTM, gRPC"
     return [
-        Workload("text-rest", "53 words to the LSTM, JSON", _LSTM, tokens, text, _rest(_LSTM), in_json),
-        Workload("text-grpc", "53 words to the LSTM, gRPC", _LSTM, tokens, words, _grpc(), in_json, True),
-        Workload(
-            "text-rest-workers",
-            "53 words to the LSTM, JSON, a worker for each core",
-            _LSTM,
-            tokens,
-            text,
-            _rest(_LSTM, shared=True),
-            in_json,
-        ),
-        Workload(
-            "text-grpc-workers",
-            "53 words to the LSTM, gRPC, a worker for each core",
-            _LSTM,
-            tokens,
-            words,
-            _grpc(shared=True),
-            in_json,
-            True,
-        ),
-        Workload("mask-grpc", mask, "unet", {"image": cells}, outlined, _grpc(), as_mask, True),
-        Workload("pictures-grpc", drawn, "wgan_gp", noise, _pictures(), _grpc(), as_numbers, True),
+        Workload("text-rest", by_json, _LSTM, tokens, text, _rest(_LSTM), in_json, outputs=verdict),
+        Workload("text-grpc", by_message, _LSTM, tokens, words, _grpc(), in_json, True, outputs=verdict),
+        Workload("mask-grpc", mask, "unet", {"image": cells}, outlined, _grpc(), as_mask, True, outputs=masked),
+        Workload("pictures-grpc", drawn, "wgan_gp", noise, _pictures(), _grpc(), as_numbers, True, outputs=made),
     ]
 
 
@@ -230,32 +245,21 @@ def zipf(paths: Sequence[str]) -> tuple[tuple[str, float], ...]:
     return tuple((each, 1 / n) for n, each in enumerate(paths, 1))
 
 
-def _binary(image: Array) -> tuple[bytes, int]:
-    """A V2 request with the image as it is in memory, and the length of its JSON head."""
-    given: dict[str, Any] = {"name": "image", "shape": list(image.shape), "datatype": "FP32"}
-    given["parameters"] = {"binary_data_size": image.nbytes}
-    head = json.dumps({"inputs": [given], "parameters": {"binary_data_output": True}}).encode()
-    return head + image.tobytes(), len(head)
+def _rest(model: str) -> Callable[[Ports, Path], Target]:
+    return lambda ports, body: Target(ports.rest, f"/v1/models/{model}:predict", body, False)
 
 
-def _rest(model: str, shared: bool = False) -> Callable[[Ports, Path], Target]:
-    return lambda ports, body: Target(
-        ports.shared[1] if shared else ports.rest, f"/v1/models/{model}:predict", body, False
-    )
-
-
-def _grpc(tls: bool = False, socket: bool = False, shared: bool = False) -> Callable[[Ports, Path], Target]:
+def _grpc(tls: bool = False, socket: bool = False) -> Callable[[Ports, Path], Target]:
     def target(ports: Ports, body: Path) -> Target:
-        port = ports.tls if tls else ports.shared[0] if shared else ports.grpc
+        port = ports.tls if tls else ports.grpc
         return Target(port, payloads.PREDICT, body, True, tls=tls, socket=ports.socket if socket else "")
 
     return target
 
 
 def _v2(model: str, head: int) -> Callable[[Ports, Path], Target]:
-    header = ("Inference-Header-Content-Length", str(head))
-    path = f"/v2/models/{model}/infer"
-    return lambda ports, body: Target(ports.rest, path, body, False, "application/octet-stream", header)
+    header, path = payloads.binary_header(head), f"/v2/models/{model}/infer"
+    return lambda ports, body: Target(ports.rest, path, body, False, BINARY, header)
 
 
 def _gateway(model: str, kind: str) -> Callable[[Ports, Path], Target]:

@@ -1,6 +1,6 @@
 """Ray Serve: a deployment with an async handler for the raw request, without dashboard and access log.
 
-RAY_SERVE_THROUGHPUT_OPTIMIZED and, where there is one, HAProxy in front come from the environment.
+RAY_SERVE_THROUGHPUT_OPTIMIZED and, where there is an HAProxy, RAY_SERVE_ENABLE_HA_PROXY come from the environment.
 """
 
 from __future__ import annotations

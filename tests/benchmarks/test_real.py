@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from onnx import helper
 from PIL import Image
 
-from benchmarks import steps
+from benchmarks import limit, steps
 from benchmarks.load import Load, LoadError
-from benchmarks.real import measuring, page, workloads
+from benchmarks.real import measuring, page, servers, workloads
+from tests.tiny_models import onnx_model
 
 
 def load(per_second: float, p50_ms: float = 1.0) -> Load:
@@ -38,6 +42,37 @@ def test_a_row_compares_with_the_limit_and_the_fastest_rival_of_the_same_round()
     assert "Left out: not measured: Ladle: ended with 1: no" in text
 
 
+def test_a_caller_who_waits_less_than_the_engine_takes_is_within_the_noise() -> None:
+    found = row()
+    found.limit_one = [50.0, 50.0]
+    assert "| 20.00 | 12.25 | -7.75, within the noise |" in page.markdown([found])
+
+
+def test_the_limit_computes_the_outputs_that_it_is_given(tmp_path: Path) -> None:
+    tensors: dict[str, tuple[str, list[int]]] = {name: ("float32", [-1, 2]) for name in ("x", "y", "z")}
+    nodes = [helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["z"])]
+    graph = onnx_model(nodes, {"x": tensors.pop("x")}, tensors)
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    given = {"x": np.zeros((1, 2), np.float32)}
+    for outputs in ((), ("z",)):
+        with servers.Limit(tmp_path / "model.onnx", given, tmp_path, outputs) as alone:
+            assert min(alone.measure(0.05)) > 0
+    with (
+        servers.Limit(tmp_path / "model.onnx", given, tmp_path, ("other",)) as alone,
+        pytest.raises(LoadError, match="expected it to run the graph"),
+    ):
+        alone.measure(0.05)
+
+
+@pytest.mark.parametrize("threads", [1, 2], ids=["one", "two"])
+def test_every_call_asks_for_the_outputs(threads: int) -> None:
+    asked: list[object] = []
+    session = SimpleNamespace(run=lambda outputs, feed: asked.append(outputs))
+    limit.many(session, {}, ["class_map"], 0.01, threads)
+    limit.many(session, {}, [], 0.01, threads)
+    assert {tuple(each) if isinstance(each, list) else each for each in asked} == {("class_map",), None}
+
+
 def test_a_load_that_was_partly_refused_is_no_figure() -> None:
     whole = load(10)
     measuring.check_answered(whole, whole)
@@ -51,15 +86,20 @@ def test_the_photograph_is_a_jpeg_of_the_size_of_one() -> None:
     assert 20_000 < len(found) < 150_000
 
 
-def test_workloads_that_share_rivals_stand_together_and_have_one_model() -> None:
-    groups = [list(group) for _, group in groupby(workloads.workloads(), key=lambda workload: workload.rivals)]
+@pytest.fixture(scope="module")
+def every() -> list[workloads.Workload]:
+    """All workloads. Making their requests takes seconds."""
+    return list(workloads.workloads())
+
+
+def test_workloads_that_share_rivals_stand_together_and_have_one_model(every: list[workloads.Workload]) -> None:
+    groups = [list(group) for _, group in groupby(every, key=lambda workload: workload.rivals)]
     assert len({group[0].rivals for group in groups}) == len(groups)
-    assert all(len({workload.model for workload in group}) == 1 for group in groups)
+    assert all(len({(workload.model, workload.outputs) for workload in group}) == 1 for group in groups)
     assert all(group[0].rivals.body or group[0].rivals.v2 for group in groups)
 
 
-def test_every_workload_has_a_name_of_its_own_and_a_request() -> None:
-    every = workloads.workloads()
+def test_every_workload_has_a_name_of_its_own_and_a_request(every: list[workloads.Workload]) -> None:
     assert len({workload.key for workload in every}) == len(every)
     assert {workload.model for workload in every} <= {*workloads.NAMES, workloads.MEANS}
     assert all(workload.body and all(np.asarray(x).size for x in workload.inputs.values()) for workload in every)
