@@ -23,7 +23,13 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("requirements.lock", "requirements/server.lock", "requirements/gateway.lock", "requirements/train.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements/server.lock",
+    "requirements/gateway.lock",
+    "requirements/train.lock",
+    "requirements/compile.lock",
+)
 _PIP_AUDIT = "pip-audit==2.10.1"
 
 

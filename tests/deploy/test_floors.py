@@ -14,7 +14,7 @@ CHECKED, FLOORS = audit.read_floors()
 @pytest.mark.parametrize("lock", audit.LOCKS)
 def test_a_lock_pins_nothing_below_a_floor(lock: str) -> None:
     found = audit.pins((audit.ROOT / lock).read_text())
-    assert len(found) > 10
+    assert found
     assert list(audit.below_floor(found, FLOORS)) == []
 
 

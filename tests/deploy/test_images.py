@@ -166,6 +166,8 @@ def test_the_server_and_the_gateway_answer_from_their_images(
     network.ask(WAIT, "half_plus_two", "half_plus_three", "classifier")
     assert network.ask(ASK_SERVER).split("\n") == ["[2.5, 3.0]", "[3.5, 4.0]", "coat"] * 2
     assert is_isolated(server)
+    compiled = "from ladle.serving.rest.json import compiled; print(compiled.read_list and compiled.write_list)"
+    assert "cyfunction" in server.execute("python", "-c", compiled).stdout
     gateway = start("gateway", models, environment=environment(services["gateway"]))
     gateway.wait_until_healthy()
     answer, page = network.ask(ASK_GATEWAY).split("\n")
