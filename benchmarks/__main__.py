@@ -16,28 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    contenders,
-    engines,
-    front,
-    install,
-    load,
-    machine,
-    models,
-    payloads,
-    report,
-    rival_servers,
-    startup,
-    steps,
-    tails,
-)
-from benchmarks.contenders import Contender, RunningServer
+from benchmarks import engines, front, machine, report, startup, tails
 from benchmarks.goals import check
 from benchmarks.in_process import InProcess
-from benchmarks.models import Subject
-from benchmarks.processes import StartError
+from benchmarks.profiling import steps
 from benchmarks.real import measuring, workloads
+from benchmarks.requests import load, models, payloads
+from benchmarks.requests.models import Subject
 from benchmarks.results import SECTIONS, Results, from_dict
+from benchmarks.servers import contenders, install, rival_servers
+from benchmarks.servers.contenders import Contender, RunningServer
+from benchmarks.servers.processes import StartError
 from benchmarks.throughput import Settings, measure
 
 _WITHOUT_LOAD = {"start", "gateway", "client"}

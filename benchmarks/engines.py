@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import load
-from benchmarks.contenders import RunningServer, has_flag, ladle
-from benchmarks.load import Load, LoadError
-from benchmarks.models import Subject
-from benchmarks.payloads import WrongAnswerError
-from benchmarks.processes import StartError
+from benchmarks.requests import load
+from benchmarks.requests.load import Load, LoadError
+from benchmarks.requests.models import Subject
+from benchmarks.requests.payloads import WrongAnswerError
+from benchmarks.servers.contenders import RunningServer, has_flag, ladle
+from benchmarks.servers.processes import StartError
 from benchmarks.throughput import check, median
 
 Log = Callable[[str], None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import re
 import statistics
 import subprocess
@@ -16,12 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from benchmarks.contenders import RunningServer, ladle
-from benchmarks.models import ROOT, Subject
-from benchmarks.payloads import PREDICT, WrongAnswerError
-from benchmarks.processes import Child, free_port
+from benchmarks.requests import payloads
+from benchmarks.requests.models import ROOT, Subject
+from benchmarks.requests.payloads import PREDICT, WrongAnswerError
+from benchmarks.servers.contenders import RunningServer, ladle
+from benchmarks.servers.processes import Child, free_port
 
 T = TypeVar("T")
 
@@ -62,7 +60,7 @@ def gateway(lenet: Subject, repository: Path, pairs: int) -> Gateway:
         command.append(f"--server=grpc://127.0.0.1:{server.port}")
         with Child(command, Path(folder) / "gateway", cwd=ROOT) as child:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            picture = png(lenet)
+            picture = payloads.png(lenet.array[0, :, :, 0])
 
             def through_gateway() -> bool:
                 path = f"/api/v1/models/{lenet.name}:classify"
@@ -109,16 +107,6 @@ def compare(
     if not gateway_s:
         raise WrongAnswerError(f"got no answer to {pairs} requests from the gateway; expected at least one")
     return Gateway(statistics.median(direct_s) * 1e3, statistics.median(gateway_s) * 1e3, len(gateway_s), failed)
-
-
-def png(lenet: Subject) -> bytes:
-    """The subject's grayscale image as the bytes of a PNG file."""
-    from PIL import Image
-
-    pixels = (lenet.array[0, :, :, 0] * 255).round().astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def _timed(function: Callable[[], T]) -> tuple[float, T]:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.profiling.steps import Steps
 from benchmarks.real import workloads
 from benchmarks.real.measuring import Row
 from benchmarks.results import Results
-from benchmarks.steps import Steps
 from benchmarks.throughput import Rounds, median
 
 OURS = ("Ladle REST", "Ladle gRPC")

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import load, machine, models, payloads
-from benchmarks.load import LoadError, Target
-from benchmarks.models import ROOT
-from benchmarks.processes import Child, StartError, free_port
+from benchmarks import machine
+from benchmarks.requests import load, models, payloads
+from benchmarks.requests.load import LoadError, Target
+from benchmarks.requests.models import ROOT
+from benchmarks.servers.processes import Child, StartError, free_port
 from benchmarks.throughput import check, median
 from ladle.serving.servables.engines.gpu import device
 
@@ -86,7 +87,7 @@ def training(rounds: int) -> dict[str, dict[str, float]]:
     for _ in range(rounds):
         for name, steps in TRAINED.items():
             for way, more in WAYS.items():
-                command = [sys.executable, "-m", "benchmarks.fitting", "ours", name, str(steps), *more]
+                command = [sys.executable, "-m", "benchmarks.training.fitting", "ours", name, str(steps), *more]
                 ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
                 answer = json.loads(ended.stdout.splitlines()[-1])
                 found[name][way].append(answer["steps"] / answer["seconds"])

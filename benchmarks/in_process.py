@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.load import LoadError, percentile
-from benchmarks.models import ROOT, Subject
+from benchmarks.requests.load import LoadError, percentile
+from benchmarks.requests.models import ROOT, Subject
 
 
 class InProcess:

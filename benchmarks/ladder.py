@@ -29,7 +29,7 @@ from onnx import helper
 from PIL import Image
 
 from benchmarks import machine
-from benchmarks.processes import Child, StartError, free_port
+from benchmarks.servers.processes import Child, StartError, free_port
 from ladle import Client
 from ladle.clients.transport.open_inference.rest import OpenInferenceRest
 from tests.tiny_models import Model, Signature, Tensors, onnx_model

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.models import ROOT
+from benchmarks.requests.models import ROOT
 from ladle.training.store import publish
 
 _HEAD = """\

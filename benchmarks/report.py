@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import machine, rival_servers, steps
+from benchmarks import machine
 from benchmarks.engines import Comparison
 from benchmarks.goals import Goal, check
-from benchmarks.models import ROOT, TITLES
+from benchmarks.profiling import steps
 from benchmarks.real import page as real_requests
+from benchmarks.requests.models import ROOT, TITLES
 from benchmarks.results import Results
+from benchmarks.servers import rival_servers
 from benchmarks.tails import LOADED, PER_SECOND
 from benchmarks.throughput import Rounds, median
 

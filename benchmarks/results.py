@@ -12,9 +12,9 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.engines import Comparison
 from benchmarks.front import Client, Gateway
+from benchmarks.profiling.steps import Steps
 from benchmarks.real.measuring import Row
 from benchmarks.startup import Start
-from benchmarks.steps import Steps
 from benchmarks.tails import Tails
 from benchmarks.throughput import Rounds, median
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.models import ROOT
-from benchmarks.payloads import post
-from benchmarks.processes import Child, Memory, free_port
+from benchmarks.requests.models import ROOT
+from benchmarks.requests.payloads import post
+from benchmarks.servers.processes import Child, Memory, free_port
 
 
 @dataclass(frozen=True)

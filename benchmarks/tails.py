@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import load, payloads
-from benchmarks.contenders import RunningServer, ladle
-from benchmarks.load import Load
-from benchmarks.models import Subject
+from benchmarks.requests import load, payloads
+from benchmarks.requests.load import Load
+from benchmarks.requests.models import Subject
+from benchmarks.servers.contenders import RunningServer, ladle
 from benchmarks.throughput import check, median
 from ladle.training.store import publish
 

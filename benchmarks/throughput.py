@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import load, processes
-from benchmarks.contenders import Contender, RunningServer
-from benchmarks.load import Load, LoadError
-from benchmarks.payloads import WrongAnswerError
-from benchmarks.processes import Memory, StartError
+from benchmarks.requests import load
+from benchmarks.requests.load import Load, LoadError
+from benchmarks.requests.payloads import WrongAnswerError
+from benchmarks.servers import processes
+from benchmarks.servers.contenders import Contender, RunningServer
+from benchmarks.servers.processes import Memory, StartError
 
 WARM_UP_S = 1.0
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.payloads import PREDICT, grpc_predict, rest_predict
+from benchmarks.requests.payloads import PREDICT, grpc_predict, rest_predict
 from ladle.serving.grpc.http2 import frames
 from ladle.serving.grpc.http2.frames import END_HEADERS, END_STREAM, frame
 from ladle.serving.grpc.http2.hpack import encode

@@ -17,8 +17,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.models import ROOT
-from benchmarks.processes import free_port
+from benchmarks.requests.models import ROOT
+from benchmarks.servers.processes import free_port
 from tests.tiny_models import half_plus
 
 MODEL = "m"

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import install, load, models
 from benchmarks.real import measuring, page
 from benchmarks.real.workloads import NAMES, workloads
+from benchmarks.requests import load, models
+from benchmarks.servers import install
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks import ladder, load, models, payloads
-from benchmarks.load import Load, LoadError, Target
-from benchmarks.processes import Child, StartError
+from benchmarks import ladder
 from benchmarks.real.servers import Limit, start_ours, start_rivals
 from benchmarks.real.workloads import MEANS, MODELS, Ports, Workload, copy_name
+from benchmarks.requests import load, models, payloads
+from benchmarks.requests.load import Load, LoadError, Target
+from benchmarks.servers.processes import Child, StartError
 from benchmarks.throughput import check, median
 
 _RUNNING_S = 1.0

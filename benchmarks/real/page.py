@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks import rival_servers
 from benchmarks.real.measuring import Row
+from benchmarks.servers import rival_servers
 from benchmarks.throughput import median
 
 _HEAD = """\

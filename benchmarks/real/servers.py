@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import machine, payloads, rival_servers, v2
-from benchmarks.load import BINARY, LoadError, Target
-from benchmarks.models import ROOT, Array
-from benchmarks.processes import Child, StartError, free_port
+from benchmarks import machine
 from benchmarks.real.workloads import Ports, Rivals, zipf
+from benchmarks.requests import payloads, v2
+from benchmarks.requests.load import BINARY, LoadError, Target
+from benchmarks.requests.models import ROOT, Array
+from benchmarks.servers import rival_servers
+from benchmarks.servers.processes import Child, StartError, free_port
 
 _MAX_BYTES = 2**28
 _CERTIFICATE = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
@@ -32,7 +34,7 @@ class Limit:
         file = scratch / "inputs.npz"
         np.savez(file, **inputs)  # type: ignore[arg-type]
         pipe = subprocess.PIPE
-        command = [sys.executable, "-m", "benchmarks.limit", str(graph), str(file), *outputs]
+        command = [sys.executable, "-m", "benchmarks.servers.limit", str(graph), str(file), *outputs]
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
 
     def measure(self, seconds: float) -> tuple[float, float]:

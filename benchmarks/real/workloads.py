@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import payloads, v2
-from benchmarks.load import BINARY, Target
-from benchmarks.models import Array
+from benchmarks.requests import payloads, v2
+from benchmarks.requests.load import BINARY, Target
+from benchmarks.requests.models import Array
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 
@@ -201,7 +201,7 @@ def _texts_and_pictures() -> list[Workload]:
     noise = {"z": random.standard_normal((32, 100)).astype(np.float32)}
     text = json.dumps({"signature_name": "text", "instances": [TEXT]}).encode()
     words = _predict(_LSTM, [TEXT.encode()], "text", "text")
-    png = _png(cells)
+    png = payloads.png(cells[0, ..., 0])
     outlined = _predict("unet", [png], "image_bytes", "serving_bytes", ("mask_png_bytes",))
     in_json, as_mask = Rivals("text", text), Rivals("mask", png, raw=True)
     as_numbers = Rivals("seed", b'{"n": 32, "seed": 7}', raw=True)
@@ -300,11 +300,3 @@ def _multipart(jpeg: bytes) -> tuple[bytes, str]:
     head = f'--{line}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
     head += "Content-Type: image/jpeg\r\n\r\n"
     return head.encode() + jpeg + f"\r\n--{line}--\r\n".encode(), f"multipart/form-data; boundary={line}"
-
-
-def _png(image: Array) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray((image[0, ..., 0] * 255).round().astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()

@@ -7,7 +7,7 @@ from itertools import cycle
 import pytest
 
 from benchmarks import front
-from benchmarks.payloads import WrongAnswerError
+from benchmarks.requests.payloads import WrongAnswerError
 
 
 def test_failed_requests_are_counted_but_not_timed() -> None:

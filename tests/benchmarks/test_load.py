@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import load, payloads
-from benchmarks.load import LoadError, Target
+from benchmarks.requests import load, payloads
+from benchmarks.requests.load import LoadError, Target
 
 WRK = """\
 Running 1s test @ http://127.0.0.1:18501/v1/models/lenet5:predict

@@ -13,9 +13,10 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-from benchmarks import limit, steps
-from benchmarks.load import Load, LoadError
+from benchmarks.profiling import steps
 from benchmarks.real import measuring, page, servers, workloads
+from benchmarks.requests.load import Load, LoadError
+from benchmarks.servers import limit
 from tests.tiny_models import onnx_model
 
 

@@ -13,14 +13,14 @@ from benchmarks.__main__ import main
 from benchmarks.engines import Comparison
 from benchmarks.front import Client, Gateway
 from benchmarks.goals import check
-from benchmarks.load import Load
 from benchmarks.machine import describe
-from benchmarks.processes import Memory
+from benchmarks.profiling.steps import STEPS, Steps
 from benchmarks.real.measuring import Row
 from benchmarks.real.workloads import LARGE
+from benchmarks.requests.load import Load
 from benchmarks.results import SECTIONS, Results, from_dict
+from benchmarks.servers.processes import Memory
 from benchmarks.startup import Start
-from benchmarks.steps import STEPS, Steps
 from benchmarks.tails import Pair, Tails
 from benchmarks.throughput import Measurement, Rounds
 

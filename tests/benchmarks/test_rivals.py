@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from benchmarks import contenders, goals, install, payloads, report, rival_servers
-from benchmarks.contenders import RunningServer
-from benchmarks.load import Load
+from benchmarks import goals, report
 from benchmarks.machine import describe
-from benchmarks.models import Subject
-from benchmarks.processes import Memory
 from benchmarks.real import servers
 from benchmarks.real.workloads import Rivals
+from benchmarks.requests import payloads
+from benchmarks.requests.load import Load
+from benchmarks.requests.models import Subject
 from benchmarks.results import Results
+from benchmarks.servers import contenders, install, rival_servers
+from benchmarks.servers.contenders import RunningServer
+from benchmarks.servers.processes import Memory
 from benchmarks.throughput import Measurement, Rounds
 from tests.tiny_models import onnx_model
 

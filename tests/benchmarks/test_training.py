@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import training
 from benchmarks.machine import describe
-from benchmarks.training import Round
+from benchmarks.training import __main__ as training
+from benchmarks.training.__main__ import Round
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Prints the memory that preparing data of CIFAR-10's size and reading one epoch adds, as a multiple of the data's size.

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from benchmarks import payloads, v2
+from benchmarks.requests import payloads, v2
 
 
 def test_a_request_has_the_fields_of_v2() -> None:

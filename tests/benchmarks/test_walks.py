@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import walks
-from benchmarks.recorder import Event
+from benchmarks.profiling import walks
+from benchmarks.profiling.recorder import Event
 from tests.tiny_models import image_classifier
 
 MOST_MOVES = {"rest": 31, "grpc": 39, "page": 72}

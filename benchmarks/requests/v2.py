@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from benchmarks.models import Array
+from benchmarks.requests.models import Array
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 DATATYPES = {"<f4": "FP32", "<i4": "INT32", "<i8": "INT64"}

@@ -16,7 +16,7 @@ from ladle.training.store import publish
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("lenet5", "sentiment_lstm", "unet", "resnet18")
 TITLES = {"lenet5": "LeNet-5", "sentiment_lstm": "LSTM", "unet": "U-Net", "resnet18": "ResNet-18"}
 FREE_AXES = {"unet": 128}
@@ -64,7 +64,7 @@ def collect(given: Path, cache: Path, log: Any, names: Sequence[str] = NAMES, fo
             version = newest(kept, name)
             if version is None:
                 log(f"{name} is not in {given}; exporting it with untrained weights (speed does not depend on them)")
-                command = [sys.executable, "-m", "benchmarks.untrained", name, str(kept)]
+                command = [sys.executable, "-m", "benchmarks.requests.untrained", name, str(kept)]
                 subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
                 version = newest(kept, name)
                 assert version is not None

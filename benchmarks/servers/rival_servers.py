@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.models import ROOT
-from benchmarks.processes import free_port
+from benchmarks.requests.models import ROOT
+from benchmarks.servers.processes import free_port
 
 FOLDER = Path(__file__).with_name("rivals")
 _HOST = ("--host", "127.0.0.1")

@@ -1,11 +1,11 @@
 """Run the model server of this checkout and say on which line of ours its main thread is, every millisecond of CPU.
 
-python -m benchmarks.sampler FLAG ...
+python -m benchmarks.profiling.sampler FLAG ...
 
-`benchmarks.steps` starts it. A line on stdin begins a new count; the answer on stdout is the count so far, in JSON:
-[file, function, source line, samples]. A signal that arrives while a C function runs is handled when that returns, in
-the frame that called it, so the time of the C function counts for the line that called it. What the event loop itself
-does in C, such as reading a socket, counts for the callback that it calls next.
+`benchmarks.profiling.steps` starts it. A line on stdin begins a new count; the answer on stdout is the count so far, in
+JSON: [file, function, source line, samples]. A signal that arrives while a C function runs is handled when that
+returns, in the frame that called it, so the time of the C function counts for the line that called it. What the event
+loop itself does in C, such as reading a socket, counts for the callback that it calls next.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 EVERY_S = 0.001
 _ROOMS = ("serving", "clients")
 

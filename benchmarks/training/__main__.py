@@ -57,8 +57,8 @@ def rate(answer: dict[str, Any]) -> float:
 
 
 def measure(kind: str, name: str, steps: int) -> dict[str, Any]:
-    """Run `benchmarks.fitting` in its own process. Raises CalledProcessError, with its stderr, if it fails."""
-    command = [sys.executable, "-m", "benchmarks.fitting", kind, name, str(steps)]
+    """Run `benchmarks.training.fitting` in its own process. Raises CalledProcessError, with its stderr, if it fails."""
+    command = [sys.executable, "-m", "benchmarks.training.fitting", kind, name, str(steps)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(ended.stdout.splitlines()[-1]))
 

@@ -1,8 +1,8 @@
 """Count the calls, the files and the moves between files of four requests through our code.
 
-python -m benchmarks.walks                          trace this checkout
-python -m benchmarks.walks --root ../before         trace another checkout with the packages of this environment
-python -m benchmarks.walks --only rest,grpc --steps /tmp/steps
+python -m benchmarks.profiling.walks                     trace this checkout
+python -m benchmarks.profiling.walks --root ../before    trace another checkout with the packages of this environment
+python -m benchmarks.profiling.walks --only rest,grpc --steps /tmp/steps
 
 A walk is what one request does in a process. The process has answered such requests before:
 
@@ -33,11 +33,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import models, payloads
-from benchmarks.front import png
-from benchmarks.models import ROOT, Subject
-from benchmarks.processes import Child, StartError, free_port
-from benchmarks.recorder import Event
+from benchmarks.profiling.recorder import Event
+from benchmarks.requests import models, payloads
+from benchmarks.requests.models import ROOT, Subject
+from benchmarks.servers.processes import Child, StartError, free_port
 
 WALKS = ("rest", "grpc", "page", "train")
 TITLES = {"rest": "REST predict", "grpc": "gRPC predict", "page": "click on the page", "train": "ladle train"}
@@ -163,7 +162,7 @@ def measure(root: Path, names: Sequence[str], repository: Path | None, model: st
     """
     if repository is None and set(names) - {"train"}:
         repository = scratch / "repository"
-        command = [sys.executable, "-m", "benchmarks.untrained", model, str(repository)]
+        command = [sys.executable, "-m", "benchmarks.requests.untrained", model, str(repository)]
         subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
     found: dict[str, Walk] = {}
     if repository is not None:
@@ -216,7 +215,7 @@ def _page(root: Path, repository: Path, subject: Subject, scratch: Path) -> Walk
         message = payloads.grpc_predict(subject.name, subject.alias, subject.array)
         server.wait_until(partial(_answers, lambda: payloads.call(grpc_port, payloads.PREDICT, message)))
         path = f"/api/v1/models/{subject.name}:classify?seen=true"  # as the page asks
-        with _posting(port, path, png(subject), _FOR_PAGE) as post:
+        with _posting(port, path, payloads.png(subject.array[0, :, :, 0]), _FOR_PAGE) as post:
             _wait(gateway, post)
             payloads.check_json(json.dumps(_probabilities(post())).encode(), subject.expected)
             return _traced(gateway, post)
@@ -318,10 +317,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             repository = None if given.repository is None else given.repository.resolve()
             walks = measure(given.root.resolve(), given.only, repository, given.model, Path(folder))
     except (StartError, payloads.WrongAnswerError, OSError) as error:
-        print(f"benchmarks.walks: {error}", file=sys.stderr)
+        print(f"benchmarks.profiling.walks: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
-        print(f"benchmarks.walks: {' '.join(error.cmd)}: {error.stderr.strip()[-500:]}", file=sys.stderr)
+        print(f"benchmarks.profiling.walks: {' '.join(error.cmd)}: {error.stderr.strip()[-500:]}", file=sys.stderr)
         return 1
     if given.steps is not None:
         given.steps.mkdir(parents=True, exist_ok=True)
@@ -339,7 +338,7 @@ def _brief(it: Walk) -> dict[str, Any]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.walks",
+        prog="python -m benchmarks.profiling.walks",
         description="Trace what one request does inside our processes: calls, files, and moves from file to file.",
     )
     add = parser.add_argument

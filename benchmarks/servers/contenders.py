@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import payloads, rival_servers, v2
-from benchmarks.empty import SERVERS
-from benchmarks.load import ANY, BINARY, JSON, Target
-from benchmarks.models import ROOT, Array, Subject
-from benchmarks.processes import Child, free_port
-from benchmarks.rival_servers import Launch
+from benchmarks.requests import payloads, v2
+from benchmarks.requests.load import ANY, BINARY, JSON, Target
+from benchmarks.requests.models import ROOT, Array, Subject
+from benchmarks.servers import rival_servers
+from benchmarks.servers.empty import SERVERS
+from benchmarks.servers.processes import Child, free_port
+from benchmarks.servers.rival_servers import Launch
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def empty(kind: str, subject: Subject, answer: bytes) -> Contender:
     def launch(port: int, folder: Path) -> Launch:
         file = folder / "answer"
         file.write_bytes(answer)
-        return Launch([sys.executable, "-m", "benchmarks.empty", kind, str(port), str(file)])
+        return Launch([sys.executable, "-m", "benchmarks.servers.empty", kind, str(port), str(file)])
 
     return Contender(f"empty handler ({title})", "empty", grpc, path, request, launch, check)
 

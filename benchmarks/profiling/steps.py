@@ -1,10 +1,10 @@
 """Where the server's CPU time of a small request goes: read, decode, queue, bind, run, encode, write.
 
-python -m benchmarks.steps                    LeNet-5 over REST, gRPC and V2 binary, with and without batching
-python -m benchmarks.steps --lines 20         also the lines that take most
+python -m benchmarks.profiling.steps                    LeNet-5 over REST, gRPC and V2 binary, with and without batching
+python -m benchmarks.profiling.steps --lines 20         also the lines that take most
 
-The server runs under `benchmarks.sampler`, which looks every millisecond of CPU time at the line of ours that runs. A
-step's share of the samples, times the CPU time of a request, is its time.
+The server runs under `benchmarks.profiling.sampler`, which looks every millisecond of CPU time at the line of ours that
+runs. A step's share of the samples, times the CPU time of a request, is its time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import load, models, payloads
-from benchmarks.load import LoadError, Target
-from benchmarks.models import ROOT, Subject
-from benchmarks.processes import StartError, free_port
 from benchmarks.real.servers import Limit
+from benchmarks.requests import load, models, payloads
+from benchmarks.requests.load import LoadError, Target
+from benchmarks.requests.models import ROOT, Subject
+from benchmarks.servers.processes import StartError, free_port
 from benchmarks.throughput import check, median
 
 STEPS = ("read", "decode", "queue", "bind", "run", "encode", "write")
@@ -99,7 +99,13 @@ class Sampled:
 
     def __init__(self, repository: Path, flags: Sequence[str], log: Path) -> None:
         self.grpc, self.rest, self._log = free_port(), free_port(), log
-        command = [sys.executable, "-m", "benchmarks.sampler", f"--repository={repository}", "--host=127.0.0.1"]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.profiling.sampler",
+            f"--repository={repository}",
+            "--host=127.0.0.1",
+        ]
         command += [f"--port={self.grpc}", f"--rest_api_port={self.rest}", "--supervise=false", *flags]
         pipe = subprocess.PIPE
         with log.open("wb") as file:
@@ -227,7 +233,7 @@ def markdown(found: Sequence[Steps]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the table. Exit code: 0 done, 1 failed, 2 misused."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.steps", description="Say where the CPU time of a small request goes."
+        prog="python -m benchmarks.profiling.steps", description="Say where the CPU time of a small request goes."
     )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="trained models, if any")
     cache = Path.home() / ".cache" / "ladle" / "bench"
@@ -240,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(text, file=sys.stderr, flush=True)
 
     if missing := load.missing():
-        log(f"benchmarks.steps: {', '.join(missing)} not installed; run apt-get install {' '.join(missing)}")
+        log(f"benchmarks.profiling.steps: {', '.join(missing)} not installed; run apt-get install {' '.join(missing)}")
         return 1
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -248,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             shutil.copytree(collected / "lenet5", Path(folder) / "lenet5")
             found = measure(models.subject(Path(folder), "lenet5"), Path(folder), given.seconds)
     except (LoadError, StartError) as error:
-        log(f"benchmarks.steps: {error}")
+        log(f"benchmarks.profiling.steps: {error}")
         return 1
     print(markdown(found))
     for each in found if given.lines else ():

@@ -1,6 +1,6 @@
 """One measurement of a training benchmark, in its own process: run it and print the times and peak memory as JSON.
 
-python -m benchmarks.fitting ours|keras|gru NAME STEPS [PRECISION] [xla]     # the last two for `ours` alone
+python -m benchmarks.training.fitting ours|keras|gru NAME STEPS [PRECISION] [xla]     # the last two for `ours` alone
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Run the server, the gateway or a training run of a checkout, and record the calls of its functions.
 
-python benchmarks/recorder.py ROOT server FLAG ...
-python benchmarks/recorder.py ROOT gateway PORT SERVER REPOSITORY
-python benchmarks/recorder.py ROOT train ARGUMENT ...
+python benchmarks/profiling/recorder.py ROOT server FLAG ...
+python benchmarks/profiling/recorder.py ROOT gateway PORT SERVER REPOSITORY
+python benchmarks/profiling/recorder.py ROOT train ARGUMENT ...
 
-`benchmarks.walks` starts this file as a script, so ROOT can be any checkout. The file therefore imports only the
-standard library, and it finds our modules both inside the package `ladle` and, in older checkouts, beside it.
+`benchmarks.profiling.walks` starts this file as a script, so ROOT can be any checkout. The file therefore imports only
+the standard library, and it finds our modules both inside the package `ladle` and, in older checkouts, beside it.
 
 The server and the gateway record between the lines `start` and `stop` on stdin. Each is answered with one line of JSON
 on stdout: a list of [thread, is_call, file, function], empty after `start`. `train` records the whole command

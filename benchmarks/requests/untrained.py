@@ -1,6 +1,6 @@
 """Export a network with untrained weights at its full size: speed does not depend on the weights.
 
-python -m benchmarks.untrained NAME REPOSITORY
+python -m benchmarks.requests.untrained NAME REPOSITORY
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ONNX Runtime alone: what no server can exceed.
 
-python -m benchmarks.limit GRAPH INPUTS.npz [OUTPUT ...]
+python -m benchmarks.servers.limit GRAPH INPUTS.npz [OUTPUT ...]
 
 Without an OUTPUT, each call computes all outputs of the graph. Our server computes only those that an answer needs.
 

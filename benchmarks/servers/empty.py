@@ -1,6 +1,6 @@
 """Servers without a model: a transport whose handler sends fixed bytes.
 
-python -m benchmarks.empty http|uvicorn|http2|grpcio|pygrpc-native PORT FILE
+python -m benchmarks.servers.empty http|uvicorn|http2|grpcio|pygrpc-native PORT FILE
 
 FILE holds the answer. `http` and `http2` are our server's own transports; other servers build on the rest.
 The difference between our server and its empty handler is the cost of the work on a request.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks.payloads import PREDICT
+from benchmarks.requests.payloads import PREDICT
 
 Serve = Callable[[int, bytes], Coroutine[Any, Any, None]]
 

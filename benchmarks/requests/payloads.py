@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import struct
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import v2
-from benchmarks.load import ANY, JSON
-from benchmarks.models import Array
+from benchmarks.requests import v2
+from benchmarks.requests.load import ANY, JSON
+from benchmarks.requests.models import Array
 from ladle.clients.wire import messages as pb
 from ladle.clients.wire import tensors
 
@@ -164,3 +165,12 @@ def _lists(value: Any) -> Iterator[list[Any]]:
         for part in value:
             if isinstance(part, list | dict):
                 yield from _lists(part)
+
+
+def png(image: Array) -> bytes:
+    """A grey image, float [h, w] in [0, 1], as the bytes of a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray((image * 255).round().astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()

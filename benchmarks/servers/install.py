@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import rival_servers
+from benchmarks.servers import rival_servers
 
 RIVALS = {
     "mosec": "mosec==0.9.8",

@@ -1,0 +1,1 @@
+"""Training speed, beside plain Keras scripts."""
