@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import os
 import subprocess
@@ -22,6 +23,7 @@ ROOMS = {
     "serving": {"serving", "clients.wire"},
     "models": {"models"},
     "clients": {"clients"},
+    "benchmarks": {"benchmarks", "training", "models", "serving", "clients"},
 }
 """What each room may import."""
 ORDER = {
@@ -48,6 +50,11 @@ ORDER = {
         what_answers rest_async rest grpc base open_inference rest_protocol grpc_protocol protocol metadata casting
         operation tracing address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
+    "benchmarks": """
+        __main__ report goals results chaos profiling real training tails startup front engines in_process gpu ladder
+        optimized throughput servers requests machine""",
+    "benchmarks.requests": "untrained payloads load v2 models",
+    "benchmarks.servers": "contenders install rival_servers rivals empty limit processes",
     "clients.wire": """
         services open_inference tensors messages descriptors otlp tfrecord rest_json philox varints versions resizing
         arrays""",
@@ -67,6 +74,7 @@ def _name(path: Path) -> str:
 MODULES = {_name(path): path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))}
 
 
+@functools.cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Every module that a file imports, and whether it does so when it is itself imported.
 
@@ -86,7 +94,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: got a relative import; expected whole module names"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            if node.module == "ladle" or str(node.module).startswith("ladle."):
+            if str(node.module).split(".")[0] in ("ladle", "benchmarks"):
                 names = [name if name.removeprefix("ladle.") in MODULES else str(node.module) for name in names]
         else:
             continue
