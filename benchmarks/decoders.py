@@ -76,7 +76,8 @@ def measure(data: bytes, rounds: int) -> list[tuple[str, float, float, float]]:
 
 
 def _ours(data: bytes) -> Array:
-    return decode_batch(np.array([data], object), "image", 3, (SIDE, SIDE))[0]
+    image: Array = decode_batch(np.array([data], object), "image", 3, (SIDE, SIDE))[0]
+    return image
 
 
 def _pillow(data: bytes) -> Array:
@@ -86,8 +87,9 @@ def _pillow(data: bytes) -> Array:
 
 def _at_8_bits(data: bytes) -> Array:
     picture = Image.fromarray(simplejpeg.decode_jpeg(data))
-    pixels: Array = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)).astype(np.float32)
-    return pixels / np.float32(255)
+    pixels: Array = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+    scaled: Array = pixels / np.float32(255)
+    return scaled
 
 
 def _at_a_fraction(data: bytes) -> Array:

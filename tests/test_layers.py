@@ -51,8 +51,8 @@ ORDER = {
         operation tracing address access proxies""",
     "clients.drawing": "contours inline pictures terminal",
     "benchmarks": """
-        __main__ report goals results chaos profiling decoders real training tails startup front engines in_process gpu ladder
-        optimized throughput servers requests machine""",
+        __main__ report goals results chaos profiling decoders real training tails startup front engines in_process gpu
+        ladder optimized throughput servers requests machine""",
     "benchmarks.requests": "untrained payloads load v2 models",
     "benchmarks.servers": "contenders install rival_servers rivals empty limit processes",
     "clients.wire": """
