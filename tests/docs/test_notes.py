@@ -15,12 +15,16 @@ PAGES = {page: (NOTES / page).read_text(encoding="utf-8") for page in ("guide.md
 TRAINED = list(dict.fromkeys(re.findall(r"^ladle train (\w+)$", PAGES["guide.md"], re.MULTILINE)))
 
 
-def test_both_languages_have_the_same_chapters_formulas_commands_and_pictures() -> None:
-    for pattern in (r"^ladle train .*$", r"\.\./results/\w+\.png", r"^`[^\n]*(?:Σ|∂|=).*$"):
-        english, chinese = (re.findall(pattern, text, re.MULTILINE) for text in PAGES.values())
+def test_both_languages_have_the_same_chapters_formulas_code_and_pictures() -> None:
+    blocks = r"^```(?:python|sh)\n.*?^```$"
+    for pattern in (blocks, r"\.\./results/\w+\.png", r"`[^`\n]*(?:Σ|∂|=)[^`\n]*`"):
+        english, chinese = (re.findall(pattern, text, re.MULTILINE | re.DOTALL) for text in PAGES.values())
         assert english, pattern
         assert english == chinese
     assert len({text.count("\n## ") for text in PAGES.values()}) == 1
+    for text in PAGES.values():  # below each picture of the results stands what to look for
+        captions = re.findall(r"^!\[\w+(?:: |：).+\]\(\.\./results/\w+\.png\)\n\n\*.+\*$", text, re.MULTILINE)
+        assert len(captions) == len(re.findall(r"\.\./results/\w+\.png", text))
     assert PAGES["guide.md"].count("\n## ") >= 20
 
 
