@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.chaos import faults, floods, overload, soak
+from benchmarks.chaos import faults, flood_kinds, floods, overload, soak
 from benchmarks.chaos.server import MODEL, Server
 from tests.tiny_models import looping
 
@@ -57,7 +57,7 @@ BEFORE_WORST_S = {
 
 def _floods(seconds: float) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
-        for name in floods.FLOODS:
+        for name in flood_kinds.FLOODS:
             held = floods.measure(name, server.grpc_port, server.rest_port, MODEL, seconds)
             print(floods.row(held), file=sys.stderr, flush=True)
             quiet = max(waits.worst_s for waits in held.quiet.values())

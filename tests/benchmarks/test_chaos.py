@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos import __main__ as chaos
-from benchmarks.chaos import faults, floods, soak
+from benchmarks.chaos import faults, flood_kinds, soak
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ def test_a_slope_is_growth_per_hour_after_the_warm_up() -> None:
 
 def test_each_fault_and_no_unknown_flood_stands_beside_what_was_seen_before() -> None:
     assert set(chaos.BEFORE) == set(faults.FAULTS)
-    assert set(chaos.BEFORE_WORST_S) <= set(floods.FLOODS)
+    assert set(chaos.BEFORE_WORST_S) <= set(flood_kinds.FLOODS)
 
 
 @pytest.mark.parametrize("main", [chaos.main, faults.main], ids=["all", "faults"])

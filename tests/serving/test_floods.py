@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chaos import floods
+from benchmarks.chaos import flood_kinds, floods
 
 QUICK = ("rest_not_found", "rest_bad_post", "rest_ragged", "window_update", "empty_data", "settings", "rapid_reset")
-MORE = [pytest.param(name, marks=pytest.mark.slow) for name in floods.FLOODS if name not in QUICK]
+MORE = [pytest.param(name, marks=pytest.mark.slow) for name in flood_kinds.FLOODS if name not in QUICK]
 WAIT_S = 0.3
 TIMES_QUIET = 5
 ATTEMPTS = 4  # other processes may hold up one; a server that is held up by the flood fails all
