@@ -1,12 +1,14 @@
-"""`python -m ladle.serving.worker_command FD MEMORY NUMBER [flags]`: a worker process. Only a supervisor starts it.
+"""`python -m ladle.serving.worker_command FD MEMORY [flags]`: forks worker processes. Only a supervisor starts it.
 
-FD is the file descriptor of the socket to the supervisor, MEMORY that of the memory in which native calls are noted,
-NUMBER the worker's number in the log.
+FD is the file descriptor of the socket to the supervisor (`workers/fork_server.py`), MEMORY that of the memory in which
+native calls are noted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import sys
 from multiprocessing.connection import Connection
 
@@ -17,6 +19,7 @@ from ladle.serving.runtime.log import set_up_log
 from ladle.serving.runtime.native_calls import native_calls
 from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.server import Server, run
+from ladle.serving.workers import fork_server
 from ladle.serving.workers.worker import Replica
 
 
@@ -36,5 +39,21 @@ def run_worker(connection: Connection, memory: int, number: int, arguments: list
     return 0
 
 
+def main(descriptor: int, memory: int, arguments: list[str]) -> None:
+    """Forks workers until the supervisor ends."""
+    with contextlib.suppress(ImportError):  # imported by a server when it runs: in each worker, were it not here
+        import uvloop  # noqa: F401
+
+    def worker(number: int, connection: int) -> None:
+        status = 1
+        try:
+            status = run_worker(Connection(connection), memory, number, arguments)
+        finally:
+            exit_now(status)
+
+    with socket.socket(fileno=descriptor) as control:
+        fork_server.serve(control, worker)
+
+
 if __name__ == "__main__":
-    exit_now(run_worker(Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

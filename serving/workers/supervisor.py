@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from ladle.serving.servables import shared_weights
 from ladle.serving.telemetry.prometheus import requests_by_model
 from ladle.serving.workers.channel import Channel, ChannelClosed
 from ladle.serving.workers.crashes import Crashes
+from ladle.serving.workers.fork_server import Forked, ForkServer
 from ladle.serving.workers.pool import Worker, WorkerPool
 from ladle.serving.workers.signals import Signals
 
@@ -56,10 +56,13 @@ class Supervisor:
         self._arguments = list(arguments)
         self._pool = WorkerPool()
         self._crashes = Crashes(self._count)
+        self._fork_server = ForkServer(
+            self._crashes.descriptor, self._arguments, lambda: {**environment(), **self._shared}
+        )
         self._stop = threading.Event()
         self._cannot_start = threading.Event()
         self._shared: dict[str, str] = {}  # the environment variable of the folder in which workers share weights
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._processes: dict[int, Forked] = {}
         self._workers: dict[int, Worker] = {}  # by slot, those that still load included
         try:
             assembly.check(options)
@@ -98,6 +101,7 @@ class Supervisor:
             self._mirror.stop()
             self._stop.set()
             self._end_workers()
+            self._fork_server.stop()
             for port in ports:
                 port.close()
 
@@ -171,14 +175,7 @@ class Supervisor:
         has_served = False
         own_end, worker_end = socket.socketpair()
         with own_end, worker_end:
-            inherited = [worker_end.fileno(), self._crashes.descriptor]
-            command = [sys.executable, "-m", "ladle.serving.worker_command", *map(str, inherited), str(slot)]
-            process = subprocess.Popen(
-                [*command, *self._arguments],
-                pass_fds=inherited,
-                start_new_session=True,
-                env={**environment(), **self._shared},
-            )
+            process = self._fork_server.fork(slot, worker_end.fileno())
             connection = Connection(own_end.detach())
         operations: dict[str, Callable[..., Any]] = {
             "reload": self._reload,

@@ -22,7 +22,7 @@ from onnx import helper
 from ladle import Client
 from ladle.serving.servables import shared_weights
 from tests.conftest import DEADLINE_S
-from tests.serving.workers.test_worker import children
+from tests.serving.workers.test_worker import workers
 
 SIDE = 1024
 """Of a square of weights: 4 MiB."""
@@ -64,13 +64,13 @@ def wait_until_gone(folder: Path) -> None:
 
 def test_workers_map_one_file_and_a_new_worker_does_too(heavy: Path, serve: Callable[..., Any], shared: Path) -> None:
     server = serve("--repository", heavy, "--workers=2", models=["heavy"], env={"TMPDIR": str(shared)})
-    pids = children(server.process.pid)
+    pids = workers(server.process.pid)
     [file] = {mapped(pid) for pid in pids}
     assert file.startswith(str(shared))
     os.kill(pids[0], signal.SIGKILL)
-    server.wait_for(lambda: len(set(children(server.process.pid)) - set(pids)) == 1)
-    server.wait_for(lambda: all(map(mapped, children(server.process.pid))))
-    assert len({mapped(pid) for pid in children(server.process.pid)}) == 1
+    server.wait_for(lambda: len(set(workers(server.process.pid)) - set(pids)) == 1)
+    server.wait_for(lambda: all(map(mapped, workers(server.process.pid))))
+    assert len({mapped(pid) for pid in workers(server.process.pid)}) == 1
     with Client(f"grpc://127.0.0.1:{server.grpc_port}") as client:
         found = [client.predict("heavy", X)["y"] for _ in range(8)]
     assert all(np.allclose(y, np.maximum(X @ WEIGHTS, 0), atol=1e-5) for y in found)
@@ -87,7 +87,7 @@ def test_the_files_go_with_the_version_and_those_of_a_killed_server_with_the_nex
     assert len(list(folder.iterdir())) == 1
     (heavy / "heavy" / "1").rename(heavy / "gone")
     server.wait_for(lambda: not list(folder.iterdir()))
-    for pid in (server.process.pid, *children(server.process.pid)):
+    for pid in (server.process.pid, *workers(server.process.pid)):
         os.kill(pid, signal.SIGKILL)
     server.process.wait()
     assert folder.exists()

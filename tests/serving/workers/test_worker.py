@@ -49,18 +49,25 @@ def test_a_worker_that_cannot_be_started_is_started_again_later(
 
 
 def children(pid: int) -> list[int]:
-    """The process ids of a supervisor's workers."""
+    """The process ids of a process's children."""
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a process, or a thread of it, has just ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
             found += map(int, (task / "children").read_text().split())
     return sorted(found)
 
 
-def worker_number(pid: int) -> int:
-    """The number of a worker in the log, from its command line."""
-    arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    return int(arguments[arguments.index("ladle.serving.worker_command") + 3])
+def workers(pid: int) -> list[int]:
+    """The process ids of a supervisor's workers: the children of its child, the fork server."""
+    return sorted(worker for server in children(pid) for worker in children(server))
+
+
+def is_listening(pid: int, port: int) -> bool:
+    """Whether the process has a socket that listens on this port."""
+    listening = "0A"
+    rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[3] == listening and int(row[1].split(":")[1], 16) == port}
+    return any(os.readlink(entry) in inodes for entry in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def owner(pids: list[int], port: int) -> int | None:
@@ -88,12 +95,12 @@ def test_a_worker_that_is_killed_while_the_ports_open_is_replaced(tmp_path: Path
         process = subprocess.Popen([sys.executable, "-m", "ladle.serving", *flags], stdout=file, stderr=file)
     server = Running(process, port, rest_port, log)
     try:
-        while not (open_first := re.search(r"worker (\d): gRPC backend", log.read_text())):
+        while not re.search(r"worker \d: gRPC backend", log.read_text()):
             assert process.poll() is None, log.read_text()
-        pids = children(process.pid)
-        [late] = [pid for pid in pids if worker_number(pid) != int(open_first[1])]
+        pids = workers(process.pid)
+        late = min(pids, key=lambda pid: is_listening(pid, port))
         os.kill(late, signal.SIGKILL)
-        server.wait_for(lambda: len(set(children(process.pid)) - set(pids)) == 1)
+        server.wait_for(lambda: len(set(workers(process.pid)) - set(pids)) == 1)
         server.wait_for(lambda: server.get("/v1/models/half_plus_two")[0] == 200)
     finally:
         server.stop()
@@ -125,7 +132,7 @@ class Connection:
 
 def one_each(server: Any) -> dict[int, Connection]:
     """A connection to each worker."""
-    pids = children(server.process.pid)
+    pids = workers(server.process.pid)
     found: dict[int, Connection] = {}
 
     def connect() -> bool:
@@ -260,7 +267,7 @@ def test_a_killed_worker_is_replaced_and_other_connections_go_on(shared: Any, gr
 
     def replaced() -> bool:
         answers.append(views[kept].answer())
-        pids = children(server.process.pid)
+        pids = workers(server.process.pid)
         return len(pids) == 2 and killed not in pids
 
     server.wait_for(replaced)
@@ -282,7 +289,7 @@ def test_a_worker_that_hangs_is_replaced(shared: Any) -> None:
 
     def replaced() -> bool:
         assert views[kept].answer() == before
-        pids = children(server.process.pid)
+        pids = workers(server.process.pid)
         return len(pids) == 2 and stopped not in pids
 
     server.wait_for(replaced)
@@ -296,7 +303,7 @@ def test_a_version_that_crashes_workers_fails_while_one_worker_goes_on_serving(
 ) -> None:
     server, folder = shared
     looping = endless(tiny).write(repository / "m", 20)
-    pids = children(server.process.pid)
+    pids = workers(server.process.pid)
     steady = one_each(server)
     before = {pid: view.answer() for pid, view in steady.items()}
     busy = {pid: tiny.cpu_seconds(pid) + 0.5 for pid in pids}
@@ -306,7 +313,7 @@ def test_a_version_that_crashes_workers_fails_while_one_worker_goes_on_serving(
     for _ in range(2):
 
         def working() -> int | None:
-            found = children(server.process.pid)
+            found = workers(server.process.pid)
             return next((p for p in found if p not in tried and tiny.cpu_seconds(p) > busy.get(p, 2.0)), None)
 
         tried.append(server.wait_for(working))
@@ -325,11 +332,11 @@ def test_workers_killed_while_versions_change_agree_again(serve: Any, tiny: Any,
     server = serve("--repository", repository, "--workers=3", models=["m"])
     for version in range(2, 30):
         if version % 7 == 0:
-            os.kill(children(server.process.pid)[version % 3], signal.SIGKILL)
+            os.kill(workers(server.process.pid)[version % 3], signal.SIGKILL)
         tiny.half_plus(version).write(repository / "m", version)
         server.wait_for_state("m", version, "AVAILABLE")
         shutil.rmtree(repository / "m" / str(version - 1))
-    server.wait_for(lambda: len(children(server.process.pid)) == 3)
+    server.wait_for(lambda: len(workers(server.process.pid)) == 3)
     for view in one_each(server).values():
         server.wait_for(lambda view=view: set(view.states("m").values()) == {"AVAILABLE", "END"})
         assert view.answer() == 29.5
@@ -339,7 +346,7 @@ def test_workers_killed_while_versions_change_agree_again(serve: Any, tiny: Any,
 def test_sigterm_lets_all_workers_drain(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, "--workers=2", models=["m"])
-    pids = children(server.process.pid)
+    pids = workers(server.process.pid)
     assert server.stop(signal.SIGTERM) == 0
     assert server.log.read_text().count("stopped") == 3
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
@@ -348,7 +355,7 @@ def test_sigterm_lets_all_workers_drain(serve: Any, tiny: Any, repository: Path)
 def test_workers_end_with_their_supervisor_and_free_the_ports(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, "--workers=2", models=["m"])
-    pids = children(server.process.pid)
+    pids = workers(server.process.pid)
     server.process.kill()
     server.process.wait()
     ended = threading.Event()
@@ -359,6 +366,40 @@ def test_workers_end_with_their_supervisor_and_free_the_ports(serve: Any, tiny: 
     assert not any(Path(f"/proc/{pid}/exe").exists() for pid in pids)
     with pytest.raises(OSError, match="refused"):
         server.get("/v2/health/live")
+
+
+def test_a_fork_server_that_is_killed_is_replaced_with_its_workers(serve: Any, tiny: Any, repository: Path) -> None:
+    """As by a lack of memory: nobody would hear how its workers end."""
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, "--workers=2", models=["m"])
+    before = workers(server.process.pid)
+    [fork_server] = children(server.process.pid)
+    os.kill(fork_server, signal.SIGKILL)
+    server.wait_for(lambda: len(set(workers(server.process.pid)) - set(before)) == 2)
+    server.wait_for(lambda: server.get("/v1/models/m")[0] == 200)
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in before)
+    assert "the process that forks workers has ended; replacing it and its workers" in server.log.read_text()
+    assert server.stop() == 0
+
+
+def test_workers_drain_when_all_processes_are_told_to_stop(serve: Any, tiny: Any, repository: Path) -> None:
+    """As systemd does. The fork server stays until the workers have ended, and says how."""
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, "--workers=2", models=["m"])
+    for pid in [*workers(server.process.pid), *children(server.process.pid)]:
+        os.kill(pid, signal.SIGTERM)
+    assert server.stop(signal.SIGTERM) == 0
+    assert "replacing it" not in server.log.read_text()
+
+
+def test_workers_share_the_memory_of_what_they_import(serve: Any, tiny: Any, repository: Path) -> None:
+    tiny.half_plus(1).write(repository / "m", 1)
+    server = serve("--repository", repository, "--workers=2", models=["m"])
+    for pid in workers(server.process.pid):
+        rows = dict(re.findall(r"^(\w+): +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE))
+        shared, own = int(rows["Shared_Dirty"]), int(rows["Private_Dirty"])
+        assert shared > 2**14  # kB
+        assert own < 2 * shared
 
 
 def endless(tiny: Any) -> Any:
