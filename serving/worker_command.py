@@ -7,10 +7,14 @@ native calls are noted.
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import signal
 import socket
 import sys
 from multiprocessing.connection import Connection
+
+import onnxruntime
 
 from ladle.serving import flags
 from ladle.serving.errors import StartError
@@ -21,6 +25,8 @@ from ladle.serving.runtime.process_exit import exit_now
 from ladle.serving.server import Server, run
 from ladle.serving.workers import fork_server
 from ladle.serving.workers.worker import Replica
+
+log = logging.getLogger(__name__)
 
 
 def run_worker(connection: Connection, memory: int, number: int, arguments: list[str]) -> int:
@@ -45,11 +51,14 @@ def main(descriptor: int, memory: int, arguments: list[str]) -> None:
         import uvloop  # noqa: F401
 
     def worker(number: int, connection: int) -> None:
+        # Forked processes would otherwise draw the same numbers in operations without a seed.
+        onnxruntime.set_seed(int.from_bytes(os.urandom(4), "little") >> 1)
         status = 1
         try:
             status = run_worker(Connection(connection), memory, number, arguments)
-        finally:
-            exit_now(status)
+        except Exception:
+            log.exception("the worker ended")
+        exit_now(status)
 
     with socket.socket(fileno=descriptor) as control:
         fork_server.serve(control, worker)

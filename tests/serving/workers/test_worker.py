@@ -378,7 +378,8 @@ def test_a_fork_server_that_is_killed_is_replaced_with_its_workers(serve: Any, t
     server.wait_for(lambda: len(set(workers(server.process.pid)) - set(before)) == 2)
     server.wait_for(lambda: server.get("/v1/models/m")[0] == 200)
     assert not any(Path(f"/proc/{pid}/exe").exists() for pid in before)
-    assert "the process that forks workers has ended; replacing it and its workers" in server.log.read_text()
+    said = "the process that forks workers has ended (signal 9 (SIGKILL)); replacing it and its 2 workers"
+    assert said in server.log.read_text()
     assert server.stop() == 0
 
 
