@@ -173,7 +173,9 @@ class _Run:
             min((startup.start(repository) for _ in range(times)), key=lambda start: start.ready_s)
             for repository in (self._repository, ten)
         )
-        return {"four": four, "ten": ten_models}
+        names = ("lenet5",) if self._options.quick else ("lenet5", "resnet18")
+        memory = [startup.workers(self._repository, name) for name in names]
+        return {"four": four, "ten": ten_models, "worker_memory": memory}
 
     def gateway(self) -> dict[str, Any]:
         return {"gateway": front.gateway(self._lenet, self._small, pairs=200 if self._options.quick else 1000)}

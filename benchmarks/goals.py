@@ -10,6 +10,7 @@ from benchmarks.profiling.steps import Steps
 from benchmarks.real import workloads
 from benchmarks.real.measuring import Row
 from benchmarks.results import Results
+from benchmarks.startup import WorkerMemory
 from benchmarks.throughput import Rounds, median
 
 OURS = ("Ladle REST", "Ladle gRPC")
@@ -89,6 +90,8 @@ def _all(results: Results) -> Iterator[Goal]:
         memory = results.ten.memory
         detail = f"RSS {memory.rss_mb:.0f} MB: it counts again what the guardian shares with the server"
         yield Goal("memory with 10 ONNX models (PSS)", memory.pss_mb, 90, False, " MB", detail)
+    if results.worker_memory and not results.is_busy("start"):
+        yield _further_worker(results.worker_memory)
     if results.tails is not None and not results.is_busy("tails"):
         tails = results.tails
         yield Goal("p99 of LeNet-5 beside U-Net over alone", tails.ratio(tails.beside_unet), 1.2, False, "×")
@@ -116,7 +119,6 @@ def _throughput(rounds: Rounds, results: Results) -> Iterator[Goal]:
             detail = f"{fastest} over {best}"
             yield Goal(f"{name} over the best Python rival", rounds.ratio(fastest, best), limit, True, "×", detail)
     yield from _triton(rounds)
-    yield from _further_worker(rounds)
     if results.steps and not results.is_busy("steps"):
         yield from _one_caller(rounds, median([each.engine_us for each in results.steps]) / 1e3)
     for text, server, empty in EMPTY:
@@ -138,15 +140,11 @@ def _triton(rounds: Rounds) -> Iterator[Goal]:
         yield Goal(f"CPU over Triton's, {form}: times below", times, 1.3, True, "×", f"{mine:.0f} µs; {other:.0f} µs")
 
 
-def _further_worker(rounds: Rounds) -> Iterator[Goal]:
-    """What a second worker adds to the memory: of the protocol with which it adds more."""
-    found = {}
-    for title in OURS:
-        one, two = (rounds.median(each, lambda seen: seen.memory.pss_mb) for each in (title, f"{title}, 2 workers"))
-        if not math.isnan(two - one):
-            found[two - one] = f"{title}: {two:.0f} MB with two, {one:.0f} MB with one"
-    if found:
-        yield Goal("memory of a further worker (PSS)", max(found), 40, False, " MB", found[max(found)])
+def _further_worker(found: Sequence[WorkerMemory]) -> Goal:
+    """What a third worker adds to the memory: of the model with which it adds most."""
+    worst = max(found, key=lambda each: each.further_mb)
+    detail = "; ".join(f"{each.model}: {each.three_mb:.0f} MB with three, {each.two_mb:.0f} with two" for each in found)
+    return Goal("memory of a further worker (PSS)", worst.further_mb, 40, False, " MB", detail)
 
 
 def _one_caller(rounds: Rounds, engine_ms: float) -> Iterator[Goal]:

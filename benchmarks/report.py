@@ -92,7 +92,15 @@ def _start(results: Results) -> str:
         "The fastest of three starts (of one with `--quick`). The ten models are five copies each of LeNet-5 and "
         "the LSTM.\n\n"
     )
-    return text + _table(("models", "ready, s", "RSS, MB", "PSS, MB"), rows)
+    page = text + _table(("models", "ready, s", "RSS, MB", "PSS, MB"), rows)
+    if results.worker_memory:
+        page += "\n\nPSS of a server with several workers, once its processes are quiet:\n\n"
+        entries = [
+            (each.model, f"{each.two_mb:.0f}", f"{each.three_mb:.0f}", f"{each.further_mb:.0f}")
+            for each in results.worker_memory
+        ]
+        page += _table(("model", "two workers, MB", "three workers, MB", "a further one, MB"), entries)
+    return page
 
 
 def _gateway(results: Results) -> str:

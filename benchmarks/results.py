@@ -14,7 +14,7 @@ from benchmarks.engines import Comparison
 from benchmarks.front import Client, Gateway
 from benchmarks.profiling.steps import Steps
 from benchmarks.real.measuring import Row
-from benchmarks.startup import Start
+from benchmarks.startup import Start, WorkerMemory
 from benchmarks.tails import Tails
 from benchmarks.throughput import Rounds, median
 
@@ -29,6 +29,7 @@ class Results:
     machine     on which the newest section was measured
     machines    the machine of each section, with its time and load
     in_process  calls of TensorFlow without a server, one entry per round: per_second, p50_ms, p99_ms
+    worker_memory  what a further worker adds
     four, ten   starts of the server with the four models under test, and with ten small ones
     """
 
@@ -44,6 +45,7 @@ class Results:
     tails: Tails | None = None
     four: Start | None = None
     ten: Start | None = None
+    worker_memory: list[WorkerMemory] | None = None
     gateway: Gateway | None = None
     client: Client | None = None
 

@@ -77,6 +77,15 @@ class Child:
                         pss += kilobytes * (name == "Pss")
         return Memory(rss * 1024 / 1e6, pss * 1024 / 1e6)
 
+    def settled_memory(self, quiet_s: float = 6.0, timeout_s: float = 60.0) -> Memory:
+        """Memory once no process has begun or ended for a while: those that look at graphs end when they are idle."""
+        limit, tree, since = time.monotonic() + timeout_s, self._tree(), time.monotonic()
+        while time.monotonic() < min(since + quiet_s, limit):
+            time.sleep(0.1)
+            if self._tree() != tree:
+                tree, since = self._tree(), time.monotonic()
+        return self.memory()
+
     def cpu_s(self) -> float:
         """CPU seconds that the process tree has used so far, including children that have ended."""
         ticks = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from benchmarks.real.workloads import LARGE
 from benchmarks.requests.load import Load
 from benchmarks.results import SECTIONS, Results, from_dict
 from benchmarks.servers.processes import Memory
-from benchmarks.startup import Start
+from benchmarks.startup import Start, WorkerMemory
 from benchmarks.tails import Pair, Tails
 from benchmarks.throughput import Measurement, Rounds
 
@@ -117,13 +116,12 @@ def test_a_graph_that_does_nothing_is_judged_beside_rivals_and_not_beside_its_li
 
 def test_one_caller_and_a_further_worker_are_judged_by_what_was_measured() -> None:
     found = results()
-    assert found.rounds is not None
-    second = [dataclasses.replace(each, memory=Memory(150.0, 125.0)) for each in found.rounds.by_title["Ladle REST"]]
-    found.rounds.by_title["Ladle REST, 2 workers"] = second
+    found.worker_memory = [WorkerMemory("lenet5", 120.0, 138.0), WorkerMemory("resnet18", 170.0, 215.0)]
+    assert "\n| resnet18 | 170 | 215 | 45 |" in report.markdown(found)
     goals = {goal.text: goal for goal in check(found)}
     worker = goals["memory of a further worker (PSS)"]
     assert (worker.value, worker.reached) == (45.0, False)
-    assert worker.detail == "Ladle REST: 125 MB with two, 80 MB with one"
+    assert worker.detail == "lenet5: 138 MB with three, 120 with two; resnet18: 215 MB with three, 170 with two"
     one = goals["p50 of one caller over the empty handler and the engine, REST"]
     assert one.value == pytest.approx(1 / 1.02)
     assert one.detail == "1.000 ms over 1.000 + 0.020 ms"

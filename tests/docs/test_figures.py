@@ -25,10 +25,6 @@ def per_second(measured: Measurement) -> float:
     return measured.many.per_second
 
 
-def pss_mb(measured: Measurement) -> float:
-    return measured.memory.pss_mb
-
-
 def comparison(model: str, connections: int) -> Comparison:
     """Batching beside each request by itself."""
     assert isinstance(RECORD.batching, list)
@@ -55,8 +51,12 @@ def sentences() -> Iterator[tuple[str, str]]:
     operations = "docs/operations.md"
     one, two = (rounds.median(title, per_second) for title in ("Ladle REST", "Ladle REST, 2 workers"))
     yield operations, f"LeNet-5 went from {one:,.0f} to {two:,.0f} requests a second over REST"
-    one, two = (rounds.median(title, pss_mb) for title in ("Ladle REST", "Ladle REST, 2 workers"))
-    yield operations, f"LeNet-5, which is smaller, took {one:.0f} MB with one worker and {two:.0f} MB with two"
+    workers = next(each for each in RECORD.worker_memory or [] if each.model == "lenet5")
+    yield (
+        operations,
+        f"With LeNet-5, two workers took {workers.two_mb:.0f} MB and three {workers.three_mb:.0f} MB; a further one "
+        f"adds {workers.further_mb:.0f} MB.",
+    )
     memory_mb = ten.memory.pss_mb
     yield operations, f"Ten small models took {memory_mb:.0f} MB"
     resnet, lenet, one_caller = (comparison(*which) for which in (("resnet18", 16), ("lenet5", 16), ("lenet5", 1)))
