@@ -210,7 +210,8 @@ def row(family: Family, entries: Iterable[Record]) -> str:
 def _figure(entry: Record) -> str:
     """'`mlp` accuracy 0.8965 (fashion_mnist; majority class 0.1)'."""
     beside = trivial(entry["metrics"], entry.get("more", {}).get("baselines"), entry.get("folds"))
-    where = f"{recorded.data(entry)}; {beside}" if beside else recorded.data(entry)
+    on = f"own files, {recorded.own(entry)}" if recorded.own(entry) else recorded.data(entry)
+    where = f"{on}; {beside}" if beside else on
     return f"`{entry['network']}` {shown(entry['metrics'], entry.get('folds'))} ({where})"
 
 

@@ -112,7 +112,7 @@ def test_the_readme_shows_results_on_public_data_sets_only() -> None:
     readme = results.with_table(README, [record("lenet5", preset="full", metrics={"accuracy": 0.9}), mine])
     assert "| classify images | `lenet5` accuracy 0.9 (fashion_mnist) | 61,706 |" in readme
     files = record("transfer", preset="full", data="own_cifar10", source=f"{OWN}cifar-10", metrics={"accuracy": 0.8})
-    assert "| `transfer` accuracy 0.8 (own_cifar10 (cifar-10)) | 61,706 |" in results.with_table(README, [files])
+    assert "| `transfer` accuracy 0.8 (own files, cifar-10) | 61,706 |" in results.with_table(README, [files])
     with pytest.raises(ValueError, match="got a README without"):
         results.with_table("# Ladle\n", [])
 
