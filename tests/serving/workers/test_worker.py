@@ -393,6 +393,22 @@ def test_workers_drain_when_all_processes_are_told_to_stop(serve: Any, tiny: Any
     assert "replacing it" not in server.log.read_text()
 
 
+def test_a_server_that_is_stopped_while_it_starts_ends_at_once(tmp_path: Path, tiny_repository: Path) -> None:
+    flags = [f"--port={free_port()}", f"--rest_api_port={free_port()}", f"--repository={tiny_repository}"]
+    command = [sys.executable, "-m", "ladle.serving", "--host=127.0.0.1", "--workers=2", *flags]
+    with (tmp_path / "log").open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        while not (started := children(process.pid)):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not any(Path(f"/proc/{pid}/exe").exists() for pid in started)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_workers_share_the_memory_of_what_they_import(serve: Any, tiny: Any, repository: Path) -> None:
     tiny.half_plus(1).write(repository / "m", 1)
     server = serve("--repository", repository, "--workers=2", models=["m"])
