@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 NICE = 10
 """Added to the niceness of threads that compute, so that the event loop gets a core as soon as it needs one."""
@@ -64,13 +65,43 @@ def run_threads(threads: int | None = None) -> tuple[int, int]:
     return any_length, max(1, any_length // _SPARE_SHARE)
 
 
+class _Holding(threading.local):
+    """Whether this thread holds a core."""
+
+    value = 0
+
+
 class Cores:
-    """Counts the cores that running models use. Any thread may call it."""
+    """Counts the cores that running models use. Any thread may call it.
+
+    overtaken  how often a core was taken by force although none was free: what ran then was held up
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken = 0
         self._count, self._counted_at = 0, -math.inf
+        self._holding = _Holding()
+        self.overtaken = 0
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Takes a core by force for this thread, for all that it does in the block; `held` is then 1."""
+        if self._holding.value:
+            yield
+            return
+        self.take(1, force=True)
+        self._holding.value = 1
+        try:
+            yield
+        finally:
+            self._holding.value = 0
+            self.give(1)
+
+    @property
+    def held(self) -> int:
+        """Cores that this thread holds: 1 within `holding`, else 0."""
+        return self._holding.value
 
     def take(self, threads: int, force: bool = False) -> bool:
         """Takes this many cores if they are free, and always with `force`; False if it did not."""
@@ -80,8 +111,10 @@ class Cores:
         if now - self._counted_at > _COUNT_EVERY_S:  # asking the system takes 2 µs
             self._count, self._counted_at = cpu_count(), now
         with self._lock:
-            if not force and self._taken + threads > self._count - is_loop_busy:
-                return False
+            if self._taken + threads > self._count - is_loop_busy:
+                if not force:
+                    return False
+                self.overtaken += 1
             self._taken += threads
             return True
 

@@ -98,6 +98,14 @@ class OnnxEngine:
     def run(self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         plan = self.plans[signature]
         names = outputs if type(outputs) is tuple else tuple(outputs)
+        if not plan.before and not plan.after:
+            return self._run(plan, signature, inputs, names)
+        # From its first step to its last, not only for each: between them, the core would seem free to runs that
+        # take all cores, and both would then be held up.
+        with computing.holding():
+            return self._run(plan, signature, inputs, names)
+
+    def _run(self, plan: Plan, signature: str, inputs: Mapping[str, Array], names: tuple[str, ...]) -> dict[str, Array]:
         from_graph, after = _chosen(plan, names)
         if plan.images is not None and plan.images.decoding is not None and from_graph:
             encoded = inputs[plan.images.reads[0]]
@@ -106,8 +114,8 @@ class OnnxEngine:
                 if count < len(encoded):
                     return self._run_parts(signature, inputs, names, count)
         tensors = dict(inputs)
-        if plan.before:
-            run_steps(plan.before, tensors)
+        for step in plan.before:
+            step.run(tensors)
         if from_graph:
             feed = {name: tensors[name] for name in plan.feeds}
             try:
@@ -130,8 +138,8 @@ class OnnxEngine:
                     stop.check()
                 raise _refusal(plan.graph, feed, error) from None
             tensors.update(zip(from_graph, answers, strict=True))
-        if after:
-            run_steps(after, tensors)
+        for step in after:
+            step.run(tensors)
         return {name: tensors[name] for name in names}
 
     def prepare(
@@ -226,16 +234,6 @@ class OnnxEngine:
         """Inputs of ones to tune a signature with; None for one with steps before its graph, or with other dtypes."""
         plan = self.plans[signature]
         return None if any(step.adds for step in plan.before) else plan.graph.made_up_row()
-
-
-def run_steps(steps: Sequence[Step], tensors: Tensors) -> None:
-    """Run steps on `tensors`. A run on several threads must not count on their core, so they take it."""
-    computing.take(1, force=True)
-    try:
-        for step in steps:
-            step.run(tensors)
-    finally:
-        computing.give(1)
 
 
 def _is_fed_by_numpy(graph: Graph) -> bool:

@@ -208,21 +208,24 @@ class Graph:
     def _call(self, outputs: Sequence[str], feed: Mapping[str, Array], options: None) -> list[Any]:
         """Run on the wide session when its cores are free and it is quicker at this size, else on the narrow one."""
         assert self.wide is not None
-        if not computing.take(self.wide.threads):
-            computing.take(self.narrow.threads, force=True)
+        held = computing.held
+        few, many = self.narrow.threads - held, self.wide.threads - held
+        if not computing.take(many):
+            computing.take(few, force=True)
             try:
                 return self.narrow.call(outputs, feed, options)  # type: ignore[no-any-return]
             finally:
-                computing.give(self.narrow.threads)
+                computing.give(few)
         try:
-            size = size_of(feed)
+            size, overtaken = size_of(feed), computing.overtaken
             session = self._quicker(size, self.wide)
             start = time.perf_counter()
             answer = session.call(outputs, feed, options)
-            session.latency.record(size, time.perf_counter() - start)
+            if computing.overtaken == overtaken:
+                session.latency.record(size, time.perf_counter() - start)
             return answer  # type: ignore[no-any-return]
         finally:
-            computing.give(self.wide.threads)
+            computing.give(many)
 
     def _quicker(self, size: int, wide: TimedSession) -> TimedSession:
         """The quicker session for inputs of this size; now and then the other one, to measure it again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +13,8 @@ import pytest
 from ladle.serving.runtime import cores
 from ladle.serving.runtime.cores import Cores, cpu_count
 from ladle.serving.servables.engines import onnx_graph
-from ladle.serving.servables.engines.onnx import run_steps
 from ladle.serving.servables.engines.onnx_graph import Graph
 from ladle.serving.servables.latency import size_of
-from ladle.serving.servables.steps.steps import Step
 
 SIDE = 700
 several = pytest.mark.skipif(cpu_count() < 2, reason="one core")
@@ -117,13 +116,49 @@ def test_the_event_loop_keeps_a_core_while_it_runs_quick_requests(monkeypatch: p
     assert free.take(1, force=True)
 
 
-def test_a_core_that_steps_use_is_not_free_for_a_run_on_several_threads() -> None:
-    seen = []
+def test_a_thread_that_holds_a_core_needs_one_less_for_all_of_them() -> None:
+    """As a request with steps around its graph: others see its core taken from the first step to the last."""
+    seen: list[bool] = []
 
-    def run(tensors: dict[str, Any]) -> None:
+    def take_all() -> None:
         seen.append(onnx_graph.computing.take(cpu_count()))
 
-    run_steps([Step("decode_image", (), (), run)], {})
+    with onnx_graph.computing.holding(), onnx_graph.computing.holding():
+        assert onnx_graph.computing.held == 1
+        other = threading.Thread(target=take_all)
+        other.start()
+        other.join()
+        assert onnx_graph.computing.take(cpu_count() - 1)
+        onnx_graph.computing.give(cpu_count() - 1)
     assert seen == [False]
-    assert onnx_graph.computing.take(cpu_count(), force=False)
+    assert onnx_graph.computing.held == 0
+    assert onnx_graph.computing.take(cpu_count())
     onnx_graph.computing.give(cpu_count())
+
+
+@several
+def test_a_run_beside_steps_on_its_own_thread_takes_many_threads(graph: Graph) -> None:
+    graph.tune(feed(SIDE))
+    with onnx_graph.computing.holding():
+        run(graph, 90)
+    assert graph.wide is not None
+    assert graph.wide.latency.measured_s(size_of(feed(90))) is not None
+
+
+@several
+def test_a_run_that_others_held_up_is_not_measured(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph.tune(feed(SIDE))
+    assert graph.wide is not None
+    call = graph.wide.session.run
+
+    class HeldUp:
+        """A session beside which somebody takes a core by force."""
+
+        def run(self, outputs: Any, inputs: Any, options: Any) -> Any:
+            onnx_graph.computing.take(1, force=True)
+            onnx_graph.computing.give(1)
+            return call(outputs, inputs, options)
+
+    monkeypatch.setattr(graph.wide, "session", HeldUp())
+    run(graph, 90)
+    assert graph.wide.latency.measured_s(size_of(feed(90))) is None
