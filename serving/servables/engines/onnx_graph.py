@@ -23,11 +23,12 @@ from ladle.serving.servables.engines.gpu import device
 from ladle.serving.servables.engines.gpu.device import Gpu
 from ladle.serving.servables.engines.gpu.runs import Spread
 from ladle.serving.servables.engines.run_memory import Measurement, RunMemory
-from ladle.serving.servables.latency import Latency, size_of
+from ladle.serving.servables.latency import QUICK_S, Latency, size_of
 from ladle.serving.servables.shared_weights import SharedGraph
 
-SLOW_S = 1e-3
-"""Only graphs whose runs take longer are tried with more threads: waking a thread costs tens of microseconds."""
+SLOW_S = QUICK_S
+"""Only graphs whose runs take longer are tried with more threads: waking a thread costs tens of microseconds. Many rows
+at a time take much longer than the one that is measured."""
 KEPT_TWICE_BYTES = 2**27
 """A graph whose file is larger gets one session only, with the number of threads that was quickest at load."""
 _RETRY_EVERY = 256  # runs of a size after which the slower session is measured once more
