@@ -167,11 +167,12 @@ class _Running:
         with self._lock:
             if self.has_ended:
                 raise OSError(0, _ENDED)
+            self._answers.append(answer)  # first: the answer may be read before the next line here runs
             try:
                 socket.send_fds(self._control, [b"%d\n" % number], [connection])
             except OSError:
+                self._answers.pop()
                 raise OSError(0, _ENDED) from None
-            self._answers.append(answer)
         return answer
 
     def stop(self) -> None:
