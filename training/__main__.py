@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ladle.training.run.request import Request
 
 DONE, FAILED = 0, 1
+READER_LEFT = 141
 FEW = 100
 """A list names the number of test examples if it is below this: such a figure says little."""
 
@@ -386,5 +388,17 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 
 VERBS = {"list": _list, "train": _train, "evaluate": _evaluate, "export": _export}
 
+
+def _alone() -> int:
+    """`main`, for `python -m ladle.training`: 141 if the reader of the output has left, as `head` does."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere, without an error at the end
+        return READER_LEFT
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_alone())

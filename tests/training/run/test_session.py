@@ -258,6 +258,16 @@ def test_terminated_training_prints_one_line_and_continues_later(tmp_path: Path)
     assert [row["epoch"] for row in history] == list(range(1, 21))
 
 
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    command_line = [sys.executable, "-m", "ladle.training", "list"]
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
 def test_networks_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert command.main(["list", "--json"]) == 0
