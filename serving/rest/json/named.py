@@ -20,15 +20,15 @@ FROM_BYTES = 2**10
 _BLANKS = rb"[ \t\n\r]*"  # JSON's; Python's `\s` has more
 
 
-def _pattern(text: bytes) -> re.Pattern[bytes]:
+def pattern(text: bytes) -> re.Pattern[bytes]:
     """The pattern, where a `~` stands for white space."""
     return re.compile(text.replace(b"~", _BLANKS))
 
 
-_HEAD = _pattern(rb'~\{~(?:"signature_name"~:~"([A-Za-z0-9_.-]*)"~,~)?"(?:(inputs)"~:~\{|instances"~:~\[~\{)')
-_KEY = _pattern(rb'~"([A-Za-z0-9_./ -]+)"~:~(?=\[)')
-_NEXT, _NEXT_ROW = _pattern(rb"~([,}])"), _pattern(rb"~,~\{")
-_END_OF_COLUMNS, _END_OF_ROWS = _pattern(rb"~\}~\Z"), _pattern(rb"~\]~\}~\Z")
+_HEAD = pattern(rb'~\{~(?:"signature_name"~:~"([A-Za-z0-9_.-]*)"~,~)?"(?:(inputs)"~:~\{|instances"~:~\[~\{)')
+_KEY = pattern(rb'~"([A-Za-z0-9_./ -]+)"~:~(?=\[)')
+_NEXT, _NEXT_ROW = pattern(rb"~([,}])"), pattern(rb"~,~\{")
+_END_OF_COLUMNS, _END_OF_ROWS = pattern(rb"~\}~\Z"), pattern(rb"~\]~\}~\Z")
 _Fields = dict[str, tuple[bytearray, tuple[int, ...]]]
 
 

@@ -8,7 +8,6 @@ Serving's rules and messages.
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,9 +23,7 @@ from ladle.serving.rest.json.text import LARGE_EXPONENT, parse_object, read_sign
 from ladle.serving.servables.saved_model import Signature, TensorInfo
 from ladle.serving.servables.servable import Servable
 
-_HEAD = re.compile(
-    rb'~\{~(?:"signature_name"~:~"([A-Za-z0-9_.-]*)"~,~)?"(instances|inputs)"~:~(?=\[)'.replace(b"~", rb"[ \t\n\r]*")
-)
+_HEAD = named.pattern(rb'~\{~(?:"signature_name"~:~"([A-Za-z0-9_.-]*)"~,~)?"(instances|inputs)"~:~(?=\[)')
 _NUMBER_BYTES = b"0123456789+-. \t\r\n"  # without the letters of exponents, which most bodies lack
 _NO_NUMBERS = (b"{", b'"')
 _MAX_HEAD, _MAX_HEADS = 128, 256
